@@ -1,0 +1,33 @@
+"""See training happen, one step at a time, in a terminal."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.command import Phase
+    from autograd_tui.engine.frame import Frame
+    from autograd_tui.engine.scenario import Options, Parts, scenario
+    from autograd_tui.engine.session import Session
+    from autograd_tui.open import open_session
+
+__version__ = "0.1.0"
+__all__ = ["Frame", "Options", "Parts", "Phase", "Session", "open_session", "scenario"]
+
+_HOMES = {
+    "Frame": "engine.frame",
+    "Options": "engine.scenario",
+    "Parts": "engine.scenario",
+    "Phase": "engine.command",
+    "Session": "engine.session",
+    "open_session": "open",
+    "scenario": "engine.scenario",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch is not brought in before."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

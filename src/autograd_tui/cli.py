@@ -1,0 +1,127 @@
+"""The command line: arguments into a session, on a screen or without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from autograd_tui import __version__
+from autograd_tui.engine.command import Command, parse
+from autograd_tui.engine.errors import Refused
+
+# What the command line hands on to `open_session`, under the same names.
+OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
+OPTIONS += ("batch_size", "image_size", "data")
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and give its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.headless:
+            return _headless(options)
+        return _screen(options)
+    except Refused as error:
+        print(f"autograd-tui: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our lines has left, as `head` does: not an error, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="autograd-tui",
+        description="See training happen, one step at a time: real PyTorch, one phase a key press.",
+    )
+    parser.add_argument("--version", action="version", version=f"autograd-tui {__version__}")
+    parser.add_argument(
+        "scenario",
+        nargs="?",
+        default="linear",
+        help="linear (the default), resnet18, or your own my_model.py[:name]",
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    training.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the accelerator where there is one)")
+    training.add_argument("--threads", type=int, help="that PyTorch may use on the CPU")
+    training.add_argument("--optimizer", help="any of torch.optim by name: adam, or sgd,momentum=0.9,nesterov=true")
+    training.add_argument("--lr", type=float, help="learning rate")
+    training.add_argument("--momentum", type=float)
+    training.add_argument("--weight-decay", type=float)
+    training.add_argument("--decay", metavar="plateau[:factor[:patience]]", help="lower the learning rate on a plateau")
+    training.add_argument("--batch-size", type=int)
+    training.add_argument("--image-size", type=int, help="height and width in pixels")
+    training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")
+    running = parser.add_argument_group("running")
+    running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
+    running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
+    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
+    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
+    return parser
+
+
+def _headless(options: argparse.Namespace) -> int:
+    from_stdin = options.do == "-"
+    if from_stdin and options.repeat is not None:
+        raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
+    commands = _from_stdin() if from_stdin else iter(_given_commands(options))
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        signal.signal(number, _leave_with(code))
+    # stdout is for data alone: what a model prints, even from C, goes to stderr.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    session = _open(options)
+    from autograd_tui.headless import run_headless
+
+    return run_headless(session, commands, json_lines=options.json, out=out)
+
+
+def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
+    """Make a signal's answer: leave at once, since each line is flushed and a running phase cannot be interrupted."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(code)
+
+    return leave
+
+
+def _screen(options: argparse.Namespace) -> int:
+    if options.json:
+        raise Refused("--json needs --headless: a screen prints no lines.")
+    if options.do == "-":
+        raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
+    from autograd_tui.tui.app import run_on_screen
+
+    return run_on_screen(lambda: _open(options), _given_commands(options), title=options.scenario)
+
+
+def _given_commands(options: argparse.Namespace) -> list[Command]:
+    if options.repeat is not None and options.repeat < 1:
+        raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
+    return parse(options.do or "") * (options.repeat or 1)
+
+
+def _from_stdin() -> Iterator[Command]:
+    for line in sys.stdin:
+        yield from parse(line)
+
+
+def _open(options: argparse.Namespace) -> Session:
+    """Open the session; torch is imported here, and no sooner."""
+    from autograd_tui.open import open_session
+
+    return open_session(options.scenario, **{name: getattr(options, name) for name in OPTIONS})

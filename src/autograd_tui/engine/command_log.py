@@ -1,0 +1,96 @@
+"""The commands of one branch in order, iterations that repeat kept once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from autograd_tui.engine.command import Command, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    start: int  # place of its first command
+    pattern: tuple[Command, ...]  # one setting, or the phases from one forward to the next
+    times: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.pattern) * self.times
+
+
+class CommandLog:
+    """A list of commands whose memory does not grow while the same iteration repeats."""
+
+    def __init__(self, commands: Iterable[Command] = ()) -> None:
+        self._blocks: list[_Block] = []
+        self._open: list[Command] = []  # the iteration that is still going on
+        for command in commands:
+            self.append(command)
+
+    def __len__(self) -> int:
+        return self._closed + len(self._open)
+
+    @property
+    def _closed(self) -> int:
+        return self._blocks[-1].end if self._blocks else 0
+
+    def append(self, command: Command) -> None:
+        """Add the newest command."""
+        if command.phase is None or command.phase is Phase.FORWARD:
+            self._close()
+        self._open.append(command)
+        if command.phase is None:
+            self._close()
+
+    def _close(self) -> None:
+        if not self._open:
+            return
+        start, pattern, times = self._closed, tuple(self._open), 1
+        if self._blocks and self._blocks[-1].pattern == pattern:
+            last = self._blocks.pop()
+            start, times = last.start, last.times + 1
+        self._blocks.append(_Block(start, pattern, times))
+        self._open = []
+
+    def between(self, start: int, end: int) -> Iterator[Command]:
+        """Give the commands from place `start` up to, but not with, `end`."""
+        first = bisect_right(self._blocks, start, key=lambda block: block.start) - 1
+        for block in self._blocks[max(first, 0) :]:
+            for place in range(max(start, block.start), min(end, block.end)):
+                yield block.pattern[(place - block.start) % len(block.pattern)]
+        for place in range(max(start, self._closed), min(end, len(self))):
+            yield self._open[place - self._closed]
+
+    def forget_after(self, length: int) -> None:
+        """Keep the first `length` commands."""
+        if length >= len(self):
+            return
+        if length >= self._closed:
+            del self._open[length - self._closed :]
+            return
+        self._open = []
+        while self._blocks and self._blocks[-1].end > length:
+            block = self._blocks.pop()
+            times, rest = divmod(max(length - block.start, 0), len(block.pattern))
+            if times:
+                self._blocks.append(_Block(block.start, block.pattern, times))
+            self._open = list(block.pattern[:rest])
+            if length >= block.start:
+                return
+
+    def __str__(self) -> str:
+        """Write the commands so that `parse` reads the same ones back, as short as reads well."""
+        blocks = [(block.pattern, block.times) for block in self._blocks]
+        if self._open:
+            times = blocks.pop()[1] if blocks and blocks[-1][0] == tuple(self._open) else 0
+            blocks.append((tuple(self._open), times + 1))
+        words = []
+        for pattern, times in blocks:
+            word = "".join(map(str, pattern))
+            if pattern[0].phase is None:
+                words += [word] * times
+            else:
+                words.append(word if times == 1 else f"{word}*{times}")
+        return " ".join(words)

@@ -1,0 +1,212 @@
+"""The training loop itself, on real PyTorch: four phases, and what may be set between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from autograd_tui.engine.errors import Raised, Refused
+from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.optimizers import Decay, make_optimizer
+from autograd_tui.engine.scenario import Parts
+from autograd_tui.engine.stats_table import MOST_VALUES
+from autograd_tui.engine.surroundings import Surroundings
+
+
+class Loop:
+    """One model with its data, its optimizer and the live graph.
+
+    A phase raises Raised where PyTorch or the user's code raises, and then leaves parameters, gradients, buffers and
+    random numbers as they were; a step alone may be left half done. Call it inside its `surroundings`.
+    """
+
+    def __init__(
+        self, parts: Parts, spec: OptimizerSpec, *, device: str, decay: Decay | None, surroundings: Surroundings
+    ) -> None:
+        self.parts = parts
+        self.device = torch.device(device)
+        self.surroundings = surroundings
+        self.model = parts.model.to(self.device).train()
+        self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        if any(nn.parameter.is_lazy(param) for param in self.params.values()):
+            raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        self.decay = decay
+        self.optimizer: torch.optim.Optimizer
+        self.scheduler: ReduceLROnPlateau | None
+        self.set_optimizer(spec)
+        self._kept_buffers: list[Tensor] = []  # room for a copy, used again by each forward
+        self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
+        self.graph: Literal["none", "alive", "freed"] = "none"
+        self.batch: Any = None
+        self.prediction: Any = None
+        self.metrics: tuple[tuple[str, Tensor], ...] = ()
+        self.forwards = 0  # completed; the next one takes batch(forwards)
+        self.backwards = [0] * len(self.params)  # how many are summed in each gradient
+        self.used = [False] * len(self.params)  # whether a step has used it
+
+    def forward(self) -> None:
+        """Predict and measure the loss; the old graph is let go once the new one stands."""
+        with self._theirs(undo=self._keep_buffers_and_rng()):
+            batch = _to_device(self.parts.batch(self.forwards), self.device)
+            loss, prediction = self._predict(batch)
+            metrics = self._metrics(prediction, batch)
+        self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
+        self.graph = "alive" if loss.requires_grad else "none"
+        self.forwards += 1
+
+    def backward(self) -> None:
+        """Compute the gradients; they add to what `.grad` holds."""
+        before = [(param.grad, param.grad is not None and param.grad._version) for param in self.params.values()]
+        spent, self.graph = self.graph, "none" if self.loss is None else "freed"
+        with self._theirs(undo=self._keep_grads()):
+            if self.loss is None:
+                raise NameError("name 'loss' is not defined")  # as the script's line would
+            self.loss.backward()  # type: ignore[no-untyped-call]
+        self.graph = "freed" if spent != "none" else "none"
+        for place, (param, (grad, version)) in enumerate(zip(self.params.values(), before, strict=True)):
+            if param.grad is not None and (param.grad is not grad or param.grad._version != version):
+                self.backwards[place] += 1
+                self.used[place] = False
+
+    def step(self) -> bool:
+        """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
+        before = [param._version for param in self.params.values()]
+        with self._theirs(undo=_nothing):
+            self.optimizer.step()
+        if self.scheduler is not None and self.loss is not None:
+            self.scheduler.step(self.loss.detach())
+        self.used = [used or count > 0 for used, count in zip(self.used, self.backwards, strict=True)]
+        return before != [param._version for param in self.params.values()]
+
+    def zero_grad(self) -> None:
+        """Clear the gradients: each `.grad` is None again."""
+        self.optimizer.zero_grad()
+        self.backwards = [0] * len(self.params)
+        self.used = [False] * len(self.params)
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of every parameter group; the scheduler's counters stay."""
+        if not 0 <= lr < float("inf"):
+            raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def set_optimizer(self, spec: OptimizerSpec) -> None:
+        """Start another optimizer with empty state, and the scheduler anew."""
+        if spec.lr is None:
+            spec = spec.with_option("lr", self.optimizer.param_groups[0]["lr"])
+        self.optimizer = make_optimizer(spec, list(self.params.values()))
+        self.spec = spec
+        self.scheduler = self.decay.scheduler(self.optimizer) if self.decay else None
+
+    @torch.no_grad()
+    def set_value(self, target: str, value: float) -> None:
+        """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
+        name, bracket, places = target.partition("[")
+        if name not in self.params:
+            some = ", ".join(list(self.params)[:4])
+            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
+        param = self.params[name]
+        if param.numel() > MOST_VALUES:
+            raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MOST_VALUES} can be set.")
+        index = tuple(int(place) for place in places.rstrip("]").split(",")) if bracket else (0,) * param.dim()
+        if not bracket and param.numel() > 1:
+            first = ",".join("0" * param.dim())
+            raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
+        inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
+        if not inside:
+            raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
+        param[index] = value
+
+    def _predict(self, batch: Any) -> tuple[Tensor, Any]:
+        """Run the model and the loss, in whichever form the scenario gives them."""
+        if self.parts.loss is not None:
+            inputs, targets = batch
+            prediction = self.model(inputs)
+            loss = self.parts.loss(prediction, targets)
+        else:
+            assert self.parts.forward is not None
+            result = self.parts.forward(self.model, batch)
+            loss, prediction = result if isinstance(result, tuple) else (result, None)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"the loss must be a tensor, not {type(loss).__name__}")
+        return loss, prediction
+
+    def _metrics(self, prediction: Any, batch: Any) -> tuple[tuple[str, Tensor], ...]:
+        """Measure what the user asked for, without a trace in the random numbers or the graph."""
+        if not self.parts.metrics:
+            return ()
+        mark = self.surroundings.mark()
+        targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
+        with torch.no_grad():
+            metrics = tuple(
+                (name, torch.as_tensor(function(prediction, targets)).reshape(()))  # one number each
+                for name, function in self.parts.metrics.items()
+            )
+        self.surroundings.return_to(mark)
+        return metrics
+
+    @contextmanager
+    def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
+        """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            undo()
+            raise Raised(error) from error
+
+    def _keep_buffers_and_rng(self) -> Callable[[], None]:
+        buffers = list(self.model.buffers())
+        if [buffer.shape for buffer in buffers] != [copy.shape for copy in self._kept_buffers]:
+            self._kept_buffers = [torch.empty_like(buffer) for buffer in buffers]
+        with torch.no_grad():
+            for copy, buffer in zip(self._kept_buffers, buffers, strict=True):
+                copy.copy_(buffer)
+        mark = self.surroundings.mark()
+
+        @torch.no_grad()
+        def undo() -> None:
+            for buffer, copy in zip(buffers, self._kept_buffers, strict=True):
+                buffer.copy_(copy)
+            self.surroundings.return_to(mark)
+
+        return undo
+
+    def _keep_grads(self) -> Callable[[], None]:
+        """Copy the gradients that there are: none, in the usual order of phases."""
+        kept = [
+            (param, param.grad, None if param.grad is None else param.grad.clone()) for param in self.params.values()
+        ]
+        mark = self.surroundings.mark()
+
+        @torch.no_grad()
+        def undo() -> None:
+            for param, grad, copy in kept:
+                param.grad = None if grad is None or copy is None else grad.copy_(copy)
+            self.surroundings.return_to(mark)
+
+        return undo
+
+
+def _nothing() -> None:
+    """Undo nothing: what a step leaves half done is restored from a checkpoint."""
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    """Bring a batch of any shape to the device; what is there already is not copied."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)((key, _to_device(each, device)) for key, each in value.items())
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(_to_device(each, device) for each in value)
+    return value
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

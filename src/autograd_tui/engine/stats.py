@@ -1,0 +1,216 @@
+"""Tensors into numbers, with one device-to-host copy a command."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Layout, StatsTable
+
+Doubles = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors to measure together; not `exact` spares those above 1,024 values all but mean and std."""
+
+    tensors: Mapping[str, Tensor]
+    exact: bool = True
+
+
+class StatsReader:
+    """Reads groups of tensors; what depends on their shapes alone is worked out once."""
+
+    def __init__(self) -> None:
+        self._plans: dict[object, _Plan] = {}
+
+    @torch.no_grad()
+    def read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
+        """Measure all groups with one copy to the host."""
+        plans = {name: self._plan(group) for name, group in groups.items()}
+        asked = [plan.ask(list(groups[name].tensors.values())) for name, plan in plans.items()]
+        answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
+        tables = {}
+        for (name, plan), tensors in zip(plans.items(), asked, strict=True):
+            numbers = plan.numbers([next(answers) for _ in tensors])
+            tables[name] = StatsTable(plan.layout, numbers)
+            _correct_nonfinite(tables[name], list(groups[name].tensors.values()))
+        return tables
+
+    def _plan(self, group: Group) -> _Plan:
+        tensors = group.tensors
+        places = ((each.shape, each.dtype, each.device, each.layout) for each in tensors.values())
+        key = (group.exact, *tensors, *places)
+        if key not in self._plans:
+            if len(self._plans) > 64:  # batches of ever new shapes
+                self._plans.clear()
+            self._plans[key] = _Plan(tensors, exact=group.exact)
+        return self._plans[key]
+
+
+class _Plan:
+    """How to measure one group.
+
+    Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest and sample.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], *, exact: bool) -> None:
+        listed = list(tensors.values())
+        measurable = [_measurable(tensor) for tensor in listed]
+        self.layout = Layout(
+            tuple(tensors),
+            tuple(tuple(tensor.shape) for tensor in listed),
+            tuple(str(tensor.dtype).removeprefix("torch.") for tensor in listed),
+            tuple(measurable),
+            exact,
+        )
+        rows = [row for row, can in enumerate(measurable) if can]
+        self._small = [row for row in rows if listed[row].numel() <= SAMPLE]
+        self._large = [row for row in rows if listed[row].numel() > SAMPLE]
+        self._sizes = [listed[row].numel() for row in self._small]
+        self._segments = _Segments(self._sizes)
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        self._places = [_sampled_places(listed[row], generator) for row in self._large]
+        self._large_row_of = np.repeat(np.arange(len(self._large)), SAMPLE)
+
+    def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Start all the measuring on the tensors' own devices; nothing is waited for."""
+        asked = [tensors[row].detach() for row in self._small]
+        for row, places in zip(self._large, self._places, strict=True):
+            tensor = _as_measured(tensors[row])
+            if self.layout.exact:
+                asked += [torch.linalg.vector_norm(tensor), *torch.aminmax(tensor)]
+            flat = tensor.view(-1) if tensor.is_contiguous() else None
+            asked.append(torch.take(tensor, places) if flat is None else flat.index_select(0, places))
+        return asked
+
+    def numbers(self, answers: Sequence[Tensor]) -> array[float]:
+        """Arrange what came back as the rows of a table."""
+        rows = np.zeros((len(self.layout.names), WIDTH))
+        if self._small:
+            rows[self._small] = self._segments.describe(_doubles(answers[: len(self._small)]))
+        if self._large:
+            rows[self._large] = self._describe_large(answers[len(self._small) :])
+        numbers = array("d")
+        numbers.frombytes(rows.tobytes())
+        return numbers
+
+    def _describe_large(self, answers: Sequence[Tensor]) -> Doubles:
+        exact = self.layout.exact
+        rows = np.zeros((len(self._large), WIDTH))
+        if exact:
+            rows[:, :3] = _doubles([each for place, each in enumerate(answers) if place % 4 != 3]).reshape(-1, 3)
+        samples = _doubles(answers[3::4] if exact else answers).reshape(-1, SAMPLE)
+        with np.errstate(all="ignore"):
+            rows[:, 4] = samples.mean(1)
+            deviation = samples - rows[:, 4, None]
+            rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE)
+        if exact:
+            low, high = samples.min(1), samples.max(1)
+            rows[:, 6:] = _histograms(samples.reshape(-1), low, high, self._large_row_of)
+        return rows
+
+
+class _Segments:
+    """Measures many small tensors that lie one behind the other on the host."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = np.array(sizes, dtype=np.int64)
+        self._starts = self._sizes.cumsum() - self._sizes
+        self._row_of = np.repeat(np.arange(len(sizes)), self._sizes)
+        listed = [(row, start, size) for row, (start, size) in enumerate(zip(self._starts, sizes, strict=True))]
+        self._listed = [each for each in listed if each[2] <= MOST_VALUES]
+
+    def describe(self, values: Doubles) -> Doubles:
+        """Fill a row for each tensor; values: (all of them,)."""
+        rows = np.zeros((len(self._sizes), WIDTH))
+        with np.errstate(all="ignore"):
+            rows[:, 0] = np.sqrt(np.add.reduceat(values * values, self._starts))
+            rows[:, 1] = low = np.minimum.reduceat(values, self._starts)
+            rows[:, 2] = high = np.maximum.reduceat(values, self._starts)
+            rows[:, 4] = mean = np.add.reduceat(values, self._starts) / self._sizes
+            deviation = values - mean[self._row_of]
+            rows[:, 5] = np.sqrt(np.add.reduceat(deviation * deviation, self._starts) / self._sizes)
+        if len(self._listed) < len(rows):
+            rows[:, 6:] = _histograms(values, low, high, self._row_of)
+        for row, start, size in self._listed:
+            rows[row, 6:] = 0
+            rows[row, 6 : 6 + size] = values[start : start + size]
+        return rows
+
+
+def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places) -> Doubles:
+    """Count the finite values of each row into equal bins from the least to the greatest of them."""
+    if not np.isfinite(high - low).all():
+        finite = np.isfinite(values)
+        low, high = np.full_like(low, np.inf), np.full_like(high, -np.inf)
+        values, row_of = values[finite], row_of[finite]
+        np.minimum.at(low, row_of, values)
+        np.maximum.at(high, row_of, values)
+    with np.errstate(all="ignore"):
+        scale = BINS / np.maximum(high - low, 1e-290)  # where all values are equal they fill the first bin
+        bins = np.minimum((values - low[row_of]) * scale[row_of], BINS - 1).astype(np.int64)
+    return np.bincount(bins + row_of * BINS, minlength=len(low) * BINS).reshape(-1, BINS).astype(np.float64)
+
+
+def _sampled_places(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Choose the places to sample, in order, since memory is read faster so."""
+    places = torch.randint(tensor.numel(), (SAMPLE,), generator=generator).sort().values
+    return places.to(tensor.device)
+
+
+def _doubles(tensors: Sequence[Tensor]) -> Doubles:
+    """Join host tensors of any dtypes in one row of doubles, neighbours of one dtype at a time."""
+    joined = []
+    for _, group in groupby(tensors, key=lambda tensor: tensor.dtype):
+        joined.append(torch.cat([tensor.reshape(-1) for tensor in group]).double())
+    return (torch.cat(joined) if len(joined) > 1 else joined[0]).numpy()
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Bring tensors of any dtypes to the host with one copy a device; those already there are not copied."""
+    host: dict[int, Tensor] = {}
+    away = [place for place, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
+    for _, places in groupby(sorted(away, key=lambda each: str(tensors[each].device)), key=lambda p: tensors[p].device):
+        # The widest dtypes first, so that each piece starts where its dtype may be viewed.
+        ordered = sorted(places, key=lambda each: -tensors[each].element_size())
+        packed = torch.cat([tensors[each].contiguous().reshape(-1).view(torch.uint8) for each in ordered]).cpu()
+        sizes = [tensors[each].numel() * tensors[each].element_size() for each in ordered]
+        for each, piece in zip(ordered, torch.split(packed, sizes), strict=True):
+            host[each] = piece.view(tensors[each].dtype).reshape(tensors[each].shape)
+    return [host.get(place, tensor) for place, tensor in enumerate(tensors)]
+
+
+def _measurable(tensor: Tensor) -> bool:
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return False
+    return tensor.numel() > 0 and not (tensor.is_complex() or tensor.dtype is torch.bool or tensor.is_quantized)
+
+
+def _as_measured(tensor: Tensor) -> Tensor:
+    """Give the tensor in a dtype that can be summed and compared."""
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor
+    return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
+
+
+def _correct_nonfinite(table: StatsTable, tensors: Sequence[Tensor]) -> None:
+    """Look again at the rows whose norm is not finite, which is rare: only they can hold NaN or infinity."""
+    for row, norm in enumerate(table.numbers[::WIDTH]):
+        if norm - norm == 0:
+            continue
+        plain = _as_measured(tensors[row])
+        nonfinite = int((~plain.isfinite()).sum())
+        table.numbers[row * WIDTH + 3] = nonfinite
+        if not nonfinite:  # the squares alone were too large for the dtype
+            table.numbers[row * WIDTH] = float(torch.linalg.vector_norm(plain.cpu().double()))

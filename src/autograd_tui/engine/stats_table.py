@@ -1,0 +1,155 @@
+"""Numbers about tensors, with no tensor in them: one row a tensor, kept together as one array."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+BINS = 16
+MOST_VALUES = 16  # a tensor of at most this many has them all in its row
+SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
+WIDTH = 6 + MOST_VALUES  # norm min max nonfinite mean std, then the values, or else the histogram
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStats:
+    """One tensor in numbers; what its dtype or size cannot give is None."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    norm: float | None = None  # Euclidean
+    min: float | None = None
+    max: float | None = None
+    nonfinite: int | None = None  # how many are NaN or infinite
+    mean: float | None = None
+    std: float | None = None  # of the population (correction 0)
+    values: tuple[float, ...] | None = None  # all of them, in memory order, where at most 16
+    histogram: tuple[int, ...] | None = None  # 16 equal bins from min to max, finite values alone
+    sampled: bool = False  # mean, std and histogram are of a sample: shown with ~
+
+    @property
+    def size(self) -> int:
+        """Count the tensor's values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class GradStats(TensorStats):
+    """A gradient in numbers, and what has become of it."""
+
+    backwards: int = 1  # how many are summed in it
+    used: bool = False  # whether a step has used it
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What never changes about a group of tensors: shared by all of its tables.
+
+    `exact` is False where tensors above 1,024 values have mean and std alone.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    measurable: tuple[bool, ...]  # complex, bool and empty tensors are not
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatsTable(Sequence[TensorStats]):
+    """The rows of one group of tensors, made when asked for; 176 bytes a tensor."""
+
+    layout: Layout
+    numbers: array[float]  # WIDTH a row
+
+    def __len__(self) -> int:
+        return len(self.layout.names)
+
+    def __iter__(self) -> Iterator[TensorStats]:
+        return (self._row(index) for index in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._row(each) for each in range(len(self))[index]]
+        return self._row(range(len(self))[index])
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two tables hold the same bits, so NaN equals NaN."""
+        if not isinstance(other, StatsTable):
+            return NotImplemented
+        if self is other:
+            return True
+        return self.layout == other.layout and self.numbers.tobytes() == other.numbers.tobytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every value of every tensor is in its row."""
+        return all(math.prod(shape) <= MOST_VALUES for shape in self.layout.shapes)
+
+    def named(self, name: str) -> TensorStats | None:
+        """Find the row of one tensor by its name."""
+        return self[self.layout.names.index(name)] if name in self.layout.names else None
+
+    def norm(self) -> float:
+        """Give the Euclidean norm over all tensors together."""
+        return math.hypot(*self.numbers[::WIDTH]) if self.layout.names else 0.0
+
+    def _row(self, index: int) -> TensorStats:
+        layout = self.layout
+        row = TensorStats(layout.names[index], layout.shapes[index], layout.dtypes[index])
+        if not layout.measurable[index]:
+            return row
+        size = row.size
+        norm, low, high, nonfinite, mean, std, *rest = self.numbers[index * WIDTH : (index + 1) * WIDTH]
+        exact = layout.exact or size <= SAMPLE
+        return TensorStats(
+            row.name,
+            row.shape,
+            row.dtype,
+            norm if exact else None,
+            low if exact else None,
+            high if exact else None,
+            int(nonfinite) if exact else None,
+            mean,
+            std,
+            tuple(rest[:size]) if size <= MOST_VALUES else None,
+            tuple(map(int, rest)) if size > MOST_VALUES and exact else None,
+            size > SAMPLE,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grads(Sequence[GradStats | None]):
+    """The gradients, one a parameter in the parameters' order; None where `.grad` is None."""
+
+    table: StatsTable  # of those that there are
+    backwards: tuple[int, ...]  # 0 where `.grad` is None
+    used: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.backwards)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        if not self.backwards[index]:
+            return None
+        row = self.table[sum(map(bool, self.backwards[:index]))]
+        numbers: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(TensorStats)}
+        return GradStats(**numbers, backwards=self.backwards[index], used=self.used[index])
+
+    @property
+    def state(self) -> str:
+        """Say in one word what they are together: "none", "fresh" (some unused) or "used"."""
+        held = [used for used, backwards in zip(self.used, self.backwards, strict=True) if backwards]
+        return "none" if not held else "used" if all(held) else "fresh"
+
+    def norm(self) -> float | None:
+        """Give the Euclidean norm over all gradients together, None where there are none."""
+        return self.table.norm() if any(self.backwards) else None

@@ -1,0 +1,226 @@
+"""The trainer: runs one command on real PyTorch and gives back a frame."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.engine import checkpoint as checkpoints
+from autograd_tui.engine.checkpoint import Checkpoint
+from autograd_tui.engine.command import Command
+from autograd_tui.engine.errors import Raised, Refused
+from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.loop import Loop
+from autograd_tui.engine.stats import Group, StatsReader
+from autograd_tui.engine.stats_table import Grads, StatsTable
+from autograd_tui.engine.turn import refusal
+
+Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
+
+
+class Trainer:
+    """Turns commands into frames, one at a time; `frame` is the newest."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._reader = StatsReader()
+        self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
+        self._runs: dict[str, Callable[[Command], Changes]] = {
+            "forward": self._forward,
+            "backward": self._backward,
+            "step": self._step,
+            "zero_grad": self._zero_grad,
+            "lr": self._set_lr,
+            "optimizer": self._set_optimizer,
+        }
+        with loop.surroundings:
+            self.frame = self._first_frame()
+
+    def run(self, command: Command) -> Frame:
+        """Run one command; what PyTorch raises is in the frame's `error`.
+
+        Raises Refused, with no frame and nothing changed, where the command is out of turn or impossible.
+        """
+        reason = refusal(self.frame, command)
+        if reason:
+            raise Refused(reason)
+        run = self._runs.get(command.name, self._set_value)
+        with self._loop.surroundings:
+            self._started = perf_counter()
+            self._seconds = 0.0
+            try:
+                changes: Changes = {"error": None} | run(command)
+            except Raised as raised:
+                self._clock()
+                changes = {"error": _torch_error(raised.error), "graph": self._loop.graph}
+        index, memory = self.frame.index + 1, self._memory()
+        self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
+        return self.frame
+
+    def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
+        """Copy the state just before a forward; the memory of a `recycled` one is used again, and that one spoiled."""
+        with self._loop.surroundings:
+            return checkpoints.take(self._loop, self.frame, recycled)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""
+        with self._loop.surroundings:
+            checkpoints.put_back(self._loop, checkpoint)
+        self.frame = checkpoint.frame
+        self._batch_read = []
+
+    # The phases: the line of the training loop, then the numbers that it changed.
+
+    def _forward(self, _: Command) -> Changes:
+        loop, frame = self._loop, self.frame
+        loop.forward()
+        self._clock()
+        read = self._read_forward()
+        rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        return read | {
+            "graph": loop.graph,
+            "iteration": frame.iteration + rises,
+            "loss_steps": frame.steps,
+            "loss_params": frame.params,
+            "moved": False,
+        }
+
+    def _backward(self, _: Command) -> Changes:
+        loop = self._loop
+        loop.backward()
+        self._clock()
+        return {"graph": loop.graph, "grads": self._read_grads()}
+
+    def _step(self, _: Command) -> Changes:
+        loop, frame = self._loop, self.frame
+        touched = loop.step()
+        self._clock()
+        read = self._reader.read(
+            {"params": Group(loop.params), "optimizer_state": Group(self._optimizer_state(), exact=False)}
+        )
+        return {
+            "params": _shared(read["params"], frame.params),
+            "before": frame.params,
+            "moved": frame.moved or touched,
+            "optimizer_state": read["optimizer_state"],
+            "learning_rate": self._learning_rate(),
+            "steps": frame.steps + 1,
+            "grads": replace(frame.grads, used=tuple(loop.used)),
+        }
+
+    def _zero_grad(self, _: Command) -> Changes:
+        self._loop.zero_grad()
+        self._clock()
+        cleared = self.frame.grads
+        return {"grads": self._read_grads()} | ({"last_grads": cleared} if cleared.state != "none" else {})
+
+    # The settings.
+
+    def _set_lr(self, command: Command) -> Changes:
+        self._loop.set_lr(command.value)  # type: ignore[arg-type]
+        return {"learning_rate": self._learning_rate()}
+
+    def _set_optimizer(self, command: Command) -> Changes:
+        self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
+        read = self._reader.read({"optimizer_state": Group({})})
+        return read | {"optimizer": self._optimizer_name(), "learning_rate": self._learning_rate()}
+
+    def _set_value(self, command: Command) -> Changes:
+        loop, frame = self._loop, self.frame
+        loop.set_value(command.name, command.value)  # type: ignore[arg-type]
+        params = self._reader.read({"params": Group(loop.params)})["params"]
+        return {"params": _shared(params, frame.params), "before": frame.params, "moved": True}
+
+    # The numbers.
+
+    def _first_frame(self) -> Frame:
+        loop = self._loop
+        groups = {"params": Group(loop.params), "buffers": Group(dict(loop.model.named_buffers()))}
+        read: Changes = {**self._reader.read(groups | {"optimizer_state": Group({})})}
+        return Frame(
+            index=0,
+            grads=self._read_grads(),
+            optimizer=self._optimizer_name(),
+            learning_rate=self._learning_rate(),
+            **read,
+        )
+
+    def _read_forward(self) -> Changes:
+        """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
+        loop = self._loop
+        seen: dict[str, Any] = {"loss": loop.loss, "prediction": loop.prediction}
+        batch = dict(zip(("inputs", "targets"), loop.batch, strict=True)) if loop.parts.loss else {}
+        version = [(each, each._version) for each in batch.values() if isinstance(each, Tensor)]
+        fresh = len(version) != len(self._batch_read) or any(
+            new is not old or now != then for (new, now), (old, then) in zip(version, self._batch_read, strict=True)
+        )
+        self._batch_read = version
+        if fresh:
+            seen |= batch
+        groups = {
+            "seen": Group({name: value for name, value in seen.items() if isinstance(value, Tensor)}),
+            "metrics": Group(dict(loop.metrics)),
+            "buffers": Group(dict(loop.model.named_buffers())),
+        }
+        read = self._reader.read(groups)
+        row = read["seen"].named
+        loss = row("loss")
+        changes = {
+            "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
+            "prediction": row("prediction"),
+            "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
+            "buffers": read["buffers"],
+        }
+        return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
+
+    def _read_grads(self) -> Grads:
+        loop = self._loop
+        held = {name: param.grad for name, param in loop.params.items() if param.grad is not None}
+        table = self._reader.read({"grads": Group(held)})["grads"]
+        return Grads(table, tuple(loop.backwards), tuple(loop.used))
+
+    def _optimizer_state(self) -> dict[str, Tensor]:
+        """Name the optimizer's state as rows: "w.momentum_buffer"."""
+        state = self._loop.optimizer.state
+        return {
+            f"{name}.{key}": torch.as_tensor(value)
+            for name, param in self._loop.params.items()
+            for key, value in state.get(param, {}).items()
+            if value is not None
+        }
+
+    def _learning_rate(self) -> float:
+        return float(self._loop.optimizer.param_groups[0]["lr"])
+
+    def _optimizer_name(self) -> str:
+        return str(replace(self._loop.spec, lr=None))
+
+    def _clock(self) -> None:
+        """Stop the phase's own time, before the numbers about it are worked out."""
+        if self._loop.device.type != "cpu":
+            torch.accelerator.synchronize()
+        self._seconds = perf_counter() - self._started
+
+    def _memory(self) -> int | None:
+        return None if self._loop.device.type == "cpu" else torch.accelerator.memory_allocated()
+
+
+def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
+    """Give the old table where nothing has changed."""
+    return old if new == old else new
+
+
+def _torch_error(error: BaseException) -> TorchError:
+    """Say what was raised, and on which line outside PyTorch and this engine."""
+    ours, theirs = Path(__file__).parent, Path(torch.__file__).parent
+    steps = traceback.extract_tb(error.__traceback__)
+    outside = [step for step in steps if not {ours, theirs} & set(Path(step.filename).parents)]
+    file, line = (outside[-1].filename, outside[-1].lineno or 0) if outside else ("", 0)
+    return TorchError(type(error).__name__, str(error), file, line)

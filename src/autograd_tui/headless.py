@@ -1,0 +1,59 @@
+"""Commands in, frames out, no screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+from autograd_tui.engine.command import Command
+from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.session import Session
+from autograd_tui.text.frame_line import HEADER, frame_line
+
+
+def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:
+    """Run the commands in order, write one line a frame, and give the exit code.
+
+    0: all ran; what a forced command raised is a result. 1: an unforced command was refused or raised; it stops there.
+    2: the words of the first command were not understood, so nothing ran.
+    """
+    write = _json_writer(out) if json_lines else _table_writer(out)
+    ran = False
+    try:
+        for command in commands:
+            frame = session.run(command)
+            ran = True
+            write(frame)
+            if frame.error and not command.forced:
+                print(f"autograd-tui: {command} raised {frame.error.type}: {frame.error.message}", file=sys.stderr)
+                return 1
+    except NotUnderstood as error:
+        print(f"autograd-tui: {error}", file=sys.stderr)
+        return 1 if ran else 2
+    except Refused as error:
+        print(f"autograd-tui: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _json_writer(out: TextIO) -> Callable[[Frame], None]:
+    def write(frame: Frame) -> None:
+        print(json.dumps(frame.plain(), allow_nan=False), file=out, flush=True)
+
+    return write
+
+
+def _table_writer(out: TextIO) -> Callable[[Frame], None]:
+    started = False
+
+    def write(frame: Frame) -> None:
+        nonlocal started
+        if not started:
+            print(HEADER, file=out)
+            started = True
+        print(frame_line(frame), file=out, flush=True)
+
+    return write

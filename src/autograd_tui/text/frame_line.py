@@ -1,0 +1,47 @@
+"""A frame as one line of a readable table."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.text.numbers import rate
+
+HEADER = (
+    f"{'frame':>6}  {'command':<12}  {'iteration':>9}  {'steps':>5}  {'loss':>12}  {'lr':>8}  parameters and gradients"
+)
+
+
+def frame_line(frame: Frame) -> str:
+    """Write one frame in columns under HEADER; a loss that parameters have moved on from is marked "old"."""
+    loss = "-" if frame.loss is None else f"{frame.loss:.6g}"
+    columns = (
+        f"{frame.index:>6}  {frame.command!s:<12}  {frame.iteration:>9}  {frame.steps:>5}  "
+        f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}"
+    )
+    if frame.error is None:
+        return columns
+    return f"{columns}\n{'raised':>14}  {error_line(frame.error)}"
+
+
+def error_line(error: TorchError) -> str:
+    """Write what was raised in one line: its type and its first sentence."""
+    first = error.message.strip().split("\n")[0].split(". ")[0]
+    return f"{error.type}: {first}" if first else error.type
+
+
+def _tensors(frame: Frame) -> str:
+    """Name each tensor's values where they all fit, else give the norms over all of them."""
+    if frame.params.whole and len(frame.params) <= 4:
+        pairs = zip(frame.params, frame.grads, strict=True)
+        return "   ".join(f"{row.name} {_values(row)} grad {_values(grad)}" for row, grad in pairs)
+    grad = frame.grads.norm()
+    return f"|params| {frame.params.norm():.6g}   |grads| {'None' if grad is None else f'{grad:.6g}'}"
+
+
+def _values(row: TensorStats | None) -> str:
+    if row is None:
+        return "None"
+    if row.values is None:
+        return "?"
+    written = [f"{value:.6g}" for value in row.values]
+    return written[0] if len(written) == 1 else "[" + " ".join(written) + "]"

@@ -1,0 +1,51 @@
+"""Numbers as people read them: aligned, signed, no longer than they need to be."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Write four decimals where they fit, otherwise four significant digits: 3.6667, 1.23e-05, 1.179e+06."""
+    if value is None:
+        return "-"
+    sign = "+" if signed and value >= 0 else ""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{sign}inf" if value > 0 else "-inf"
+    size = abs(value)
+    if value == 0 or 0.001 <= size < 99_999:
+        return f"{sign}{value:.4f}"
+    return f"{sign}{value:.3e}"
+
+
+def count(value: int) -> str:
+    """Write a whole number with thin groups: 1 179 648."""
+    return f"{value:,}".replace(",", " ")
+
+
+def rate(value: float) -> str:
+    """Write a learning rate as people say it: 0.1, 0.001, 1e-05."""
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time: 0.3 ms, 45 ms, 2.1 s, 3 min 5 s."""
+    if seconds < 0.0995:
+        milliseconds = seconds * 1000
+        return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
+    """Draw a share of the width, 0 to 1, in eighths of a cell."""
+    if not math.isfinite(share):
+        return "?"
+    share = min(max(share, 0.0), 1.0)
+    if ascii_only:
+        return "#" * round(share * width)
+    eighths = round(share * width * 8)
+    if share > 0:
+        eighths = max(eighths, 1)
+    return "█" * (eighths // 8) + "▏▎▍▌▋▊▉"[eighths % 8 - 1] * (eighths % 8 > 0)
