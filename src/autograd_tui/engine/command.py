@@ -56,7 +56,7 @@ LETTERS = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
 _RUN = re.compile(r"([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
-_TENSOR = re.compile(r"[^\W\d][\w.]*(\[\d+(,\d+)*\])?")
+_TENSOR = re.compile(r"\w+(\.\w+)*(\[\d{1,15}(,\d{1,15})*\])?")  # a Sequential's names begin with a digit
 
 
 def parse(text: str) -> list[Command]:
@@ -80,11 +80,11 @@ def parse_one(text: str) -> Command:
 
 def _parse_word(word: str, *, room: int) -> list[Command]:
     if run := _RUN.fullmatch(word):
-        letters, times = run[1], int(run[2] or 1)
+        letters, times = run[1], float(run[2] or 1)
         one = [Command(letters)] if letters in PHASES else [LETTERS[letter] for letter in letters]
         if len(one) * times > room:
             raise NotUnderstood(f'"{word}" asks for more than {MOST_COMMANDS:,} commands at once.')
-        return one * times
+        return one * int(times)
     if word == "undo":
         return [Command("undo")]
     if re.fullmatch(r"@\d{1,15}", word):
@@ -101,6 +101,8 @@ def _parse_setting(word: str) -> Command:
         )
     if name == "optimizer":
         return Command(name, OptimizerSpec.parse(value))
+    if name in PHASES or name == "undo":
+        raise NotUnderstood(f'"{word}" sets nothing: {name} is a command and takes no value.')
     if not _TENSOR.fullmatch(name):
         raise NotUnderstood(f'"{word}" sets nothing: a name such as w or b[0] belongs before "=".')
     number = parse_number(value)

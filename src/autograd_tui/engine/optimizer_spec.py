@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,7 @@ class OptimizerSpec:
     def parse(cls, text: str) -> OptimizerSpec:
         """Read `name[,option=value ...]`; raises NotUnderstood."""
         name, *words = re.split(r",(?![^(]*\))", text)
-        if not re.fullmatch(r"[A-Za-z]\w*", name):
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
             raise NotUnderstood(f'"optimizer={text}" needs a name first, such as optimizer=adam.')
         spec = cls(name.lower())
         for word in words:
@@ -64,15 +63,15 @@ def _parse_value(option: str, text: str) -> type_of_value:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    if re.fullmatch(r"[+-]?\d+", text):
+    if re.fullmatch(r"[+-]?\d{1,15}", text):
         return int(text)
     if (number := parse_number(text)) is not None:
         return number
     if text.startswith("("):
-        try:
-            return tuple(float(number) for number in ast.literal_eval(text))
-        except (ValueError, SyntaxError, TypeError):
-            raise NotUnderstood(f'"{option}={text}" is not a list of numbers.') from None
+        numbers = [parse_number(each.strip()) for each in text[1:].removesuffix(")").removesuffix(",").split(",")]
+        if None in numbers or not text.endswith(")"):
+            raise NotUnderstood(f'"{option}={text}" is not a list of numbers.')
+        return tuple(number for number in numbers if number is not None)
     if re.fullmatch(r"\w+", text):
         return text
     raise NotUnderstood(f'"{option}={text}" is not a value that an optimizer takes.')
