@@ -1,0 +1,43 @@
+"""The one place where tests reach inside a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plain_loop import Build, Tensors, mse, named_tensors
+
+from autograd_tui.engine.checkpoint_line import CheckpointLine
+from autograd_tui.engine.frame_store import FrameStore
+from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.session import Session
+from autograd_tui.open import open_session
+
+PLENTY = 1 << 30  # bytes
+
+
+def tensors(session: Session) -> Tensors:
+    """Give the tensors that the session trains now, the live ones."""
+    loop = session._trainer._loop
+    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own[0])
+
+
+def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01") -> Scenario:
+    """Make a scenario of what the plain loop builds."""
+
+    def parts(options: Any) -> Parts:
+        model, batch = build(options.seed)
+        return Parts(model=model, batch=batch, loss=mse, optimizer=optimizer)
+
+    return Scenario(build.__name__, parts)
+
+
+def open_with_many_checkpoints(
+    scenario: str | Scenario, *, budget: int = PLENTY, frames: int = PLENTY, **options: Any
+) -> Session:
+    """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames."""
+    session = open_session(scenario, **options)
+    trainer = session._trainer
+    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget)
+    session = Session(trainer, about=session.about, checkpoints=line)
+    session._frames = FrameStore(trainer.frame, budget=frames)
+    return session
