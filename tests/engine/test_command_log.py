@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from itertools import chain
+
+from commands import run_commands
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.engine.command import Command, parse
 from autograd_tui.engine.command_log import CommandLog
-from commands import run_commands
 
 few = st.sampled_from(parse("f b s z F lr=1 lr=2"))  # so few that they repeat
 iterations = st.sampled_from([parse("fbsz"), parse("fb"), parse("lr=1"), parse("z"), parse("F")])
-lists = st.lists(few, max_size=30) | st.lists(iterations, max_size=12).map(lambda parts: sum(parts, []))
+lists = st.lists(few, max_size=30) | st.lists(iterations, max_size=12).map(lambda parts: list(chain(*parts)))
 
 
 @given(lists | st.lists(run_commands, max_size=10))

