@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, La
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
+SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class StatsReader:
         for (name, plan), tensors in zip(plans.items(), asked, strict=True):
             numbers = plan.numbers([next(answers) for _ in tensors])
             tables[name] = StatsTable(plan.layout, numbers)
-            _correct_nonfinite(tables[name], list(groups[name].tensors.values()))
+            _look_again(tables[name], list(groups[name].tensors.values()))
         return tables
 
     def _plan(self, group: Group) -> _Plan:
@@ -78,8 +80,7 @@ class _Plan:
         self._large = [row for row in rows if listed[row].numel() > SAMPLE]
         self._sizes = [listed[row].numel() for row in self._small]
         self._segments = _Segments(self._sizes)
-        generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        self._places = [_sampled_places(listed[row], generator) for row in self._large]
+        self._places = [_sampled_places(listed[row]) for row in self._large]
         self._large_row_of = np.repeat(np.arange(len(self._large)), SAMPLE)
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -115,8 +116,7 @@ class _Plan:
             deviation = samples - rows[:, 4, None]
             rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE)
         if exact:
-            low, high = samples.min(1), samples.max(1)
-            rows[:, 6:] = _histograms(samples.reshape(-1), low, high, self._large_row_of)
+            rows[:, 6:] = _histograms(samples.reshape(-1), rows[:, 1], rows[:, 2], self._large_row_of)
         return rows
 
 
@@ -150,9 +150,11 @@ class _Segments:
 
 def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places) -> Doubles:
     """Count the finite values of each row into equal bins from the least to the greatest of them."""
-    if not np.isfinite(high - low).all():
+    values, low, high = values / 2, low / 2, high / 2  # so that no difference overflows
+    wild = ~(np.isfinite(low) & np.isfinite(high))
+    if wild.any():
         finite = np.isfinite(values)
-        low, high = np.full_like(low, np.inf), np.full_like(high, -np.inf)
+        low, high = np.where(wild, np.inf, low), np.where(wild, -np.inf, high)
         values, row_of = values[finite], row_of[finite]
         np.minimum.at(low, row_of, values)
         np.maximum.at(high, row_of, values)
@@ -162,8 +164,9 @@ def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places) ->
     return np.bincount(bins + row_of * BINS, minlength=len(low) * BINS).reshape(-1, BINS).astype(np.float64)
 
 
-def _sampled_places(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose the places to sample, in order, since memory is read faster so."""
+def _sampled_places(tensor: Tensor) -> Tensor:
+    """Choose the places to sample, the same for all tensors of a size; in order, since memory is read faster so."""
+    generator = torch.Generator().manual_seed(SAMPLE_SEED)
     places = torch.randint(tensor.numel(), (SAMPLE,), generator=generator).sort().values
     return places.to(tensor.device)
 
@@ -204,13 +207,15 @@ def _as_measured(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
 
 
-def _correct_nonfinite(table: StatsTable, tensors: Sequence[Tensor]) -> None:
-    """Look again at the rows whose norm is not finite, which is rare: only they can hold NaN or infinity."""
-    for row, norm in enumerate(table.numbers[::WIDTH]):
-        if norm - norm == 0:
+def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
+    """Measure again what is rare: rows with NaN or infinity, and those whose squares leave the dtype's range."""
+    columns = (table.numbers[column::WIDTH] for column in range(3))
+    for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
+        if SMALLEST_NORM < norm < math.inf or low == high == 0:
             continue
         plain = _as_measured(tensors[row])
         nonfinite = int((~plain.isfinite()).sum())
         table.numbers[row * WIDTH + 3] = nonfinite
-        if not nonfinite:  # the squares alone were too large for the dtype
-            table.numbers[row * WIDTH] = float(torch.linalg.vector_norm(plain.cpu().double()))
+        if not nonfinite:
+            largest = max(-low, high)
+            table.numbers[row * WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autograd_tui.engine import stats
+from autograd_tui.engine.stats import Group, StatsReader
+from autograd_tui.engine.stats_table import SAMPLE, TensorStats
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+SIZES = (1, 2, 16, 17, 1024, 1025, 3000)
+
+
+def read(tensor: Tensor, *, exact: bool = True) -> TensorStats:
+    row = StatsReader().read({"group": Group({"it": tensor}, exact=exact)})["group"][0]
+    assert isinstance(row, TensorStats)
+    return row
+
+
+@st.composite
+def float_tensors(draw: st.DrawFn, sizes: Sequence[int] = SIZES) -> Tensor:
+    """Normal values at a chosen scale, some replaced by zero or by what is not finite."""
+    size, dtype = draw(st.sampled_from(sizes)), draw(st.sampled_from(FLOATS))
+    values = torch.randn(size, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    values *= draw(st.sampled_from([1e-30, 1e-3, 1.0, 1e4, 1e30]))
+    for place in draw(st.lists(st.integers(0, size - 1), max_size=3)):
+        values[place] = draw(st.sampled_from([0.0, math.nan, math.inf, -math.inf]))
+    return values.to(dtype)
+
+
+def close(one: float | None, other: Tensor | float) -> bool:
+    assert one is not None
+    return math.isclose(one, float(other), rel_tol=1e-5) or (math.isnan(one) and math.isnan(float(other)))
+
+
+@given(float_tensors())
+def test_norm_is_the_norm_that_torch_finds_in_double_precision(tensor: Tensor) -> None:
+    wanted = torch.linalg.vector_norm(tensor.double())
+    norm = read(tensor).norm
+    assert close(norm, wanted) or not wanted.isfinite()
+    assert norm is not None
+    assert math.isfinite(norm) == wanted.isfinite()
+
+
+@given(float_tensors())
+def test_min_and_max_are_those_of_torch(tensor: Tensor) -> None:
+    row, wanted = read(tensor), torch.stack(torch.aminmax(tensor)).double()
+    assert torch.tensor([row.min, row.max], dtype=torch.float64).allclose(wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@given(float_tensors())
+def test_nonfinite_counts_nan_and_infinities(tensor: Tensor) -> None:
+    assert read(tensor).nonfinite == int((~tensor.isfinite()).sum())
+
+
+@given(float_tensors(sizes=[size for size in SIZES if size <= SAMPLE]))
+def test_mean_and_std_of_up_to_1024_values_are_exact(tensor: Tensor) -> None:
+    row, doubles = read(tensor), tensor.double()
+    largest = float(doubles.abs().max())
+    for one, other in ((row.mean, doubles.mean()), (row.std, doubles.std(correction=0))):
+        assert one is not None
+        assert close(one, other) or abs(one - float(other)) <= 1e-12 * largest
+
+
+@given(float_tensors(sizes=[1, 2, 16]))
+def test_up_to_16_values_are_all_given(tensor: Tensor) -> None:
+    assert repr(read(tensor).values) == repr(tuple(tensor.tolist()))
+
+
+@given(float_tensors(sizes=[17, 1024]))
+def test_the_histogram_of_up_to_1024_values_is_that_of_torch(tensor: Tensor) -> None:
+    finite = tensor[tensor.isfinite()].double()
+    counts = torch.histc(finite, bins=16) if len(finite) and finite.min() < finite.max() else None
+    histogram = read(tensor).histogram
+    assert histogram is not None
+    assert sum(histogram) == len(finite)
+    if counts is not None:  # a value on an edge may fall to either side
+        assert sum(abs(one - other) for one, other in zip(histogram, counts.tolist(), strict=True)) <= 4
+
+
+@settings(max_examples=30)
+@given(float_tensors(sizes=[1025, 3000]))
+def test_the_histogram_of_a_sample_counts_its_finite_values(tensor: Tensor) -> None:
+    row = read(tensor)
+    assert row.histogram is not None
+    assert sum(row.histogram) == SAMPLE or (row.nonfinite and sum(row.histogram) < SAMPLE)
+
+
+def test_mean_and_std_of_a_large_tensor_are_near_the_exact_ones() -> None:
+    row = read(torch.randn(100_000, generator=torch.Generator().manual_seed(1)))
+    assert row.mean == pytest.approx(0, abs=0.1)
+    assert row.std == pytest.approx(1, abs=0.1)
+
+
+def test_the_bins_of_a_large_tensor_go_from_its_least_to_its_greatest_value() -> None:
+    tensor = torch.zeros(100_000)
+    tensor[7] = 16.0  # hardly in the sample
+    assert read(tensor).histogram == (1024, *[0] * 15)
+    assert read(tensor - 1).max == 15.0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_only_what_comes_from_a_sample_is_marked_so(size: int) -> None:
+    assert read(torch.randn(size)).sampled == (size > SAMPLE)
+
+
+@pytest.mark.parametrize(("size", "values", "histogram"), [(1, True, False), (16, True, False), (17, False, True)])
+def test_a_row_has_either_values_or_a_histogram(size: int, values: bool, histogram: bool) -> None:
+    row = read(torch.randn(size))
+    assert (row.values is not None, row.histogram is not None) == (values, histogram)
+
+
+@pytest.mark.parametrize("dtype", INTS)
+@pytest.mark.parametrize("size", [3, 100, 2000])
+def test_whole_numbers_are_measured(dtype: torch.dtype, size: int) -> None:
+    tensor = (torch.arange(size) % 100).to(dtype)
+    row = read(tensor)
+    assert (row.min, row.max, row.dtype) == (0, min(size, 100) - 1, str(dtype).removeprefix("torch."))
+    assert close(row.norm, tensor.double().norm())
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(0),
+        torch.empty(3, 0, dtype=torch.float16),
+        torch.ones(3, dtype=torch.bool),
+        torch.ones(2000, dtype=torch.bool),
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones(3, device="meta"),
+        torch.ones(3).to_sparse(),
+    ],
+    ids=["empty", "empty2d", "bool", "large bool", "complex", "meta", "sparse"],
+)
+def test_what_cannot_be_measured_has_a_row_of_none(tensor: Tensor) -> None:
+    row = read(tensor)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    assert row == TensorStats("it", tuple(tensor.shape), dtype)
+
+
+@pytest.mark.parametrize("value", [2.5, math.nan, math.inf])
+def test_a_single_number_has_no_shape_and_one_value(value: float) -> None:
+    row = read(torch.tensor(value))
+    assert (row.shape, repr(row.values), row.size) == ((), repr((value,)), 1)
+
+
+def test_a_transposed_tensor_is_read_in_its_own_order() -> None:
+    assert read(torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t()).values == (1.0, 3.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (4, 8, 8, 8)])
+def test_channels_last_changes_no_number(shape: tuple[int, ...]) -> None:
+    tensor = torch.randn(shape)
+    assert read(tensor.to(memory_format=torch.channels_last)) == read(tensor)
+
+
+def test_every_other_value_of_a_tensor_is_measured_as_its_copy_is() -> None:
+    tensor = torch.randn(5000)[::2]
+    row, copied = read(tensor), read(tensor.clone())
+    assert close(row.norm, copied.norm or 0)  # added up in another order
+    assert replace(row, norm=None) == replace(copied, norm=None)
+
+
+def test_a_tensor_that_requires_grad_is_measured() -> None:
+    assert read(torch.ones(2, requires_grad=True) * 2).values == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, 100, 2000])
+@pytest.mark.parametrize("share", [0.9, 0.5])
+def test_a_norm_whose_squares_leave_the_range_is_still_right(dtype: torch.dtype, size: int, share: float) -> None:
+    information = torch.finfo(dtype)
+    for extreme in (information.max**share, information.tiny**share):
+        tensor = torch.full((size,), extreme, dtype=dtype)
+        row = read(tensor)
+        assert close(row.norm, extreme * math.sqrt(size))
+        assert row.nonfinite == 0
+
+
+def test_a_range_wider_than_the_largest_number_has_a_histogram() -> None:
+    tensor = torch.tensor([-1.7e308] * 10 + [1.7e308] * 10, dtype=torch.float64)
+    assert read(tensor).histogram == (10, *[0] * 14, 10)
+
+
+@pytest.mark.parametrize("size", [17, 1025])
+def test_equal_values_fill_the_first_bin(size: int) -> None:
+    assert read(torch.full((size,), 3.0)).histogram == (min(size, SAMPLE), *[0] * 15)
+
+
+@pytest.mark.parametrize("size", [17, 1025])
+def test_a_tensor_of_nan_alone_has_an_empty_histogram(size: int) -> None:
+    assert read(torch.full((size,), math.nan)).histogram == (0,) * 16
+
+
+@pytest.mark.parametrize("size", [100, 2000])
+def test_a_tensor_is_measured_alike_alone_and_beside_others(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensor = torch.randn(size, generator=generator)
+    beside = {"first": torch.randn(3000, generator=generator), "it": tensor, "nan": torch.full((50,), math.nan)}
+    assert StatsReader().read({"group": Group(beside)})["group"].named("it") == read(tensor)
+
+
+def test_sampling_is_the_same_each_time() -> None:
+    tensor = torch.randn(5000)
+    assert read(tensor) == read(tensor)
+
+
+def test_reading_leaves_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    read(torch.ones(5000))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_reading_leaves_no_graph() -> None:
+    tensor = torch.ones(5000, requires_grad=True)
+    read(tensor)
+    assert tensor._version == 0
+    assert tensor.grad_fn is None
+
+
+@pytest.mark.parametrize("size", [16, 100])
+def test_an_inexact_group_spares_small_tensors_nothing(size: int) -> None:
+    tensor = torch.randn(size)
+    assert read(tensor, exact=False) == read(tensor)
+
+
+def test_an_inexact_group_spares_large_tensors_all_but_mean_and_std() -> None:
+    tensor = torch.randn(2000)
+    row, exact = read(tensor, exact=False), read(tensor)
+    assert (row.norm, row.min, row.max, row.nonfinite, row.histogram) == (None,) * 5
+    assert (row.mean, row.std) == (exact.mean, exact.std)
+
+
+def test_an_empty_group_gives_an_empty_table() -> None:
+    table = StatsReader().read({"group": Group({})})["group"]
+    assert (len(table), table.norm()) == (0, 0.0)
+
+
+def test_a_reader_follows_shapes_that_change() -> None:
+    reader = StatsReader()
+    for size in range(1, 100):
+        row = reader.read({"group": Group({"it": torch.ones(size)})})["group"][0]
+        assert row.shape == (size,)
+
+
+class CountsCopies(TorchDispatchMode):
+    """Counts what leaves the meta device, which here stands for an accelerator, and answers with zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        to_host = function is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu")
+        if to_host and args[0].is_meta:
+            self.copies += 1
+            return torch.zeros(args[0].shape, dtype=args[0].dtype)
+        return function(*args, **kwargs)
+
+
+def test_a_command_copies_once_from_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "_measurable", lambda tensor: True)
+    sizes = (1, 16, 17, 1024, 1025, 5000)
+    params = {f"{size} {dtype}": torch.ones(size, dtype=dtype, device="meta") for size in sizes for dtype in FLOATS}
+    groups = {"params": Group(params), "state": Group(params, exact=False), "none": Group({})}
+    with CountsCopies() as mode:
+        tables = StatsReader().read(groups)
+    assert mode.copies == 1
+    assert tables["params"][0].values == (0.0,)
+
+
+class Away(torch.Tensor):
+    """A host tensor that says it is on an accelerator, and counts the copies from there."""
+
+    copies = 0
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda", 0)
+
+    def cpu(self) -> Tensor:  # type: ignore[override]
+        Away.copies += 1
+        return self.as_subclass(Tensor)
+
+
+@given(st.lists(float_tensors(sizes=[1, 5, 17]), min_size=1, max_size=5))
+def test_tensors_of_any_dtypes_come_to_the_host_whole_in_one_copy(tensors: list[Tensor]) -> None:
+    Away.copies = 0
+    arrived = stats.to_host([tensor.as_subclass(Away) for tensor in tensors])
+    assert Away.copies == 1
+    for one, other in zip(arrived, tensors, strict=True):
+        assert one.dtype is other.dtype
+        assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+
+def test_tensors_on_the_host_are_not_copied() -> None:
+    tensors = [torch.ones(3), torch.ones(2000)]
+    assert all(one is other for one, other in zip(stats.to_host(tensors), tensors, strict=True))
