@@ -21,6 +21,10 @@ INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 SIZES = (1, 2, 16, 17, 1024, 1025, 3000)
 
 
+def normal(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
 def read(tensor: Tensor, *, exact: bool = True) -> TensorStats:
     row = StatsReader().read({"group": Group({"it": tensor}, exact=exact)})["group"][0]
     assert isinstance(row, TensorStats)
@@ -97,7 +101,7 @@ def test_the_histogram_of_a_sample_counts_its_finite_values(tensor: Tensor) -> N
 
 
 def test_mean_and_std_of_a_large_tensor_are_near_the_exact_ones() -> None:
-    row = read(torch.randn(100_000, generator=torch.Generator().manual_seed(1)))
+    row = read(normal(100_000))
     assert row.mean == pytest.approx(0, abs=0.1)
     assert row.std == pytest.approx(1, abs=0.1)
 
@@ -111,12 +115,12 @@ def test_the_bins_of_a_large_tensor_go_from_its_least_to_its_greatest_value() ->
 
 @pytest.mark.parametrize("size", SIZES)
 def test_only_what_comes_from_a_sample_is_marked_so(size: int) -> None:
-    assert read(torch.randn(size)).sampled == (size > SAMPLE)
+    assert read(normal(size)).sampled == (size > SAMPLE)
 
 
 @pytest.mark.parametrize(("size", "values", "histogram"), [(1, True, False), (16, True, False), (17, False, True)])
 def test_a_row_has_either_values_or_a_histogram(size: int, values: bool, histogram: bool) -> None:
-    row = read(torch.randn(size))
+    row = read(normal(size))
     assert (row.values is not None, row.histogram is not None) == (values, histogram)
 
 
@@ -158,15 +162,18 @@ def test_a_transposed_tensor_is_read_in_its_own_order() -> None:
     assert read(torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t()).values == (1.0, 3.0, 2.0, 4.0)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (4, 8, 8, 8)])
-def test_channels_last_changes_no_number(shape: tuple[int, ...]) -> None:
-    tensor = torch.randn(shape)
-    assert read(tensor.to(memory_format=torch.channels_last)) == read(tensor)
-
-
-def test_every_other_value_of_a_tensor_is_measured_as_its_copy_is() -> None:
-    tensor = torch.randn(5000)[::2]
-    row, copied = read(tensor), read(tensor.clone())
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        normal(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        normal(4, 8, 8, 8).to(memory_format=torch.channels_last),
+        normal(50, 60).t(),
+        normal(5000)[::2],
+        normal(1).expand(3000),
+    ],
+)
+def test_a_tensor_of_any_strides_is_measured_as_its_copy_is(tensor: Tensor) -> None:
+    row, copied = read(tensor), read(tensor.clone(memory_format=torch.contiguous_format))
     assert close(row.norm, copied.norm or 0)  # added up in another order
     assert replace(row, norm=None) == replace(copied, norm=None)
 
@@ -204,14 +211,13 @@ def test_a_tensor_of_nan_alone_has_an_empty_histogram(size: int) -> None:
 
 @pytest.mark.parametrize("size", [100, 2000])
 def test_a_tensor_is_measured_alike_alone_and_beside_others(size: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    tensor = torch.randn(size, generator=generator)
-    beside = {"first": torch.randn(3000, generator=generator), "it": tensor, "nan": torch.full((50,), math.nan)}
+    tensor = normal(size)
+    beside = {"first": normal(3000), "it": tensor, "nan": torch.full((50,), math.nan)}
     assert StatsReader().read({"group": Group(beside)})["group"].named("it") == read(tensor)
 
 
 def test_sampling_is_the_same_each_time() -> None:
-    tensor = torch.randn(5000)
+    tensor = normal(5000)
     assert read(tensor) == read(tensor)
 
 
@@ -230,12 +236,12 @@ def test_reading_leaves_no_graph() -> None:
 
 @pytest.mark.parametrize("size", [16, 100])
 def test_an_inexact_group_spares_small_tensors_nothing(size: int) -> None:
-    tensor = torch.randn(size)
+    tensor = normal(size)
     assert read(tensor, exact=False) == read(tensor)
 
 
 def test_an_inexact_group_spares_large_tensors_all_but_mean_and_std() -> None:
-    tensor = torch.randn(2000)
+    tensor = normal(2000)
     row, exact = read(tensor, exact=False), read(tensor)
     assert (row.norm, row.min, row.max, row.nonfinite, row.histogram) == (None,) * 5
     assert (row.mean, row.std) == (exact.mean, exact.std)
