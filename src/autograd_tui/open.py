@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from autograd_tui.engine.about import About
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number
@@ -70,7 +71,8 @@ def open_session(
     }
     flags |= {**rates, "batch_size": batch_size, "image_size": image_size, "data": data, "decay": decay}
     name = scenario if isinstance(scenario, str) else found.title
-    return Session(Trainer(loop), opened_by=_command_line(name, flags))
+    about = About(found.title, chosen, seed, _command_line(name, flags), _listing(parts, plateau))
+    return Session(Trainer(loop), about=about)
 
 
 def choose_device(asked: str | None) -> str:
@@ -101,6 +103,22 @@ def _build(scenario: Scenario, options: Options) -> Parts:
     if not isinstance(parts, Parts):
         raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
     return parts
+
+
+def _listing(parts: Parts, decay: Decay | None) -> dict[str, tuple[str, ...]]:
+    """Give the source lines of each phase: the scenario's own, else what any loop would say."""
+    predicts = "prediction = model(inputs)\nloss = loss_function(prediction, targets)"
+    lines = {
+        "setup": "",
+        "forward": predicts if parts.loss else "loss = forward(model, batch)",
+        "backward": "loss.backward()",
+        "step": "optimizer.step()",
+        "zero_grad": "optimizer.zero_grad()",
+    }
+    lines |= parts.listing
+    if decay:
+        lines["step"] += "\n" + decay.line
+    return {phase: tuple(source.splitlines()) for phase, source in lines.items()}
 
 
 def _command_line(name: str, flags: dict[str, Any]) -> str:

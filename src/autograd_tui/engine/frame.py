@@ -31,6 +31,7 @@ class Frame:
     buffers: StatsTable
     optimizer: str  # as a command spells it, without the learning rate
     learning_rate: float
+    step_rate: float | None = None  # the learning rate that the last step used
     command: Command | None = None
     iteration: int = 0  # from 1; rises at the first forward after a step
     steps: int = 0  # completed optimizer steps

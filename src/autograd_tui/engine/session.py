@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
+from autograd_tui.engine.about import About
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
@@ -20,11 +22,11 @@ from autograd_tui.engine.turn import next_phase
 class Session:
     """Runs commands one at a time, and goes back to any frame, exactly.
 
-    `opened_by` is the command line that opened it, without the commands run since.
+    `about` says what does not change while it is open.
     """
 
-    def __init__(self, trainer: Trainer, *, opened_by: str, checkpoints: CheckpointLine | None = None) -> None:
-        self.opened_by = opened_by
+    def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
+        self.about = about
         self.history = History()
         self.history.append(trainer.frame)
         self._trainer = trainer
@@ -93,7 +95,8 @@ class Session:
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        return self._frames.get(index)
+        frame = self._frames.get(index)
+        return frame if frame and frame.index == index else None  # it may have moved on meanwhile
 
     def look(self, index: int) -> Frame:
         """Give frame `index` to look at; training stays where it is."""
@@ -111,6 +114,11 @@ class Session:
         self._check(index)
         self._go_to(index)
         return self.frame
+
+    def command_line(self) -> str:
+        """Give the command line that repeats the run up to where training stands."""
+        commands = self.commands()
+        return f"{self.about.command_line} --do {shlex.quote(commands)}" if commands else self.about.command_line
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""

@@ -111,6 +111,7 @@ class Trainer:
             "moved": frame.moved or touched,
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
+            "step_rate": frame.learning_rate,
             "steps": frame.steps + 1,
             "grads": replace(frame.grads, used=tuple(loop.used)),
         }

@@ -1,0 +1,139 @@
+"""What just happened, in words and arithmetic that hold for every optimizer."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.text.numbers import number, rate
+
+
+def explain(frame: Frame, about: About) -> list[str]:
+    """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
+    if frame.error:
+        return _raised(frame, frame.error)
+    if frame.command is None:
+        return _question(frame, about)
+    if frame.phase is Phase.FORWARD:
+        return _forward(frame)
+    if frame.phase is Phase.BACKWARD:
+        return _backward(frame)
+    if frame.phase is Phase.STEP:
+        return _step(frame)
+    if frame.phase is Phase.ZERO_GRAD:
+        return _zero_grad(frame)
+    return _setting(frame)
+
+
+def step_comment(frame: Frame) -> str:
+    """Say beside optimizer.step() what it does to the first parameter."""
+    name = frame.params.layout.names[0].rpartition(".")[2]
+    if frame.optimizer == "sgd":
+        return f"# {name} -= {rate(frame.learning_rate)} * {name}.grad"
+    return f"# {frame.optimizer.replace(',', ', ')}, lr {rate(frame.learning_rate)}"
+
+
+def _question(frame: Frame, about: About) -> list[str]:
+    names = " and ".join(frame.params.layout.names)
+    if frame.params.whole and len(frame.params) <= 2:
+        return [
+            "Nothing has run yet.",
+            f"Which way should {names} move, and who decides? Make a guess, then press space: it runs forward.",
+        ]
+    values = sum(row.size for row in frame.params)
+    return [f"Nothing has run yet: {len(frame.params)} parameters with {values:,} values wait.", "space runs forward."]
+
+
+def _forward(frame: Frame) -> list[str]:
+    loss = "a loss that is not one number" if frame.loss is None else f"the loss {number(frame.loss)}"
+    said = [f"forward made a prediction and measured {loss}. No parameter has moved."]
+    if frame.graph == "alive":
+        said.append("It recorded the graph of what it computed: backward can now go back through it.")
+    else:
+        said.append("This loss has no graph: it was made without recording, so a backward would raise.")
+    if frame.grads.state != "none":
+        said.append("The gradients are from before: a backward now adds to them.")
+    return said
+
+
+def _backward(frame: Frame) -> list[str]:
+    held = [grad for grad in frame.grads if grad is not None]
+    said = [f"backward went back through the graph and computed the gradient of the loss for {_count(len(held))}."]
+    for grad in held[:4]:
+        if grad.values and grad.size == 1:
+            said.append(f"  {grad.name}.grad = {number(grad.values[0], signed=True)}: {_pull(grad.values[0])}")
+    most = max((grad.backwards for grad in held), default=0)
+    if most > 1:
+        said.append(f"The gradients were not cleared, so each is now a sum: of up to {most} backwards.")
+    said.append("No parameter has moved: that is what step does. The graph is used up and freed.")
+    return said
+
+
+def _pull(grad: float) -> str:
+    if grad == 0:
+        return "flat here"
+    return "a larger value means a larger loss" if grad > 0 else "a larger value means a smaller loss"
+
+
+def _step(frame: Frame) -> list[str]:
+    before = frame.before
+    if before is None or before is frame.params:
+        return ["step moved nothing: no parameter has changed.", *_loss_age(frame)]
+    if frame.optimizer == "sgd":
+        said = ["step moved each parameter by learning rate x gradient, downhill:"]
+    else:
+        said = [f"step moved the parameters by the rule of {frame.optimizer.replace(',', ', ')}:"]
+    for old, new, grad in list(zip(before, frame.params, frame.grads, strict=True))[:4]:
+        if old.size == 1 and old.values and new.values:
+            said.append("  " + _move(frame, old.name, old.values[0], new.values[0], grad.values if grad else None))
+    if not frame.params.whole:
+        said.append(f"  |parameters| {number(before.norm())} → {number(frame.params.norm())}")
+    return said + _loss_age(frame) + ["The gradients stay until zero_grad clears them: a backward now would add."]
+
+
+def _move(frame: Frame, name: str, old: float, new: float, grad: tuple[float, ...] | None) -> str:
+    if grad is None:
+        return f"{name}  {number(old)}: its gradient is None" + ("" if old == new else f", yet it is {number(new)}")
+    if frame.optimizer == "sgd" and frame.step_rate is not None:
+        sign = "-" if grad[0] >= 0 else "+"
+        return f"{name}  {number(old)} {sign} {rate(frame.step_rate)} x {number(abs(grad[0]))} = {number(new)}"
+    turned = (new - old) * grad[0] > 0
+    return f"{name}  {number(old)} → {number(new)}" + (
+        ", not the way its gradient alone would send it" if turned else ""
+    )
+
+
+def _loss_age(frame: Frame) -> list[str]:
+    if frame.loss is None or not frame.old:
+        return []
+    return [f"The loss {number(frame.loss)} was measured before this: forward makes a new one."]
+
+
+def _zero_grad(frame: Frame) -> list[str]:
+    return [
+        "zero_grad cleared the gradients: each .grad is None again, so the next backward starts from nothing.",
+        "The parameters stay as they are, and so does what the optimizer remembers.",
+    ]
+
+
+def _setting(frame: Frame) -> list[str]:
+    assert frame.command is not None
+    if frame.command.name == "lr":
+        return [f"The learning rate is {rate(frame.learning_rate)} from the next step on. Nothing else has changed."]
+    if frame.command.name == "optimizer":
+        return [f"The optimizer is {frame.optimizer} now, with empty state and lr {rate(frame.learning_rate)}."]
+    return [f"You set {frame.command}: no gradient had a say in it.", *_loss_age(frame)]
+
+
+def _raised(frame: Frame, error: TorchError) -> list[str]:
+    where = f" ({error.file.rpartition('/')[2]}, line {error.line})" if error.line else ""
+    name = frame.phase.value if frame.phase else str(frame.command)
+    return [
+        f"{name} raised {error.type}{where}:",
+        *(line for line in error.message.strip().split("\n") if line),
+        "Parameters, gradients, buffers and random numbers are as before it.",
+    ]
+
+
+def _count(parameters: int) -> str:
+    return "1 parameter" if parameters == 1 else f"{parameters} parameters"

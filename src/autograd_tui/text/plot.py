@@ -1,0 +1,105 @@
+"""Line plots in characters: the only file that knows plotext."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autograd_tui.engine.history import Point
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import number
+
+GUTTER = 10  # columns for the labels of the y axis, and the axis
+
+
+def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int | None = None) -> list[Line]:
+    """Draw values over iterations in `height` rows; the point of frame `shown` is marked.
+
+    NaN and infinities have no place on a scale: they are marked on the top row.
+    """
+    columns, rows = width - GUTTER, height - 2
+    if columns < 8 or rows < 1:
+        return []
+    finite = [point for point in points if math.isfinite(point.value)]
+    if not finite:
+        return [[("no loss yet: forward makes the first", "dim")]] if not points else [[("no finite loss", "warn")]]
+    first, last = points[0].iteration, max(points[-1].iteration, points[0].iteration + 1)
+    low, high = _limits([point.value for point in finite])
+    canvas = [list(row) for row in _canvas(_thinned(finite, columns), columns, rows, (first, last), (low, high))]
+
+    def column(point: Point) -> int:
+        return min(int((point.iteration - first) / (last - first) * (columns - 1) + 0.5), columns - 1)
+
+    def row(point: Point) -> int:
+        return min(int((high - point.value) / (high - low) * (rows - 1) + 0.5), rows - 1)
+
+    if len(finite) * 4 <= columns:
+        for point in finite:
+            canvas[row(point)][column(point)] = "•"
+    for point in points:
+        if not math.isfinite(point.value):
+            canvas[0][column(point)] = "!"
+    lines: list[Line] = []
+    marked = next((point for point in finite if point.index == shown), None)
+    for place, characters in enumerate(canvas):
+        label = number(high) if place == 0 else number(low) if place == rows - 1 else ""
+        axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
+        text = "".join(characters)
+        if marked and row(marked) == place:
+            at = column(marked)
+            lines.append([*axis, (text[:at], "accent"), ("◆", "now"), (text[at + 1 :], "accent")])
+        else:
+            lines.append([*axis, (text, "accent")])
+    lines.append([(" " * (GUTTER - 1) + "└" + "─" * columns, "dim")])
+    left, right = str(first), f"iteration {points[-1].iteration}"
+    gap = columns - len(left) - len(right)
+    lines.append([(" " * GUTTER + left + " " * max(gap, 1) + right, "dim")])
+    return lines
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Give a range that holds the values and is never empty."""
+    low, high = min(values), max(values)
+    if high - low <= abs(high) * 1e-9:
+        room = abs(high) * 0.5 or 1.0
+        return low - room, high + room
+    return low, high
+
+
+def _thinned(points: Sequence[Point], columns: int) -> list[Point]:
+    """Keep at most two points a column, its least and its greatest."""
+    if len(points) <= columns * 2:
+        return list(points)
+    first, last = points[0].iteration, points[-1].iteration
+    kept: dict[int, tuple[Point, Point]] = {}
+    for point in points:
+        column = int((point.iteration - first) / max(last - first, 1) * (columns - 1))
+        low, high = kept.get(column, (point, point))
+        kept[column] = (min(low, point, key=lambda p: p.value), max(high, point, key=lambda p: p.value))
+    pairs = (sorted({low.index: low, high.index: high}.values(), key=lambda p: p.index) for low, high in kept.values())
+    return [point for pair in pairs for point in pair]
+
+
+def _canvas(
+    points: Sequence[Point], columns: int, rows: int, x: tuple[float, float], y: tuple[float, float]
+) -> list[str]:
+    """Let plotext draw the curve; it is fed with finite numbers alone, since others end the process."""
+    if len(points) < 2:
+        return [" " * columns] * rows
+    import plotext
+
+    middle, half = (y[0] + y[1]) / 2, (y[1] - y[0]) / 2
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(columns, rows)
+    figure.axes(False)
+    for axis in "xy":
+        for side in (0, 1):
+            figure.ruler(axis, side).frequency(0)
+    figure.ruler("x").lim(*x)
+    figure.ruler("y").lim(-1, 1)
+    values = [(point.value - middle) / half if math.isfinite(half) else 0.0 for point in points]
+    figure.draw(figure.signal([point.iteration for point in points], values, marker="braille").lines())
+    drawn = plotext.uncolorize(str(figure.build())).split("\n")[:rows]
+    return [f"{line:<{columns}}"[:columns] for line in drawn] + [" " * columns] * (rows - len(drawn))

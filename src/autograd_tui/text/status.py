@@ -1,0 +1,25 @@
+"""The first row of the screen: what is trained, how, where, and which frame is shown."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.line import Line, spread
+from autograd_tui.text.numbers import rate
+
+
+def status_line(frame: Frame, about: About, newest: int, width: int) -> Line:
+    """Write the row; what matters least goes first where room is short."""
+    name, _, options = frame.optimizer.partition(",")
+    optimizer = f"{name.upper() if name == 'sgd' else name} lr {rate(frame.learning_rate)}"
+    if options:
+        optimizer += " " + options.replace(",", " ").replace("=", " ")
+    left: Line = [(f" {about.title}", "strong"), (f" · {optimizer} · {about.device}", "")]
+    if width >= 100:
+        left.append((f" · seed {about.seed}", ""))
+    behind = frame.index < newest
+    right: Line = [
+        (f"iteration {frame.iteration}   ", ""),
+        (f"frame {frame.index} of {newest} ", "now" if behind else ""),
+    ]
+    return spread(left, right, width)

@@ -1,0 +1,277 @@
+"""The main screen: keys, the frame shown, and the trainer thread behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.reactive import var
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Input
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.command import LETTERS, Command, parse
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
+from autograd_tui.text.numbers import duration
+from autograd_tui.tui.help_screen import HelpScreen
+from autograd_tui.tui.layouts import NarrowLayout, SmallLayout, WideLayout, layout_for
+from autograd_tui.tui.output import Output
+from autograd_tui.tui.panels.keys import KeysPanel
+from autograd_tui.tui.panels.note import Note, NotePanel
+from autograd_tui.tui.panels.status import StatusPanel
+from autograd_tui.tui.trainer_thread import News, Request, TrainerThread
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+PATIENCE = 0.25  # seconds before a phase that still runs is said to run
+
+
+class MainScreen(Screen[None]):
+    """Every key asks the trainer thread for something; every answer is a frame for the panels."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space,pagedown", "run('next')", "next phase", id="next", tooltip="the next phase; pauses a run"),
+        Binding("f", "phase('f')", "forward", id="forward", tooltip="forward; out of turn it is refused"),
+        Binding("b", "phase('b')", "backward", id="backward", tooltip="backward; out of turn it is refused"),
+        Binding("s", "phase('s')", "step", id="step", tooltip="step; out of turn it is refused"),
+        Binding("z", "phase('z')", "zero_grad", id="zero_grad", tooltip="zero_grad"),
+        Binding("F,shift+f", "phase('F')", "forward!", id="force-forward", tooltip="forward, out of turn too"),
+        Binding("B,shift+b", "phase('B')", "backward!", id="force-backward", tooltip="backward, out of turn too"),
+        Binding("S,shift+s", "phase('S')", "step!", id="force-step", tooltip="step, out of turn too"),
+        Binding("Z,shift+z", "phase('Z')", "zero_grad!", id="force-zero_grad", tooltip="zero_grad, out of turn too"),
+        Binding("n", "run('iteration')", "iteration", id="iteration", tooltip="to the end of this iteration"),
+        Binding("r", "run('run')", "run", id="run", tooltip="run, and pause"),
+        Binding("left,pageup", "look(-1)", "look back", id="back", tooltip="look at the frame before", priority=True),
+        Binding("right", "look(1)", "look on", id="on", tooltip="look at the frame after", priority=True),
+        Binding("colon", "prompt", "command", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
+        Binding("question_mark", "help", "keys", id="help", tooltip="this list of keys"),
+        Binding("escape", "leave", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back"),
+        Binding("q", "quit", "quit", id="quit", tooltip="the same, and at the top quit"),
+        Binding(
+            "ctrl+c", "interrupt", "stop", id="stop", tooltip="stop the phase or run; once more: quit", priority=True
+        ),
+    ]
+
+    frame: var[Frame | None] = var(None)  # the one shown
+    history: var[History | None] = var(None)
+    about: var[About | None] = var(None)
+    newest: var[int] = var(0)
+    note: var[Note | None] = var(None)
+
+    def __init__(
+        self, open_session: Callable[[], Session], first: Sequence[Command], *, title: str, output: Output
+    ) -> None:
+        super().__init__()
+        self._title, self._output = title, output
+        self._latest: Frame | None = None  # where training stands
+        self._looking: int | None = None  # the frame looked at, where it is another one
+        self._interrupted = False
+        self._clock: Timer | None = None
+        self.trainer = TrainerThread(
+            open_session,
+            first,
+            opened=lambda session: self._tell(self._opened, session),
+            failed=lambda error: self._tell(self._failed, error),
+            news=lambda news: self._tell(self._heard, news),
+        )
+
+    def compose(self) -> ComposeResult:
+        """Lay out the panels; each is bound to what it draws."""
+        bound = (MainScreen.frame, MainScreen.about, MainScreen.history)
+        yield StatusPanel(id="status").data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest)
+        yield WideLayout().data_bind(*bound)
+        yield NarrowLayout().data_bind(*bound)
+        yield SmallLayout().data_bind(*bound)
+        yield NotePanel(id="note").data_bind(MainScreen.note)
+        yield Input(id="prompt", placeholder="lr=0.01   w=3   optimizer=adam   fbsz*10   @3   undo", compact=True)
+        yield KeysPanel(id="keys")
+
+    def on_mount(self) -> None:
+        """Start training behind the first paint."""
+        self._output.on_line = lambda line: self._tell(self._printed, line)
+        self.app.begin_capture_print(self)
+        self.call_after_refresh(self.trainer.start)
+        self.query_one("#prompt").disabled = True
+        self._watch_the_clock()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose the layout for the terminal's size."""
+        for name in ("-wide", "-narrow", "-small"):
+            self.set_class(name == layout_for(event.size), name)
+
+    def on_print(self, event: events.Print) -> None:
+        """Take in what was printed through Python while the screen was up."""
+        self._output.write(event.text)
+
+    # What the trainer thread tells; it arrives here on the screen's own thread.
+
+    def _tell(self, method: Callable[..., None], *arguments: object) -> None:
+        if self.is_attached:
+            self.app.call_later(method, *arguments)
+
+    def _opened(self, session: Session) -> None:
+        self.about = session.about
+        self._latest = self.frame = session.frame
+        self.history = session.history.copy()
+
+    def _failed(self, error: BaseException) -> None:
+        self.post_message(self.Failed(error))
+
+    def _heard(self, news: News) -> None:
+        self.newest = news.newest
+        self._latest = news.frame
+        self.history = news.history
+        if news.looked_at is not None and self._looking == news.looked_at.index:
+            self.frame = news.looked_at
+        if self._looking is None:
+            self.frame = news.frame
+        self._say(Note(news.refused, "warn") if news.refused else None)
+        self._watch_the_clock()
+
+    def _printed(self, line: str) -> None:
+        self._say(Note(f"printed: {line}", "dim"))
+
+    class Failed(Message):
+        """The session could not be opened, or met a bug of ours."""
+
+        def __init__(self, error: BaseException) -> None:
+            super().__init__()
+            self.error = error
+
+    # What keys ask for.
+
+    def action_phase(self, letter: str) -> None:
+        """Run one phase; whether it is its turn is decided when it is."""
+        self._ask(LETTERS[letter])
+
+    def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
+        """Run the next phase, or the rest of the iteration; while a run goes on, pause it instead."""
+        if self.trainer.running_free:
+            self.trainer.stop()
+        else:
+            self._ask(what)
+
+    def _ask(self, what: Command | Literal["next", "iteration", "run"]) -> None:
+        self._interrupted = False
+        start, self._looking = self._looking, None
+        if not self.trainer.ask(Request(what, start)):
+            self._say(Note("that key is held down: eight of it wait already", "warn"))
+        self._watch_the_clock()
+
+    def action_look(self, by: int) -> None:
+        """Show the frame before or after; training stays where it is."""
+        if self.frame is None or self._latest is None or self.trainer.session is None:
+            return
+        index = self.frame.index + by
+        if not 0 <= index <= self.newest:
+            return
+        self._looking = None if index == self._latest.index else index
+        stored = self.trainer.session.stored(index)
+        if stored is not None:
+            self.frame = stored
+        else:
+            self.trainer.ask(Request("look", index))
+        self._say(None)
+
+    def action_prompt(self) -> None:
+        """Take a command in words."""
+        prompt = self.query_one("#prompt", Input)
+        prompt.disabled = False
+        prompt.add_class("open")
+        prompt.focus()
+
+    @on(Input.Submitted, "#prompt")
+    def _run_words(self, event: Input.Submitted) -> None:
+        try:
+            commands = parse(event.value)
+        except Refused as error:
+            self._say(Note(str(error), "warn"))
+            return
+        self._close_prompt()
+        for command in commands:
+            self._ask(command)
+
+    def _close_prompt(self) -> None:
+        prompt = self.query_one("#prompt", Input)
+        prompt.clear()
+        prompt.remove_class("open")
+        prompt.disabled = True
+        self.set_focus(None)
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        self.app.push_screen(HelpScreen(self.BINDINGS))
+
+    def action_leave(self) -> bool:
+        """Leave the innermost thing; tell whether there was one."""
+        if self.query_one("#prompt").has_class("open"):
+            self._close_prompt()
+        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running_free):
+            self.trainer.stop()
+        elif self._looking is not None:
+            self._looking = None
+            self.frame = self._latest
+            self._say(None)
+        else:
+            return False
+        return True
+
+    def action_quit(self) -> None:
+        """Leave the innermost thing; at the top, quit."""
+        if not self.action_leave():
+            self.app.exit(0)
+
+    def action_interrupt(self) -> None:
+        """Stop the phase or run; a second time, quit with the code of an interrupt."""
+        if self._interrupted:
+            self.app.exit(130, return_code=130)
+            return
+        self._interrupted = True
+        if self.trainer.stop():
+            self._say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
+        else:
+            self._say(Note("nothing runs; ctrl+c once more quits", "warn"))
+
+    def command_line(self) -> str:
+        """Give the line that repeats the run."""
+        session = self.trainer.session
+        return session.command_line() if session else f"autograd-tui {self._title}"
+
+    # The note: what cannot be seen from the frame.
+
+    def _say(self, note: Note | None) -> None:
+        """Show a sentence; without one, the sign of the mode we are in."""
+        self.note = note or self._mode()
+
+    def _mode(self) -> Note | None:
+        if self._looking is not None:
+            return Note(f"frame {self._looking} of {self.newest}: a command goes on from here, escape returns", "now")
+        busy = self.trainer.busy
+        if self.trainer.running_free:
+            return Note("running: space pauses", "accent")
+        if busy is None or monotonic() - busy[1] < PATIENCE:
+            return None
+        waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
+        return Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+
+    def _watch_the_clock(self) -> None:
+        """Look again in a moment whether something still runs; no timer stays while nothing does."""
+        if self._clock is None:
+            self._clock = self.set_timer(PATIENCE + 0.01, self._tick)
+
+    def _tick(self) -> None:
+        self._clock = None
+        if self.trainer.busy is None:
+            return
+        if self._looking is None and not self._interrupted:
+            self._say(None)
+        self._watch_the_clock()

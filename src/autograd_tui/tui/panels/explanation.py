@@ -1,0 +1,22 @@
+"""What happened, in words and arithmetic."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.explain import explain
+from autograd_tui.text.line import Line, wrapped
+from autograd_tui.tui.panels.panel import Panel
+
+
+class ExplanationPanel(Panel):
+    """A few sentences about the command that led to this frame."""
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw sentences wrapped, arithmetic set off, an error in its own colour."""
+        if self.about is None:
+            return []
+        lines: list[Line] = []
+        for place, sentence in enumerate(explain(frame, self.about)):
+            style = "error" if frame.error and place == 0 else "strong" if sentence.startswith("  ") else ""
+            lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
+        return lines

@@ -1,0 +1,33 @@
+"""The loss, with its age, and how it went."""
+
+from __future__ import annotations
+
+from textual.reactive import var
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import number
+from autograd_tui.text.plot import plot_lines
+from autograd_tui.tui.panels.panel import Panel
+
+
+class LossPanel(Panel):
+    """The number, then a live plot over the iterations."""
+
+    history: var[History | None] = var(None)
+
+    def watch_history(self) -> None:
+        """Show the newest point."""
+        self.redraw()
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the number on the first row, the plot below."""
+        points = self.history.loss.points() if self.history else []
+        first: Line = [("none yet", "dim")]
+        if frame.loss is not None:
+            age = "  fresh" if not frame.old else "  old: a parameter has moved since"
+            age = age if len(age) + 8 <= width else "  old"
+            first = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
+        shown = max((point.index for point in points if point.index <= frame.index), default=None)
+        return [first, *plot_lines(points, width, height - 1, shown=shown)]

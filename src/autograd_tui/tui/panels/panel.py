@@ -1,0 +1,153 @@
+"""The base of all panels: draws lines, and repaints only what has changed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.reactive import var
+from textual.strip import Strip
+from textual.widget import Widget
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.line import Line
+
+
+class Panel(Widget):
+    """Draws the frame it is given: a panel overrides `draw`, and knows nothing of any other."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "panel--dim",
+        "panel--strong",
+        "panel--accent",
+        "panel--now",
+        "panel--up",
+        "panel--down",
+        "panel--warn",
+        "panel--error",
+    }
+    DEFAULT_CSS = """
+    Panel {
+        height: 1fr;
+        .panel--dim { color: $text-muted; }
+        .panel--strong { text-style: bold; }
+        .panel--accent { color: $text-accent; }
+        .panel--now { background: $primary; color: $background; text-style: bold; }
+        .panel--up { color: $text-success; }
+        .panel--down { color: $text-primary; }
+        .panel--warn { color: $text-warning; }
+        .panel--error { color: $text-error; text-style: bold; }
+    }
+    Panel.framed { border: round $panel-lighten-2; border-title-color: $text-muted; padding: 0 1; }
+    """
+
+    frame: var[Frame | None] = var(None)
+    about: var[About | None] = var(None)
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
+        super().__init__(id=id, classes=classes)
+        self._strips: list[Strip] = []
+        self._rows_wanted = 0
+        if title:
+            self.border_title = title
+            self.add_class("framed")
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Give the rows to show; those beyond `height` are not seen."""
+        raise NotImplementedError
+
+    def rows_wanted(self) -> int:
+        """Say how many rows there are to show, where the layout asks: `height: auto`."""
+        return 1
+
+    def get_content_height(self, *_: object) -> int:
+        """Answer the layout."""
+        return self.rows_wanted()
+
+    def watch_frame(self) -> None:
+        """Show another frame."""
+        self._make_room()
+        self.redraw()
+
+    def watch_about(self) -> None:
+        """Show another session."""
+        self._make_room()
+        self.redraw()
+
+    def _make_room(self) -> None:
+        rows = self.rows_wanted()
+        if rows != self._rows_wanted:
+            self._rows_wanted = rows
+            self.refresh(layout=True)
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self.redraw()
+
+    def notify_style_update(self) -> None:
+        """Draw in the new theme's colours."""
+        super().notify_style_update()
+        self._strips = []
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw anew and repaint the changed part of each changed row."""
+        width, height = self.content_size
+        if not width or not height:
+            return
+        old, self._strips = self._strips, self._draw_strips(width, height)
+        if len(old) != len(self._strips):
+            self.refresh()
+            return
+        changes = [_changed(before, after, y) for y, (before, after) in enumerate(zip(old, self._strips, strict=True))]
+        regions = [region for region in changes if region]
+        if regions:
+            self.refresh(*regions)
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Give the rows as they stand, nothing before there is a frame."""
+        return self.draw(self.frame, width, height) if self.frame is not None else []
+
+    def render_line(self, y: int) -> Strip:
+        """Give one row to the compositor."""
+        width, height = self.content_size
+        if len(self._strips) != height or (self._strips and self._strips[0].cell_length != width):
+            self._strips = self._draw_strips(width, height)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
+
+    def _draw_strips(self, width: int, height: int) -> list[Strip]:
+        base = self.rich_style
+        styles = {"": base}
+
+        def look(name: str) -> Style:
+            if name not in styles:
+                styles[name] = self.get_component_rich_style(f"panel--{name}")
+            return styles[name]
+
+        strips = []
+        for line in self.lines(width, height)[:height]:
+            segments = [Segment(text, look(name)) for text, name in line if text]
+            strips.append(Strip(segments).adjust_cell_length(width, base).simplify())
+        return strips + [Strip.blank(width, base)] * (height - len(strips))
+
+
+def _changed(before: Strip, after: Strip, y: int) -> Region | None:
+    """Give the span of a row from its first to its last changed cell."""
+    if before == after:
+        return None
+    old, new = _cells(before), _cells(after)
+    if old is None or new is None or len(old) != len(new):
+        return Region(0, y, after.cell_length, 1)
+    different = [x for x, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    return Region(different[0], y, different[-1] - different[0] + 1, 1) if different else None
+
+
+def _cells(strip: Strip) -> list[tuple[str, Style | None]] | None:
+    """Take a row apart into cells; None where a character takes more or less than one."""
+    if cell_len(strip.text) != len(strip.text):
+        return None
+    return [(character, segment.style) for segment in strip for character in segment.text]

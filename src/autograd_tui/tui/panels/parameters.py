@@ -1,0 +1,88 @@
+"""Parameters, before and after the last thing that moved them."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.text.layers import Layer, layers
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import count, number
+from autograd_tui.tui.panels.panel import Panel
+
+MOST_ROWS = 12  # a model with more parameters is shown by layers
+
+
+class ParametersPanel(Panel):
+    """A row a parameter; a large model's are folded into its layers."""
+
+    DEFAULT_CSS = "ParametersPanel { height: auto; max-height: 60%; }"
+
+    def rows_wanted(self) -> int:
+        """Take a row for each parameter, or for each layer."""
+        if self.frame is None:
+            return 2
+        return len(self.frame.params) if len(self.frame.params) <= MOST_ROWS else len(layers(self.frame)) + 2
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw values where a parameter has one, else norms."""
+        if len(frame.params) > min(height, MOST_ROWS):
+            return folded(frame, layers(frame), width, height)
+        before = frame.before or frame.params
+        pairs = list(zip(before, frame.params, strict=True))
+        name_width = max(len(row.name) for row in frame.params)
+        number_width = max(len(number(_main_number(row))) for pair in pairs for row in pair)
+        return [_row(frame, old, new, name_width=name_width, width=number_width) for old, new in pairs]
+
+
+def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
+    was, now = _main_number(old), _main_number(new)
+    label = "" if new.size == 1 else f"{'×'.join(map(str, new.shape))} norm "
+    line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
+    if was is None or now is None or frame.before is None:
+        return [*line, (f"{number(now):>{width}}", "")]
+    by = _mover(frame)
+    moved = now - was
+    arrow, style = ("▲", "up") if moved > 0 else ("▼", "down") if moved < 0 else ("=", "dim")
+    line += [(f"{number(was):>{width}} → ", "dim"), (f"{number(now):>{width}}", "strong" if by else "")]
+    line += [(f"  {arrow} {number(moved, signed=True)}", style if by else "dim")]
+    if by:
+        return [*line, (f"  {'changed' if moved else 'not moved'} by {by}", "")]
+    return [*line, ("  by the last step" if frame.steps else "", "dim")]
+
+
+def _mover(frame: Frame) -> str:
+    """Name what has just moved the parameters: "" where this frame's command did not."""
+    if frame.error or frame.command is None:
+        return ""
+    if frame.phase is Phase.STEP:
+        return "this step"
+    return "you" if frame.phase is None and frame.command.name not in ("lr", "optimizer") else ""
+
+
+def _main_number(row: TensorStats) -> float | None:
+    return row.values[0] if row.size == 1 and row.values else row.norm
+
+
+def folded(frame: Frame, found: list[Layer], width: int, height: int) -> list[Line]:
+    """Draw a row a layer, as many as fit, and one for all of them together."""
+    size = sum(layer.size for layer in found)
+    total = Layer("all", len(frame.params), size, frame.params.norm(), frame.grads.norm())
+    name_width = max(len(layer.name) for layer in [*found, total])
+    tensors_width = 9 if width >= name_width + 46 else 0
+    values_width = 12 if width >= name_width + 36 else 0
+
+    def row(name: str, tensors: str, values: str, norm: str, grad: str, style: str) -> Line:
+        counts = (f"{tensors:>9}" if tensors_width else "") + (f"{values:>12}" if values_width else "")
+        return [(f"{name:<{name_width}}", style), (counts, "dim"), (f"{norm:>12}{grad:>12}", style)]
+
+    def layer_row(layer: Layer, style: str = "") -> Line:
+        grad = "None" if layer.grad_norm is None else number(layer.grad_norm)
+        return row(layer.name, str(layer.tensors), count(layer.size), number(layer.norm), grad, style)
+
+    room = height - 2
+    shown = found if len(found) <= room else found[: max(room - 1, 0)]
+    lines = [row("layer", "tensors", "values", "|params|", "|grad|", "dim"), *map(layer_row, shown)]
+    if len(shown) < len(found):
+        lines.append([(f"... {len(found) - len(shown)} more layers", "dim")])
+    return [*lines, layer_row(total, "strong")]

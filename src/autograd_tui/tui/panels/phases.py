@@ -1,0 +1,61 @@
+"""The four phases: which one ran, which one is next, and the key number of each."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.turn import next_phase
+from autograd_tui.text.line import Line, length, spread
+from autograd_tui.text.numbers import number
+from autograd_tui.tui.panels.panel import Panel
+
+
+class PhasesPanel(Panel):
+    """forward → backward → STEP → zero_grad, and a number under each."""
+
+    DEFAULT_CSS = "PhasesPanel { height: 2; }"
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the names over the numbers."""
+        next_one = next_phase(frame)
+        hint: Line = [("space: ", "dim"), (next_one.value, "strong"), (" ", "")]
+        names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
+        return [spread(names, hint, width), numbers]
+
+    def _columns(self, frame: Frame, next_one: Phase, *, room: int) -> tuple[Line, Line]:
+        cell = max(len(phase.value) + 2 for phase in Phase) + 2
+        stretch = min(max((room - 1) // 4, cell + 3), 24)
+        names: Line = [(" ", "")]
+        numbers: Line = [(" ", "")]
+        for phase in Phase:
+            ran = frame.phase is phase
+            label = f"▌{phase.value.upper()}▐" if ran else f" {phase.value} "
+            style = ("error" if frame.error else "now") if ran else "strong" if phase is next_one else "dim"
+            arrow = "" if phase is Phase.ZERO_GRAD else "─" * max(stretch - len(label) - 2, 1) + "▶ "
+            names += [(label, style), (arrow, "dim")]
+            room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
+            numbers.append((f" {key_number(frame, phase, room):<{stretch - 1}}", "" if ran else "dim"))
+        return names, numbers
+
+
+def key_number(frame: Frame, phase: Phase, room: int) -> str:
+    """Give the one number that a phase is about, with its age; "" where it does not fit."""
+    if phase is Phase.FORWARD and frame.loss is not None:
+        return f"loss {number(frame.loss)}{' old' if frame.old else ''}"
+    if phase is Phase.BACKWARD and frame.grads.state != "none":
+        norm = frame.grads.norm()
+        each = [(f"d{row.name}", row.values[0]) for row in frame.grads if row and row.size == 1 and row.values]
+        return _short(each, len(frame.params), room) or f"|grad| {number(norm)}"
+    if phase is Phase.STEP and frame.before is not None and frame.steps:
+        pairs = zip(frame.before, frame.params, strict=True)
+        each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
+        return _short(each, len(frame.params), room) or f"|params| {number(frame.params.norm())}"
+    return ""
+
+
+def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
+    """Write the numbers of a few parameters side by side, with as many decimals as fit."""
+    if len(each) != parameters or parameters > 2:
+        return ""
+    written = (" ".join(f"{name} {value:+.{decimals}f}" for name, value in each) for decimals in (4, 3, 2, 1))
+    return next((text for text in written if len(text) <= room), "")
