@@ -55,7 +55,10 @@ class Series:
         return Series(self.capacity, self.stretch, self.indices[:], self.iterations[:], self.values[:])
 
     def _thin(self) -> None:
-        """Keep of each stretch of iterations the least and the greatest, stretches as short as fit in half."""
+        """Keep the first, the last, and of each stretch of iterations the least and the greatest.
+
+        Stretches are as short as fit in half of the capacity.
+        """
         kept = self._extremes()
         while len(kept) > self.capacity // 2:
             self.stretch *= 2
@@ -69,7 +72,7 @@ class Series:
         for _, group in groupby(range(len(self)), key=lambda each: self.iterations[each] // self.stretch):
             positions = list(group)
             kept += sorted({min(positions, key=self._rank), max(positions, key=self._rank)})
-        return kept
+        return sorted({0, *kept, len(self) - 1})
 
     def _rank(self, position: int) -> tuple[bool, float]:
         value = self.values[position]  # a NaN ranks above all: it is as worth seeing as any extreme
