@@ -1,0 +1,63 @@
+"""Run the app without a terminal, and read what its panels show."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from textual.pilot import Pilot
+
+from autograd_tui.engine.command import parse
+from autograd_tui.engine.session import Session
+from autograd_tui.open import open_session
+from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.panels.panel import Panel
+
+
+class Screen:
+    """The running app: press keys, read panels."""
+
+    def __init__(self, app: AutogradApp, pilot: Pilot[int]) -> None:
+        self.app, self.pilot = app, pilot
+
+    @property
+    def session(self) -> Session:
+        session = self.app.main.trainer.session
+        assert session is not None
+        return session
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, then wait until all that they asked for is on the screen."""
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until the trainer thread has nothing to do and its news is shown."""
+        trainer = self.app.main.trainer
+        while self.app.is_running and (trainer.session is None or trainer.busy or trainer.waiting):
+            await self.pilot.pause(0.01)
+        await self.pilot.pause()
+        await self.pilot.pause()
+
+    def text(self, panel: str) -> str:
+        """Give what a panel shows, cut to its size; `panel` is its class name."""
+        shown = [each for each in self.app.main.query(panel).results(Panel) if each.content_size.area]
+        assert len(shown) == 1, f"{len(shown)} {panel} on screen"
+        return "\n".join(shown[0].render_line(y).text.rstrip() for y in range(shown[0].content_size.height))
+
+    @property
+    def note(self) -> str:
+        note = self.app.main.note
+        return note.text if note else ""
+
+
+@asynccontextmanager
+async def screen(
+    scenario: str = "linear", *, do: str = "", size: tuple[int, int] = (120, 40), **options: str | float
+) -> AsyncIterator[Screen]:
+    """Open a scenario on a screen of a size and wait until it is there."""
+    app = AutogradApp(lambda: open_session(scenario, **options), parse(do), title=scenario)  # type: ignore[arg-type]
+    async with app.run_test(size=size) as pilot:
+        opened = Screen(app, pilot)
+        await opened.settle()
+        yield opened

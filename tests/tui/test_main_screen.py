@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import pytest
+from tui.screen import screen
+
+
+async def test_space_runs_the_four_phases_in_their_turn() -> None:
+    async with screen() as shown:
+        await shown.press(*["space"] * 5)
+        assert shown.session.commands() == "fbsz f"
+
+
+async def test_each_letter_runs_its_phase() -> None:
+    async with screen() as shown:
+        await shown.press("f", "b", "s", "z")
+        assert shown.session.commands() == "fbsz"
+
+
+async def test_forty_quick_keys_are_forty_commands_in_order() -> None:
+    async with screen() as shown:
+        await shown.press(*"fbsz" * 10)
+        assert shown.session.commands() == "fbsz*10"
+
+
+async def test_a_letter_out_of_turn_is_refused_in_a_sentence() -> None:
+    async with screen() as shown:
+        await shown.press("b")
+        assert shown.session.newest == 0
+        assert "run forward first" in shown.note
+
+
+async def test_a_capital_runs_out_of_turn_and_shows_what_pytorch_raises() -> None:
+    async with screen() as shown:
+        await shown.press("f", "b", "B")
+        text = " ".join(shown.text("ExplanationPanel").split())
+        assert "backward raised RuntimeError:" in text
+        assert "Trying to backward through the graph a second time" in text
+
+
+async def test_n_runs_to_the_end_of_the_iteration() -> None:
+    async with screen() as shown:
+        await shown.press("f", "n", "n")
+        assert shown.session.commands() == "fbsz*2"
+
+
+async def test_n_stops_at_what_raises() -> None:
+    async with screen("resnet18", image_size=32) as shown:
+        await shown.press("n")
+        assert shown.session.commands() == "f"
+        assert "Expected more than 1 value per channel" in " ".join(shown.text("ExplanationPanel").split())
+
+
+async def test_r_runs_until_space_pauses_it() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r")
+        while shown.session.newest < 200:
+            await shown.pilot.pause(0.01)
+        await shown.press("space")
+        stopped_at = shown.session.newest
+        await shown.press("f" if shown.session.frame.graph != "alive" else "b")
+        assert shown.session.newest <= stopped_at + 1
+
+
+async def test_arrows_look_and_leave_training_where_it_is() -> None:
+    async with screen(do="fbsz") as shown:
+        await shown.press("left", "left")
+        assert "frame 2 of 4" in shown.text("StatusPanel")
+        assert "escape returns" in shown.note
+        assert shown.session.frame.index == 4
+        await shown.press("escape")
+        assert "frame 4 of 4" in shown.text("StatusPanel")
+
+
+async def test_a_command_while_looking_back_goes_on_from_there() -> None:
+    async with screen(do="fbsz") as shown:
+        await shown.press("left", "left", "s")
+        assert shown.session.commands() == "fbs"
+        assert "frame 3 of 3" in shown.text("StatusPanel")
+
+
+async def test_looking_stops_at_both_ends() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("left", "left", "left", "right", "right")
+        assert "frame 1 of 1" in shown.text("StatusPanel")
+
+
+async def test_a_colon_takes_commands_in_words() -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"lr=0.5", "space", *"fbs", "enter")
+        assert shown.session.commands() == "lr=0.5 fbs"
+        assert "w  2.0000 - 0.5 x 1.3333 = 1.3333" in shown.text("ExplanationPanel")
+
+
+async def test_words_without_meaning_get_a_sentence_and_stay_to_be_mended() -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"lr", "enter")
+        assert '"lr" is not a command' in shown.note
+        await shown.press(*"=1", "enter")
+        assert shown.session.commands() == "lr=1"
+
+
+async def test_keys_typed_into_the_prompt_run_nothing() -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"fb", "left", "escape", "f")
+        assert shown.session.commands() == "f"
+
+
+async def test_the_question_mark_lists_every_key_and_escape_closes_it() -> None:
+    async with screen() as shown:
+        await shown.press("question_mark")
+        assert shown.app.screen is not shown.app.main
+        await shown.press("escape")
+        assert shown.app.screen is shown.app.main
+
+
+async def test_q_quits_at_the_top() -> None:
+    async with screen() as shown:
+        await shown.press("q")
+        assert not shown.app.is_running
+        assert shown.app.return_code == 0
+
+
+async def test_q_leaves_looking_back_first() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("left", "q")
+        assert shown.app.is_running
+
+
+async def test_ctrl_c_twice_quits_as_interrupted() -> None:
+    async with screen() as shown:
+        await shown.press("ctrl+c")
+        assert "once more quits" in shown.note
+        await shown.press("ctrl+c")
+        assert shown.app.return_code == 130
+
+
+async def test_ctrl_q_does_nothing() -> None:
+    async with screen() as shown:
+        await shown.press("ctrl+q")
+        assert shown.app.is_running
+
+
+async def test_a_held_key_lets_eight_wait_at_most() -> None:
+    async with screen("resnet18") as shown:
+        await shown.pilot.press(*["f"] * 30)
+        assert shown.app.main.trainer.waiting <= 8
+        await shown.settle()
+        assert shown.session.newest >= 8
+
+
+async def test_a_scenario_that_cannot_be_opened_closes_the_screen_with_its_sentence() -> None:
+    async with screen("no_such_thing") as shown:
+        assert shown.app.return_code == 2
+        assert 'no scenario "no_such_thing"' in str(shown.app.failure)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (100, 30), (80, 24), (60, 15), (40, 10), (20, 4)])
+@pytest.mark.parametrize("scenario", ["linear", "resnet18"])
+async def test_every_size_shows_a_whole_cycle(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, size=size) as shown:
+        await shown.press("f", "b", "s", "z")
+        assert shown.session.commands() == "fbsz"
+
+
+async def test_resizing_while_running_changes_the_layout() -> None:
+    async with screen(do="fb") as shown:
+        assert "loss.backward()" in shown.text("CodePanel")
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.settle()
+        assert shown.text("CodePanel").startswith("▶ loss.backward()")
+
+
+async def test_what_a_model_prints_is_noted_and_kept() -> None:
+    async with screen() as shown:
+        shown.app.main._output.write("hello from the model\n")
+        await shown.settle()
+        assert shown.note == "printed: hello from the model"
