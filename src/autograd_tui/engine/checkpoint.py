@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from autograd_tui.engine.buffers import Buffers
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
@@ -23,6 +24,7 @@ class Checkpoint:
     frame: Frame
     forwards: int
     params: dict[str, Tensor]
+    holders: Buffers  # the model's own tensors, since its forward may put others in their places
     buffers: dict[str, Tensor]
     grads: dict[str, Tensor]  # those that are not None
     backwards: tuple[int, ...]
@@ -71,12 +73,13 @@ class Copier:
 def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
     """Copy what a forward from here depends on; call it inside the loop's surroundings."""
     copier = Copier(recycled)
-    optimizer, params = loop.optimizer, loop.params
+    optimizer, params, holders = loop.optimizer, loop.params, Buffers.of(loop.model)
     return Checkpoint(
         frame=frame,
         forwards=loop.forwards,
         params=copier.all(params),
-        buffers=copier.all(dict(loop.model.named_buffers())),
+        holders=holders,
+        buffers=copier.all(holders.tensors()),
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
         backwards=tuple(loop.backwards),
         used=tuple(loop.used),
@@ -95,18 +98,16 @@ def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkp
     )
 
 
-@torch.no_grad()
 def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     """Bring the loop back to `checkpoint`, without a graph; call it inside the loop's surroundings."""
     # load_state_dict would alias the checkpoint and change dtypes, so the state is put in by hand, copied once more.
     loop.loss = loop.prediction = loop.batch = None
     loop.graph = "none"
     for name, param in loop.params.items():
-        param.copy_(checkpoint.params[name])
+        param.detach().copy_(checkpoint.params[name])
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)
-    for name, buffer in checkpoint.buffers.items():
-        _set_buffer(loop.model, name, buffer)
+    checkpoint.holders.put_back(checkpoint.buffers)
     loop.set_optimizer(checkpoint.optimizer)
     for group, options in zip(loop.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))
@@ -121,18 +122,6 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     loop.backwards, loop.used = list(checkpoint.backwards), list(checkpoint.used)
     loop.surroundings.return_to(checkpoint.mark)
     checkpoint.foreign.write()
-
-
-def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:
-    """Copy in place; where the model has put another tensor under the name, put one like the old there."""
-    owner, _, key = name.rpartition(".")
-    module = model.get_submodule(owner)
-    current = module._buffers.get(key)
-    if current is not None and _kind(current) == _kind(value):
-        current.copy_(value)
-    else:
-        device = value.device if current is None else current.device
-        module._buffers[key] = value.to(device, copy=True)
 
 
 def _kind(tensor: Tensor) -> object:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from autograd_tui.engine.buffers import Buffers
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, make_optimizer
@@ -39,14 +40,14 @@ class Loop:
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
         self.set_optimizer(spec)
-        self._kept_buffers: list[Tensor] = []  # room for a copy, used again by each forward
+        self._kept_buffers: dict[str, Tensor] = {}  # room for a copy, used again by each forward
         self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
         self.graph: Literal["none", "alive", "freed"] = "none"
         self.batch: Any = None
         self.prediction: Any = None
         self.metrics: tuple[tuple[str, Tensor], ...] = ()
         self.forwards = 0  # completed; the next one takes batch(forwards)
-        self.backwards = [0] * len(self.params)  # how many are summed in each gradient
+        self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
         self.used = [False] * len(self.params)  # whether a step has used it
 
     def forward(self) -> None:
@@ -62,12 +63,12 @@ class Loop:
     def backward(self) -> None:
         """Compute the gradients; they add to what `.grad` holds."""
         before = [(param.grad, param.grad is not None and param.grad._version) for param in self.params.values()]
-        spent, self.graph = self.graph, "none" if self.loss is None else "freed"
+        if self.graph == "alive":
+            self.graph = "freed"  # also where it raises half way
         with self._theirs(undo=self._keep_grads()):
             if self.loss is None:
                 raise NameError("name 'loss' is not defined")  # as the script's line would
             self.loss.backward()  # type: ignore[no-untyped-call]
-        self.graph = "freed" if spent != "none" else "none"
         for place, (param, (grad, version)) in enumerate(zip(self.params.values(), before, strict=True)):
             if param.grad is not None and (param.grad is not grad or param.grad._version != version):
                 self.backwards[place] += 1
@@ -78,8 +79,8 @@ class Loop:
         before = [param._version for param in self.params.values()]
         with self._theirs(undo=_nothing):
             self.optimizer.step()
-        if self.scheduler is not None and self.loss is not None:
-            self.scheduler.step(self.loss.detach())
+            if self.scheduler is not None and self.loss is not None:
+                self.scheduler.step(self.loss.detach())
         self.used = [used or count > 0 for used, count in zip(self.used, self.backwards, strict=True)]
         return before != [param._version for param in self.params.values()]
 
@@ -121,7 +122,11 @@ class Loop:
         inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
         if not inside:
             raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
-        param[index] = value
+        try:
+            param[index] = value
+        except RuntimeError:
+            dtype = str(param.dtype).removeprefix("torch.")
+            raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
 
     def _predict(self, batch: Any) -> tuple[Tensor, Any]:
         """Run the model and the loss, in whichever form the scenario gives them."""
@@ -161,33 +166,29 @@ class Loop:
             raise Raised(error) from error
 
     def _keep_buffers_and_rng(self) -> Callable[[], None]:
-        buffers = list(self.model.buffers())
-        if [buffer.shape for buffer in buffers] != [copy.shape for copy in self._kept_buffers]:
-            self._kept_buffers = [torch.empty_like(buffer) for buffer in buffers]
-        with torch.no_grad():
-            for copy, buffer in zip(self._kept_buffers, buffers, strict=True):
-                copy.copy_(buffer)
+        buffers = Buffers.of(self.model)
+        tensors, room = buffers.tensors(), self._kept_buffers
+        for name, buffer in tensors.items():
+            copy = room.get(name)
+            if copy is None or (copy.shape, copy.dtype) != (buffer.shape, buffer.dtype):
+                room[name] = torch.empty_like(buffer, requires_grad=False)
+            room[name].copy_(buffer.detach())
         mark = self.surroundings.mark()
 
-        @torch.no_grad()
         def undo() -> None:
-            for buffer, copy in zip(buffers, self._kept_buffers, strict=True):
-                buffer.copy_(copy)
+            buffers.put_back(room)
             self.surroundings.return_to(mark)
 
         return undo
 
     def _keep_grads(self) -> Callable[[], None]:
         """Copy the gradients that there are: none, in the usual order of phases."""
-        kept = [
-            (param, param.grad, None if param.grad is None else param.grad.clone()) for param in self.params.values()
-        ]
+        kept = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
         mark = self.surroundings.mark()
 
-        @torch.no_grad()
         def undo() -> None:
-            for param, grad, copy in kept:
-                param.grad = None if grad is None or copy is None else grad.copy_(copy)
+            for param, grad in kept:
+                param.grad = grad
             self.surroundings.return_to(mark)
 
         return undo

@@ -1,0 +1,46 @@
+"""A model's buffers, also where its forward puts other tensors in their places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Which tensor, or None, lies under each name; the tensors themselves, not copies."""
+
+    held: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # of each module
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Buffers:
+        """Say what the model holds now."""
+        return cls(tuple((name, module, dict(module._buffers)) for name, module in model.named_modules()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give the tensors by their names."""
+        return {
+            f"{prefix}.{name}": buffer
+            for prefix, _, buffers in self.held
+            for name, buffer in buffers.items()
+            if buffer is not None
+        }
+
+    @torch.no_grad()
+    def put_back(self, copies: dict[str, Tensor]) -> None:
+        """Hold the same tensors again, filled with what `copies` remember of them."""
+        for _, module, buffers in self.held:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        for name, buffer in self.tensors().items():
+            if _writable(buffer):
+                buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
+
+
+def _writable(tensor: Tensor) -> bool:
+    """Tell whether PyTorch writes into it: not where values share memory, so that no model has done so either."""
+    if tensor.layout is not torch.strided:
+        return True
+    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
