@@ -102,13 +102,12 @@ class Trainer:
         loop, frame = self._loop, self.frame
         touched = loop.step()
         self._clock()
-        read = self._reader.read(
-            {"params": Group(loop.params), "optimizer_state": Group(self._optimizer_state(), exact=False)}
-        )
+        read = self._reader.read({"params": Group(loop.params), "optimizer_state": self._optimizer_state()})
+        params = _shared(read["params"], frame.params)
         return {
-            "params": _shared(read["params"], frame.params),
+            "params": params,
             "before": frame.params,
-            "moved": frame.moved or touched,
+            "moved": frame.moved or touched or params is not frame.params,  # fused ones touch without a trace
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
             "step_rate": frame.learning_rate,
@@ -130,7 +129,7 @@ class Trainer:
 
     def _set_optimizer(self, command: Command) -> Changes:
         self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
-        read = self._reader.read({"optimizer_state": Group({})})
+        read = self._reader.read({"optimizer_state": self._optimizer_state()})
         return read | {"optimizer": self._optimizer_name(), "learning_rate": self._learning_rate()}
 
     def _set_value(self, command: Command) -> Changes:
@@ -144,7 +143,7 @@ class Trainer:
     def _first_frame(self) -> Frame:
         loop = self._loop
         groups = {"params": Group(loop.params), "buffers": Group(dict(loop.model.named_buffers()))}
-        read: Changes = {**self._reader.read(groups | {"optimizer_state": Group({})})}
+        read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
         return Frame(
             index=0,
             grads=self._read_grads(),
@@ -187,15 +186,16 @@ class Trainer:
         table = self._reader.read({"grads": Group(held)})["grads"]
         return Grads(table, tuple(loop.backwards), tuple(loop.used))
 
-    def _optimizer_state(self) -> dict[str, Tensor]:
+    def _optimizer_state(self) -> Group:
         """Name the optimizer's state as rows: "w.momentum_buffer"."""
         state = self._loop.optimizer.state
-        return {
+        rows = {
             f"{name}.{key}": torch.as_tensor(value)
             for name, param in self._loop.params.items()
             for key, value in state.get(param, {}).items()
             if value is not None
         }
+        return Group(rows, exact=False)
 
     def _learning_rate(self) -> float:
         return float(self._loop.optimizer.param_groups[0]["lr"])
