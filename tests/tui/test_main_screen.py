@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tui.screen import screen
+from app_screen import screen
 
 
 async def test_space_runs_the_four_phases_in_their_turn() -> None:

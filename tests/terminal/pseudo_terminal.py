@@ -1,0 +1,94 @@
+"""The installed program in a real pseudo-terminal, its screen read by an emulator."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import pexpect
+import pyte
+
+PATIENCE = 90  # seconds; a test that waits so long has failed
+
+
+class Terminal:
+    """Types keys, and keeps the screen as a person would see it."""
+
+    def __init__(self, *arguments: str, width: int, height: int) -> None:
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.ByteStream(self.screen)
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-m", "autograd_tui", *arguments],
+            dimensions=(height, width),
+            env=environment,
+            timeout=PATIENCE,
+        )
+        self.child.delaybeforesend = None
+        self.bytes = b""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def type(self, keys: str) -> None:
+        """Type keys, all at once."""
+        self.child.send(keys.encode())
+
+    def read(self, seconds: float = 0.2) -> int:
+        """Take in what the program writes, waiting for it at most so long; count the bytes."""
+        try:
+            data = self.child.read_nonblocking(65536, seconds)
+        except pexpect.TIMEOUT:
+            return 0
+        except pexpect.EOF:
+            data = b""
+        self.bytes += data
+        # pyte does not know the private-mode requests that Textual makes; they draw nothing.
+        self._stream.feed(re.sub(rb"\x1b\[[<>=?][\d;]*[a-zA-Z$]+|\x1b\[\d*\$[a-z]|\x1b_[^\x1b]*\x1b\\", b"", data))
+        return len(data)
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Read until something is true."""
+        until = monotonic() + PATIENCE
+        while not condition():
+            assert monotonic() < until, f"{what} did not come:\n{self.text}"
+            assert self.child.isalive(), f"{what} did not come, the program ended:\n{self.text}"
+            self.read()
+
+    def wait_for(self, text: str) -> None:
+        """Read until the screen shows a text."""
+        self.wait(lambda: text in self.text, repr(text))
+
+    def end(self) -> str:
+        """Read to the program's end and give all that it wrote since the call."""
+        start = len(self.bytes)
+        until = monotonic() + PATIENCE
+        while monotonic() < until:
+            before = len(self.bytes)
+            self.read()
+            if not self.child.isalive() and len(self.bytes) == before:
+                break
+        self.child.close()
+        return self.bytes[start:].decode(errors="replace")
+
+    @property
+    def exit_code(self) -> int | None:
+        code: int | None = self.child.exitstatus
+        return code
+
+
+@contextmanager
+def terminal(*arguments: str, width: int = 120, height: int = 40) -> Iterator[Terminal]:
+    """Start the program and end it after the test, whatever happens."""
+    opened = Terminal(*arguments, width=width, height=height)
+    try:
+        yield opened
+    finally:
+        opened.child.close(force=True)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from pseudo_terminal import terminal
+
+NOISY = """
+import os, sys, warnings
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        print("printed by python\\x1b[2J\\x1b[H")
+        os.write(1, b"written to descriptor one\\n")
+        os.write(2, b"written to descriptor two\\n")
+        os.system("echo from a child process")
+        warnings.warn("a warning")
+        return super().forward(x)
+
+@scenario("noisy")
+def build(options):
+    print("printed while building")
+    x = torch.rand(4, 2)
+    return Parts(model=Noisy(2, 1), batch=lambda i: (x, x[:, :1]), loss=nn.functional.mse_loss)
+"""
+
+SLOW = """
+import time
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+class Slow(nn.Linear):
+    def forward(self, x):
+        time.sleep(60)
+        return super().forward(x)
+
+@scenario("slow")
+def build(options):
+    x = torch.rand(4, 2)
+    return Parts(model=Slow(2, 1), batch=lambda i: (x, x[:, :1]), loss=nn.functional.mse_loss)
+"""
+
+
+@pytest.mark.parametrize("scenario", ["linear", "resnet18"])
+def test_forty_keys_typed_at_once_are_forty_commands_in_order(scenario: str) -> None:
+    with terminal(scenario) as shown:
+        shown.wait_for("space next")
+        shown.type("fbsz" * 10)
+        shown.wait_for("frame 40 of 40")
+        shown.type("q")
+        assert f"autograd-tui {scenario} --do 'fbsz*10'" in shown.end()
+        assert shown.exit_code == 0
+
+
+def test_the_screen_is_up_before_torch_is_loaded() -> None:
+    with terminal() as shown:
+        shown.wait_for("loading PyTorch")
+        assert "space next" in shown.text
+
+
+def test_what_a_model_prints_never_tears_the_screen(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    with terminal(str(tmp_path / "noisy.py")) as shown:
+        shown.wait_for("noisy · SGD")
+        shown.type("f")
+        shown.wait_for("frame 1 of 1")
+        shown.type("bs")
+        shown.wait_for("frame 3 of 3")
+        lines = shown.text.split("\n")
+        assert lines[0].startswith(" noisy · SGD lr 0.01")
+        assert lines[-1].startswith(" space next")
+        body = "\n".join(lines[:-2])
+        assert "descriptor" not in body
+        assert "from a child process" not in body
+
+
+def test_do_opens_the_screen_at_that_point() -> None:
+    with terminal("linear", "--do", "fbsz*3 lr=0.01 fb") as shown:
+        shown.wait_for("frame 15 of 15")
+        assert "SGD lr 0.01" in shown.text
+
+
+def test_a_long_phase_shows_that_it_runs_and_q_leaves_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    with terminal(str(tmp_path / "slow.py")) as shown:
+        shown.wait_for("slow · SGD")
+        shown.type("f")
+        shown.wait_for("forward runs: 1.")
+        shown.type("q")
+        assert f"autograd-tui {tmp_path}/slow.py" in shown.end()
+        assert shown.exit_code == 0
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_closes_the_screen_in_order(sent: signal.Signals, code: int) -> None:
+    with terminal("linear", "--do", "fb") as shown:
+        shown.wait_for("frame 2 of 2")
+        shown.child.kill(sent)
+        assert "--do fb" in shown.end()
+        assert shown.exit_code == code
+
+
+def test_ctrl_c_twice_leaves_with_130() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("\x03")
+        shown.wait_for("once more quits")
+        shown.type("\x03")
+        shown.end()
+        assert shown.exit_code == 130
+
+
+def test_a_scenario_that_does_not_exist_is_one_sentence_on_the_terminal() -> None:
+    with terminal("no_such_thing") as shown:
+        said = shown.end()
+        assert 'autograd-tui: there is no scenario "no_such_thing"' in said
+        assert "Traceback" not in said
+        assert shown.exit_code == 2
+
+
+def test_nothing_is_written_while_nothing_happens() -> None:
+    with terminal("linear", "--do", "fb") as shown:
+        shown.wait_for("frame 2 of 2")
+        shown.wait(lambda: not shown.read(1.5), "a quiet moment")
+        assert not shown.read(3.0)
+
+
+def test_leaving_gives_the_terminal_back_as_it_was() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("q")
+        said = shown.end()
+        assert "\x1b[?1049l" in said
+        assert "\x1b[?25h" in said
+        assert said.rstrip().endswith("autograd-tui linear")
