@@ -51,8 +51,8 @@ class CheckpointLine:
         self._recycled = checkpoint
 
     def forget_after(self, index: int) -> None:
-        """Drop the checkpoints of frames after `index`."""
-        while self._kept[-1].frame.index > index:
+        """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
+        while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
             self._recycled = self._kept.pop()
 
     def before(self, index: int) -> Checkpoint:

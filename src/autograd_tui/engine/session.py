@@ -33,7 +33,7 @@ class Session:
         self._checkpoints = checkpoints or CheckpointLine(trainer)
         self._frames = FrameStore(trainer.frame)
         self._commands = CommandLog()  # the n-th one led to frame n
-        self._torn: dict[int, TorchError] = {}  # steps that raised half way, by frame
+        self._errors: dict[int, TorchError] = {}  # what was raised, by frame
 
     @property
     def frame(self) -> Frame:
@@ -69,8 +69,10 @@ class Session:
             self._checkpoints.drop(checkpoint)
         elif checkpoint:
             self._checkpoints.keep(checkpoint)
-        if frame.error and frame.phase is Phase.STEP:
-            self._undo_half_a_step(frame, frame.error)
+        if frame.error:
+            self._errors[frame.index] = frame.error
+            if frame.phase is Phase.STEP:
+                self._undo_half_a_step(frame)
         self._commands.append(command)
         self._frames.append(frame)
         self.history.append(frame)
@@ -140,15 +142,16 @@ class Session:
         return self.frame
 
     def _run_again(self, command: Command) -> None:
+        """Run a command as it ran before; its error keeps its text, which may count what has happened since."""
         index = self.frame.index + 1
-        if index in self._torn:
-            self._trainer.frame = replace(self.frame, index=index, command=command, error=self._torn[index])
-        else:
+        error = self._errors.get(index)
+        if error is None or command.phase is not Phase.STEP:  # a step that raised left nothing behind
             self._trainer.run(command)
+        if error is not None:
+            self._trainer.frame = replace(self.frame, index=index, command=command, error=error)
 
-    def _undo_half_a_step(self, frame: Frame, error: TorchError) -> None:
+    def _undo_half_a_step(self, frame: Frame) -> None:
         """Bring back what a step that raised had already moved."""
-        self._torn[frame.index] = error
         self._trainer.restore(self._checkpoints.before(frame.index - 1))
         for command in self._commands.between(self.frame.index, frame.index - 1):
             self._run_again(command)
@@ -162,5 +165,5 @@ class Session:
         self._commands.forget_after(index)
         self._checkpoints.forget_after(index)
         self.history.forget_after(index)
-        self._torn = {each: error for each, error in self._torn.items() if each <= index}
+        self._errors = {each: error for each, error in self._errors.items() if each <= index}
         self._frames.forget_after(frame)

@@ -1,0 +1,81 @@
+"""Which checkpoints are kept."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from reach import open_with_many_checkpoints
+
+from autograd_tui.engine.checkpoint_line import CheckpointLine
+from autograd_tui.engine.session import Session
+from autograd_tui.open import open_session
+
+SMALL = 100  # bytes; a checkpoint of the line with gradients used up takes 8
+
+
+def kept(session: Session) -> list[int]:
+    return [each.frame.index for each in session._checkpoints._kept]
+
+
+def run(session: Session, commands: str) -> None:
+    for _ in session.run_all(commands):
+        pass
+
+
+def test_a_quick_run_takes_no_checkpoint_after_the_first() -> None:
+    session = open_session("linear")
+    run(session, "fbsz*20")
+    assert kept(session) == [0]
+
+
+def test_a_checkpoint_is_taken_before_a_forward_once_it_is_due() -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz*3")
+    assert kept(session) == [0, 0, 4, 8]
+
+
+def test_no_checkpoint_is_kept_of_a_forward_that_raises() -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz")
+    session._trainer._loop.parts.model.forward = None  # type: ignore[assignment]
+    assert session.run("f").error is not None
+    assert kept(session) == [0, 0]
+
+
+def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
+    session = open_with_many_checkpoints("linear", budget=SMALL)
+    run(session, "fbsz*200")
+    places = kept(session)
+    assert sum(each.bytes for each in session._checkpoints._kept) <= SMALL
+    assert (places[0], places[-1]) == (0, 796)
+
+
+def test_checkpoints_lie_thinner_towards_the_past() -> None:
+    session = open_with_many_checkpoints("linear", budget=SMALL)
+    run(session, "fbsz*400")
+    places = kept(session)
+    gaps = [after - before for before, after in pairwise(places[1:])]
+    assert sum(gaps[: len(gaps) // 2]) > 3 * sum(gaps[len(gaps) // 2 :])
+
+
+@pytest.mark.parametrize(("index", "place"), [(0, 0), (1, 0), (4, 0), (5, 4), (8, 4), (9, 8), (12, 8)])
+def test_a_frame_is_made_again_from_the_checkpoint_before_its_forward(index: int, place: int) -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz*3")
+    assert session._checkpoints.before(index).frame.index == place
+
+
+def test_going_on_from_an_old_frame_drops_the_checkpoints_from_there_on() -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz*3 @4 z")
+    assert kept(session) == [0, 0]
+
+
+def test_checkpoints_cost_at_most_their_share() -> None:
+    line = CheckpointLine(open_session("linear")._trainer, spacing=0, share=0.5)
+    line._cost = 1.0
+    line.spend(1.9)
+    assert line.take_if_due() is None
+    line.spend(0.1)
+    assert line.take_if_due() is not None
