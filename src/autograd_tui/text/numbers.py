@@ -9,13 +9,20 @@ def number(value: float | None, *, signed: bool = False) -> str:
     """Write four decimals where they fit, otherwise four significant digits: 3.6667, 1.23e-05, 1.179e+06."""
     if value is None:
         return "-"
-    sign = "+" if signed and value >= 0 else ""
+    sign = "+" if signed else "-"  # as format takes it: "-" is for negatives alone
     if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{sign}inf" if value > 0 else "-inf"
+        return "NaN" if math.isnan(value) else f"{value:{sign}}"
     size = abs(value)
     if value == 0 or 0.001 <= size < 99_999:
-        return f"{sign}{value:.4f}"
-    return f"{sign}{value:.3e}"
+        return f"{value:{sign}.4f}"
+    return f"{value:{sign}.3e}"
+
+
+def fitted(value: float, width: int) -> str:
+    """Write a finite number with as many digits as `width` characters hold: at least seven are needed."""
+    written = [f"{value:.{decimals}f}" for decimals in (4, 3, 2, 1)] if 0.001 <= abs(value) or value == 0 else []
+    written += [f"{value:.{decimals}e}" for decimals in (3, 2, 1, 0)]
+    return next((text for text in written if len(text) <= width), written[-1][:width])
 
 
 def count(value: int) -> str:
@@ -33,9 +40,10 @@ def duration(seconds: float) -> str:
     if seconds < 0.0995:
         milliseconds = seconds * 1000
         return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
