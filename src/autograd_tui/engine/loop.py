@@ -39,7 +39,7 @@ class Loop:
         self.decay = decay
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
-        self.set_optimizer(spec)
+        self._start_optimizer(spec)
         self._kept_buffers: dict[str, Tensor] = {}  # room for a copy, used again by each forward
         self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
         self.graph: Literal["none", "alive", "freed"] = "none"
@@ -98,9 +98,12 @@ class Loop:
             group["lr"] = lr
 
     def set_optimizer(self, spec: OptimizerSpec) -> None:
-        """Start another optimizer with empty state, and the scheduler anew."""
+        """Start another optimizer with empty state, and the scheduler anew; without an lr the old one's stays."""
         if spec.lr is None:
             spec = spec.with_option("lr", self.optimizer.param_groups[0]["lr"])
+        self._start_optimizer(spec)
+
+    def _start_optimizer(self, spec: OptimizerSpec) -> None:
         self.optimizer = make_optimizer(spec, list(self.params.values()))
         self.spec = spec
         self.scheduler = self.decay.scheduler(self.optimizer) if self.decay else None
@@ -150,8 +153,7 @@ class Loop:
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
             metrics = tuple(
-                (name, torch.as_tensor(function(prediction, targets)).reshape(()))  # one number each
-                for name, function in self.parts.metrics.items()
+                (name, _one_number(function(prediction, targets))) for name, function in self.parts.metrics.items()
             )
         self.surroundings.return_to(mark)
         return metrics
@@ -207,6 +209,11 @@ def _to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
         return type(value)(_to_device(each, device) for each in value)
     return value
+
+
+def _one_number(value: Any) -> Tensor:
+    number = torch.as_tensor(value).reshape(())
+    return number.float() if number.dtype is torch.bool else number
 
 
 def _detached(value: Any) -> Any:

@@ -24,7 +24,7 @@ def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def make_optimizer(spec: OptimizerSpec, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimizer that `spec` names, as a script would; raises Refused in one sentence."""
+    """Make the optimizer that `spec` names, as a script would, with its own lr by default; raises Refused."""
     known = known_optimizers()
     if spec.name not in known:
         usable = ", ".join(name for name, cls in known.items() if _closure_free(cls))
@@ -38,10 +38,10 @@ def make_optimizer(spec: OptimizerSpec, params: Sequence[nn.Parameter]) -> torch
     for option, _ in spec.options:
         if option not in takes:
             raise Refused(f"{spec.name} has no option {option}: it takes lr, {', '.join(takes)}.")
-    if spec.lr is None or not 0 <= spec.lr < float("inf"):
+    if spec.lr is not None and not 0 <= spec.lr < float("inf"):
         raise Refused(f"a learning rate must be a number from 0 up, not {spec.lr}.")
     try:
-        options: dict[str, Any] = {"lr": spec.lr, **dict(spec.options)}
+        options: dict[str, Any] = dict(spec.options) if spec.lr is None else {"lr": spec.lr, **dict(spec.options)}
         return cls(params, **options)
     except Exception as error:  # PyTorch's own checks, of many types
         raise Refused(f"{cls.__name__} does not take these parameters or options: {_sentence(error)}") from error

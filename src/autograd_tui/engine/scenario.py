@@ -41,6 +41,10 @@ class Parts:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise Refused(f"Parts takes a torch.nn.Module as model=, not {type(self.model).__name__}.")
+        if not callable(self.batch):
+            raise Refused("Parts takes a function as batch=, such as lambda i: (x, y).")
         if (self.loss is None) == (self.forward is None):
             raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
 
@@ -63,6 +67,8 @@ class Scenario:
                     if takes
                     else f'"{self.title}" has no {_flag(name)}.'
                 )
+            if name == "data" and value not in ("fixed", "fresh"):
+                raise Refused(f"--data must be fixed or fresh, not {value}.")
             if name.endswith("_size") and value < 1:
                 raise Refused(f"{_flag(name)} must be at least 1, not {value}.")
         return replace(Options(seed=seed), **{**self.defaults, **given})
