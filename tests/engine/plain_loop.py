@@ -97,7 +97,7 @@ def named_tensors(model: nn.Module, optimizer: Optimizer, loss: Tensor | None, r
     named: Tensors = {f"parameter {name}": param for name, param in params.items()}
     named |= {f"gradient {name}": param.grad for name, param in params.items()}
     named |= {
-        f"buffer {prefix}.{name}": buffer
+        f"buffer {prefix}.{name}".replace(" .", " "): buffer
         for prefix, module in model.named_modules()
         for name, buffer in module._buffers.items()
     }

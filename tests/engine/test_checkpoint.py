@@ -121,9 +121,9 @@ def test_a_buffer_that_was_none_is_none_again() -> None:
     session = open_session(as_scenario(wilful))
     checkpoint = trainer_of(session).checkpoint()
     run(session, "f")
-    assert tensors(session)["buffer .first"] is not None
+    assert tensors(session)["buffer first"] is not None
     trainer_of(session).restore(checkpoint)
-    assert tensors(session)["buffer .first"] is None
+    assert tensors(session)["buffer first"] is None
 
 
 def test_a_batch_that_the_model_keeps_as_a_buffer_is_not_overwritten() -> None:

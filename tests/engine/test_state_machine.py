@@ -1,0 +1,202 @@
+"""Random commands against the oracle. AUTOGRAD_TUI_EXAMPLES=2000 asks for a long, random search."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from plain_loop import Build, Tensors, differing, line, small_net
+from plain_run import OPTIMIZERS, PlainRun
+from reach import PLENTY, as_scenario, open_with_many_checkpoints, tensors
+from worlds import gated, mixed, tripwire, wilful, words
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.open import open_session
+
+ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
+
+
+@dataclass(frozen=True)
+class World:
+    build: Build
+    target: str  # a value to set
+    values: tuple[str, ...]
+
+
+WORLDS = [
+    World(line, "w", ("2", "3", "-1", "nan", "inf")),
+    World(small_net, "4.bias[0]", ("2", "-1")),
+    World(gated, "gate", ("0", "1", "4")),  # above 3 the forward raises
+    World(tripwire, "w", ("1", "2", "4")),  # above 3 the backward raises
+    World(words, "out.bias", ("0", "1")),  # Adam raises half way through its step
+    World(mixed, "w", ("1", "2")),
+    World(wilful, "w", ("1", "2", "4")),
+]
+IMPOSSIBLE = ("optimizer=muon", "optimizer=lbfgs", "optimizer=adam,momentum=1", "lr=-1", "lr=nan", "nobody=1", "@9999")
+
+
+class Machine(RuleBasedStateMachine):
+    @initialize(
+        world=st.sampled_from(WORLDS),
+        optimizer=st.sampled_from(list(OPTIMIZERS)),
+        seed=st.integers(0, 3),
+        decay=st.sampled_from([None, (0.5, 0)]),
+        checkpoints=st.sampled_from(["when due", "many", "few"]),
+    )
+    def open(self, world: World, optimizer: str, seed: int, decay: tuple[float, int] | None, checkpoints: str) -> None:
+        scenario, spelled = as_scenario(world.build), f"{optimizer},lr=0.05"
+        plateau = f"plateau:{decay[0]}:{decay[1]}" if decay else None
+        self.world = world
+        self.session = open_session(scenario, optimizer=spelled, seed=seed, decay=plateau)
+        if checkpoints != "when due":
+            budget = PLENTY if checkpoints == "many" else 1
+            self.session = open_with_many_checkpoints(
+                scenario, budget=budget, frames=5000, optimizer=spelled, seed=seed, decay=plateau
+            )
+        self.plain = PlainRun(world.build, optimizer, lr=0.05, seed=seed, decay=decay)
+        self.frames = [self.session.frame]
+
+    @rule(letter=st.sampled_from("fbszFBSZ"))
+    def phase(self, letter: str) -> None:
+        if letter.islower() and not self.may_run(letter):
+            self.refused(letter)
+            return
+        self.run(letter)
+
+    @rule(times=st.integers(1, 6))
+    def go_on(self, times: int) -> None:
+        for _ in range(times):
+            self.run(str(self.session.next_command()))
+
+    @rule(value=st.sampled_from(["0", "0.01", "0.1", "1e39"]))
+    def set_learning_rate(self, value: str) -> None:
+        self.run(f"lr={value}")
+
+    @rule(index=st.integers(0, 4))
+    def set_value(self, index: int) -> None:
+        self.run(f"{self.world.target}={self.world.values[index % len(self.world.values)]}")
+
+    @rule(optimizer=st.sampled_from(list(OPTIMIZERS)))
+    def change_optimizer(self, optimizer: str) -> None:
+        self.run(f"optimizer={optimizer}")
+
+    @rule(command=st.sampled_from(IMPOSSIBLE))
+    def ask_the_impossible(self, command: str) -> None:
+        self.refused(command)
+
+    @rule(where=st.floats(0, 1))
+    def go_to(self, where: float) -> None:
+        index = round(where * self.session.newest)
+        frame = self.session.run(f"@{index}")
+        self.arrive(index, frame)
+
+    @precondition(lambda self: self.session.frame.index > 0)
+    @rule()
+    def undo(self) -> None:
+        index = self.session.frame.index - 1
+        self.arrive(index, self.session.run("undo"))
+
+    @rule(where=st.floats(0, 1))
+    def look(self, where: float) -> None:
+        index = round(where * self.session.newest)
+        assert self.session.look(index).same(self.frames[index])
+
+    @rule()
+    def draw_random_numbers_outside(self) -> None:
+        torch.rand(3)
+
+    @invariant()
+    def every_tensor_is_equal(self) -> None:
+        assert differing(tensors(self.session), self.plain.now) == []
+
+    @invariant()
+    def the_frame_says_what_the_tensors_are(self) -> None:
+        check_frame(self.session.frame, self.plain.now)
+
+    @invariant()
+    def the_frame_stands_where_the_oracle_stands(self) -> None:
+        assert self.session.frame.index == self.plain.index
+        assert self.session.newest == len(self.plain.past) - 1
+
+    def may_run(self, letter: str) -> bool:
+        self.plain.catch_up()
+        if letter == "b":
+            return self.plain.graph == "alive"
+        if letter == "s":
+            return any(count and not self.plain.used[name] for name, count in self.plain.backwards.items())
+        return True
+
+    def run(self, command: str) -> None:
+        frame, raised = self.session.run(command), self.plain.run(command)
+        self.frames[frame.index :] = [frame]
+        assert wording(frame.error) == wording(raised)
+        self.plain.catch_up()
+        assert (frame.graph, frame.steps) == (self.plain.graph, self.plain.steps)
+        assert frame.grads.backwards == tuple(self.plain.backwards.values())
+        assert frame.grads.used == tuple(self.plain.used.values())
+
+    def refused(self, command: str) -> None:
+        before = self.session.frame, self.session.newest
+        with pytest.raises(Refused):
+            self.session.run(command)
+        assert (self.session.frame, self.session.newest) == before
+
+    def arrive(self, index: int, frame: Frame) -> None:
+        self.plain.rewind(index)
+        assert frame.same(self.frames[index])
+
+
+def wording(error: TorchError | BaseException | None) -> tuple[str, str] | None:
+    """Give type and text, but for how often a tensor has been written to."""
+    if error is None:
+        return None
+    kind, text = (error.type, error.message) if isinstance(error, TorchError) else (type(error).__name__, str(error))
+    return kind, re.sub(r"version \d+", "version", text)
+
+
+def check_frame(frame: Frame, now: Tensors) -> None:
+    """Compare each row with its tensor, by PyTorch's own functions."""
+    for row, grad in zip(frame.params, frame.grads, strict=True):
+        check_row(row, now[f"parameter {row.name}"])
+        check_row(grad, now[f"gradient {row.name}"])
+    for row in frame.buffers:
+        check_row(row, now[f"buffer {row.name}"])
+    for row in frame.optimizer_state:
+        check_row(row, now[f"state {row.name}"])
+    assert len(frame.optimizer_state) == sum(name.startswith("state ") for name in now)
+    assert frame.learning_rate == now["learning rate"]
+    loss = now["loss"]
+    assert (frame.loss is None) is (loss is None)
+    if frame.loss is not None and loss is not None:
+        assert torch.equal(torch.tensor(frame.loss), loss.float()) or loss.isnan()
+
+
+def check_row(row: TensorStats | None, tensor: torch.Tensor | None) -> None:
+    assert (row is None) is (tensor is None)
+    if row is None or tensor is None or tensor.is_sparse:
+        return
+    exact = tensor.detach().double().reshape(-1)
+    assert (row.shape, row.nonfinite) == (tuple(tensor.shape), int((~exact.isfinite()).sum()))
+    numbers = torch.tensor([row.norm, row.min, row.max], dtype=torch.float64)
+    expected = torch.stack([torch.linalg.vector_norm(exact), exact.min(), exact.max()])
+    torch.testing.assert_close(numbers, expected, equal_nan=True, rtol=1e-6, atol=0)
+    if row.values is not None:
+        torch.testing.assert_close(torch.tensor(row.values, dtype=torch.float64), exact, equal_nan=True, rtol=0, atol=0)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=int(ASKED or 40),
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=ASKED is None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
