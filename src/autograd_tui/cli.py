@@ -11,8 +11,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from autograd_tui import __version__
-from autograd_tui.engine.command import Command, parse
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.command import MOST_COMMANDS, Command, parse
+from autograd_tui.engine.errors import NotUnderstood, Refused
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         if options.headless:
             return _headless(options)
         return _screen(options)
@@ -40,8 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message} (--help lists all options)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="autograd-tui",
         description="See training happen, one step at a time: real PyTorch, one phase a key press.",
     )
@@ -80,12 +85,12 @@ def _headless(options: argparse.Namespace) -> int:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))
     # stdout is for data alone: what a model prints, even from C, goes to stderr.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    session = _open(options)
-    from autograd_tui.headless import run_headless
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        session = _open(options)
+        from autograd_tui.headless import run_headless
 
-    return run_headless(session, commands, json_lines=options.json, out=out)
+        return run_headless(session, commands, json_lines=options.json, out=out)
 
 
 def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
@@ -112,12 +117,18 @@ def _screen(options: argparse.Namespace) -> int:
 def _given_commands(options: argparse.Namespace) -> list[Command]:
     if options.repeat is not None and options.repeat < 1:
         raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
-    return parse(options.do or "") * (options.repeat or 1)
+    commands, times = parse(options.do or ""), options.repeat or 1
+    if len(commands) * times > MOST_COMMANDS:
+        raise Refused(f"--repeat {times} asks for more than {MOST_COMMANDS:,} commands at once.")
+    return commands * times
 
 
 def _from_stdin() -> Iterator[Command]:
-    for line in sys.stdin:
-        yield from parse(line)
+    try:
+        for line in sys.stdin:
+            yield from parse(line)
+    except UnicodeDecodeError:
+        raise NotUnderstood("what comes from stdin is no text.") from None
 
 
 def _open(options: argparse.Namespace) -> Session:

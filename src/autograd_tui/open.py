@@ -18,6 +18,8 @@ from autograd_tui.engine.surroundings import Surroundings
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.scenarios.find import find
 
+MOST_THREADS = 1024
+
 
 def open_session(
     scenario: str | Scenario = "linear",
@@ -48,8 +50,8 @@ def open_session(
     if not 0 <= seed < 1 << 40:
         raise Refused(f"--seed must be a whole number from 0 up to {(1 << 40) - 1}, not {seed}.")
     if threads is not None:
-        if threads < 1:
-            raise Refused(f"--threads must be at least 1, not {threads}.")
+        if not 1 <= threads <= MOST_THREADS:
+            raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {threads}.")
         torch.set_num_threads(threads)
     plateau = Decay(decay) if decay is not None else None
     surroundings = Surroundings()

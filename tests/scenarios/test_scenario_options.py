@@ -47,7 +47,7 @@ def last(given: Scenario, commands: str = "fbsz") -> Frame:
         ("resnet18", {"image_size": -1}, "--image-size must be at least 1"),
         ("linear", {"seed": -1}, "--seed must be"),
         ("linear", {"seed": 1 << 40}, "--seed must be"),
-        ("linear", {"threads": 0}, "--threads must be at least 1"),
+        ("linear", {"threads": 0}, "--threads must lie between 1 and 1024"),
         ("linear", {"device": "toaster"}, '"toaster" is no device'),
         ("linear", {"device": "meta"}, "there is no meta device here"),
         ("linear", {"lr": -1.0}, "a learning rate must be"),

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autograd_tui.engine.command import parse
+from autograd_tui.headless import run_headless
+from autograd_tui.open import open_session
+from autograd_tui.text.frame_line import HEADER
+
+
+def run(commands: str, *, json_lines: bool = True) -> tuple[int, list[str]]:
+    out = io.StringIO()
+    code = run_headless(open_session("linear"), parse(commands), json_lines=json_lines, out=out)
+    return code, out.getvalue().splitlines()
+
+
+def objects(commands: str) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no strict JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in run(commands)[1]]
+
+
+def test_every_command_has_its_line() -> None:
+    assert [each["command"] for each in objects("fbsz lr=0.5 w=3 F")] == ["f", "b", "s", "z", "lr=0.5", "w=3", "F"]
+
+
+def test_the_line_learns_as_its_lesson_says() -> None:
+    losses = [each["loss"] for each in objects("fbsz*3") if each["phase"] == "forward"]
+    assert losses == pytest.approx([3.666667, 3.318520, 3.158808], abs=1e-6)
+
+
+def test_going_back_prints_the_frame_arrived_at() -> None:
+    assert [each["index"] for each in objects("fbsz @2 undo @0")] == [1, 2, 3, 4, 2, 1, 0]
+
+
+def test_numbers_that_json_lacks_are_words() -> None:
+    forward = objects("w=inf b=nan f")[-1]
+    assert (forward["loss"], forward["params"]["w"]["values"]) == ("NaN", ["Infinity"])
+
+
+words = st.sampled_from([*"fbszFBSZ", "lr=1e30", "w=nan", "b=-inf", "undo", "@0"])
+
+
+@settings(max_examples=15)
+@given(st.lists(words, max_size=8))
+def test_whatever_is_run_prints_strict_json(run_words: list[str]) -> None:
+    for each in objects(" ".join(run_words)):
+        assert math.isfinite(each["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("commands", "code", "lines"),
+    [
+        ("", 0, 0),
+        ("fbsz", 0, 4),
+        ("fbB", 0, 3),  # what a forced command raises is a result
+        ("B", 0, 1),
+        ("b", 1, 0),  # out of turn
+        ("fbb", 1, 2),
+        ("f lr=-1 f", 1, 1),
+        ("f q=1 f", 1, 1),
+        ("f @9", 1, 1),
+        ("undo", 1, 0),
+        ("f optimizer=lbfgs", 1, 1),
+    ],
+)
+def test_the_exit_code_says_how_it_went(commands: str, code: int, lines: int) -> None:
+    got, written = run(commands)
+    assert (got, len(written)) == (code, lines)
+
+
+def test_a_refusal_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    run("b")
+    assert capsys.readouterr().err.splitlines() == [
+        "autograd-tui: backward needs a loss, and there is none yet: run forward first (B tries it all the same)."
+    ]
+
+
+def test_a_table_has_one_header() -> None:
+    lines = run("fbsz", json_lines=False)[1]
+    assert (lines[0], len(lines)) == (HEADER, 5)
+
+
+def test_a_table_of_nothing_has_no_header() -> None:
+    assert run("", json_lines=False) == (0, [])
+
+
+class Flushed(io.StringIO):
+    """Counts what a reader of a pipe would have seen."""
+
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_each_line_is_flushed_as_it_comes(json_lines: bool) -> None:
+    out = Flushed()
+    run_headless(open_session("linear"), parse("fbsz"), json_lines=json_lines, out=out)
+    assert out.flushes == 4
