@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 from autograd_tui.engine.history import Point
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import fitted
 
 GUTTER = 10  # columns for the labels of the y axis, and the axis
 
@@ -25,13 +27,13 @@ def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int |
         return [[("no loss yet: forward makes the first", "dim")]] if not points else [[("no finite loss", "warn")]]
     first, last = points[0].iteration, max(points[-1].iteration, points[0].iteration + 1)
     low, high = _limits([point.value for point in finite])
-    canvas = [list(row) for row in _canvas(_thinned(finite, columns), columns, rows, (first, last), (low, high))]
+    canvas = [list(row) for row in _canvas(tuple(_thinned(finite, columns)), columns, rows, (first, last), (low, high))]
 
     def column(point: Point) -> int:
         return min(int((point.iteration - first) / (last - first) * (columns - 1) + 0.5), columns - 1)
 
     def row(point: Point) -> int:
-        return min(int((high - point.value) / (high - low) * (rows - 1) + 0.5), rows - 1)
+        return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
 
     if len(finite) * 4 <= columns:
         for point in finite:
@@ -42,7 +44,7 @@ def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int |
     lines: list[Line] = []
     marked = next((point for point in finite if point.index == shown), None)
     for place, characters in enumerate(canvas):
-        label = number(high) if place == 0 else number(low) if place == rows - 1 else ""
+        label = fitted(high, GUTTER - 2) if place == 0 else fitted(low, GUTTER - 2) if place == rows - 1 else ""
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
         if marked and row(marked) == place:
@@ -53,16 +55,17 @@ def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int |
     lines.append([(" " * (GUTTER - 1) + "└" + "─" * columns, "dim")])
     left, right = str(first), f"iteration {points[-1].iteration}"
     gap = columns - len(left) - len(right)
-    lines.append([(" " * GUTTER + left + " " * max(gap, 1) + right, "dim")])
+    under = left + " " * gap + right if gap > 0 else f"{points[-1].iteration:>{columns}}"[-columns:]
+    lines.append([(" " * GUTTER + under, "dim")])
     return lines
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
     """Give a range that holds the values and is never empty."""
     low, high = min(values), max(values)
-    if high - low <= abs(high) * 1e-9:
+    if high / 2 - low / 2 <= abs(high) * 1e-9:
         room = abs(high) * 0.5 or 1.0
-        return low - room, high + room
+        return max(low - room, -sys.float_info.max), min(high + room, sys.float_info.max)
     return low, high
 
 
@@ -80,15 +83,16 @@ def _thinned(points: Sequence[Point], columns: int) -> list[Point]:
     return [point for pair in pairs for point in pair]
 
 
+@lru_cache(maxsize=4)
 def _canvas(
-    points: Sequence[Point], columns: int, rows: int, x: tuple[float, float], y: tuple[float, float]
+    points: tuple[Point, ...], columns: int, rows: int, x: tuple[float, float], y: tuple[float, float]
 ) -> list[str]:
     """Let plotext draw the curve; it is fed with finite numbers alone, since others end the process."""
     if len(points) < 2:
         return [" " * columns] * rows
     import plotext
 
-    middle, half = (y[0] + y[1]) / 2, (y[1] - y[0]) / 2
+    middle, half = y[0] / 2 + y[1] / 2, y[1] / 2 - y[0] / 2
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
@@ -99,7 +103,7 @@ def _canvas(
             figure.ruler(axis, side).frequency(0)
     figure.ruler("x").lim(*x)
     figure.ruler("y").lim(-1, 1)
-    values = [(point.value - middle) / half if math.isfinite(half) else 0.0 for point in points]
+    values = [point.value / half - middle / half for point in points]
     figure.draw(figure.signal([point.iteration for point in points], values, marker="braille").lines())
     drawn = plotext.uncolorize(str(figure.build())).split("\n")[:rows]
     return [f"{line:<{columns}}"[:columns] for line in drawn] + [" " * columns] * (rows - len(drawn))

@@ -120,8 +120,8 @@ class MainScreen(Screen[None]):
 
     def _opened(self, session: Session) -> None:
         self.about = session.about
-        self._latest = self.frame = session.frame
         self.history = session.history.copy()
+        self._latest = self.frame = session.frame
 
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))

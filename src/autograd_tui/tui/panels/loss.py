@@ -15,11 +15,7 @@ from autograd_tui.tui.panels.panel import Panel
 class LossPanel(Panel):
     """The number, then a live plot over the iterations."""
 
-    history: var[History | None] = var(None)
-
-    def watch_history(self) -> None:
-        """Show the newest point."""
-        self.redraw()
+    history: var[History | None] = var(None)  # set before the frame, which then draws both
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""

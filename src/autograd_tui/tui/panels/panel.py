@@ -52,6 +52,7 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._strips: list[Strip] = []
         self._rows_wanted = 0
+        self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         if title:
             self.border_title = title
             self.add_class("framed")
@@ -92,6 +93,7 @@ class Panel(Widget):
         """Draw in the new theme's colours."""
         super().notify_style_update()
         self._strips = []
+        self._looks = {}
         self.redraw()
 
     def redraw(self) -> None:
@@ -120,19 +122,17 @@ class Panel(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
 
     def _draw_strips(self, width: int, height: int) -> list[Strip]:
-        base = self.rich_style
-        styles = {"": base}
-
-        def look(name: str) -> Style:
-            if name not in styles:
-                styles[name] = self.get_component_rich_style(f"panel--{name}")
-            return styles[name]
-
+        base = self._look("")
         strips = []
         for line in self.lines(width, height)[:height]:
-            segments = [Segment(text, look(name)) for text, name in line if text]
+            segments = [Segment(text, self._look(name)) for text, name in line if text]
             strips.append(Strip(segments).adjust_cell_length(width, base).simplify())
         return strips + [Strip.blank(width, base)] * (height - len(strips))
+
+    def _look(self, name: str) -> Style:
+        if name not in self._looks:
+            self._looks[name] = self.get_component_rich_style(f"panel--{name}") if name else self.rich_style
+        return self._looks[name]
 
 
 def _changed(before: Strip, after: Strip, y: int) -> Region | None:

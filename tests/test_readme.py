@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from autograd_tui.engine.command import parse
+from autograd_tui.engine.session import Session
+from autograd_tui.open import open_session
+from autograd_tui.tui.help_screen import key_rows
+from autograd_tui.tui.main_screen import MainScreen
+
+TOP = Path(__file__).parent.parent
+README = (TOP / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    command = next(block for block in blocks("sh") if "pytest" in block).strip()
+    assert command in (TOP / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_key_table_is_that_of_the_bindings() -> None:
+    rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(MainScreen.BINDINGS)]
+    assert "| key | does |\n|---|---|\n" + "\n".join(rows) + "\n\n" in README
+
+
+def test_the_model_of_the_readme_trains(tmp_path: Path) -> None:
+    source = next(block for block in blocks("python") if "@scenario" in block)
+    (tmp_path / "my_model.py").write_text(source)
+    session = open_session(str(tmp_path / "my_model.py"))
+    assert session.about.title == "two layers"
+    frames = list(session.run_all("fbsz*20 f"))
+    assert frames[-1].loss is not None
+    assert frames[0].loss is not None
+    assert frames[-1].loss < frames[0].loss
+
+
+def test_the_library_example_runs() -> None:
+    source = next(block for block in blocks("python") if "open_session(" in block)
+    scope: dict[str, Session] = {}
+    exec(source, scope)
+    assert str(scope["frame"]).startswith("<Frame 2 after b")
+
+
+def test_every_command_in_the_table_of_words_is_one() -> None:
+    table = README.split("## Commands in words")[1].split("##")[0]
+    for words in re.findall(r"`([^`]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)):
+        if words != "words":
+            assert parse(words)
+
+
+def test_every_option_that_the_readme_names_exists() -> None:
+    said = subprocess.run([sys.executable, "-m", "autograd_tui", "--help"], capture_output=True, text=True, check=True)
+    for option in set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--version"}:
+        assert option in said.stdout, option
