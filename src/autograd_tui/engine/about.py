@@ -14,4 +14,5 @@ class About:
     device: str
     seed: int
     command_line: str  # that opens it at frame 0
+    names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"

@@ -37,6 +37,7 @@ class Parts:
     forward: Callable[[nn.Module, Any], Any] | None = None  # (model, batch) -> loss, or (loss, output)
     optimizer: str = "sgd,lr=0.01"  # as the command optimizer= spells it; flags override
     listing: Mapping[str, str] = field(default_factory=dict)  # source lines: "setup", and one for each phase
+    names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
     class_names: tuple[str, ...] = ()
 

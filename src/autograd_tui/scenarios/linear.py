@@ -45,6 +45,7 @@ def linear(options: Options) -> Parts:
         batch=batch,
         loss=mse,
         optimizer="sgd,lr=0.1",
+        names=("x", "y", "Q"),
         listing={
             "setup": f"w, b = tensor([2.]), tensor([6.])  # requires_grad\nx = {xs};  y = 4 * x + 1",
             "forward": "Q = w * x + b\nloss = mse(Q, y)  # ((y - Q)**2).mean()",

@@ -31,6 +31,7 @@ def resnet18(options: Options) -> Parts:
         model=model,
         batch=lambda i: fixed or draw(options.generator(i)),
         loss=mse,
+        names=("data", "labels", "prediction"),
         optimizer="sgd,lr=0.01,momentum=0.9",
         listing={
             "setup": f"model = resnet18()\ndata = rand{shape};  labels = rand({options.batch_size},1000)",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.text.numbers import number, rate
+from autograd_tui.engine.stats_table import GradStats
+from autograd_tui.text.data_table import mean_square
+from autograd_tui.text.numbers import number, rate, short
 
 
 def explain(frame: Frame, about: About) -> list[str]:
@@ -47,6 +51,10 @@ def _question(frame: Frame, about: About) -> list[str]:
 def _forward(frame: Frame) -> list[str]:
     loss = "a loss that is not one number" if frame.loss is None else f"the loss {number(frame.loss)}"
     said = [f"forward made a prediction and measured {loss}. No parameter has moved."]
+    errors = mean_square(frame)
+    if errors and len(errors) <= 4:
+        squares = " + ".join(short(error * error) for error in errors)
+        said.append(f"  ({squares}) / {len(errors)} = {number(frame.loss)}")
     if frame.graph == "alive":
         said.append("It recorded the graph of what it computed: backward can now go back through it.")
     else:
@@ -61,12 +69,34 @@ def _backward(frame: Frame) -> list[str]:
     said = [f"backward went back through the graph and computed the gradient of the loss for {_count(len(held))}."]
     for grad in held[:4]:
         if grad.values and grad.size == 1:
-            said.append(f"  {grad.name}.grad = {number(grad.values[0], signed=True)}: {_pull(grad.values[0])}")
+            said.append(
+                f"  {_derivative(frame, grad)} = {number(grad.values[0], signed=True)}: {_pull(grad.values[0])}"
+            )
     most = max((grad.backwards for grad in held), default=0)
     if most > 1:
         said.append(f"The gradients were not cleared, so each is now a sum: of up to {most} backwards.")
     said.append("No parameter has moved: that is what step does. The graph is used up and freed.")
     return said
+
+
+def _derivative(frame: Frame, grad: GradStats) -> str:
+    """Write the chain rule in numbers where it is that of a mean square: 2/3 x (3x1 + 1x2 - 1x3)."""
+    errors = mean_square(frame)
+    if not errors or not grad.values or len(errors) > 4 or grad.backwards > 1 or frame.old:
+        return f"{grad.name}.grad"
+    n, inputs = len(errors), frame.inputs.values if frame.inputs else None
+    for factors in (inputs, (1.0,) * n):
+        if factors and len(factors) == n:
+            total = 2 / n * sum(error * factor for error, factor in zip(errors, factors, strict=True))
+            if math.isclose(total, grad.values[0], rel_tol=1e-4, abs_tol=1e-6):
+                products = [
+                    f"{'-' if error < 0 else '+'} {short(abs(error))}"
+                    + (f"x{short(factor)}" if factors is inputs else "")
+                    for error, factor in zip(errors, factors, strict=True)
+                ]
+                terms = " ".join(products).removeprefix("+ ")
+                return f"{grad.name}.grad = 2/{n} x ({terms})"
+    return f"{grad.name}.grad"
 
 
 def _pull(grad: float) -> str:

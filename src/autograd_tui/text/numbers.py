@@ -18,9 +18,14 @@ def number(value: float | None, *, signed: bool = False) -> str:
     return f"{value:{sign}.3e}"
 
 
+def short(value: float) -> str:
+    """Write a number inside arithmetic: 9, 0.6667, 1.23e-05."""
+    return f"{value:.4g}" if math.isfinite(value) else number(value)
+
+
 def fitted(value: float, width: int) -> str:
     """Write a finite number with as many digits as `width` characters hold: at least seven are needed."""
-    written = [f"{value:.{decimals}f}" for decimals in (4, 3, 2, 1)] if 0.001 <= abs(value) or value == 0 else []
+    written = [f"{value:.{decimals}f}" for decimals in (4, 3, 2, 1)] if abs(value) >= 0.001 or value == 0 else []
     written += [f"{value:.{decimals}e}" for decimals in (3, 2, 1, 0)]
     return next((text for text in written if len(text) <= width), written[-1][:width])
 

@@ -10,8 +10,11 @@ from textual.reactive import var
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.text.fit import can_fit
 from autograd_tui.tui.panels.code import CodePanel
+from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
+from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.parameters import MOST_ROWS, ParametersPanel
@@ -33,8 +36,12 @@ class Layout(Container):
     history: var[History | None] = var(None)
 
     def watch_frame(self) -> None:
-        """Mark a model that is shown by layers: its table has the gradients too."""
-        self.set_class(self.frame is not None and len(self.frame.params) > MOST_ROWS, "-folded")
+        """Mark a model that is shown by layers, whose table has the gradients too, and points that can be drawn."""
+        if self.frame is None:
+            return
+        self.set_class(len(self.frame.params) > MOST_ROWS, "-folded")
+        if self.frame.prediction is not None:
+            self.set_class(can_fit(self.frame), "-points")
 
 
 class WideLayout(Layout):
@@ -47,9 +54,11 @@ class WideLayout(Layout):
             with Vertical(classes="half"):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
+                yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
             with Vertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
+                yield FitPanel(title="Fit").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history)
 
 

@@ -1,0 +1,99 @@
+"""The batch and what the model made of it, value by value where they are few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.text.line import Line, length
+from autograd_tui.text.numbers import fitted, number, short
+
+
+def data_lines(frame: Frame, about: About, width: int) -> list[Line]:
+    """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
+    x, y, q = frame.inputs, frame.targets, frame.prediction
+    if frame.loss_params is None:
+        return [[("no batch yet: forward takes the first", "dim")]]
+    label_width = max(8, *(len(name) + 6 for name in about.names))
+    columns = (width - label_width) // 10
+    few = [row.values for row in (x, y, q) if row and row.values]
+    if len(few) < 3 or len({len(values) for values in few}) > 1:
+        return _in_short(frame, about)
+    shown = min(columns, len(few[0]))
+    age = _age(frame)
+    rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], ""), (about.names[2], few[2], age)]
+    lines = [_row(name, values[:shown], label_width, note=note) for name, values, note in rows]
+    errors = [prediction - target for prediction, target in zip(few[2], few[1], strict=True)]
+    lines.append(_row(f"{about.names[2]} - {about.names[1]}", errors[:shown], label_width, signed=True))
+    if mean_square(frame) is not None:
+        squares = [error * error for error in errors]
+        lines.append(_row("squared", squares[:shown], label_width, note=f"mean {number(frame.loss)}"))
+    if shown < len(few[0]):
+        lines.append([(f"... {len(few[0]) - shown} more of {len(few[0])}", "dim")])
+    return [_cut(line, width) for line in lines]
+
+
+def _age(frame: Frame) -> str:
+    """Say which parameters an old prediction was made with, where they are few."""
+    if not frame.old or frame.loss_params is None:
+        return ""
+    if len(frame.params) > 3 or any(row.size > 1 for row in frame.params):
+        return "old"
+    made_with = ", ".join(f"{row.name} {short(row.values[0])}" for row in frame.loss_params if row.values)
+    return f"old: {made_with}"
+
+
+def mean_square(frame: Frame) -> list[float] | None:
+    """Give the errors, prediction - target, where the loss is the mean of their squares; None where it is not."""
+    y, q = frame.targets, frame.prediction
+    if not (y and q and y.values and q.values and len(y.values) == len(q.values)) or frame.loss is None:
+        return None
+    errors = [prediction - target for prediction, target in zip(q.values, y.values, strict=True)]
+    mean = math.fsum(error * error for error in errors) / len(errors)
+    return errors if math.isclose(mean, frame.loss, rel_tol=1e-5, abs_tol=1e-12) else None
+
+
+def _row(name: str, values: Sequence[float], label: int, *, note: str = "", signed: bool = False) -> Line:
+    written = "".join(f"{('+' if signed and value >= 0 else '') + _short(value):>10}" for value in values)
+    note_style = "warn" if note.startswith("old") else "dim"
+    return [
+        (f"{name:<{label}}", "strong"),
+        (written, "accent" if signed else ""),
+        (f"   {note}" * bool(note), note_style),
+    ]
+
+
+def _short(value: float) -> str:
+    return fitted(value, 8) if math.isfinite(value) else number(value)
+
+
+def _cut(line: Line, width: int) -> Line:
+    """Shorten the note at a row's end, or leave it out, where it would be cut off."""
+    if length(line) <= width:
+        return line
+    note = line[-1][0].strip().partition(":")[0]  # "old: w 2, b 6" is still "old"
+    shorter: Line = [*line[:-1], (f" {note}", line[-1][1])]
+    return shorter if length(shorter) <= width else line[:-1]
+
+
+def _in_short(frame: Frame, about: About) -> list[Line]:
+    """Draw a row a tensor: shape, range, mean."""
+    rows: list[tuple[str, TensorStats | None]] = list(
+        zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
+    )
+    lines: list[Line] = []
+    for place, (name, row) in enumerate(rows):
+        if row is None:
+            continue
+        shape = "x".join(map(str, row.shape)) or "scalar"
+        age = "  old" if place == 2 and frame.old else ""
+        text = (
+            ""
+            if row.mean is None
+            else f"  {number(row.min)} to {number(row.max)}, mean {'~' * row.sampled}{number(row.mean)}"
+        )
+        lines.append([(f"{name:<11}", "strong"), (f"{shape:<14}", "dim"), (text, ""), (age, "warn")])
+    return lines or [[("this scenario does not say what its batch holds", "dim")]]

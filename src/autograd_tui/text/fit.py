@@ -1,0 +1,56 @@
+"""Truth and prediction over one input feature."""
+
+from __future__ import annotations
+
+import math
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import fitted
+
+
+def can_fit(frame: Frame) -> bool:
+    """Tell whether the batch is points on a plane: one input, one target and one prediction each."""
+    rows = (frame.inputs, frame.targets, frame.prediction)
+    sizes = {len(row.values) if row and row.values else 0 for row in rows}
+    return len(sizes) == 1 and sizes != {0}
+
+
+def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
+    """Draw o for the truth, * for the prediction, and the error between them."""
+    gutter, columns, rows = 8, width - 8, height - 1
+    if columns < 6 or rows < 2:
+        return []
+    xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
+    if not (can_fit(frame) and xs and ys and qs):
+        return [[("no prediction yet: forward makes one", "dim")]]
+    heights = [value for value in (*ys, *qs) if math.isfinite(value)]
+    if not heights or not all(map(math.isfinite, xs)):
+        return [[("no finite points to draw", "warn")]]
+    low, high = min(heights), max(heights)
+    left, right = min(xs), max(xs)
+
+    def row(value: float) -> int:
+        return round((high - value) / (high - low) * (rows - 1)) if 0 < high - low < math.inf else rows // 2
+
+    def column(x: float) -> int:
+        span = columns - 7
+        return 3 + (round((x - left) / (right - left) * span) if 0 < right - left < math.inf else span // 2)
+
+    cells: dict[tuple[int, int], tuple[str, str]] = {}
+    for x, y, q in zip(xs, ys, qs, strict=True):
+        if not (math.isfinite(y) and math.isfinite(q)):
+            continue
+        at, truth, predicted = column(x), row(y), row(q)
+        for between in range(min(truth, predicted) + 1, max(truth, predicted)):
+            cells[between, at] = ("┊", "dim")
+        cells[predicted, at] = ("*", "warn" if frame.old else "accent")
+        cells[truth, at] = ("o", "strong") if truth != predicted else ("@", "up")
+    lines: list[Line] = []
+    for place in range(rows):
+        label = fitted(high, 6) if place == 0 else fitted(low, 6) if place == rows - 1 and high > low else ""
+        line: Line = [(f"{label:>6} │"[:gutter], "dim")]
+        line += [cells.get((place, at), (" ", "")) for at in range(columns)]
+        lines.append(line)
+    under = f"{fitted(left, 7)} to {fitted(right, 7)}"
+    return [*lines, [(" " * 7 + "└" + f"{' ' + under:─>{columns}}", "dim")]]

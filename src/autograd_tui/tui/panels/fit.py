@@ -1,0 +1,17 @@
+"""A picture of the fit, for one input feature."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.fit import fit_lines
+from autograd_tui.text.line import Line
+from autograd_tui.tui.panels.panel import Panel
+
+
+class FitPanel(Panel):
+    """Truth o, prediction *, both @."""
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the points, and say in the title how old the prediction is."""
+        self.border_title = f"Fit   o truth   * prediction{', old' if frame.old else ''}   ┊ error"
+        return fit_lines(frame, width, height)
