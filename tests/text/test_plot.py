@@ -71,7 +71,7 @@ from autograd_tui.text.plot import plot_lines
 
 @settings(max_examples=400, deadline=None, database=None)
 @given(
-    st.lists(st.floats() | st.floats(width=32) | st.sampled_from([1.8e308, 1.7976931348623157e308, 5e-324, -0.0, 1e16])),
+    st.lists(st.floats() | st.floats(width=32) | st.sampled_from([1.7976931348623157e308, 5e-324, -0.0, 1e16])),
     st.integers(0, 130), st.integers(0, 40), st.integers(1, 10**12),
 )
 def draw(values, width, height, stretch):

@@ -44,6 +44,7 @@ class Frame:
     prediction: TensorStats | None = None
     graph: Literal["none", "alive", "freed"] = "none"
     before: StatsTable | None = None  # the parameters before the last step or setting
+    mover: Command | None = None  # that step or setting
     last_grads: Grads | None = None  # what the last zero_grad cleared
     metrics: tuple[tuple[str, float], ...] = ()
     error: TorchError | None = None

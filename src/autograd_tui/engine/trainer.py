@@ -98,7 +98,7 @@ class Trainer:
         self._clock()
         return {"graph": loop.graph, "grads": self._read_grads()}
 
-    def _step(self, _: Command) -> Changes:
+    def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
         touched = loop.step()
         self._clock()
@@ -107,6 +107,7 @@ class Trainer:
         return {
             "params": params,
             "before": frame.params,
+            "mover": command,
             "moved": frame.moved or touched or params is not frame.params,  # fused ones touch without a trace
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
@@ -136,7 +137,7 @@ class Trainer:
         loop, frame = self._loop, self.frame
         loop.set_value(command.name, command.value)  # type: ignore[arg-type]
         params = self._reader.read({"params": Group(loop.params)})["params"]
-        return {"params": _shared(params, frame.params), "before": frame.params, "moved": True}
+        return {"params": _shared(params, frame.params), "before": frame.params, "mover": command, "moved": True}
 
     # The numbers.
 

@@ -41,23 +41,19 @@ def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, w
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
     if was is None or now is None or frame.before is None:
         return [*line, (f"{number(now):>{width}}", "")]
-    by = _mover(frame)
+    by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
     arrow, style = ("▲", "up") if moved > 0 else ("▼", "down") if moved < 0 else ("=", "dim")
     line += [(f"{number(was):>{width}} → ", "dim"), (f"{number(now):>{width}}", "strong" if by else "")]
     line += [(f"  {arrow} {number(moved, signed=True)}", style if by else "dim")]
     if by:
         return [*line, (f"  {'changed' if moved else 'not moved'} by {by}", "")]
-    return [*line, ("  by the last step" if frame.steps else "", "dim")]
+    return [*line, (f"  by {mover(frame).replace('this', 'the last')}", "dim")]
 
 
-def _mover(frame: Frame) -> str:
-    """Name what has just moved the parameters: "" where this frame's command did not."""
-    if frame.error or frame.command is None:
-        return ""
-    if frame.phase is Phase.STEP:
-        return "this step"
-    return "you" if frame.phase is None and frame.command.name not in ("lr", "optimizer") else ""
+def mover(frame: Frame) -> str:
+    """Name what moved the parameters last."""
+    return "this step" if frame.mover and frame.mover.phase is Phase.STEP else "you"
 
 
 def _main_number(row: TensorStats) -> float | None:

@@ -46,7 +46,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
         norm = frame.grads.norm()
         each = [(f"d{row.name}", row.values[0]) for row in frame.grads if row and row.size == 1 and row.values]
         return _short(each, len(frame.params), room) or f"|grad| {number(norm)}"
-    if phase is Phase.STEP and frame.before is not None and frame.steps:
+    if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase:
         pairs = zip(frame.before, frame.params, strict=True)
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
         return _short(each, len(frame.params), room) or f"|params| {number(frame.params.norm())}"
