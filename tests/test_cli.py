@@ -155,6 +155,19 @@ def test_the_exit_code_is_that_of_the_run(run: Run, commands: str, code: int) ->
     assert run("--headless", "--do", commands).code == code
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["--headless", "--do", "-"], 0), ([], 2)])
+def test_a_closed_stdin_holds_no_commands(
+    arguments: list[str], code: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(arguments) == code
+
+
+def test_a_closed_stdout_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--headless", "--do", "f"]) == 2
+
+
 def test_an_unforced_command_that_raises_stops_the_run(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "raises_in_forward.py"
     path.write_text(

@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _headless(options: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        raise Refused("stdout is closed, and there the lines would go.")
     from_stdin = options.do == "-"
     if from_stdin and options.repeat is not None:
         raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
@@ -107,7 +109,7 @@ def _screen(options: argparse.Namespace) -> int:
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     from autograd_tui.tui.app import run_on_screen
 
@@ -125,7 +127,7 @@ def _given_commands(options: argparse.Namespace) -> list[Command]:
 
 def _from_stdin() -> Iterator[Command]:
     try:
-        for line in sys.stdin:
+        for line in sys.stdin or ():  # None where the shell has closed it
             yield from parse(line)
     except UnicodeDecodeError:
         raise NotUnderstood("what comes from stdin is no text.") from None
