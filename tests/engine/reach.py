@@ -8,6 +8,7 @@ from plain_loop import Build, Tensors, mse, named_tensors
 
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.frame_store import FrameStore
+from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
@@ -15,9 +16,14 @@ from autograd_tui.open import open_session
 PLENTY = 1 << 30  # bytes
 
 
+def loop_of(session: Session) -> Loop:
+    """Give the training loop inside a session."""
+    return session._trainer._loop
+
+
 def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
-    loop = session._trainer._loop
+    loop = loop_of(session)
     return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own[0])
 
 

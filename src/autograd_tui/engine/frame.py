@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -45,7 +46,9 @@ class Frame:
     graph: Literal["none", "alive", "freed"] = "none"
     before: StatsTable | None = None  # the parameters before the last step or setting
     mover: Command | None = None  # that step or setting
+    moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values
     last_grads: Grads | None = None  # what the last zero_grad cleared
+    top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
     metrics: tuple[tuple[str, float], ...] = ()
     error: TorchError | None = None
     seconds: float = 0.0  # that the phase itself took, without the numbers about it
@@ -122,6 +125,8 @@ def _same(one: Any, other: Any) -> bool:
         return math.isnan(one) and math.isnan(other)
     if isinstance(one, Command) and isinstance(other, Command):
         return str(one) == str(other)  # w=nan is w=nan
+    if isinstance(one, array) and isinstance(other, array):
+        return one.tobytes() == other.tobytes()
     if isinstance(one, TensorStats) and isinstance(other, TensorStats):
         return all(_same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):

@@ -38,7 +38,7 @@ class StatsReader:
     @torch.no_grad()
     def read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
         """Measure all groups with one copy to the host."""
-        plans = {name: self._plan(group) for name, group in groups.items()}
+        plans = {name: self._plan(name, group) for name, group in groups.items()}
         asked = [plan.ask(list(groups[name].tensors.values())) for name, plan in plans.items()]
         answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
         tables = {}
@@ -48,10 +48,18 @@ class StatsReader:
             _look_again(tables[name], list(groups[name].tensors.values()))
         return tables
 
-    def _plan(self, group: Group) -> _Plan:
+    def latest(self, name: str, group: Group) -> Doubles:
+        """Give the values and samples that the group was last read with under this name, for `moves`."""
+        return self._plan(name, group).latest
+
+    def moves(self, name: str, group: Group, before: Doubles) -> array[float]:
+        """Give each tensor's way since `before`, a Euclidean norm: estimated from the sample above 1,024 values."""
+        return self._plan(name, group).moves(before)
+
+    def _plan(self, name: str, group: Group) -> _Plan:
         tensors = group.tensors
         places = ((each.shape, each.dtype, each.device, each.layout) for each in tensors.values())
-        key = (group.exact, *tensors, *places)
+        key = (name, group.exact, *tensors, *places)
         if key not in self._plans:
             if len(self._plans) > 64:  # batches of ever new shapes
                 self._plans.clear()
@@ -82,6 +90,9 @@ class _Plan:
         self._segments = _Segments(self._sizes)
         self._places = [_sampled_places(listed[row]) for row in self._large]
         self._large_row_of = np.repeat(np.arange(len(self._large)), SAMPLE)
+        self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
+        self._scale = np.array([1.0] * len(self._small) + [listed[row].numel() / SAMPLE for row in self._large])
+        self.latest: Doubles = np.zeros(0)
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
@@ -97,20 +108,32 @@ class _Plan:
     def numbers(self, answers: Sequence[Tensor]) -> array[float]:
         """Arrange what came back as the rows of a table."""
         rows = np.zeros((len(self.layout.names), WIDTH))
+        small = large = np.zeros(0)
         if self._small:
-            rows[self._small] = self._segments.describe(_doubles(answers[: len(self._small)]))
+            small = _doubles(answers[: len(self._small)])
+            rows[self._small] = self._segments.describe(small)
         if self._large:
-            rows[self._large] = self._describe_large(answers[len(self._small) :])
+            large = _doubles(answers[len(self._small) :][3::4] if self.layout.exact else answers[len(self._small) :])
+            rows[self._large] = self._describe_large(large.reshape(-1, SAMPLE), answers[len(self._small) :])
+        self.latest = np.concatenate((small, large))
         numbers = array("d")
         numbers.frombytes(rows.tobytes())
         return numbers
 
-    def _describe_large(self, answers: Sequence[Tensor]) -> Doubles:
+    def moves(self, before: Doubles) -> array[float]:
+        """Compare what was read last with an earlier reading."""
+        ways = np.zeros(len(self.layout.names))
+        if len(self._starts):
+            with np.errstate(all="ignore"):
+                squares = np.add.reduceat((self.latest - before) ** 2, self._starts)
+                ways[[*self._small, *self._large]] = np.sqrt(squares * self._scale)
+        return array("d", ways.tolist())
+
+    def _describe_large(self, samples: Doubles, answers: Sequence[Tensor]) -> Doubles:
         exact = self.layout.exact
         rows = np.zeros((len(self._large), WIDTH))
         if exact:
             rows[:, :3] = _doubles([each for place, each in enumerate(answers) if place % 4 != 3]).reshape(-1, 3)
-        samples = _doubles(answers[3::4] if exact else answers).reshape(-1, SAMPLE)
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
             deviation = samples - rows[:, 4, None]

@@ -19,9 +19,10 @@ from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import Grads, StatsTable
+from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.turn import refusal
 
+_TOP_NAMES = ("classes", "values", "targets")
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 
 
@@ -73,6 +74,7 @@ class Trainer:
         """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""
         with self._loop.surroundings:
             checkpoints.put_back(self._loop, checkpoint)
+            self._reader.read({"params": Group(self._loop.params)})  # what the next step's moves are counted from
         self.frame = checkpoint.frame
         self._batch_read = []
 
@@ -100,14 +102,17 @@ class Trainer:
 
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
+        group = Group(loop.params)
+        seen = self._reader.latest("params", group)
         touched = loop.step()
         self._clock()
-        read = self._reader.read({"params": Group(loop.params), "optimizer_state": self._optimizer_state()})
+        read = self._reader.read({"params": group, "optimizer_state": self._optimizer_state()})
         params = _shared(read["params"], frame.params)
         return {
             "params": params,
             "before": frame.params,
             "mover": command,
+            "moves": self._reader.moves("params", group, seen),
             "moved": frame.moved or touched or params is not frame.params,  # fused ones touch without a trace
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
@@ -136,8 +141,11 @@ class Trainer:
     def _set_value(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
         loop.set_value(command.name, command.value)  # type: ignore[arg-type]
-        params = self._reader.read({"params": Group(loop.params)})["params"]
-        return {"params": _shared(params, frame.params), "before": frame.params, "mover": command, "moved": True}
+        group = Group(loop.params)
+        seen = self._reader.latest("params", group)
+        params = _shared(self._reader.read({"params": group})["params"], frame.params)
+        moves = self._reader.moves("params", group, seen)
+        return {"params": params, "before": frame.params, "mover": command, "moves": moves, "moved": True}
 
     # The numbers.
 
@@ -157,6 +165,7 @@ class Trainer:
         """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
         loop = self._loop
         seen: dict[str, Any] = {"loss": loop.loss, "prediction": loop.prediction}
+        top = _largest(loop.prediction, loop.batch[1] if loop.parts.loss else None)
         batch = dict(zip(("inputs", "targets"), loop.batch, strict=True)) if loop.parts.loss else {}
         version = [(each, each._version) for each in batch.values() if isinstance(each, Tensor)]
         fresh = len(version) != len(self._batch_read) or any(
@@ -167,6 +176,7 @@ class Trainer:
             seen |= batch
         groups = {
             "seen": Group({name: value for name, value in seen.items() if isinstance(value, Tensor)}),
+            "top": Group(top),
             "metrics": Group(dict(loop.metrics)),
             "buffers": Group(dict(loop.model.named_buffers())),
         }
@@ -176,6 +186,7 @@ class Trainer:
         changes = {
             "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
             "prediction": row("prediction"),
+            "top": _as_top(read["top"]),
             "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
             "buffers": read["buffers"],
         }
@@ -217,6 +228,29 @@ class Trainer:
 def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
     """Give the old table where nothing has changed."""
     return old if new == old else new
+
+
+def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
+    """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
+    if not isinstance(prediction, Tensor) or prediction.dim() != 2 or not prediction.is_floating_point():
+        return {}
+    if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
+        return {}
+    with torch.no_grad():
+        values, classes = prediction[0].topk(5)
+        top = {"classes": classes, "values": values}
+        if isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex():
+            top["targets"] = targets[0].index_select(0, classes)
+    return top
+
+
+def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
+    """Arrange what `_largest` picked as rows: class, output, target."""
+    classes, values, targets = (row.values if (row := read.named(name)) else None for name in _TOP_NAMES)
+    if not classes or not values:
+        return ()
+    wanted = targets or (None,) * len(classes)
+    return tuple((int(place), value, target) for place, value, target in zip(classes, values, wanted, strict=True))
 
 
 def _torch_error(error: BaseException) -> TorchError:
