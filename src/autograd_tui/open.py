@@ -73,7 +73,9 @@ def open_session(
     }
     flags |= {**rates, "batch_size": batch_size, "image_size": image_size, "data": data, "decay": decay}
     name = scenario if isinstance(scenario, str) else found.title
-    about = About(found.title, chosen, seed, _command_line(name, flags), parts.names, _listing(parts, plateau))
+    about = About(
+        found.title, chosen, seed, _command_line(name, flags), parts.names, parts.class_names, _listing(parts, plateau)
+    )
     return Session(Trainer(loop), about=about)
 
 

@@ -15,4 +15,5 @@ class About:
     seed: int
     command_line: str  # that opens it at frame 0
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
+    class_names: tuple[str, ...] = ()
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"

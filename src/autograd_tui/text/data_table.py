@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import fitted, number, short
 
@@ -21,7 +20,7 @@ def data_lines(frame: Frame, about: About, width: int) -> list[Line]:
     columns = (width - label_width) // 10
     few = [row.values for row in (x, y, q) if row and row.values]
     if len(few) < 3 or len({len(values) for values in few}) > 1:
-        return _in_short(frame, about)
+        return _in_short(frame, about, width)
     shown = min(columns, len(few[0]))
     age = _age(frame)
     rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], ""), (about.names[2], few[2], age)]
@@ -79,21 +78,23 @@ def _cut(line: Line, width: int) -> Line:
     return shorter if length(shorter) <= width else line[:-1]
 
 
-def _in_short(frame: Frame, about: About) -> list[Line]:
-    """Draw a row a tensor: shape, range, mean."""
-    rows: list[tuple[str, TensorStats | None]] = list(
-        zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
-    )
+def _in_short(frame: Frame, about: About, width: int) -> list[Line]:
+    """Draw a row a tensor: shape, mean, range, as far as there is room."""
+    named = zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
+    rows = [(name, row) for name, row in named if row is not None]
+    if not rows:
+        return [[("this scenario does not say what its batch holds", "dim")]]
+    name_width = max(len(name) for name, _ in rows)
+    shapes = ["x".join(map(str, row.shape)) or "scalar" for _, row in rows]
     lines: list[Line] = []
-    for place, (name, row) in enumerate(rows):
-        if row is None:
-            continue
-        shape = "x".join(map(str, row.shape)) or "scalar"
-        age = "  old" if place == 2 and frame.old else ""
-        text = (
-            ""
-            if row.mean is None
-            else f"  {number(row.min)} to {number(row.max)}, mean {'~' * row.sampled}{number(row.mean)}"
-        )
-        lines.append([(f"{name:<11}", "strong"), (f"{shape:<14}", "dim"), (text, ""), (age, "warn")])
-    return lines or [[("this scenario does not say what its batch holds", "dim")]]
+    for (name, row), shape in zip(rows, shapes, strict=True):
+        line: Line = [(f"{name:<{name_width}}  ", "strong"), (f"{shape:<{max(map(len, shapes))}}", "dim")]
+        old = row is frame.prediction and frame.old
+        line.append(("  old" if old else "", "warn"))
+        if row.mean is not None:
+            texts = (f"  mean {'~' * row.sampled}{number(row.mean)}", f"  {number(row.min)} to {number(row.max)}")
+            for text in texts:
+                if length(line) + len(text) <= width:
+                    line.append((text, ""))
+        lines.append(line)
+    return lines

@@ -7,9 +7,10 @@ import math
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.stats_table import GradStats
+from autograd_tui.engine.stats_table import SAMPLE, GradStats
 from autograd_tui.text.data_table import mean_square
-from autograd_tui.text.numbers import number, rate, short
+from autograd_tui.text.numbers import fitted, number, rate, short
+from autograd_tui.text.rules import is_plain_sgd, rule
 
 
 def explain(frame: Frame, about: About) -> list[str]:
@@ -32,7 +33,7 @@ def explain(frame: Frame, about: About) -> list[str]:
 def step_comment(frame: Frame) -> str:
     """Say beside optimizer.step() what it does to the first parameter."""
     name = frame.params.layout.names[0].rpartition(".")[2]
-    if frame.optimizer == "sgd":
+    if is_plain_sgd(frame.optimizer):
         return f"# {name} -= {rate(frame.learning_rate)} * {name}.grad"
     return f"# {frame.optimizer.replace(',', ', ')}, lr {rate(frame.learning_rate)}"
 
@@ -66,17 +67,24 @@ def _forward(frame: Frame) -> list[str]:
 
 def _backward(frame: Frame) -> list[str]:
     held = [grad for grad in frame.grads if grad is not None]
-    said = [f"backward went back through the graph and computed the gradient of the loss for {_count(len(held))}."]
+    said = [f"backward computed the gradient of the loss for {_count(len(held))}."]
     for grad in held[:4]:
         if grad.values and grad.size == 1:
-            said.append(
-                f"  {_derivative(frame, grad)} = {number(grad.values[0], signed=True)}: {_pull(grad.values[0])}"
-            )
-    most = max((grad.backwards for grad in held), default=0)
-    if most > 1:
-        said.append(f"The gradients were not cleared, so each is now a sum: of up to {most} backwards.")
-    said.append("No parameter has moved: that is what step does. The graph is used up and freed.")
+            value = grad.values[0]
+            said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{_pull(grad.name, value)}")
+    if len(held) > 4 and (most := largest(held)):
+        said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
+    summed = max((grad.backwards for grad in held), default=0)
+    if summed > 1:
+        said.append(f"They were not cleared before, so they are sums of up to {summed} backwards now.")
+    said.append("No parameter has moved: step does that. The graph is used up and freed.")
     return said
+
+
+def largest(grads: list[GradStats]) -> GradStats | None:
+    """Give the gradient with the greatest norm; one that is NaN or infinite counts as greatest."""
+    known = [grad for grad in grads if grad.norm is not None]
+    return max(known, key=lambda grad: (not math.isfinite(grad.norm or 0.0), grad.norm or 0.0), default=None)
 
 
 def _derivative(frame: Frame, grad: GradStats) -> str:
@@ -99,32 +107,47 @@ def _derivative(frame: Frame, grad: GradStats) -> str:
     return f"{grad.name}.grad"
 
 
-def _pull(grad: float) -> str:
+def _pull(name: str, grad: float) -> str:
+    if not math.isfinite(grad):
+        return ""
     if grad == 0:
-        return "flat here"
-    return "a larger value means a larger loss" if grad > 0 else "a larger value means a smaller loss"
+        return ": flat here"
+    return f": raising {name} {'raises' if grad > 0 else 'lowers'} the loss"
 
 
 def _step(frame: Frame) -> list[str]:
     before = frame.before
+    if frame.grads.state == "none":
+        return ["step moved nothing: every gradient is None, so it had nothing to use.", *_loss_age(frame)]
     if before is None or before is frame.params:
-        return ["step moved nothing: no parameter has changed.", *_loss_age(frame)]
-    if frame.optimizer == "sgd":
-        said = ["step moved each parameter by learning rate x gradient, downhill:"]
-    else:
-        said = [f"step moved the parameters by the rule of {frame.optimizer.replace(',', ', ')}:"]
+        return ["step ran, and no parameter has changed.", *_loss_age(frame)]
+    said = [f"step moved each parameter by {rule(frame.optimizer)}:"]
     for old, new, grad in list(zip(before, frame.params, frame.grads, strict=True))[:4]:
         if old.size == 1 and old.values and new.values:
             said.append("  " + _move(frame, old.name, old.values[0], new.values[0], grad.values if grad else None))
-    if not frame.params.whole:
-        said.append(f"  |parameters| {number(before.norm())} → {number(frame.params.norm())}")
-    return said + _loss_age(frame) + ["The gradients stay until zero_grad clears them: a backward now would add."]
+    if len(frame.params) > 4 and frame.moves:
+        said += _most_and_least(frame)
+    return [*said, *_loss_age(frame), "The gradients stay until zero_grad: a backward now would add to them."]
+
+
+def _most_and_least(frame: Frame) -> list[str]:
+    """Name the parameters that moved most and least for their size."""
+    assert frame.before is not None
+    assert frame.moves is not None
+    rows = [(old, move) for old, move in zip(frame.before, frame.moves, strict=True) if old.norm]
+    ranked = sorted(((move / (old.norm or 1.0), old) for old, move in rows), key=lambda pair: pair[0])
+    if not ranked:
+        return []
+    said = []
+    for word, (share, row) in (("most", ranked[-1]), ("least", ranked[0])):
+        said.append(f"  {word} for its size: {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%")
+    return said
 
 
 def _move(frame: Frame, name: str, old: float, new: float, grad: tuple[float, ...] | None) -> str:
     if grad is None:
         return f"{name}  {number(old)}: its gradient is None" + ("" if old == new else f", yet it is {number(new)}")
-    if frame.optimizer == "sgd" and frame.step_rate is not None:
+    if is_plain_sgd(frame.optimizer) and frame.step_rate is not None:
         sign = "-" if grad[0] >= 0 else "+"
         return f"{name}  {number(old)} {sign} {rate(frame.step_rate)} x {number(abs(grad[0]))} = {number(new)}"
     turned = (new - old) * grad[0] > 0
@@ -136,7 +159,7 @@ def _move(frame: Frame, name: str, old: float, new: float, grad: tuple[float, ..
 def _loss_age(frame: Frame) -> list[str]:
     if frame.loss is None or not frame.old:
         return []
-    return [f"The loss {number(frame.loss)} was measured before this: forward makes a new one."]
+    return [f"The loss {number(frame.loss)} is from before this move: forward makes a new one."]
 
 
 def _zero_grad(frame: Frame) -> list[str]:

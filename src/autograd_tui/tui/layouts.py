@@ -17,6 +17,7 @@ from autograd_tui.tui.panels.explanation import ExplanationPanel
 from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
+from autograd_tui.tui.panels.output import OutputPanel
 from autograd_tui.tui.panels.parameters import MOST_ROWS, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 
@@ -42,6 +43,7 @@ class Layout(Container):
         self.set_class(len(self.frame.params) > MOST_ROWS, "-folded")
         if self.frame.prediction is not None:
             self.set_class(can_fit(self.frame), "-points")
+            self.set_class(bool(self.frame.top), "-classes")
 
 
 class WideLayout(Layout):
@@ -55,6 +57,7 @@ class WideLayout(Layout):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
+                yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
             with Vertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)

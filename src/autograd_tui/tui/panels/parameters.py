@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import TensorStats
-from autograd_tui.text.layers import Layer, layers
+from autograd_tui.text.layers import Layer, layers, ratio
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import count, number
+from autograd_tui.text.numbers import count, fitted, number
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_ROWS = 12  # a model with more parameters is shown by layers
@@ -62,23 +66,62 @@ def _main_number(row: TensorStats) -> float | None:
 
 def folded(frame: Frame, found: list[Layer], width: int, height: int) -> list[Line]:
     """Draw a row a layer, as many as fit, and one for all of them together."""
-    size = sum(layer.size for layer in found)
-    total = Layer("all", len(frame.params), size, frame.params.norm(), frame.grads.norm())
+    total = together(frame, found)
     name_width = max(len(layer.name) for layer in [*found, total])
-    tensors_width = 9 if width >= name_width + 46 else 0
-    values_width = 12 if width >= name_width + 36 else 0
+    columns = [column for column in COLUMNS if column.heading in _fitting(width - name_width)]
 
-    def row(name: str, tensors: str, values: str, norm: str, grad: str, style: str) -> Line:
-        counts = (f"{tensors:>9}" if tensors_width else "") + (f"{values:>12}" if values_width else "")
-        return [(f"{name:<{name_width}}", style), (counts, "dim"), (f"{norm:>12}{grad:>12}", style)]
-
-    def layer_row(layer: Layer, style: str = "") -> Line:
-        grad = "None" if layer.grad_norm is None else number(layer.grad_norm)
-        return row(layer.name, str(layer.tensors), count(layer.size), number(layer.norm), grad, style)
+    def row(layer: Layer, style: str = "") -> Line:
+        cells = [(f"{column.write(layer):>{column.width}}", column.style or style) for column in columns]
+        return [(f"{layer.name:<{name_width}}", style), *cells]
 
     room = height - 2
     shown = found if len(found) <= room else found[: max(room - 1, 0)]
-    lines = [row("layer", "tensors", "values", "|params|", "|grad|", "dim"), *map(layer_row, shown)]
+    heading = f"{'layer':<{name_width}}" + "".join(f"{column.heading:>{column.width}}" for column in columns)
+    lines: list[Line] = [[(heading, "dim")], *map(row, shown)]
     if len(shown) < len(found):
         lines.append([(f"... {len(found) - len(shown)} more layers", "dim")])
-    return [*lines, layer_row(total, "strong")]
+    return [*lines, row(total, "strong")]
+
+
+def together(frame: Frame, found: list[Layer]) -> Layer:
+    """Add up all layers."""
+    update = None
+    if frame.moves is not None and frame.before is not None:
+        update = ratio(frame.moves, [frame.before.norm()])
+    size = sum(layer.size for layer in found)
+    estimated = any(layer.estimated for layer in found)
+    return Layer("all", len(frame.params), size, frame.params.norm(), frame.grads.norm(), update, estimated)
+
+
+def _fitting(width: int) -> set[str]:
+    """Name the columns that fit; those that matter least go first."""
+    kept = list(COLUMNS)
+    for heading in ("tensors", "values", "|params|"):
+        if sum(column.width for column in kept) > width:
+            kept = [column for column in kept if column.heading != heading]
+    return {column.heading for column in kept}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the table by layer."""
+
+    heading: str
+    width: int
+    write: Callable[[Layer], str]
+    style: str = ""
+
+
+def _percent(layer: Layer) -> str:
+    if layer.update is None:
+        return "-"
+    return f"{'~' * layer.estimated}{fitted(layer.update * 100, 7)}%" if math.isfinite(layer.update) else "?"
+
+
+COLUMNS = (
+    Column("tensors", 9, lambda layer: str(layer.tensors), "dim"),
+    Column("values", 12, lambda layer: count(layer.size), "dim"),
+    Column("|params|", 11, lambda layer: number(layer.norm)),
+    Column("|grad|", 11, lambda layer: "None" if layer.grad_norm is None else number(layer.grad_norm), "accent"),
+    Column("update", 11, _percent),
+)

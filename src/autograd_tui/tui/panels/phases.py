@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import SAMPLE
 from autograd_tui.engine.turn import next_phase
 from autograd_tui.text.line import Line, length, spread
 from autograd_tui.text.numbers import number
@@ -49,8 +52,13 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
     if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase:
         pairs = zip(frame.before, frame.params, strict=True)
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
-        return _short(each, len(frame.params), room) or f"|params| {number(frame.params.norm())}"
+        return _short(each, len(frame.params), room) or _move(frame)
     return ""
+
+
+def _move(frame: Frame) -> str:
+    estimated = any(row.size > SAMPLE for row in frame.params)
+    return f"|move| {'~' * estimated}{number(math.hypot(*frame.moves))}" if frame.moves else ""
 
 
 def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:

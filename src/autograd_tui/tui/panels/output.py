@@ -1,0 +1,37 @@
+"""The largest outputs of a model with many, beside their labels."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import bar, number
+from autograd_tui.tui.panels.panel import Panel
+
+
+class OutputPanel(Panel):
+    """Five rows, of the first sample in the batch."""
+
+    DEFAULT_CSS = "OutputPanel { height: auto; }"
+
+    def rows_wanted(self) -> int:
+        """Take a row for each output shown."""
+        return max(len(self.frame.top), 1) if self.frame else 5
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw names, numbers and bars."""
+        outputs = frame.prediction.shape[-1] if frame.prediction and frame.prediction.shape else 0
+        self.border_title = f"Output   the largest 5 of {outputs}{', old' if frame.old else ''}"
+        names = self.about.class_names if self.about else ()
+        most = max((abs(value) for _, value, _ in frame.top), default=0.0)
+        name_width = max((len(_name(place, names)) for place, _, _ in frame.top), default=0)
+        bar_width = max(min(width - name_width - 34, 20), 0)
+        lines: list[Line] = []
+        for place, value, target in frame.top:
+            line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
+            line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
+            lines.append([*line, (f"  label {number(target)}" if target is not None else "", "dim")])
+        return lines
+
+
+def _name(place: int, names: tuple[str, ...]) -> str:
+    return names[place] if place < len(names) else f"class {place}"
