@@ -84,6 +84,12 @@ class Machine(RuleBasedStateMachine):
     def set_value(self, index: int) -> None:
         self.run(f"{self.world.target}={self.world.values[index % len(self.world.values)]}")
 
+    @rule(index=st.integers(0, 4), letters=st.sampled_from(["FB", "FBS", "FFB", "BFS"]))
+    def provoke(self, index: int, letters: str) -> None:
+        self.set_value(index)
+        for letter in letters:
+            self.run(letter)
+
     @rule(optimizer=st.sampled_from(list(OPTIMIZERS)))
     def change_optimizer(self, optimizer: str) -> None:
         self.run(f"optimizer={optimizer}")
@@ -194,8 +200,8 @@ def check_row(row: TensorStats | None, tensor: torch.Tensor | None) -> None:
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(ASKED or 40),
-    stateful_step_count=40,
+    max_examples=int(ASKED or 90),
+    stateful_step_count=30,
     deadline=None,
     derandomize=ASKED is None,
     suppress_health_check=[HealthCheck.too_slow],
