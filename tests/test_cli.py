@@ -122,7 +122,7 @@ def test_a_stream_that_is_not_understood_stops_there(run: Run, stdin: str | byte
         ["--headless", "--do", "x"],
         ["--headless", "--do", "f b=x"],
         ["--headless", "--repeat", "0"],
-        ["--headless", "--do", "f", "--repeat", "9" * 12],
+        ["--headless", "--do", "f", "--repeat", "9" * 13],
         ["--headless", "--do", "-", "--repeat", "2"],
         ["--headless", "--lr", "fast"],
         ["--headless", "--lr", "-1"],

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from autograd_tui import __version__
-from autograd_tui.engine.command import MOST_COMMANDS, Command, parse
+from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
 
 # What the command line hands on to `open_session`, under the same names.
@@ -116,7 +116,7 @@ def _screen(options: argparse.Namespace) -> int:
     return run_on_screen(lambda: _open(options), _given_commands(options), title=options.scenario)
 
 
-def _given_commands(options: argparse.Namespace) -> list[Command]:
+def _given_commands(options: argparse.Namespace) -> Commands:
     if options.repeat is not None and options.repeat < 1:
         raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
     commands, times = parse(options.do or ""), options.repeat or 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
+from typing import Any
 
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number, parse_number
 
-MOST_COMMANDS = 1_000_000  # that one line of words may ask for
+MOST_COMMANDS = 10**12  # that one line of words may ask for
 
 
 class Phase(StrEnum):
@@ -59,15 +63,60 @@ _RUN = re.compile(r"([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
 _TENSOR = re.compile(r"\w+(\.\w+)*(\[\d{1,15}(,\d{1,15})*\])?")  # a Sequential's names begin with a digit
 
 
-def parse(text: str) -> list[Command]:
+class Commands(Sequence[Command]):
+    """Commands in order; what repeats is held once, so that a million iterations take no room."""
+
+    def __init__(self, blocks: Sequence[tuple[tuple[Command, ...], int]] = (), *, times: int = 1) -> None:
+        self._blocks, self._times = tuple(blocks), times
+        self._ends = list(accumulate(len(pattern) * repeats for pattern, repeats in self._blocks))
+
+    def __len__(self) -> int:
+        return self._once * self._times
+
+    @property
+    def _once(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Command]:
+        for _ in range(self._times):
+            for pattern, repeats in self._blocks:
+                for _ in range(repeats):
+                    yield from pattern
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index] % self._once
+        block = bisect_right(self._ends, place)
+        pattern = self._blocks[block][0]
+        return pattern[(place - (self._ends[block - 1] if block else 0)) % len(pattern)]
+
+    def __mul__(self, times: int) -> Commands:
+        return Commands(self._blocks, times=self._times * times)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Commands({self._blocks!r}, times={self._times})"
+
+
+def parse(text: str) -> Commands:
     """Read commands in words, as after `--do`: "fbsz*3 lr=0.01 f".
 
     Raises NotUnderstood, naming the word, before anything is run.
     """
-    commands: list[Command] = []
+    blocks: list[tuple[tuple[Command, ...], int]] = []
+    room = MOST_COMMANDS
     for word in text.split():
-        commands.extend(_parse_word(word, room=MOST_COMMANDS - len(commands)))
-    return commands
+        pattern, times = _parse_word(word, room=room)
+        blocks.append((pattern, times))
+        room -= len(pattern) * times
+    return Commands(blocks)
 
 
 def parse_one(text: str) -> Command:
@@ -75,21 +124,25 @@ def parse_one(text: str) -> Command:
     commands = parse(text)
     if len(commands) != 1:
         raise NotUnderstood(f'one command is wanted here, "{text}" holds {len(commands)}.')
-    return commands[0]
+    one: Command = commands[0]
+    return one
 
 
-def _parse_word(word: str, *, room: int) -> list[Command]:
+def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:
+    """Give the commands of one word, and how often they are to run."""
     if run := _RUN.fullmatch(word):
         letters, times = run[1], float(run[2] or 1)
-        one = [Command(letters)] if letters in PHASES else [LETTERS[letter] for letter in letters]
+        one = (Command(letters),) if letters in PHASES else tuple(LETTERS[letter] for letter in letters)
+        if times < 1:
+            raise NotUnderstood(f'"{word}" asks for nothing: repeat it once or more.')
         if len(one) * times > room:
             raise NotUnderstood(f'"{word}" asks for more than {MOST_COMMANDS:,} commands at once.')
-        return one * int(times)
+        return one, int(times)
     if word == "undo":
-        return [Command("undo")]
+        return (Command("undo"),), 1
     if re.fullmatch(r"@\d{1,15}", word):
-        return [Command("@", int(word[1:]))]
-    return [_parse_setting(word)]
+        return (Command("@", int(word[1:])),), 1
+    return (_parse_setting(word),), 1
 
 
 def _parse_setting(word: str) -> Command:

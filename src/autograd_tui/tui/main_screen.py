@@ -16,7 +16,7 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from autograd_tui.engine.about import About
-from autograd_tui.engine.command import LETTERS, Command, parse
+from autograd_tui.engine.command import LETTERS, Command, Commands, parse
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
@@ -155,12 +155,12 @@ class MainScreen(Screen[None]):
 
     def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
         """Run the next phase, or the rest of the iteration; while a run goes on, pause it instead."""
-        if self.trainer.running_free:
+        if self.trainer.running:
             self.trainer.stop()
         else:
             self._ask(what)
 
-    def _ask(self, what: Command | Literal["next", "iteration", "run"]) -> None:
+    def _ask(self, what: Command | Commands | Literal["next", "iteration", "run"]) -> None:
         self._interrupted = False
         start, self._looking = self._looking, None
         if not self.trainer.ask(Request(what, start)):
@@ -197,8 +197,8 @@ class MainScreen(Screen[None]):
             self._say(Note(str(error), "warn"))
             return
         self._close_prompt()
-        for command in commands:
-            self._ask(command)
+        if commands:
+            self._ask(commands)
 
     def _close_prompt(self) -> None:
         prompt = self.query_one("#prompt", Input)
@@ -215,7 +215,7 @@ class MainScreen(Screen[None]):
         """Leave the innermost thing; tell whether there was one."""
         if self.query_one("#prompt").has_class("open"):
             self._close_prompt()
-        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running_free):
+        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running):
             self.trainer.stop()
         elif self._looking is not None:
             self._looking = None
@@ -256,7 +256,7 @@ class MainScreen(Screen[None]):
         if self._looking is not None:
             return Note(f"frame {self._looking} of {self.newest}: a command goes on from here, escape returns", "now")
         busy = self.trainer.busy
-        if self.trainer.running_free:
+        if self.trainer.running:
             return Note("running: space pauses", "accent")
         if busy is None or monotonic() - busy[1] < PATIENCE:
             return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
-from autograd_tui.engine.command import Command
+from autograd_tui.engine.command import Command, Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
@@ -25,7 +26,7 @@ SAMPLE_SECONDS = 0.1  # between the frames of a run that the screen gets to see
 class Request:
     """What a key asks for; `start` is the frame to go back to first, where one is being looked at."""
 
-    what: Command | Literal["next", "iteration", "run", "look"]
+    what: Command | Commands | Literal["next", "iteration", "run", "look"]
     start: int | None = None
 
 
@@ -63,17 +64,13 @@ class TrainerThread(threading.Thread):
         self._stop = threading.Event()
         self.session: Session | None = None
         self.busy: tuple[str, float] | None = ("loading PyTorch", monotonic())
-        self.running_free = False
+        self.running = False
 
     def ask(self, request: Request) -> bool:
-        """Put a request in line; False where too many of the same kind wait already at its end."""
+        """Put a request in line; False where too many of the same key wait already at its end."""
         with self._wake:
-            repeats = 0
-            for waiting in reversed(self._waiting):
-                if waiting != request:
-                    break
-                repeats += 1
-            if repeats >= MOST_REPEATS:
+            alike = takewhile(lambda waiting: waiting == request, reversed(self._waiting))
+            if sum(1 for _ in alike) >= MOST_REPEATS:
                 return False
             self._waiting.append(request)
             self._wake.notify()
@@ -118,20 +115,27 @@ class TrainerThread(threading.Thread):
 
     def _run_first(self, session: Session) -> None:
         """Run what the command line asked for, before any key."""
-        last_shown = monotonic()
         refused = None
-        for command in self._first:
-            try:
-                frame = self._timed(session, command)
-            except Refused as error:
-                refused = str(error)
-                break
-            if (frame.error and not command.forced) or self._stop.is_set():
-                break
-            if monotonic() - last_shown > SAMPLE_SECONDS:
-                self._tell(session)
-                last_shown = monotonic()
+        try:
+            self._run_all(session, self._first)
+        except Refused as error:
+            refused = str(error)
         self._tell(session, refused=refused)
+
+    def _run_all(self, session: Session, commands: Iterable[Command]) -> None:
+        """Run commands until one raises unforced, or they are stopped; the screen sees a sample of the frames."""
+        last_shown = monotonic()
+        self.running = True
+        try:
+            for command in commands:
+                frame = self._timed(session, command)
+                if (frame.error and not command.forced) or self._stop.is_set():
+                    return
+                if monotonic() - last_shown > SAMPLE_SECONDS:
+                    self._tell(session)
+                    last_shown = monotonic()
+        finally:
+            self.running = False
 
     def _answer(self, session: Session, request: Request) -> None:
         refused = None
@@ -144,7 +148,9 @@ class TrainerThread(threading.Thread):
             if request.start is not None and request.start != session.frame.index:
                 self.busy = ("going back", monotonic())
                 session.rewind(request.start)
-            if isinstance(request.what, Command):
+            if isinstance(request.what, Commands):
+                self._run_all(session, request.what)
+            elif isinstance(request.what, Command):
                 self._timed(session, request.what)
             elif request.what == "next":
                 self._timed(session, session.next_command())
@@ -164,17 +170,12 @@ class TrainerThread(threading.Thread):
             self._tell(session)
 
     def _run_free(self, session: Session) -> None:
-        """Run until something waits, stops it or raises; the screen sees a sample of the frames."""
-        self.running_free = True
-        last_shown = monotonic()
-        while not self._stop.is_set() and not self._waiting:
-            frame = self._timed(session, session.next_command())
-            if frame.error:
-                break
-            if monotonic() - last_shown >= SAMPLE_SECONDS:
-                self._tell(session)
-                last_shown = monotonic()
-        self.running_free = False
+        """Run until something waits, stops it or raises."""
+        self._run_all(session, self._next_ones(session))
+
+    def _next_ones(self, session: Session) -> Iterator[Command]:
+        while not self._waiting:
+            yield session.next_command()
 
     def _timed(self, session: Session, command: Command) -> Frame:
         self.busy = (command.phase.value if command.phase else str(command), monotonic())
