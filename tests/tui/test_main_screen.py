@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from app_screen import screen
 
@@ -175,3 +177,92 @@ async def test_what_a_model_prints_is_noted_and_kept() -> None:
         shown.app.main._output.write("hello from the model\n")
         await shown.settle()
         assert shown.note == "printed: hello from the model"
+
+
+async def test_a_count_repeats_the_next_key() -> None:
+    async with screen() as shown:
+        await shown.press("1", "2")
+        assert shown.note == "12_"
+        await shown.press("n", "2", "space")
+        assert shown.session.commands() == "fbsz*12 fb"
+
+
+async def test_escape_forgets_a_count() -> None:
+    async with screen() as shown:
+        await shown.press("5", "escape", "f")
+        assert shown.session.commands() == "f"
+
+
+async def test_u_undoes_and_at_brings_back() -> None:
+    async with screen(do="fbs") as shown:
+        await shown.press("u", "2", "u")
+        assert shown.session.frame.index == 0
+        assert "gone back to frame 0" in shown.note
+        await shown.press("g", "3", "enter")
+        assert shown.session.frame.index == 3
+
+
+async def test_commas_and_stops_look_at_the_same_phase_of_other_iterations() -> None:
+    async with screen(do="fbsz*3 fbs") as shown:
+        await shown.press("comma", "comma")
+        assert "frame 7 of 15" in shown.text("StatusPanel")
+        await shown.press("full_stop")
+        assert "frame 11 of 15" in shown.text("StatusPanel")
+        await shown.press("less_than_sign", "comma")
+        assert "no such frame before" in shown.note
+
+
+@pytest.mark.parametrize(("first", "newest"), [("less_than_sign", "greater_than_sign"), ("home", "end")])
+async def test_the_ends_can_be_looked_at(first: str, newest: str) -> None:
+    async with screen(do="fbsz*3") as shown:
+        await shown.press(first)
+        assert "frame 0 of 12" in shown.text("StatusPanel")
+        await shown.press(newest)
+        assert "frame 12 of 12" in shown.text("StatusPanel")
+
+
+async def test_l_asks_for_a_learning_rate_and_says_what_is_usual() -> None:
+    async with screen() as shown:
+        await shown.press("l")
+        assert "1e-1 down to 1e-5" in shown.note
+        await shown.press(*"1e-3", "enter")
+        assert shown.session.commands() == "lr=0.001"
+
+
+async def test_o_starts_another_optimizer() -> None:
+    async with screen() as shown:
+        await shown.press("o", *"adam", "enter")
+        assert "adam lr 0.1" in shown.text("StatusPanel")
+
+
+async def test_y_draws_the_loss_on_a_log_scale() -> None:
+    async with screen(do="fbsz*9") as shown:
+        await shown.press("y")
+        assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
+
+
+async def test_a_change_of_learning_rate_is_marked_under_the_plot() -> None:
+    async with screen(do="fbsz*9 lr=0.01 fbsz*3") as shown:
+        assert "▲ lr changed" in shown.text("LossPanel")
+
+
+async def test_e_writes_a_picture_and_the_line_that_repeats_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with screen(do="fbs") as shown:
+        await shown.press("e")
+    assert [path.read_text().startswith("<svg") for path in tmp_path.glob("*.svg")] == [True]
+    assert [path.read_text() for path in tmp_path.glob("*.txt")] == ["autograd-tui linear --do fbs\n"]
+
+
+async def test_two_quick_spaces_are_two_phases_even_while_the_first_runs() -> None:
+    async with screen("resnet18") as shown:
+        await shown.press("space", "space")
+        assert shown.session.commands() == "fb"
+
+
+async def test_words_may_ask_for_more_than_may_wait_of_one_key() -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"f*30", "enter")
+        assert shown.session.newest == 30

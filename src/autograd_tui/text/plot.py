@@ -14,37 +14,51 @@ from autograd_tui.text.numbers import fitted
 GUTTER = 10  # columns for the labels of the y axis, and the axis
 
 
-def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int | None = None) -> list[Line]:
+def plot_lines(
+    points: Sequence[Point],
+    width: int,
+    height: int,
+    *,
+    shown: int | None = None,
+    changes: Sequence[int] = (),
+    log_scale: bool = False,
+) -> list[Line]:
     """Draw values over iterations in `height` rows; the point of frame `shown` is marked.
 
-    NaN and infinities have no place on a scale: they are marked on the top row.
+    `changes` are the frames at which the learning rate changed, marked under the axis. NaN, infinities, and on a log
+    scale what is not positive, have no place on a scale: they are marked on the top row.
     """
     columns, rows = width - GUTTER, height - 2
     if columns < 8 or rows < 1:
         return []
-    finite = [point for point in points if math.isfinite(point.value)]
-    if not finite:
+    placed = [point for point in points if math.isfinite(point.value) and not (log_scale and point.value <= 0)]
+    if not placed:
         return [[("no loss yet: forward makes the first", "dim")]] if not points else [[("no finite loss", "warn")]]
-    first, last = points[0].iteration, max(points[-1].iteration, points[0].iteration + 1)
-    low, high = _limits([point.value for point in finite])
-    canvas = [list(row) for row in _canvas(tuple(_thinned(finite, columns)), columns, rows, (first, last), (low, high))]
+    if log_scale:
+        placed = [Point(point.index, point.iteration, math.log10(point.value)) for point in placed]
+    span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
+    limits = _limits([point.value for point in placed])
+    labels = [fitted(_power(limit) if log_scale else limit, GUTTER - 2) for limit in limits]
+    canvas = [list(row) for row in _canvas(tuple(_thinned(placed, columns)), columns, rows, span, limits)]
 
     def column(point: Point) -> int:
-        return min(int((point.iteration - first) / (last - first) * (columns - 1) + 0.5), columns - 1)
+        return min(int((point.iteration - span[0]) / (span[1] - span[0]) * (columns - 1) + 0.5), columns - 1)
 
     def row(point: Point) -> int:
+        low, high = limits
         return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
 
-    if len(finite) * 4 <= columns:
-        for point in finite:
+    if len(placed) * 4 <= columns:
+        for point in placed:
             canvas[row(point)][column(point)] = "•"
+    seen = {point.index for point in placed}
     for point in points:
-        if not math.isfinite(point.value):
+        if point.index not in seen:
             canvas[0][column(point)] = "!"
+    marked = next((point for point in placed if point.index == shown), None)
     lines: list[Line] = []
-    marked = next((point for point in finite if point.index == shown), None)
     for place, characters in enumerate(canvas):
-        label = fitted(high, GUTTER - 2) if place == 0 else fitted(low, GUTTER - 2) if place == rows - 1 else ""
+        label = labels[1] if place == 0 else labels[0] if place == rows - 1 else ""
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
         if marked and row(marked) == place:
@@ -52,12 +66,28 @@ def plot_lines(points: Sequence[Point], width: int, height: int, *, shown: int |
             lines.append([*axis, (text[:at], "accent"), ("◆", "now"), (text[at + 1 :], "accent")])
         else:
             lines.append([*axis, (text, "accent")])
-    lines.append([(" " * (GUTTER - 1) + "└" + "─" * columns, "dim")])
-    left, right = str(first), f"iteration {points[-1].iteration}"
+    under = ["─"] * columns
+    for change in changes:
+        first = next((point for point in points if point.index >= change), points[-1])
+        under[column(first)] = "▲"
+    lines.append([(" " * (GUTTER - 1) + "└" + "".join(under), "dim")])
+    return [*lines, _iterations(points, columns, changes)]
+
+
+def _power(exponent: float) -> float:
+    return 10**exponent if exponent < 308 else sys.float_info.max
+
+
+def _iterations(points: Sequence[Point], columns: int, changes: Sequence[int]) -> Line:
+    """Name the first and the last iteration, and what the marks between them mean, as far as there is room."""
+    left, right = str(points[0].iteration), f"iteration {points[-1].iteration}"
+    middle = "▲ lr changed" if changes else ""
+    if len(left) + len(middle) + len(right) + 4 > columns:
+        middle = ""
     gap = columns - len(left) - len(right)
-    under = left + " " * gap + right if gap > 0 else f"{points[-1].iteration:>{columns}}"[-columns:]
-    lines.append([(" " * GUTTER + under, "dim")])
-    return lines
+    if gap < 1:
+        return [(" " * GUTTER + f"{points[-1].iteration:>{columns}}"[-columns:], "dim")]
+    return [(" " * GUTTER + left + f"{middle:^{gap}}" + right, "dim")]
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

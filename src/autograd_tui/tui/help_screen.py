@@ -11,7 +11,18 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-NAMES = {"colon": ":", "question_mark": "?", "left": "←", "right": "→", "pagedown": "page down", "pageup": "page up"}
+NAMES = {
+    "colon": ":",
+    "comma": ",",
+    "full_stop": ".",
+    "greater_than_sign": ">",
+    "less_than_sign": "<",
+    "question_mark": "?",
+    "left": "←",
+    "right": "→",
+    "pagedown": "page down",
+    "pageup": "page up",
+}
 
 
 def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
@@ -20,8 +31,12 @@ def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
     for binding in bindings:
         if not isinstance(binding, Binding):
             continue
+        if binding.key.isdigit():
+            if binding.key == "0":
+                rows.append(("digits", "a count for the next key, as in 50n"))
+            continue
         keys = [NAMES.get(key, key) for key in binding.key.split(",") if not key.startswith("shift+")]
-        rows.append((", ".join(keys), binding.tooltip or binding.description))
+        rows.append((", ".join(keys), binding.tooltip or binding.action))
     return rows
 
 

@@ -35,6 +35,7 @@ class Layout(Container):
     frame: var[Frame | None] = var(None)
     about: var[About | None] = var(None)
     history: var[History | None] = var(None)
+    log_scale: var[bool] = var(False)
 
     def watch_frame(self) -> None:
         """Mark a model that is shown by layers, whose table has the gradients too, and points that can be drawn."""
@@ -62,7 +63,7 @@ class WideLayout(Layout):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
                 yield FitPanel(title="Fit").data_bind(Layout.frame)
-                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
 
 
 class NarrowLayout(Layout):
@@ -77,7 +78,7 @@ class NarrowLayout(Layout):
             with Vertical(classes="left"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
-            yield LossPanel(title="Loss", classes="right").data_bind(Layout.frame, Layout.history)
+            yield LossPanel(title="Loss", classes="right").data_bind(Layout.frame, Layout.history, Layout.log_scale)
 
 
 class SmallLayout(Layout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -32,6 +33,11 @@ from autograd_tui.tui.trainer_thread import News, Request, TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
+HINTS = {
+    "lr=": "usually from 1e-1 down to 1e-5",
+    "optimizer=": "sgd, adam, adamw, rmsprop, adagrad, ... with options: sgd,lr=0.1,momentum=0.9",
+    "@": "the number of a frame",
+}
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -39,26 +45,35 @@ class MainScreen(Screen[None]):
     """Every key asks the trainer thread for something; every answer is a frame for the panels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,pagedown", "run('next')", "next phase", id="next", tooltip="the next phase; pauses a run"),
-        Binding("f", "phase('f')", "forward", id="forward", tooltip="forward; out of turn it is refused"),
-        Binding("b", "phase('b')", "backward", id="backward", tooltip="backward; out of turn it is refused"),
-        Binding("s", "phase('s')", "step", id="step", tooltip="step; out of turn it is refused"),
-        Binding("z", "phase('z')", "zero_grad", id="zero_grad", tooltip="zero_grad"),
-        Binding("F,shift+f", "phase('F')", "forward!", id="force-forward", tooltip="forward, out of turn too"),
-        Binding("B,shift+b", "phase('B')", "backward!", id="force-backward", tooltip="backward, out of turn too"),
-        Binding("S,shift+s", "phase('S')", "step!", id="force-step", tooltip="step, out of turn too"),
-        Binding("Z,shift+z", "phase('Z')", "zero_grad!", id="force-zero_grad", tooltip="zero_grad, out of turn too"),
-        Binding("n", "run('iteration')", "iteration", id="iteration", tooltip="to the end of this iteration"),
-        Binding("r", "run('run')", "run", id="run", tooltip="run, and pause"),
-        Binding("left,pageup", "look(-1)", "look back", id="back", tooltip="look at the frame before", priority=True),
-        Binding("right", "look(1)", "look on", id="on", tooltip="look at the frame after", priority=True),
-        Binding("colon", "prompt", "command", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
-        Binding("question_mark", "help", "keys", id="help", tooltip="this list of keys"),
-        Binding("escape", "leave", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back"),
-        Binding("q", "quit", "quit", id="quit", tooltip="the same, and at the top quit"),
-        Binding(
-            "ctrl+c", "interrupt", "stop", id="stop", tooltip="stop the phase or run; once more: quit", priority=True
-        ),
+        Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
+        Binding("f", "phase('f')", id="forward", tooltip="forward; a phase out of turn is refused"),
+        Binding("b", "phase('b')", id="backward", tooltip="backward"),
+        Binding("s", "phase('s')", id="step", tooltip="step"),
+        Binding("z", "phase('z')", id="zero_grad", tooltip="zero_grad"),
+        Binding("F,shift+f", "phase('F')", id="force-forward", tooltip="forward, out of turn too"),
+        Binding("B,shift+b", "phase('B')", id="force-backward", tooltip="backward, out of turn too"),
+        Binding("S,shift+s", "phase('S')", id="force-step", tooltip="step, out of turn too"),
+        Binding("Z,shift+z", "phase('Z')", id="force-zero_grad", tooltip="zero_grad, out of turn too"),
+        Binding("n", "run('iteration')", id="iteration", tooltip="to the end of this iteration"),
+        *(Binding(digit, f"count({digit})", id=f"digit-{digit}") for digit in "0123456789"),
+        Binding("r", "run('run')", id="run", tooltip="run, and pause"),
+        Binding("left,pageup", "look(-1)", id="back", tooltip="look at the frame before", priority=True),
+        Binding("right", "look(1)", id="on", tooltip="look at the frame after", priority=True),
+        Binding("comma", "look_alike(-1)", id="back-alike", tooltip="look at the same phase one iteration before"),
+        Binding("full_stop", "look_alike(1)", id="on-alike", tooltip="look at the same phase one iteration after"),
+        Binding("less_than_sign,home", "look_at(0)", id="first", tooltip="look at the first frame"),
+        Binding("greater_than_sign,end", "look_at(-1)", id="newest", tooltip="look at the newest frame"),
+        Binding("u", "undo", id="undo", tooltip="undo the last command; @ and its number brings it back"),
+        Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
+        Binding("l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5"),
+        Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer"),
+        Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
+        Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
+        Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
+        Binding("question_mark", "help", id="help", tooltip="this list of keys"),
+        Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
+        Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),
+        Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit", priority=True),
     ]
 
     frame: var[Frame | None] = var(None)  # the one shown
@@ -66,6 +81,7 @@ class MainScreen(Screen[None]):
     about: var[About | None] = var(None)
     newest: var[int] = var(0)
     note: var[Note | None] = var(None)
+    log_scale: var[bool] = var(False)
 
     def __init__(
         self, open_session: Callable[[], Session], first: Sequence[Command], *, title: str, output: Output
@@ -74,6 +90,7 @@ class MainScreen(Screen[None]):
         self._title, self._output = title, output
         self._latest: Frame | None = None  # where training stands
         self._looking: int | None = None  # the frame looked at, where it is another one
+        self._count = ""  # the digits typed so far, for the next key
         self._interrupted = False
         self._clock: Timer | None = None
         self.trainer = TrainerThread(
@@ -88,8 +105,8 @@ class MainScreen(Screen[None]):
         """Lay out the panels; each is bound to what it draws."""
         bound = (MainScreen.frame, MainScreen.about, MainScreen.history)
         yield StatusPanel(id="status").data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest)
-        yield WideLayout().data_bind(*bound)
-        yield NarrowLayout().data_bind(*bound)
+        yield WideLayout().data_bind(*bound, MainScreen.log_scale)
+        yield NarrowLayout().data_bind(*bound, MainScreen.log_scale)
         yield SmallLayout().data_bind(*bound)
         yield NotePanel(id="note").data_bind(MainScreen.note)
         yield Input(id="prompt", placeholder="lr=0.01   w=3   optimizer=adam   fbsz*10   @3   undo", compact=True)
@@ -163,16 +180,51 @@ class MainScreen(Screen[None]):
     def _ask(self, what: Command | Commands | Literal["next", "iteration", "run"]) -> None:
         self._interrupted = False
         start, self._looking = self._looking, None
-        if not self.trainer.ask(Request(what, start)):
+        if not self.trainer.ask(Request(what, start, self._take_count())):
             self._say(Note("that key is held down: eight of it wait already", "warn"))
         self._watch_the_clock()
 
+    def action_count(self, digit: int) -> None:
+        """Add a digit to the count for the next key."""
+        self._count = (self._count + str(digit)).lstrip("0")[:6]
+        self._say(None)
+
+    def _take_count(self) -> int:
+        count, self._count = int(self._count or 1), ""
+        return count
+
+    def action_undo(self) -> None:
+        """Go back by one command, or by as many as were counted."""
+        if self._latest is not None:
+            self._ask(Command("@", max((self._looking or self._latest.index) - int(self._count or 1), 0)))
+
     def action_look(self, by: int) -> None:
         """Show the frame before or after; training stays where it is."""
-        if self.frame is None or self._latest is None or self.trainer.session is None:
+        if self.frame is not None:
+            count = self._take_count()
+            self._look_at(min(max(self.frame.index + by * count, 0), self.newest))
+
+    def action_look_at(self, index: int) -> None:
+        """Show the first frame (0) or the newest (-1)."""
+        self._look_at(self.newest if index < 0 else index)
+
+    def action_look_alike(self, by: int) -> None:
+        """Show the same phase of the iteration before or after."""
+        session, here = self.trainer.session, self.frame
+        if session is None or here is None:
             return
-        index = self.frame.index + by
-        if not 0 <= index <= self.newest:
+        index = here.index + by
+        while (found := session.stored(index)) is not None:
+            if found.phase is here.phase and found.iteration != here.iteration:
+                self._look_at(index)
+                return
+            index += by
+        self._say(
+            Note(f"no {here.phase or 'such frame'} {'before' if by < 0 else 'after'} this one to look at", "warn")
+        )
+
+    def _look_at(self, index: int) -> None:
+        if self._latest is None or self.trainer.session is None:
             return
         self._looking = None if index == self._latest.index else index
         stored = self.trainer.session.stored(index)
@@ -182,12 +234,33 @@ class MainScreen(Screen[None]):
             self.trainer.ask(Request("look", index))
         self._say(None)
 
-    def action_prompt(self) -> None:
-        """Take a command in words."""
+    def action_prompt(self, text: str) -> None:
+        """Take a command in words, the first of them given."""
         prompt = self.query_one("#prompt", Input)
         prompt.disabled = False
         prompt.add_class("open")
+        prompt.value = text
+        prompt.cursor_position = len(text)
+        prompt.select_on_focus = False
         prompt.focus()
+        if text in HINTS:
+            self._say(Note(HINTS[text], "dim"))
+
+    def action_log_scale(self) -> None:
+        """Draw the loss on the other scale."""
+        self.log_scale = not self.log_scale
+
+    def action_export(self) -> None:
+        """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
+        line = self.command_line()
+        self.app.copy_to_clipboard(line)
+        try:
+            path = Path(self.app.save_screenshot(path=str(Path.cwd())))
+            path.with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
+        except OSError as error:
+            self._say(Note(f"the picture could not be written: {error.strerror}", "error"))
+            return
+        self._say(Note(f"written: {path.name}, and beside it {line}", "accent"))
 
     @on(Input.Submitted, "#prompt")
     def _run_words(self, event: Input.Submitted) -> None:
@@ -217,6 +290,9 @@ class MainScreen(Screen[None]):
             self._close_prompt()
         elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running):
             self.trainer.stop()
+        elif self._count:
+            self._count = ""
+            self._say(None)
         elif self._looking is not None:
             self._looking = None
             self.frame = self._latest
@@ -253,11 +329,15 @@ class MainScreen(Screen[None]):
         self.note = note or self._mode()
 
     def _mode(self) -> Note | None:
+        if self._count:
+            return Note(f"{self._count}_", "accent")
         if self._looking is not None:
             return Note(f"frame {self._looking} of {self.newest}: a command goes on from here, escape returns", "now")
         busy = self.trainer.busy
         if self.trainer.running:
             return Note("running: space pauses", "accent")
+        if self._latest is not None and self._latest.index < self.newest and not self.trainer.busy:
+            return Note(f"gone back to frame {self._latest.index}: the later ones stay until a command runs", "accent")
         if busy is None or monotonic() - busy[1] < PATIENCE:
             return None
         waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import repeat, takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,7 @@ class Request:
 
     what: Command | Commands | Literal["next", "iteration", "run", "look"]
     start: int | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,18 @@ class TrainerThread(threading.Thread):
         """Run what the command line asked for, before any key."""
         refused = None
         try:
-            self._run_all(session, self._first)
+            self._run_all(session, self._first, pausable=True)
         except Refused as error:
             refused = str(error)
         self._tell(session, refused=refused)
 
-    def _run_all(self, session: Session, commands: Iterable[Command]) -> None:
-        """Run commands until one raises unforced, or they are stopped; the screen sees a sample of the frames."""
+    def _run_all(self, session: Session, commands: Iterable[Command], *, pausable: bool) -> None:
+        """Run commands until one raises unforced, or they are stopped; the screen sees a sample of the frames.
+
+        While what is pausable runs, the space key means a pause, and not one phase more.
+        """
         last_shown = monotonic()
-        self.running = True
+        self.running = pausable
         try:
             for command in commands:
                 frame = self._timed(session, command)
@@ -149,33 +153,35 @@ class TrainerThread(threading.Thread):
                 self.busy = ("going back", monotonic())
                 session.rewind(request.start)
             if isinstance(request.what, Commands):
-                self._run_all(session, request.what)
+                self._run_all(session, request.what * request.times, pausable=True)
             elif isinstance(request.what, Command):
-                self._timed(session, request.what)
+                self._run_all(session, repeat(request.what, request.times), pausable=request.times > 1)
             elif request.what == "next":
-                self._timed(session, session.next_command())
+                self._run_all(session, self._next_ones(session, request.times), pausable=request.times > 1)
             elif request.what == "iteration":
-                self._run_iteration(session)
+                self._run_iterations(session, request.times)
             else:
                 self._run_free(session)
         except Refused as error:
             refused = str(error)
         self._tell(session, refused=refused)
 
-    def _run_iteration(self, session: Session) -> None:
-        while not self._stop.is_set():
-            frame = self._timed(session, session.next_command())
-            if frame.error or frame.phase == "zero_grad":
-                return
-            self._tell(session)
+    def _run_iterations(self, session: Session, times: int) -> None:
+        """Run to the end of this iteration, and of `times - 1` more."""
+        self._run_all(session, self._to_zero_grad(session, times), pausable=times > 1)
+
+    def _to_zero_grad(self, session: Session, times: int) -> Iterator[Command]:
+        while times:
+            yield session.next_command()
+            times -= session.frame.phase == "zero_grad" and session.frame.error is None
 
     def _run_free(self, session: Session) -> None:
         """Run until something waits, stops it or raises."""
-        self._run_all(session, self._next_ones(session))
+        commands = iter(lambda: None if self._waiting else session.next_command(), None)
+        self._run_all(session, commands, pausable=True)
 
-    def _next_ones(self, session: Session) -> Iterator[Command]:
-        while not self._waiting:
-            yield session.next_command()
+    def _next_ones(self, session: Session, times: int) -> Iterator[Command]:
+        return (session.next_command() for _ in range(times))
 
     def _timed(self, session: Session, command: Command) -> Frame:
         self.busy = (command.phase.value if command.phase else str(command), monotonic())

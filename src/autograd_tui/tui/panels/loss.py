@@ -17,6 +17,12 @@ class LossPanel(Panel):
 
     history: var[History | None] = var(None)  # set before the frame, which then draws both
 
+    log_scale: var[bool] = var(False)
+
+    def watch_log_scale(self) -> None:
+        """Draw the other scale."""
+        self.redraw()
+
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
         points = self.history.loss.points() if self.history else []
@@ -26,4 +32,7 @@ class LossPanel(Panel):
             age = age if len(age) + 8 <= width else "  old"
             first = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
         shown = max((point.index for point in points if point.index <= frame.index), default=None)
-        return [first, *plot_lines(points, width, height - 1, shown=shown)]
+        rates = self.history.learning_rate.points()[1:] if self.history else []
+        self.border_title = "Loss   log scale" if self.log_scale else "Loss"
+        changes = [point.index for point in rates]
+        return [first, *plot_lines(points, width, height - 1, shown=shown, changes=changes, log_scale=self.log_scale)]
