@@ -4,7 +4,8 @@ import pytest
 import torch
 from reach import loop_of
 
-from autograd_tui import Session, open_session
+from autograd_tui import Parts, Session, open_session
+from autograd_tui.engine.scenario import Scenario
 
 
 def params(session: Session) -> dict[str, torch.Tensor]:
@@ -53,3 +54,12 @@ def test_the_five_largest_outputs_come_with_their_targets() -> None:
     values, classes = loop.prediction[0].topk(5)
     targets = loop.batch[1][0][classes]
     assert frame.top == tuple(zip(classes.tolist(), values.tolist(), targets.tolist(), strict=True))
+
+
+def test_batches_of_ever_new_shapes_do_not_disturb_the_moves() -> None:
+    model = torch.nn.Linear(1, 1)
+    batches = [(torch.rand(size, 1), torch.rand(size, 1)) for size in range(1, 80)]
+    parts = Parts(model=model, batch=lambda i: batches[i], loss=torch.nn.functional.mse_loss)
+    session = open_session(Scenario("growing", lambda options: parts))
+    frames = list(session.run_all("fbsz*79"))
+    assert all(frame.moves is not None and len(frame.moves) == 2 for frame in frames if str(frame.command) == "s")

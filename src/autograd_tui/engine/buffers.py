@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,11 @@ class Buffers:
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors by their names."""
-        return {
-            f"{prefix}.{name}": buffer
-            for prefix, _, buffers in self.held
-            for name, buffer in buffers.items()
-            if buffer is not None
-        }
+        return _named((prefix, buffers) for prefix, _, buffers in self.held)
+
+    def now(self) -> dict[str, Tensor]:
+        """Give the tensors that the same modules hold by now."""
+        return _named((prefix, module._buffers) for prefix, module, _ in self.held)
 
     @torch.no_grad()
     def put_back(self, copies: dict[str, Tensor]) -> None:
@@ -37,6 +37,15 @@ class Buffers:
         for name, buffer in self.tensors().items():
             if _writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
+
+
+def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, buffers in held
+        for name, buffer in buffers.items()
+        if buffer is not None
+    }
 
 
 def _writable(tensor: Tensor) -> bool:

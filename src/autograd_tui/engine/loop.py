@@ -40,6 +40,7 @@ class Loop:
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
         self._start_optimizer(spec)
+        self.buffers = Buffers.of(self.model)  # as the last forward met them
         self._kept_buffers: dict[str, Tensor] = {}  # room for a copy, used again by each forward
         self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
         self.graph: Literal["none", "alive", "freed"] = "none"
@@ -168,7 +169,7 @@ class Loop:
             raise Raised(error) from error
 
     def _keep_buffers_and_rng(self) -> Callable[[], None]:
-        buffers = Buffers.of(self.model)
+        self.buffers = buffers = Buffers.of(self.model)
         tensors, room = buffers.tensors(), self._kept_buffers
         for name, buffer in tensors.items():
             copy = room.get(name)

@@ -18,6 +18,7 @@ from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, La
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
+NORMS = 4  # parts of a large tensor whose norms travel
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -33,7 +34,7 @@ class StatsReader:
     """Reads groups of tensors; what depends on their shapes alone is worked out once."""
 
     def __init__(self) -> None:
-        self._plans: dict[object, _Plan] = {}
+        self._plans: dict[str, dict[object, _Plan]] = {}  # by the group's name
 
     @torch.no_grad()
     def read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
@@ -59,12 +60,13 @@ class StatsReader:
     def _plan(self, name: str, group: Group) -> _Plan:
         tensors = group.tensors
         places = ((each.shape, each.dtype, each.device, each.layout) for each in tensors.values())
-        key = (name, group.exact, *tensors, *places)
-        if key not in self._plans:
-            if len(self._plans) > 64:  # batches of ever new shapes
-                self._plans.clear()
-            self._plans[key] = _Plan(tensors, exact=group.exact)
-        return self._plans[key]
+        key = (group.exact, *tensors, *places)
+        plans = self._plans.setdefault(name, {})
+        if key not in plans:
+            if len(plans) > 64:  # batches of ever new shapes
+                plans.clear()
+            plans[key] = _Plan(tensors, exact=group.exact)
+        return plans[key]
 
 
 class _Plan:
@@ -99,9 +101,9 @@ class _Plan:
         asked = [tensors[row].detach() for row in self._small]
         for row, places in zip(self._large, self._places, strict=True):
             tensor = _as_measured(tensors[row])
-            if self.layout.exact:
-                asked += [torch.linalg.vector_norm(tensor), *torch.aminmax(tensor)]
             flat = tensor.view(-1) if tensor.is_contiguous() else None
+            if self.layout.exact:
+                asked += [_norms(tensor if flat is None else flat), *torch.aminmax(tensor)]
             asked.append(torch.take(tensor, places) if flat is None else flat.index_select(0, places))
         return asked
 
@@ -133,7 +135,8 @@ class _Plan:
         exact = self.layout.exact
         rows = np.zeros((len(self._large), WIDTH))
         if exact:
-            rows[:, :3] = _doubles([each for place, each in enumerate(answers) if place % 4 != 3]).reshape(-1, 3)
+            rows[:, 0] = np.sqrt((_doubles(answers[0::4]).reshape(-1, NORMS) ** 2).sum(1))
+            rows[:, 1], rows[:, 2] = _doubles(answers[1::4]), _doubles(answers[2::4])
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
             deviation = samples - rows[:, 4, None]
@@ -187,6 +190,16 @@ def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places) ->
     return np.bincount(bins + row_of * BINS, minlength=len(low) * BINS).reshape(-1, BINS).astype(np.float64)
 
 
+def _norms(tensor: Tensor) -> Tensor:
+    """Give the norms of NORMS parts, which PyTorch works out in parallel, as it does not one norm over all."""
+    if tensor.dim() == 1 and tensor.numel() % NORMS == 0:
+        parts: Tensor = torch.linalg.vector_norm(tensor.view(NORMS, -1), dim=1)
+        return parts
+    norms = tensor.new_zeros(NORMS)
+    norms[0] = torch.linalg.vector_norm(tensor)
+    return norms
+
+
 def _sampled_places(tensor: Tensor) -> Tensor:
     """Choose the places to sample, the same for all tensors of a size; in order, since memory is read faster so."""
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
@@ -198,7 +211,7 @@ def _doubles(tensors: Sequence[Tensor]) -> Doubles:
     """Join host tensors of any dtypes in one row of doubles, neighbours of one dtype at a time."""
     joined = []
     for _, group in groupby(tensors, key=lambda tensor: tensor.dtype):
-        joined.append(torch.cat([tensor.reshape(-1) for tensor in group]).double())
+        joined.append(torch.cat([tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in group]).double())
     return (torch.cat(joined) if len(joined) > 1 else joined[0]).numpy()
 
 

@@ -151,7 +151,7 @@ class Trainer:
 
     def _first_frame(self) -> Frame:
         loop = self._loop
-        groups = {"params": Group(loop.params), "buffers": Group(dict(loop.model.named_buffers()))}
+        groups = {"params": Group(loop.params), "buffers": Group(loop.buffers.now())}
         read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
         return Frame(
             index=0,
@@ -178,7 +178,7 @@ class Trainer:
             "seen": Group({name: value for name, value in seen.items() if isinstance(value, Tensor)}),
             "top": Group(top),
             "metrics": Group(dict(loop.metrics)),
-            "buffers": Group(dict(loop.model.named_buffers())),
+            "buffers": Group(loop.buffers.now()),
         }
         read = self._reader.read(groups)
         row = read["seen"].named

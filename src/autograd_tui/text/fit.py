@@ -53,4 +53,5 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
         line += [cells.get((place, at), (" ", "")) for at in range(columns)]
         lines.append(line)
     under = f"{fitted(left, 7)} to {fitted(right, 7)}"
-    return [*lines, [(" " * 7 + "└" + f"{' ' + under:─>{columns}}", "dim")]]
+    age = " the prediction is old " if frame.old and columns > 44 else ""
+    return [*lines, [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' + under:─>{columns - 2 - len(age)}}", "dim")]]

@@ -62,7 +62,7 @@ class WideLayout(Layout):
             with Vertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
-                yield FitPanel(title="Fit").data_bind(Layout.frame)
+                yield FitPanel(title="Fit   o truth   * prediction   ┊ error").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
 
 

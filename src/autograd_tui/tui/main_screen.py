@@ -333,15 +333,15 @@ class MainScreen(Screen[None]):
             return Note(f"{self._count}_", "accent")
         if self._looking is not None:
             return Note(f"frame {self._looking} of {self.newest}: a command goes on from here, escape returns", "now")
-        busy = self.trainer.busy
         if self.trainer.running:
             return Note("running: space pauses", "accent")
-        if self._latest is not None and self._latest.index < self.newest and not self.trainer.busy:
+        busy = self.trainer.busy
+        if busy is not None and monotonic() - busy[1] >= PATIENCE:
+            waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
+            return Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+        if self._latest is not None and self._latest.index < self.newest:
             return Note(f"gone back to frame {self._latest.index}: the later ones stay until a command runs", "accent")
-        if busy is None or monotonic() - busy[1] < PATIENCE:
-            return None
-        waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
-        return Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+        return None
 
     def _watch_the_clock(self) -> None:
         """Look again in a moment whether something still runs; no timer stays while nothing does."""

@@ -12,6 +12,5 @@ class FitPanel(Panel):
     """Truth o, prediction *, both @."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the points, and say in the title how old the prediction is."""
-        self.border_title = f"Fit   o truth   * prediction{', old' if frame.old else ''}   ┊ error"
+        """Draw the points."""
         return fit_lines(frame, width, height)

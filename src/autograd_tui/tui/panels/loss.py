@@ -33,6 +33,6 @@ class LossPanel(Panel):
             first = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
         shown = max((point.index for point in points if point.index <= frame.index), default=None)
         rates = self.history.learning_rate.points()[1:] if self.history else []
-        self.border_title = "Loss   log scale" if self.log_scale else "Loss"
+        self.retitle("Loss   log scale" if self.log_scale else "Loss")
         changes = [point.index for point in rates]
         return [first, *plot_lines(points, width, height - 1, shown=shown, changes=changes, log_scale=self.log_scale)]

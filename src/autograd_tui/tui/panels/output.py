@@ -20,16 +20,17 @@ class OutputPanel(Panel):
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw names, numbers and bars."""
         outputs = frame.prediction.shape[-1] if frame.prediction and frame.prediction.shape else 0
-        self.border_title = f"Output   the largest 5 of {outputs}{', old' if frame.old else ''}"
+        self.retitle(f"Output   the largest 5 of {outputs}")
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in frame.top), default=0.0)
         name_width = max((len(_name(place, names)) for place, _, _ in frame.top), default=0)
-        bar_width = max(min(width - name_width - 34, 20), 0)
+        bar_width = max(min(width - name_width - 39, 20), 0)
         lines: list[Line] = []
         for place, value, target in frame.top:
             line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
-            lines.append([*line, (f"  label {number(target)}" if target is not None else "", "dim")])
+            line.append((f"  label {number(target)}" if target is not None else "", "dim"))
+            lines.append([*line, ("  old" if frame.old else "", "warn")])
         return lines
 
 

@@ -96,6 +96,11 @@ class Panel(Widget):
         self._looks = {}
         self.redraw()
 
+    def retitle(self, title: str) -> None:
+        """Change the title on the border, which is repainted whole only where it differs."""
+        if title != self.border_title:
+            self.border_title = title
+
     def redraw(self) -> None:
         """Draw anew and repaint the changed part of each changed row."""
         width, height = self.content_size
