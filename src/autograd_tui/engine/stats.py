@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -41,21 +41,24 @@ class StatsReader:
         """Measure all groups with one copy to the host."""
         plans = {name: self._plan(name, group) for name, group in groups.items()}
         asked = [plan.ask(list(groups[name].tensors.values())) for name, plan in plans.items()]
-        answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
+        if not all(plan.on_host for plan in plans.values()):
+            answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
+            asked = [[next(answers) for _ in tensors] for tensors in asked]
         tables = {}
-        for (name, plan), tensors in zip(plans.items(), asked, strict=True):
-            numbers = plan.numbers([next(answers) for _ in tensors])
-            tables[name] = StatsTable(plan.layout, numbers)
+        for (name, plan), answered in zip(plans.items(), asked, strict=True):
+            tables[name] = StatsTable(plan.layout, plan.numbers(answered))
             _look_again(tables[name], list(groups[name].tensors.values()))
         return tables
 
-    def latest(self, name: str, group: Group) -> Doubles:
-        """Give the values and samples that the group was last read with under this name, for `moves`."""
-        return self._plan(name, group).latest
+    def watch(self, name: str, group: Group) -> Callable[[], array[float]]:
+        """Remember how the group was last read under this name.
 
-    def moves(self, name: str, group: Group, before: Doubles) -> array[float]:
-        """Give each tensor's way since `before`, a Euclidean norm: estimated from the sample above 1,024 values."""
-        return self._plan(name, group).moves(before)
+        What is given back tells, after the next reading, how far each tensor has moved: Euclidean norms, estimated
+        from the sample above 1,024 values.
+        """
+        plan = self._plan(name, group)
+        before = plan.latest
+        return lambda: plan.moves(before)
 
     def _plan(self, name: str, group: Group) -> _Plan:
         tensors = group.tensors
@@ -86,19 +89,20 @@ class _Plan:
             exact,
         )
         rows = [row for row, can in enumerate(measurable) if can]
+        rows.sort(key=lambda row: str(listed[row].dtype))  # neighbours of one dtype are joined in one call
+        self.on_host = all(tensor.device.type == "cpu" for tensor in listed)
         self._small = [row for row in rows if listed[row].numel() <= SAMPLE]
         self._large = [row for row in rows if listed[row].numel() > SAMPLE]
         self._sizes = [listed[row].numel() for row in self._small]
         self._segments = _Segments(self._sizes)
         self._places = [_sampled_places(listed[row]) for row in self._large]
-        self._large_row_of = np.repeat(np.arange(len(self._large)), SAMPLE)
         self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
         self._scale = np.array([1.0] * len(self._small) + [listed[row].numel() / SAMPLE for row in self._large])
         self.latest: Doubles = np.zeros(0)
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
-        asked = [tensors[row].detach() for row in self._small]
+        asked = [tensors[row] for row in self._small]
         for row, places in zip(self._large, self._places, strict=True):
             tensor = _as_measured(tensors[row])
             flat = tensor.view(-1) if tensor.is_contiguous() else None
@@ -142,7 +146,7 @@ class _Plan:
             deviation = samples - rows[:, 4, None]
             rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE)
         if exact:
-            rows[:, 6:] = _histograms(samples.reshape(-1), rows[:, 1], rows[:, 2], self._large_row_of)
+            rows[:, 6:] = _histograms(samples, rows[:, 1, None], rows[:, 2, None], np.arange(len(rows))[:, None])
         return rows
 
 
@@ -167,27 +171,40 @@ class _Segments:
             deviation = values - mean[self._row_of]
             rows[:, 5] = np.sqrt(np.add.reduceat(deviation * deviation, self._starts) / self._sizes)
         if len(self._listed) < len(rows):
-            rows[:, 6:] = _histograms(values, low, high, self._row_of)
+            rows[:, 6:] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
         for row, start, size in self._listed:
             rows[row, 6:] = 0
             rows[row, 6 : 6 + size] = values[start : start + size]
         return rows
 
 
-def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places) -> Doubles:
-    """Count the finite values of each row into equal bins from the least to the greatest of them."""
-    values, low, high = values / 2, low / 2, high / 2  # so that no difference overflows
-    wild = ~(np.isfinite(low) & np.isfinite(high))
-    if wild.any():
-        finite = np.isfinite(values)
-        low, high = np.where(wild, np.inf, low), np.where(wild, -np.inf, high)
-        values, row_of = values[finite], row_of[finite]
-        np.minimum.at(low, row_of, values)
-        np.maximum.at(high, row_of, values)
+def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places, *, rows: int = 0) -> Doubles:
+    """Count the finite values of each row into equal bins from the least to the greatest of them.
+
+    All of one shape, or broadcast to it: values, the bounds of each value's row, and which row that is.
+    """
+    rows = rows or len(values)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        values, low, high, row_of = _finite_alone(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
     with np.errstate(all="ignore"):
-        scale = BINS / np.maximum(high - low, 1e-290)  # where all values are equal they fill the first bin
-        bins = np.minimum((values - low[row_of]) * scale[row_of], BINS - 1).astype(np.int64)
-    return np.bincount(bins + row_of * BINS, minlength=len(low) * BINS).reshape(-1, BINS).astype(np.float64)
+        # Halved, so that no difference overflows; where all values are equal they fill the first bin.
+        scale = BINS / np.maximum(high / 2 - low / 2, 1e-290)
+        bins = np.minimum((values / 2 - low / 2) * scale, BINS - 1).astype(np.int64)
+    bins += row_of * BINS
+    return np.bincount(bins.reshape(-1), minlength=rows * BINS).reshape(-1, BINS).astype(np.float64)
+
+
+def _finite_alone(
+    values: Doubles, low: Doubles, high: Doubles, row_of: Places, *, rows: int
+) -> tuple[Doubles, Doubles, Doubles, Places]:
+    """Leave out what is not finite, and put the bounds of the rest in place of bounds that are not."""
+    finite = np.isfinite(values)
+    values, low, high, row_of = values[finite], low[finite], high[finite], row_of[finite]
+    least, greatest = np.full(rows, np.inf), np.full(rows, -np.inf)
+    np.minimum.at(least, row_of, values)
+    np.maximum.at(greatest, row_of, values)
+    wild = ~(np.isfinite(low) & np.isfinite(high))
+    return values, np.where(wild, least[row_of], low), np.where(wild, greatest[row_of], high), row_of
 
 
 def _norms(tensor: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class Trainer:
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
         group = Group(loop.params)
-        seen = self._reader.latest("params", group)
+        moves = self._reader.watch("params", group)
         touched = loop.step()
         self._clock()
         read = self._reader.read({"params": group, "optimizer_state": self._optimizer_state()})
@@ -112,7 +112,7 @@ class Trainer:
             "params": params,
             "before": frame.params,
             "mover": command,
-            "moves": self._reader.moves("params", group, seen),
+            "moves": moves(),
             "moved": frame.moved or touched or params is not frame.params,  # fused ones touch without a trace
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
@@ -142,10 +142,9 @@ class Trainer:
         loop, frame = self._loop, self.frame
         loop.set_value(command.name, command.value)  # type: ignore[arg-type]
         group = Group(loop.params)
-        seen = self._reader.latest("params", group)
+        moves = self._reader.watch("params", group)
         params = _shared(self._reader.read({"params": group})["params"], frame.params)
-        moves = self._reader.moves("params", group, seen)
-        return {"params": params, "before": frame.params, "mover": command, "moves": moves, "moved": True}
+        return {"params": params, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
 
     # The numbers.
 
