@@ -74,6 +74,7 @@ def test_batch_norm_and_dropout_on_fresh_data_equal_the_plain_loop() -> None:
     assert_equal(session, plain_loop(small_net_fresh, OPTIMIZERS[ADAM], seed=5, plateau=(0.5, 2)), iterations=50)
 
 
+@pytest.mark.usefixtures("all_threads")
 @pytest.mark.parametrize(("spelling", "seed"), [(SGD_MOMENTUM, 0), (ADAM, 4)])
 def test_10_iterations_of_resnet18_equal_the_plain_loop(spelling: str, seed: int) -> None:
     session = open_session("resnet18", optimizer=spelling, seed=seed, device="cpu")
