@@ -17,8 +17,9 @@ def can_fit(frame: Frame) -> bool:
 
 
 def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
-    """Draw o for the truth, * for the prediction, and the error between them."""
-    gutter, columns, rows = 8, width - 8, height - 1
+    """Draw o for the truth, * for the prediction, @ where they agree, and the error between them."""
+    bare = height < 6  # no room for the axis below
+    gutter, columns, rows = 8, width - 8, height if bare else height - 1
     if columns < 6 or rows < 2:
         return []
     xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
@@ -44,14 +45,23 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
         at, truth, predicted = column(x), row(y), row(q)
         for between in range(min(truth, predicted) + 1, max(truth, predicted)):
             cells[between, at] = ("┊", "dim")
-        cells[predicted, at] = ("*", "warn" if frame.old else "accent")
-        cells[truth, at] = ("o", "strong") if truth != predicted else ("@", "up")
+        equal = abs(q - y) <= 0.005 * (high - low)
+        beside = int(truth == predicted and not equal)  # near, but not the same: side by side in one row
+        cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
+        cells[truth, at] = ("@", "up") if equal else ("o", "strong")
     lines: list[Line] = []
     for place in range(rows):
         label = fitted(high, 6) if place == 0 else fitted(low, 6) if place == rows - 1 and high > low else ""
         line: Line = [(f"{label:>6} │"[:gutter], "dim")]
         line += [cells.get((place, at), (" ", "")) for at in range(columns)]
         lines.append(line)
+    if bare:
+        return lines
     under = f"{fitted(left, 7)} to {fitted(right, 7)}"
+    if len(under) + 4 > columns:
+        under = ""
     age = " the prediction is old " if frame.old and columns > 44 else ""
-    return [*lines, [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' + under:─>{columns - 2 - len(age)}}", "dim")]]
+    return [
+        *lines,
+        [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' * bool(under) + under:─>{columns - 2 - len(age)}}", "dim")],
+    ]

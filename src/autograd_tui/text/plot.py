@@ -28,7 +28,8 @@ def plot_lines(
     `changes` are the frames at which the learning rate changed, marked under the axis. NaN, infinities, and on a log
     scale what is not positive, have no place on a scale: they are marked on the top row.
     """
-    columns, rows = width - GUTTER, height - 2
+    bare = height < 4  # no room for the axis below
+    columns, rows = width - GUTTER, height if bare else height - 2
     if columns < 8 or rows < 1:
         return []
     placed = [point for point in points if math.isfinite(point.value) and not (log_scale and point.value <= 0)]
@@ -58,7 +59,7 @@ def plot_lines(
     marked = next((point for point in placed if point.index == shown), None)
     lines: list[Line] = []
     for place, characters in enumerate(canvas):
-        label = labels[1] if place == 0 else labels[0] if place == rows - 1 else ""
+        label = "" if rows == 1 else labels[1] if place == 0 else labels[0] if place == rows - 1 else ""
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
         if marked and row(marked) == place:
@@ -66,6 +67,8 @@ def plot_lines(
             lines.append([*axis, (text[:at], "accent"), ("◆", "now"), (text[at + 1 :], "accent")])
         else:
             lines.append([*axis, (text, "accent")])
+    if bare:
+        return lines
     under = ["─"] * columns
     for change in changes:
         first = next((point for point in points if point.index >= change), points[-1])

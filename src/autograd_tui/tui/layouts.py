@@ -11,6 +11,7 @@ from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.text.fit import can_fit
+from autograd_tui.tui.panels.both import BothPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
@@ -76,9 +77,12 @@ class NarrowLayout(Layout):
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
         with Horizontal():
             with Vertical(classes="left"):
+                yield BothPanel(title="Parameters   .grad").data_bind(Layout.frame)
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
-                yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
-            yield LossPanel(title="Loss", classes="right").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
+            with Vertical(classes="right"):
+                yield FitPanel(title="Fit  o truth  * prediction").data_bind(Layout.frame)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
 
 
 class SmallLayout(Layout):

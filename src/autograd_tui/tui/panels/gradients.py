@@ -29,7 +29,7 @@ class GradientsPanel(Panel):
             return together(frame, width)
         names = frame.params.layout.names
         name_width = max(map(len, names))
-        sizes = [abs(_main_number(grad)) for grad in frame.grads if grad is not None]
+        sizes = [abs(main_number(grad)) for grad in frame.grads if grad is not None]
         most = max((size for size in sizes if math.isfinite(size)), default=0.0)
         bar_width = max(min(width - name_width - 50, 16), 0)
         return [
@@ -46,9 +46,9 @@ def _row(frame: Frame, place: int, name: str, *, name_width: int, most: float, b
         return [
             *line,
             (f"{'None':>10}", ""),
-            (f"  was {number(_main_number(last), signed=True)}" if last else "", "dim"),
+            (f"  was {number(main_number(last), signed=True)}" if last else "", "dim"),
         ]
-    value = _main_number(grad)
+    value = main_number(grad)
     fresh = not grad.used
     line.append((f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else ""))
     if bar_width:
@@ -83,6 +83,7 @@ def together(frame: Frame, width: int) -> list[Line]:
     return [*lines, [(f"largest: {largest.name}, {number(largest.norm)}", "dim")]]
 
 
-def _main_number(grad: GradStats) -> float:
+def main_number(grad: GradStats) -> float:
+    """Give the value of a gradient that has one, else its norm."""
     value = grad.values[0] if grad.size == 1 and grad.values else grad.norm
     return math.nan if value is None else value

@@ -35,12 +35,12 @@ class ParametersPanel(Panel):
         before = frame.before or frame.params
         pairs = list(zip(before, frame.params, strict=True))
         name_width = max(len(row.name) for row in frame.params)
-        number_width = max(len(number(_main_number(row))) for pair in pairs for row in pair)
+        number_width = max(len(number(main_number(row))) for pair in pairs for row in pair)
         return [_row(frame, old, new, name_width=name_width, width=number_width) for old, new in pairs]
 
 
 def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
-    was, now = _main_number(old), _main_number(new)
+    was, now = main_number(old), main_number(new)
     label = "" if new.size == 1 else f"{'×'.join(map(str, new.shape))} norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
     if was is None or now is None or frame.before is None:
@@ -60,7 +60,8 @@ def mover(frame: Frame) -> str:
     return "this step" if frame.mover and frame.mover.phase is Phase.STEP else "you"
 
 
-def _main_number(row: TensorStats) -> float | None:
+def main_number(row: TensorStats) -> float | None:
+    """Give the value of a tensor that has one, else its norm."""
     return row.values[0] if row.size == 1 and row.values else row.norm
 
 

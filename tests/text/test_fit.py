@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from autograd_tui import Frame, open_session
+from autograd_tui.text.fit import fit_lines
+from autograd_tui.text.line import length, plain
+
+
+def after(words: str, **options: int) -> Frame:
+    *_, frame = open_session("linear", **options).run_all(words)  # type: ignore[arg-type]
+    return frame
+
+
+def text(frame: Frame, width: int = 50, height: int = 12) -> str:
+    return "\n".join(plain(line) for line in fit_lines(frame, width, height))
+
+
+def test_each_point_has_its_truth_and_its_prediction() -> None:
+    drawn = text(after("f"))
+    assert drawn.count("o") - drawn.count("to") == 3
+    assert drawn.count("*") == 3
+
+
+def test_predictions_that_are_near_are_not_drawn_as_equal() -> None:
+    assert "@" not in text(after("f"), height=4)
+
+
+def test_a_fit_that_is_exact_is_drawn_as_equal() -> None:
+    assert text(after("w=4 b=1 f")).count("@") == 3
+
+
+def test_an_old_prediction_says_so() -> None:
+    assert "the prediction is old" in text(after("fbs"), width=60)
+
+
+def test_before_the_first_forward_there_is_nothing_to_draw() -> None:
+    assert "forward makes one" in text(after("lr=1"))
+
+
+def test_a_prediction_that_is_not_finite_is_left_out() -> None:
+    assert "*" not in text(after("w=nan f"))
+
+
+def test_rows_fit_at_every_size() -> None:
+    frame = after("fbs")
+    for width in range(0, 70, 3):
+        for height in range(16):
+            lines = fit_lines(frame, width, height)
+            assert len(lines) <= max(height, 0)
+            assert all(length(line) <= width for line in lines)
