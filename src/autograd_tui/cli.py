@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
+    running.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
     running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
     return parser
@@ -113,7 +114,7 @@ def _screen(options: argparse.Namespace) -> int:
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     from autograd_tui.tui.app import run_on_screen
 
-    return run_on_screen(lambda: _open(options), _given_commands(options), title=options.scenario)
+    return run_on_screen(lambda: _open(options), _given_commands(options), title=options.scenario, theme=options.theme)
 
 
 def _given_commands(options: argparse.Namespace) -> Commands:

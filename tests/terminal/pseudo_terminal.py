@@ -21,6 +21,7 @@ class Terminal:
     def __init__(self, *arguments: str, width: int, height: int) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment["XDG_CONFIG_HOME"] = os.devnull  # nothing chosen earlier, nothing remembered
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
         self.child = pexpect.spawn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from textual.pilot import Pilot
 
@@ -11,6 +12,7 @@ from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.choices import Choices
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -53,10 +55,22 @@ class Screen:
 
 @asynccontextmanager
 async def screen(
-    scenario: str = "linear", *, do: str = "", size: tuple[int, int] = (120, 40), **options: str | float
+    scenario: str = "linear",
+    *,
+    do: str = "",
+    size: tuple[int, int] = (120, 40),
+    choices: Choices | None = None,
+    choices_file: Path | None = None,
+    **options: str | float,
 ) -> AsyncIterator[Screen]:
     """Open a scenario on a screen of a size and wait until it is there."""
-    app = AutogradApp(lambda: open_session(scenario, **options), parse(do), title=scenario)  # type: ignore[arg-type]
+    app = AutogradApp(
+        lambda: open_session(scenario, **options),  # type: ignore[arg-type]
+        parse(do),
+        title=scenario,
+        choices=choices,
+        choices_file=choices_file,
+    )
     async with app.run_test(size=size) as pilot:
         opened = Screen(app, pilot)
         await opened.settle()

@@ -7,13 +7,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.screen import Screen as TextualScreen
+from textual.theme import BUILTIN_THEMES
 
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.errors import Refused
+from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
 
@@ -26,12 +31,20 @@ class AutogradApp(App[int]):
 
     TITLE = "autograd-tui"
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = False
+    COMMAND_PALETTE_BINDING = "ctrl+p"
 
     def __init__(
-        self, open_session: Callable[[], Session], first: Sequence[Command], *, title: str, output: Output | None = None
+        self,
+        open_session: Callable[[], Session],
+        first: Sequence[Command],
+        *,
+        title: str,
+        output: Output | None = None,
+        choices: Choices | None = None,
+        choices_file: Path | None = None,
     ) -> None:
         super().__init__()
+        self._choices, self._choices_file = choices or Choices(), choices_file
         self.failure: BaseException | None = None
         self._main = MainScreen(open_session, first, title=title, output=output or Output())
 
@@ -42,13 +55,25 @@ class AutogradApp(App[int]):
 
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
+        self.theme = self._choices.theme if self._choices.theme in self.available_themes else Choices().theme
+        self._main.log_scale = self._choices.log_scale
         self.push_screen(self._main)
+        self.watch(self, "theme", self._remember, init=False)
+        self.watch(self._main, "log_scale", self._remember, init=False)
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             try:
                 loop.add_signal_handler(number, self.leave, code)
             except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
                 return
+
+    def _remember(self) -> None:
+        if self._choices_file is not None:
+            save(self._choices_file, Choices(theme=self.theme, log_scale=self._main.log_scale))
+
+    def get_system_commands(self, screen: TextualScreen[Any]) -> Iterable[SystemCommand]:
+        """Offer in the palette what no key does."""
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
     def leave(self, code: int = 0) -> None:
         """Close the screen with an exit code."""
@@ -67,11 +92,21 @@ class AutogradApp(App[int]):
         self._main.action_interrupt()
 
 
-def run_on_screen(open_session: Callable[[], Session], first: Sequence[Command], *, title: str) -> int:
-    """Show the session until the user leaves; print the line that repeats the run, and give the exit code."""
+def run_on_screen(
+    open_session: Callable[[], Session], first: Sequence[Command], *, title: str, theme: str | None
+) -> int:
+    """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
+
+    theme: "light", "dark", "ansi" or a name of Textual's; None for the one chosen last.
+    """
+    choices = load(choices_file())
+    if theme is not None:
+        choices = replace(choices, theme=THEMES.get(theme, theme))
+        if choices.theme not in BUILTIN_THEMES:
+            raise Refused(f'there is no theme "{theme}": use light, dark, ansi, or {", ".join(BUILTIN_THEMES)}.')
     output = Output()
     output.take_over()
-    app = AutogradApp(open_session, first, title=title, output=output)
+    app = AutogradApp(open_session, first, title=title, output=output, choices=choices, choices_file=choices_file())
     try:
         app.run()
     finally:

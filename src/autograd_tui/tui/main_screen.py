@@ -70,6 +70,7 @@ class MainScreen(Screen[None]):
         Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
         Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
         Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
+        Binding("ctrl+p", "app.command_palette", id="palette", tooltip="colours"),
         Binding("question_mark", "help", id="help", tooltip="this list of keys"),
         Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
         Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),

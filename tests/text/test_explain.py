@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autograd_tui import Frame, Session, open_session
+from autograd_tui.engine.errors import Refused
+from autograd_tui.text.data_table import data_lines
+from autograd_tui.text.explain import explain
+from autograd_tui.text.line import plain
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
+
+from reach import loop_of
+
+OPTIMIZERS = ["sgd", "sgd,momentum=0.9", "sgd,momentum=0.9,nesterov=true", "adam", "adamw", "rmsprop"]
+WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.05", "lr=0", "w=3", "b[0]=1", "undo", "@2"]
+
+
+def said(frame: Frame, session: Session) -> str:
+    return "\n".join(explain(frame, session.about))
+
+
+def true_loss(session: Session) -> float:
+    """Work out, in plain PyTorch, what the loss is for the parameters as they are."""
+    params = loop_of(session).params
+    x = torch.tensor([1.0, 2.0, 3.0])
+    with torch.no_grad():
+        return float((((4 * x + 1) - (params["w"] * x + params["b"])) ** 2).mean())
+
+
+def check_age(frame: Frame, session: Session) -> None:
+    if frame.loss is None:
+        return
+    if not frame.old:
+        assert frame.loss == true_loss(session)
+    else:
+        assert frame.loss_params is not None
+        assert [row.values for row in frame.loss_params] != [row.values for row in frame.params]
+    shown = "\n".join(map(plain, data_lines(frame, session.about, 100)))
+    assert ("old" in shown) == frame.old
+
+
+def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None:
+    text = said(frame, session)
+    after = {name: param.item() for name, param in loop_of(session).params.items()}
+    grads = {name: param.grad for name, param in loop_of(session).params.items()}
+    for name, old, sign, rate, grad, new in re.findall(
+        r"  (\w)  (\S+) ([+-]) (\S+) x (\S+) = (\S+)", text
+    ):  # the arithmetic of plain SGD, as printed, is right to the digits printed
+        moved = float(old) + (1 if sign == "+" else -1) * float(rate) * float(grad)
+        assert moved == pytest.approx(float(new), rel=1e-3, abs=2e-3)
+        assert float(new) == pytest.approx(after[name], rel=1e-3, abs=1e-4)
+        assert float(old) == pytest.approx(before[name], rel=1e-3, abs=1e-4)
+    for name in after:
+        gradient = grads[name]
+        uphill = gradient is not None and (after[name] - before[name]) * gradient.item() > 0
+        line = next((each for each in text.split("\n") if each.startswith(f"  {name}  ")), "")
+        assert ("not the way its gradient alone" in line) == (uphill and bool(line))
+    if "moved nothing" in text or "no parameter has changed" in text:
+        assert after == before or all(gradient is None for gradient in grads.values())
+
+
+def check_backward(frame: Frame, session: Session) -> None:
+    for name, value in re.findall(r"  (\w)\.grad.* = ([+-][\d.e+-]+)(?::|$)", said(frame, session), re.MULTILINE):
+        gradient = loop_of(session).params[name].grad
+        assert gradient is not None
+        assert float(value) == pytest.approx(gradient.item(), rel=1e-3, abs=1e-4)
+    for name, number, terms in re.findall(r"  (\w)\.grad = 2/(\d) x \((.*)\)", said(frame, session)):
+        gradient = loop_of(session).params[name].grad
+        assert gradient is not None
+        total = 2 / int(number) * eval(terms.replace("x", "*"))
+        assert total == pytest.approx(gradient.item(), rel=5e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@settings(max_examples=25)
+@given(words=st.lists(st.sampled_from(WORDS), min_size=4, max_size=30))
+def test_every_number_and_age_is_that_of_plain_pytorch(optimizer: str, words: list[str]) -> None:
+    session = open_session("linear", optimizer=optimizer)
+    for word in words:
+        before = {name: param.item() for name, param in loop_of(session).params.items()}
+        try:
+            frame = session.run(word)
+        except Refused:
+            continue
+        assert said(frame, session)
+        check_age(frame, session)
+        if word in ("s", "S") and not frame.error:
+            check_step(frame, session, before)
+        if word in ("b", "B") and not frame.error:
+            check_backward(frame, session)
+
+
+def test_the_forward_shows_the_mean_of_the_squares() -> None:
+    session = open_session()
+    assert "(9 + 1 + 1) / 3 = 3.6667" in said(session.run("f"), session)
+
+
+def test_the_backward_shows_the_chain_rule_in_numbers() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fb")
+    text = said(frame, session)
+    assert "w.grad = 2/3 x (3x1 + 1x2 - 1x3) = +1.3333: raising w raises the loss" in text
+    assert "b.grad = 2/3 x (3 + 1 - 1) = +2.0000" in text
+
+
+def test_momentum_may_move_a_parameter_another_way_than_its_gradient() -> None:
+    session = open_session(momentum=0.9)
+    *_, frame = session.run_all("fbsz fbs")
+    text = said(frame, session)
+    assert "by its velocity, v = 0.9 v + grad" in text
+    assert "w  1.8667 → 1.8178, not the way its gradient alone would send it" in text
+
+
+def test_accumulated_gradients_are_said_to_be_sums() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fb fb")
+    assert "sums of up to 2 backwards" in said(frame, session)
+
+
+def test_a_step_without_gradients_is_said_to_move_nothing() -> None:
+    session = open_session()
+    assert "moved nothing: every gradient is None" in said(session.run("S"), session)
+
+
+def test_what_pytorch_raised_is_shown_in_its_own_words() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fbB")
+    assert frame.error is not None
+    assert frame.error.message.split("\n")[0] in said(frame, session)
+
+
+def test_frame_0_asks_which_way() -> None:
+    session = open_session()
+    assert "Which way should w and b move, and who decides?" in said(session.frame, session)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd"])
+def test_no_optimizer_but_plain_sgd_claims_learning_rate_times_gradient(optimizer: str) -> None:
+    session = open_session(optimizer=optimizer)
+    *_, frame = session.run_all("fbs")
+    assert ("learning rate x its gradient, downhill" in said(frame, session)) == (optimizer == "sgd")

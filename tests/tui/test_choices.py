@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from app_screen import screen
+
+from autograd_tui.tui.choices import Choices, load, save
+
+
+def test_choices_come_back_as_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "screen.json"
+    save(file, Choices(theme="nord", log_scale=True))
+    assert load(file) == Choices(theme="nord", log_scale=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"theme": 1}', "null", "\x00"])
+def test_a_file_that_makes_no_sense_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
+    (tmp_path / "screen.json").write_text(text)
+    assert load(tmp_path / "screen.json") == Choices()
+
+
+def test_a_folder_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    save(tmp_path / "file" / "screen.json", Choices())
+
+
+async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "screen.json"
+    async with screen(choices_file=file) as shown:
+        await shown.press("y")
+        shown.app.theme = "nord"
+        await shown.settle()
+    assert load(file) == Choices(theme="nord", log_scale=True)
+
+
+async def test_a_theme_that_is_gone_gives_way_to_the_usual_one() -> None:
+    async with screen(choices=Choices(theme="no such theme")) as shown:
+        assert shown.app.theme == Choices().theme
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark", "nord", "solarized-light"])
+async def test_every_theme_draws_the_screen(theme: str) -> None:
+    async with screen(do="fbs", choices=Choices(theme=theme)) as shown:
+        assert "▶ optimizer.step()" in shown.text("CodePanel")
