@@ -9,7 +9,7 @@ from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 from autograd_tui.tui.help_screen import key_rows
-from autograd_tui.tui.main_screen import MainScreen
+from autograd_tui.tui.keys import KEYS
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text()
@@ -25,7 +25,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_the_key_table_is_that_of_the_bindings() -> None:
-    rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(MainScreen.BINDINGS)]
+    rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(KEYS)]
     assert "| key | does |\n|---|---|\n" + "\n".join(rows) + "\n\n" in README
 
 

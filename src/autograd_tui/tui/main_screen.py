@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.reactive import var
 from textual.screen import Screen
@@ -23,6 +23,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.text.numbers import duration
 from autograd_tui.tui.help_screen import HelpScreen
+from autograd_tui.tui.keys import KEYS
 from autograd_tui.tui.layouts import NarrowLayout, SmallLayout, WideLayout, layout_for
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.panels.keys import KeysPanel
@@ -44,38 +45,7 @@ PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 class MainScreen(Screen[None]):
     """Every key asks the trainer thread for something; every answer is a frame for the panels."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
-        Binding("f", "phase('f')", id="forward", tooltip="forward; a phase out of turn is refused"),
-        Binding("b", "phase('b')", id="backward", tooltip="backward"),
-        Binding("s", "phase('s')", id="step", tooltip="step"),
-        Binding("z", "phase('z')", id="zero_grad", tooltip="zero_grad"),
-        Binding("F,shift+f", "phase('F')", id="force-forward", tooltip="forward, out of turn too"),
-        Binding("B,shift+b", "phase('B')", id="force-backward", tooltip="backward, out of turn too"),
-        Binding("S,shift+s", "phase('S')", id="force-step", tooltip="step, out of turn too"),
-        Binding("Z,shift+z", "phase('Z')", id="force-zero_grad", tooltip="zero_grad, out of turn too"),
-        Binding("n", "run('iteration')", id="iteration", tooltip="to the end of this iteration"),
-        *(Binding(digit, f"count({digit})", id=f"digit-{digit}") for digit in "0123456789"),
-        Binding("r", "run('run')", id="run", tooltip="run, and pause"),
-        Binding("left,pageup", "look(-1)", id="back", tooltip="look at the frame before", priority=True),
-        Binding("right", "look(1)", id="on", tooltip="look at the frame after", priority=True),
-        Binding("comma", "look_alike(-1)", id="back-alike", tooltip="look at the same phase one iteration before"),
-        Binding("full_stop", "look_alike(1)", id="on-alike", tooltip="look at the same phase one iteration after"),
-        Binding("less_than_sign,home", "look_at(0)", id="first", tooltip="look at the first frame"),
-        Binding("greater_than_sign,end", "look_at(-1)", id="newest", tooltip="look at the newest frame"),
-        Binding("u", "undo", id="undo", tooltip="undo the last command; @ and its number brings it back"),
-        Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
-        Binding("l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5"),
-        Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer"),
-        Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
-        Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
-        Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
-        Binding("ctrl+p", "app.command_palette", id="palette", tooltip="colours"),
-        Binding("question_mark", "help", id="help", tooltip="this list of keys"),
-        Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
-        Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),
-        Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit", priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     frame: var[Frame | None] = var(None)  # the one shown
     history: var[History | None] = var(None)
