@@ -92,8 +92,10 @@ def test_without_json_there_is_a_table(run: Run) -> None:
     assert [line.split()[:2] for line in done.out] == [["frame", "command"], ["1", "f"], ["2", "b"]]
 
 
-def test_without_commands_nothing_is_printed(run: Run) -> None:
-    assert run("linear", "--headless") == Done(0, [], [])
+def test_without_commands_headless_asks_for_some(run: Run) -> None:
+    done = run("linear", "--headless")
+    assert done.code == 2
+    assert "--headless needs commands" in done.err[0]
 
 
 def test_options_reach_the_session(run: Run) -> None:
@@ -209,7 +211,7 @@ def test_commands_stream_in_and_frames_out_until_a_signal(tmp_path: Path) -> Non
 def test_a_signal_ends_the_program_with_its_code(
     run: Run, number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("--headless")
+    run("--headless", "--do", "")
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     signal.raise_signal(number)

@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our lines has left, as `head` does: not an error, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:
+        print(f"autograd-tui: the lines could not be written: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +87,8 @@ def _headless(options: argparse.Namespace) -> int:
     from_stdin = options.do == "-"
     if from_stdin and options.repeat is not None:
         raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
+    if options.do is None:
+        raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
     commands = _from_stdin() if from_stdin else iter(_given_commands(options))
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))

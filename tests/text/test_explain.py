@@ -52,7 +52,7 @@ def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None
     after = {name: param.item() for name, param in loop_of(session).params.items()}
     grads = {name: param.grad for name, param in loop_of(session).params.items()}
     for name, old, sign, rate, grad, new in re.findall(
-        r"  (\w)  (\S+) ([+-]) (\S+) x (\S+) = (\S+)", text
+        r"  (\w)  (\S+) ([+-]) (\S+) × (\S+) = ([^\s,]+)", text
     ):  # the arithmetic of plain SGD, as printed, is right to the digits printed
         moved = float(old) + (1 if sign == "+" else -1) * float(rate) * float(grad)
         assert moved == pytest.approx(float(new), rel=1e-3, abs=2e-3)
@@ -72,10 +72,10 @@ def check_backward(frame: Frame, session: Session) -> None:
         gradient = loop_of(session).params[name].grad
         assert gradient is not None
         assert float(value) == pytest.approx(gradient.item(), rel=1e-3, abs=1e-4)
-    for name, number, terms in re.findall(r"  (\w)\.grad = 2/(\d) x \((.*)\)", said(frame, session)):
+    for name, number, terms in re.findall(r"  (\w)\.grad = 2/(\d) × \((.*)\)", said(frame, session)):
         gradient = loop_of(session).params[name].grad
         assert gradient is not None
-        total = 2 / int(number) * eval(terms.replace("x", "*"))
+        total = 2 / int(number) * eval(terms.replace("×", "*"))
         assert total == pytest.approx(gradient.item(), rel=5e-3, abs=2e-3)
 
 
@@ -107,22 +107,22 @@ def test_the_backward_shows_the_chain_rule_in_numbers() -> None:
     session = open_session()
     *_, frame = session.run_all("fb")
     text = said(frame, session)
-    assert "w.grad = 2/3 x (3x1 + 1x2 - 1x3) = +1.3333: raising w raises the loss" in text
-    assert "b.grad = 2/3 x (3 + 1 - 1) = +2.0000" in text
+    assert "w.grad = 2/3 × (3×1 + 1×2 - 1×3) = +1.3333: raising w raises the loss" in text
+    assert "b.grad = 2/3 × (3 + 1 - 1) = +2.0000" in text
 
 
 def test_momentum_may_move_a_parameter_another_way_than_its_gradient() -> None:
     session = open_session(momentum=0.9)
     *_, frame = session.run_all("fbsz fbs")
     text = said(frame, session)
-    assert "by its velocity, v = 0.9 v + grad" in text
-    assert "w  1.8667 → 1.8178, not the way its gradient alone would send it" in text
+    assert "by learning rate × its velocity, v = 0.9 v + grad" in text
+    assert "w  1.8667 - 0.1 × 0.4889 = 1.8178, not the way its gradient alone would send it" in text
 
 
 def test_accumulated_gradients_are_said_to_be_sums() -> None:
     session = open_session()
     *_, frame = session.run_all("fb fb")
-    assert "sums of up to 2 backwards" in said(frame, session)
+    assert "each is the sum of 2 backwards" in said(frame, session)
 
 
 def test_a_step_without_gradients_is_said_to_move_nothing() -> None:
@@ -146,4 +146,4 @@ def test_frame_0_asks_which_way() -> None:
 def test_no_optimizer_but_plain_sgd_claims_learning_rate_times_gradient(optimizer: str) -> None:
     session = open_session(optimizer=optimizer)
     *_, frame = session.run_all("fbs")
-    assert ("learning rate x its gradient, downhill" in said(frame, session)) == (optimizer == "sgd")
+    assert ("learning rate × its gradient, downhill" in said(frame, session)) == (optimizer == "sgd")

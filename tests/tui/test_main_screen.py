@@ -90,7 +90,7 @@ async def test_a_colon_takes_commands_in_words() -> None:
     async with screen() as shown:
         await shown.press("colon", *"lr=0.5", "space", *"fbs", "enter")
         assert shown.session.commands() == "lr=0.5 fbs"
-        assert "w  2.0000 - 0.5 x 1.3333 = 1.3333" in shown.text("ExplanationPanel")
+        assert "w  2.0000 - 0.5 × 1.3333 = 1.3333" in shown.text("ExplanationPanel")
 
 
 async def test_words_without_meaning_get_a_sentence_and_stay_to_be_mended() -> None:
@@ -176,7 +176,7 @@ async def test_what_a_model_prints_is_noted_and_kept() -> None:
     async with screen() as shown:
         shown.app.main._output.write("hello from the model\n")
         await shown.settle()
-        assert shown.note == "printed: hello from the model"
+        assert shown.note == "printed, 1 lines by now: hello from the model"
 
 
 async def test_a_count_repeats_the_next_key() -> None:
@@ -266,3 +266,16 @@ async def test_words_may_ask_for_more_than_may_wait_of_one_key() -> None:
     async with screen() as shown:
         await shown.press("colon", *"f*30", "enter")
         assert shown.session.newest == 30
+
+
+async def test_keys_typed_right_behind_enter_are_keys_again() -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"lr=0.5", "enter", "f", "b")
+        assert shown.session.commands() == "lr=0.5 fb"
+
+
+async def test_arrows_in_the_prompt_move_its_cursor() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("colon", *"r=0.5", *["left"] * 5, "l", "enter")
+        assert shown.session.commands() == "f lr=0.5"
+        assert "frame 2 of 2" in shown.text("StatusPanel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Any, Literal
 
 import torch
@@ -164,8 +165,10 @@ class Loop:
         """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
         try:
             yield
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             undo()
+            if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                raise  # the user's ctrl+c; on any other thread only the model itself can raise it
             raise Raised(error) from error
 
     def _keep_buffers_and_rng(self) -> Callable[[], None]:

@@ -42,6 +42,13 @@ class Parts:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.optimizer, str):
+            raise Refused(
+                'Parts takes optimizer= in words, such as "sgd,lr=0.1,momentum=0.9": the optimizer is made of it.'
+            )
+        for name, value in (("metrics", self.metrics), ("listing", self.listing)):
+            if not isinstance(value, Mapping):
+                raise Refused(f"Parts takes {name}= as a dict by name, not {type(value).__name__}.")
         if not isinstance(self.model, nn.Module):
             raise Refused(f"Parts takes a torch.nn.Module as model=, not {type(self.model).__name__}.")
         if not callable(self.batch):

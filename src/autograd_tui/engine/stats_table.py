@@ -90,7 +90,8 @@ class StatsTable(Sequence[TensorStats]):
     @property
     def whole(self) -> bool:
         """Whether every value of every tensor is in its row."""
-        return all(math.prod(shape) <= MOST_VALUES for shape in self.layout.shapes)
+        sizes = map(math.prod, self.layout.shapes)
+        return all(self.layout.measurable) and all(size <= MOST_VALUES for size in sizes)
 
     def named(self, name: str) -> TensorStats | None:
         """Find the row of one tensor by its name."""

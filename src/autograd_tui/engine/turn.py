@@ -20,7 +20,7 @@ def refusal(frame: Frame, command: Command) -> str | None:
     if command.phase is Phase.BACKWARD and frame.graph == "none":
         if frame.loss_params is None:
             return "backward needs a loss, and there is none yet: run forward first (B tries it all the same)."
-        return "this loss has no graph to go back through, so backward would raise (B shows it): run forward first."
+        return "this loss has no graph to go back through, so backward would raise (B shows it)."
     if command.phase is Phase.BACKWARD and frame.graph == "freed":
         return "this graph has been used and freed, so a second backward would raise (B shows it): run forward first."
     if command.phase is Phase.STEP and frame.grads.state == "none":

@@ -7,10 +7,11 @@ import math
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.stats_table import SAMPLE, GradStats
+from autograd_tui.engine.stats_table import GradStats
 from autograd_tui.text.data_table import mean_square
-from autograd_tui.text.numbers import fitted, number, rate, short
-from autograd_tui.text.rules import is_plain_sgd, rule
+from autograd_tui.text.explain_step import explain_step, loss_age
+from autograd_tui.text.numbers import number, rate, short
+from autograd_tui.text.rules import is_plain_sgd
 
 
 def explain(frame: Frame, about: About) -> list[str]:
@@ -24,7 +25,7 @@ def explain(frame: Frame, about: About) -> list[str]:
     if frame.phase is Phase.BACKWARD:
         return _backward(frame)
     if frame.phase is Phase.STEP:
-        return _step(frame)
+        return explain_step(frame)
     if frame.phase is Phase.ZERO_GRAD:
         return _zero_grad(frame)
     return _setting(frame)
@@ -33,9 +34,10 @@ def explain(frame: Frame, about: About) -> list[str]:
 def step_comment(frame: Frame) -> str:
     """Say beside optimizer.step() what it does to the first parameter."""
     name = frame.params.layout.names[0].rpartition(".")[2]
+    used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
     if is_plain_sgd(frame.optimizer):
-        return f"# {name} -= {rate(frame.learning_rate)} * {name}.grad"
-    return f"# {frame.optimizer.replace(',', ', ')}, lr {rate(frame.learning_rate)}"
+        return f"# {name} -= {rate(used)} * {name}.grad"
+    return f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}"
 
 
 def _question(frame: Frame, about: About) -> list[str]:
@@ -56,7 +58,9 @@ def _forward(frame: Frame) -> list[str]:
     if errors and len(errors) <= 4:
         squares = " + ".join(short(error * error) for error in errors)
         said.append(f"  ({squares}) / {len(errors)} = {number(frame.loss)}")
-    if frame.graph == "alive":
+    if frame.graph == "alive" and frame.loss is None:
+        said.append("backward needs one number to start from, so it would raise.")
+    elif frame.graph == "alive":
         said.append("It recorded the graph of what it computed: backward can now go back through it.")
     else:
         said.append("This loss has no graph: it was made without recording, so a backward would raise.")
@@ -71,12 +75,17 @@ def _backward(frame: Frame) -> list[str]:
     for grad in held[:4]:
         if grad.values and grad.size == 1:
             value = grad.values[0]
-            said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{_pull(grad.name, value)}")
+            pull = _pull(grad.name, value) if grad.backwards == 1 else f": a sum of {grad.backwards}"
+            said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{pull}")
     if len(held) > 4 and (most := largest(held)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
     summed = max((grad.backwards for grad in held), default=0)
     if summed > 1:
-        said.append(f"They were not cleared before, so they are sums of up to {summed} backwards now.")
+        all_alike = all(grad.backwards == summed for grad in held)
+        said.append(
+            f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
+            f"the sum of {summed} backwards, and need not point downhill."
+        )
     said.append("No parameter has moved: step does that. The graph is used up and freed.")
     return said
 
@@ -88,7 +97,7 @@ def largest(grads: list[GradStats]) -> GradStats | None:
 
 
 def _derivative(frame: Frame, grad: GradStats) -> str:
-    """Write the chain rule in numbers where it is that of a mean square: 2/3 x (3x1 + 1x2 - 1x3)."""
+    """Write the chain rule in numbers where it is that of a mean square: 2/3 × (3×1 + 1×2 - 1×3)."""
     errors = mean_square(frame)
     if not errors or not grad.values or len(errors) > 4 or grad.backwards > 1 or frame.old:
         return f"{grad.name}.grad"
@@ -99,11 +108,11 @@ def _derivative(frame: Frame, grad: GradStats) -> str:
             if math.isclose(total, grad.values[0], rel_tol=1e-4, abs_tol=1e-6):
                 products = [
                     f"{'-' if error < 0 else '+'} {short(abs(error))}"
-                    + (f"x{short(factor)}" if factors is inputs else "")
+                    + (f"×{short(factor)}" if factors is inputs else "")
                     for error, factor in zip(errors, factors, strict=True)
                 ]
                 terms = " ".join(products).removeprefix("+ ")
-                return f"{grad.name}.grad = 2/{n} x ({terms})"
+                return f"{grad.name}.grad = 2/{n} × ({terms})"
     return f"{grad.name}.grad"
 
 
@@ -115,57 +124,11 @@ def _pull(name: str, grad: float) -> str:
     return f": raising {name} {'raises' if grad > 0 else 'lowers'} the loss"
 
 
-def _step(frame: Frame) -> list[str]:
-    before = frame.before
-    if frame.grads.state == "none":
-        return ["step moved nothing: every gradient is None, so it had nothing to use.", *_loss_age(frame)]
-    if before is None or before is frame.params:
-        return ["step ran, and no parameter has changed.", *_loss_age(frame)]
-    said = [f"step moved each parameter by {rule(frame.optimizer)}:"]
-    for old, new, grad in list(zip(before, frame.params, frame.grads, strict=True))[:4]:
-        if old.size == 1 and old.values and new.values:
-            said.append("  " + _move(frame, old.name, old.values[0], new.values[0], grad.values if grad else None))
-    if len(frame.params) > 4 and frame.moves:
-        said += _most_and_least(frame)
-    return [*said, *_loss_age(frame), "The gradients stay until zero_grad: a backward now would add to them."]
-
-
-def _most_and_least(frame: Frame) -> list[str]:
-    """Name the parameters that moved most and least for their size."""
-    assert frame.before is not None
-    assert frame.moves is not None
-    rows = [(old, move) for old, move in zip(frame.before, frame.moves, strict=True) if old.norm]
-    ranked = sorted(((move / (old.norm or 1.0), old) for old, move in rows), key=lambda pair: pair[0])
-    if not ranked:
-        return []
-    said = []
-    for word, (share, row) in (("most", ranked[-1]), ("least", ranked[0])):
-        said.append(f"  {word} for its size: {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%")
-    return said
-
-
-def _move(frame: Frame, name: str, old: float, new: float, grad: tuple[float, ...] | None) -> str:
-    if grad is None:
-        return f"{name}  {number(old)}: its gradient is None" + ("" if old == new else f", yet it is {number(new)}")
-    if is_plain_sgd(frame.optimizer) and frame.step_rate is not None:
-        sign = "-" if grad[0] >= 0 else "+"
-        return f"{name}  {number(old)} {sign} {rate(frame.step_rate)} x {number(abs(grad[0]))} = {number(new)}"
-    turned = (new - old) * grad[0] > 0
-    return f"{name}  {number(old)} → {number(new)}" + (
-        ", not the way its gradient alone would send it" if turned else ""
-    )
-
-
-def _loss_age(frame: Frame) -> list[str]:
-    if frame.loss is None or not frame.old:
-        return []
-    return [f"The loss {number(frame.loss)} is from before this move: forward makes a new one."]
-
-
 def _zero_grad(frame: Frame) -> list[str]:
     return [
         "zero_grad cleared the gradients: each .grad is None again, so the next backward starts from nothing.",
-        "The parameters stay as they are, and so does what the optimizer remembers.",
+        "The parameters stay as they are"
+        + (", and so does what the optimizer remembers." if frame.optimizer_state else "."),
     ]
 
 
@@ -175,7 +138,7 @@ def _setting(frame: Frame) -> list[str]:
         return [f"The learning rate is {rate(frame.learning_rate)} from the next step on. Nothing else has changed."]
     if frame.command.name == "optimizer":
         return [f"The optimizer is {frame.optimizer} now, with empty state and lr {rate(frame.learning_rate)}."]
-    return [f"You set {frame.command}: no gradient had a say in it.", *_loss_age(frame)]
+    return [f"You set {frame.command}: no gradient had a say in it.", *loss_age(frame)]
 
 
 def _raised(frame: Frame, error: TorchError) -> list[str]:

@@ -31,7 +31,7 @@ def error_line(error: TorchError) -> str:
 
 def _tensors(frame: Frame) -> str:
     """Name each tensor's values where they all fit, else give the norms over all of them."""
-    if frame.params.whole and len(frame.params) <= 4:
+    if frame.params.whole and sum(row.size for row in frame.params) <= 4:
         pairs = zip(frame.params, frame.grads, strict=True)
         return "   ".join(f"{row.name} {_values(row)} grad {_values(grad)}" for row, grad in pairs)
     grad = frame.grads.norm()

@@ -61,7 +61,7 @@ class AutogradApp(App[int]):
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self._main, "log_scale", self._remember, init=False)
         loop = asyncio.get_running_loop()
-        for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
             try:
                 loop.add_signal_handler(number, self.leave, code)
             except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
@@ -115,6 +115,8 @@ def run_on_screen(
     if app.failure is not None:
         _say_why(app.failure, output)
     else:
+        for line in output.lines:
+            print(line, file=sys.stderr)
         print(app.main.command_line())
     sys.stdout.flush()
     sys.stderr.flush()

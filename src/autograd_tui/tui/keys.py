@@ -27,10 +27,12 @@ KEYS: list[BindingType] = [
     Binding("less_than_sign,home", "look_at(0)", id="first", tooltip="look at the first frame"),
     Binding("greater_than_sign,end", "look_at(-1)", id="newest", tooltip="look at the newest frame"),
     Binding("u", "undo", id="undo", tooltip="undo the last command; @ and its number brings it back"),
-    Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
-    Binding("l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5"),
-    Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer"),
-    Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
+    Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3", priority=True),
+    Binding(
+        "l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5", priority=True
+    ),
+    Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer", priority=True),
+    Binding("g", "prompt('@')", id="go", tooltip="go to a frame", priority=True),
     Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
     Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
     Binding("ctrl+p", "app.command_palette", id="palette", tooltip="colours"),

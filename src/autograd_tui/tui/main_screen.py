@@ -7,14 +7,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
 from textual.reactive import var
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Input
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import LETTERS, Command, Commands, parse
@@ -29,6 +28,7 @@ from autograd_tui.tui.output import Output
 from autograd_tui.tui.panels.keys import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.status import StatusPanel
+from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.trainer_thread import News, Request, TrainerThread
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class MainScreen(Screen[None]):
         self._count = ""  # the digits typed so far, for the next key
         self._interrupted = False
         self._clock: Timer | None = None
+        self._prompt = Prompt(self._run_words, id="prompt")
         self.trainer = TrainerThread(
             open_session,
             first,
@@ -80,7 +81,7 @@ class MainScreen(Screen[None]):
         yield NarrowLayout().data_bind(*bound, MainScreen.log_scale)
         yield SmallLayout().data_bind(*bound)
         yield NotePanel(id="note").data_bind(MainScreen.note)
-        yield Input(id="prompt", placeholder="lr=0.01   w=3   optimizer=adam   fbsz*10   @3   undo", compact=True)
+        yield self._prompt
         yield KeysPanel(id="keys")
 
     def on_mount(self) -> None:
@@ -88,7 +89,6 @@ class MainScreen(Screen[None]):
         self._output.on_line = lambda line: self._tell(self._printed, line)
         self.app.begin_capture_print(self)
         self.call_after_refresh(self.trainer.start)
-        self.query_one("#prompt").disabled = True
         self._watch_the_clock()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -125,8 +125,8 @@ class MainScreen(Screen[None]):
         self._say(Note(news.refused, "warn") if news.refused else None)
         self._watch_the_clock()
 
-    def _printed(self, line: str) -> None:
-        self._say(Note(f"printed: {line}", "dim"))
+    def _printed(self, _: str) -> None:
+        self._say(None)
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
@@ -207,15 +207,24 @@ class MainScreen(Screen[None]):
 
     def action_prompt(self, text: str) -> None:
         """Take a command in words, the first of them given."""
-        prompt = self.query_one("#prompt", Input)
-        prompt.disabled = False
-        prompt.add_class("open")
-        prompt.value = text
-        prompt.cursor_position = len(text)
-        prompt.select_on_focus = False
-        prompt.focus()
+        self._prompt.open(text)
         if text in HINTS:
             self._say(Note(HINTS[text], "dim"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave to the prompt, while it is open, the keys that the screen would take first."""
+        return not (action in ("prompt", "look") and self.is_mounted and self._prompt.is_open)
+
+    def _run_words(self, words: str) -> bool:
+        try:
+            commands = parse(words)
+        except Refused as error:
+            self._say(Note(str(error), "warn"))
+            return False
+        self._say(None)
+        if commands:
+            self._ask(commands)
+        return True
 
     def action_log_scale(self) -> None:
         """Draw the loss on the other scale."""
@@ -233,32 +242,15 @@ class MainScreen(Screen[None]):
             return
         self._say(Note(f"written: {path.name}, and beside it {line}", "accent"))
 
-    @on(Input.Submitted, "#prompt")
-    def _run_words(self, event: Input.Submitted) -> None:
-        try:
-            commands = parse(event.value)
-        except Refused as error:
-            self._say(Note(str(error), "warn"))
-            return
-        self._close_prompt()
-        if commands:
-            self._ask(commands)
-
-    def _close_prompt(self) -> None:
-        prompt = self.query_one("#prompt", Input)
-        prompt.clear()
-        prompt.remove_class("open")
-        prompt.disabled = True
-        self.set_focus(None)
-
     def action_help(self) -> None:
         """Show all keys."""
         self.app.push_screen(HelpScreen(self.BINDINGS))
 
     def action_leave(self) -> bool:
         """Leave the innermost thing; tell whether there was one."""
-        if self.query_one("#prompt").has_class("open"):
-            self._close_prompt()
+        if self._prompt.is_open:
+            self._prompt.close()
+            self._say(None)
         elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running):
             self.trainer.stop()
         elif self._count:
@@ -312,7 +304,8 @@ class MainScreen(Screen[None]):
             return Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
         if self._latest is not None and self._latest.index < self.newest:
             return Note(f"gone back to frame {self._latest.index}: the later ones stay until a command runs", "accent")
-        return None
+        printed = self._output.lines
+        return Note(f"printed, {len(printed)} lines by now: {printed[-1]}", "dim") if printed else None
 
     def _watch_the_clock(self) -> None:
         """Look again in a moment whether something still runs; no timer stays while nothing does."""

@@ -1,0 +1,104 @@
+"""What a step did, in words and arithmetic that hold for every optimizer."""
+
+from __future__ import annotations
+
+import math
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import SAMPLE, GradStats, TensorStats
+from autograd_tui.text.numbers import fitted, number, rate, short
+from autograd_tui.text.rules import has_velocity, is_plain_sgd, rule
+
+
+def explain_step(frame: Frame) -> list[str]:
+    """Say what moved the parameters, how far, and what is old now."""
+    if frame.grads.state == "none":
+        return ["step moved nothing: every gradient is None, so it had nothing to use.", *loss_age(frame)]
+    if not all(frame.params.layout.measurable):
+        return ["step ran; some parameters are of a kind that has no numbers here, so what moved cannot be said."]
+    if frame.before is None or frame.before is frame.params:
+        return [f"step ran, and no parameter has changed: {_why_not(frame)}", *_scheduled(frame), *loss_age(frame)]
+    each = "each parameter" if all(frame.grads.backwards) else "each parameter that has a gradient"
+    downhill = ", downhill" if is_plain_sgd(frame.optimizer) and _points_downhill(frame) else ""
+    moves = _moves(frame)
+    said = [f"step moved {each} by {rule(frame.optimizer)}{downhill}{':' if moves else '.'}", *moves]
+    if _made_elsewhere(frame):
+        said.append("The gradients were made with other parameters than these, so this need not be downhill.")
+    return [*said, *_scheduled(frame), *loss_age(frame), "The gradients stay until zero_grad: a backward would add."]
+
+
+def loss_age(frame: Frame) -> list[str]:
+    """Say that the loss belongs to parameters that are gone, where it does."""
+    if frame.loss is None or not frame.old:
+        return []
+    return [f"The loss {number(frame.loss)} is from before the parameters moved: forward makes a new one."]
+
+
+def _why_not(frame: Frame) -> str:
+    if frame.step_rate == 0:
+        return "the learning rate is 0."
+    return "what it would move is too little for their digits to hold."
+
+
+def _made_elsewhere(frame: Frame) -> bool:
+    """Tell whether something moved the parameters between the forward that the gradients come from and this step."""
+    return frame.loss_params is not None and frame.before != frame.loss_params
+
+
+def _points_downhill(frame: Frame) -> bool:
+    held = [grad for grad in frame.grads if grad is not None]
+    finite = all(grad.nonfinite == 0 for grad in held)
+    return finite and all(grad.backwards == 1 for grad in held) and not _made_elsewhere(frame)
+
+
+def _scheduled(frame: Frame) -> list[str]:
+    if frame.step_rate is None or frame.step_rate == frame.learning_rate:
+        return []
+    return [
+        f"Then the scheduler changed the learning rate from {rate(frame.step_rate)} to {rate(frame.learning_rate)}."
+    ]
+
+
+def _moves(frame: Frame) -> list[str]:
+    """Show the arithmetic of few parameters; of many, which moved most and least."""
+    assert frame.before is not None
+    if len(frame.params) > 4:
+        return _most_and_least(frame)
+    rows = zip(frame.before, frame.params, frame.grads, frame.moves or (), strict=False)
+    return ["  " + _move(frame, old, new, grad, moved) for old, new, grad, moved in rows]
+
+
+def _move(frame: Frame, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float) -> str:
+    name = new.name
+    if not (old.size == 1 and old.values and new.values):
+        return f"{name}  moved by {'~' * (new.size > SAMPLE)}{number(moved)} (norm)"
+    was, now = old.values[0], new.values[0]
+    if grad is None or not grad.values:
+        return f"{name}  {number(was)}: its gradient is None" + ("" if was == now else f", yet it is {number(now)}")
+    turned = ", not the way its gradient alone would send it" if (now - was) * grad.values[0] > 0 else ""
+    velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(frame.optimizer) else None
+    by = (
+        grad.values[0]
+        if is_plain_sgd(frame.optimizer)
+        else velocity.values[0]
+        if velocity and velocity.values
+        else None
+    )
+    if by is None or frame.step_rate is None or not math.isfinite(by):
+        return f"{name}  {number(was)} → {number(now)}{turned}"
+    sign = "-" if by >= 0 else "+"
+    return f"{name}  {number(was)} {sign} {short(frame.step_rate)} × {number(abs(by))} = {number(now)}{turned}"
+
+
+def _most_and_least(frame: Frame) -> list[str]:
+    """Name the parameters that moved most and least for their size, of those that had a gradient."""
+    assert frame.before is not None
+    rows = zip(frame.before, frame.grads, frame.moves or (), strict=False)
+    shares = [(moved / old.norm, old) for old, grad, moved in rows if old.norm and grad is not None]
+    ranked = sorted(shares, key=lambda pair: pair[0])
+    if not ranked:
+        return []
+    return [
+        f"  {word} for its size: {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%"
+        for word, (share, row) in (("most", ranked[-1]), ("least", ranked[0]))
+    ]
