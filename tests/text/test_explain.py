@@ -13,7 +13,7 @@ from autograd_tui import Frame, Session, open_session
 from autograd_tui.engine.errors import Refused
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.explain import explain
-from autograd_tui.text.line import plain
+from autograd_tui.text.line import plain, printable
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
@@ -147,3 +147,34 @@ def test_no_optimizer_but_plain_sgd_claims_learning_rate_times_gradient(optimize
     session = open_session(optimizer=optimizer)
     *_, frame = session.run_all("fbs")
     assert ("learning rate × its gradient, downhill" in said(frame, session)) == (optimizer == "sgd")
+
+
+def test_a_summed_gradient_makes_no_claim_about_the_loss() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fbs fb")
+    assert "raises" not in said(frame, session)
+    assert "lowers" not in said(frame, session)
+
+
+@pytest.mark.parametrize("words", ["fbsS", "fb w=3 s", "fb fb s", "w=nan fbs"])
+def test_a_step_that_may_go_uphill_is_not_said_to_go_down(words: str) -> None:
+    session = open_session(lr=0.5)
+    *_, frame = session.run_all(words)
+    assert "downhill," not in said(frame, session)
+    assert "downhill:" not in said(frame, session)
+
+
+def test_a_step_on_gradients_of_other_parameters_says_so() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fbsS")
+    assert "made with other parameters" in said(frame, session)
+
+
+def test_a_scheduler_that_lowers_the_rate_is_named() -> None:
+    session = open_session(decay="plateau:0.5:1", lr=0.6)
+    *_, frame = session.run_all("fbsz*2 fbs")
+    assert "scheduler changed the learning rate from 0.6 to 0.3" in said(frame, session)
+
+
+def test_escape_sequences_of_an_error_never_reach_the_screen() -> None:
+    assert printable("boom \x1b[31mred\x1b[0m\x07") == "boom red"

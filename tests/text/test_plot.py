@@ -54,7 +54,7 @@ def test_nothing_but_nan_is_said_in_words() -> None:
 
 
 def test_no_points_ask_for_the_first() -> None:
-    assert "forward makes the first" in text()
+    assert "no loss to plot yet" in text()
 
 
 def test_no_room_draws_nothing() -> None:

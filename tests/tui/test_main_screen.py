@@ -232,7 +232,7 @@ async def test_l_asks_for_a_learning_rate_and_says_what_is_usual() -> None:
 async def test_o_starts_another_optimizer() -> None:
     async with screen() as shown:
         await shown.press("o", *"adam", "enter")
-        assert "adam lr 0.1" in shown.text("StatusPanel")
+        assert "Adam lr 0.1" in shown.text("StatusPanel")
 
 
 async def test_y_draws_the_loss_on_a_log_scale() -> None:

@@ -10,6 +10,7 @@ from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.stats_table import GradStats
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.explain_step import explain_step, loss_age
+from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number, rate, short
 from autograd_tui.text.rules import is_plain_sgd
 
@@ -146,7 +147,7 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
     name = frame.phase.value if frame.phase else str(frame.command)
     return [
         f"{name} raised {error.type}{where}:",
-        *(line for line in error.message.strip().split("\n") if line),
+        *(printable(line) for line in error.message.strip().split("\n") if line),
         "Parameters, gradients, buffers and random numbers are as before it.",
     ]
 

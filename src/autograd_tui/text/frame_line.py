@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import rate
 
 HEADER = (
@@ -26,7 +27,7 @@ def frame_line(frame: Frame) -> str:
 def error_line(error: TorchError) -> str:
     """Write what was raised in one line: its type and its first sentence."""
     first = error.message.strip().split("\n")[0].split(". ")[0]
-    return f"{error.type}: {first}" if first else error.type
+    return printable(f"{error.type}: {first}" if first else error.type)
 
 
 def _tensors(frame: Frame) -> str:

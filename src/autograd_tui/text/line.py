@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 # A style is a name: "" (plain), dim, strong, accent, now, up, down, warn, error. The theme gives it its look.
 Span = tuple[str, str]  # text, style
 Line = list[Span]
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
+
+
+def printable(text: str) -> str:
+    """Take out what would move a terminal's cursor or change its colours: escape sequences and control characters."""
+    if text.isprintable():
+        return text
+    return "".join(character for character in _ESCAPE.sub("", text.expandtabs(4)) if character.isprintable())
 
 
 def plain(line: Line) -> str:

@@ -34,7 +34,7 @@ def plot_lines(
         return []
     placed = [point for point in points if math.isfinite(point.value) and not (log_scale and point.value <= 0)]
     if not placed:
-        return [[("no loss yet: forward makes the first", "dim")]] if not points else [[("no finite loss", "warn")]]
+        return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
     if log_scale:
         placed = [Point(point.index, point.iteration, math.log10(point.value)) for point in placed]
     span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))

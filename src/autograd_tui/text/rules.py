@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 
+NAMES = {  # as torch.optim spells them
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "NAdam",
+    "radam": "RAdam",
+    "adamax": "Adamax",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+    "rprop": "Rprop",
+    "asgd": "ASGD",
+    "adafactor": "Adafactor",
+    "muon": "Muon",
+}
 PARTS = {
     "adam": "learning rate × its averaged gradient, scaled by the root of its averaged square",
     "adamw": "learning rate × its averaged gradient, scaled by the root of its averaged square, after weight decay",

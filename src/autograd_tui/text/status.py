@@ -6,12 +6,13 @@ from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, spread
 from autograd_tui.text.numbers import rate
+from autograd_tui.text.rules import NAMES
 
 
 def status_line(frame: Frame, about: About, newest: int, width: int) -> Line:
     """Write the row; what matters least goes first where room is short."""
     name, _, options = frame.optimizer.partition(",")
-    optimizer = f"{name.upper() if name == 'sgd' else name} lr {rate(frame.learning_rate)}"
+    optimizer = f"{NAMES.get(name, name)} lr {rate(frame.learning_rate)}"
     if options:
         optimizer += " " + options.replace(",", " ").replace("=", " ")
     left: Line = [(f" {about.title}", "strong"), (f" · {optimizer} · {about.device}", "")]

@@ -86,11 +86,12 @@ class NarrowLayout(Layout):
 
 
 class SmallLayout(Layout):
-    """Below that: the phases, the line of code, one table."""
+    """Below that: the phases, the line of code, one table, and as much of the explanation as there is room for."""
 
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel().data_bind(Layout.frame)
         yield CodePanel(running_line_only=True).data_bind(Layout.frame, Layout.about)
+        yield BothPanel().data_bind(Layout.frame)
         yield ParametersPanel().data_bind(Layout.frame)
-        yield GradientsPanel().data_bind(Layout.frame)
+        yield ExplanationPanel().data_bind(Layout.frame, Layout.about)

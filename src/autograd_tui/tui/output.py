@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from autograd_tui.text.line import printable
+
 MOST_LINES = 2000
 
 
@@ -57,15 +59,10 @@ class Output:
         """Take in printed text, in whatever pieces it comes."""
         *whole, self._part = (self._part + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in whole:
-            self.lines.append(_printable(line))
+            self.lines.append(printable(line))
             self.on_line(self.lines[-1])
 
     def _read(self, reading: int) -> None:
         with os.fdopen(reading, "rb", buffering=0) as pipe:
             while data := pipe.read(65536):
                 self.write(self._decoder.decode(data))
-
-
-def _printable(line: str) -> str:
-    """Take out what would move a terminal's cursor or change its colours."""
-    return "".join(character for character in line.expandtabs(4) if character.isprintable())

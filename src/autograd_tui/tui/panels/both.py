@@ -33,7 +33,8 @@ class BothPanel(Panel):
         for place, (old, new) in enumerate(pairs):
             was, now = main_number(old), main_number(new)
             line: Line = [(f"{new.name[-name_width:]:<{name_width}}  ", "strong")]
-            if was is not None and now is not None and frame.before is not None:
+            untouched = frame.mover is not None and frame.mover.phase is None and was == now
+            if was is not None and now is not None and frame.before is not None and not untouched:
                 arrow, style = ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
                 line.append((f"{number(was):>{values}} → ", "dim"))
                 line.append((f"{number(now):>{values}}", "strong" if fresh and mover(frame) else ""))
@@ -48,7 +49,10 @@ def _gradient(frame: Frame, place: int, *, most: float, room: int) -> Line:
     grad = frame.grads[place]
     if grad is None:
         last = frame.last_grads and frame.last_grads[place]
-        return [(f"{'None':>10}", ""), (f"  was {number(grad_number(last), signed=True)}" if last else "", "dim")]
+        return [
+            (f"{'None':>10}", ""),
+            (f"  was {number(grad_number(last), signed=last.size == 1)}" if last else "", "dim"),
+        ]
     value = grad_number(grad)
     line: Line = [(f"{number(value, signed=grad.size == 1):>10} ", "" if grad.used else "strong")]
     if room > 2:
@@ -56,6 +60,9 @@ def _gradient(frame: Frame, place: int, *, most: float, room: int) -> Line:
         drawn = bar(abs(value) / most if most else 0.0, length)
         line.append((f"{drawn:<{length}}", "dim" if grad.used else "up"))
     state = "used" if grad.used else "fresh"
+    stale = not grad.used and frame.old
+    if stale:
+        state = "before the move"
     if grad.backwards > 1:
         state = f"sum of {grad.backwards}" + ", used" * grad.used
-    return [*line, (f" {state}", "warn" if grad.used or grad.backwards > 1 else "")]
+    return [*line, (f" {state}", "warn" if grad.used or stale or grad.backwards > 1 else "")]

@@ -46,13 +46,15 @@ def _row(frame: Frame, place: int, name: str, *, name_width: int, most: float, b
         return [
             *line,
             (f"{'None':>10}", ""),
-            (f"  was {number(main_number(last), signed=True)}" if last else "", "dim"),
+            (f"  was {number(main_number(last), signed=last.size == 1)}" if last else "", "dim"),
         ]
     value = main_number(grad)
     fresh = not grad.used
     line.append((f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else ""))
     if bar_width:
         line.append((f"  {bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "up" if fresh else "dim"))
+    if fresh and frame.old and frame.mover is not None:
+        return [*line, (f"  {state(grad)}, but from before {frame.mover}", "warn")]
     return [*line, (f"  {state(grad)}", "" if fresh else "warn")]
 
 

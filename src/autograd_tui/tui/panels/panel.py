@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, printable
 
 
 class Panel(Widget):
@@ -130,7 +130,7 @@ class Panel(Widget):
         base = self._look("")
         strips = []
         for line in self.lines(width, height)[:height]:
-            segments = [Segment(text, self._look(name)) for text, name in line if text]
+            segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
             strips.append(Strip(segments).adjust_cell_length(width, base).simplify())
         return strips + [Strip.blank(width, base)] * (height - len(strips))
 

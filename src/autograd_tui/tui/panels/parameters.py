@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.stats_table import SAMPLE, TensorStats
 from autograd_tui.text.layers import Layer, layers, ratio
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import count, fitted, number
 from autograd_tui.tui.panels.panel import Panel
 
@@ -31,19 +31,23 @@ class ParametersPanel(Panel):
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw values where a parameter has one, else norms."""
         if len(frame.params) > min(height, MOST_ROWS):
+            sampled = any(row.size > SAMPLE for row in frame.params)
+            self.retitle("Parameters   update: by the last step" + ", ~ from a sample" * sampled)
             return folded(frame, layers(frame), width, height)
         before = frame.before or frame.params
         pairs = list(zip(before, frame.params, strict=True))
         name_width = max(len(row.name) for row in frame.params)
         number_width = max(len(number(main_number(row))) for pair in pairs for row in pair)
-        return [_row(frame, old, new, name_width=name_width, width=number_width) for old, new in pairs]
+        rows = (_row(frame, old, new, name_width=name_width, width=number_width) for old, new in pairs)
+        return [row if length(row) <= width else row[:-1] for row in rows]
 
 
 def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
     was, now = main_number(old), main_number(new)
     label = "" if new.size == 1 else f"{'×'.join(map(str, new.shape))} norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
-    if was is None or now is None or frame.before is None:
+    set_by_hand = frame.mover is not None and frame.mover.phase is None
+    if was is None or now is None or frame.before is None or (set_by_hand and was == now):
         return [*line, (f"{number(now):>{width}}", "")]
     by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
