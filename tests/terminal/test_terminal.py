@@ -138,3 +138,12 @@ def test_leaving_gives_the_terminal_back_as_it_was() -> None:
         assert "\x1b[?1049l" in said
         assert "\x1b[?25h" in said
         assert said.rstrip().endswith("autograd-tui linear")
+
+
+def test_words_typed_in_one_burst_with_keys_around_them_all_arrive() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("f:lr=0.5\rb:w=3\rs")
+        shown.wait_for("frame 5 of 5")
+        shown.type("q")
+        assert "--do 'f lr=0.5 b w=3 s'" in shown.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
-from autograd_tui.text.line import Line, spread
+from autograd_tui.text.line import Line, length, spread
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.rules import NAMES
 
@@ -12,15 +12,16 @@ from autograd_tui.text.rules import NAMES
 def status_line(frame: Frame, about: About, newest: int, width: int) -> Line:
     """Write the row; what matters least goes first where room is short."""
     name, _, options = frame.optimizer.partition(",")
-    optimizer = f"{NAMES.get(name, name)} lr {rate(frame.learning_rate)}"
-    if options:
-        optimizer += " " + options.replace(",", " ").replace("=", " ")
-    left: Line = [(f" {about.title}", "strong"), (f" · {optimizer} · {about.device}", "")]
-    if width >= 100:
-        left.append((f" · seed {about.seed}", ""))
+    optimizer = f" · {NAMES.get(name, name)} lr {rate(frame.learning_rate)}"
+    details = " " + options.replace(",", " ").replace("=", " ") if options else ""
     behind = frame.index < newest
     right: Line = [
         (f"iteration {frame.iteration}   ", ""),
         (f"frame {frame.index} of {newest} ", "now" if behind else ""),
     ]
+    whole = [optimizer, details, f" · {about.device}", f" · seed {about.seed}"]
+    for parts in (whole, whole[:3], [optimizer, whole[2]], [optimizer], []):
+        left: Line = [(f" {about.title}", "strong"), ("".join(parts), "")]
+        if length(left) + length(right) < width:
+            break
     return spread(left, right, width)

@@ -5,9 +5,11 @@ Help and the README's table are made from these.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual.binding import Binding, BindingType
 
-KEYS: list[BindingType] = [
+_KEYS = [
     Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
     Binding("f", "phase('f')", id="forward", tooltip="forward; a phase out of turn is refused"),
     Binding("b", "phase('b')", id="backward", tooltip="backward"),
@@ -20,24 +22,25 @@ KEYS: list[BindingType] = [
     Binding("n", "run('iteration')", id="iteration", tooltip="to the end of this iteration"),
     *(Binding(digit, f"count({digit})", id=f"digit-{digit}") for digit in "0123456789"),
     Binding("r", "run('run')", id="run", tooltip="run, and pause"),
-    Binding("left,pageup", "look(-1)", id="back", tooltip="look at the frame before", priority=True),
-    Binding("right", "look(1)", id="on", tooltip="look at the frame after", priority=True),
+    Binding("left,pageup", "look(-1)", id="back", tooltip="look at the frame before"),
+    Binding("right", "look(1)", id="on", tooltip="look at the frame after"),
     Binding("comma", "look_alike(-1)", id="back-alike", tooltip="look at the same phase one iteration before"),
     Binding("full_stop", "look_alike(1)", id="on-alike", tooltip="look at the same phase one iteration after"),
     Binding("less_than_sign,home", "look_at(0)", id="first", tooltip="look at the first frame"),
     Binding("greater_than_sign,end", "look_at(-1)", id="newest", tooltip="look at the newest frame"),
     Binding("u", "undo", id="undo", tooltip="undo the last command; @ and its number brings it back"),
-    Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3", priority=True),
-    Binding(
-        "l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5", priority=True
-    ),
-    Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer", priority=True),
-    Binding("g", "prompt('@')", id="go", tooltip="go to a frame", priority=True),
+    Binding("colon", "prompt('')", id="prompt", tooltip="a command in words, such as lr=0.01 or w=3"),
+    Binding("l", "prompt('lr=')", id="learning-rate", tooltip="set the learning rate, usually 1e-1 to 1e-5"),
+    Binding("o", "prompt('optimizer=')", id="optimizer", tooltip="start another optimizer"),
+    Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
     Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
     Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
     Binding("ctrl+p", "app.command_palette", id="palette", tooltip="colours"),
     Binding("question_mark", "help", id="help", tooltip="this list of keys"),
     Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
     Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),
-    Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit", priority=True),
+    Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit"),
 ]
+
+# All with priority, so that they are taken in the order in which they arrive, whatever has the focus.
+KEYS: list[BindingType] = [replace(key, priority=True) for key in _KEYS]

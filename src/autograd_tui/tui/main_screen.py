@@ -212,8 +212,8 @@ class MainScreen(Screen[None]):
             self._say(Note(HINTS[text], "dim"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave to the prompt, while it is open, the keys that the screen would take first."""
-        return not (action in ("prompt", "look") and self.is_mounted and self._prompt.is_open)
+        """Leave all keys to the prompt while it is open, but those that leave and stop."""
+        return action in ("leave", "interrupt") or not self._prompt.is_open
 
     def _run_words(self, words: str) -> bool:
         try:

@@ -35,7 +35,7 @@ class Prompt(Input):
         self.add_class("open")
         self.value = text
         self.cursor_position = len(text)
-        self.focus()
+        self.screen.set_focus(self, scroll_visible=False)  # at once: focus() would let the next keys pass by
 
     def close(self) -> None:
         """Let keys be keys again."""
@@ -51,6 +51,6 @@ class Prompt(Input):
         event.stop()
         event.prevent_default()
         if not self.is_open:
-            self.app.simulate_key(event.key)
+            self.app.post_message(events.Key(event.key, event.character))
         elif self._submit(self.value):
             self.close()
