@@ -279,3 +279,22 @@ async def test_arrows_in_the_prompt_move_its_cursor() -> None:
         await shown.press("colon", *"r=0.5", *["left"] * 5, "l", "enter")
         assert shown.session.commands() == "f lr=0.5"
         assert "frame 2 of 2" in shown.text("StatusPanel")
+
+
+async def test_metrics_stand_beside_the_loss(tmp_path: Path) -> None:
+    source = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("measured")
+def build(options):
+    x = torch.ones(4, 2)
+    error = lambda prediction, target: (prediction - target).abs().mean()
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+    return Parts(model=model, batch=lambda i: (x, x[:, :1]), loss=nn.functional.mse_loss, metrics={"mae": error})
+"""
+    (tmp_path / "measured.py").write_text(source)
+    async with screen(str(tmp_path / "measured.py"), do="f") as shown:
+        assert "1.0000  fresh   mae 1.0000" in shown.text("LossPanel")

@@ -6,7 +6,7 @@ from textual.reactive import var
 
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_lines
 from autograd_tui.tui.panels.panel import Panel
@@ -31,6 +31,10 @@ class LossPanel(Panel):
             age = "  fresh" if not frame.old else "  old: a parameter has moved since"
             age = age if len(age) + 8 <= width else "  old"
             first = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
+        for name, value in frame.metrics:
+            metric = f"   {name} {number(value)}"
+            if length(first) + len(metric) <= width:
+                first.append((metric, "dim" if frame.old else ""))
         shown = max((point.index for point in points if point.index <= frame.index), default=None)
         rates = self.history.learning_rate.points()[1:] if self.history else []
         self.retitle("Loss   log scale" if self.log_scale else "Loss")
