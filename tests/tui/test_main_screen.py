@@ -298,3 +298,8 @@ def build(options):
     (tmp_path / "measured.py").write_text(source)
     async with screen(str(tmp_path / "measured.py"), do="f") as shown:
         assert "1.0000  fresh   mae 1.0000" in shown.text("LossPanel")
+
+
+async def test_a_move_is_never_rounded_to_nothing_where_room_is_short() -> None:
+    async with screen(do="lr=0.01 fbs", size=(80, 24)) as shown:
+        assert "|move| 0.0240" in shown.text("PhasesPanel")

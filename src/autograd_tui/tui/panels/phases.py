@@ -65,5 +65,5 @@ def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
     """Write the numbers of a few parameters side by side, with as many decimals as fit."""
     if len(each) != parameters or parameters > 2:
         return ""
-    written = (" ".join(f"{name} {value:+.{decimals}f}" for name, value in each) for decimals in (4, 3, 2, 1))
+    written = (" ".join(f"{name} {value:+.{decimals}f}" for name, value in each) for decimals in (4, 3))
     return next((text for text in written if len(text) <= room), "")
