@@ -7,6 +7,7 @@ from typing import Any
 from plain_loop import Build, Tensors, mse, named_tensors
 
 from autograd_tui.engine.checkpoint_line import CheckpointLine
+from autograd_tui.engine.command import Command
 from autograd_tui.engine.frame_store import FrameStore
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.scenario import Parts, Scenario
@@ -25,6 +26,11 @@ def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
     loop = loop_of(session)
     return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own[0])
+
+
+def commands_between(session: Session, start: int, end: int) -> list[Command]:
+    """Give the commands that led from one frame to another."""
+    return list(session._way.commands.between(start, end))
 
 
 def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01") -> Scenario:

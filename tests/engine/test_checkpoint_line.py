@@ -15,7 +15,7 @@ SMALL = 100  # bytes; a checkpoint of the line with gradients used up takes 8
 
 
 def kept(session: Session) -> list[int]:
-    return [each.frame.index for each in session._checkpoints._kept]
+    return [each.frame.index for each in session._way.checkpoints._kept]
 
 
 def run(session: Session, commands: str) -> None:
@@ -47,7 +47,7 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*200")
     places = kept(session)
-    assert sum(each.bytes for each in session._checkpoints._kept) <= SMALL
+    assert sum(each.bytes for each in session._way.checkpoints._kept) <= SMALL
     assert (places[0], places[-1]) == (0, 796)
 
 
@@ -63,7 +63,7 @@ def test_checkpoints_lie_thinner_towards_the_past() -> None:
 def test_a_frame_is_made_again_from_the_checkpoint_before_its_forward(index: int, place: int) -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*3")
-    assert session._checkpoints.before(index).frame.index == place
+    assert session._way.checkpoints.before(index).frame.index == place
 
 
 def test_going_on_from_an_old_frame_drops_the_checkpoints_from_there_on() -> None:

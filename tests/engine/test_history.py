@@ -12,8 +12,6 @@ from autograd_tui.engine.frame import TorchError
 from autograd_tui.engine.history import History, Series
 from autograd_tui.engine.stats_table import Grads
 
-FRAME = frame()
-
 
 def series(values: list[float], *, capacity: int = 16) -> Series:
     """Append the values as one iteration after the other brings them."""
@@ -91,7 +89,7 @@ def test_a_long_run_is_as_dense_at_its_beginning_as_later(long: Series) -> None:
 def test_many_forwards_of_one_iteration_stay_within_capacity() -> None:
     column = Series(16)
     for place in range(1000):
-        column.append(frame(place, iteration=1), float(place % 7))
+        column.append(place, 1, float(place % 7))
     assert len(column) <= 16
 
 
@@ -106,7 +104,7 @@ def test_forgetting_drops_what_later_frames_brought(listed: list[float], index: 
 def test_a_copy_does_not_follow_its_original() -> None:
     column = series([1.0, 2.0])
     copied = column.copy()
-    column.append(FRAME, 3.0)
+    column.append(9, 3, 3.0)
     assert copied.points() == series([1.0, 2.0]).points()
 
 

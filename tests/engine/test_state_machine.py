@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from plain_loop import Build, Tensors, differing, line, small_net
 from plain_run import OPTIMIZERS, PlainRun
-from reach import PLENTY, as_scenario, open_with_many_checkpoints, tensors
+from reach import PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.stats_table import TensorStats
 from autograd_tui.open import open_session
 
@@ -75,6 +76,16 @@ class Machine(RuleBasedStateMachine):
     def go_on(self, times: int) -> None:
         for _ in range(times):
             self.run(str(self.session.next_command()))
+
+    @rule(times=st.integers(2, 9), below=st.sampled_from([None, 0.5, 3.0]))
+    def run_freely(self, times: int, below: float | None) -> None:
+        start = self.session.frame.index
+        *_, frame = self.session.run_free(Goal(iterations=times, below=below), lambda: False, every=0)
+        del self.frames[start + 1 :]
+        for command in commands_between(self.session, start, frame.index):
+            raised = self.plain.run(str(command))
+        assert wording(frame.error) == wording(raised)
+        self.frames += [self.session.look(index) for index in range(start + 1, frame.index)] + [frame]
 
     @rule(value=st.sampled_from(["0", "0.01", "0.1", "1e39"]))
     def set_learning_rate(self, value: str) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from autograd_tui.engine.command import Command, Phase
 
+Pattern = tuple[Command, ...]
+ITERATION: Pattern = tuple(Command(phase.value) for phase in Phase)
+
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     start: int  # place of its first command
-    pattern: tuple[Command, ...]  # one setting, or the phases from one forward to the next
+    pattern: Pattern  # one setting, or the phases from one forward to the next
     times: int
 
     @property
@@ -44,24 +47,37 @@ class CommandLog:
         if command.phase is None:
             self._close()
 
+    def append_iterations(self, times: int) -> None:
+        """Add whole iterations, f b s z, at once."""
+        self._close()
+        self._add(ITERATION, times)
+
     def _close(self) -> None:
-        if not self._open:
-            return
-        start, pattern, times = self._closed, tuple(self._open), 1
+        if self._open:
+            self._add(tuple(self._open), 1)
+            self._open = []
+
+    def _add(self, pattern: Pattern, times: int) -> None:
+        start = self._blocks[-1].end if self._blocks else 0
         if self._blocks and self._blocks[-1].pattern == pattern:
             last = self._blocks.pop()
-            start, times = last.start, last.times + 1
+            start, times = last.start, last.times + times
         self._blocks.append(_Block(start, pattern, times))
-        self._open = []
 
     def between(self, start: int, end: int) -> Iterator[Command]:
         """Give the commands from place `start` up to, but not with, `end`."""
+        for pattern, times in self.stretches(start, end):
+            for _ in range(times):
+                yield from pattern
+
+    def stretches(self, start: int, end: int) -> Iterator[tuple[Pattern, int]]:
+        """Give the same commands as patterns that repeat; where one is cut, its part stands alone."""
         first = bisect_right(self._blocks, start, key=lambda block: block.start) - 1
         for block in self._blocks[max(first, 0) :]:
-            for place in range(max(start, block.start), min(end, block.end)):
-                yield block.pattern[(place - block.start) % len(block.pattern)]
-        for place in range(max(start, self._closed), min(end, len(self))):
-            yield self._open[place - self._closed]
+            yield from _cut(block, max(start, block.start), min(end, block.end))
+        rest = tuple(self._open[max(start - self._closed, 0) : max(end - self._closed, 0)])
+        if rest:
+            yield rest, 1
 
     def forget_after(self, length: int) -> None:
         """Keep the first `length` commands."""
@@ -99,3 +115,20 @@ class CommandLog:
             else:
                 words.append(word if times == 1 else f"{word}*{times}")
         return " ".join(words)
+
+
+def _cut(block: _Block, start: int, end: int) -> Iterator[tuple[Pattern, int]]:
+    """Give the part of a block between two places inside it: an end of its pattern, whole ones, a beginning."""
+    if start >= end:
+        return
+    pattern, size = block.pattern, len(block.pattern)
+    (skipped, ahead), (before, rest) = divmod(start - block.start, size), divmod(end - block.start, size)
+    if skipped == before:
+        yield pattern[ahead:rest], 1
+        return
+    if ahead:
+        yield pattern[ahead:], 1
+    if whole := before - skipped - bool(ahead):
+        yield pattern, whole
+    if rest:
+        yield pattern[:rest], 1

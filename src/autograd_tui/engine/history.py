@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import isnan
 
 from autograd_tui.engine.frame import Frame
 
@@ -31,13 +32,30 @@ class Series:
     def __len__(self) -> int:
         return len(self.values)
 
-    def append(self, frame: Frame, value: float) -> None:
-        """Add a point that `frame` brought."""
-        self.indices.append(frame.index)
-        self.iterations.append(frame.iteration)
+    def append(self, index: int, iteration: int, value: float) -> None:
+        """Add a point that frame `index` brought."""
+        self.indices.append(index)
+        self.iterations.append(iteration)
         self.values.append(value)
         if len(self) > self.capacity:
             self._thin()
+
+    def extend(self, values: array[float], *, index: int, iteration: int, apart: int) -> None:
+        """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `apart`."""
+        place = 0
+        while place < len(values):
+            # Of those that share a stretch, what thinning would keep.
+            end = min(place + self.stretch - (iteration + place) % self.stretch, len(values))
+            kept = {place + each for each in _extremes(values[place:end])} | (
+                {end - 1} if end == len(values) else set()
+            )
+            for each in sorted(kept):
+                self.indices.append(index + each * apart)
+                self.iterations.append(iteration + each)
+                self.values.append(values[each])
+            place = end
+            if len(self) > self.capacity:
+                self._thin()
 
     def forget_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
@@ -59,24 +77,28 @@ class Series:
 
         Stretches are as short as fit in half of the capacity.
         """
-        kept = self._extremes()
+        kept = self._kept()
         while len(kept) > self.capacity // 2:
             self.stretch *= 2
-            kept = self._extremes()
+            kept = self._kept()
         self.indices = array("q", [self.indices[each] for each in kept])
         self.iterations = array("q", [self.iterations[each] for each in kept])
         self.values = array("d", [self.values[each] for each in kept])
 
-    def _extremes(self) -> list[int]:
+    def _kept(self) -> list[int]:
         kept: list[int] = []
         for _, group in groupby(range(len(self)), key=lambda each: self.iterations[each] // self.stretch):
-            positions = list(group)
-            kept += sorted({min(positions, key=self._rank), max(positions, key=self._rank)})
+            places = list(group)
+            kept += [places[each] for each in _extremes(self.values[places[0] : places[-1] + 1])]
         return sorted({0, *kept, len(self) - 1})
 
-    def _rank(self, position: int) -> tuple[bool, float]:
-        value = self.values[position]  # a NaN ranks above all: it is as worth seeing as any extreme
-        return (value != value, 0.0 if value != value else value)
+
+def _extremes(values: array[float]) -> list[int]:
+    """Give the places of the least and the greatest value."""
+    if isnan(sum(values)):  # a NaN ranks above all: it is as worth seeing as any extreme
+        ranks = [(isnan(value), 0.0 if isnan(value) else value) for value in values]
+        return sorted({ranks.index(min(ranks)), ranks.index(max(ranks))})
+    return sorted({values.index(min(values)), values.index(max(values))})
 
 
 @dataclass(slots=True)
@@ -91,12 +113,12 @@ class History:
         """Take in what a new frame brought."""
         name = None if frame.command is None or frame.error else frame.command.name
         if name == "forward" and frame.loss is not None:
-            self.loss.append(frame, frame.loss)
+            self.loss.append(frame.index, frame.iteration, frame.loss)
         norm = frame.grads.norm() if name == "backward" else None
         if norm is not None:
-            self.grad_norm.append(frame, norm)
+            self.grad_norm.append(frame.index, frame.iteration, norm)
         if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate:
-            self.learning_rate.append(frame, frame.learning_rate)
+            self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
 
     def forget_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""

@@ -92,6 +92,29 @@ class Loop:
         self.backwards = [0] * len(self.params)
         self.used = [False] * len(self.params)
 
+    def iterations(self) -> Iterator[Tensor]:
+        """Run the four phases again and again, and give each iteration's loss, detached.
+
+        Nothing is kept to undo a phase that raises: whoever runs them must be able to return to where they began.
+        """
+        optimizer, scheduler, at_hand = self.optimizer, self.scheduler, None
+        self.loss = self.batch = self.prediction = None
+        self.graph, self.metrics = "freed", ()
+        while True:
+            batch = self.parts.batch(self.forwards)
+            if batch is not at_hand:
+                moved = _to_device(batch, self.device)
+                at_hand, batch = (batch if moved is batch else None), moved
+            loss, _ = self._predict(batch)
+            self.forwards += 1
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step(loss)
+            optimizer.zero_grad()
+            yield loss
+
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of every parameter group; the scheduler's counters stay."""
         if not 0 <= lr < float("inf"):
@@ -165,10 +188,10 @@ class Loop:
         """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
         try:
             yield
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
             undo()
-            if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
-                raise  # the user's ctrl+c; on any other thread only the model itself can raise it
+            if not theirs(error):
+                raise
             raise Raised(error) from error
 
     def _keep_buffers_and_rng(self) -> Callable[[], None]:
@@ -200,18 +223,27 @@ class Loop:
         return undo
 
 
+def theirs(error: BaseException) -> bool:
+    """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
+    if isinstance(error, KeyboardInterrupt):
+        return current_thread() is not main_thread()
+    return isinstance(error, (Exception, SystemExit))
+
+
 def _nothing() -> None:
     """Undo nothing: what a step leaves half done is restored from a checkpoint."""
 
 
 def _to_device(value: Any, device: torch.device) -> Any:
-    """Bring a batch of any shape to the device; what is there already is not copied."""
+    """Bring a batch of any shape to the device; what is there already is given as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
         return type(value)((key, _to_device(each, device)) for key, each in value.items())
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(_to_device(each, device) for each in value)
+        moved = type(value)(_to_device(each, device) for each in value)
+        here = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
+        return value if here else moved
     return value
 
 

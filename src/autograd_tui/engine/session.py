@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from autograd_tui.engine.about import About
@@ -12,11 +11,14 @@ from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
+from autograd_tui.engine.free_run import FreeRun
+from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
+from autograd_tui.engine.way_back import WayBack
 
 
 class Session:
@@ -30,10 +32,9 @@ class Session:
         self.history = History()
         self.history.append(trainer.frame)
         self._trainer = trainer
-        self._checkpoints = checkpoints or CheckpointLine(trainer)
+        self._way = WayBack(trainer, checkpoints or CheckpointLine(trainer))
         self._frames = FrameStore(trainer.frame)
-        self._commands = CommandLog()  # the n-th one led to frame n
-        self._errors: dict[int, TorchError] = {}  # what was raised, by frame
+        self._made_again: dict[int, Frame] = {}  # for the last look, by index
 
     @property
     def frame(self) -> Frame:
@@ -43,7 +44,7 @@ class Session:
     @property
     def newest(self) -> int:
         """The index of the last frame of this branch: greater than `frame.index` after going back."""
-        return len(self._commands)
+        return len(self._way.commands)
 
     def run(self, command: Command | str) -> Frame:
         """Run one command, "f" or "forward" or "lr=0.01", and give the frame arrived at.
@@ -60,20 +61,19 @@ class Session:
             if self.frame.index == 0:
                 raise Refused("there is nothing to undo: this is frame 0.")
             return self.rewind(self.frame.index - 1)
-        checkpoint = self._checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
+        checkpoints = self._way.checkpoints
+        checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command)
-        self._checkpoints.spend(perf_counter() - started)
+        checkpoints.spend(perf_counter() - started)
         self._forget_after(before)
         if checkpoint and frame.error:
-            self._checkpoints.drop(checkpoint)
+            checkpoints.drop(checkpoint)
         elif checkpoint:
-            self._checkpoints.keep(checkpoint)
-        if frame.error:
-            self._errors[frame.index] = frame.error
-            if frame.phase is Phase.STEP:
-                self._undo_half_a_step(frame)
-        self._commands.append(command)
+            checkpoints.keep(checkpoint)
+        self._way.append(command, frame)
+        if frame.error and frame.phase is Phase.STEP:
+            self._way.undo_half_a_step(frame)
         self._frames.append(frame)
         self.history.append(frame)
         return frame
@@ -95,10 +95,37 @@ class Session:
             if frame.error or frame.phase is Phase.ZERO_GRAD:
                 return
 
+    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
+        """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
+
+        `every`: seconds between them, more where making them would cost too much of the run. The frames between are
+        not made: `look` makes them when asked.
+        """
+        free = FreeRun(self._trainer, self._way, self.history, stopped=stopped, every=every)
+        left, begun, regular = goal.iterations, self.frame.index, False
+        while left != 0:
+            if regular and left != 1:
+                frame = free.go_on(goal, left)
+                self._frames.append(frame)
+                regular, done = not free.irregular, (frame.index - begun) // len(Phase)
+            else:
+                frame = self._run_to_goal(goal, stopped)
+                regular, done = frame.index - begun == len(Phase), 1
+            yield frame
+            if frame.error or frame.phase is Phase.FORWARD or stopped():
+                return
+            left, begun = left and left - done, frame.index
+
+    def _run_to_goal(self, goal: Goal, stopped: Callable[[], bool]) -> Frame:
+        """Run to the end of this iteration, or to where a run ends before that."""
+        for frame in self.run_iteration():
+            if stopped() or (frame.phase is Phase.FORWARD and goal.reached(frame.loss)):
+                return frame
+        return frame
+
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        frame = self._frames.get(index)
-        return frame if frame and frame.index == index else None  # it may have moved on meanwhile
+        return self._frames.get(index) or self._made_again.get(index)
 
     def look(self, index: int) -> Frame:
         """Give frame `index` to look at; training stays where it is."""
@@ -107,14 +134,16 @@ class Session:
         if stored is not None:
             return stored
         here = self.frame.index
-        found = self._go_to(index)
-        self._go_to(here)
+        made_again = self._way.go_to(index)
+        found = self.frame
+        self._way.go_to(here)
+        self._made_again = {frame.index: frame for frame in [*made_again, found]}
         return found
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
         self._check(index)
-        self._go_to(index)
+        self._way.go_to(index)
         return self.frame
 
     def command_line(self) -> str:
@@ -124,46 +153,20 @@ class Session:
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""
-        log = CommandLog(self._commands.between(0, self.frame.index)) if self.frame.index < self.newest else None
-        return str(self._commands if log is None else log)
+        log = self._way.commands
+        if self.frame.index < self.newest:
+            log = CommandLog(log.between(0, self.frame.index))
+        return str(log)
 
     def _check(self, index: int) -> None:
         if not 0 <= index <= self.newest:
             raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
 
-    def _go_to(self, index: int) -> Frame:
-        """Bring the trainer to a frame: restore the checkpoint before it, unless it lies ahead, and run again."""
-        checkpoint = self._checkpoints.before(index)
-        ahead = checkpoint.frame.index <= self.frame.index <= index
-        if not ahead:
-            self._trainer.restore(checkpoint)
-        for command in self._commands.between(self.frame.index, index):
-            self._run_again(command)
-        return self.frame
-
-    def _run_again(self, command: Command) -> None:
-        """Run a command as it ran before; its error keeps its text, which may count what has happened since."""
-        index = self.frame.index + 1
-        error = self._errors.get(index)
-        if error is None or command.phase is not Phase.STEP:  # a step that raised left nothing behind
-            self._trainer.run(command)
-        if error is not None:
-            self._trainer.frame = replace(self.frame, index=index, command=command, error=error)
-
-    def _undo_half_a_step(self, frame: Frame) -> None:
-        """Bring back what a step that raised had already moved."""
-        self._trainer.restore(self._checkpoints.before(frame.index - 1))
-        for command in self._commands.between(self.frame.index, frame.index - 1):
-            self._run_again(command)
-        self._trainer.frame = frame
-
     def _forget_after(self, frame: Frame) -> None:
         """Leave the frames that were ahead: a command has run from `frame`."""
-        index = frame.index
-        if self.newest == index:
+        if self.newest == frame.index:
             return
-        self._commands.forget_after(index)
-        self._checkpoints.forget_after(index)
-        self.history.forget_after(index)
-        self._errors = {each: error for each, error in self._errors.items() if each <= index}
+        self._way.forget_after(frame.index)
+        self.history.forget_after(frame.index)
         self._frames.forget_after(frame)
+        self._made_again = {}

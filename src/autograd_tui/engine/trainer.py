@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from array import array
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,16 +15,25 @@ from torch import Tensor
 
 from autograd_tui.engine import checkpoint as checkpoints
 from autograd_tui.engine.checkpoint import Checkpoint
-from autograd_tui.engine.command import Command
+from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.loop import Loop
+from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.turn import refusal
 
 _TOP_NAMES = ("classes", "values", "targets")
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Iterations that ran without frames."""
+
+    losses: array[float]  # one each
+    rates: tuple[tuple[int, float], ...]  # where the scheduler changed the learning rate: after how many, to what
+    raised: BaseException | None  # by the iteration that came next
 
 
 class Trainer:
@@ -64,6 +74,49 @@ class Trainer:
         index, memory = self.frame.index + 1, self._memory()
         self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
         return self.frame
+
+    def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> Stretch:
+        """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
+
+        `goes_on` gets how many are done, and the last one's loss. What the next iteration's frames show of an earlier
+        one is not true: only its last frame is. Where an iteration raises, the state is of no use any more.
+        """
+        losses: list[Tensor] = []
+        rates: list[tuple[int, float]] = []
+        raised, rate = None, self.frame.learning_rate
+        with self._loop.surroundings:
+            try:
+                for loss in self._loop.iterations():
+                    losses.append(loss)
+                    if self._loop.scheduler is not None and rate != (rate := self._learning_rate()):
+                        rates.append((len(losses), rate))
+                    if not goes_on(len(losses), loss):
+                        break
+            except BaseException as error:
+                if not theirs(error):
+                    raise
+                raised = error
+            else:
+                self.frame = self._frame_after(len(losses))
+        return Stretch(_as_doubles(losses), tuple(rates), raised)
+
+    def _frame_after(self, iterations: int) -> Frame:
+        """Make what a frame after so many iterations must hold for the next iteration to be built upon it."""
+        frame = self.frame
+        self._batch_read = []
+        rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        return replace(
+            frame,
+            index=frame.index + iterations * len(Phase),
+            command=Command(Phase.ZERO_GRAD.value),
+            params=self._reader.read({"params": Group(self._loop.params)})["params"],
+            grads=self._read_grads(),
+            learning_rate=self._learning_rate(),
+            iteration=frame.iteration + iterations - 1 + rises,
+            steps=frame.steps + iterations,
+            loss_steps=frame.steps + iterations - 1,
+            graph="freed",
+        )
 
     def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
         """Copy the state just before a forward; the memory of a `recycled` one is used again, and that one spoiled."""
@@ -250,6 +303,11 @@ def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
         return ()
     wanted = targets or (None,) * len(classes)
     return tuple((int(place), value, target) for place, value, target in zip(classes, values, wanted, strict=True))
+
+
+def _as_doubles(losses: list[Tensor]) -> array[float]:
+    """Bring losses of one element each to the host, all at once."""
+    return array("d", torch.cat([loss.reshape(1) for loss in losses]).tolist() if losses else [])
 
 
 def _torch_error(error: BaseException) -> TorchError:
