@@ -20,7 +20,7 @@ PICTURES = {
 
 async def picture(scenario: str, commands: str, size: tuple[int, int]) -> str:
     """Give the screen after some commands, as SVG that asks no other site for a font."""
-    app = AutogradApp(lambda: open_session(scenario, device="cpu"), parse(commands), title=scenario)
+    app = AutogradApp(lambda name: open_session(name or scenario, device="cpu"), parse(commands), title=scenario)
     async with app.run_test(size=size) as pilot:
         while app.main.trainer.session is None or app.main.trainer.busy:
             await pilot.pause(0.05)

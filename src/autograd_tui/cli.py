@@ -119,7 +119,10 @@ def _screen(options: argparse.Namespace) -> int:
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     from autograd_tui.tui.app import run_on_screen
 
-    return run_on_screen(lambda: _open(options), _given_commands(options), title=options.scenario, theme=options.theme)
+    def open_one(scenario: str | None) -> Session:
+        return _open(options) if scenario is None else _open_another(scenario, options)
+
+    return run_on_screen(open_one, _given_commands(options), title=options.scenario, theme=options.theme)
 
 
 def _given_commands(options: argparse.Namespace) -> Commands:
@@ -144,3 +147,10 @@ def _open(options: argparse.Namespace) -> Session:
     from autograd_tui.open import open_session
 
     return open_session(options.scenario, **{name: getattr(options, name) for name in OPTIONS})
+
+
+def _open_another(scenario: str, options: argparse.Namespace) -> Session:
+    """Open another scenario in the same place; how it is trained is its own again."""
+    from autograd_tui.open import open_session
+
+    return open_session(scenario, **{name: getattr(options, name) for name in ("seed", "device", "threads")})

@@ -37,7 +37,7 @@ def stepped(scenario: Any, words: str, **options: Any) -> Session:
 @pytest.mark.parametrize("decay", [None, "plateau:0.5:3"])
 def test_a_free_run_ends_in_the_very_state_of_a_stepped_one(optimizer: str, decay: str | None) -> None:
     session = open_session(optimizer=optimizer, decay=decay)
-    run(session, Goal(iterations=300))
+    run(session, Goal(iteration=300))
     other = stepped("linear", "fbsz*300", optimizer=optimizer, decay=decay)
     assert session.frame.same(other.frame)
     assert differing(tensors(session), tensors(other)) == []
@@ -48,7 +48,7 @@ def test_a_free_run_ends_in_the_very_state_of_a_stepped_one(optimizer: str, deca
 
 def test_batch_norm_dropout_and_fresh_data_are_as_in_a_stepped_run() -> None:
     session = open_session(as_scenario(small_net_fresh), seed=3)
-    run(session, Goal(iterations=60))
+    run(session, Goal(iteration=60))
     other = stepped(as_scenario(small_net_fresh), "fbsz*60", seed=3)
     assert session.frame.same(other.frame)
     assert differing(tensors(session), tensors(other)) == []
@@ -56,7 +56,7 @@ def test_batch_norm_dropout_and_fresh_data_are_as_in_a_stepped_run() -> None:
 
 def test_each_frame_that_a_free_run_gives_is_that_of_a_stepped_one() -> None:
     session, other = open_session(lr=0.01, momentum=0.9), stepped("linear", "fbsz*400", lr=0.01, momentum=0.9)
-    shown = run(session, Goal(iterations=400))
+    shown = run(session, Goal(iteration=400))
     assert len(shown) > 3
     assert all(frame.same(other.look(frame.index)) for frame in shown)
 
@@ -65,7 +65,7 @@ def test_each_frame_that_a_free_run_gives_is_that_of_a_stepped_one() -> None:
 @settings(max_examples=30)
 def test_any_frame_between_can_be_looked_at(index: int) -> None:
     session, other = open_session(lr=0.01), stepped("linear", "fbsz*60", lr=0.01)
-    run(session, Goal(iterations=60), every=0.005)
+    run(session, Goal(iteration=60), every=0.005)
     here = session.frame
     assert session.look(index).same(other.look(index))
     assert session.frame.same(here)
@@ -74,7 +74,7 @@ def test_any_frame_between_can_be_looked_at(index: int) -> None:
 @pytest.mark.parametrize("words", ["", "f", "fb", "fbs", "F F", "fb fb s", "S", "fbsz w=3"])
 def test_a_free_run_begins_anywhere(words: str) -> None:
     session = stepped("linear", words)
-    run(session, Goal(iterations=40), every=0)
+    run(session, session.end_of(40), every=0)
     other = stepped("linear", session.commands())
     assert session.frame.same(other.frame)
     zeroed = [command for command in parse(session.commands()) if command.phase is Phase.ZERO_GRAD]
@@ -84,7 +84,7 @@ def test_a_free_run_begins_anywhere(words: str) -> None:
 def test_a_free_run_goes_on_from_where_one_has_gone_back_to() -> None:
     session = stepped("linear", "fbsz*9 lr=0.01 fb")
     session.rewind(10)
-    run(session, Goal(iterations=20), every=0)
+    run(session, session.end_of(20), every=0)
     assert session.commands() == "fbsz*22"
     assert session.frame.same(stepped("linear", "fbsz*22").frame)
 
@@ -138,7 +138,7 @@ def brittle(seed: int) -> tuple[nn.Module, Batch]:
 def test_what_raises_in_a_free_run_is_shown_where_it_happened(checkpoints: str) -> None:
     opened = open_with_many_checkpoints if checkpoints == "many" else open_session
     session = opened(as_scenario(brittle))
-    *_, frame = run(session, Goal(iterations=100), every=0.05)
+    *_, frame = run(session, Goal(iteration=100), every=0.05)
     other = stepped(as_scenario(brittle), "fbsz*49 f")
     assert frame.error is not None
     assert frame.error.message == "fifty"
@@ -161,7 +161,7 @@ def test_a_loss_without_a_graph_runs_forward_again_and_again_until_stopped() -> 
 
 def test_a_long_run_keeps_little() -> None:
     session = open_session()
-    run(session, Goal(iterations=30_000), every=0.02)
+    run(session, Goal(iteration=30_000), every=0.02)
     assert session.newest == 120_000
     assert len(session.history.loss) <= session.history.loss.capacity
     assert session.commands() == "fbsz*30000"

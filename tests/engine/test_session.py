@@ -192,13 +192,13 @@ def test_a_word_that_is_no_command_changes_nothing() -> None:
 def test_the_rest_of_an_iteration_runs_to_its_zero_grad(before: str, letters: str) -> None:
     session = open_session("linear")
     run(session, before)
-    assert "".join(str(frame.command) for frame in session.run_iteration()) == letters
+    assert "".join(str(frame.command) for frame in session.run_until(session.end_of(1))) == letters
 
 
 def test_an_iteration_stops_at_what_raises() -> None:
     session = open_session(as_scenario(tripwire))
     session.run("w=4")
-    assert [frame.error is None for frame in session.run_iteration()] == [True, False]
+    assert [frame.error is None for frame in session.run_until(session.end_of(1))] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -18,7 +18,6 @@ from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.stats_table import TensorStats
 from autograd_tui.open import open_session
 
@@ -80,7 +79,8 @@ class Machine(RuleBasedStateMachine):
     @rule(times=st.integers(2, 9), below=st.sampled_from([None, 0.5, 3.0]))
     def run_freely(self, times: int, below: float | None) -> None:
         start = self.session.frame.index
-        *_, frame = self.session.run_free(Goal(iterations=times, below=below), lambda: False, every=0)
+        goal = replace(self.session.end_of(times), below=below)
+        *_, frame = self.session.run_free(goal, lambda: False, every=0)
         del self.frames[start + 1 :]
         for command in commands_between(self.session, start, frame.index):
             raised = self.plain.run(str(command))

@@ -65,7 +65,7 @@ async def screen(
 ) -> AsyncIterator[Screen]:
     """Open a scenario on a screen of a size and wait until it is there."""
     app = AutogradApp(
-        lambda: open_session(scenario, **options),  # type: ignore[arg-type]
+        lambda name: open_session(name or scenario, **options),  # type: ignore[arg-type]
         parse(do),
         title=scenario,
         choices=choices,

@@ -9,7 +9,7 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.trainer import Trainer
 
 SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
-SHARE = 0.03  # of the run's time that checkpoints may cost
+SHARE = 0.02  # of the run's time that checkpoints may cost
 BUDGET = 1 << 30  # bytes
 
 

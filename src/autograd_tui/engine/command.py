@@ -83,6 +83,11 @@ class Commands(Sequence[Command]):
                 for _ in range(repeats):
                     yield from pattern
 
+    def blocks(self) -> Iterator[tuple[tuple[Command, ...], int]]:
+        """Give the same commands as patterns, and how often each is to run."""
+        for _ in range(self._times):
+            yield from self._blocks
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[place] for place in range(len(self))[index]]
@@ -92,6 +97,9 @@ class Commands(Sequence[Command]):
         return pattern[(place - (self._ends[block - 1] if block else 0)) % len(pattern)]
 
     def __mul__(self, times: int) -> Commands:
+        if len(self._blocks) == 1 and self._times == 1:
+            pattern, repeats = self._blocks[0]
+            return Commands([(pattern, repeats * times)])
         return Commands(self._blocks, times=self._times * times)
 
     def __eq__(self, other: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 
 from autograd_tui.engine.frame import Frame
@@ -40,6 +41,12 @@ class FrameStore:
         """Give frame `index`; None where there is none, or none any more."""
         kept = self._frames.get(index)
         return kept and kept[0]
+
+    def nearest(self, index: int, by: int) -> int:
+        """Give the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last."""
+        places = list(self._frames)
+        at = bisect_left(places, index) if by > 0 else bisect_right(places, index) - 1
+        return places[min(max(at, 0), len(places) - 1)]
 
     def forget_after(self, frame: Frame) -> None:
         """Drop the frames after `frame`, which is then the newest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
@@ -16,7 +17,8 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.trainer import Stretch, Trainer
 from autograd_tui.engine.way_back import WayBack
 
-SHARE = 0.04  # of the run's time that frames may cost
+SHARE = 0.03  # of the run's time that frames may cost
+LONGEST = 1.0  # seconds without a frame, where iterations are not longer than that
 
 
 class FreeRun:
@@ -30,38 +32,40 @@ class FreeRun:
     ) -> None:
         self._trainer, self._way, self._history = trainer, way, history
         self._stopped, self._every = stopped, every
-        self._frame_cost = 0.0  # seconds that the last frame added to its iteration
+        self._costs: deque[float] = deque([0.0], maxlen=5)  # seconds that the last frames added to their iterations
         self.irregular = False
 
-    def go_on(self, goal: Goal, most: int | None) -> Frame:
-        """Run at least two iterations, at most `most`, and give the frame after the last.
+    def go_on(self, goal: Goal) -> Frame:
+        """Run two iterations or more, up to the goal, and give the frame after the last.
 
-        Where the loss reaches the goal, that is the frame of the forward that measured it.
+        Where it is the loss that reaches the goal, that is the frame of the forward that measured it.
         """
         started = perf_counter()
-        stretch = self._without_frames(goal, None if most is None else most - 1)
+        stretch = self._without_frames(goal)
         middle = perf_counter()
         if stretch.raised is not None:
             return self._give_up()
-        if goal.reached(stretch.losses[-1]):
+        if goal.has_loss(stretch.losses[-1]):
             return self._stop_at_the_last_forward()
         loss = self._with_frames()
         if self.irregular:
             return self._give_up()
         ended = perf_counter()
-        self._frame_cost = max(ended - middle - (middle - started) / len(stretch.losses), 0.0)
-        return self._stop_at_the_last_forward() if goal.reached(loss) else self._trainer.frame
+        self._costs.append(max(ended - middle - (middle - started) / len(stretch.losses), 0.0))
+        return self._stop_at_the_last_forward() if goal.has_loss(loss) else self._trainer.frame
 
-    def _without_frames(self, goal: Goal, most: int | None) -> Stretch:
+    def _without_frames(self, goal: Goal) -> Stretch:
         """Run iterations, and take down what plots and the way back need of them."""
         first, checkpoints = self._trainer.frame, self._way.checkpoints
+        most = None if goal.iteration is None else goal.iteration - first.iteration - 1
         checkpoint, started = checkpoints.take_if_due(), perf_counter()
-        until = started + max(self._every, self._frame_cost / SHARE) - self._frame_cost
+        cost = min(self._costs)  # of which noise is no part
+        until = started + min(max(self._every, cost / SHARE), LONGEST) - cost
 
         def goes_on(done: int, loss: Tensor) -> bool:
             if done == most or perf_counter() >= until or self._stopped():
                 return False
-            return not (goal.on_loss and goal.reached(loss.item()))
+            return not (goal.on_loss and goal.has_loss(loss.item()))
 
         stretch = self._trainer.iterate(goes_on)
         checkpoints.spend(perf_counter() - started)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.optimizer_spec import format_number
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A number of iterations, a loss, whichever is reached first; with neither, a run goes on until it is stopped."""
+    """The end of an iteration, a loss, whichever comes first; with neither, a run goes on until it is stopped."""
 
-    iterations: int | None = None
+    iteration: int | None = None  # is done
     below: float | None = None  # the loss is less than this
     above: float | None = None
 
-    def reached(self, loss: float | None) -> bool:
+    def reached_by(self, frame: Frame) -> bool:
+        """Tell whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured."""
+        if frame.phase is Phase.FORWARD and self.has_loss(frame.loss):
+            return True
+        ends = frame.phase is Phase.ZERO_GRAD or (frame.phase is Phase.FORWARD and frame.graph == "none")
+        return ends and self.iteration is not None and frame.iteration >= self.iteration
+
+    def has_loss(self, loss: float | None) -> bool:
         """Tell whether this loss is one to stop at; a NaN is neither below nor above anything."""
         if loss is None:
             return False
@@ -27,7 +36,7 @@ class Goal:
         return self.below is not None or self.above is not None
 
     def __str__(self) -> str:
-        said = [] if self.iterations is None else [f"{self.iterations:,} iterations are done"]
+        said = [] if self.iteration is None else [f"iteration {self.iteration} is done"]
         said += [] if self.below is None else [f"the loss is below {format_number(self.below)}"]
         said += [] if self.above is None else [f"the loss is above {format_number(self.above)}"]
         return " or ".join(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.engine.about import About
@@ -87,12 +88,12 @@ class Session:
         """Give the phase that goes on from here."""
         return Command(next_phase(self.frame).value)
 
-    def run_iteration(self) -> Iterator[Frame]:
-        """Run to the end of this iteration, its zero_grad; stops at what raises."""
-        while True:
+    def run_until(self, goal: Goal) -> Iterator[Frame]:
+        """Run phase after phase until `goal` is reached or something raises, giving each frame."""
+        while not self._is_past(goal):
             frame = self.run(self.next_command())
             yield frame
-            if frame.error or frame.phase is Phase.ZERO_GRAD:
+            if frame.error or goal.reached_by(frame):
                 return
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
@@ -102,30 +103,44 @@ class Session:
         not made: `look` makes them when asked.
         """
         free = FreeRun(self._trainer, self._way, self.history, stopped=stopped, every=every)
-        left, begun, regular = goal.iterations, self.frame.index, False
-        while left != 0:
-            if regular and left != 1:
-                frame = free.go_on(goal, left)
+        regular = False  # whether the last iteration was f b s z, so that the next ones will be too
+        while not self._is_past(goal):
+            start = self.frame
+            if regular and start.iteration + 1 != goal.iteration:
+                frame = free.go_on(goal)
                 self._frames.append(frame)
-                regular, done = not free.irregular, (frame.index - begun) // len(Phase)
+                regular = not free.irregular
             else:
-                frame = self._run_to_goal(goal, stopped)
-                regular, done = frame.index - begun == len(Phase), 1
+                frame = self._run_this_iteration(goal, stopped)
+                regular = frame.phase is Phase.ZERO_GRAD and frame.index - start.index == len(Phase)
             yield frame
-            if frame.error or frame.phase is Phase.FORWARD or stopped():
+            if frame.error or goal.reached_by(frame) or stopped():
                 return
-            left, begun = left and left - done, frame.index
 
-    def _run_to_goal(self, goal: Goal, stopped: Callable[[], bool]) -> Frame:
+    def end_of(self, iterations: int) -> Goal:
+        """Give the goal that is so many iterations from here, the one that has begun included."""
+        frame = self.frame
+        begins = next_phase(frame) is Phase.FORWARD and (frame.iteration == 0 or frame.steps > frame.loss_steps)
+        return Goal(frame.iteration + begins + iterations - 1)
+
+    def _is_past(self, goal: Goal) -> bool:
+        end = self.end_of(1).iteration
+        return goal.iteration is not None and end is not None and end > goal.iteration
+
+    def _run_this_iteration(self, goal: Goal, stopped: Callable[[], bool]) -> Frame:
         """Run to the end of this iteration, or to where a run ends before that."""
-        for frame in self.run_iteration():
-            if stopped() or (frame.phase is Phase.FORWARD and goal.reached(frame.loss)):
-                return frame
-        return frame
+        for _ in self.run_until(replace(goal, iteration=self.end_of(1).iteration)):
+            if stopped():
+                break
+        return self.frame
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
         return self._frames.get(index) or self._made_again.get(index)
+
+    def nearest(self, index: int, by: int) -> int:
+        """Give the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1), on any thread."""
+        return self._frames.nearest(index, by)
 
     def look(self, index: int) -> Frame:
         """Give frame `index` to look at; training stays where it is."""
@@ -139,6 +154,16 @@ class Session:
         self._way.go_to(here)
         self._made_again = {frame.index: frame for frame in [*made_again, found]}
         return found
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
+        here, place = self.look(index), index + by
+        while 0 < place <= self.newest:
+            (command,) = self._way.commands.between(place - 1, place)
+            if command.phase is here.phase and (found := self.look(place)).iteration != here.iteration:
+                return found
+            place += by
+        return None
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""

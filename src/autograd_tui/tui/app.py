@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen as TextualScreen
 from textual.theme import BUILTIN_THEMES
 
-from autograd_tui.engine.command import Command
+from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
@@ -35,8 +35,8 @@ class AutogradApp(App[int]):
 
     def __init__(
         self,
-        open_session: Callable[[], Session],
-        first: Sequence[Command],
+        open_session: Callable[[str | None], Session],
+        first: Commands,
         *,
         title: str,
         output: Output | None = None,
@@ -93,7 +93,7 @@ class AutogradApp(App[int]):
 
 
 def run_on_screen(
-    open_session: Callable[[], Session], first: Sequence[Command], *, title: str, theme: str | None
+    open_session: Callable[[str | None], Session], first: Commands, *, title: str, theme: str | None
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
@@ -117,7 +117,7 @@ def run_on_screen(
     else:
         for line in output.lines:
             print(line, file=sys.stderr)
-        print(app.main.command_line())
+        print(*app.main.trainer.left, app.main.command_line(), sep="\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if app.main.trainer.busy:

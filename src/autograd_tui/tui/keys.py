@@ -22,6 +22,8 @@ _KEYS = [
     Binding("n", "run('iteration')", id="iteration", tooltip="to the end of this iteration"),
     *(Binding(digit, f"count({digit})", id=f"digit-{digit}") for digit in "0123456789"),
     Binding("r", "run('run')", id="run", tooltip="run, and pause"),
+    Binding("plus,equals_sign", "pace('faster')", id="faster", tooltip="run faster, in the end at full speed"),
+    Binding("minus", "pace('slower')", id="slower", tooltip="run slower, down to one command a second"),
     Binding("left,pageup", "look(-1)", id="back", tooltip="look at the frame before"),
     Binding("right", "look(1)", id="on", tooltip="look at the frame after"),
     Binding("comma", "look_alike(-1)", id="back-alike", tooltip="look at the same phase one iteration before"),

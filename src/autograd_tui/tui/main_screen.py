@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -19,17 +19,20 @@ from autograd_tui.engine.about import About
 from autograd_tui.engine.command import LETTERS, Command, Commands, parse
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.text.numbers import duration
 from autograd_tui.tui.help_screen import HelpScreen
 from autograd_tui.tui.keys import KEYS
 from autograd_tui.tui.layouts import NarrowLayout, SmallLayout, WideLayout, layout_for
 from autograd_tui.tui.output import Output
+from autograd_tui.tui.paces import faster, pace_in_words, slower
 from autograd_tui.tui.panels.keys import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import Prompt
-from autograd_tui.tui.trainer_thread import News, Request, TrainerThread
+from autograd_tui.tui.requests import Look, News, Request
+from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -55,12 +58,13 @@ class MainScreen(Screen[None]):
     log_scale: var[bool] = var(False)
 
     def __init__(
-        self, open_session: Callable[[], Session], first: Sequence[Command], *, title: str, output: Output
+        self, open_session: Callable[[str | None], Session], first: Commands, *, title: str, output: Output
     ) -> None:
         super().__init__()
         self._title, self._output = title, output
         self._latest: Frame | None = None  # where training stands
         self._looking: int | None = None  # the frame looked at, where it is another one
+        self._awaited: Look | None = None  # asked for last
         self._count = ""  # the digits typed so far, for the next key
         self._interrupted = False
         self._clock: Timer | None = None
@@ -118,8 +122,8 @@ class MainScreen(Screen[None]):
         self.newest = news.newest
         self._latest = news.frame
         self.history = news.history
-        if news.looked_at is not None and self._looking == news.looked_at.index:
-            self.frame = news.looked_at
+        if news.looked_at is not None and news.look == self._awaited:
+            self._show(news.looked_at)
         if self._looking is None:
             self.frame = news.frame
         self._say(Note(news.refused, "warn") if news.refused else None)
@@ -143,12 +147,19 @@ class MainScreen(Screen[None]):
 
     def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
         """Run the next phase, or the rest of the iteration; while a run goes on, pause it instead."""
-        if self.trainer.running:
+        if self.trainer.running is not None:
             self.trainer.stop()
+        elif what == "run":
+            self._ask(Goal())
         else:
             self._ask(what)
 
-    def _ask(self, what: Command | Commands | Literal["next", "iteration", "run"]) -> None:
+    def action_pace(self, which: Literal["faster", "slower"]) -> None:
+        """Run faster or slower."""
+        self.trainer.pace = (faster if which == "faster" else slower)(self.trainer.pace)
+        self._say(None if self.trainer.running is not None else Note(f"r runs at {pace_in_words(self.trainer.pace)}"))
+
+    def _ask(self, what: Command | Commands | Goal | Literal["next", "iteration"]) -> None:
         self._interrupted = False
         start, self._looking = self._looking, None
         if not self.trainer.ask(Request(what, start, self._take_count())):
@@ -171,9 +182,13 @@ class MainScreen(Screen[None]):
 
     def action_look(self, by: int) -> None:
         """Show the frame before or after; training stays where it is."""
-        if self.frame is not None:
-            count = self._take_count()
-            self._look_at(min(max(self.frame.index + by * count, 0), self.newest))
+        session, count = self.trainer.session, self._take_count()
+        if self.frame is None or session is None:
+            return
+        index = min(max(self.frame.index + by * count, 0), self.newest)
+        if self.trainer.running is not None:  # the nearest one that there is: making others would hold the run up
+            index = session.nearest(index, by)
+        self._look_at(index)
 
     def action_look_at(self, index: int) -> None:
         """Show the first frame (0) or the newest (-1)."""
@@ -181,29 +196,27 @@ class MainScreen(Screen[None]):
 
     def action_look_alike(self, by: int) -> None:
         """Show the same phase of the iteration before or after."""
-        session, here = self.trainer.session, self.frame
-        if session is None or here is None:
-            return
-        index = here.index + by
-        while (found := session.stored(index)) is not None:
-            if found.phase is here.phase and found.iteration != here.iteration:
-                self._look_at(index)
-                return
-            index += by
-        self._say(
-            Note(f"no {here.phase or 'such frame'} {'before' if by < 0 else 'after'} this one to look at", "warn")
-        )
+        if self.frame is not None:
+            self._ask_to_look(Look(self.frame.index, by))
 
     def _look_at(self, index: int) -> None:
-        if self._latest is None or self.trainer.session is None:
-            return
-        self._looking = None if index == self._latest.index else index
-        stored = self.trainer.session.stored(index)
+        stored = self.trainer.session.stored(index) if self.trainer.session else None
         if stored is not None:
-            self.frame = stored
+            self._show(stored)
         else:
-            self.trainer.ask(Request("look", index))
+            self._looking = index
+            self._ask_to_look(Look(index))
         self._say(None)
+
+    def _ask_to_look(self, look: Look) -> None:
+        self._awaited = look
+        self.trainer.ask(Request(look))
+
+    def _show(self, frame: Frame) -> None:
+        """Show a frame, which may be the one where training stands."""
+        latest = self._latest is not None and frame.index == self._latest.index
+        self._looking = None if latest else frame.index
+        self.frame = self._latest if latest else frame
 
     def action_prompt(self, text: str) -> None:
         """Take a command in words, the first of them given."""
@@ -251,7 +264,7 @@ class MainScreen(Screen[None]):
         if self._prompt.is_open:
             self._prompt.close()
             self._say(None)
-        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running):
+        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running is not None):
             self.trainer.stop()
         elif self._count:
             self._count = ""
@@ -296,8 +309,9 @@ class MainScreen(Screen[None]):
             return Note(f"{self._count}_", "accent")
         if self._looking is not None:
             return Note(f"frame {self._looking} of {self.newest}: a command goes on from here, escape returns", "now")
-        if self.trainer.running:
-            return Note("running: space pauses", "accent")
+        if self.trainer.running is not None:
+            until = f" until {self.trainer.running}" if self.trainer.running else ""
+            return Note(f"running at {pace_in_words(self.trainer.pace)}{until}: space pauses, + - change it", "accent")
         busy = self.trainer.busy
         if busy is not None and monotonic() - busy[1] >= PATIENCE:
             waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""

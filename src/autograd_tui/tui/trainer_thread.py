@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import repeat, takewhile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, repeat
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from autograd_tui.engine.command import Command, Commands
+from autograd_tui.engine.command_log import ITERATION
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
+from autograd_tui.engine.goal import Goal
+from autograd_tui.tui.requests import Look, News, Open, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
-MOST_REPEATS = 8  # that may wait of one key held down
-SAMPLE_SECONDS = 0.1  # between the frames of a run that the screen gets to see
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a key asks for; `start` is the frame to go back to first, where one is being looked at."""
-
-    what: Command | Commands | Literal["next", "iteration", "run", "look"]
-    start: int | None = None
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What the screen gets to know after each request."""
-
-    frame: Frame
-    history: History
-    newest: int
-    refused: str | None = None
-    looked_at: Frame | None = None  # the answer to a request to look
+SAMPLE = 0.1  # seconds between the frames of a run that the screen gets to see
+MANY = 16  # iterations in words from which on they run freely
 
 
 class TrainerThread(threading.Thread):
     """Runs a session. A daemon: a phase that never ends must not keep the program from leaving.
 
-    `opened`, `failed` and `news` are called on this thread.
+    `open_session` takes a scenario's name, or None for the one that the command line names. `opened`, `failed` and
+    `news` are called on this thread.
     """
 
     def __init__(
         self,
-        open_session: Callable[[], Session],
-        first: Sequence[Command],
+        open_session: Callable[[str | None], Session],
+        first: Commands,
         *,
         opened: Callable[[Session], None],
         failed: Callable[[BaseException], None],
@@ -60,132 +41,195 @@ class TrainerThread(threading.Thread):
         super().__init__(name="trainer", daemon=True)
         self._open_session, self._first = open_session, first
         self._opened, self._failed, self._news = opened, failed, news
-        self._waiting: deque[Request] = deque()
-        self._wake = threading.Condition()
-        self._stop = threading.Event()
+        self._line = RequestLine()
+        self._pace: float | None = None
         self.session: Session | None = None
+        self.left: list[str] = []  # the command lines of sessions that another one has replaced
         self.busy: tuple[str, float] | None = ("loading PyTorch", monotonic())
-        self.running = False
+        self.running: str | None = None  # what a run goes on until, in words; None while there is none
+
+    @property
+    def pace(self) -> float | None:
+        """How many commands a second a run does; None: as many as it can."""
+        return self._pace
+
+    @pace.setter
+    def pace(self, pace: float | None) -> None:
+        self._pace = pace
+        self._line.nudge()
 
     def ask(self, request: Request) -> bool:
         """Put a request in line; False where too many of the same key wait already at its end."""
-        with self._wake:
-            alike = takewhile(lambda waiting: waiting == request, reversed(self._waiting))
-            if sum(1 for _ in alike) >= MOST_REPEATS:
-                return False
-            self._waiting.append(request)
-            self._wake.notify()
-            return True
+        return self._line.ask(request)
 
     @property
     def waiting(self) -> int:
         """How many requests are in line behind the one that runs."""
-        return len(self._waiting)
+        return len(self._line)
 
     def stop(self) -> bool:
         """Drop what waits, and stop a run after its phase; tell whether there was anything."""
-        with self._wake:
-            anything = bool(self._waiting or self.busy)
-            self._waiting.clear()
-            self._stop.set()
-            return anything
+        busy = self.busy is not None
+        return self._line.stop() or busy
 
     def run(self) -> None:
         """Open the session, then answer requests for ever."""
         try:
-            session = self._open_session()
+            self._open(None)
         except BaseException as error:
             self._failed(error)
             return
-        self.session = session
-        self._opened(session)
         try:
-            self._run_first(session)
+            self._run_first()
             while True:
-                self._answer(session, self._next_request())
+                self._answer(self._line.next(self._rest))
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
 
-    def _next_request(self) -> Request:
-        with self._wake:
-            while not self._waiting:
-                self.busy = None
-                self._wake.wait()
-            self._stop.clear()
-            return self._waiting.popleft()
+    def _open(self, scenario: str | None) -> None:
+        session = self._open_session(scenario)
+        if self.session is not None:
+            self.left.append(self.session.command_line())
+        self.session = session
+        self._opened(session)
 
-    def _run_first(self, session: Session) -> None:
+    def _rest(self) -> None:
+        self.busy = None
+
+    def _run_first(self) -> None:
         """Run what the command line asked for, before any key."""
         refused = None
         try:
-            self._run_all(session, self._first, pausable=True)
+            self._run_words(self._first)
         except Refused as error:
             refused = str(error)
-        self._tell(session, refused=refused)
+        self._tell(refused=refused)
 
-    def _run_all(self, session: Session, commands: Iterable[Command], *, pausable: bool) -> None:
-        """Run commands until one raises unforced, or they are stopped; the screen sees a sample of the frames.
-
-        While what is pausable runs, the space key means a pause, and not one phase more.
-        """
-        last_shown = monotonic()
-        self.running = pausable
+    def _answer(self, request: Request) -> None:
+        refused = looked_at = None
         try:
-            for command in commands:
-                frame = self._timed(session, command)
-                if (frame.error and not command.forced) or self._stop.is_set():
-                    return
-                if monotonic() - last_shown > SAMPLE_SECONDS:
-                    self._tell(session)
-                    last_shown = monotonic()
-        finally:
-            self.running = False
-
-    def _answer(self, session: Session, request: Request) -> None:
-        refused = None
-        try:
-            if request.what == "look":
-                self.busy = ("looking back", monotonic())
-                looked_at = session.look(request.start or 0)
-                self._news(News(session.frame, session.history.copy(), session.newest, looked_at=looked_at))
-                return
-            if request.start is not None and request.start != session.frame.index:
-                self.busy = ("going back", monotonic())
-                session.rewind(request.start)
-            if isinstance(request.what, Commands):
-                self._run_all(session, request.what * request.times, pausable=True)
-            elif isinstance(request.what, Command):
-                self._run_all(session, repeat(request.what, request.times), pausable=request.times > 1)
-            elif request.what == "next":
-                self._run_all(session, self._next_ones(session, request.times), pausable=request.times > 1)
-            elif request.what == "iteration":
-                self._run_iterations(session, request.times)
+            if isinstance(request.what, Look):
+                looked_at = self._look(request.what)
             else:
-                self._run_free(session)
+                self._go_back(request.start)
+                self._do(request.what, request.times)
         except Refused as error:
             refused = str(error)
-        self._tell(session, refused=refused)
+        look = request.what if isinstance(request.what, Look) else None
+        self._tell(refused=refused, look=look, looked_at=looked_at)
 
-    def _run_iterations(self, session: Session, times: int) -> None:
-        """Run to the end of this iteration, and of `times - 1` more."""
-        self._run_all(session, self._to_zero_grad(session, times), pausable=times > 1)
+    def _look(self, what: Look) -> Frame:
+        self.busy = ("looking back", monotonic())
+        if not what.by:
+            return self._here.look(what.index)
+        found = self._here.look_alike(what.index, what.by)
+        if found is None:
+            raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
+        return found
 
-    def _to_zero_grad(self, session: Session, times: int) -> Iterator[Command]:
-        while times:
-            yield session.next_command()
-            times -= session.frame.phase == "zero_grad" and session.frame.error is None
+    def _go_back(self, start: int | None) -> None:
+        if start is not None and start != self._here.frame.index:
+            self.busy = ("going back", monotonic())
+            self._here.rewind(start)
 
-    def _run_free(self, session: Session) -> None:
-        """Run until something waits, stops it or raises."""
-        commands = iter(lambda: None if self._waiting else session.next_command(), None)
-        self._run_all(session, commands, pausable=True)
+    def _do(self, what: Command | Commands | Goal | Open | str, times: int) -> None:
+        if isinstance(what, Open):
+            self.busy = (f"opening {what.scenario}", monotonic())
+            self._open(what.scenario)
+        elif isinstance(what, Goal):
+            self._run_to(what)
+        elif isinstance(what, Command):
+            self._run_words(Commands([((what,), times)]))
+        elif isinstance(what, Commands):
+            self._run_words(what * times)
+        elif what == "next":
+            self._follow(self._run_each(self._here.next_command() for _ in range(times)))
+        elif times == 1:
+            self._follow(self._run_each(self._rest_of_the_iteration()))
+        else:
+            self._run_to(self._here.end_of(times))
 
-    def _next_ones(self, session: Session, times: int) -> Iterator[Command]:
-        return (session.next_command() for _ in range(times))
+    @property
+    def _here(self) -> Session:
+        assert self.session is not None
+        return self.session
 
-    def _timed(self, session: Session, command: Command) -> Frame:
-        self.busy = (command.phase.value if command.phase else str(command), monotonic())
-        return session.run(command)
+    # Runs. While one goes on, the space key means a pause, and not one phase more.
 
-    def _tell(self, session: Session, *, refused: str | None = None) -> None:
-        self._news(News(session.frame, session.history.copy(), session.newest, refused=refused))
+    def _run_to(self, goal: Goal) -> None:
+        """Run until the goal, a stop, an error, or a request that ends the run; others are answered beside it."""
+        self.running = str(goal)
+        try:
+            while self._run_at_a_pace(goal):
+                if len(self._line) and not self._answer_beside():
+                    return
+        finally:
+            self.running = None
+
+    def _run_at_a_pace(self, goal: Goal) -> bool:
+        """Run until something waits, stops the run or changes the pace; tell whether there is anything left to run."""
+        pace = self._pace
+
+        def over() -> bool:
+            return self._line.interrupted or self._pace != pace
+
+        self.busy = ("the run", monotonic())
+        for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
+            self._tell()
+            if frame.error or goal.reached_by(frame):
+                return False
+            if pace:
+                self._line.sleep(1 / pace, over)
+            if over():
+                break
+        return over() and not self._line.stopped
+
+    def _answer_beside(self) -> bool:
+        """Answer what waits where a run can go on behind it; tell whether it can."""
+        request, running = self._line.next_beside_a_run(), self.running
+        if request is not None:
+            self._answer(request)
+            self.running = running
+        return request is not None
+
+    def _run_words(self, commands: Commands) -> None:
+        """Run commands in order until one raises; many iterations among them run freely."""
+        self.running = f"{len(commands):,} commands are done" if len(commands) > 1 else None
+        try:
+            for pattern, times in commands.blocks():
+                if pattern == ITERATION and times >= MANY and self._here.next_command() == ITERATION[0]:
+                    phases = self._here.run_free(self._here.end_of(times), lambda: self._line.stopped, every=SAMPLE)
+                    went_on = self._follow(phases)
+                else:
+                    went_on = self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))))
+                if not went_on:
+                    return
+        finally:
+            self.running = None
+
+    def _rest_of_the_iteration(self) -> Iterator[Command]:
+        end = self._here.end_of(1)
+        yield self._here.next_command()
+        while not end.reached_by(self._here.frame):
+            yield self._here.next_command()
+
+    def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
+        for command in commands:
+            self.busy = (command.phase.value if command.phase else str(command), monotonic())
+            yield self._here.run(command)
+
+    def _follow(self, frames: Iterable[Frame]) -> bool:
+        """Show a sample of the frames as they come; tell whether to go on behind them."""
+        last_shown = monotonic()
+        for frame in frames:
+            raised = frame.error and not (frame.command and frame.command.forced)
+            if raised or self._line.stopped:
+                return False
+            if monotonic() - last_shown > SAMPLE:
+                self._tell()
+                last_shown = monotonic()
+        return True
+
+    def _tell(self, *, refused: str | None = None, look: Look | None = None, looked_at: Frame | None = None) -> None:
+        here = self._here
+        self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at))

@@ -1,0 +1,127 @@
+"""What the screen and the trainer thread say to each other: requests in line, news back."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from autograd_tui.engine.command import Command, Commands
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.history import History
+
+MOST_REPEATS = 8  # that may wait of one key held down
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a key or words ask for; more than one "iteration" is a run."""
+
+    what: Command | Commands | Look | Goal | Open | Literal["next", "iteration"]
+    start: int | None = None  # the frame to go back to first, where one is being looked at
+    times: int = 1
+
+    @property
+    def ends_a_run(self) -> bool:
+        """Whether a run that goes on is over with it: a setting changes the run, and a look leaves it alone."""
+        if isinstance(self.what, Commands):
+            return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
+        return not isinstance(self.what, Look)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At frame `index`, or at the same phase one iteration before (`by` -1) or after (1) it."""
+
+    index: int
+    by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Another scenario."""
+
+    scenario: str
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the screen gets to know after each request."""
+
+    frame: Frame
+    history: History
+    newest: int
+    refused: str | None = None
+    look: Look | None = None  # that was asked for
+    looked_at: Frame | None = None  # the answer
+
+
+class RequestLine:
+    """Requests in the order in which they came; asked on any thread, answered on one."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Request] = deque()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def ask(self, request: Request) -> bool:
+        """Put a request in line; False where too many of the same key wait already at its end."""
+        with self._changed:
+            alike = takewhile(lambda waiting: waiting == request, reversed(self._waiting))
+            if sum(1 for _ in alike) >= MOST_REPEATS:
+                return False
+            self._waiting.append(request)
+            self._changed.notify()
+            return True
+
+    def stop(self) -> bool:
+        """Drop what waits, and stop what runs after its phase; tell whether anything waited."""
+        with self._changed:
+            anything = bool(self._waiting)
+            self._waiting.clear()
+            self._stop.set()
+            self._changed.notify()
+            return anything
+
+    @property
+    def stopped(self) -> bool:
+        """Whether what runs is to stop."""
+        return self._stop.is_set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what runs is to stop, or something waits behind it."""
+        return bool(self._waiting) or self._stop.is_set()
+
+    def nudge(self) -> None:
+        """Wake who sleeps: something else has changed."""
+        with self._changed:
+            self._changed.notify()
+
+    def sleep(self, seconds: float, until: Callable[[], bool]) -> None:
+        """Wait so long, or until something is asked for, stopped, or true."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.interrupted or until(), seconds)
+
+    def next(self, idle: Callable[[], None]) -> Request:
+        """Give the next request, waiting for it; `idle` is called before a wait."""
+        with self._changed:
+            while not self._waiting:
+                idle()
+                self._changed.wait()
+            self._stop.clear()
+            return self._waiting.popleft()
+
+    def next_beside_a_run(self) -> Request | None:
+        """Give what waits first, where a run can go on behind it."""
+        with self._changed:
+            if self._waiting and not self._waiting[0].ends_a_run:
+                return self._waiting.popleft()
+            return None

@@ -1,0 +1,101 @@
+"""A free run on the screen beside the plain loop, in turns: iterations a second, and memory as the run grows."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter, sleep
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "terminal"))
+
+from pseudo_terminal import Terminal
+
+PLAIN = """
+import sys, time, torch
+from autograd_tui.engine.scenario import Options
+from autograd_tui.scenarios.find import find
+
+scenario = find(sys.argv[1])
+torch.manual_seed(0)
+parts = scenario.build(scenario.options(0, {}))
+options = {"linear": {"lr": 0.1}, "resnet18": {"lr": 1e-2, "momentum": 0.9}}[sys.argv[1]]
+model, optimizer, i = parts.model.train(), torch.optim.SGD(parts.model.parameters(), **options), 0
+for line in sys.stdin:
+    seconds, begun, first = float(line), time.perf_counter(), i
+    while time.perf_counter() - begun < seconds:
+        data, labels = parts.batch(i)
+        loss = parts.loss(model(data), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        i += 1
+    print((i - first) / (time.perf_counter() - begun), flush=True)
+"""
+
+
+def iteration(shown: Terminal) -> int:
+    """Read the number of the iteration on the first row."""
+    found = re.search(r"iteration (\d+)", shown.text)
+    assert found, shown.text
+    return int(found[1])
+
+
+def run_freely(shown: Terminal, seconds: float) -> float:
+    """Run for so long; give the iterations a second."""
+    first, started = iteration(shown), perf_counter()
+    shown.type("r")
+    while perf_counter() - started < seconds:
+        shown.read(0.05)
+    shown.type(" ")
+    ended = perf_counter()
+    while shown.read(0.5):
+        pass
+    return (iteration(shown) - first) / (ended - started)
+
+
+def resident(shown: Terminal) -> float:
+    """Give the megabytes of memory that the program holds."""
+    status = Path(f"/proc/{shown.child.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+)", status)
+    assert found
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    """Run both in turns and print the median ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", default="linear", choices=["linear", "resnet18"])
+    parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
+    arguments = parser.parse_args()
+    plain = subprocess.Popen(
+        [sys.executable, "-c", PLAIN, arguments.scenario], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert plain.stdin
+    assert plain.stdout
+    shown = Terminal(arguments.scenario, width=120, height=40)
+    shown.wait_for("frame 0 of 0")
+    ratios, speeds = [], []
+    for turn in range(arguments.turns + 1):
+        print(arguments.seconds, file=plain.stdin, flush=True)
+        speed = float(plain.stdout.readline())
+        freely = run_freely(shown, arguments.seconds)
+        sleep(0.2)
+        if turn:  # the first warms both up
+            ratios.append(freely / speed)
+            speeds.append(speed)
+        else:
+            print(f"memory after the first turn: {resident(shown):.0f} MB")
+    print(f"memory after the last turn, iteration {iteration(shown):,}: {resident(shown):.0f} MB")
+    print(f"{arguments.scenario}: free run / plain loop = {median(ratios):.3f} iterations a second")
+    print(f"  (median of {arguments.turns} turns of {arguments.seconds:g} s, plain {median(speeds):,.1f} a second)")
+    shown.child.close(force=True)
+    plain.kill()
+
+
+if __name__ == "__main__":
+    main()
