@@ -15,7 +15,9 @@ def points(*values: float) -> list[Point]:
 
 
 def text(*values: float, width: int = 60, height: int = 12, shown: int | None = None) -> str:
-    return "\n".join(plain(line) for line in plot_lines(points(*values), width, height, shown=shown))
+    listed = points(*values)
+    marked = None if shown is None else listed[shown]
+    return "\n".join(plain(line) for line in plot_lines(listed, width, height, shown=marked))
 
 
 def test_every_row_fits_the_width_and_all_rows_the_height() -> None:
@@ -76,7 +78,7 @@ from autograd_tui.text.plot import plot_lines
 )
 def draw(values, width, height, stretch):
     points = [Point(i, 1 + i * stretch, value) for i, value in enumerate(values)]
-    lines = plot_lines(points, width, height, shown=len(points) // 2)
+    lines = plot_lines(points, width, height, shown=points[len(points) // 2] if points else None)
     assert all(length(line) <= max(width, 40) for line in lines), (width, [length(line) for line in lines])
     assert len(lines) <= max(height, 1)
 

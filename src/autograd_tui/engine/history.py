@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isnan
 
 from autograd_tui.engine.frame import Frame
@@ -67,6 +68,25 @@ class Series:
         """Give the points in order, oldest first."""
         columns = zip(self.indices, self.iterations, self.values, strict=True)
         return [Point(*point) for point in columns]
+
+    def at(self, index: int) -> Point | None:
+        """Give the newest point that frame `index` or one before it brought."""
+        place = bisect_right(self.indices, index) - 1
+        return self._point(place) if place >= 0 else None
+
+    def thinned(self, columns: int) -> list[Point]:
+        """Give points for a plot: the least and the greatest of each column, the newest, and all where they are few."""
+        if len(self) <= columns * 2:
+            return self.points()
+        first, width = self.iterations[0], (self.iterations[-1] - self.iterations[0]) / columns
+        bounds = [bisect_left(self.iterations, first + column * width) for column in range(columns)]
+        kept = {len(self) - 1}
+        for start, end in pairwise([*bounds, len(self)]):
+            kept.update(start + each for each in (_extremes(self.values[start:end]) if start < end else ()))
+        return [self._point(place) for place in sorted(kept)]
+
+    def _point(self, place: int) -> Point:
+        return Point(self.indices[place], self.iterations[place], self.values[place])
 
     def copy(self) -> Series:
         """Give a column of its own, for another thread to read."""

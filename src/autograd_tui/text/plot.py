@@ -19,31 +19,29 @@ def plot_lines(
     width: int,
     height: int,
     *,
-    shown: int | None = None,
+    shown: Point | None = None,
     changes: Sequence[int] = (),
     log_scale: bool = False,
 ) -> list[Line]:
-    """Draw values over iterations in `height` rows; the point of frame `shown` is marked.
+    """Draw values over iterations in `height` rows, few points a column; the point `shown` is marked.
 
-    `changes` are the frames at which the learning rate changed, marked under the axis. NaN, infinities, and on a log
-    scale what is not positive, have no place on a scale: they are marked on the top row.
+    `changes` are the iterations after which the learning rate changed, marked under the axis. NaN, infinities, and on
+    a log scale what is not positive, have no place on a scale: they are marked on the top row.
     """
     bare = height < 4  # no room for the axis below
-    columns, rows = width - GUTTER, height if bare else height - 2
+    columns, rows = plot_columns(width), height if bare else height - 2
     if columns < 8 or rows < 1:
         return []
-    placed = [point for point in points if math.isfinite(point.value) and not (log_scale and point.value <= 0)]
+    placed = _placed(points, log_scale)
     if not placed:
         return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
-    if log_scale:
-        placed = [Point(point.index, point.iteration, math.log10(point.value)) for point in placed]
     span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
     limits = _limits([point.value for point in placed])
     labels = [fitted(_power(limit) if log_scale else limit, GUTTER - 2) for limit in limits]
-    canvas = [list(row) for row in _canvas(tuple(_thinned(placed, columns)), columns, rows, span, limits)]
+    canvas = [list(row) for row in _canvas(tuple(placed), columns, rows, span, limits)]
 
-    def column(point: Point) -> int:
-        return min(int((point.iteration - span[0]) / (span[1] - span[0]) * (columns - 1) + 0.5), columns - 1)
+    def column(iteration: int) -> int:
+        return min(int((iteration - span[0]) / (span[1] - span[0]) * (columns - 1) + 0.5), columns - 1)
 
     def row(point: Point) -> int:
         low, high = limits
@@ -51,19 +49,19 @@ def plot_lines(
 
     if len(placed) * 4 <= columns:
         for point in placed:
-            canvas[row(point)][column(point)] = "•"
+            canvas[row(point)][column(point.iteration)] = "•"
     seen = {point.index for point in placed}
     for point in points:
         if point.index not in seen:
-            canvas[0][column(point)] = "!"
-    marked = next((point for point in placed if point.index == shown), None)
+            canvas[0][column(point.iteration)] = "!"
+    marked = next(iter(_placed([shown], log_scale)), None) if shown else None
     lines: list[Line] = []
     for place, characters in enumerate(canvas):
         label = "" if rows == 1 else labels[1] if place == 0 else labels[0] if place == rows - 1 else ""
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
         if marked and row(marked) == place:
-            at = column(marked)
+            at = column(marked.iteration)
             lines.append([*axis, (text[:at], "accent"), ("◆", "now"), (text[at + 1 :], "accent")])
         else:
             lines.append([*axis, (text, "accent")])
@@ -71,10 +69,14 @@ def plot_lines(
         return lines
     under = ["─"] * columns
     for change in changes:
-        first = next((point for point in points if point.index >= change), points[-1])
-        under[column(first)] = "▲"
+        under[max(column(min(change + 1, span[1])), 0)] = "▲"
     lines.append([(" " * (GUTTER - 1) + "└" + "".join(under), "dim")])
     return [*lines, _iterations(points, columns, changes)]
+
+
+def plot_columns(width: int) -> int:
+    """Say for how many columns of points there is room."""
+    return max(width - GUTTER, 1)
 
 
 def _power(exponent: float) -> float:
@@ -102,18 +104,12 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _thinned(points: Sequence[Point], columns: int) -> list[Point]:
-    """Keep at most two points a column, its least and its greatest."""
-    if len(points) <= columns * 2:
-        return list(points)
-    first, last = points[0].iteration, points[-1].iteration
-    kept: dict[int, tuple[Point, Point]] = {}
-    for point in points:
-        column = int((point.iteration - first) / max(last - first, 1) * (columns - 1))
-        low, high = kept.get(column, (point, point))
-        kept[column] = (min(low, point, key=lambda p: p.value), max(high, point, key=lambda p: p.value))
-    pairs = (sorted({low.index: low, high.index: high}.values(), key=lambda p: p.index) for low, high in kept.values())
-    return [point for pair in pairs for point in pair]
+def _placed(points: Sequence[Point], log_scale: bool) -> list[Point]:
+    """Give the points that have a place on the scale, there."""
+    if not log_scale:
+        return [point for point in points if math.isfinite(point.value)]
+    positive = [point for point in points if math.isfinite(point.value) and point.value > 0]
+    return [Point(point.index, point.iteration, math.log10(point.value)) for point in positive]
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import number
-from autograd_tui.text.plot import plot_lines
+from autograd_tui.text.plot import plot_columns, plot_lines
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -25,7 +25,6 @@ class LossPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
-        points = self.history.loss.points() if self.history else []
         first: Line = [("none yet", "dim")]
         if frame.loss is not None:
             age = "  fresh" if not frame.old else "  old: a parameter has moved since"
@@ -35,8 +34,17 @@ class LossPanel(Panel):
             metric = f"   {name} {number(value)}"
             if length(first) + len(metric) <= width:
                 first.append((metric, "dim" if frame.old else ""))
-        shown = max((point.index for point in points if point.index <= frame.index), default=None)
-        rates = self.history.learning_rate.points()[1:] if self.history else []
         self.retitle("Loss   log scale" if self.log_scale else "Loss")
-        changes = [point.index for point in rates]
-        return [first, *plot_lines(points, width, height - 1, shown=shown, changes=changes, log_scale=self.log_scale)]
+        if self.history is None:
+            return [first]
+        losses = self.history.loss
+        changes = [point.iteration for point in self.history.learning_rate.points()[1:]]
+        plot = plot_lines(
+            losses.thinned(plot_columns(width)),
+            width,
+            height - 1,
+            shown=losses.at(frame.index),
+            changes=changes,
+            log_scale=self.log_scale,
+        )
+        return [first, *plot]
