@@ -7,13 +7,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from textual.app import App, SystemCommand
-from textual.screen import Screen as TextualScreen
+from textual.app import App
 from textual.theme import BUILTIN_THEMES
 
 from autograd_tui.engine.command import Commands
@@ -31,7 +30,7 @@ class AutogradApp(App[int]):
 
     TITLE = "autograd-tui"
     CSS_PATH = "app.tcss"
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = False  # it raises when keys come quickly; `:` does what it would do
 
     def __init__(
         self,
@@ -71,10 +70,6 @@ class AutogradApp(App[int]):
         if self._choices_file is not None:
             save(self._choices_file, Choices(theme=self.theme, log_scale=self._main.log_scale))
 
-    def get_system_commands(self, screen: TextualScreen[Any]) -> Iterable[SystemCommand]:
-        """Offer in the palette what no key does."""
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
-
     def leave(self, code: int = 0) -> None:
         """Close the screen with an exit code."""
         self.exit(code, return_code=code)
@@ -110,6 +105,7 @@ def run_on_screen(
     try:
         app.run()
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving already, and PyTorch would show a traceback
         output.give_back()
     code = app.return_code or 0
     if app.failure is not None:

@@ -37,7 +37,7 @@ _KEYS = [
     Binding("g", "prompt('@')", id="go", tooltip="go to a frame"),
     Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
     Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
-    Binding("ctrl+p", "app.command_palette", id="palette", tooltip="colours"),
+    Binding("ctrl+p", "prompt('theme ')", id="theme", tooltip="choose a theme"),
     Binding("question_mark", "help", id="help", tooltip="this list of keys"),
     Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
     Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),

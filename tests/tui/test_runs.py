@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import pytest
+from app_screen import Screen, screen
+
+from autograd_tui.engine.goal import Goal
+from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
+from autograd_tui.tui.requests import Request
+
+
+async def until(shown: Screen, index: int) -> None:
+    while shown.session.newest < index:
+        await shown.pilot.pause(0.01)
+
+
+async def test_a_run_says_how_fast_it_is_and_how_to_pause_it() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r")
+        await until(shown, 1000)
+        await shown.pilot.pause()
+        assert shown.note == "running at full speed: space pauses, + - change it"
+        await shown.press("space")
+        assert shown.note == ""
+        assert set(shown.session.commands()) <= set("fbsz*0123456789")
+
+
+async def test_a_count_of_iterations_runs_freely_and_says_what_will_stop_it() -> None:
+    async with screen() as shown:
+        await shown.pilot.press(*"90000", "n")
+        await until(shown, 1000)
+        await shown.pilot.pause()
+        assert "until iteration 90000 is done" in shown.note
+        await shown.press("escape")
+        await shown.press(*"40", "n")
+        assert shown.session.frame.phase == "zero_grad"
+
+
+async def test_a_run_until_a_loss_ends_where_it_is_measured() -> None:
+    async with screen() as shown:
+        shown.app.main.trainer.ask(Request(Goal(below=1.0)))
+        await shown.settle()
+        assert shown.session.frame.phase == "forward"
+        assert shown.session.frame.loss is not None
+        assert 0.9 < shown.session.frame.loss < 1.0
+        assert "fresh" in shown.text("LossPanel")
+
+
+async def test_a_slow_run_shows_every_frame_and_space_ends_it_at_once() -> None:
+    async with screen() as shown:
+        await shown.pilot.press(*["minus"] * 3, "r")
+        assert shown.app.main.trainer.pace == 20
+        await until(shown, 3)
+        await shown.press("space")
+        assert 3 <= shown.session.newest <= 6
+
+
+async def test_the_pace_can_be_changed_while_it_runs() -> None:
+    async with screen() as shown:
+        await shown.pilot.press(*["minus"] * 9, "r")
+        assert shown.app.main.trainer.pace == 1
+        await shown.pilot.press(*["plus"] * 9)
+        await until(shown, 2000)
+        await shown.press("space")
+
+
+async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r")
+        await until(shown, 400)
+        await shown.pilot.press("l", *"0.05", "enter")
+        while shown.session.frame.learning_rate != 0.05:
+            await shown.pilot.pause(0.01)
+        index = shown.session.newest
+        await until(shown, index + 400)
+        assert shown.app.main.trainer.running is not None
+        await shown.press("space")
+        assert "lr=0.05 fbsz" in shown.session.commands()
+
+
+async def test_a_phase_key_ends_a_run() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r")
+        await until(shown, 400)
+        await shown.press("f")
+        assert shown.app.main.trainer.running is None
+        assert shown.session.commands().endswith(" f")
+
+
+async def test_looking_back_does_not_hold_a_run_up() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r")
+        await until(shown, 400)
+        await shown.pilot.press("less_than_sign", "right")
+        index = shown.session.newest
+        await until(shown, index + 400)
+        assert shown.app.main.frame is not None
+        assert 0 < shown.app.main.frame.index < index
+        await shown.press("space", "escape")
+        assert f"frame {shown.session.newest} of {shown.session.newest}" in shown.text("StatusPanel")
+
+
+async def test_frames_that_a_run_left_out_are_made_when_looked_at() -> None:
+    async with screen() as shown:
+        await shown.press(*"500", "n")
+        assert shown.session.stored(1001) is None
+        await shown.press(*["left"] * 3)
+        assert "frame 1997 of 2000" in shown.text("StatusPanel")
+        await shown.press("comma")
+        assert "frame 1993 of 2000" in shown.text("StatusPanel")
+        assert "forward" in shown.text("ExplanationPanel")
+
+
+async def test_many_iterations_in_words_run_freely() -> None:
+    async with screen(do="fbsz*3000 lr=0.01 fb") as shown:
+        assert shown.session.commands() == "fbsz*3000 lr=0.01 fb"
+        assert shown.session.stored(5000) is None
+
+
+def test_paces_go_up_and_down_a_ladder_with_full_speed_on_top() -> None:
+    assert [slower(pace) for pace in PACES[1:]] == list(PACES[:-1])
+    assert [faster(pace) for pace in PACES[:-1]] == list(PACES[1:])
+    assert (slower(1), faster(None)) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("pace", "words"), [(1, "1 command a second"), (50, "50 commands a second"), (None, "full speed")]
+)
+def test_a_pace_is_said_in_words(pace: float | None, words: str) -> None:
+    assert pace_in_words(pace) == words
