@@ -1,0 +1,120 @@
+"""What could be typed next at the prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
+from autograd_tui.engine.optimizer_spec import format_number
+from autograd_tui.engine.stats_table import MOST_VALUES
+from autograd_tui.text import word_list as words
+from autograd_tui.text.numbers import number
+from autograd_tui.text.optimizer_list import optimizer_candidates
+from autograd_tui.text.screen_word import SCENARIOS, is_screen_word
+from autograd_tui.text.word_list import Candidate, listed
+
+
+def completions(
+    text: str,
+    frame: Frame | None,
+    *,
+    newest: int = 0,
+    history: History | None = None,
+    themes: Sequence[str] = (),
+    models: Sequence[str] = SCENARIOS,
+) -> list[Candidate]:
+    """Give the words that may stand in the place of the last one, the likeliest first.
+
+    frame: the one on screen, whose parameters and number are offered. models: scenarios and files.
+    """
+    *before, last = text.lstrip().split(" ")
+    before = [word for word in before if word]
+    if before and is_screen_word(before[0]):
+        found = _screen_values(before[0], themes, models) if len(before) == 1 else []
+    elif last.startswith("lr="):
+        found = listed(words.RATES, "lr=")
+    elif last.startswith("optimizer="):
+        found = optimizer_candidates(last)
+    elif last.startswith("@"):
+        found = list(_frames(frame, newest, history))
+    else:
+        found = _commands(last, frame, alone=not before)
+    fitting = [each for each in found if each.word.startswith(last)]
+    return sorted(fitting, key=lambda each: each.word != last)
+
+
+def completed(text: str, candidate: Candidate) -> str:
+    """Put a candidate in the place of the last word."""
+    return text[: text.rfind(" ") + 1] + candidate.word
+
+
+def heading(text: str, frame: Frame | None) -> str:
+    """Say what is being asked for."""
+    *before, last = text.lstrip().split(" ")
+    if before and is_screen_word(before[0]):
+        return before[0]
+    if last.startswith("lr="):
+        now = f", now {frame.learning_rate:g}" if frame else ""
+        return f"learning rate: usually from 1e-1 down to 1e-5{now}"
+    if last.startswith("optimizer="):
+        return "optimizer: options go behind a comma"
+    if last.startswith("@"):
+        return "frame to return to"
+    if "=" in last:
+        return "value of a parameter"
+    return "commands" if before else "commands, and words for the screen"
+
+
+def _commands(last: str, frame: Frame | None, *, alone: bool) -> list[Candidate]:
+    """Give the kinds of words; single letters and all parameters only once something is typed."""
+    params = list(_parameters(frame, last)) if frame else []
+    found = listed(words.PHASES | words.SETTINGS)
+    found += params if last else params[:1]
+    found += listed(words.MOVES | (words.SCREEN if alone else {}))
+    return found + (listed(words.LETTERS) if last else [])
+
+
+def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
+    """Give each value that can be set; where one is being set, the numbers at hand."""
+    layout = frame.params.layout
+    for place, (name, shape) in enumerate(zip(layout.names, layout.shapes, strict=True)):
+        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.measurable[place]:
+            continue
+        values = frame.params[place].values or ()
+        for index, value in zip(product(*map(range, shape)), values, strict=True):
+            target = f"{name}=" if len(values) == 1 else f"{name}[{','.join(map(str, index))}]="
+            if last.startswith(target):
+                yield Candidate(f"{target}{format_number(value)}", "as it is now", len(target))
+                yield Candidate(f"{target}0", "zero", len(target))
+            else:
+                yield Candidate(target, f"a parameter, now {number(value)}")
+
+
+def _frames(frame: Frame | None, newest: int, history: History | None) -> Iterator[Candidate]:
+    offered = {0: "the first: before any command"}
+    started = _start_of_iteration(frame, history)
+    if started is not None:
+        offered.setdefault(started, "the start of this iteration")
+    if frame is not None and frame.index > 1:
+        offered.setdefault(frame.index - 1, "the one before")
+    offered.setdefault(newest, "the newest")
+    yield from listed({str(index): line for index, line in offered.items()}, "@")
+
+
+def _start_of_iteration(frame: Frame | None, history: History | None) -> int | None:
+    """Give the frame that the first forward of the shown iteration went on from."""
+    if frame is None or history is None:
+        return None
+    pairs = zip(history.loss.indices, history.loss.iterations, strict=True)
+    return next((index - 1 for index, iteration in pairs if iteration == frame.iteration), None)
+
+
+def _screen_values(name: str, themes: Sequence[str], models: Sequence[str]) -> list[Candidate]:
+    if name == "model":
+        return listed({model: words.MODELS.get(model, "your own, where it holds a @scenario") for model in models})
+    if name == "theme":
+        return listed(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
+    return listed(words.SCREEN_VALUES.get(name, {}))

@@ -1,0 +1,108 @@
+"""Words that concern the screen alone: what trains has no part in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from autograd_tui.engine.command import MOST_COMMANDS, PHASES
+from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.optimizer_spec import parse_number
+from autograd_tui.text.nearest import clipped, unknown
+
+COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
+SCENARIOS = ("linear", "resnet18")  # the built-in ones
+MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
+ALONE = ("log", "linear", "veil", "console", "export", "help", "quit")
+EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """A run's end: the loss below a number, or above it."""
+
+    sign: Literal["<", ">"]
+    loss: float
+
+    def reached(self, loss: float | None) -> bool:
+        """Tell whether a loss ends the run; NaN never does."""
+        if loss is None:
+            return False
+        return loss < self.loss if self.sign == "<" else loss > self.loss
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenWord:
+    """One thing to tell the screen. It trains nothing, so no session knows of it.
+
+    `value` is the column of "sort", the scenario of "model", the name of "theme"; for "speed" the commands a second,
+    infinity for full; for "run" the iterations, an Until, or None: run until paused.
+    """
+
+    name: str
+    value: str | int | float | Until | None = None
+
+
+def is_screen_word(name: str) -> bool:
+    """Tell whether a line that begins so is for the screen."""
+    return name in READERS or name in ALONE
+
+
+def read_screen_word(name: str, rest: str) -> ScreenWord:
+    """Read one of them and what stands behind it; raises NotUnderstood."""
+    if name in READERS:
+        if not rest and name in EXAMPLES:
+            raise NotUnderstood(f'"{name}" needs a word behind it, as in {EXAMPLES[name]}.')
+        return ScreenWord(name, READERS[name](rest))
+    if rest:
+        raise NotUnderstood(f'"{name}" stands alone: nothing belongs behind it.')
+    return ScreenWord(name)
+
+
+def _column(text: str) -> str:
+    if text not in COLUMNS:
+        raise NotUnderstood(unknown(text, "column", COLUMNS))
+    return text
+
+
+def _scenario(text: str) -> str:
+    if text not in SCENARIOS and not re.search(r"\.py(:\w+)?$", text):
+        raise NotUnderstood(unknown(text, "scenario", (*SCENARIOS, "my_model.py")))
+    return text
+
+
+def _speed(text: str) -> float:
+    speed = math.inf if text == "full" else parse_number(text)
+    if speed is None or not speed > 0 or (text != "full" and math.isinf(speed)):
+        raise NotUnderstood(f'"speed {clipped(text)}" makes no sense: give commands a second, as in speed 4, or full.')
+    return speed
+
+
+def _goal(text: str) -> int | Until | None:
+    if not text:
+        return None
+    if until := re.fullmatch(r"loss ?([<>]) ?(.*)", text):
+        loss = parse_number(until[2])
+        if loss is None or not math.isfinite(loss):
+            raise NotUnderstood(f'"run {clipped(text)}" needs a number behind {until[1]}, as in run loss<0.01.')
+        return Until("<" if until[1] == "<" else ">", loss)
+    times = parse_number(text)
+    if times is None:
+        raise NotUnderstood(f'"run {clipped(text)}" is not understood: say run, run 100 or run loss<0.01.')
+    if not (times >= 1 and times.is_integer()):
+        raise NotUnderstood(f'"run {clipped(text)}" makes no sense: give whole iterations, 1 or more.')
+    if times > MOST_ITERATIONS:
+        raise NotUnderstood(f'"run {clipped(text)}" asks for more than {MOST_ITERATIONS:,} iterations at once.')
+    return int(times)
+
+
+READERS: dict[str, Callable[[str], str | int | float | Until | None]] = {
+    "run": _goal,
+    "speed": _speed,
+    "model": _scenario,
+    "sort": _column,
+    "theme": str,
+}

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autograd_tui.engine.command import Commands, parse
+from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.scenarios.find import BUILT_IN
+from autograd_tui.text.nearest import nearest
+from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, SCENARIOS, ScreenWord, Until
+from autograd_tui.text.words import read
+
+LIKELY = st.lists(
+    st.sampled_from(
+        ["lr", "=", "0.1", " ", "run", "loss", "<", "speed", "full", "sort", "model", "quit", "f", "-", "("]
+    )
+)
+
+
+def said(text: str) -> str:
+    with pytest.raises(NotUnderstood) as caught:
+        read(text)
+    return str(caught.value)
+
+
+@given(st.text(max_size=60) | LIKELY.map("".join))
+def test_any_text_is_words_or_not_understood_in_one_sentence(text: str) -> None:
+    try:
+        assert isinstance(read(text), (Commands, ScreenWord))
+    except NotUnderstood as error:
+        assert str(error).endswith(".")
+        assert "\n" not in str(error)
+
+
+@given(st.sampled_from([*READERS, *ALONE]), st.text(max_size=20))
+def test_whatever_stands_behind_a_word_for_the_screen_is_understood_or_not(word: str, text: str) -> None:
+    try:
+        assert isinstance(read(f"{word} {text}"), ScreenWord)
+    except NotUnderstood as error:
+        assert "\n" not in str(error)
+
+
+def test_commands_are_what_they_are_everywhere() -> None:
+    assert read("fbsz*3 lr=0.01 f") == parse("fbsz*3 lr=0.01 f")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        *((f"sort {column}", ScreenWord("sort", column)) for column in COLUMNS),
+        ("model resnet18", ScreenWord("model", "resnet18")),
+        ("model models/mine.py:small", ScreenWord("model", "models/mine.py:small")),
+        ("model my model.py", ScreenWord("model", "my model.py")),
+        ("theme light", ScreenWord("theme", "light")),
+        ("run", ScreenWord("run")),
+        ("run 100", ScreenWord("run", 100)),
+        ("run loss<0.01", ScreenWord("run", Until("<", 0.01))),
+        ("run loss > 1e1", ScreenWord("run", Until(">", 10.0))),
+        ("speed 4", ScreenWord("speed", 4.0)),
+        ("speed 0.5", ScreenWord("speed", 0.5)),
+        ("speed full", ScreenWord("speed", math.inf)),
+        *((word, ScreenWord(word)) for word in ALONE),
+    ],
+)
+def test_words_for_the_screen_are_read(text: str, word: ScreenWord) -> None:
+    assert read(f"  {text} ") == word
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("forwrd", "forward"),
+        ("f bakward", "backward"),
+        ("FORWARD", "forward"),
+        ("zerograd", "zero_grad"),
+        ("unod", "undo"),
+        ("lr 0.1", "lr=0.1"),
+        ("lr = 0.1", "lr=0.1"),
+        ("lr =0.1", "lr=0.1"),
+        ("w 3", "w=3"),
+        ("optimiser=adam", "optimizer=adam"),
+        ("optimizer adam", "optimizer=adam"),
+        ("optimiser adam", "optimizer=adam"),
+        ("fbsz optimizr=sgd,momentum=0.9", "optimizer=sgd,momentum=0.9"),
+        ("thme light", "theme"),
+        ("exprot", "export"),
+        ("sort updat", "update"),
+        ("model resnet", "resnet18"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(text: str, meant: str) -> None:
+    assert said(text).endswith(f": the nearest is {meant}.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["run -1", "run 0", "run 1.5", "run 1e30", "run nan", "run loss<", "run loss<nan", "run loss<=1"]
+    + ["speed 0", "speed -1", "speed inf", "speed nan", "speed fast", "speed 4 5"],
+)
+def test_a_number_that_makes_no_sense_gets_a_sentence_that_quotes_it(text: str) -> None:
+    assert f'"{text}"' in said(text)
+
+
+def test_a_learning_rate_that_is_no_number_gets_a_sentence() -> None:
+    assert said("lr=abc") == '"lr=abc" needs a number after "=", such as lr=0.1.'
+
+
+@pytest.mark.parametrize("word", ["sort", "model", "theme", "speed"])
+def test_a_word_that_needs_another_says_so_with_an_example(word: str) -> None:
+    example = said(word).removesuffix(".").split("as in ")[1]
+    assert read(example) == ScreenWord(word, read(example).value)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("word", ALONE)
+def test_a_word_that_stands_alone_takes_nothing_behind_it(word: str) -> None:
+    assert "stands alone" in said(f"{word} 3")
+
+
+def test_commands_and_words_for_the_screen_do_not_mix() -> None:
+    assert '"quit" is for the screen' in said("fbsz quit")
+
+
+def test_a_long_word_is_quoted_in_part() -> None:
+    assert len(said("model " + "x" * 5000)) < 200
+    assert nearest("f" * 5000, ["f"]) is None
+
+
+def test_the_scenarios_named_are_those_built_in() -> None:
+    assert SCENARIOS == BUILT_IN
+
+
+@pytest.mark.parametrize(
+    ("until", "loss", "reached"),
+    [
+        (Until("<", 1.0), 0.5, True),
+        (Until("<", 1.0), 1.0, False),
+        (Until(">", 1.0), 2.0, True),
+        (Until(">", 1.0), math.inf, True),
+        (Until("<", 1.0), math.nan, False),
+        (Until(">", 1.0), math.nan, False),
+        (Until("<", 1.0), None, False),
+    ],
+)
+def test_a_run_ends_once_its_loss_is_reached(until: Until, loss: float | None, reached: bool) -> None:
+    assert until.reached(loss) is reached
