@@ -224,7 +224,7 @@ async def test_the_ends_can_be_looked_at(first: str, newest: str) -> None:
 async def test_l_asks_for_a_learning_rate_and_says_what_is_usual() -> None:
     async with screen() as shown:
         await shown.press("l")
-        assert "1e-1 down to 1e-5" in shown.note
+        assert "1e-3  the usual one to begin with" in shown.text("CandidatesPanel")
         await shown.press(*"1e-3", "enter")
         assert shown.session.commands() == "lr=0.001"
 

@@ -1,15 +1,16 @@
-"""The keys, made from the bindings."""
+"""The keys, made from the bindings: first those that matter, then all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
+
+from autograd_tui.tui.panels.key_table import KeyTablePanel
 
 NAMES = {
     "colon": ":",
@@ -26,6 +27,7 @@ NAMES = {
     "pagedown": "page down",
     "pageup": "page up",
 }
+RULE = "Letters run, arrows look, capitals insist, : says it in words, escape leaves the innermost."
 
 
 def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
@@ -38,27 +40,49 @@ def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
             if binding.key == "0":
                 rows.append(("digits", "a count for the next key, as in 50n"))
             continue
-        keys = [NAMES.get(key, key) for key in binding.key.split(",") if not key.startswith("shift+")]
-        rows.append((", ".join(keys), binding.tooltip or binding.action))
+        rows.append((", ".join(_names(binding)), binding.tooltip or binding.action))
     return rows
 
 
+def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Give the keys that matter, the first key of each binding: `first` says which stand together, and their words."""
+    known = {binding.id: binding for binding in bindings if isinstance(binding, Binding)}
+    rows = []
+    for ids, words in first.items():
+        together = [known[each] for each in ids.split()]
+        rows.append((" ".join(_names(each)[0] for each in together), words or together[0].tooltip))
+    return rows
+
+
+def _names(binding: Binding) -> list[str]:
+    return [NAMES.get(key, key) for key in binding.key.split(",") if not key.startswith("shift+")]
+
+
 class HelpScreen(ModalScreen[None]):
-    """A list of all keys; any of them closes it."""
+    """The keys that matter; `?` once more shows all, and any other key that leaves closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,space", "dismiss", "close", show=False),
+        Binding("question_mark", "more", "all keys", priority=True),
+        Binding("escape,q,space,enter", "dismiss", "close", priority=True),
     ]
 
-    def __init__(self, bindings: Iterable[BindingType]) -> None:
+    def __init__(self, first: Sequence[tuple[str, str]], all_keys: Sequence[tuple[str, str]]) -> None:
         super().__init__()
-        self._rows = key_rows(bindings)
+        self._all_keys = all_keys
+        self._table = KeyTablePanel(RULE, first)
 
     def compose(self) -> ComposeResult:
-        """Yield the list."""
-        rows = "\n".join(f"{keys:<18} {does}" for keys, does in self._rows)
-        title = "letters run · arrows look · capitals insist · : says it in words · escape leaves"
+        """Yield the table in a box that scrolls."""
         with VerticalScroll(id="help") as box:
-            box.border_title = "keys"
-            box.border_subtitle = "escape closes"
-            yield Static(f"{title}\n\n{rows}", markup=False)
+            box.border_title = "the keys that matter"
+            box.border_subtitle = "? all keys, escape closes"
+            yield self._table
+
+    def action_more(self) -> None:
+        """Show all keys; from there, close."""
+        box = self.query_one("#help")
+        if box.border_title == "all keys":
+            self.dismiss()
+            return
+        box.border_title, box.border_subtitle = "all keys", "↑ ↓ scroll, escape closes"
+        self._table.show("", self._all_keys)

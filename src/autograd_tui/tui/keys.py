@@ -38,7 +38,7 @@ _KEYS = [
     Binding("y", "log_scale", id="log-scale", tooltip="the loss on a log scale, and back"),
     Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
     Binding("ctrl+p", "prompt('theme ')", id="theme", tooltip="choose a theme"),
-    Binding("question_mark", "help", id="help", tooltip="this list of keys"),
+    Binding("question_mark", "help", id="help", tooltip="the keys that matter; once more: all keys"),
     Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, looking back, count"),
     Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),
     Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit"),
@@ -46,3 +46,17 @@ _KEYS = [
 
 # All with priority, so that they are taken in the order in which they arrive, whatever has the focus.
 KEYS: list[BindingType] = [replace(key, priority=True) for key in _KEYS]
+
+# Those that matter, by their ids: a row each in the first help, with words of its own where several stand together.
+FIRST_KEYS: dict[str, str] = {
+    "next": "",
+    "forward backward step zero_grad": "one phase; refused where out of turn",
+    "force-forward force-backward force-step force-zero_grad": "the same, even out of turn",
+    "iteration": "",
+    "run": "",
+    "back on": "look at the frame before, after",
+    "undo": "undo the last command",
+    "prompt": "a command in words: a list says which",
+    "help": "all keys",
+    "quit": "leave the innermost, at the top the program",
+}

@@ -16,14 +16,20 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from autograd_tui.engine.about import About
-from autograd_tui.engine.command import LETTERS, Command, Commands, parse
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.command import LETTERS, Command, Commands
+from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
+from autograd_tui.text.completion import completions, heading
+from autograd_tui.text.nearest import unknown
 from autograd_tui.text.numbers import duration
-from autograd_tui.tui.help_screen import HelpScreen
-from autograd_tui.tui.keys import KEYS
+from autograd_tui.text.screen_word import SCENARIOS, ScreenWord
+from autograd_tui.text.word_list import Candidate
+from autograd_tui.text.words import read
+from autograd_tui.tui.choices import THEMES
+from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.layouts import NarrowLayout, SmallLayout, WideLayout, layout_for
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.paces import faster, pace_in_words, slower
@@ -37,11 +43,6 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
-HINTS = {
-    "lr=": "usually from 1e-1 down to 1e-5",
-    "optimizer=": "sgd, adam, adamw, rmsprop, adagrad, ... with options: sgd,lr=0.1,momentum=0.9",
-    "@": "the number of a frame",
-}
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -68,7 +69,7 @@ class MainScreen(Screen[None]):
         self._count = ""  # the digits typed so far, for the next key
         self._interrupted = False
         self._clock: Timer | None = None
-        self._prompt = Prompt(self._run_words, id="prompt")
+        self._prompt = Prompt(self._run_words, self._offer, id="prompt")
         self.trainer = TrainerThread(
             open_session,
             first,
@@ -221,23 +222,58 @@ class MainScreen(Screen[None]):
     def action_prompt(self, text: str) -> None:
         """Take a command in words, the first of them given."""
         self._prompt.open(text)
-        if text in HINTS:
-            self._say(Note(HINTS[text], "dim"))
+
+    def _offer(self, text: str) -> tuple[str, list[Candidate]]:
+        files = [path.name for path in sorted(Path().glob("*.py"))] if text.startswith("model ") else []
+        found = completions(
+            text,
+            self.frame,
+            newest=self.newest,
+            history=self.history,
+            themes=(*THEMES, *self.app.available_themes),
+            models=(*SCENARIOS, *files),
+        )
+        return heading(text, self.frame), found
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave all keys to the prompt while it is open, but those that leave and stop."""
         return action in ("leave", "interrupt") or not self._prompt.is_open
 
-    def _run_words(self, words: str) -> bool:
+    def _run_words(self, text: str) -> bool:
+        """Do what words ask for; False where they were not understood."""
+        self._say(None)
         try:
-            commands = parse(words)
+            words = read(text)
+            if isinstance(words, ScreenWord):
+                self._answer(words)
+            elif words:
+                self._ask(words)
         except Refused as error:
             self._say(Note(str(error), "warn"))
             return False
-        self._say(None)
-        if commands:
-            self._ask(commands)
         return True
+
+    def _answer(self, word: ScreenWord) -> None:
+        """Do what a word for the screen asks; raises Refused."""
+        match word.name:
+            case "theme":
+                self._choose_theme(str(word.value))
+            case "log" | "linear":
+                self.log_scale = word.name == "log"
+            case "export":
+                self.call_after_refresh(self.action_export)  # a picture without the prompt
+            case "help":
+                self.action_help()
+            case "quit":
+                self.app.exit(0)
+            case _:
+                raise Refused(f'"{word.name}" is not there: this screen cannot do it.')
+
+    def _choose_theme(self, name: str) -> None:
+        theme = THEMES.get(name, name)
+        if theme not in self.app.available_themes:
+            raise NotUnderstood(unknown(name, "theme", (*THEMES, *self.app.available_themes)))
+        self.app.theme = theme
 
     def action_log_scale(self) -> None:
         """Draw the loss on the other scale."""
@@ -256,8 +292,8 @@ class MainScreen(Screen[None]):
         self._say(Note(f"written: {path.name}, and beside it {line}", "accent"))
 
     def action_help(self) -> None:
-        """Show all keys."""
-        self.app.push_screen(HelpScreen(self.BINDINGS))
+        """Show the keys."""
+        self.app.push_screen(HelpScreen(first_rows(KEYS, FIRST_KEYS), key_rows(KEYS)))
 
     def action_leave(self) -> bool:
         """Leave the innermost thing; tell whether there was one."""

@@ -1,28 +1,61 @@
-"""The line for commands in words."""
+"""The line for words, and above it what they could be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from textual import events
-from textual.widgets import Input
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from autograd_tui.text.completion import completed
+from autograd_tui.text.word_list import Candidate
+from autograd_tui.tui.earlier_words import EarlierWords
+from autograd_tui.tui.panels.candidates import CandidatesPanel
+from autograd_tui.tui.prompt_line import PromptLine
 
 
-class Prompt(Input):
-    """Opens below the panels; Enter hands the words on at once, so that keys typed behind it are keys again.
+class Prompt(Vertical):
+    """Lies over the last row while it is open, and its list over the panels: nothing below moves.
 
-    `submit` gets the words, and tells whether they were understood; words that were not stay to be mended.
+    `submit` gets the words at once, so that keys typed behind Enter are keys again, and tells whether they were
+    understood; words that were not stay to be mended. `offer` gives a title and candidates for what is typed.
     """
 
     DEFAULT_CSS = """
-    Prompt { height: 1; border: none; padding: 0 1; display: none; }
+    Prompt { layer: prompt; dock: bottom; height: 1; background: $surface; display: none; }
     Prompt.open { display: block; }
+    Prompt Horizontal { height: 1; }
+    Prompt Static { width: 2; padding-left: 1; color: $text-accent; }
     """
 
-    def __init__(self, submit: Callable[[str], bool], *, id: str) -> None:
-        placeholder = "lr=0.01   w=3   optimizer=adam   fbsz*10   @3   undo"
-        super().__init__(id=id, placeholder=placeholder, compact=True, select_on_focus=False, disabled=True)
-        self._submit = submit
+    def __init__(
+        self,
+        submit: Callable[[str], bool],
+        offer: Callable[[str], tuple[str, Sequence[Candidate]]],
+        *,
+        id: str,
+    ) -> None:
+        super().__init__(id=id, disabled=True)
+        self._submit_words, self._offer = submit, offer
+        self._candidates: Sequence[Candidate] = ()
+        self._place, self._chosen = 0, False  # of the candidate that is marked
+        self._earlier = EarlierWords()
+        self._list = CandidatesPanel()
+        keys = {
+            "enter": self._submit,
+            "tab": self._complete,
+            "up": lambda: self._move(-1),
+            "down": lambda: self._move(1),
+        }
+        self._line = PromptLine(keys, self._edited)
+
+    def compose(self) -> ComposeResult:
+        """Yield the list and the line."""
+        yield self._list
+        with Horizontal():
+            yield Static(":", markup=False)
+            yield self._line
 
     @property
     def is_open(self) -> bool:
@@ -33,24 +66,55 @@ class Prompt(Input):
         """Take words, the first of them given."""
         self.disabled = False
         self.add_class("open")
-        self.value = text
-        self.cursor_position = len(text)
-        self.screen.set_focus(self, scroll_visible=False)  # at once: focus() would let the next keys pass by
+        self._earlier.leave()
+        self._line.write(text)
+        self._edited()
+        self.screen.set_focus(self._line, scroll_visible=False)  # at once: focus() would let the next keys pass by
 
     def close(self) -> None:
         """Let keys be keys again."""
-        self.clear()
         self.remove_class("open")
+        self._line.clear()
         self.screen.set_focus(None)
         self.disabled = True
 
-    def on_key(self, event: events.Key) -> None:
-        """Answer Enter here and now; a key that was on its way when the prompt closed goes back to the screen."""
-        if self.is_open and event.key != "enter":
-            return
-        event.stop()
-        event.prevent_default()
-        if not self.is_open:
-            self.app.post_message(events.Key(event.key, event.character))
-        elif self._submit(self.value):
+    def _edited(self) -> None:
+        """Offer what fits to the words as they are now."""
+        if self.is_open:
+            title, self._candidates = self._offer(self._line.value)
+            self._place, self._chosen = 0, False
+            self._list.offer(self._candidates, title=title)
+
+    def _submit(self) -> None:
+        """Hand the words on, the chosen candidate among them; where that is but a beginning, go on typing."""
+        if self._chosen:
+            candidate = self._candidates[self._place]
+            self._take(candidate)
+            if candidate.goes_on:
+                return
+        words = self._line.value
+        if self._submit_words(words):
+            self._earlier.add(words)
             self.close()
+        else:
+            self._list.offer((), title=" ")  # the sentence that says why stands below the list
+
+    def _complete(self) -> None:
+        if self._candidates:
+            self._take(self._candidates[self._place])
+
+    def _take(self, candidate: Candidate) -> None:
+        self._line.write(completed(self._line.value, candidate))
+
+    def on_candidates_panel_taken(self, event: CandidatesPanel.Taken) -> None:
+        """Take the candidate that was clicked on."""
+        if self.is_open:
+            self._take(event.candidate)
+
+    def _move(self, by: int) -> None:
+        """Go to the words submitted before, from an empty line or one of them; else through the candidates."""
+        if not self._chosen and self._line.value == self._earlier.here and self._earlier.go(by):
+            self._line.write(self._earlier.here)
+        elif self._candidates:
+            self._place, self._chosen = (self._place + by) % len(self._candidates), True
+            self._list.mark(self._place, chosen=True)

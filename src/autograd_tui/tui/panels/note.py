@@ -1,4 +1,4 @@
-"""One row for what the program has to say: a refusal, what runs and for how long, a mode and how to leave it."""
+"""What the program has to say: a refusal, what runs and for how long, a mode and how to leave it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.reactive import var
 
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -19,14 +19,27 @@ class Note:
 
 
 class NotePanel(Panel):
-    """Shows the note, or nothing."""
+    """Shows the note, or nothing; a long sentence lies over the panels for as long as it is there."""
+
+    DEFAULT_CSS = "NotePanel { height: auto; }"
 
     note: var[Note | None] = var(None)
 
     def watch_note(self) -> None:
         """Show another sentence."""
+        self._make_room()
         self.redraw()
+
+    def rows_wanted(self) -> int:
+        """Take as many rows as the sentence needs."""
+        return max(len(self._sentence(self.app.size.width)), 1)
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw the sentence, whether or not there is a frame yet."""
-        return [[(f" {self.note.text}", self.note.style)]] if self.note else []
+        return self._sentence(width)
+
+    def _sentence(self, width: int) -> list[Line]:
+        if self.note is None:
+            return []
+        rows = wrapped(self.note.text, width - 2, style=self.note.style)
+        return [[(" ", self.note.style), *row] for row in rows]
