@@ -261,6 +261,7 @@ class MainScreen(Screen[None]):
             case "log" | "linear":
                 self.log_scale = word.name == "log"
             case "export":
+                self.refresh(layout=True)
                 self.call_after_refresh(self.action_export)  # a picture without the prompt
             case "help":
                 self.action_help()

@@ -23,8 +23,7 @@ class Prompt(Vertical):
     """
 
     DEFAULT_CSS = """
-    Prompt { layer: prompt; dock: bottom; height: 1; background: $surface; display: none; }
-    Prompt.open { display: block; }
+    Prompt { layer: prompt; dock: bottom; height: 1; background: $surface; }
     Prompt Horizontal { height: 1; }
     Prompt Static { width: 2; padding-left: 1; color: $text-accent; }
     """
@@ -37,6 +36,7 @@ class Prompt(Vertical):
         id: str,
     ) -> None:
         super().__init__(id=id, disabled=True)
+        self.display = False
         self._submit_words, self._offer = submit, offer
         self._candidates: Sequence[Candidate] = ()
         self._place, self._chosen = 0, False  # of the candidate that is marked
@@ -60,12 +60,12 @@ class Prompt(Vertical):
     @property
     def is_open(self) -> bool:
         """Whether keys are words now."""
-        return self.has_class("open")
+        return self.display
 
     def open(self, text: str) -> None:
         """Take words, the first of them given."""
         self.disabled = False
-        self.add_class("open")
+        self.display = True
         self._earlier.leave()
         self._line.write(text)
         self._edited()
@@ -73,7 +73,7 @@ class Prompt(Vertical):
 
     def close(self) -> None:
         """Let keys be keys again."""
-        self.remove_class("open")
+        self.display = False
         self._line.clear()
         self.screen.set_focus(None)
         self.disabled = True
