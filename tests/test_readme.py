@@ -8,6 +8,8 @@ from pathlib import Path
 from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
+from autograd_tui.text.screen_word import ALONE, READERS
+from autograd_tui.text.words import read
 from autograd_tui.tui.help_screen import key_rows
 from autograd_tui.tui.keys import KEYS
 
@@ -47,11 +49,18 @@ def test_the_library_example_runs() -> None:
     assert str(scope["frame"]).startswith("<Frame 2 after b")
 
 
-def test_every_command_in_the_table_of_words_is_one() -> None:
-    table = README.split("## Commands in words")[1].split("##")[0]
-    for words in re.findall(r"`([^`]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)):
-        if words != "words":
-            assert parse(words)
+def words_of_tables(heading: str) -> list[str]:
+    """Give what stands in code style in the first column of a section's tables, each whole."""
+    section = README.split(f"## {heading}")[1].split("\n##")[0]
+    first_columns = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    return re.findall(r"`([^`]+)`", first_columns)
+
+
+def test_every_word_in_the_tables_of_words_is_understood() -> None:
+    said = words_of_tables("Commands in words")
+    assert {"fbsz*3", "sort update", "run loss<0.01", *ALONE} <= set(said)
+    for words in said:
+        assert read(words) if words.split()[0] in (*READERS, *ALONE) else parse(words)
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
