@@ -147,3 +147,21 @@ def test_words_typed_in_one_burst_with_keys_around_them_all_arrive() -> None:
         shown.wait_for("frame 5 of 5")
         shown.type("q")
         assert "--do 'f lr=0.5 b w=3 s'" in shown.end()
+
+
+def test_words_completed_in_one_burst_with_keys_around_them_all_arrive() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("foad\t\rbl\x1b[B\x1b[B\rs")
+        shown.wait_for("frame 5 of 5")
+        shown.type("q")
+        assert "--do 'f optimizer=adam b lr=0.001 s'" in shown.end()
+
+
+def test_nothing_is_written_while_the_prompt_waits() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type(":")
+        shown.wait_for("tab takes")
+        shown.wait(lambda: not shown.read(1.5), "a quiet moment")
+        assert not shown.read(3.0)

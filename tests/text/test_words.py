@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.goal import Goal
 from autograd_tui.scenarios.find import BUILT_IN
 from autograd_tui.text.nearest import nearest
-from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, SCENARIOS, ScreenWord, Until
+from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, SCENARIOS, ScreenWord
 from autograd_tui.text.words import read
 
 LIKELY = st.lists(
@@ -59,13 +58,13 @@ def test_commands_are_what_they_are_everywhere() -> None:
         ("model models/mine.py:small", ScreenWord("model", "models/mine.py:small")),
         ("model my model.py", ScreenWord("model", "my model.py")),
         ("theme light", ScreenWord("theme", "light")),
-        ("run", ScreenWord("run")),
+        ("run", ScreenWord("run", Goal())),
         ("run 100", ScreenWord("run", 100)),
-        ("run loss<0.01", ScreenWord("run", Until("<", 0.01))),
-        ("run loss > 1e1", ScreenWord("run", Until(">", 10.0))),
+        ("run loss<0.01", ScreenWord("run", Goal(below=0.01))),
+        ("run loss > 1e1", ScreenWord("run", Goal(above=10.0))),
         ("speed 4", ScreenWord("speed", 4.0)),
         ("speed 0.5", ScreenWord("speed", 0.5)),
-        ("speed full", ScreenWord("speed", math.inf)),
+        ("speed full", ScreenWord("speed")),
         *((word, ScreenWord(word)) for word in ALONE),
     ],
 )
@@ -136,19 +135,3 @@ def test_a_long_word_is_quoted_in_part() -> None:
 
 def test_the_scenarios_named_are_those_built_in() -> None:
     assert SCENARIOS == BUILT_IN
-
-
-@pytest.mark.parametrize(
-    ("until", "loss", "reached"),
-    [
-        (Until("<", 1.0), 0.5, True),
-        (Until("<", 1.0), 1.0, False),
-        (Until(">", 1.0), 2.0, True),
-        (Until(">", 1.0), math.inf, True),
-        (Until("<", 1.0), math.nan, False),
-        (Until(">", 1.0), math.nan, False),
-        (Until("<", 1.0), None, False),
-    ],
-)
-def test_a_run_ends_once_its_loss_is_reached(until: Until, loss: float | None, reached: bool) -> None:
-    assert until.reached(loss) is reached

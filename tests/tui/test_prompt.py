@@ -50,7 +50,8 @@ async def test_an_empty_prompt_lists_what_can_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "first"), [("l", "1e-1  the largest"), ("o", "sgd "), ("g", "0  the first: before any command")]
+    ("key", "first"),
+    [("l", "1e-1  the largest"), ("o", "sgd "), ("g", "0  the first: before any command"), ("ctrl+p", "light ")],
 )
 async def test_a_prompt_opened_with_words_lists_at_once_what_goes_on_from_them(key: str, first: str) -> None:
     async with screen() as shown:
@@ -299,6 +300,28 @@ async def test_an_unknown_theme_is_answered_with_the_nearest() -> None:
     async with screen() as shown:
         await burst(shown, "colon", "theme drak", "enter")
         assert shown.note == '"drak" is no theme: the nearest is dark.'
+
+
+async def test_a_number_of_iterations_can_be_said() -> None:
+    async with screen() as shown:
+        await burst(shown, "colon", "run 3", "enter")
+        assert shown.session.commands() == "fbsz*3"
+
+
+async def test_a_run_until_a_loss_can_be_said() -> None:
+    async with screen() as shown:
+        await burst(shown, "colon", "run loss<1", "enter")
+        assert shown.session.frame.loss is not None
+        assert 0.9 < shown.session.frame.loss < 1
+
+
+async def test_a_speed_can_be_said() -> None:
+    async with screen() as shown:
+        await burst(shown, "colon", "speed 4", "enter")
+        assert shown.app.main.trainer.pace == 4
+        assert shown.note == "r runs at 4 commands a second"
+        await burst(shown, "colon", "speed full", "enter")
+        assert shown.app.main.trainer.pace is None
 
 
 async def test_the_scale_of_the_loss_can_be_said() -> None:

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from autograd_tui.engine.command import MOST_COMMANDS, PHASES
 from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.optimizer_spec import parse_number
 from autograd_tui.text.nearest import clipped, unknown
 
@@ -21,29 +21,15 @@ EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme li
 
 
 @dataclass(frozen=True, slots=True)
-class Until:
-    """A run's end: the loss below a number, or above it."""
-
-    sign: Literal["<", ">"]
-    loss: float
-
-    def reached(self, loss: float | None) -> bool:
-        """Tell whether a loss ends the run; NaN never does."""
-        if loss is None:
-            return False
-        return loss < self.loss if self.sign == "<" else loss > self.loss
-
-
-@dataclass(frozen=True, slots=True)
 class ScreenWord:
     """One thing to tell the screen. It trains nothing, so no session knows of it.
 
     `value` is the column of "sort", the scenario of "model", the name of "theme"; for "speed" the commands a second,
-    infinity for full; for "run" the iterations, an Until, or None: run until paused.
+    None for full; for "run" the number of iterations, or its goal.
     """
 
     name: str
-    value: str | int | float | Until | None = None
+    value: str | float | Goal | None = None
 
 
 def is_screen_word(name: str) -> bool:
@@ -74,21 +60,23 @@ def _scenario(text: str) -> str:
     return text
 
 
-def _speed(text: str) -> float:
-    speed = math.inf if text == "full" else parse_number(text)
-    if speed is None or not speed > 0 or (text != "full" and math.isinf(speed)):
+def _speed(text: str) -> float | None:
+    if text == "full":
+        return None
+    speed = parse_number(text)
+    if speed is None or not 0 < speed < math.inf:
         raise NotUnderstood(f'"speed {clipped(text)}" makes no sense: give commands a second, as in speed 4, or full.')
     return speed
 
 
-def _goal(text: str) -> int | Until | None:
+def _run(text: str) -> int | Goal:
     if not text:
-        return None
+        return Goal()
     if until := re.fullmatch(r"loss ?([<>]) ?(.*)", text):
         loss = parse_number(until[2])
         if loss is None or not math.isfinite(loss):
             raise NotUnderstood(f'"run {clipped(text)}" needs a number behind {until[1]}, as in run loss<0.01.')
-        return Until("<" if until[1] == "<" else ">", loss)
+        return Goal(below=loss) if until[1] == "<" else Goal(above=loss)
     times = parse_number(text)
     if times is None:
         raise NotUnderstood(f'"run {clipped(text)}" is not understood: say run, run 100 or run loss<0.01.')
@@ -99,8 +87,8 @@ def _goal(text: str) -> int | Until | None:
     return int(times)
 
 
-READERS: dict[str, Callable[[str], str | int | float | Until | None]] = {
-    "run": _goal,
+READERS: dict[str, Callable[[str], str | float | Goal | None]] = {
+    "run": _run,
     "speed": _speed,
     "model": _scenario,
     "sort": _column,

@@ -158,6 +158,9 @@ class MainScreen(Screen[None]):
     def action_pace(self, which: Literal["faster", "slower"]) -> None:
         """Run faster or slower."""
         self.trainer.pace = (faster if which == "faster" else slower)(self.trainer.pace)
+        self._say_pace()
+
+    def _say_pace(self) -> None:
         self._say(None if self.trainer.running is not None else Note(f"r runs at {pace_in_words(self.trainer.pace)}"))
 
     def _ask(self, what: Command | Commands | Goal | Literal["next", "iteration"]) -> None:
@@ -255,19 +258,27 @@ class MainScreen(Screen[None]):
 
     def _answer(self, word: ScreenWord) -> None:
         """Do what a word for the screen asks; raises Refused."""
-        match word.name:
-            case "theme":
-                self._choose_theme(str(word.value))
-            case "log" | "linear":
+        match word.name, word.value:
+            case "run", int(times):
+                self._count = str(times)
+                self._ask("iteration")
+            case "run", Goal() as goal:
+                self._ask(goal)
+            case "speed", float() | None as pace:
+                self.trainer.pace = pace
+                self._say_pace()
+            case "theme", str(name):
+                self._choose_theme(name)
+            case "log" | "linear", _:
                 self.log_scale = word.name == "log"
-            case "export":
+            case "export", _:
                 self.refresh(layout=True)
                 self.call_after_refresh(self.action_export)  # a picture without the prompt
-            case "help":
+            case "help", _:
                 self.action_help()
-            case "quit":
+            case "quit", _:
                 self.app.exit(0)
-            case _:
+            case _:  # sort, model, console, veil
                 raise Refused(f'"{word.name}" is not there: this screen cannot do it.')
 
     def _choose_theme(self, name: str) -> None:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from app_screen import Screen, screen
+from textual.containers import VerticalScroll
+
+from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.keys import FIRST_KEYS, KEYS
+from autograd_tui.tui.panels.key_table import KeyTablePanel
+
+SIZES = [(120, 40), (80, 24), (60, 15)]
+
+
+def box(shown: Screen) -> VerticalScroll:
+    assert isinstance(shown.app.screen, HelpScreen)
+    return shown.app.screen.query_one(VerticalScroll)
+
+
+def words(shown: Screen) -> list[str]:
+    """Give all words of the table, whether they are in sight or not."""
+    panel = shown.app.screen.query_one(KeyTablePanel)
+    return " ".join(panel.render_line(y).text for y in range(panel.size.height)).split()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_first_help_shows_the_ten_keys_that_matter_without_scrolling(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("question_mark")
+        rows = first_rows(KEYS, FIRST_KEYS)
+        assert len(rows) == 10
+        assert not box(shown).show_vertical_scrollbar
+        assert shown.app.screen.query_one(KeyTablePanel).size.height >= len(rows) + 2
+        text = " ".join(words(shown))
+        assert all(" ".join(f"{keys} {does}".split()) in text for keys, does in rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_second_help_shows_every_key_whole(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("question_mark", "question_mark")
+        assert words(shown) == " ".join(f"{keys} {does}" for keys, does in key_rows(KEYS)).split()
+        panel, room = shown.app.screen.query_one(KeyTablePanel), box(shown).content_region
+        assert panel.region.width <= room.width
+
+
+async def test_the_second_help_scrolls_to_its_end() -> None:
+    async with screen(size=(60, 15)) as shown:
+        await shown.press("question_mark", "question_mark", "down")
+        assert box(shown).scroll_target_y == 1
+        await shown.press("end")
+        assert box(shown).scroll_target_y == box(shown).max_scroll_y > 0
+
+
+@pytest.mark.parametrize("key", ["escape", "q", "space", "enter"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_key_that_leaves_closes_the_help_and_does_nothing_else(key: str, times: int) -> None:
+    async with screen() as shown:
+        await shown.press(*["question_mark"] * times, key)
+        assert shown.app.screen is shown.app.main
+        assert shown.session.newest == 0
+        assert shown.app.is_running
+
+
+async def test_a_third_question_mark_closes_the_help() -> None:
+    async with screen() as shown:
+        await shown.press(*["question_mark"] * 3)
+        assert shown.app.screen is shown.app.main
+
+
+def test_every_key_that_matters_is_one_of_all() -> None:
+    ids = [binding.id for binding in KEYS]  # type: ignore[union-attr]
+    assert {each for together in FIRST_KEYS for each in together.split()} <= set(ids)
