@@ -14,7 +14,7 @@ import pytest
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 VALUES = ["about", "command", "command_log", "errors", "frame"]
-VALUES += ["frame_store", "goal", "history", "optimizer_spec", "stats_table", "turn"]
+VALUES += ["frame_store", "goal", "history", "inspection", "optimizer_spec", "stats_table", "turn"]
 PLAIN = {f"autograd_tui.engine.{name}" for name in VALUES}  # standard library only: anyone may import them
 ENGINE = {"torch", "autograd_tui.engine"}
 ROOMS = {  # by the longest beginning that fits

@@ -276,7 +276,7 @@ class CountsCopies(TorchDispatchMode):
 
 
 def test_a_command_copies_once_from_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "_measurable", lambda tensor: True)
+    monkeypatch.setattr(stats, "measurable", lambda tensor: True)
     sizes = (1, 16, 17, 1024, 1025, 5000)
     params = {f"{size} {dtype}": torch.ones(size, dtype=dtype, device="meta") for size in sizes for dtype in FLOATS}
     groups = {"params": Group(params), "state": Group(params, exact=False), "none": Group({})}

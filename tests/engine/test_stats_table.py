@@ -93,6 +93,11 @@ def test_a_gradient_says_how_many_backwards_it_sums() -> None:
     assert (last.backwards, last.used) == (2, False)
 
 
+def test_gradients_one_by_one_are_those_in_a_row() -> None:
+    held = grads()
+    assert list(held) == [held[place] for place in range(3)]
+
+
 def test_gradients_can_be_sliced() -> None:
     assert [row and row.backwards for row in grads()[1:]] == [None, 2]
 

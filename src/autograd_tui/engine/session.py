@@ -17,6 +17,7 @@ from autograd_tui.engine.frame_store import FrameStore
 from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
+from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
 from autograd_tui.engine.way_back import WayBack
@@ -164,6 +165,10 @@ class Session:
                 return found
             place += by
         return None
+
+    def inspect(self, name: str) -> Inspection:
+        """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
+        return self._trainer.inspect(name)
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""

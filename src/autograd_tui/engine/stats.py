@@ -80,15 +80,15 @@ class _Plan:
 
     def __init__(self, tensors: Mapping[str, Tensor], *, exact: bool) -> None:
         listed = list(tensors.values())
-        measurable = [_measurable(tensor) for tensor in listed]
+        measured = [measurable(tensor) for tensor in listed]
         self.layout = Layout(
             tuple(tensors),
             tuple(tuple(tensor.shape) for tensor in listed),
             tuple(str(tensor.dtype).removeprefix("torch.") for tensor in listed),
-            tuple(measurable),
+            tuple(measured),
             exact,
         )
-        rows = [row for row, can in enumerate(measurable) if can]
+        rows = [row for row, can in enumerate(measured) if can]
         rows.sort(key=lambda row: str(listed[row].dtype))  # neighbours of one dtype are joined in one call
         self.on_host = all(tensor.device.type == "cpu" for tensor in listed)
         self._small = [row for row in rows if listed[row].numel() <= SAMPLE]
@@ -246,7 +246,8 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [host.get(place, tensor) for place, tensor in enumerate(tensors)]
 
 
-def _measurable(tensor: Tensor) -> bool:
+def measurable(tensor: Tensor) -> bool:
+    """Tell whether the tensor has numbers to give: complex, bool, sparse and empty ones have not."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return False
     return tensor.numel() > 0 and not (tensor.is_complex() or tensor.dtype is torch.bool or tensor.is_quantized)

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any
 
 BINS = 16
@@ -141,7 +142,17 @@ class Grads(Sequence[GradStats | None]):
             return [self[each] for each in range(len(self))[index]]
         if not self.backwards[index]:
             return None
-        row = self.table[sum(map(bool, self.backwards[:index]))]
+        return self._grad(sum(map(bool, self.backwards[:index])), index)
+
+    def __iter__(self) -> Iterator[GradStats | None]:
+        places = accumulate(map(bool, self.backwards), initial=0)  # of each gradient in the table
+        return (
+            self._grad(place, index) if backwards else None
+            for index, (place, backwards) in enumerate(zip(places, self.backwards, strict=False))
+        )
+
+    def _grad(self, place: int, index: int) -> GradStats:
+        row = self.table[place]
         numbers: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(TensorStats)}
         return GradStats(**numbers, backwards=self.backwards[index], used=self.used[index])
 

@@ -17,7 +17,9 @@ from autograd_tui.engine import checkpoint as checkpoints
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
+from autograd_tui.engine.exact import inspect
 from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
@@ -130,6 +132,17 @@ class Trainer:
             self._reader.read({"params": Group(self._loop.params)})  # what the next step's moves are counted from
         self.frame = checkpoint.frame
         self._batch_read = []
+
+    def inspect(self, name: str) -> Inspection:
+        """Give exact numbers of one parameter as it is now; nothing is changed.
+
+        Raises Refused where the model has no parameter of that name.
+        """
+        param = self._loop.params.get(name)
+        if param is None:
+            raise Refused(f'there is no parameter "{name}".')
+        with self._loop.surroundings:
+            return inspect(name, param, state=self._loop.optimizer.state.get(param, {}), index=self.frame.index)
 
     # The phases: the line of the training loop, then the numbers that it changed.
 
