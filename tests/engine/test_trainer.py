@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain_loop import Batch, PlainLine, copied, differing, line, mse
+from plain_loop import Batch, PlainLine, copied, differing, line, mse, small_net
 from reach import as_scenario, tensors
 from torch import nn
 from worlds import gated, tripwire, words
@@ -219,6 +219,22 @@ def test_a_fixed_batch_is_measured_once() -> None:
 def test_a_fresh_batch_is_measured_anew() -> None:
     first, *_, second = open_session("linear", data="fresh").run_all("fbszf")
     assert second.inputs != first.inputs
+
+
+def test_a_forward_keeps_the_buffers_from_before_it() -> None:
+    first, *_, second = open_session(as_scenario(small_net)).run_all("fbszf")
+    assert [(frame.buffers_before or ())[2].values for frame in (first, second)] == [(0.0,), (1.0,)]
+    assert second.buffers_before is first.buffers
+
+
+def test_a_forward_that_changes_no_buffer_shares_their_numbers() -> None:
+    def unchanging(seed: int) -> tuple[nn.Module, Batch]:
+        model, batch = line(seed)
+        model.register_buffer("scale", torch.ones(3))
+        return model, batch
+
+    frame = run(open_session(as_scenario(unchanging)), "f")
+    assert frame.buffers is frame.buffers_before
 
 
 # The settings.

@@ -39,6 +39,7 @@ class Frame:
     loss: float | None = None  # None before the first forward, or where the loss is not one number
     loss_steps: int = 0  # steps when the loss was measured
     loss_params: StatsTable | None = None  # the parameters that loss and prediction were made with
+    buffers_before: StatsTable | None = None  # as they were before the forward that loss and prediction are from
     moved: bool = False  # a step or a setting has touched a parameter since
     inputs: TensorStats | None = None
     targets: TensorStats | None = None

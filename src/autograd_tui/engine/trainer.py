@@ -107,11 +107,13 @@ class Trainer:
         frame = self.frame
         self._batch_read = []
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        read = self._reader.read({"params": Group(self._loop.params), "buffers": Group(self._loop.buffers.now())})
         return replace(
             frame,
             index=frame.index + iterations * len(Phase),
             command=Command(Phase.ZERO_GRAD.value),
-            params=self._reader.read({"params": Group(self._loop.params)})["params"],
+            params=read["params"],
+            buffers=read["buffers"],
             grads=self._read_grads(),
             learning_rate=self._learning_rate(),
             iteration=frame.iteration + iterations - 1 + rises,
@@ -253,7 +255,8 @@ class Trainer:
             "prediction": row("prediction"),
             "top": _as_top(read["top"]),
             "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
-            "buffers": read["buffers"],
+            "buffers": _shared(read["buffers"], self.frame.buffers),
+            "buffers_before": self.frame.buffers,
         }
         return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
 
