@@ -76,9 +76,16 @@ def test_what_a_dtype_or_size_cannot_give_is_none(tensor: torch.Tensor) -> None:
 def test_the_cosine_is_the_one_that_torch_finds() -> None:
     one, other = torch.randn(40), torch.randn(40)
     wanted = torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=0)
-    assert alike(cosine(one, other), wanted)
-    assert cosine(one, torch.zeros(40)) is None
-    assert cosine(one, torch.full((40,), math.nan)) is None
+    assert alike(angle(one, other), wanted)
+
+
+@pytest.mark.parametrize("other", [torch.zeros(40), torch.full((40,), math.nan), torch.ones(39)])
+def test_what_has_no_direction_has_no_cosine(other: torch.Tensor) -> None:
+    assert angle(torch.ones(40), other) is None
+
+
+def angle(one: torch.Tensor, other: torch.Tensor) -> float | None:
+    return cosine(one, other, norms=[exact_row("", each).norm for each in (one, other)])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.stats import measurable, to_host
 from autograd_tui.engine.stats_table import BINS, MOST_VALUES, TensorStats
 
-PART = 1 << 20  # values made double at a time
+PART = 1 << 17  # values made double at a time: few enough for the processor's cache
 SQUARABLE = (1e-140, 1e140)  # sizes whose squares double precision holds
 VELOCITIES = ("momentum_buffer", "exp_avg")
 
@@ -27,14 +27,15 @@ def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -
     away = [key for key, tensor in given.items() if measurable(tensor)]
     given |= dict(zip(away, to_host([given[key] for key in away]), strict=True))
     rows = {key: exact_row(key.removeprefix("state."), tensor) for key, tensor in given.items()}
-    velocity = next((given[f"state.{key}"] for key in VELOCITIES if f"state.{key}" in given), None)
+    velocity = next((f"state.{key}" for key in VELOCITIES if f"state.{key}" in given), "")
+    pair = [key for key in (velocity, "grad") if key in given]
     return Inspection(
         name,
         index,
         rows["value"],
         rows.get("grad"),
         tuple(row for key, row in rows.items() if key.startswith("state.")),
-        None if velocity is None or "grad" not in given else cosine(velocity, given["grad"]),
+        cosine(*(given[key] for key in pair), norms=[rows[key].norm for key in pair]) if len(pair) == 2 else None,
     )
 
 
@@ -62,16 +63,13 @@ def exact_row(name: str, tensor: Tensor) -> TensorStats:
     )
 
 
-def cosine(one: Tensor, other: Tensor) -> float | None:
-    """Give the cosine of the angle between two tensors; None where they have none."""
-    if one.shape != other.shape or not (measurable(one) and measurable(other)):
-        return None
-    lengths = [exact_row("", tensor).norm or 0.0 for tensor in (one, other)]
-    if not all(0 < length < math.inf for length in lengths):
+def cosine(one: Tensor, other: Tensor, *, norms: Sequence[float | None]) -> float | None:
+    """Give the cosine of the angle between two tensors of known norms; None where they have none."""
+    a, b = (norm or 0.0 for norm in norms)
+    if one.shape != other.shape or not (0 < a < math.inf and 0 < b < math.inf):
         return None
     pairs = zip(_parts(one), _parts(other), strict=True)
-    product = sum(float(torch.dot(a / lengths[0], b / lengths[1])) for a, b in pairs)
-    return max(-1.0, min(1.0, product))
+    return max(-1.0, min(1.0, sum(float(torch.dot(x / a, y / b)) for x, y in pairs)))
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
