@@ -1,0 +1,77 @@
+"""What has become of gradients: None, fresh, used, sums of several backwards, or left from before."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import WIDTH, GradStats
+from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import number
+
+LONGER = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
+
+
+def main_number(grad: GradStats) -> float:
+    """Give the value of a gradient that has one, else its norm."""
+    value = grad.values[0] if grad.size == 1 and grad.values else grad.norm
+    return math.nan if value is None else value
+
+
+def age(frame: Frame, backwards: int, used: bool) -> str:
+    """Say in a word or two what has become of a gradient that sums so many backwards."""
+    if not backwards:
+        return "None"
+    summed = f"sum of {backwards}" if backwards > 1 else ""
+    if used:
+        return f"{summed}, used" if summed else "used"
+    if frame.old:
+        return summed or "before the move"
+    return summed or ("unused" if frame.graph == "alive" else "fresh")  # alive: of a forward before this one
+
+
+def age_in_full(frame: Frame, grad: GradStats) -> str:
+    """Say in a few words what has become of one gradient."""
+    summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
+    if grad.used:
+        return f"{summed}, used" if summed else LONGER["used"]
+    if frame.old and frame.mover is not None:
+        return f"{summed or 'fresh'}, but from before {frame.mover}"
+    return summed or ("unused, from before this forward" if frame.graph == "alive" else "fresh")
+
+
+def cleared(frame: Frame, place: int) -> Line:
+    """Write None, and what the last zero_grad took away."""
+    last = frame.last_grads and frame.last_grads[place]
+    was = f"  was {number(main_number(last), signed=last.size == 1)}" if last else ""
+    return [(f"{'None':>10}", ""), (was, "dim")]
+
+
+def ages(frame: Frame, places: Sequence[int] | None = None) -> Counter[str]:
+    """Count the gradients of each age, in the order in which they are met; of some parameters, or of all."""
+    grads = frame.grads
+    every = range(len(grads)) if places is None else places
+    pairs = Counter((grads.backwards[place], grads.used[place]) for place in every)
+    counted: Counter[str] = Counter()
+    for (backwards, used), count in pairs.items():
+        counted[age(frame, backwards, used)] += count
+    return counted
+
+
+def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
+    """Say what has become of the gradients of some parameters, or of all."""
+    counted = ages(frame, places)
+    only = next(iter(counted)) if len(counted) == 1 else None
+    return LONGER.get(only, only) if only else ", ".join(f"{count} {word}" for word, count in counted.items())
+
+
+def together(frame: Frame) -> list[str]:
+    """Say what is true of all gradients, in parts, the first of which matters most."""
+    said = in_words(frame)
+    if said == "None":
+        last = frame.last_grads.norm() if frame.last_grads else None
+        return [said] if last is None else [said, f"|grad| was {number(last)}"]
+    nonfinite = sum(1 for count in frame.grads.table.numbers[3::WIDTH] if count)
+    return [said, f"{nonfinite} hold NaN or infinity" if nonfinite else "all finite"]
