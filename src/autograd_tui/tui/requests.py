@@ -13,6 +13,7 @@ from autograd_tui.engine.command import Command, Commands
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
+from autograd_tui.engine.inspection import Inspection
 
 MOST_REPEATS = 8  # that may wait of one key held down
 
@@ -21,16 +22,16 @@ MOST_REPEATS = 8  # that may wait of one key held down
 class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
-    what: Command | Commands | Look | Goal | Open | Literal["next", "iteration"]
+    what: Command | Commands | Look | Inspect | Goal | Open | Literal["next", "iteration"]
     start: int | None = None  # the frame to go back to first, where one is being looked at
     times: int = 1
 
     @property
     def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes the run, and a look leaves it alone."""
+        """Whether a run that goes on is over with it: a setting changes the run, looking and measuring leave it alone."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, Look)
+        return not isinstance(self.what, (Look, Inspect))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class Look:
 
     index: int
     by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """A parameter, exactly, where training stands."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class News:
     refused: str | None = None
     look: Look | None = None  # that was asked for
     looked_at: Frame | None = None  # the answer
+    inspection: Inspection | None = None  # the answer to what was inspected
 
 
 class RequestLine:

@@ -13,7 +13,8 @@ from autograd_tui.engine.command_log import ITERATION
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
-from autograd_tui.tui.requests import Look, News, Open, Request, RequestLine
+from autograd_tui.engine.inspection import Inspection
+from autograd_tui.tui.requests import Inspect, Look, News, Open, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -106,17 +107,20 @@ class TrainerThread(threading.Thread):
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
-        refused = looked_at = None
+        refused = looked_at = inspection = None
         try:
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
+            elif isinstance(request.what, Inspect):
+                self.busy = ("measuring", monotonic())
+                inspection = self._here.inspect(request.what.name)
             else:
                 self._go_back(request.start)
                 self._do(request.what, request.times)
         except Refused as error:
             refused = str(error)
         look = request.what if isinstance(request.what, Look) else None
-        self._tell(refused=refused, look=look, looked_at=looked_at)
+        self._tell(refused=refused, look=look, looked_at=looked_at, inspection=inspection)
 
     def _look(self, what: Look) -> Frame:
         self.busy = ("looking back", monotonic())
@@ -230,6 +234,13 @@ class TrainerThread(threading.Thread):
                 last_shown = monotonic()
         return True
 
-    def _tell(self, *, refused: str | None = None, look: Look | None = None, looked_at: Frame | None = None) -> None:
+    def _tell(
+        self,
+        *,
+        refused: str | None = None,
+        look: Look | None = None,
+        looked_at: Frame | None = None,
+        inspection: Inspection | None = None,
+    ) -> None:
         here = self._here
-        self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at))
+        self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at, inspection))
