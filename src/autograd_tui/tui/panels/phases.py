@@ -12,6 +12,8 @@ from autograd_tui.text.line import Line, length, spread
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.panel import Panel
 
+MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
+
 
 class PhasesPanel(Panel):
     """forward → backward → STEP → zero_grad, and a number under each."""
@@ -46,24 +48,24 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
     if phase is Phase.FORWARD and frame.loss is not None:
         return f"loss {number(frame.loss)}{' old' if frame.old else ''}"
     if phase is Phase.BACKWARD and frame.grads.state != "none":
-        norm = frame.grads.norm()
-        each = [(f"d{row.name}", row.values[0]) for row in frame.grads if row and row.size == 1 and row.values]
-        return _short(each, len(frame.params), room) or f"|grad| {number(norm)}"
+        few = frame.grads if len(frame.grads) <= MOST_NAMED else ()
+        each = [(f"d{row.name}", row.values[0]) for row in few if row and row.size == 1 and row.values]
+        return _short(each, len(frame.params), room) or f"|grad| {number(frame.grads.norm())}"
     if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase:
-        pairs = zip(frame.before, frame.params, strict=True)
+        pairs = zip(frame.before, frame.params, strict=True) if len(frame.params) <= MOST_NAMED else ()
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
         return _short(each, len(frame.params), room) or _move(frame)
     return ""
 
 
 def _move(frame: Frame) -> str:
-    estimated = any(row.size > SAMPLE for row in frame.params)
+    estimated = any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes)
     return f"|move| {'~' * estimated}{number(math.hypot(*frame.moves))}" if frame.moves else ""
 
 
 def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
     """Write the numbers of a few parameters side by side, with as many decimals as fit."""
-    if len(each) != parameters or parameters > 2:
+    if len(each) != parameters:
         return ""
     written = (" ".join(f"{name} {value:+.{decimals}f}" for name, value in each) for decimals in (4, 3))
     return next((text for text in written if len(text) <= room), "")
