@@ -32,6 +32,8 @@ def completions(
     """
     *before, last = text.lstrip().split(" ")
     before = [word for word in before if word]
+    if last.startswith("/") and not before:
+        return _names(last[1:], frame)
     if before and is_screen_word(before[0]):
         found = _screen_values(before[0], themes, models) if len(before) == 1 else []
     elif last.startswith("lr="):
@@ -63,6 +65,8 @@ def heading(text: str, frame: Frame | None) -> str:
         return "optimizer: options go behind a comma"
     if last.startswith("@"):
         return "frame to return to"
+    if last.startswith("/"):
+        return "a part of a parameter's name; nothing finds the last one again"
     if "=" in last:
         return "value of a parameter"
     return "commands" if before else "commands, and words for the screen"
@@ -91,6 +95,14 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
                 yield Candidate(f"{target}0", "zero", len(target))
             else:
                 yield Candidate(target, f"a parameter, now {number(value)}")
+
+
+def _names(part: str, frame: Frame | None) -> list[Candidate]:
+    """Give the parameters with a part in their names."""
+    layout = frame.params.layout if frame else None
+    pairs = zip(layout.names, layout.shapes, strict=True) if layout else ()
+    named = {name: "×".join(map(str, shape)) or "one value" for name, shape in pairs}
+    return listed({name: shape for name, shape in named.items() if part.casefold() in name.casefold()}, "/")
 
 
 def _frames(frame: Frame | None, newest: int, history: History | None) -> Iterator[Candidate]:

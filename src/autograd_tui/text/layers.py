@@ -1,56 +1,96 @@
-"""Parameters folded into layers: the first part of their names."""
+"""Parameters folded into layers, and their numbers added up."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import SAMPLE
+from autograd_tui.engine.stats_table import SAMPLE, WIDTH, StatsTable
+
+MOST_ROWS = 12  # a model with more parameters is shown by layers
+Places = Sequence[int]  # of parameters, in the model's order
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """All parameters whose names begin alike."""
+class Layers:
+    """Which parameters belong to which layer; those of a small model stand each for itself."""
 
-    name: str
-    tensors: int
-    size: int  # values in them
-    norm: float
-    grad_norm: float | None  # None where every `.grad` is None
-    update: float | None  # the last move over what it moved from; None before the first
-    estimated: bool  # the update is, from samples of large tensors
+    names: tuple[str, ...]  # of the parameters
+    groups: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> Layers:
+        """Group by the first part in which names differ: conv1, layer1; where all begin with net, net.0, net.1."""
+        if len(names) <= MOST_ROWS:
+            return cls(names, {name: (place,) for place, name in enumerate(names)})
+        parts = [name.split(".") for name in names]
+        pairs = zip(min(parts), max(parts), strict=False)  # what these two begin with, all do
+        depth = next((depth for depth, (one, other) in enumerate(pairs, 1) if one != other), 1)
+        grouped: dict[str, list[int]] = {}
+        for place, part in enumerate(parts):
+            grouped.setdefault(".".join(part[:depth]), []).append(place)
+        return cls(names, {layer: tuple(places) for layer, places in grouped.items()})
+
+    def alone(self, layer: str) -> bool:
+        """Tell whether a layer is nothing but one parameter of the same name."""
+        places = self.groups[layer]
+        return len(places) == 1 and self.names[places[0]] == layer
 
 
-def ratio(moves: Sequence[float], norms: Sequence[float]) -> float:
-    """Give a move relative to what it moved from."""
-    size = math.hypot(*norms)
-    return math.hypot(*moves) / size if size else math.inf
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A frame's numbers, one a parameter, from which those of any row are added up."""
 
+    sizes: tuple[int, ...]
+    norms: tuple[float | None, ...]
+    grads: tuple[float | None, ...]  # norms; None where `.grad` is None, or has no norm
+    ways: Sequence[float] | None  # of the last step or setting; None before the first
+    starts: tuple[float | None, ...]  # the norms before it
 
-def layers(frame: Frame) -> list[Layer]:
-    """Fold the parameters in the model's order."""
-    grouped: dict[str, list[int]] = {}
-    for place, name in enumerate(frame.params.layout.names):
-        grouped.setdefault(name.partition(".")[0], []).append(place)
-    params, grads = list(frame.params), list(frame.grads)
-    before = list(frame.before or ())
-    found = []
-    for name, places in grouped.items():
-        update = None
-        if frame.moves is not None and before:
-            update = ratio([frame.moves[place] for place in places], [before[place].norm or 0.0 for place in places])
-        held = [grad.norm for place in places if (grad := grads[place]) is not None and grad.norm is not None]
-        found.append(
-            Layer(
-                name,
-                len(places),
-                sum(params[place].size for place in places),
-                math.hypot(*(params[place].norm or 0.0 for place in places)),
-                math.hypot(*held) if held else None,
-                update,
-                any(params[place].size > SAMPLE for place in places),
-            )
+    @classmethod
+    def of(cls, frame: Frame) -> Columns:
+        """Take the columns out of a frame's tables."""
+        held = iter(_norms(frame.grads.table))
+        return cls(
+            tuple(map(math.prod, frame.params.layout.shapes)),
+            _norms(frame.params),
+            tuple(next(held) if backwards else None for backwards in frame.grads.backwards),
+            frame.moves,
+            _norms(frame.before) if frame.before is not None else (),
         )
-    return found
+
+    def size(self, places: Places) -> int:
+        """Count the values."""
+        return sum(self.sizes[place] for place in places)
+
+    def norm(self, places: Places) -> float | None:
+        """Give the norm of the parameters together; None where none has one."""
+        return _together(self.norms[place] for place in places)
+
+    def grad(self, places: Places) -> float | None:
+        """Give the norm of the gradients together; None where none has one."""
+        return _together(self.grads[place] for place in places)
+
+    def update(self, places: Places) -> float | None:
+        """Give the last move over what it moved from: infinite from zero, None before the first."""
+        if self.ways is None or not self.starts:
+            return None
+        way = math.hypot(*(self.ways[place] for place in places))
+        start = math.hypot(*(self.starts[place] or 0.0 for place in places))
+        return way / start if start else math.inf if way else 0.0
+
+    def estimated(self, places: Places) -> bool:
+        """Tell whether the update comes from samples of large tensors."""
+        return any(self.sizes[place] > SAMPLE for place in places)
+
+
+def _norms(table: StatsTable) -> tuple[float | None, ...]:
+    pairs = zip(table.numbers[::WIDTH], table.layout.measurable, strict=True)
+    return tuple(norm if measurable else None for norm, measurable in pairs)
+
+
+def _together(norms: Iterable[float | None]) -> float | None:
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known else None

@@ -10,8 +10,12 @@ from textual.reactive import var
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.fit import can_fit
+from autograd_tui.text.layers import MOST_ROWS
+from autograd_tui.text.table_view import TableView
 from autograd_tui.tui.panels.both import BothPanel
+from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
@@ -19,8 +23,13 @@ from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.output import OutputPanel
-from autograd_tui.tui.panels.parameters import MOST_ROWS, ParametersPanel
+from autograd_tui.tui.panels.parameters import ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.selected import SelectedPanel
+from autograd_tui.tui.panels.table import TablePanel
+
+SHORT = 36  # rows, below which the wide layouts leave out what matters least
+MANY = 6  # parameters, from which a small model's lists leave room for what is selected
 
 
 def layout_for(size: Size) -> str:
@@ -36,20 +45,40 @@ class Layout(Container):
     frame: var[Frame | None] = var(None)
     about: var[About | None] = var(None)
     history: var[History | None] = var(None)
+    view: var[TableView] = var(TableView())
+    inspection: var[Inspection | None] = var(None)
     log_scale: var[bool] = var(False)
 
     def watch_frame(self) -> None:
-        """Mark a model that is shown by layers, whose table has the gradients too, and points that can be drawn."""
+        """Mark a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
         if self.frame is None:
             return
         self.set_class(len(self.frame.params) > MOST_ROWS, "-folded")
+        self.set_class(len(self.frame.params) > MANY, "-many")
+        self.set_class(bool(self.frame.buffers), "-buffers")
         if self.frame.prediction is not None:
             self.set_class(can_fit(self.frame), "-points")
             self.set_class(bool(self.frame.top), "-classes")
 
+    def watch_view(self) -> None:
+        """Mark whether there is a cursor, and whether a parameter's numbers are asked for."""
+        self.set_class(self.view.cursor is not None, "-cursor")
+        self.set_class(self.view.asked, "-asked")
+
+    def phase_and_line(self) -> ComposeResult:
+        """Yield what comes first where there is little room: the phases, and the line of code."""
+        yield PhasesPanel().data_bind(Layout.frame)
+        yield CodePanel(running_line_only=True).data_bind(Layout.frame, Layout.about)
+
+    def details(self) -> ComposeResult:
+        """Yield what is known of the parameter under the cursor, and of the buffers."""
+        selected = SelectedPanel(title="Selected")
+        yield selected.data_bind(Layout.frame, Layout.view, Layout.inspection)
+        yield BuffersPanel(title="Buffers").data_bind(Layout.frame, Layout.view)
+
 
 class WideLayout(Layout):
-    """From 100 x 30: everything side by side."""
+    """From 100 x 30, few parameters: everything side by side."""
 
     def compose(self) -> ComposeResult:
         """Yield the panels."""
@@ -61,10 +90,32 @@ class WideLayout(Layout):
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
             with Vertical(classes="half"):
-                yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
+                yield ParametersPanel(title="Parameters").data_bind(Layout.frame, Layout.view)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
+                yield from self.details()
                 yield FitPanel(title="Fit   o truth   * prediction   ┊ error").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+
+
+class FoldedLayout(Layout):
+    """From 100 x 30, many parameters: the table by layer has the larger half."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the panels."""
+        yield PhasesPanel().data_bind(Layout.frame)
+        with Horizontal():
+            with Vertical(classes="less"):
+                yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
+                yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
+                yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
+                yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+            with Vertical(classes="more"):
+                hint = "~ from a sample · enter opens · / finds · :sort update"
+                table = TablePanel(title="Parameters and gradients, by layer", hint=hint)
+                yield table.data_bind(Layout.frame, Layout.view)
+                yield from self.details()
+                yield FitPanel(title="Fit   o truth   * prediction   ┊ error").data_bind(Layout.frame)
 
 
 class NarrowLayout(Layout):
@@ -72,17 +123,19 @@ class NarrowLayout(Layout):
 
     def compose(self) -> ComposeResult:
         """Yield the panels."""
-        yield PhasesPanel().data_bind(Layout.frame)
-        yield CodePanel(running_line_only=True).data_bind(Layout.frame, Layout.about)
+        yield from self.phase_and_line()
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
         with Horizontal():
             with Vertical(classes="left"):
-                yield BothPanel(title="Parameters   .grad").data_bind(Layout.frame)
-                yield ParametersPanel(title="Parameters").data_bind(Layout.frame)
+                yield BothPanel(title="Parameters   .grad").data_bind(Layout.frame, Layout.view)
+                table = TablePanel(title="By layer", hint="enter opens · / finds a name")
+                yield table.data_bind(Layout.frame, Layout.view)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
             with Vertical(classes="right"):
                 yield FitPanel(title="Fit  o truth  * prediction").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                selected = SelectedPanel(title="Selected")
+                yield selected.data_bind(Layout.frame, Layout.view, Layout.inspection)
 
 
 class SmallLayout(Layout):
@@ -90,8 +143,7 @@ class SmallLayout(Layout):
 
     def compose(self) -> ComposeResult:
         """Yield the panels."""
-        yield PhasesPanel().data_bind(Layout.frame)
-        yield CodePanel(running_line_only=True).data_bind(Layout.frame, Layout.about)
-        yield BothPanel().data_bind(Layout.frame)
-        yield ParametersPanel().data_bind(Layout.frame)
+        yield from self.phase_and_line()
+        yield BothPanel().data_bind(Layout.frame, Layout.view)
+        yield TablePanel().data_bind(Layout.frame, Layout.view)
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,23 +22,27 @@ from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
+from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.completion import completions, heading
-from autograd_tui.text.nearest import unknown
+from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
+from autograd_tui.text.nearest import clipped, unknown
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.screen_word import SCENARIOS, ScreenWord
+from autograd_tui.text.table_view import TableView, found, moved, name_of, rows, toggled
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
 from autograd_tui.tui.choices import THEMES
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
-from autograd_tui.tui.layouts import NarrowLayout, SmallLayout, WideLayout, layout_for
+from autograd_tui.tui.layouts import SHORT, FoldedLayout, NarrowLayout, SmallLayout, WideLayout, layout_for
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.paces import faster, pace_in_words, slower
 from autograd_tui.tui.panels.keys import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
+from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import Prompt
-from autograd_tui.tui.requests import Look, News, Request
+from autograd_tui.tui.requests import Inspect, Look, News, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -55,6 +60,8 @@ class MainScreen(Screen[None]):
     history: var[History | None] = var(None)
     about: var[About | None] = var(None)
     newest: var[int] = var(0)
+    view: var[TableView] = var(TableView())
+    inspection: var[Inspection | None] = var(None)  # of the parameter that enter asked for last
     note: var[Note | None] = var(None)
     log_scale: var[bool] = var(False)
 
@@ -69,6 +76,7 @@ class MainScreen(Screen[None]):
         self._count = ""  # the digits typed so far, for the next key
         self._interrupted = False
         self._clock: Timer | None = None
+        self._patience: Note | None = None  # what was said last of something that runs
         self._prompt = Prompt(self._run_words, self._offer, id="prompt")
         self.trainer = TrainerThread(
             open_session,
@@ -80,9 +88,10 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the panels; each is bound to what it draws."""
-        bound = (MainScreen.frame, MainScreen.about, MainScreen.history)
+        bound = (MainScreen.frame, MainScreen.about, MainScreen.history, MainScreen.view, MainScreen.inspection)
         yield StatusPanel(id="status").data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest)
         yield WideLayout().data_bind(*bound, MainScreen.log_scale)
+        yield FoldedLayout().data_bind(*bound, MainScreen.log_scale)
         yield NarrowLayout().data_bind(*bound, MainScreen.log_scale)
         yield SmallLayout().data_bind(*bound)
         yield NotePanel(id="note").data_bind(MainScreen.note)
@@ -100,6 +109,7 @@ class MainScreen(Screen[None]):
         """Choose the layout for the terminal's size."""
         for name in ("-wide", "-narrow", "-small"):
             self.set_class(name == layout_for(event.size), name)
+        self.set_class(event.size.height < SHORT, "-short")
 
     def on_print(self, event: events.Print) -> None:
         """Take in what was printed through Python while the screen was up."""
@@ -114,6 +124,7 @@ class MainScreen(Screen[None]):
     def _opened(self, session: Session) -> None:
         self.about = session.about
         self.history = session.history.copy()
+        self.view, self.inspection = TableView(), None
         self._latest = self.frame = session.frame
 
     def _failed(self, error: BaseException) -> None:
@@ -123,6 +134,7 @@ class MainScreen(Screen[None]):
         self.newest = news.newest
         self._latest = news.frame
         self.history = news.history
+        self.inspection = news.inspection
         if news.looked_at is not None and news.look == self._awaited:
             self._show(news.looked_at)
         if self._looking is None:
@@ -222,6 +234,61 @@ class MainScreen(Screen[None]):
         self._looking = None if latest else frame.index
         self.frame = self._latest if latest else frame
 
+    def action_select(self, by: int) -> None:
+        """Move the cursor of the table, by as many rows as were counted."""
+        if self.frame is not None:
+            self.view = moved(self.view, rows(*self._table(self.frame), self.view), by * self._take_count())
+            self._say(None)
+
+    def action_open(self) -> None:
+        """Open or close the layer under the cursor; measure the parameter under it exactly."""
+        cursor = self.view.cursor
+        if self.frame is None or cursor is None:
+            self._say(Note("↑ and ↓ select a row, which enter opens", "warn"))
+        elif cursor.place is None:
+            self.view = toggled(self.view, cursor.layer)
+        else:
+            self.view = replace(self.view, asked=True)
+            self._inspect(name_of(self._table(self.frame)[0], cursor))
+
+    def _inspect(self, name: str) -> None:
+        if self._looking is not None:
+            self._say(Note("exact numbers are those of the frame where training stands: escape returns to it", "warn"))
+        elif self.trainer.running is not None:
+            self._say(Note("it runs: space pauses, and then enter measures exactly", "warn"))
+        else:
+            self.trainer.ask(Request(Inspect(name)))
+
+    def on_row_panel_clicked(self, event: RowPanel.Clicked) -> None:
+        """Select a row; open the one that is selected."""
+        if event.row == self.view.cursor:
+            self.action_open()
+        else:
+            self.view = replace(self.view, cursor=event.row)
+
+    def on_row_panel_turned(self, event: RowPanel.Turned) -> None:
+        """Move the cursor of the table with the mouse wheel."""
+        self.action_select(event.by)
+
+    def sort_table(self, column: str) -> None:
+        """Sort the table by a column, "model" for the model's order; raises Refused where it has few rows."""
+        if self.frame is not None and len(self.frame.params) <= MOST_ROWS:
+            raise Refused(f"a table of {len(self.frame.params)} rows stays in the model's order.")
+        self.view = replace(self.view, column=column)
+
+    def find_parameter(self, text: str) -> None:
+        """Move the cursor to the next parameter with `text`, or what was looked for last, in its name, or raise."""
+        text = text or self.view.search
+        if not text or self.frame is None:
+            raise Refused("give a part of a parameter's name behind the /.")
+        view = found(*self._table(self.frame), self.view, text)
+        if view is None:
+            raise Refused(f'no parameter has "{clipped(text)}" in its name.')
+        self.view = view
+
+    def _table(self, frame: Frame) -> tuple[Layers, Columns]:
+        return Layers.of(frame.params.layout.names), Columns.of(frame)
+
     def action_prompt(self, text: str) -> None:
         """Take a command in words, the first of them given."""
         self._prompt.open(text)
@@ -246,8 +313,10 @@ class MainScreen(Screen[None]):
         """Do what words ask for; False where they were not understood."""
         self._say(None)
         try:
-            words = read(text)
-            if isinstance(words, ScreenWord):
+            words = None if text.startswith("/") else read(text)
+            if words is None:
+                self.find_parameter(text[1:].strip())
+            elif isinstance(words, ScreenWord):
                 self._answer(words)
             elif words:
                 self._ask(words)
@@ -278,7 +347,9 @@ class MainScreen(Screen[None]):
                 self.action_help()
             case "quit", _:
                 self.app.exit(0)
-            case _:  # sort, model, console, veil
+            case "sort", str(column):
+                self.sort_table(column)
+            case _:  # model, console, veil
                 raise Refused(f'"{word.name}" is not there: this screen cannot do it.')
 
     def _choose_theme(self, name: str) -> None:
@@ -320,6 +391,9 @@ class MainScreen(Screen[None]):
         elif self._looking is not None:
             self._looking = None
             self.frame = self._latest
+            self._say(None)
+        elif self.view.cursor is not None:
+            self.view = replace(self.view, cursor=None, asked=False)
             self._say(None)
         else:
             return False
@@ -363,7 +437,8 @@ class MainScreen(Screen[None]):
         busy = self.trainer.busy
         if busy is not None and monotonic() - busy[1] >= PATIENCE:
             waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
-            return Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+            self._patience = Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+            return self._patience
         if self._latest is not None and self._latest.index < self.newest:
             return Note(f"gone back to frame {self._latest.index}: the later ones stay until a command runs", "accent")
         printed = self._output.lines
@@ -377,6 +452,8 @@ class MainScreen(Screen[None]):
     def _tick(self) -> None:
         self._clock = None
         if self.trainer.busy is None:
+            if self.note is self._patience:
+                self._say(None)  # it ended just after its news were heard
             return
         if self._looking is None and not self._interrupted:
             self._say(None)

@@ -28,7 +28,7 @@ class Request:
 
     @property
     def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes the run, looking and measuring leave it alone."""
+        """Whether a run that goes on is over with it: a setting changes it, looking and measuring do not."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
         return not isinstance(self.what, (Look, Inspect))

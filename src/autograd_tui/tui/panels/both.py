@@ -2,67 +2,74 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.text.grads import age, ages, cleared
+from autograd_tui.text.grads import main_number as grad_number
+from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import bar, number
-from autograd_tui.tui.panels.gradients import main_number as grad_number
-from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import main_number, mover
+from autograd_tui.text.table import shortened
+from autograd_tui.tui.panels.parameters import main_number
+from autograd_tui.tui.panels.rows import RowPanel
 
 
-class BothPanel(Panel):
+class BothPanel(RowPanel):
     """A row a parameter: before and after, the gradient, and what has become of it."""
 
     DEFAULT_CSS = "BothPanel { height: auto; max-height: 60%; }"
 
     def rows_wanted(self) -> int:
         """Take a row for each parameter."""
-        return len(self.frame.params) if self.frame else 2
+        return self.count()
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the rows; what does not fit goes from the right: the bar, then the number before."""
-        before = frame.before or frame.params
-        pairs = list(zip(before, frame.params, strict=True))
-        name_width = min(max(len(row.name) for row in frame.params), max(width - 34, 4))
+        """Draw the rows; what does not fit goes in this order: the bar, the number before, a name's beginning."""
+        pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
+        width -= 2 * (self.view.cursor is not None)
         values = max(len(number(main_number(row))) for pair in pairs for row in pair)
-        sizes = [abs(grad_number(grad)) for grad in frame.grads if grad is not None]
-        most = max((size for size in sizes if size - size == 0), default=0.0)
-        fresh = frame.mover is frame.command and frame.error is None
-        room = width - name_width - 2 * values - 28
-        lines: list[Line] = []
-        for place, (old, new) in enumerate(pairs):
-            was, now = main_number(old), main_number(new)
-            line: Line = [(f"{new.name[-name_width:]:<{name_width}}  ", "strong")]
-            untouched = frame.mover is not None and frame.mover.phase is None and was == now
-            if was is not None and now is not None and frame.before is not None and not untouched:
-                arrow, style = ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
-                line.append((f"{number(was):>{values}} → ", "dim"))
-                line.append((f"{number(now):>{values}}", "strong" if fresh and mover(frame) else ""))
-                line.append((f" {arrow}", style if fresh else "dim"))
-            else:
-                line.append((f"{number(now):>{values}}{'':{values + 5}}", ""))
-            lines.append(line + _gradient(frame, place, most=most, room=room))
-        return lines
+        fixed = values + 16 + max(map(len, ages(frame)))  # blanks, the gradient and its age included
+        longest = max(len(row.name) for row in frame.params)
+        old = longest + fixed + values + 3 <= width
+        name_width = min(longest, max(width - fixed, 4))
+        room = width - name_width - fixed - (values + 3) * old
+        visible, more = self.fitting(self.listed(frame, Columns.of(frame)), height)
+        self._shown = list(visible)
+        lines = []
+        for row in visible:
+            place = row.place or 0
+            name: Line = [(f"{shortened(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
+            value = _value(frame, *pairs[place], width=values, old=old)
+            lines.append(self.marked(row, name + value + _gradient(frame, place, room=room)))
+        return lines + more
 
 
-def _gradient(frame: Frame, place: int, *, most: float, room: int) -> Line:
+def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int, old: bool) -> Line:
+    """Write a value with the way it went, and where there is room the one before."""
+    was, now = main_number(before), main_number(after)
+    untouched = frame.mover is not None and frame.mover.phase is None and was == now
+    if was is None or now is None or frame.before is None or untouched:
+        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", "")]
+    fresh = frame.mover is frame.command and frame.error is None
+    arrow, style = ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
+    first: Line = [(f"{number(was):>{width}} → ", "dim")] if old else []
+    last: Line = [(f"{number(now):>{width}}", "strong" if fresh else ""), (f" {arrow}", style if fresh else "dim")]
+    return first + last
+
+
+def _gradient(frame: Frame, place: int, *, room: int) -> Line:
     grad = frame.grads[place]
     if grad is None:
-        last = frame.last_grads and frame.last_grads[place]
-        return [
-            (f"{'None':>10}", ""),
-            (f"  was {number(grad_number(last), signed=last.size == 1)}" if last else "", "dim"),
-        ]
+        return cleared(frame, place)
     value = grad_number(grad)
+    sizes = [abs(grad_number(each)) for each in frame.grads if each is not None]
+    most = max((size for size in sizes if math.isfinite(size)), default=0.0)
     line: Line = [(f"{number(value, signed=grad.size == 1):>10} ", "" if grad.used else "strong")]
     if room > 2:
         length = min(room, 8)
         drawn = bar(abs(value) / most if most else 0.0, length)
         line.append((f"{drawn:<{length}}", "dim" if grad.used else "up"))
-    state = "used" if grad.used else "fresh"
-    stale = not grad.used and frame.old
-    if stale:
-        state = "before the move"
-    if grad.backwards > 1:
-        state = f"sum of {grad.backwards}" + ", used" * grad.used
-    return [*line, (f" {state}", "warn" if grad.used or stale or grad.backwards > 1 else "")]
+    state = age(frame, grad.backwards, grad.used)
+    return [*line, (f" {state}", "" if state == "fresh" else "warn")]

@@ -1,0 +1,139 @@
+"""What is under the cursor, in full: a parameter with its gradient and optimizer state, or a layer's sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.stats_table import BINS, SAMPLE, TensorStats
+from autograd_tui.text.explain import largest
+from autograd_tui.text.grads import age, age_in_full, in_words
+from autograd_tui.text.layers import Columns
+from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.numbers import count, fitted, number
+from autograd_tui.text.spread import sparkline
+from autograd_tui.text.table import shortened
+
+WIDE = 40  # characters from which there is room for more than the least
+LABEL = 10  # characters of a label where labels are aligned
+HINT = "Nothing yet: ↑ and ↓ move the cursor, / finds a name, enter opens a layer or measures a parameter."
+
+
+def nothing_lines(width: int) -> list[Line]:
+    """Say how to select something."""
+    return wrapped(HINT, width, style="dim")
+
+
+def parameter_lines(frame: Frame, place: int, *, inspection: Inspection | None, width: int) -> list[Line]:
+    """Describe one parameter; with an inspection of this very frame, in exact numbers."""
+    row, grad = frame.params[place], frame.grads[place]
+    state = _state_rows(frame, row.name)
+    exact = inspection if inspection and (inspection.name, inspection.index) == (row.name, frame.index) else None
+    value, slope = (exact.value, exact.grad) if exact else (row, grad)
+    cells = BINS if width >= WIDE else BINS // 2
+    lines = _heading(row, width, note=" · exact" * bool(exact))
+    lines += _packed("value", _numbers(value, cells=cells), width)
+    said = _gone(frame, place)
+    if grad is not None and slope is not None:
+        word = age_in_full(frame, grad) if width >= WIDE else age(frame, grad.backwards, grad.used)
+        said = [*_numbers(slope, signed=True), word] if slope.size == 1 else [word, *_numbers(slope, cells=cells)]
+    lines += _packed("gradient", said, width)
+    for each in exact.state if exact else state:
+        turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
+        lines += _packed(each.name, turned + _numbers(_in_short(each)), width)
+    if row.size > SAMPLE and not exact:
+        lines += wrapped("~ sampled: enter measures all", width, style="dim")
+    return lines
+
+
+def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -> list[Line]:
+    """Describe a layer by what its parameters add up to."""
+    columns = Columns.of(frame)
+    sums = f"{len(places)} parameters · {count(columns.size(places))} values"
+    lines: list[Line] = [[(shortened(name, width), "strong")], [(sums, "dim")]]
+    lines += _packed("value", [f"norm {number(columns.norm(places))}"], width)
+    held = [grad for place in places if (grad := frame.grads[place]) is not None]
+    norm = [f"norm {number(columns.grad(places))}"] if held else []
+    lines += _packed("gradient", [in_words(frame, places), *norm], width)
+    most = largest(held)
+    if most is not None:
+        lines += _packed("largest", [f"{most.name.removeprefix(name)}, norm {number(most.norm)}"], width)
+    update = columns.update(places)
+    if update is not None and math.isfinite(update):
+        moved = f"{'~' * columns.estimated(places)}{fitted(update * 100, 7)}% of its norm"
+        by = "the last step" if frame.mover and frame.mover.phase else "you"
+        lines += _packed("moved", [f"{moved} by {by}"], width)
+    return lines
+
+
+def _heading(row: TensorStats, width: int, *, note: str) -> list[Line]:
+    """Write the name, then shape, values and dtype, in one row where they fit."""
+    shape = ["×".join(map(str, row.shape))] if row.size > 1 else []
+    parts = [*shape, f"{count(row.size)} value{'s' * (row.size != 1)}", row.dtype]
+    while len(parts) > 1 and len(" · ".join(parts)) + len(note) > width:
+        parts.pop()
+    about = " · ".join(parts)
+    if len(row.name) + len(about) + len(note) + 3 <= width:
+        return [[(row.name, "strong"), (f"   {about}", "dim"), (note, "accent")]]
+    return [[(shortened(row.name, width), "strong")], [(about, "dim"), (note, "accent")]]
+
+
+def _state_rows(frame: Frame, name: str) -> list[TensorStats]:
+    """Give what the optimizer remembers of a parameter, named by torch's keys."""
+    table, beginning = frame.optimizer_state, f"{name}."
+    found = [place for place, each in enumerate(table.layout.names) if each.startswith(beginning)]
+    return [replace(table[place], name=table.layout.names[place].removeprefix(beginning)) for place in found]
+
+
+def _in_short(row: TensorStats) -> TensorStats:
+    """Leave out what is said of the parameter alone: many values, the histogram."""
+    return replace(row, values=row.values if row.size == 1 else None, histogram=None)
+
+
+def _turns(row: TensorStats, exact: Inspection) -> bool:
+    return exact.cosine is not None and row.name in ("momentum_buffer", "exp_avg")
+
+
+def _numbers(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> list[str]:
+    """Write all values where they are few, else norm, mean, std, and the histogram between its ends."""
+    if row.values is not None:
+        norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
+        return [*(number(value, signed=signed) for value in row.values), *norm]
+    mark = "~" * row.sampled
+    known = [("norm", row.norm, ""), ("mean", row.mean, mark), ("std", row.std, mark)]
+    written = [f"{word} {about}{number(value)}" for word, value, about in known if value is not None]
+    if row.nonfinite:
+        written.insert(0, f"{count(row.nonfinite)} are NaN or infinite")
+    if row.histogram is not None and not row.nonfinite:
+        written.append(f"{number(row.min)} {mark}▕{sparkline(_fewer(row.histogram, cells))}▏ {number(row.max)}")
+    return written or ["no numbers for this dtype"]
+
+
+def _fewer(histogram: Sequence[int], cells: int) -> list[int]:
+    """Join neighbours, so that so many are left."""
+    joined = len(histogram) // cells
+    return [sum(histogram[start : start + joined]) for start in range(0, len(histogram), joined)]
+
+
+def _gone(frame: Frame, place: int) -> list[str]:
+    last = frame.last_grads and frame.last_grads[place]
+    return ["None", f"norm was {number(last.norm)}"] if last else ["None"]
+
+
+def _packed(label: str, parts: Sequence[str], width: int) -> list[Line]:
+    """Write a label and as many parts a row as fit, further rows set in; what no row can hold is left out."""
+    indent = LABEL + 1 if width >= WIDE else 3
+    lines: list[Line] = [[(f"{label:<{indent - 1}} ", "strong")]]
+    used = max(len(label) + 1, indent)
+    for part in parts:
+        if indent + len(part) > width:
+            continue  # a number that is cut off would be another number
+        if used + len(part) > width:
+            lines.append([(" " * indent, "")])
+            used = indent
+        lines[-1].append((part + "  ", ""))
+        used += len(part) + 2
+    return lines

@@ -1,0 +1,105 @@
+"""A panel with a row a parameter or layer, one of them under the cursor; keys and the mouse move it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import events
+from textual.message import Message
+from textual.reactive import var
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.layers import Columns, Layers
+from autograd_tui.text.line import Line
+from autograd_tui.text.table_view import Row, TableView, count_rows, places, rows
+from autograd_tui.text.window import more_line, scrolled
+from autograd_tui.tui.panels.panel import Panel
+
+
+class RowPanel(Panel):
+    """Shows as many rows as fit, the one under the cursor always among them."""
+
+    view: var[TableView] = var(TableView())
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._grouped = Layers((), {})  # worked out once for each model
+        self._top = 0  # the first row shown
+        self._shown: list[Row | None] = []  # by line; None where there is something else
+
+    class Clicked(Message):
+        """The mouse has chosen a row."""
+
+        def __init__(self, row: Row) -> None:
+            super().__init__()
+            self.row = row
+
+    class Turned(Message):
+        """The mouse wheel has moved the cursor."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    def watch_view(self) -> None:
+        """Show another view of the same frame."""
+        self._make_room()
+        self.redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which row was clicked."""
+        offset = event.get_content_offset(self)
+        row = self._shown[offset.y] if offset is not None and offset.y < len(self._shown) else None
+        if row is not None:
+            self.post_message(self.Clicked(row))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Move the cursor up."""
+        event.stop()
+        self.post_message(self.Turned(-1))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Move the cursor down."""
+        event.stop()
+        self.post_message(self.Turned(1))
+
+    def grouped(self, frame: Frame) -> Layers:
+        """Give the layers of the model, which are those of the frame before."""
+        if self._grouped.names is not frame.params.layout.names:
+            self._grouped = Layers.of(frame.params.layout.names)
+        return self._grouped
+
+    def count(self) -> int:
+        """Say how many rows there are."""
+        return count_rows(self.grouped(self.frame), self.view) if self.frame is not None else 2
+
+    def listed(self, frame: Frame, columns: Columns) -> list[Row]:
+        """Give all rows from first to last."""
+        return rows(self.grouped(frame), columns, self.view)
+
+    def fitting(self, listed: Sequence[Row], room: int) -> tuple[Sequence[Row], list[Line]]:
+        """Choose the rows that fit; where not all do, give a line too that counts the others."""
+        if len(listed) <= room:
+            self._top = 0
+            return listed, []
+        room = max(room - 1, 1)
+        self._top = scrolled(self._top, self._wanted(listed), count=len(listed), room=room)
+        bottom = self._top + room
+        return listed[self._top : bottom], [more_line(self._top, bottom, len(listed))]
+
+    def marked(self, row: Row, line: Line) -> Line:
+        """Point at the row under the cursor, once there is a cursor."""
+        if self.view.cursor is None:
+            return line
+        if row != self.view.cursor:
+            return [("  ", ""), *line]
+        return [("▶ ", "accent"), (line[0][0], "now"), *line[1:]]
+
+    def _wanted(self, listed: Sequence[Row]) -> range:
+        """Say which rows are to be seen: the one under the cursor, and below an opened layer its parameters."""
+        cursor = self.view.cursor
+        if cursor is None or cursor not in listed:
+            return range(0)
+        place = listed.index(cursor)
+        opened = cursor.place is None and cursor.layer in self.view.opened
+        return range(place, place + 1 + (len(places(self._grouped, cursor)) if opened else 0))

@@ -1,0 +1,54 @@
+"""Parameters and gradients of a large model, folded into layers."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.text.grads import together
+from autograd_tui.text.layers import Columns
+from autograd_tui.text.line import Line
+from autograd_tui.text.table import Shape, Table
+from autograd_tui.tui.panels.rows import RowPanel
+
+
+class TablePanel(RowPanel):
+    """A row a layer; an opened one's parameters stand below it."""
+
+    DEFAULT_CSS = "TablePanel { height: auto; max-height: 60%; }"
+
+    def __init__(self, *, title: str = "", hint: str = "") -> None:
+        super().__init__(title=title)
+        self._drawn: tuple[Frame, Columns, Table] | None = None  # what one frame gives, whatever the view
+        self.border_subtitle = hint
+
+    def rows_wanted(self) -> int:
+        """Take a row for each one there is, the heading, the total, and what is true of all gradients."""
+        return self.count() + 3
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the rows that fit; where room is short, the words below go first, then the total, then the heading."""
+        columns, table = self._numbers(frame)
+        listed = self.listed(frame, columns)
+        shape = table.shape(self.view, listed, width)
+        above = [table.heading(shape)] if height >= 3 else []
+        below = [table.total(shape)] if height >= 5 else []
+        if height >= 7:
+            below.append(_gradients(frame, shape, width))
+        visible, more = self.fitting(listed, height - len(above) - len(below))
+        self._shown = [*[None] * len(above), *visible]
+        return [*above, *(table.row(shape, row) for row in visible), *more, *below]
+
+    def _numbers(self, frame: Frame) -> tuple[Columns, Table]:
+        if self._drawn is None or self._drawn[0] is not frame:
+            columns = Columns.of(frame)
+            self._drawn = frame, columns, Table(frame, self.grouped(frame), columns)
+        return self._drawn[1], self._drawn[2]
+
+
+def _gradients(frame: Frame, shape: Shape, width: int) -> Line:
+    """Say what is true of all gradients, as far as there is room."""
+    first, *rest = together(frame)
+    line = f"   {'.grad':<{shape.name_width}} {first}"
+    for part in rest:
+        if len(line) + len(part) + 2 <= width:
+            line += f", {part}"
+    return [(line, "dim")]
