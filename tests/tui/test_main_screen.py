@@ -303,3 +303,18 @@ def build(options):
 async def test_a_move_is_never_rounded_to_nothing_where_room_is_short() -> None:
     async with screen(do="lr=0.01 fbs", size=(80, 24)) as shown:
         assert "|move| 0.0240" in shown.text("PhasesPanel")
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)], ids=str)
+async def test_an_error_has_signs_besides_its_colour(size: tuple[int, int]) -> None:
+    async with screen(do="fbB", size=size) as shown:
+        assert "raised" in shown.text("PhasesPanel")
+        assert "! loss.backward()" in shown.text("CodePanel")
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=str)
+async def test_an_old_prediction_is_called_old_beside_its_points(size: tuple[int, int]) -> None:
+    async with screen(do="fb", size=size) as shown:
+        assert "old" not in shown.text("FitPanel")
+        await shown.press("s")
+        assert "old" in shown.text("FitPanel")

@@ -49,6 +49,8 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
         beside = int(truth == predicted and not equal)  # near, but not the same: side by side in one row
         cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
         cells[truth, at] = ("@", "up") if equal else ("o", "strong")
+    if frame.old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
+        cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
     lines: list[Line] = []
     for place in range(rows):
         label = fitted(high, 6) if place == 0 else fitted(low, 6) if place == rows - 1 and high > low else ""

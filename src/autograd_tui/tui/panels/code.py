@@ -37,7 +37,8 @@ class CodePanel(Panel):
                 if phase == "step" and place == 0:
                     code = f"{code:<22} {step_comment(frame)}"
                 ran = frame.phase is not None and frame.phase.value == phase
-                marker = ("▶ " if place == len(source) - 1 else "│ ") if ran else "  "
+                arrow = "! " if frame.error else "▶ "
+                marker = (arrow if place == len(source) - 1 else "│ ") if ran else "  "
                 style = ("error" if frame.error else "strong") if ran else "dim" if phase == "setup" else ""
                 marked = "error" if frame.error else "accent"
                 lines.append([(marker if phase != "setup" else "", marked), *_code(code, style)])

@@ -39,12 +39,15 @@ class PhasesPanel(Panel):
             arrow = "" if phase is Phase.ZERO_GRAD else "─" * max(stretch - len(label) - 2, 1) + "▶ "
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
-            numbers.append((f" {key_number(frame, phase, room):<{stretch - 1}}", "" if ran else "dim"))
+            told = f" {key_number(frame, phase, room):<{stretch - 1}}"
+            numbers.append((told, "dim" if not ran else "error" if frame.error else ""))
         return names, numbers
 
 
 def key_number(frame: Frame, phase: Phase, room: int) -> str:
     """Give the one number that a phase is about, with its age; "" where it does not fit."""
+    if frame.error is not None and frame.phase is phase:
+        return "raised"
     if phase is Phase.FORWARD and frame.loss is not None:
         return f"loss {number(frame.loss)}{' old' if frame.old else ''}"
     if phase is Phase.BACKWARD and frame.grads.state != "none":
