@@ -78,9 +78,9 @@ def test_a_time_has_the_unit_that_fits(seconds: float, written: str) -> None:
     assert duration(seconds) == written
 
 
-@given(st.floats(), st.integers(1, 80), st.booleans())
-def test_a_bar_is_never_wider_than_its_room(share: float, width: int, ascii_only: bool) -> None:
-    assert len(bar(share, width, ascii_only=ascii_only)) <= width
+@given(st.floats(), st.integers(1, 80))
+def test_a_bar_is_never_wider_than_its_room(share: float, width: int) -> None:
+    assert len(bar(share, width)) <= width
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,3 @@ def test_a_bar_is_never_wider_than_its_room(share: float, width: int, ascii_only
 )
 def test_a_bar_is_drawn_in_eighths(share: float, drawn: str) -> None:
     assert bar(share, 4) == drawn
-
-
-@pytest.mark.parametrize(("share", "drawn"), [(0.0, ""), (0.5, "##"), (1.0, "####"), (math.inf, "?")])
-def test_a_bar_in_ascii_has_whole_cells(share: float, drawn: str) -> None:
-    assert bar(share, 4, ascii_only=True) == drawn

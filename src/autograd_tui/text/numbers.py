@@ -51,13 +51,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
+def bar(share: float, width: int) -> str:
     """Draw a share of the width, 0 to 1, in eighths of a cell."""
     if not math.isfinite(share):
         return "?"
     share = min(max(share, 0.0), 1.0)
-    if ascii_only:
-        return "#" * round(share * width)
     eighths = round(share * width * 8)
     if share > 0:
         eighths = max(eighths, 1)
