@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
     running.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
+    running.add_argument(
+        "--ascii",
+        action=argparse.BooleanOptionalAction,
+        help="draw with ASCII characters alone; remembered (default: where the locale is not UTF-8)",
+    )
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
     running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
     return parser
@@ -117,12 +122,21 @@ def _screen(options: argparse.Namespace) -> int:
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
     if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
+    term = os.environ.get("TERM", "")
+    if term in ("", "dumb", "unknown"):
+        raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
     from autograd_tui.tui.app import run_on_screen
 
     def open_one(scenario: str | None) -> Session:
         return _open(options) if scenario is None else _open_another(scenario, options)
 
-    return run_on_screen(open_one, _given_commands(options), title=options.scenario, theme=options.theme)
+    return run_on_screen(
+        open_one,
+        _given_commands(options),
+        title=options.scenario,
+        theme=options.theme,
+        ascii_only=options.ascii,
+    )
 
 
 def _given_commands(options: argparse.Namespace) -> Commands:

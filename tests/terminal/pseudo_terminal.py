@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 
@@ -18,17 +18,18 @@ PATIENCE = 90  # seconds; a test that waits so long has failed
 class Terminal:
     """Types keys, and keeps the screen as a person would see it."""
 
-    def __init__(self, *arguments: str, width: int, height: int) -> None:
-        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        environment["XDG_CONFIG_HOME"] = os.devnull  # nothing chosen earlier, nothing remembered
+    def __init__(self, *arguments: str, width: int, height: int, environment: Mapping[str, str]) -> None:
+        outside = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_CTYPE", "LANG")
+        kept = {name: value for name, value in os.environ.items() if name not in outside}
+        kept |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
+        kept["XDG_CONFIG_HOME"] = os.devnull  # nothing chosen earlier, nothing remembered
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
         self.child = pexpect.spawn(
             sys.executable,
             ["-m", "autograd_tui", *arguments],
             dimensions=(height, width),
-            env=environment,
+            env={**kept, **environment},
             timeout=PATIENCE,
         )
         self.child.delaybeforesend = None
@@ -86,9 +87,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, width: int = 120, height: int = 40) -> Iterator[Terminal]:
+def terminal(*arguments: str, width: int = 120, height: int = 40, **environment: str) -> Iterator[Terminal]:
     """Start the program and end it after the test, whatever happens."""
-    opened = Terminal(*arguments, width=width, height=height)
+    opened = Terminal(*arguments, width=width, height=height, environment=environment)
     try:
         yield opened
     finally:

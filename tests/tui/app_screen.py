@@ -14,6 +14,7 @@ from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import Choices
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.terminal import Terminal
 
 
 class Screen:
@@ -61,6 +62,8 @@ async def screen(
     size: tuple[int, int] = (120, 40),
     choices: Choices | None = None,
     choices_file: Path | None = None,
+    terminal: Terminal | None = None,
+    theme: str | None = None,
     **options: str | float,
 ) -> AsyncIterator[Screen]:
     """Open a scenario on a screen of a size and wait until it is there."""
@@ -70,6 +73,8 @@ async def screen(
         title=scenario,
         choices=choices,
         choices_file=choices_file,
+        terminal=terminal,
+        theme=theme,
     )
     async with app.run_test(size=size) as pilot:
         opened = Screen(app, pilot)

@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 from app_screen import screen
 
+from autograd_tui.engine.errors import Refused
 from autograd_tui.tui.choices import Choices, load, save
+from autograd_tui.tui.terminal import Terminal
+from autograd_tui.tui.themes import theme_named
 
 
 def test_choices_come_back_as_they_were(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "screen.json"
     save(file, Choices(theme="nord", log_scale=True))
     assert load(file) == Choices(theme="nord", log_scale=True)
+
+
+@pytest.mark.parametrize("ascii_only", [True, False, None])
+def test_ascii_is_remembered_or_left_to_the_terminal(tmp_path: Path, ascii_only: bool | None) -> None:
+    save(tmp_path / "screen.json", Choices(ascii_only=ascii_only))
+    assert load(tmp_path / "screen.json").ascii_only is ascii_only
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"theme": 1}', "null", "\x00"])
@@ -37,6 +46,38 @@ async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:
 async def test_a_theme_that_is_gone_gives_way_to_the_usual_one() -> None:
     async with screen(choices=Choices(theme="no such theme")) as shown:
         assert shown.app.theme == Choices().theme
+
+
+async def test_a_theme_for_one_run_is_not_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "screen.json"
+    async with screen(choices=Choices(theme="nord"), choices_file=file, theme="ansi-dark") as shown:
+        assert shown.app.theme == "ansi-dark"
+        await shown.press("y")
+    assert load(file) == Choices(theme="nord", log_scale=True)
+
+
+async def test_characters_are_the_terminals_until_they_are_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "screen.json"
+    async with screen(choices_file=file, terminal=Terminal(ascii_only=True)) as shown:
+        assert shown.app.ascii_only
+        await shown.press("y")
+        assert load(file).ascii_only is None
+        shown.app.ascii_only = False
+        await shown.settle()
+        assert load(file).ascii_only is False
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("nrod", "nord"), ("lihgt", "light"), ("Dracula", "dracula"), ("tokyo", "tokyo-night")]
+)
+def test_a_theme_that_there_is_not_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(Refused, match=f'did you mean "{meant}"'):
+        theme_named(name)
+
+
+def test_a_theme_like_no_other_is_refused_with_all() -> None:
+    with pytest.raises(Refused, match=r"there is no theme \"xyz\": there are dark, light, ansi, .*solarized-dark"):
+        theme_named("xyz")
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark", "nord", "solarized-light"])

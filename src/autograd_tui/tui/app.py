@@ -12,20 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.app import App
-from textual.theme import BUILTIN_THEMES
-
 from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
+from autograd_tui.tui.readable_app import ReadableApp
+from autograd_tui.tui.terminal import Terminal, this_terminal
+from autograd_tui.tui.themes import theme_named
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 
-class AutogradApp(App[int]):
+class AutogradApp(ReadableApp):
     """Shows one session."""
 
     TITLE = "autograd-tui"
@@ -41,9 +41,13 @@ class AutogradApp(App[int]):
         output: Output | None = None,
         choices: Choices | None = None,
         choices_file: Path | None = None,
+        terminal: Terminal | None = None,
+        theme: str | None = None,
     ) -> None:
-        super().__init__()
+        """Take what to show; `theme` is for this run alone, in place of the one chosen."""
+        super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Choices(), choices_file
+        self._theme = theme or self._choices.theme
         self.failure: BaseException | None = None
         self._main = MainScreen(open_session, first, title=title, output=output or Output())
 
@@ -54,10 +58,14 @@ class AutogradApp(App[int]):
 
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
-        self.theme = self._choices.theme if self._choices.theme in self.available_themes else Choices().theme
+        self.theme = self._theme if self._theme in self.available_themes else Choices().theme
         self._main.log_scale = self._choices.log_scale
+        chosen = self._choices.ascii_only
+        self.ascii_only = self.terminal.ascii_only if chosen is None else chosen
         self.push_screen(self._main)
+        self._began = self._shown()
         self.watch(self, "theme", self._remember, init=False)
+        self.watch(self, "ascii_only", self._remember, init=False)
         self.watch(self._main, "log_scale", self._remember, init=False)
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
@@ -68,7 +76,10 @@ class AutogradApp(App[int]):
 
     def _remember(self) -> None:
         if self._choices_file is not None:
-            save(self._choices_file, Choices(theme=self.theme, log_scale=self._main.log_scale))
+            save(self._choices_file, self._choices.changed(self._began, self._shown()))
+
+    def _shown(self) -> Choices:
+        return Choices(self.theme, self._main.log_scale, self.ascii_only)
 
     def leave(self, code: int = 0) -> None:
         """Close the screen with an exit code."""
@@ -88,20 +99,30 @@ class AutogradApp(App[int]):
 
 
 def run_on_screen(
-    open_session: Callable[[str | None], Session], first: Commands, *, title: str, theme: str | None
+    open_session: Callable[[str | None], Session],
+    first: Commands,
+    *,
+    title: str,
+    theme: str | None,
+    ascii_only: bool | None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
-    theme: "light", "dark", "ansi" or a name of Textual's; None for the one chosen last.
+    theme: "light", "dark", "ansi" or a name of Textual's. It and ascii_only are None for what was chosen last.
     """
-    choices = load(choices_file())
-    if theme is not None:
-        choices = replace(choices, theme=THEMES.get(theme, theme))
-        if choices.theme not in BUILTIN_THEMES:
-            raise Refused(f'there is no theme "{theme}": use light, dark, ansi, or {", ".join(BUILTIN_THEMES)}.')
+    choices, terminal = _chosen(theme, ascii_only), this_terminal()
     output = Output()
     output.take_over()
-    app = AutogradApp(open_session, first, title=title, output=output, choices=choices, choices_file=choices_file())
+    app = AutogradApp(
+        open_session,
+        first,
+        title=title,
+        output=output,
+        choices=choices,
+        choices_file=choices_file(),
+        terminal=terminal,
+        theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
+    )
     try:
         app.run()
     finally:
@@ -119,6 +140,18 @@ def run_on_screen(
     if app.main.trainer.busy:
         os._exit(code)  # a phase that is still running cannot be cancelled, and would abort Python's own way out
     return code
+
+
+def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
+    """Remember what the command line asks for, over what was chosen before."""
+    before = choices = load(choices_file())
+    if theme is not None:
+        choices = replace(choices, theme=theme_named(theme))
+    if ascii_only is not None:
+        choices = replace(choices, ascii_only=ascii_only)
+    if choices != before:
+        save(choices_file(), choices)
+    return choices
 
 
 def _say_why(failure: BaseException, output: Output) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from platformdirs import user_config_path
@@ -17,6 +17,11 @@ class Choices:
 
     theme: str = THEMES["dark"]
     log_scale: bool = False
+    ascii_only: bool | None = None  # None: where the terminal knows nothing else
+
+    def changed(self, began: Choices, now: Choices) -> Choices:
+        """Take over what differs between the screen as it began and as it is now."""
+        return replace(self, **{name: value for name, value in asdict(now).items() if value != getattr(began, name)})
 
 
 def choices_file() -> Path:
@@ -28,8 +33,9 @@ def load(file: Path) -> Choices:
     """Read the choices; what is missing or cannot be read is as if never chosen."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        return Choices(theme=str(kept["theme"]), log_scale=bool(kept["log_scale"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        ascii_only = kept.get("ascii_only")
+        return Choices(str(kept["theme"]), bool(kept["log_scale"]), None if ascii_only is None else bool(ascii_only))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Choices()
 
 

@@ -36,13 +36,14 @@ class Panel(Widget):
         .panel--dim { color: $text-muted; }
         .panel--strong { text-style: bold; }
         .panel--accent { color: $text-accent; }
-        .panel--now { background: $primary; color: $background; text-style: bold; }
+        .panel--now { background: $mark; color: $on-mark; text-style: $mark-text-style; }
+        &:nocolor .panel--now { text-style: bold reverse; }
         .panel--up { color: $text-success; }
         .panel--down { color: $text-primary; }
         .panel--warn { color: $text-warning; }
         .panel--error { color: $text-error; text-style: bold; }
     }
-    Panel.framed { border: round $panel-lighten-2; border-title-color: $text-muted; padding: 0 1; }
+    Panel.framed { border: round $frame; border-title-color: $text-muted; padding: 0 1; }
     """
 
     frame: var[Frame | None] = var(None)
@@ -90,11 +91,10 @@ class Panel(Widget):
         self.redraw()
 
     def notify_style_update(self) -> None:
-        """Draw in the new theme's colours."""
+        """Forget the old theme's colours; the new ones are not all known yet, and a refresh follows."""
         super().notify_style_update()
         self._strips = []
         self._looks = {}
-        self.redraw()
 
     def retitle(self, title: str) -> None:
         """Change the title on the border, which is repainted whole only where it differs."""

@@ -1,0 +1,93 @@
+"""The themes: Textual's, with text that can be read in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES, Theme
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.tui.choices import THEMES
+from autograd_tui.tui.contrast import legible
+
+LEAST = 4.5  # WCAG's least contrast of text, and what it asks for where sight or light is poor:
+MORE = 7.0
+LINES = 3.0  # for what is no text
+USUAL = [
+    # An accent of its own: Textual's is the colour of its warnings.
+    replace(BUILTIN_THEMES[THEMES["dark"]], accent="#c792ea"),
+    # Near white, since a projector in a bright room washes out what lies between.
+    replace(
+        BUILTIN_THEMES[THEMES["light"]],
+        accent="#8a2fb8",
+        warning="#b35900",
+        error="#b00020",
+        success="#1a7f37",
+        background="#ffffff",
+        surface="#f4f4f4",
+        panel="#e6ebf0",
+    ),
+]
+KINDS = ("primary", "secondary", "accent", "success", "warning", "error")
+MUTED = ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled")
+
+
+def theme_named(name: str) -> str:
+    """Give the name that Textual knows a theme by; refuse one that there is not."""
+    found = THEMES.get(name, name)
+    if found in BUILTIN_THEMES:
+        return found
+    near = get_close_matches(name.lower(), [*THEMES, *BUILTIN_THEMES], n=1, cutoff=0.5)
+    guess = f'did you mean "{near[0]}"? There are' if near else "there are"
+    raise Refused(f'there is no theme "{name}": {guess} {", ".join([*THEMES, *BUILTIN_THEMES])}.')
+
+
+def readable(
+    theme: Theme, variables: Mapping[str, str], *, shown: Callable[[Color], Color] = lambda color: color
+) -> dict[str, str]:
+    """Give the variables that this app draws with, in place of the theme's own.
+
+    `shown` tells what the terminal makes of a colour.
+    """
+    if theme.ansi:
+        return _of_the_terminal()
+    least = MORE if theme.name in (THEMES["dark"], THEMES["light"]) else LEAST
+    names = ("background", "surface", "panel", "foreground")
+    background, surface, panel, text = (Color.parse(variables[name]) for name in names)
+
+    def fit(color: Color, *grounds: Color, ratio: float = least) -> Color:
+        return legible(color, grounds, ratio, shown=shown)
+
+    text = fit(text, background, surface, panel, ratio=least * 1.25)  # above what is muted
+    grounds = (background, surface, panel, surface.tint(text.with_alpha(0.05)))  # the last is an input's, focused
+    found = {f"text-{kind}": fit(Color.parse(variables[kind]), *grounds).hex for kind in KINDS}
+    found |= dict.fromkeys(MUTED, fit(background.blend(text, 0.6), *grounds).hex)
+    frame = fit(panel, background, surface, ratio=LINES).hex
+    mark = fit(Color.parse(variables["primary"]), background).hex
+    found |= {"foreground": text.hex, "frame": frame}
+    return found | _scrollbar(frame, surface.hex) | _marked(mark, background.hex)
+
+
+def _marked(ground: str, text: str, *, look: str = "none") -> dict[str, str]:
+    """Give what marks a phase, a cursor, a selection: all one colour, the text on it another."""
+    found = {"mark": ground, "on-mark": text, "mark-text-style": f"bold {look}".removesuffix(" none")}
+    for name in ("block-cursor", "block-cursor-blurred", "input-cursor", "input-selection"):
+        found |= {f"{name}-background": ground, f"{name}-foreground": text, f"{name}-text-style": look}
+    return found
+
+
+def _scrollbar(thumb: str, track: str) -> dict[str, str]:
+    found = {f"scrollbar{state}": thumb for state in ("", "-hover", "-active")}
+    return found | {f"scrollbar-background{state}": track for state in ("", "-hover", "-active")}
+
+
+def _of_the_terminal() -> dict[str, str]:
+    """Give the terminal's own colours: only what reads on black and on white alike, and never colour alone."""
+    plain = ("text", "text-success", "text-primary", "text-secondary", "frame", *MUTED)
+    found = dict.fromkeys(plain, "ansi_default")
+    found |= {"text-accent": "ansi_magenta", "text-warning": "ansi_red", "text-error": "ansi_red"}
+    found |= _scrollbar("ansi_default", "ansi_default")
+    return found | _marked("ansi_default", "ansi_default", look="reverse")
