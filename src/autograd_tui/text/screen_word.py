@@ -16,7 +16,7 @@ from autograd_tui.text.nearest import clipped, unknown
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 SCENARIOS = ("linear", "resnet18")  # the built-in ones
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
-ALONE = ("log", "linear", "veil", "console", "export", "help", "quit")
+ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "export", "help", "quit")
 EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
 
 

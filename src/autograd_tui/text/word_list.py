@@ -52,6 +52,8 @@ SCREEN = {
     "theme ": "the colours, as in theme light",
     "log": "the loss on a log scale",
     "linear": "the loss on a plain scale",
+    "ascii": "draw with ASCII characters alone",
+    "unicode": "draw with all characters",
     "veil": "hide new numbers until the next space",
     "console": "what has been printed",
     "export": "write a picture of the screen",

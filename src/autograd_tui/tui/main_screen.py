@@ -18,14 +18,14 @@ from textual.timer import Timer
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import LETTERS, Command, Commands
-from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.completion import completions, heading
 from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
-from autograd_tui.text.nearest import clipped, unknown
+from autograd_tui.text.nearest import clipped
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.screen_word import SCENARIOS, ScreenWord
 from autograd_tui.text.table_view import TableView, found, moved, name_of, rows, toggled
@@ -42,7 +42,9 @@ from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.readable_app import ReadableApp
 from autograd_tui.tui.requests import Inspect, Look, News, Request
+from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -337,7 +339,10 @@ class MainScreen(Screen[None]):
                 self.trainer.pace = pace
                 self._say_pace()
             case "theme", str(name):
-                self._choose_theme(name)
+                self.app.theme = theme_named(name)
+            case "ascii" | "unicode", _:
+                assert isinstance(self.app, ReadableApp)
+                self.app.ascii_only = word.name == "ascii"
             case "log" | "linear", _:
                 self.log_scale = word.name == "log"
             case "export", _:
@@ -351,12 +356,6 @@ class MainScreen(Screen[None]):
                 self.sort_table(column)
             case _:  # model, console, veil
                 raise Refused(f'"{word.name}" is not there: this screen cannot do it.')
-
-    def _choose_theme(self, name: str) -> None:
-        theme = THEMES.get(name, name)
-        if theme not in self.app.available_themes:
-            raise NotUnderstood(unknown(name, "theme", (*THEMES, *self.app.available_themes)))
-        self.app.theme = theme
 
     def action_log_scale(self) -> None:
         """Draw the loss on the other scale."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES, Theme
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.text.nearest import unknown
 from autograd_tui.tui.choices import THEMES
 from autograd_tui.tui.contrast import legible
 
@@ -36,13 +36,11 @@ MUTED = ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled
 
 
 def theme_named(name: str) -> str:
-    """Give the name that Textual knows a theme by; refuse one that there is not."""
+    """Give the name that Textual knows a theme by; raises NotUnderstood, with the nearest."""
     found = THEMES.get(name, name)
-    if found in BUILTIN_THEMES:
-        return found
-    near = get_close_matches(name.lower(), [*THEMES, *BUILTIN_THEMES], n=1, cutoff=0.5)
-    guess = f'did you mean "{near[0]}"? There are' if near else "there are"
-    raise Refused(f'there is no theme "{name}": {guess} {", ".join([*THEMES, *BUILTIN_THEMES])}.')
+    if found not in BUILTIN_THEMES:
+        raise NotUnderstood(unknown(name, "theme", (*THEMES, *BUILTIN_THEMES)))
+    return found
 
 
 def readable(

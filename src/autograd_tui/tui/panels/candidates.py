@@ -21,7 +21,7 @@ class CandidatesPanel(Panel):
     DEFAULT_CSS = """
     CandidatesPanel { overlay: screen; offset: 0 -100%; background: $surface; }
     CandidatesPanel { width: 80; max-width: 100%; height: auto; }
-    CandidatesPanel.framed { border: round $primary; padding: 0; }
+    CandidatesPanel.framed { border: round $frame; padding: 0; }
     """
 
     class Taken(Message):

@@ -43,7 +43,8 @@ class Panel(Widget):
         .panel--warn { color: $text-warning; }
         .panel--error { color: $text-error; text-style: bold; }
     }
-    Panel.framed { border: round $frame; border-title-color: $text-muted; padding: 0 1; }
+    Panel.framed { border: round $frame; padding: 0 1; }
+    Panel.framed { border-title-color: $text-muted; border-subtitle-color: $text-muted; }
     """
 
     frame: var[Frame | None] = var(None)
