@@ -43,7 +43,7 @@ from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.readable_app import ReadableApp
-from autograd_tui.tui.requests import Inspect, Look, News, Request
+from autograd_tui.tui.requests import Inspect, Look, News, Open, Request
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
 
@@ -106,6 +106,10 @@ class MainScreen(Screen[None]):
         self.app.begin_capture_print(self)
         self.call_after_refresh(self.trainer.start)
         self._watch_the_clock()
+
+    def on_unmount(self) -> None:
+        """Let the trainer thread end."""
+        self.trainer.close()
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the layout for the terminal's size."""
@@ -177,7 +181,7 @@ class MainScreen(Screen[None]):
     def _say_pace(self) -> None:
         self._say(None if self.trainer.running is not None else Note(f"r runs at {pace_in_words(self.trainer.pace)}"))
 
-    def _ask(self, what: Command | Commands | Goal | Literal["next", "iteration"]) -> None:
+    def _ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
         self._interrupted = False
         start, self._looking = self._looking, None
         if not self.trainer.ask(Request(what, start, self._take_count())):
@@ -354,7 +358,9 @@ class MainScreen(Screen[None]):
                 self.app.exit(0)
             case "sort", str(column):
                 self.sort_table(column)
-            case _:  # model, console, veil
+            case "model", str(scenario):
+                self._ask(Open(scenario))
+            case _:  # console, veil
                 raise Refused(f'"{word.name}" is not there: this screen cannot do it.')
 
     def action_log_scale(self) -> None:

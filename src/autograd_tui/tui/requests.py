@@ -76,6 +76,7 @@ class RequestLine:
         self._waiting: deque[Request] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -119,12 +120,19 @@ class RequestLine:
         with self._changed:
             self._changed.wait_for(lambda: self.interrupted or until(), seconds)
 
-    def next(self, idle: Callable[[], None]) -> Request:
-        """Give the next request, waiting for it; `idle` is called before a wait."""
+    def close(self) -> None:
+        """Stop what runs, and let nothing follow."""
+        self._closed = True
+        self.stop()
+
+    def next(self, idle: Callable[[], None]) -> Request | None:
+        """Give the next request, waiting for it, None where none can follow; `idle` is called before a wait."""
         with self._changed:
-            while not self._waiting:
+            while not self._waiting and not self._closed:
                 idle()
                 self._changed.wait()
+            if self._closed:
+                return None
             self._stop.clear()
             return self._waiting.popleft()
 

@@ -73,8 +73,12 @@ class TrainerThread(threading.Thread):
         busy = self.busy is not None
         return self._line.stop() or busy
 
+    def close(self) -> None:
+        """End, after the phase that runs."""
+        self._line.close()
+
     def run(self) -> None:
-        """Open the session, then answer requests for ever."""
+        """Open the session, then answer requests until the end."""
         try:
             self._open(None)
         except BaseException as error:
@@ -82,8 +86,8 @@ class TrainerThread(threading.Thread):
             return
         try:
             self._run_first()
-            while True:
-                self._answer(self._line.next(self._rest))
+            while (request := self._line.next(self._rest)) is not None:
+                self._answer(request)
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
 
