@@ -6,7 +6,7 @@ from autograd_tui import open_session
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.line import plain
-from autograd_tui.text.veil import known, question, veiled
+from autograd_tui.text.veil import known, veil_over, veiled
 
 
 def frame_after(words: str, scenario: str = "linear") -> Frame:
@@ -39,7 +39,7 @@ def test_the_prediction_comes_before_the_loss() -> None:
 @pytest.mark.parametrize(("words", "stages"), [("f", 2), ("fb", 1), ("fbs", 1), ("fbsz", 0), ("fbB", 0), ("lr=1", 0)])
 def test_each_phase_with_numbers_of_its_own_asks_before_it_shows_them(words: str, stages: int) -> None:
     frame = frame_after(words)
-    assert [question(frame, stage) is not None for stage in range(3)] == [stage < stages for stage in range(3)]
+    assert [veil_over(frame, stage) is not None for stage in range(3)] == [stage < stages for stage in range(3)]
 
 
 @pytest.mark.parametrize("scenario", ["linear", "resnet18"])

@@ -174,8 +174,8 @@ async def test_resizing_while_running_changes_the_layout() -> None:
 
 async def test_what_a_model_prints_is_noted_and_kept() -> None:
     async with screen() as shown:
-        shown.app.main._output.write("hello from the model\n")
-        await shown.settle()
+        shown.app.main.output.write("hello from the model\n")
+        await shown.pilot.pause(0.3)
         assert shown.note == "printed, 1 lines by now: hello from the model"
 
 

@@ -291,7 +291,7 @@ def test_any_keys_leave_the_cursor_in_sight(
         async with screen(written(tmp_path_factory.mktemp("any"), names), do="fbs", size=size) as shown:
             for key in pressed:
                 if key in words:
-                    shown.app.main._run_words(key)
+                    shown.app.main.run_words(key)
                     await shown.settle()
                 else:
                     await shown.press(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
 
 from autograd_tui.engine.command import Phase
@@ -12,7 +12,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import MOST_VALUES, WIDTH, StatsTable, TensorStats
 from autograd_tui.text.line import Line, plain
 
-VEIL = "▒"
+COVER = "▒"
 BAR = set("█▏▎▍▌▋▊▉")
 QUESTIONS = {  # by phase, one for each stage
     Phase.FORWARD: (
@@ -24,10 +24,18 @@ QUESTIONS = {  # by phase, one for each stage
 }
 
 
-def question(frame: Frame, stage: int) -> str | None:
-    """Give what to ask while stage `stage`, from 0, is hidden; None where nothing is hidden any more."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Veil:
+    """What may be shown of a frame, and what to ask about the rest."""
+
+    known: Frame
+    question: str
+
+
+def veil_over(frame: Frame, stage: int) -> Veil | None:
+    """Hide what a frame's phase has brought, from `stage` 0 on; None where nothing is hidden any more."""
     questions = QUESTIONS.get(frame.phase, ()) if frame.phase and not frame.error else ()
-    return questions[stage] if stage < len(questions) else None
+    return Veil(known(frame, stage), questions[stage]) if stage < len(questions) else None
 
 
 def known(frame: Frame, stage: int) -> Frame:
@@ -60,7 +68,7 @@ def _cover(line: Line, known_text: str) -> Line:
         instead = known_text[word.start() : word.end()]
         if instead != word[0] and (instead.strip() or not word[0].isalpha()):
             bar = set(word[0]) <= BAR  # whose length would tell
-            covers |= dict.fromkeys(range(*word.span()), " " if bar else VEIL)
+            covers |= dict.fromkeys(range(*word.span()), " " if bar else COVER)
     styles = [style for span, style in line for _ in span]
     return [
         (covers[at], "dim") if at in covers else (character, style)

@@ -85,7 +85,7 @@ class AutogradApp(ReadableApp):
         """Close the screen with an exit code."""
         self.exit(code, return_code=code)
 
-    def on_main_screen_failed(self, event: MainScreen.Failed) -> None:
+    def on_training_screen_failed(self, event: MainScreen.Failed) -> None:
         """Close the screen because the session could not be opened, or because of a bug."""
         self.failure = event.error
         self.leave(2 if isinstance(event.error, Refused) else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -58,7 +59,7 @@ def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> lis
 
 
 def _names(binding: Binding) -> list[str]:
-    return [NAMES.get(key, key) for key in binding.key.split(",") if not key.startswith("shift+")]
+    return [NAMES.get(key, key) for key in binding.key.split(",") if not re.fullmatch(r"shift\+.", key)]
 
 
 class HelpScreen(ModalScreen[None]):

@@ -14,15 +14,18 @@ from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.fit import can_fit
 from autograd_tui.text.layers import MOST_ROWS
 from autograd_tui.text.table_view import TableView
+from autograd_tui.text.veil import Veil
 from autograd_tui.tui.panels.both import BothPanel
 from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
+from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
 from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.output import OutputPanel
+from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.selected import SelectedPanel
@@ -48,6 +51,24 @@ class Layout(Container):
     view: var[TableView] = var(TableView())
     inspection: var[Inspection | None] = var(None)
     log_scale: var[bool] = var(False)
+    veil: var[Veil | None] = var(None)
+    printed: var[tuple[str, ...]] = var(())
+
+    def watch_veil(self) -> None:
+        """Hand the veil on to every panel."""
+        for panel in self.query(Panel):
+            panel.veil = self.veil
+
+    def watch_printed(self) -> None:
+        """Mark that there is something to read in the console."""
+        self.set_class(bool(self.printed), "-printed")
+
+    def zoom(self, panel: Panel | None) -> None:
+        """Show one panel alone, or all of them again."""
+        for each in self.query("*"):
+            around = panel is None or each is panel or each in panel.ancestors
+            each.set_class(not around, "-aside")
+            each.set_class(each is panel, "-zoomed")
 
     def watch_frame(self) -> None:
         """Mark a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
@@ -70,6 +91,10 @@ class Layout(Container):
         yield PhasesPanel().data_bind(Layout.frame)
         yield CodePanel(running_line_only=True).data_bind(Layout.frame, Layout.about)
 
+    def console(self) -> ComposeResult:
+        """Yield the console."""
+        yield ConsolePanel(title="Console   what the model printed").data_bind(Layout.printed)
+
     def details(self) -> ComposeResult:
         """Yield what is known of the parameter under the cursor, and of the buffers."""
         selected = SelectedPanel(title="Selected")
@@ -89,6 +114,7 @@ class WideLayout(Layout):
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
+                yield from self.console()
             with Vertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame, Layout.view)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
@@ -110,6 +136,7 @@ class FoldedLayout(Layout):
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                yield from self.console()
             with Vertical(classes="more"):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 table = TablePanel(title="Parameters and gradients, by layer", hint=hint)
@@ -136,6 +163,7 @@ class NarrowLayout(Layout):
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
                 selected = SelectedPanel(title="Selected")
                 yield selected.data_bind(Layout.frame, Layout.view, Layout.inspection)
+        yield from self.console()
 
 
 class SmallLayout(Layout):
@@ -147,3 +175,4 @@ class SmallLayout(Layout):
         yield BothPanel().data_bind(Layout.frame, Layout.view)
         yield TablePanel().data_bind(Layout.frame, Layout.view)
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
+        yield from self.console()

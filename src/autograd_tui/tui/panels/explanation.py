@@ -5,6 +5,7 @@ from __future__ import annotations
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.explain import explain
 from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.veil import Veil
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -20,3 +21,7 @@ class ExplanationPanel(Panel):
             style = "error" if frame.error and place == 0 else "strong" if sentence.startswith("  ") else ""
             lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
         return lines
+
+    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+        """Ask in place of an answer."""
+        return wrapped(veil.question, width, style="strong")

@@ -11,6 +11,7 @@ KEYS = (
     ("n", "iteration"),
     ("r", "run"),
     ("← →", "look"),
+    ("v", "veil"),
     (":", "command"),
     ("?", "keys"),
     ("q", "quit"),

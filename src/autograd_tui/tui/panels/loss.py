@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textual import events
+from textual.message import Message
 from textual.reactive import var
 
 from autograd_tui.engine.frame import Frame
@@ -9,6 +11,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines
+from autograd_tui.text.veil import Veil, veiled
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -19,32 +22,61 @@ class LossPanel(Panel):
 
     log_scale: var[bool] = var(False)
 
+    class Clicked(Message):
+        """The mouse has chosen a point of the plot."""
+
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which frame the point nearest to the mouse belongs to."""
+        offset, history = event.get_content_offset(self), self.history
+        if offset is None or offset.y < 1 or history is None or not history.loss:
+            return
+        first, last = history.loss.iterations[0], history.loss.iterations[-1]
+        columns = plot_columns(self.content_size.width)
+        wanted = first + (offset.x + columns - self.content_size.width) / max(columns - 1, 1) * (last - first)
+        nearest = min(history.loss.points(), key=lambda point: abs(point.iteration - wanted))
+        self.post_message(self.Clicked(nearest.index))
+
     def watch_log_scale(self) -> None:
         """Draw the other scale."""
         self.redraw()
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
-        first: Line = [("none yet", "dim")]
-        if frame.loss is not None:
-            age = "  fresh" if not frame.old else "  old: a parameter has moved since"
-            age = age if len(age) + 8 <= width else "  old"
-            first = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
-        for name, value in frame.metrics:
-            metric = f"   {name} {number(value)}"
-            if length(first) + len(metric) <= width:
-                first.append((metric, "dim" if frame.old else ""))
         self.retitle("Loss   log scale" if self.log_scale else "Loss")
+        return [_number_and_age(frame, width), *self._plot(frame.index, width, height - 1)]
+
+    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+        """Leave out the newest point where it is hidden."""
+        assert self.frame is not None
+        frame, known = self.frame, veil.known
+        first = veiled([_number_and_age(frame, width)], [_number_and_age(known, width)])
+        return [*first, *self._plot(frame.index - (known.loss != frame.loss), width, height - 1)]
+
+    def _plot(self, index: int, width: int, height: int) -> list[Line]:
+        """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
         if self.history is None:
-            return [first]
-        losses = self.history.loss
-        changes = [point.iteration for point in self.history.learning_rate.points()[1:]]
-        plot = plot_lines(
-            losses.thinned(plot_columns(width)),
-            width,
-            height - 1,
-            shown=losses.at(frame.index),
-            changes=changes,
-            log_scale=self.log_scale,
-        )
-        return [first, *plot]
+            return []
+        history = self.history
+        if self.veil is not None:
+            history = history.copy()
+            history.forget_after(index)
+        changes = [point.iteration for point in history.learning_rate.points()[1:]]
+        points, shown = history.loss.thinned(plot_columns(width)), history.loss.at(index)
+        return plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.log_scale)
+
+
+def _number_and_age(frame: Frame, width: int) -> Line:
+    if frame.loss is None:
+        return [("none yet", "dim")]
+    age = "  old: a parameter has moved since" if frame.old else "  fresh"
+    age = age if len(age) + 8 <= width else "  old"
+    line: Line = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
+    for name, value in frame.metrics:
+        metric = f"   {name} {number(value)}"
+        if length(line) + len(metric) <= width:
+            line.append((metric, "dim" if frame.old else ""))
+    return line

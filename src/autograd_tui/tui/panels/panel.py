@@ -15,6 +15,7 @@ from textual.widget import Widget
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, printable
+from autograd_tui.text.veil import Veil, veiled
 
 
 class Panel(Widget):
@@ -45,13 +46,16 @@ class Panel(Widget):
     }
     Panel.framed { border: round $frame; padding: 0 1; }
     Panel.framed { border-title-color: $text-muted; border-subtitle-color: $text-muted; }
+    Panel.framed:focus { border: heavy $frame; border-title-style: bold; }
     """
 
     frame: var[Frame | None] = var(None)
     about: var[About | None] = var(None)
+    veil: var[Veil | None] = var(None)
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
         super().__init__(id=id, classes=classes)
+        self.can_focus = bool(title)
         self._strips: list[Strip] = []
         self._rows_wanted = 0
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
@@ -79,6 +83,10 @@ class Panel(Widget):
     def watch_about(self) -> None:
         """Show another session."""
         self._make_room()
+        self.redraw()
+
+    def watch_veil(self) -> None:
+        """Hide or show what the veil covers."""
         self.redraw()
 
     def _make_room(self) -> None:
@@ -118,7 +126,15 @@ class Panel(Widget):
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Give the rows as they stand, nothing before there is a frame."""
-        return self.draw(self.frame, width, height) if self.frame is not None else []
+        if self.frame is None:
+            return []
+        return self.draw(self.frame, width, height) if self.veil is None else self.cover(self.veil, width, height)
+
+    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+        """Give the rows with what the veil hides covered."""
+        assert self.frame is not None
+        known = self.draw(veil.known, width, height)  # first: the true rows are those that the mouse finds
+        return veiled(self.draw(self.frame, width, height), known)
 
     def render_line(self, y: int) -> Strip:
         """Give one row to the compositor."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+from textual import events
+from textual.message import Message
+
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import SAMPLE
 from autograd_tui.engine.turn import next_phase
-from autograd_tui.text.line import Line, length, spread
+from autograd_tui.text.line import Line, length, plain, spread
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.panel import Panel
 
@@ -20,12 +23,29 @@ class PhasesPanel(Panel):
 
     DEFAULT_CSS = "PhasesPanel { height: 2; }"
 
+    class Clicked(Message):
+        """The mouse has chosen a phase."""
+
+        def __init__(self, phase: Phase) -> None:
+            super().__init__()
+            self.phase = phase
+
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the names over the numbers."""
         next_one = next_phase(frame)
-        hint: Line = [("space: ", "dim"), (next_one.value, "strong"), (" ", "")]
+        hint: Line = [("space: ", "dim"), (next_one.value if self.veil is None else "show", "strong"), (" ", "")]
         names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
         return [spread(names, hint, width), numbers]
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which phase was clicked."""
+        offset = event.get_content_offset(self)
+        names = "" if offset is None or self.frame is None else plain(self.lines(self.content_size.width, 2)[0])
+        for phase in Phase:
+            start = names.lower().find(phase.value)
+            if offset is not None and start - 1 <= offset.x <= start + len(phase.value) and start >= 0:
+                self.post_message(self.Clicked(phase))
+                return
 
     def _columns(self, frame: Frame, next_one: Phase, *, room: int) -> tuple[Line, Line]:
         cell = max(len(phase.value) + 2 for phase in Phase) + 2

@@ -1,0 +1,83 @@
+"""The keys that choose a panel and show it alone, and what the console shows."""
+
+from __future__ import annotations
+
+from textual import events
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.tui.layouts import SHORT, Layout, layout_for
+from autograd_tui.tui.panels.console import ConsolePanel
+from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.training_screen import TrainingScreen
+
+MOST_LINES = 200  # of what a model prints, on the screen
+PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
+
+
+class PanelKeys(TrainingScreen):
+    """Knows which layout is shown, and which of its panels is chosen or alone."""
+
+    _zoomed = False
+    _prints_wait = False
+
+    @property
+    def layout_shown(self) -> Layout:
+        """The layout for the terminal's size and the model."""
+        return next(each for each in self.query(Layout) if each.display)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose the layout for the terminal's size."""
+        self.unzoom()
+        for name in ("-wide", "-narrow", "-small"):
+            self.set_class(name == layout_for(event.size), name)
+        self.set_class(event.size.height < SHORT, "-short")
+
+    def action_panel(self, by: int) -> None:
+        """Choose the next panel, or the one before."""
+        self.unzoom()
+        panels = [each for each in self.layout_shown.query(Panel) if each.can_focus and each.content_size.area]
+        if not panels:
+            self.say(Note("there is room for one panel alone here", "warn"))
+            return
+        at = panels.index(self.focused) + by if self.focused in panels else min(by, 0)
+        self.set_focus(panels[at % len(panels)], scroll_visible=False)
+
+    def action_zoom(self) -> None:
+        """Show the chosen panel alone, or all panels again."""
+        if self._zoomed:
+            self.unzoom()
+        elif isinstance(self.focused, Panel):
+            self._zoom(self.focused)
+        else:
+            self.say(Note("tab chooses a panel, and then a shows it alone", "warn"))
+
+    def unzoom(self) -> bool:
+        """Show all panels again; tell whether one was alone."""
+        alone, self._zoomed = self._zoomed, False
+        if alone:
+            for layout in self.query(Layout):
+                layout.zoom(None)
+        return alone
+
+    def _zoom(self, panel: Panel) -> None:
+        self._zoomed = True
+        self.layout_shown.zoom(panel)
+
+    def show_console(self) -> None:
+        """Show what the model has printed, alone."""
+        if not self.printed:
+            raise Refused("the model has printed nothing so far.")
+        self.unzoom()
+        self._zoom(self.layout_shown.query_one(ConsolePanel))
+
+    def heard_a_line(self, _: str) -> None:
+        """Look in a moment at what was printed; called on any thread, and as often as lines come."""
+        if not self._prints_wait:
+            self._prints_wait = True
+            self.later(self.set_timer, PRINT_SECONDS, self._look_at_prints)
+
+    def _look_at_prints(self) -> None:
+        self._prints_wait = False
+        self.printed = tuple(list(self.output.lines)[-MOST_LINES:])
+        self.say(None)

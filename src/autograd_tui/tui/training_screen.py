@@ -1,0 +1,188 @@
+"""What every part of the main screen works with: the frame shown, the trainer thread behind it, and the note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Literal
+
+from textual.message import Message
+from textual.reactive import var
+from textual.screen import Screen
+from textual.timer import Timer
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.command import Command, Commands
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.history import History
+from autograd_tui.engine.inspection import Inspection
+from autograd_tui.text.numbers import duration
+from autograd_tui.text.table_view import TableView
+from autograd_tui.text.veil import Veil, veil_over
+from autograd_tui.tui.output import Output
+from autograd_tui.tui.paces import pace_in_words
+from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.requests import Look, News, Open, Request
+from autograd_tui.tui.trainer_thread import TrainerThread
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+PATIENCE = 0.25  # seconds before a phase that still runs is said to run
+
+
+class TrainingScreen(Screen[None]):
+    """Asks the trainer thread for something, and takes in its answers: frames for the panels."""
+
+    frame: var[Frame | None] = var(None)  # the one shown
+    history: var[History | None] = var(None)
+    about: var[About | None] = var(None)
+    newest: var[int] = var(0)
+    view: var[TableView] = var(TableView())
+    inspection: var[Inspection | None] = var(None)  # of the parameter that enter asked for last
+    note: var[Note | None] = var(None)
+    log_scale: var[bool] = var(False)
+    veil: var[Veil | None] = var(None)  # over the frame shown
+    printed: var[tuple[str, ...]] = var(())  # by the model, the last lines of it
+
+    def __init__(
+        self, open_session: Callable[[str | None], Session], first: Commands, *, title: str, output: Output
+    ) -> None:
+        super().__init__()
+        self.title_given, self.output = title, output
+        self.latest: Frame | None = None  # where training stands
+        self.looking: int | None = None  # the frame looked at, where it is another one
+        self.awaited: Look | None = None  # asked for last
+        self.count = ""  # the digits typed so far, for the next key
+        self.interrupted = False
+        self.veiling = False  # whether new numbers are hidden until they are asked for
+        self.stage = 0  # how much of the newest frame has been shown
+        self._clock: Timer | None = None
+        self._patience: Note | None = None  # what was said last of something that runs
+        self.trainer = TrainerThread(
+            open_session,
+            first,
+            opened=lambda session: self.later(self._opened, session),
+            failed=lambda error: self.later(self._failed, error),
+            news=lambda news: self.later(self._heard, news),
+        )
+
+    def later(self, method: Callable[..., object], *arguments: object) -> None:
+        """Call a method on the screen's own thread, from any thread."""
+        if self.is_attached:
+            self.app.call_later(method, *arguments)
+
+    def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
+        """Ask for something that trains; it goes on from the frame looked at."""
+        self.interrupted = False
+        start, self.looking = self.looking, None
+        if not self.trainer.ask(Request(what, start, self.take_count())):
+            self.say(Note("that key is held down: eight of it wait already", "warn"))
+        self.watch_the_clock()
+
+    def take_count(self) -> int:
+        """Give the count typed before a key, and forget it."""
+        count, self.count = int(self.count or 1), ""
+        return count
+
+    # What the trainer thread tells.
+
+    def _opened(self, session: Session) -> None:
+        self.about = session.about
+        self.history = session.history.copy()
+        self.view, self.inspection, self.looking = TableView(), None, None
+        self.newest = session.newest
+        self.latest = self.frame = session.frame
+
+    def _failed(self, error: BaseException) -> None:
+        self.post_message(self.Failed(error))
+
+    def _heard(self, news: News) -> None:
+        self.newest = news.newest
+        if self.latest is not news.frame:
+            self.stage = 0 if self.trainer.running is None else 9  # a run is not stopped by questions
+        self.latest = news.frame
+        self.history = news.history
+        self.inspection = news.inspection
+        if news.looked_at is not None and news.look == self.awaited:
+            self.show_frame(news.looked_at)
+        if self.looking is None:
+            self.show_frame(news.frame)
+        self.say(Note(news.refused, "warn") if news.refused else None)
+        self.watch_the_clock()
+
+    class Failed(Message):
+        """The session could not be opened, or met a bug of ours."""
+
+        def __init__(self, error: BaseException) -> None:
+            super().__init__()
+            self.error = error
+
+    def show_frame(self, frame: Frame) -> None:
+        """Show a frame, which may be the one where training stands."""
+        latest = self.latest is not None and frame.index == self.latest.index
+        self.looking = None if latest else frame.index
+        self.frame = self.latest if latest else frame
+        self.draw_veil()
+
+    def draw_veil(self) -> None:
+        """Hide of the newest frame what has not been asked for yet."""
+        newest = self.frame if self.looking is None else None
+        self.veil = veil_over(newest, self.stage) if newest is not None and self.veiling else None
+
+    # The note: what cannot be seen from the frame.
+
+    def say(self, note: Note | None) -> None:
+        """Show a sentence; without one, the sign of the mode we are in."""
+        self.note = note or self._mode()
+
+    def _mode(self) -> Note | None:
+        if self.count:
+            return Note(f"{self.count}_", "accent")
+        if self.looking is not None:
+            return Note(f"frame {self.looking} of {self.newest}: a command goes on from here, escape returns", "now")
+        if self.trainer.running is not None:
+            until = f" until {self.trainer.running}" if self.trainer.running else ""
+            return Note(f"running at {pace_in_words(self.trainer.pace)}{until}: space pauses, + - change it", "accent")
+        return self._patient() or self._gone_back() or self._veiled() or self._has_printed()
+
+    def _patient(self) -> Note | None:
+        busy = self.trainer.busy
+        if busy is None or monotonic() - busy[1] < PATIENCE:
+            return None
+        waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
+        self._patience = Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+        return self._patience
+
+    def _gone_back(self) -> Note | None:
+        if self.latest is None or self.latest.index == self.newest:
+            return None
+        return Note(f"gone back to frame {self.latest.index}: the later ones stay until a command runs", "accent")
+
+    def _veiled(self) -> Note | None:
+        if not self.veiling:
+            return None
+        if self.veil is not None:
+            return Note("behind the veil: space shows it", "now")
+        return Note("the veil is drawn: space runs and hides the new numbers, v takes it away", "accent")
+
+    def _has_printed(self) -> Note | None:
+        if not self.printed:
+            return None
+        return Note(f"printed, {len(self.output.lines)} lines by now: {self.printed[-1]}", "dim")
+
+    def watch_the_clock(self) -> None:
+        """Look again in a moment whether something still runs; no timer stays while nothing does."""
+        if self._clock is None:
+            self._clock = self.set_timer(PATIENCE + 0.01, self._tick)
+
+    def _tick(self) -> None:
+        self._clock = None
+        if self.trainer.busy is None:
+            if self.note is self._patience:
+                self.say(None)  # it ended just after its news were heard
+            return
+        if self.looking is None and not self.interrupted:
+            self.say(None)
+        self.watch_the_clock()

@@ -1,0 +1,122 @@
+"""The prompt, and what its words do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.goal import Goal
+from autograd_tui.text.completion import completions, heading
+from autograd_tui.text.screen_word import SCENARIOS, ScreenWord
+from autograd_tui.text.word_list import Candidate
+from autograd_tui.text.words import read
+from autograd_tui.tui.choices import THEMES
+from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.keys import FIRST_KEYS, KEYS
+from autograd_tui.tui.panel_keys import PanelKeys
+from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.readable_app import ReadableApp
+from autograd_tui.tui.requests import Open
+from autograd_tui.tui.run_keys import RunKeys
+from autograd_tui.tui.table_keys import TableKeys
+from autograd_tui.tui.themes import theme_named
+
+
+class WordKeys(PanelKeys, RunKeys, TableKeys):
+    """Reads words: commands for the trainer, and words for the screen alone."""
+
+    prompt: Prompt
+
+    def action_prompt(self, text: str) -> None:
+        """Take a command in words, the first of them given."""
+        self.prompt.open(text)
+
+    def offer(self, text: str) -> tuple[str, list[Candidate]]:
+        files = [path.name for path in sorted(Path().glob("*.py"))] if text.startswith("model ") else []
+        found = completions(
+            text,
+            self.frame,
+            newest=self.newest,
+            history=self.history,
+            themes=(*THEMES, *self.app.available_themes),
+            models=(*SCENARIOS, *files),
+        )
+        return heading(text, self.frame), found
+
+    def run_words(self, text: str) -> bool:
+        """Do what words ask for; False where they were not understood."""
+        self.say(None)
+        try:
+            words = None if text.startswith("/") else read(text)
+            if words is None:
+                self.find_parameter(text[1:].strip())
+            elif isinstance(words, ScreenWord):
+                self._answer(words)
+            elif words:
+                self.ask(words)
+        except Refused as error:
+            self.say(Note(str(error), "warn"))
+            return False
+        return True
+
+    def _answer(self, word: ScreenWord) -> None:
+        """Do what a word for the screen asks; raises Refused."""
+        match word.name, word.value:
+            case "run", int(times):
+                self.count = str(times)
+                self.ask("iteration")
+            case "run", Goal() as goal:
+                self.ask(goal)
+            case "speed", float() | None as pace:
+                self.trainer.pace = pace
+                self.say_pace()
+            case "theme", str(name):
+                self.app.theme = theme_named(name)
+            case "ascii" | "unicode", _:
+                assert isinstance(self.app, ReadableApp)
+                self.app.ascii_only = word.name == "ascii"
+            case "log" | "linear", _:
+                self.log_scale = word.name == "log"
+            case "export", _:
+                self.refresh(layout=True)
+                self.call_after_refresh(self.action_export)  # a picture without the prompt
+            case "help", _:
+                self.action_help()
+            case "quit", _:
+                self.app.exit(0)
+            case "sort", str(column):
+                self.sort_table(column)
+            case "model", str(scenario):
+                self.ask(Open(scenario))
+            case "console", _:
+                self.show_console()
+            case "veil", _:
+                self.action_veil()
+            case _:
+                raise AssertionError(word)
+
+    def action_log_scale(self) -> None:
+        """Draw the loss on the other scale."""
+        self.log_scale = not self.log_scale
+
+    def action_export(self) -> None:
+        """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
+        line = self.command_line()
+        self.app.copy_to_clipboard(line)
+        try:
+            path = Path(self.app.save_screenshot(path=str(Path.cwd())))
+            path.with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
+        except OSError as error:
+            self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
+            return
+        self.say(Note(f"written: {path.name}, and beside it {line}", "accent"))
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.app.push_screen(HelpScreen(first_rows(KEYS, FIRST_KEYS), key_rows(KEYS)))
+
+    def command_line(self) -> str:
+        """Give the line that repeats the run."""
+        session = self.trainer.session
+        return session.command_line() if session else f"autograd-tui {self.title_given}"

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+from app_screen import Screen, screen
+
+from autograd_tui.tui.panels.panel import Panel
+
+
+def visible(shown: Screen) -> list[str]:
+    panels = shown.app.main.query("Layout Panel").results(Panel)
+    return [type(each).__name__ for each in panels if each.content_size.area and each.region.area]
+
+
+async def test_tab_chooses_a_panel_and_a_shows_it_alone() -> None:
+    async with screen(do="fb") as shown:
+        before = visible(shown)
+        await shown.press("tab")
+        chosen = shown.app.main.focused
+        await shown.press("tab", "shift+tab")
+        assert shown.app.main.focused is chosen
+        await shown.press("a")
+        assert visible(shown) == [type(chosen).__name__]
+        await shown.press("a")
+        assert visible(shown) == before
+
+
+@pytest.mark.parametrize("scenario", ["linear", "resnet18"])
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_every_panel_can_be_alone(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, do="fbs", size=size) as shown:
+        panels = [each for each in shown.app.main.layout_shown.query(Panel) if each.can_focus and each.region.area]
+        for panel in panels:
+            await shown.press("tab")
+            assert shown.app.main.focused is panel
+            await shown.press("a")
+            assert visible(shown) == [type(panel).__name__]
+            assert panel.region.width == size[0]
+            await shown.press("escape")
+
+
+async def test_a_without_a_chosen_panel_says_how_to_choose_one() -> None:
+    async with screen() as shown:
+        await shown.press("a")
+        assert "tab chooses a panel" in shown.note
+
+
+async def test_keys_still_run_while_a_panel_is_alone() -> None:
+    async with screen() as shown:
+        await shown.press("tab", "a", "space", "space", "left", "escape", "escape")
+        assert shown.session.commands() == "fb"
+
+
+async def test_another_size_shows_all_panels_again() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("tab", "a")
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.settle()
+        assert len(visible(shown)) > 3
+
+
+async def test_what_a_model_prints_stands_in_the_console() -> None:
+    async with screen() as shown:
+        assert "ConsolePanel" not in visible(shown)
+        shown.app.main.output.write("one\ntwo\n")
+        await shown.pilot.pause(0.3)
+        assert "one\ntwo" in shown.text("ConsolePanel")
+
+
+async def test_the_console_comes_at_any_size_when_asked_for() -> None:
+    async with screen(size=(80, 24)) as shown:
+        await shown.press("colon", *"console", "enter")
+        assert "printed nothing" in shown.note
+        await shown.press("escape")
+        shown.app.main.output.write("".join(f"line {place}\n" for place in range(300)))
+        await shown.pilot.pause(0.3)
+        await shown.press("colon", *"console", "enter")
+        assert visible(shown) == ["ConsolePanel"]
+        assert shown.text("ConsolePanel").endswith("line 299")
+        await shown.press("escape")
+        assert "ConsolePanel" not in visible(shown)
+
+
+async def test_thousands_of_printed_lines_ask_for_few_looks() -> None:
+    async with screen() as shown:
+        looks: list[int] = []
+        shown.app.main.watch(shown.app.main, "printed", lambda: looks.append(1), init=False)
+        for place in range(5000):
+            shown.app.main.output.write(f"{place}\n")
+        await shown.pilot.pause(0.5)
+        assert 1 <= len(looks) <= 6
+
+
+async def test_a_click_on_a_phase_runs_it() -> None:
+    async with screen() as shown:
+        panel = next(each for each in shown.app.main.query("PhasesPanel") if each.region.area)
+        await shown.pilot.click(panel, offset=(4, 0))
+        await shown.settle()
+        assert shown.session.commands() == "f"
+
+
+async def test_a_click_on_the_plot_looks_at_that_iteration() -> None:
+    async with screen(do="fbsz*9") as shown:
+        panel = next(each for each in shown.app.main.query("LossPanel") if each.region.area)
+        await shown.pilot.click(panel, offset=(panel.region.width - 3, 3))
+        await shown.settle()
+        assert "frame 33 of 36" in shown.text("StatusPanel")
+
+
+async def test_another_scenario_opens_in_words_and_the_old_ones_line_is_kept() -> None:
+    async with screen(do="fb") as shown:
+        await shown.press("colon", *"model", "space", *"resnet18", "enter")
+        while shown.app.main.about is None or shown.app.main.about.title != "resnet18":
+            await shown.pilot.pause(0.02)
+        await shown.press("f")
+        assert "resnet18" in shown.text("StatusPanel")
+        assert shown.app.main.trainer.left == ["autograd-tui linear --do fb"]
+        assert shown.session.commands() == "f"
