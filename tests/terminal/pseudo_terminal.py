@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -18,7 +18,7 @@ PATIENCE = 90  # seconds; a test that waits so long has failed
 class Terminal:
     """Types keys, and keeps the screen as a person would see it."""
 
-    def __init__(self, *arguments: str, width: int, height: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, *arguments: str, width: int, height: int, **environment: str) -> None:
         outside = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_CTYPE", "LANG")
         kept = {name: value for name, value in os.environ.items() if name not in outside}
         kept |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
@@ -89,7 +89,7 @@ class Terminal:
 @contextmanager
 def terminal(*arguments: str, width: int = 120, height: int = 40, **environment: str) -> Iterator[Terminal]:
     """Start the program and end it after the test, whatever happens."""
-    opened = Terminal(*arguments, width=width, height=height, environment=environment)
+    opened = Terminal(*arguments, width=width, height=height, **environment)
     try:
         yield opened
     finally:
