@@ -83,7 +83,7 @@ class Layout(Container):
 
     def watch_view(self) -> None:
         """Mark whether there is a cursor, and whether a parameter's numbers are asked for."""
-        self.set_class(self.view.cursor is not None, "-cursor")
+        self.set_class(self.view.cursor is not None and not self.has_class("-folded"), "-cursor")
         self.set_class(self.view.asked, "-asked")
 
     def phase_and_line(self) -> ComposeResult:
