@@ -47,6 +47,12 @@ def test_a_constant_series_is_a_level_line() -> None:
     assert "•" in text(2.0, 2.0, 2.0)
 
 
+def test_a_single_point_names_its_own_value_and_no_other() -> None:
+    drawn = text(3.6667)
+    assert drawn.count("┤") == 1
+    assert "3.6667 ┤•" in drawn
+
+
 def test_nan_and_infinity_are_marked_on_the_top_row() -> None:
     assert text(2.0, math.nan, 1.0, math.inf).split("\n")[0].count("!") == 2
 

@@ -14,6 +14,8 @@ from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number, rate, short
 from autograd_tui.text.rules import is_plain_sgd
 
+FEW = 4  # parameters, which are called by their names
+
 
 def explain(frame: Frame, about: About) -> list[str]:
     """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
@@ -32,13 +34,14 @@ def explain(frame: Frame, about: About) -> list[str]:
     return _setting(frame)
 
 
-def step_comment(frame: Frame) -> str:
-    """Say beside optimizer.step() what it does to the first parameter."""
-    name = frame.params.layout.names[0].rpartition(".")[2]
+def step_comment(frame: Frame, room: int) -> str:
+    """Say beside optimizer.step() what it does, as far as there is room."""
     used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
+    name = frame.params.layout.names[0] if len(frame.params) <= FEW else "p"
+    comments = [f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}", f"# lr {rate(used)}", ""]
     if is_plain_sgd(frame.optimizer):
-        return f"# {name} -= {rate(used)} * {name}.grad"
-    return f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}"
+        comments = [f"# {name} -= {rate(used)} * {name}.grad", *comments]
+    return next(comment for comment in comments if len(comment) <= room)
 
 
 def _question(frame: Frame, about: About) -> list[str]:

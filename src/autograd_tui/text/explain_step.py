@@ -99,6 +99,6 @@ def _most_and_least(frame: Frame) -> list[str]:
     if not ranked:
         return []
     return [
-        f"  {word} for its size: {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%"
-        for word, (share, row) in (("most", ranked[-1]), ("least", ranked[0]))
+        f"  {word} {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}% of it"
+        for word, (share, row) in (("most: ", ranked[-1]), ("least:", ranked[0]))
     ]

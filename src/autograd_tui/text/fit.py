@@ -40,15 +40,15 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
 
     cells: dict[tuple[int, int], tuple[str, str]] = {}
     for x, y, q in zip(xs, ys, qs, strict=True):
-        if not (math.isfinite(y) and math.isfinite(q)):
-            continue
-        at, truth, predicted = column(x), row(y), row(q)
-        for between in range(min(truth, predicted) + 1, max(truth, predicted)):
-            cells[between, at] = ("┊", "dim")
-        equal = abs(q - y) <= 0.005 * (high - low)
-        beside = int(truth == predicted and not equal)  # near, but not the same: side by side in one row
-        cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
-        cells[truth, at] = ("@", "up") if equal else ("o", "strong")
+        at, equal = column(x), math.isfinite(q) and abs(q - y) <= 0.005 * (high - low)
+        if math.isfinite(q):
+            predicted, truth = row(q), row(y) if math.isfinite(y) else row(q)
+            for between in range(min(truth, predicted) + 1, max(truth, predicted)):
+                cells[between, at] = ("┊", "dim")
+            beside = int(math.isfinite(y) and truth == predicted and not equal)  # near, not the same: side by side
+            cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
+        if math.isfinite(y):
+            cells[row(y), at] = ("@", "up") if equal else ("o", "strong")
     if frame.old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
         cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
     lines: list[Line] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from autograd_tui.engine.history import Point
@@ -37,7 +37,6 @@ def plot_lines(
         return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
     span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
     limits = _limits([point.value for point in placed])
-    labels = [fitted(_power(limit) if log_scale else limit, GUTTER - 2) for limit in limits]
     canvas = [list(row) for row in _canvas(tuple(placed), columns, rows, span, limits)]
 
     def column(iteration: int) -> int:
@@ -47,6 +46,7 @@ def plot_lines(
         low, high = limits
         return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
 
+    labels = _labels(placed, row, rows, log_scale)
     if len(placed) * 4 <= columns:
         for point in placed:
             canvas[row(point)][column(point.iteration)] = "•"
@@ -57,7 +57,7 @@ def plot_lines(
     marked = next(iter(_placed([shown], log_scale)), None) if shown else None
     lines: list[Line] = []
     for place, characters in enumerate(canvas):
-        label = "" if rows == 1 else labels[1] if place == 0 else labels[0] if place == rows - 1 else ""
+        label = labels.get(place, "")
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
         if marked and row(marked) == place:
@@ -77,6 +77,14 @@ def plot_lines(
 def plot_columns(width: int) -> int:
     """Say for how many columns of points there is room."""
     return max(width - GUTTER, 1)
+
+
+def _labels(placed: Sequence[Point], row: Callable[[Point], int], rows: int, log_scale: bool) -> dict[int, str]:
+    """Name the greatest and the least value beside their rows."""
+    if rows == 1:
+        return {}
+    ends = (max(placed, key=lambda point: point.value), min(placed, key=lambda point: point.value))
+    return {row(end): fitted(_power(end.value) if log_scale else end.value, GUTTER - 2) for end in ends}
 
 
 def _power(exponent: float) -> float:

@@ -65,6 +65,6 @@ FIRST_KEYS: dict[str, str] = {
     "back on": "look at the frame before, after",
     "undo": "undo the last command",
     "prompt": "a command in words: a list says which",
-    "help": "all keys",
+    "veil": "hide new numbers until the next space",
     "quit": "leave the innermost, at the top the program",
 }

@@ -35,7 +35,8 @@ class CodePanel(Panel):
         for phase, source in listing.items():
             for place, code in enumerate(source):
                 if phase == "step" and place == 0:
-                    code = f"{code:<22} {step_comment(frame)}"
+                    code = f"{code:<22} "
+                    code += step_comment(frame, max(width - len(code) - 2, 0))
                 ran = frame.phase is not None and frame.phase.value == phase
                 arrow = "! " if frame.error else "▶ "
                 marker = (arrow if place == len(source) - 1 else "│ ") if ran else "  "

@@ -5,16 +5,16 @@ from __future__ import annotations
 from autograd_tui.text.line import Line, length
 from autograd_tui.tui.panels.panel import Panel
 
-KEYS = (
-    ("space", "next"),
-    ("f b s z", "phases"),
-    ("n", "iteration"),
-    ("r", "run"),
-    ("← →", "look"),
-    ("v", "veil"),
-    (":", "command"),
-    ("?", "keys"),
-    ("q", "quit"),
+KEYS = (  # how long each stays where room is short: the greater, the longer
+    ("space", "next", 9),
+    ("f b s z", "phases", 8),
+    ("n", "iteration", 5),
+    ("r", "run", 2),
+    ("← →", "look", 4),
+    ("v", "veil", 3),
+    (":", "command", 1),
+    ("?", "keys", 7),
+    ("q", "quit", 6),
 )
 
 
@@ -23,9 +23,11 @@ class KeysPanel(Panel):
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw them; they never change."""
-        line: Line = []
-        for key, word in KEYS:
-            pair: Line = [(f" {key}", "strong"), (f" {word} ", "dim")]
-            if length(line) + length(pair) <= width:
-                line += pair
-        return [line]
+        kept = list(KEYS)
+        while kept and length(_row(kept)) > width:
+            kept.remove(min(kept, key=lambda key: key[2]))
+        return [_row(kept)]
+
+
+def _row(keys: list[tuple[str, str, int]]) -> Line:
+    return [span for key, word, _ in keys for span in ((f" {key}", "strong"), (f" {word} ", "dim"))]
