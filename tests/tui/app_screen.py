@@ -76,6 +76,13 @@ async def screen(
         terminal=terminal,
         theme=theme,
     )
+    async with running(app, size) as shown:
+        yield shown
+
+
+@asynccontextmanager
+async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Screen]:
+    """Run an app on a screen of a size and wait until its session is there."""
     async with app.run_test(size=size) as pilot:
         opened = Screen(app, pilot)
         await opened.settle()
