@@ -1,0 +1,61 @@
+"""What terminals send that is no key: pastes, reports, keys without a use."""
+
+from __future__ import annotations
+
+from pseudo_terminal import Terminal, terminal
+
+PASTE = "\x1b[200~{}\x1b[201~"  # as terminals mark it since Textual asks for that
+LINES = "fbsz\nlr=0.5\nfb\n"
+
+
+def command_line(shown: Terminal) -> str:
+    """Leave, and give the line that says what has been run."""
+    shown.type("\x1b")  # the prompt, where it is open
+    shown.wait(lambda: not shown.read(0.5), "a quiet moment")
+    shown.type("q")
+    said = shown.end()
+    assert shown.exit_code == 0
+    return said[said.index("autograd-tui ") :].rstrip()
+
+
+def test_lines_pasted_into_the_screen_run_nothing() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type(PASTE.format(LINES) + "f")
+        shown.wait_for("frame 1 of 1")
+        assert command_line(shown) == "autograd-tui linear --do f"
+
+
+def test_of_lines_pasted_into_the_prompt_the_first_waits_for_enter() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type(":" + PASTE.format(LINES))
+        shown.wait_for(":fbsz")
+        assert "frame 0 of 0" in shown.text
+        assert ":fbszlr" not in shown.text
+        shown.type("\r")
+        shown.wait_for("frame 4 of 4")
+        assert command_line(shown) == "autograd-tui linear --do fbsz"
+
+
+REPORTS = {
+    "focus goes": "\x1b[O",
+    "focus comes": "\x1b[I",
+    "focus goes and comes": "\x1b[O\x1b[I" * 5,
+    "a mode is known": "\x1b[?2026;2$y",
+    "where the cursor is": "\x1b[24;80R",
+    "F20": "\x1b[34~",
+    "alt and F4": "\x1b[1;3S",
+    "a super key and end": "\x1b[1;9F",
+    "kitty's key for media": "\x1b[57428u",
+    "kitty's left control": "\x1b[57442;5u",
+}
+
+
+def test_reports_and_keys_without_a_use_run_nothing_and_the_next_key_is_heard() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        for place, (name, sent) in enumerate(REPORTS.items(), start=1):
+            shown.type(sent + "F")
+            shown.wait(lambda count=place: f" frame {count} of {count}\n" in shown.text, f"a frame after {name}")
+        assert command_line(shown) == f"autograd-tui linear --do 'F*{len(REPORTS)}'"
