@@ -20,6 +20,9 @@ class ExplanationPanel(Panel):
         for place, sentence in enumerate(explain(frame, self.about)):
             style = "error" if frame.error and place == 0 else "strong" if sentence.startswith("  ") else ""
             lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
+        if len(lines) > height > 0:
+            (text, style), *_ = lines[height - 1]
+            lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
         return lines
 
     def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
