@@ -73,6 +73,10 @@ class AutogradApp(ReadableApp):
                 loop.add_signal_handler(number, self.leave, code)
             except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
                 return
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(
+            wakeup, warn_on_full_buffer=False
+        )  # a window that is dragged may signal faster than we look
 
     def _remember(self) -> None:
         if self._choices_file is not None:

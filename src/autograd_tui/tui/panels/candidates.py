@@ -33,6 +33,7 @@ class CandidatesPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__(title=" ")
+        self.can_focus = False  # the line keeps the keys
         self._candidates: Sequence[Candidate] = ()
         self._place, self._chosen = 0, False
         self._first = 0  # of those that are on screen
