@@ -116,7 +116,7 @@ class TrainerThread(threading.Thread):
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
             elif isinstance(request.what, Inspect):
-                self.busy = ("measuring", monotonic())
+                self.busy = ("the exact measurement", monotonic())
                 inspection = self._here.inspect(request.what.name)
             else:
                 self._go_back(request.start)
