@@ -88,8 +88,10 @@ def test_the_histogram_of_up_to_1024_values_is_that_of_torch(tensor: Tensor) -> 
     histogram = read(tensor).histogram
     assert histogram is not None
     assert sum(histogram) == len(finite)
-    if counts is not None:  # a value on an edge may fall to either side
-        assert sum(abs(one - other) for one, other in zip(histogram, counts.tolist(), strict=True)) <= 4
+    if counts is not None:  # a value on an edge may fall to either side, and 16 bits put many there
+        places = (finite - finite.min()) / (finite.max() - finite.min()) * 16
+        on_edges = int((places - places.round()).abs().lt(1e-6).sum())
+        assert sum(abs(one - other) for one, other in zip(histogram, counts.tolist(), strict=True)) <= 2 * on_edges
 
 
 @settings(max_examples=30)
