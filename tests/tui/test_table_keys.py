@@ -209,7 +209,7 @@ async def test_selected_describes_what_the_cursor_is_on(tmp_path: Path) -> None:
         await shown.press("down")
         assert shown.text("SelectedPanel").startswith("gate   3 · 3 values · float32")
         await shown.press("down")
-        assert shown.text("SelectedPanel").startswith("stem\n1 parameters")
+        assert shown.text("SelectedPanel").startswith("stem\n1 parameter ·")
 
 
 async def test_a_small_model_shows_selected_only_with_a_cursor() -> None:
@@ -238,6 +238,15 @@ async def test_looking_back_shows_that_frames_own_numbers_and_the_way_home_the_e
         await shown.press("enter")
         assert "escape returns" in shown.note
         await shown.press("escape")
+        assert "exact" in shown.text("SelectedPanel")
+
+
+async def test_exact_numbers_are_no_way_behind_the_veil(tmp_path: Path) -> None:
+    async with screen(written(tmp_path, size=3000), do="f") as shown:
+        await shown.press("down", "v", "b", "enter")
+        assert "behind the veil" in shown.note
+        assert "exact" not in shown.text("SelectedPanel")
+        await shown.press("space", "enter")
         assert "exact" in shown.text("SelectedPanel")
 
 

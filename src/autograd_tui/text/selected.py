@@ -52,7 +52,7 @@ def parameter_lines(frame: Frame, place: int, *, inspection: Inspection | None, 
 def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -> list[Line]:
     """Describe a layer by what its parameters add up to."""
     columns = Columns.of(frame)
-    sums = f"{len(places)} parameters · {count(columns.size(places))} values"
+    sums = f"{_plural(len(places), 'parameter')} · {_plural(columns.size(places), 'value')}"
     lines: list[Line] = [[(shortened(name, width), "strong")], [(sums, "dim")]]
     lines += _packed("value", [f"norm {number(columns.norm(places))}"], width)
     held = [grad for place in places if (grad := frame.grads[place]) is not None]
@@ -72,13 +72,17 @@ def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -
 def _heading(row: TensorStats, width: int, *, note: str) -> list[Line]:
     """Write the name, then shape, values and dtype, in one row where they fit."""
     shape = ["×".join(map(str, row.shape))] if row.size > 1 else []
-    parts = [*shape, f"{count(row.size)} value{'s' * (row.size != 1)}", row.dtype]
+    parts = [*shape, _plural(row.size, "value"), row.dtype]
     while len(parts) > 1 and len(" · ".join(parts)) + len(note) > width:
         parts.pop()
     about = " · ".join(parts)
     if len(row.name) + len(about) + len(note) + 3 <= width:
         return [[(row.name, "strong"), (f"   {about}", "dim"), (note, "accent")]]
     return [[(shortened(row.name, width), "strong")], [(about, "dim"), (note, "accent")]]
+
+
+def _plural(amount: int, word: str) -> str:
+    return f"{count(amount)} {word}{'s' * (amount != 1)}"
 
 
 def _state_rows(frame: Frame, name: str) -> list[TensorStats]:
