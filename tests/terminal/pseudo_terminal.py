@@ -51,10 +51,14 @@ class Terminal:
             return 0
         except pexpect.EOF:
             data = b""
+        self.draw(data)
+        return len(data)
+
+    def draw(self, data: bytes) -> None:
+        """Draw on the screen what the program has written."""
         self.bytes += data
         # pyte does not know the private-mode requests that Textual makes; they draw nothing.
         self._stream.feed(re.sub(rb"\x1b\[[<>=?][\d;]*[a-zA-Z$]+|\x1b\[\d*\$[a-z]|\x1b_[^\x1b]*\x1b\\", b"", data))
-        return len(data)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Read until something is true."""

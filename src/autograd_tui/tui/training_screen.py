@@ -29,6 +29,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
+PLOT_SECONDS = 0.15  # between the plots of a run
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -58,6 +59,7 @@ class TrainingScreen(Screen[None]):
         self.interrupted = False
         self.veiling = False  # whether new numbers are hidden until they are asked for
         self.stage = 0  # how much of the newest frame has been shown
+        self._plotted = 0.0  # when
         self._clock: Timer | None = None
         self._patience: Note | None = None  # what was said last of something that runs
         self.trainer = TrainerThread(
@@ -103,7 +105,7 @@ class TrainingScreen(Screen[None]):
         if self.latest is not news.frame:
             self.stage = 0 if self.trainer.running is None else 9  # a run is not stopped by questions
         self.latest = news.frame
-        self.history = news.history
+        self._take_history(news.history)
         self.inspection = news.inspection
         if news.looked_at is not None and news.look == self.awaited:
             self.show_frame(news.looked_at)
@@ -111,6 +113,11 @@ class TrainingScreen(Screen[None]):
             self.show_frame(news.frame)
         self.say(Note(news.refused, "warn") if news.refused else None)
         self.watch_the_clock()
+
+    def _take_history(self, history: History) -> None:
+        """Plot what is new; of a run not with every frame, since a plot takes as long as all other panels."""
+        if self.trainer.running is None or monotonic() - self._plotted > PLOT_SECONDS:
+            self.history, self._plotted = history, monotonic()
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""

@@ -57,6 +57,7 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self.can_focus = bool(title)
         self._strips: list[Strip] = []
+        self._seen = False  # what nobody sees is not drawn
         self._rows_wanted = 0
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         if title:
@@ -77,8 +78,20 @@ class Panel(Widget):
 
     def watch_frame(self) -> None:
         """Show another frame."""
-        self._make_room()
+        if self._seen:
+            self._make_room()
+            self.redraw()
+        else:
+            self._strips = []
+
+    def on_show(self) -> None:
+        """Draw what has changed in the meantime."""
+        self._seen = True
         self.redraw()
+
+    def on_hide(self) -> None:
+        """Draw no more until somebody looks."""
+        self._seen = False
 
     def watch_about(self) -> None:
         """Show another session."""
