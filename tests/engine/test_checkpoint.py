@@ -9,7 +9,7 @@ from reach import as_scenario, tensors
 from torch import nn
 from worlds import gated, mixed, tripwire, wilful, words
 
-from autograd_tui.engine.checkpoint import Checkpoint
+from autograd_tui.engine.checkpoint import BARE_CHECKPOINT, Checkpoint
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.open import open_session
@@ -171,6 +171,6 @@ def test_a_checkpoint_in_used_memory_is_a_checkpoint_like_any_other() -> None:
 
 def test_a_checkpoint_counts_its_bytes() -> None:
     session = open_session("linear")
-    assert trainer_of(session).checkpoint().bytes == 8  # w and b
+    assert trainer_of(session).checkpoint().bytes == BARE_CHECKPOINT + 8  # w and b
     run(session, "fb")
-    assert trainer_of(session).checkpoint().bytes == 16  # and their gradients
+    assert trainer_of(session).checkpoint().bytes == BARE_CHECKPOINT + 16  # and their gradients

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from reach import open_with_many_checkpoints
 
+from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 
-SMALL = 100  # bytes; a checkpoint of the line with gradients used up takes 8
+SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8
 
 
 def kept(session: Session) -> list[int]:
@@ -79,3 +82,14 @@ def test_checkpoints_cost_at_most_their_share() -> None:
     assert line.take_if_due() is None
     line.spend(0.1)
     assert line.take_if_due() is not None
+
+
+def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz*5")
+    assert len({id(each.foreign) for each in session._way.checkpoints._kept}) == 1
+    random.random()
+    run(session, "fbsz")
+    np.random.rand()
+    run(session, "fbsz")
+    assert len({id(each.foreign) for each in session._way.checkpoints._kept}) == 3

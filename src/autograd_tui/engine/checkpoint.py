@@ -16,6 +16,8 @@ from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.surroundings import ForeignRandom, Mark
 
+BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -44,7 +46,7 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+        return BARE_CHECKPOINT + sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
 
 class Copier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.engine.checkpoint import Checkpoint
@@ -24,7 +25,8 @@ class CheckpointLine:
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
         self._since = 0.0  # seconds of training since the last one
-        self._kept = [self._take()]
+        self._kept: list[Checkpoint] = []
+        self._kept.append(self._take())
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -63,6 +65,8 @@ class CheckpointLine:
     def _take(self) -> Checkpoint:
         started = perf_counter()
         checkpoint = self._trainer.checkpoint(self._recycled)
+        if self._kept and checkpoint.foreign.same(self._kept[-1].foreign):
+            checkpoint = replace(checkpoint, foreign=self._kept[-1].foreign)  # 30 kB, of which most models use nothing
         self._cost, self._recycled = perf_counter() - started, None
         return checkpoint
 

@@ -70,8 +70,20 @@ class ForeignRandom:
         numpy = sys.modules.get("numpy")
         return cls(random.getstate(), numpy and numpy.random.get_state())
 
+    def same(self, other: ForeignRandom) -> bool:
+        """Tell whether nobody has drawn a number in between."""
+        if self.python != other.python or (self.numpy is None) != (other.numpy is None):
+            return False
+        return self.numpy is None or _bits(self.numpy) == _bits(other.numpy)
+
     def write(self) -> None:
         """Put both back."""
         random.setstate(self.python)
         if self.numpy is not None:
             sys.modules["numpy"].random.set_state(self.numpy)
+
+
+def _bits(state: Any) -> tuple[Any, ...]:
+    """Give NumPy's state, in whose second place stands an array, as something that can be compared."""
+    name, words, *rest = state
+    return (name, words.tobytes(), *rest)
