@@ -22,6 +22,7 @@ QUESTIONS = {  # by phase, one for each stage
     Phase.BACKWARD: ("backward has run. Which sign has each gradient, and which one is larger? space shows them.",),
     Phase.STEP: ("step has run. Which way did each parameter move, and how far? space shows it.",),
 }
+STAGES = max(map(len, QUESTIONS.values()))  # from this one on, nothing is hidden
 
 
 @dataclass(frozen=True, slots=True, eq=False)

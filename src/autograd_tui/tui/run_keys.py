@@ -6,6 +6,7 @@ from typing import Literal
 
 from autograd_tui.engine.command import LETTERS, Command
 from autograd_tui.engine.goal import Goal
+from autograd_tui.text.veil import STAGES
 from autograd_tui.tui.paces import faster, pace_in_words, slower
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.phases import PhasesPanel
@@ -46,7 +47,7 @@ class RunKeys(TrainingScreen):
     def action_veil(self) -> None:
         """Hide new numbers from now on until the next space, or show them all again."""
         self.veiling = not self.veiling
-        self.stage = 9 if self.veiling else 0  # what is on the screen already stays
+        self.stage = STAGES  # what is on the screen already stays
         self.draw_veil()
         self.say(None if self.veiling else Note("the veil is gone"))
 

@@ -19,7 +19,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.table_view import TableView
-from autograd_tui.text.veil import Veil, veil_over
+from autograd_tui.text.veil import STAGES, Veil, veil_over
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
@@ -103,7 +103,7 @@ class TrainingScreen(Screen[None]):
     def _heard(self, news: News) -> None:
         self.newest = news.newest
         if self.latest is not news.frame:
-            self.stage = 0 if self.trainer.running is None else 9  # a run is not stopped by questions
+            self.stage = 0 if self.trainer.running is None else STAGES  # a run is not stopped by questions
         self.latest = news.frame
         self._take_history(news.history)
         self.inspection = news.inspection
