@@ -25,7 +25,7 @@ ROOMS = {  # by the longest beginning that fits
     "engine/": ENGINE,
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
-    "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario"},
+    "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
     "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},

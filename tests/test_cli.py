@@ -238,3 +238,34 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         assert json.loads(program.stdout.readline())["index"] == 1
         program.stdout.close()
         assert (program.stderr.read(), program.wait()) == ("", 0)
+
+
+WIDE = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("wide", width=8)
+def build(options):
+    batch = torch.ones(1, 2), torch.ones(1, options.width)
+    return Parts(model=nn.Linear(2, options.width), batch=lambda i: batch, loss=nn.functional.mse_loss)
+"""
+
+
+def test_a_scenarios_own_option_is_given_by_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(WIDE)
+    done = run(str(tmp_path / "wide.py"), "--option", "width=3", "--headless", "--json", "--do", "f")
+    assert json.loads(done.out[0])["params"]["bias"]["shape"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("width", "--option width is not understood: use --option NAME=VALUE, such as --option width=8."),
+        ("=3", "--option =3 is not understood: use --option NAME=VALUE, such as --option width=8."),
+        ("batch_size=3", "--option batch_size=3: batch_size has a flag of its own, --batch-size."),
+    ],
+)
+def test_an_own_option_without_name_or_value_is_refused(run: Run, word: str, sentence: str) -> None:
+    done = run("linear", "--option", word, "--headless", "--do", "f")
+    assert (done.code, done.err) == (2, [f"autograd-tui: {sentence}"])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograd_tui.engine.command import Phase
     from autograd_tui.engine.frame import Frame
-    from autograd_tui.engine.scenario import Options, Parts, scenario
+    from autograd_tui.engine.options import Options
+    from autograd_tui.engine.scenario import Parts, scenario
     from autograd_tui.engine.session import Session
     from autograd_tui.open import open_session
 
@@ -17,7 +18,7 @@ __all__ = ["Frame", "Options", "Parts", "Phase", "Session", "open_session", "sce
 
 _HOMES = {
     "Frame": "engine.frame",
-    "Options": "engine.scenario",
+    "Options": "engine.options",
     "Parts": "engine.scenario",
     "Phase": "engine.command",
     "Session": "engine.session",

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from autograd_tui import __version__
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--batch-size", type=int)
     training.add_argument("--image-size", type=int, help="height and width in pixels")
     training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")
+    training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
@@ -160,7 +161,19 @@ def _open(options: argparse.Namespace) -> Session:
     """Open the session; torch is imported here, and no sooner."""
     from autograd_tui.open import open_session
 
-    return open_session(options.scenario, **{name: getattr(options, name) for name in OPTIONS})
+    return open_session(options.scenario, **{name: getattr(options, name) for name in OPTIONS}, **_own(options))
+
+
+def _own(options: argparse.Namespace) -> dict[str, Any]:
+    """Read what --option gives for the scenario's own options."""
+    own: dict[str, Any] = {}
+    for word in options.option or ():
+        name, equals, own[name] = word.partition("=")
+        if not (equals and name.isidentifier()):
+            raise Refused(f"--option {word} is not understood: use --option NAME=VALUE, such as --option width=8.")
+        if name in OPTIONS:
+            raise Refused(f"--option {word}: {name} has a flag of its own, --{name.replace('_', '-')}.")
+    return own
 
 
 def _open_another(scenario: str, options: argparse.Namespace) -> Session:

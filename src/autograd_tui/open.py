@@ -12,7 +12,8 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number
 from autograd_tui.engine.optimizers import Decay, override
-from autograd_tui.engine.scenario import Options, Parts, Scenario
+from autograd_tui.engine.options import FLAGS, Options
+from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surroundings import Surroundings
 from autograd_tui.engine.trainer import Trainer
@@ -31,20 +32,17 @@ def open_session(
     lr: float | None = None,
     momentum: float | None = None,
     weight_decay: float | None = None,
-    batch_size: int | None = None,
-    image_size: int | None = None,
-    data: str | None = None,
     decay: str | None = None,
+    **options: Any,
 ) -> Session:
     """Open a training session at frame 0, as the command line's options of the same names do.
 
     scenario: "linear", "resnet18", "my_model.py", "my_model.py:name", or what @scenario made.
     optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
-    data: "fixed" or "fresh". decay: "plateau[:factor[:patience]]".
+    decay: "plateau[:factor[:patience]]". options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
-    asked = {"device": device, "batch_size": batch_size, "image_size": image_size, "data": data}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     both = {"momentum": momentum, "weight_decay": weight_decay}
     rates = {name: value for name, value in both.items() if value is not None}
     if not 0 <= seed < 1 << 40:
@@ -57,11 +55,10 @@ def open_session(
     surroundings = Surroundings()
     with surroundings:
         found = find(scenario) if isinstance(scenario, str) else scenario
-        options = found.options(seed, given)
         chosen = choose_device(device or found.defaults.get("device"))
         surroundings.follow(chosen)
         torch.manual_seed(seed)
-        parts = _build(found, Options(seed, chosen, options.batch_size, options.image_size, options.data))
+        parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
         loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
     flags: dict[str, Any] = {
@@ -71,7 +68,8 @@ def open_session(
         "optimizer": optimizer,
         "lr": lr,
     }
-    flags |= {**rates, "batch_size": batch_size, "image_size": image_size, "data": data, "decay": decay}
+    flags |= {**rates, **{name: value for name, value in given.items() if name in FLAGS}, "decay": decay}
+    flags["option"] = [f"{name}={value}" for name, value in given.items() if name not in FLAGS]
     name = scenario if isinstance(scenario, str) else found.title
     about = About(
         found.title, chosen, seed, _command_line(name, flags), parts.names, parts.class_names, _listing(parts, plateau)
@@ -128,6 +126,6 @@ def _listing(parts: Parts, decay: Decay | None) -> dict[str, tuple[str, ...]]:
 def _command_line(name: str, flags: dict[str, Any]) -> str:
     words = ["autograd-tui", name]
     for flag, value in flags.items():
-        if value is not None:
-            words += ["--" + flag.replace("_", "-"), format_number(value) if isinstance(value, float) else str(value)]
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += ["--" + flag.replace("_", "-"), format_number(each) if isinstance(each, float) else str(each)]
     return shlex.join(words)

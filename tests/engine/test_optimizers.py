@@ -7,7 +7,8 @@ from torch import nn
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, known_optimizers, make_optimizer, override
-from autograd_tui.engine.scenario import Options, Parts, scenario
+from autograd_tui.engine.options import Options
+from autograd_tui.engine.scenario import Parts, scenario
 from autograd_tui.open import open_session
 
 # torch.optim's own, in the versions that this program takes: those that need a closure, sparse gradients or matrices.

@@ -8,7 +8,8 @@ from reach import tensors
 from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario import Options, Parts, scenario
+from autograd_tui.engine.options import Options
+from autograd_tui.engine.scenario import Parts, scenario
 from autograd_tui.engine.turn import next_phase
 from autograd_tui.open import open_session
 

@@ -93,7 +93,10 @@ def test_a_scenario_that_the_file_only_imports_is_not_its_own(tmp_path: Path) ->
         ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (line 2)"),
         ("import nothing_of_this_name", "could not be read: ModuleNotFoundError"),
         ("x = '\0'", "could not be read: "),
-        ('from autograd_tui import scenario\nscenario("x", colour=1)', "names colour: no such option exists"),
+        (
+            'from autograd_tui import scenario\nscenario("x", lr=1)',
+            "names lr: that is an option of every scenario already",
+        ),
     ],
 )
 def test_a_file_that_is_no_use_is_refused(tmp_path: Path, text: str, fragment: str) -> None:

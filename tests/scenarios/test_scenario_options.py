@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.scenario import Options, Parts, Scenario, scenario
+from autograd_tui.engine.options import Options
+from autograd_tui.engine.scenario import Parts, Scenario, scenario
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 
@@ -217,3 +219,57 @@ def test_a_metric_sees_prediction_and_target() -> None:
     frame = last(made(metrics={"error": lambda prediction, target: (prediction - target).abs().max()}), "f")
     assert frame.prediction is not None
     assert frame.metrics[0][1] == pytest.approx(abs(frame.prediction.mean or 0))
+
+
+def wide(title: str = "wide") -> Scenario:
+    """Make a scenario with options of its own, of each kind."""
+
+    def build(options: Options) -> Parts:
+        layers = [nn.Linear(2, options.width), nn.Dropout(options.rate), nn.Linear(options.width, 1)]
+        assert isinstance(options.bias, bool)
+        assert isinstance(options.text, str)
+        return Parts(model=nn.Sequential(*layers), batch=lambda i: (X, Y), loss=nn.functional.mse_loss)
+
+    return scenario(title, width=8, rate=0.5, bias=True, text="abc")(build)
+
+
+@pytest.mark.parametrize("width", [3, "3"])
+def test_a_scenarios_own_option_is_given_as_a_value_or_in_words(width: int | str) -> None:
+    assert open_session(wide(), width=width).frame.params[0].shape == (3, 2)
+
+
+def test_own_options_stand_in_the_command_line_that_opens_the_session() -> None:
+    line = open_session(wide(), width="3", text="a b").about.command_line
+    assert line == "autograd-tui wide --option width=3 --option 'text=a b'"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"width": "wide"}, "--option width=wide must be a whole number, as its default 8 is."),
+        ({"width": "2.5"}, "--option width=2.5 must be a whole number, as its default 8 is."),
+        ({"rate": "much"}, "--option rate=much must be a number, as its default 0.5 is."),
+        ({"bias": "1"}, "--option bias=1 must be true or false, as its default True is."),
+        (
+            {"heigth": "3"},
+            '"wide" has no --option heigth=: it takes --option width=, --option rate=, --option bias=, --option text=.',
+        ),
+    ],
+)
+def test_an_own_option_without_meaning_is_refused(given: dict[str, str], sentence: str) -> None:
+    assert refusal(wide(), **given) == sentence
+
+
+def test_an_option_that_the_scenario_does_not_name_cannot_be_read() -> None:
+    reads = scenario("mine")(lambda options: options.width)
+    assert 'no option "width": name it with a default, as in @scenario("...", width=...)' in refusal(reads)
+
+
+def test_an_option_of_every_scenario_cannot_be_named_anew() -> None:
+    with pytest.raises(Refused, match="that is an option of every scenario already"):
+        scenario("mine", lr=3)
+
+
+def test_options_can_be_copied() -> None:
+    options = Options(3, "cpu", {"width": 8})
+    assert copy.deepcopy(options) == options

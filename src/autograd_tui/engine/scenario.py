@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asks of a scenario."""
-
-    seed: int = 0
-    device: str = "cpu"
-    batch_size: int = 1
-    image_size: int = 64  # pixels, height and width alike
-    data: str = "fixed"  # "fixed": one batch drawn in build; "fresh": a new one each forward
-
-    def generator(self, index: int) -> torch.Generator:
-        """Give the CPU generator that fresh batch number `index` is drawn from, the same on every run."""
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+from autograd_tui.engine.options import RESERVED, Options, chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,33 +50,19 @@ class Scenario:
     build: Callable[[Options], Parts]
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def options(self, seed: int, given: Mapping[str, Any]) -> Options:
+    def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
         """Put what was given over the defaults; raises Refused for an option that has no meaning here."""
-        for name, value in given.items():
-            if name != "device" and name not in self.defaults:
-                takes = ", ".join(_flag(each) for each in self.defaults if each != "device")
-                raise Refused(
-                    f'"{self.title}" has no {_flag(name)}: it takes {takes}.'
-                    if takes
-                    else f'"{self.title}" has no {_flag(name)}.'
-                )
-            if name == "data" and value not in ("fixed", "fresh"):
-                raise Refused(f"--data must be fixed or fresh, not {value}.")
-            if name.endswith("_size") and value < 1:
-                raise Refused(f"{_flag(name)} must be at least 1, not {value}.")
-        return replace(Options(seed=seed), **{**self.defaults, **given})
+        own = {name: default for name, default in self.defaults.items() if name != "device"}
+        return Options(seed, device, chosen(self.title, own, given))
 
 
 def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts]], Scenario]:
     """Make a scenario of a build function.
 
-    `defaults` name the options that it takes: device, batch_size, image_size, data.
+    `defaults` name the options that it takes, as `options.NAME` there: batch_size, image_size and data have flags of
+    their own, others are given with --option NAME=VALUE. `device` is where it trains unless --device says otherwise.
     """
-    unknown = set(defaults) - {"device", "batch_size", "image_size", "data"}
-    if unknown:
-        raise Refused(f'scenario("{title}") names {", ".join(sorted(unknown))}: no such option exists.')
+    taken = [name for name in defaults if name in RESERVED]
+    if taken:
+        raise Refused(f'scenario("{title}") names {", ".join(taken)}: that is an option of every scenario already.')
     return lambda build: Scenario(title, build, defaults)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

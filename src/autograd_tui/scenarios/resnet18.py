@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.scenario import Options, Parts, scenario
+from autograd_tui.engine.options import Options
+from autograd_tui.engine.scenario import Parts, scenario
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
