@@ -14,14 +14,24 @@ import pytest
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 VALUES = ["about", "command", "command_log", "errors", "frame"]
-VALUES += ["frame_store", "goal", "history", "inspection", "optimizer_spec", "stats_table", "turn"]
+VALUES += [
+    "recording",
+    "frame_store",
+    "goal",
+    "history",
+    "inspection",
+    "opening",
+    "optimizer_spec",
+    "stats_table",
+    "turn",
+]
 PLAIN = {f"autograd_tui.engine.{name}" for name in VALUES}  # standard library only: anyone may import them
 ENGINE = {"torch", "autograd_tui.engine"}
 ROOMS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
     "headless": {"autograd_tui.engine.session", "autograd_tui.text", *PLAIN},
-    "open": {*ENGINE, "autograd_tui.scenarios"},
+    "open": {*ENGINE, "autograd_tui.scenarios", "autograd_tui.__version__"},
     "engine/": ENGINE,
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from autograd_tui import __version__
 from autograd_tui.engine.about import About
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number
+from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
-from autograd_tui.engine.options import FLAGS, Options
+from autograd_tui.engine.options import Options
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surroundings import Surroundings
@@ -61,19 +66,19 @@ def open_session(
         parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
         loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
-    flags: dict[str, Any] = {
-        "seed": seed or None,
-        "device": device,
-        "threads": threads,
-        "optimizer": optimizer,
-        "lr": lr,
-    }
-    flags |= {**rates, **{name: value for name, value in given.items() if name in FLAGS}, "decay": decay}
-    flags["option"] = [f"{name}={value}" for name, value in given.items() if name not in FLAGS]
+    asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
+    asked |= {**rates, "decay": decay}
     name = scenario if isinstance(scenario, str) else found.title
-    about = About(
-        found.title, chosen, seed, _command_line(name, flags), parts.names, parts.class_names, _listing(parts, plateau)
+    opening = Opening(
+        name,
+        {option: value for option, value in asked.items() if value is not None},
+        given,
+        device=chosen,
+        threads=torch.get_num_threads(),
+        versions=_versions(),
+        sha256=_sha256(name),
     )
+    about = About(found.title, chosen, seed, opening, parts.names, parts.class_names, _listing(parts, plateau))
     return Session(Trainer(loop), about=about)
 
 
@@ -123,9 +128,17 @@ def _listing(parts: Parts, decay: Decay | None) -> dict[str, tuple[str, ...]]:
     return {phase: tuple(source.splitlines()) for phase, source in lines.items()}
 
 
-def _command_line(name: str, flags: dict[str, Any]) -> str:
-    words = ["autograd-tui", name]
-    for flag, value in flags.items():
-        for each in value if isinstance(value, list) else [] if value is None else [value]:
-            words += ["--" + flag.replace("_", "-"), format_number(each) if isinstance(each, float) else str(each)]
-    return shlex.join(words)
+def _versions() -> dict[str, str]:
+    """Say what the numbers depend on; torchvision is asked without importing it."""
+    return {
+        "autograd-tui": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+    }
+
+
+def _sha256(scenario: str) -> str | None:
+    """Give the hash of a scenario's file; None for one that is built in."""
+    path = Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autograd_tui.engine.opening import Opening
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -13,7 +15,12 @@ class About:
     title: str
     device: str
     seed: int
-    command_line: str  # that opens it at frame 0
+    opening: Opening
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     class_names: tuple[str, ...] = ()
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"
+
+    @property
+    def command_line(self) -> str:
+        """Give the command line that opens it at frame 0."""
+        return self.opening.command_line

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.opening import FLAGS
 from autograd_tui.engine.optimizer_spec import parse_number
 
-FLAGS = ("batch_size", "image_size", "data")  # options that have a flag of their own on the command line
 RESERVED = ("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "values", "generator")
 DATA = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
 

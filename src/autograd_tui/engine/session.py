@@ -18,6 +18,7 @@ from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
 from autograd_tui.engine.way_back import WayBack
@@ -187,6 +188,10 @@ class Session:
         if self.frame.index < self.newest:
             log = CommandLog(log.between(0, self.frame.index))
         return str(log)
+
+    def recording(self) -> Recording:
+        """Give the run up to where training stands, to be told again."""
+        return Recording(self.about.opening, self._way.recorded(self.frame.index))
 
     def _check(self, index: int) -> None:
         if not 0 <= index <= self.newest:

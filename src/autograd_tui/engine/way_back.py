@@ -9,6 +9,7 @@ from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.command_log import ITERATION, CommandLog, Pattern
 from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.recording import Step, Stretch
 from autograd_tui.engine.trainer import Trainer
 
 WHOLE = 4  # iterations at the end of many that are run again with all their frames: one is needed, some for the arrows
@@ -35,6 +36,24 @@ class WayBack:
         self.commands.forget_after(index)
         self.checkpoints.forget_after(index)
         self._errors = {each: error for each, error in self._errors.items() if each <= index}
+
+    def recorded(self, end: int) -> list[Stretch]:
+        """Give the commands up to frame `end` with what they raised."""
+        found, start = [], 0
+        for pattern, times in self.commands.stretches(0, end):
+            ends = start + len(pattern) * times
+            if not any(start < index <= ends for index in self._errors):
+                found.append(Stretch(tuple(map(Step, pattern)), times))
+            else:
+                found += [Stretch(self._steps(pattern, start + len(pattern) * turn)) for turn in range(times)]
+            start = ends
+        return found
+
+    def _steps(self, pattern: Pattern, start: int) -> tuple[Step, ...]:
+        errors = [self._errors.get(start + place) for place in range(1, len(pattern) + 1)]
+        return tuple(
+            Step(command, error.type if error else None) for command, error in zip(pattern, errors, strict=True)
+        )
 
     def go_to(self, index: int, *, from_here: bool = True, skipping: bool = True) -> list[Frame]:
         """Bring the trainer to frame `index`; give the last of the frames that were made again on the way.
