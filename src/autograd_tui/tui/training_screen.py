@@ -73,7 +73,7 @@ class TrainingScreen(Screen[None]):
     def later(self, method: Callable[..., object], *arguments: object) -> None:
         """Call a method on the screen's own thread, from any thread."""
         if self.is_attached:
-            self.app.call_later(method, *arguments)
+            self.call_later(method, *arguments)
 
     def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
         """Ask for something that trains; it goes on from the frame looked at."""
@@ -90,12 +90,18 @@ class TrainingScreen(Screen[None]):
 
     # What the trainer thread tells.
 
-    def _opened(self, session: Session) -> None:
+    async def lay_out(self, frame: Frame | None) -> None:
+        """Make room for the model that a frame is of."""
+        raise NotImplementedError
+
+    async def _opened(self, session: Session) -> None:
+        frame = session.frame
+        await self.lay_out(frame)
         self.about = session.about
         self.history = session.history.copy()
         self.view, self.inspection, self.looking = TableView(), None, None
         self.newest = session.newest
-        self.latest = self.frame = session.frame
+        self.latest = self.frame = frame
 
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))
