@@ -29,7 +29,8 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
-PLOT_SECONDS = 0.15  # between the plots of a run
+LEAST_PLOT_SECONDS, MOST_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
+PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -121,9 +122,13 @@ class TrainingScreen(Screen[None]):
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:
-        """Plot what is new; of a run not with every frame, since a plot takes as long as all other panels."""
-        if self.trainer.running is None or monotonic() - self._plotted > PLOT_SECONDS:
-            self.history, self._plotted = history, monotonic()
+        """Plot what is new; of a run once it would show, since a plot takes as long as all other panels."""
+        seconds, plotted = monotonic() - self._plotted, self.history
+        if self.trainer.running is not None and plotted is not None:
+            shows = history.loss.share_since(plotted.loss) > PLOT_GROWTH
+            if seconds < (LEAST_PLOT_SECONDS if shows else MOST_PLOT_SECONDS):
+                return
+        self.history, self._plotted = history, monotonic()
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
