@@ -59,7 +59,7 @@ class Layout(Container):
     def zoom(self, panel: Panel | None) -> None:
         """Show one panel alone, or all of them again."""
         for each in self.query("*"):
-            around = panel is None or each is panel or each in panel.ancestors
+            around = panel is None or each in panel.ancestors_with_self or panel in each.ancestors
             each.set_class(not around, "-aside")
             each.set_class(each is panel, "-zoomed")
 

@@ -35,7 +35,7 @@ class LossPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Tell which frame the point nearest to the mouse belongs to."""
-        offset, history = event.get_content_offset(self), self.history
+        offset, history = self.under(event), self.history
         if offset is None or offset.y < 1 or history is None or not history.loss:
             return
         first, last = history.loss.iterations[0], history.loss.iterations[-1]
