@@ -85,7 +85,7 @@ class CandidatesPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Take the candidate under the mouse."""
-        offset = event.get_content_offset(self)
+        offset = self.under(event)
         place = self._first + offset.y if offset else len(self._candidates)
         if offset and offset.y < self._room(self.content_size.height) and place < len(self._candidates):
             self.post_message(self.Taken(self._candidates[place]))

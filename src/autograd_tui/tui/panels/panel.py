@@ -7,7 +7,9 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
+from textual.app import ComposeResult
+from textual.events import MouseEvent
+from textual.geometry import Offset, Region
 from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
@@ -16,6 +18,15 @@ from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, printable
 from autograd_tui.text.veil import Veil, veiled
+
+
+class Face(Widget):
+    """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
+
+    def render_line(self, y: int) -> Strip:
+        """Give what the panel has drawn."""
+        assert isinstance(self.parent, Panel)
+        return self.parent.render_line(y)
 
 
 class Panel(Widget):
@@ -46,6 +57,7 @@ class Panel(Widget):
     }
     Panel.framed { border: round $frame; padding: 0 1; }
     Panel.framed { border-title-color: $text-muted; border-subtitle-color: $text-muted; }
+    Panel.framed > Face { width: 100%; height: 100%; }
     Panel.framed:focus { border: heavy $frame; border-title-style: bold; }
     """
 
@@ -56,13 +68,19 @@ class Panel(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
         super().__init__(id=id, classes=classes)
         self.can_focus = bool(title)
-        self._strips: list[Strip] = []
+        self._lines: list[Line] = []  # as drawn last
+        self._strips: list[Strip] = []  # the same in the theme's colours
         self._seen = False  # what nobody sees is not drawn
         self._rows_wanted = 0
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         if title:
             self.border_title = title
             self.add_class("framed")
+
+    def compose(self) -> ComposeResult:
+        """Yield what the rows are drawn on, where there is a frame around them."""
+        if self.has_class("framed"):
+            yield Face()
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Give the rows to show; those beyond `height` are not seen."""
@@ -75,6 +93,11 @@ class Panel(Widget):
     def get_content_height(self, *_: object) -> int:
         """Answer the layout."""
         return self.rows_wanted()
+
+    def under(self, event: MouseEvent) -> Offset | None:
+        """Give the column and the row of the content under the mouse, None where there is no content."""
+        room = self.content_region
+        return event.screen_offset - room.offset if room.contains_point(event.screen_offset) else None
 
     def watch_frame(self) -> None:
         """Show another frame."""
@@ -129,13 +152,14 @@ class Panel(Widget):
         if not width or not height:
             return
         old, self._strips = self._strips, self._draw_strips(width, height)
+        face = next(iter(self.children), self)
         if len(old) != len(self._strips):
-            self.refresh()
+            face.refresh()
             return
         changes = [_changed(before, after, y) for y, (before, after) in enumerate(zip(old, self._strips, strict=True))]
         regions = [region for region in changes if region]
         if regions:
-            self.refresh(*regions)
+            face.refresh(*regions)
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Give the rows as they stand, nothing before there is a frame."""
@@ -157,12 +181,18 @@ class Panel(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
 
     def _draw_strips(self, width: int, height: int) -> list[Strip]:
-        base = self._look("")
-        strips = []
-        for line in self.lines(width, height)[:height]:
-            segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
-            strips.append(Strip(segments).adjust_cell_length(width, base).simplify())
-        return strips + [Strip.blank(width, base)] * (height - len(strips))
+        """Draw the rows; one that says the same as before is the same strip."""
+        before, strips = self._lines, self._strips
+        if len(strips) != height or strips[0].cell_length != width:
+            before = []
+        rows = self.lines(width, height)[:height]
+        self._lines = rows + [[]] * (height - len(rows))
+        same = [place < len(before) and line == before[place] for place, line in enumerate(self._lines)]
+        return [strips[y] if same[y] else self._strip(line, width) for y, line in enumerate(self._lines)]
+
+    def _strip(self, line: Line, width: int) -> Strip:
+        segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
+        return Strip(segments).adjust_cell_length(width, self._look("")).simplify()
 
     def _look(self, name: str) -> Style:
         if name not in self._looks:
@@ -172,7 +202,7 @@ class Panel(Widget):
 
 def _changed(before: Strip, after: Strip, y: int) -> Region | None:
     """Give the span of a row from its first to its last changed cell."""
-    if before == after:
+    if before is after or before == after:
         return None
     old, new = _cells(before), _cells(after)
     if old is None or new is None or len(old) != len(new):

@@ -39,7 +39,7 @@ class PhasesPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Tell which phase was clicked."""
-        offset = event.get_content_offset(self)
+        offset = self.under(event)
         names = "" if offset is None or self.frame is None else plain(self.lines(self.content_size.width, 2)[0])
         for phase in Phase:
             start = names.lower().find(phase.value)

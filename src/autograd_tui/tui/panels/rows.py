@@ -48,7 +48,7 @@ class RowPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Tell which row was clicked."""
-        offset = event.get_content_offset(self)
+        offset = self.under(event)
         row = self._shown[offset.y] if offset is not None and offset.y < len(self._shown) else None
         if row is not None:
             self.post_message(self.Clicked(row))
