@@ -37,6 +37,8 @@ ROOMS = {  # by the longest beginning that fits
     **{f"engine/{name}.py": PLAIN for name in VALUES},
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
     "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
+    "journal/": {"autograd_tui.journal", *PLAIN},
+    "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
