@@ -38,6 +38,7 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
     "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
     "journal/": {"autograd_tui.journal", *PLAIN},
+    "journal/check": {*ENGINE, "autograd_tui.journal"},
     "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},

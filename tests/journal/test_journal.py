@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 def closed(session: Session) -> None:
     assert session.recorder is not None
-    session.recorder.close()
+    session.recorder.close(in_order=False)
 
 
 def told(journal: Journal) -> list[str]:

@@ -24,8 +24,8 @@ class Recorder(Protocol):
     def went_back(self, frame: Frame) -> None:
         """Take down that training stands at an earlier frame of its branch again."""
 
-    def close(self) -> None:
-        """Take down what is left, and end."""
+    def close(self, *, in_order: bool) -> None:
+        """Take down what is left, and whether the run was left in order, and end."""
 
     def take_problem(self) -> str | None:
         """Give a sentence, once, where something can be taken down no more."""

@@ -208,6 +208,11 @@ class Session:
         """Give the run up to where training stands, to be told again."""
         return Recording(self.about.opening, self._way.recorded(self.frame.index))
 
+    def close(self, *, in_order: bool) -> None:
+        """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
+        if self.recorder is not None:
+            self.recorder.close(in_order=in_order)
+
     def _record_run(self, start: Frame, frame: Frame) -> None:
         if self.recorder is not None and frame.index > start.index:
             commands = self._way.commands.stretches(start.index, frame.index)

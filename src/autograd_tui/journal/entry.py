@@ -10,6 +10,7 @@ from typing import Any
 
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.frame import plain_number
 from autograd_tui.engine.opening import Opening
 
 FORMAT = 1
@@ -65,6 +66,11 @@ class Entry:
 def _parsed(command: str) -> Commands:
     """Read commands; a journal holds the same few again and again."""
     return parse(command)
+
+
+def left_line(when: float, loss: float | None) -> str:
+    """Write that the run was left in order at a time, in seconds since the epoch, and with which loss."""
+    return json.dumps({"left": when, "loss": plain_number(loss)}) + "\n"
 
 
 def header_line(opening: Opening, *, started: float) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -22,7 +22,9 @@ def folder() -> Path:
 def new_path(opening: Opening) -> Path:
     """Give a new journal's path, named by the time and the scenario; nothing is made yet."""
     name = re.sub(r"\W+", "-", Path(opening.scenario).name.replace(".py", "")).strip("-") or "run"
-    return folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}{ENDING}"
+    began = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    names = chain([began], (f"{began}-{number}" for number in count(2)))  # several may begin in one second
+    return next(path for each in names if not (path := folder() / f"{each}{ENDING}").exists())
 
 
 def journals() -> list[Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autograd_tui.engine.command_log import CommandLog
 from autograd_tui.engine.errors import Refused
@@ -13,6 +15,7 @@ from autograd_tui.engine.recording import Recording, Step, Stretch
 from autograd_tui.journal.entry import Entry, read_header
 
 ROOT = Entry(0, 0, "@0", "")
+LEFT = b'{"left":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Journal:
     frames: Sequence[int]  # the frame that each entry led to
     size: int  # bytes of the lines that could be read
     cut: int  # bytes behind them, of a line that was never finished
+    left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
 
     @property
     def tip(self) -> Entry:
@@ -89,16 +93,19 @@ def read_journal(path: Path) -> Journal:
     opening, started = read_header(first.decode("utf-8", "replace"), path=str(path))
     entries: list[Entry] = []
     frames: list[int] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=2):
+        if line.startswith(LEFT):
+            continue
         try:
             entry = Entry.read(line.decode())
-            if entry.id != number or not 0 <= entry.parent < number:
+            if entry.id != len(entries) + 1 or not 0 <= entry.parent < entry.id:
                 raise ValueError("out of order")
         except (ValueError, TypeError) as error:
-            raise Refused(f"{path} is damaged: its line {number + 1} cannot be read ({error}).") from None
+            raise Refused(f"{path} is damaged: its line {number} cannot be read ({error}).") from None
         entries.append(entry)
         frames.append(_led_to(entry, frames))
-    return Journal(path, opening, started, entries, frames, len(data) - len(cut), len(cut))
+    left = json.loads(lines[-1]) if lines and lines[-1].startswith(LEFT) else None
+    return Journal(path, opening, started, entries, frames, len(data) - len(cut), len(cut), left)
 
 
 def _led_to(entry: Entry, frames: Sequence[int]) -> int:

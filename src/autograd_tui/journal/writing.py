@@ -15,7 +15,7 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.opening import Opening
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.entry import Entry, header_line
+from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.reading import Journal
 
 RUN_SECONDS = 0.25  # between the lines of a free run
@@ -43,6 +43,7 @@ class JournalWriter:
         self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
+        self._loss: float | None = None  # of the frame where training stands
 
     @classmethod
     def go_on(cls, journal: Journal) -> JournalWriter:
@@ -88,9 +89,11 @@ class JournalWriter:
         self.finish_run()
         self._append(f"@{frame.index}", frame, start=frame.index)
 
-    def close(self) -> None:
-        """Write what is left, and end."""
+    def close(self, *, in_order: bool) -> None:
+        """Write what is left to write, and that the run was left in order, where it was."""
         self.finish_run()
+        if self._descriptor is not None and in_order:
+            self._write(left_line(time(), self._loss))
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._over = None, True
@@ -101,6 +104,7 @@ class JournalWriter:
         return problem
 
     def _append(self, command: str, frame: Frame, *, start: int, raised: str | None = None) -> None:
+        self._loss = frame.loss
         if self._over:
             return
         place = bisect_left(self._ends, start)
@@ -152,9 +156,7 @@ class JournalWriter:
         self._descriptor = descriptor
 
     def _give_up(self, error: OSError) -> None:
-        self.problem = (
-            f"the journal {self.path} cannot be written ({error.strerror}): from here on this run is not kept."
-        )
+        self.problem = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._over = None, True

@@ -138,6 +138,7 @@ def run_on_screen(
     else:
         for line in output.lines:
             print(line, file=sys.stderr)
+        app.main.trainer.leave(in_order=code == 0)
         print(*app.main.trainer.left, app.main.command_line(), sep="\n")
     sys.stdout.flush()
     sys.stderr.flush()

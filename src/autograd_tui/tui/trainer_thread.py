@@ -77,6 +77,11 @@ class TrainerThread(threading.Thread):
         """End, after the phase that runs."""
         self._line.close()
 
+    def leave(self, *, in_order: bool) -> None:
+        """Let the session write what it keeps, unless a phase still runs; called on another thread, after `close`."""
+        if self.busy is None and self.session is not None:
+            self.session.close(in_order=in_order)
+
     def run(self) -> None:
         """Open the session, then answer requests until the end."""
         try:
@@ -95,6 +100,7 @@ class TrainerThread(threading.Thread):
         session = self._open_session(scenario)
         if self.session is not None:
             self.left.append(self.session.command_line())
+            self.session.close(in_order=True)
         self.session = session
         self._opened(session)
 
@@ -247,4 +253,6 @@ class TrainerThread(threading.Thread):
         inspection: Inspection | None = None,
     ) -> None:
         here = self._here
+        if here.recorder is not None:
+            refused = here.recorder.take_problem() or refused
         self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at, inspection))
