@@ -31,14 +31,13 @@ def kept(session: Session, options: argparse.Namespace) -> Session:
 
     if options.no_journal:
         return session
-    opening = session.about.opening
     if options.journal is None:
-        session.recorder = JournalWriter(new_path(opening), opening, private=True)
+        session.recorder = JournalWriter(new_path(session.about.opening), session.about, private=True)
         return session
     path = Path(options.journal)
     if path.exists():
         raise Refused(f"{path} exists already: autograd-tui resume {path} goes on with it.")
-    session.recorder = JournalWriter(path, opening, private=False)
+    session.recorder = JournalWriter(path, session.about, private=False)
     return session
 
 
@@ -64,7 +63,7 @@ def _resume(words: list[str]) -> int:
         session = _open_again(journal.opening, named)
         for _ in run_again(session, journal.recording()):
             pass
-        session.recorder = JournalWriter.go_on(journal)
+        session.recorder = JournalWriter.go_on(journal, session.about)
         return session
 
     if journal.cut:

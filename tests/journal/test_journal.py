@@ -19,7 +19,7 @@ from autograd_tui.open import open_session
 
 def kept(path: Path, scenario: str = "linear") -> Session:
     session = open_session(scenario)
-    session.recorder = JournalWriter(path, session.about.opening, private=True)
+    session.recorder = JournalWriter(path, session.about, private=True)
     return session
 
 
@@ -50,7 +50,7 @@ def test_each_command_is_a_line_of_id_parent_command_and_digest(path: Path) -> N
 
 def test_the_header_opens_the_same_run(path: Path) -> None:
     session = open_session("linear", seed=3, lr=0.25, batch_size=4)
-    session.recorder = JournalWriter(path, session.about.opening, private=True)
+    session.recorder = JournalWriter(path, session.about, private=True)
     session.run("f")
     assert read_journal(path).opening == session.about.opening
 
@@ -69,7 +69,7 @@ def test_files_of_the_state_folder_are_private(path: Path) -> None:
 
 def test_a_journal_of_the_users_own_obeys_the_umask(tmp_path: Path) -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(tmp_path / "mine", session.about.opening, private=False)
+    session.recorder = JournalWriter(tmp_path / "mine", session.about, private=False)
     old = os.umask(0o027)
     try:
         session.run("f")
@@ -135,7 +135,7 @@ def test_a_line_cut_off_is_left_out_and_written_over(path: Path) -> None:
     assert (told(journal), journal.cut) == (["f", "b"], 12)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(journal)
+    session.recorder = JournalWriter.go_on(journal, session.about)
     session.run("s")
     assert (told(read_journal(path)), read_journal(path).cut) == (["f", "b", "s"], 0)
 
@@ -146,7 +146,7 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
     closed(first)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(read_journal(path))
+    session.recorder = JournalWriter.go_on(read_journal(path), session.about)
     list(session.run_all("z @1 b"))
     assert told(read_journal(path)) == ["f", "b"]
 
@@ -177,7 +177,7 @@ def test_two_cannot_write_the_same_journal(path: Path) -> None:
     session = kept(path)
     session.run("f")
     with pytest.raises(Refused, match="is being written by another run"):
-        JournalWriter.go_on(read_journal(path))
+        JournalWriter.go_on(read_journal(path), session.about)
 
 
 def problem(session: Session) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from autograd_tui.engine.command_log import Pattern
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
 
 
 class Recorder(Protocol):
@@ -23,6 +24,12 @@ class Recorder(Protocol):
 
     def went_back(self, frame: Frame) -> None:
         """Take down that training stands at an earlier frame of its branch again."""
+
+    def drew(self, frame: Frame, newest: int, history: History) -> None:
+        """Take down that a screen shows a frame, and which one is the newest."""
+
+    def rest(self) -> None:
+        """Take down that nothing follows for now."""
 
     def close(self, *, in_order: bool) -> None:
         """Take down what is left, and whether the run was left in order, and end."""

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic, time
 
+from autograd_tui.engine.about import About
 from autograd_tui.engine.command_log import CommandLog, Pattern
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.history import History
 from autograd_tui.journal.digest import digest
+from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.reading import Journal
 
@@ -32,11 +34,12 @@ class JournalWriter:
     `problem` then says why, in a sentence, until it is taken.
     """
 
-    def __init__(self, path: Path, opening: Opening, *, private: bool) -> None:
+    def __init__(self, path: Path, about: About, *, private: bool) -> None:
         """Take where to write; not `private`: others may read it, as far as the umask lets them."""
         self.path = path
         self.problem: str | None = None
-        self._opening, self._mode = opening, 0o600 if private else 0o666
+        self._opening, self._mode = about.opening, 0o600 if private else 0o666
+        self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
         self._over = False  # nothing is written any more
         self._id = 0  # of the newest entry
@@ -46,9 +49,9 @@ class JournalWriter:
         self._loss: float | None = None  # of the frame where training stands
 
     @classmethod
-    def go_on(cls, journal: Journal) -> JournalWriter:
-        """Go on with a journal, whose unfinished line is cut off."""
-        writer = cls(journal.path, journal.opening, private=False)
+    def go_on(cls, journal: Journal, about: About) -> JournalWriter:
+        """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it."""
+        writer = cls(journal.path, about, private=True)
         writer._open(os.O_WRONLY)
         assert writer._descriptor is not None
         if os.fstat(writer._descriptor).st_size != journal.size + journal.cut:
@@ -65,12 +68,14 @@ class JournalWriter:
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
         self.finish_run()
+        self._drawn.ran_from(frame.index - 1)
         self._append(command, frame, start=frame.index - 1, raised=frame.error.type if frame.error else None)
 
     def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
         """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
         if self._run is not None and self._run[2].index != start:
             self.finish_run()
+        self._drawn.ran_from(start)
         log, start, _ = self._run or (CommandLog(), start, frame)
         for pattern, times in commands:
             log.append_all(pattern, times)
@@ -89,11 +94,21 @@ class JournalWriter:
         self.finish_run()
         self._append(f"@{frame.index}", frame, start=frame.index)
 
+    def drew(self, frame: Frame, newest: int, history: History) -> None:
+        """Show a frame to those who follow the run."""
+        if self._descriptor is not None:
+            self._drawn.drew(frame, newest, history)
+
+    def rest(self) -> None:
+        """Show the newest one, since nothing comes behind it for now."""
+        self._drawn.write_newest()
+
     def close(self, *, in_order: bool) -> None:
         """Write what is left to write, and that the run was left in order, where it was."""
         self.finish_run()
         if self._descriptor is not None and in_order:
             self._write(left_line(time(), self._loss))
+        self._drawn.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._over = None, True

@@ -106,6 +106,8 @@ class TrainerThread(threading.Thread):
 
     def _rest(self) -> None:
         self.busy = None
+        if self._here.recorder is not None:
+            self._here.recorder.rest()
 
     def _run_first(self) -> None:
         """Run what the command line asked for, before any key."""
@@ -254,5 +256,6 @@ class TrainerThread(threading.Thread):
     ) -> None:
         here = self._here
         if here.recorder is not None:
+            here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
         self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at, inspection))
