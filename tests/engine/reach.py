@@ -44,12 +44,15 @@ def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01") -> Scenario:
 
 
 def open_with_many_checkpoints(
-    scenario: str | Scenario, *, budget: int = PLENTY, frames: int = PLENTY, **options: Any
+    scenario: str | Scenario, *, budget: int = PLENTY, most: int = PLENTY, frames: int = PLENTY, **options: Any
 ) -> Session:
-    """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames."""
+    """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames.
+
+    There are never more than `most` checkpoints.
+    """
     session = open_session(scenario, **options)
     trainer = session._trainer
-    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget)
+    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
     session = Session(trainer, about=session.about, checkpoints=line)
     session._frames = FrameStore(trainer.frame, budget=frames)
     return session

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from reach import open_with_many_checkpoints
+import torch
+from reach import loop_of, open_with_many_checkpoints
 
 from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
@@ -62,6 +63,15 @@ def test_checkpoints_lie_thinner_towards_the_past() -> None:
     assert sum(gaps[: len(gaps) // 2]) > 3 * sum(gaps[len(gaps) // 2 :])
 
 
+def test_small_checkpoints_lie_evenly_once_there_are_enough() -> None:
+    session = open_with_many_checkpoints("linear", most=50)
+    run(session, "fbsz*200")
+    places = kept(session)
+    assert len(places) == 50
+    assert max(after - before for before, after in pairwise(places)) <= 2 * 800 / 50
+    assert (places[0], places[-1]) == (0, 796)
+
+
 @pytest.mark.parametrize(("index", "place"), [(0, 0), (1, 0), (4, 0), (5, 4), (8, 4), (9, 8), (12, 8)])
 def test_a_frame_is_made_again_from_the_checkpoint_before_its_forward(index: int, place: int) -> None:
     session = open_with_many_checkpoints("linear")
@@ -93,3 +103,12 @@ def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     np.random.rand()
     run(session, "fbsz")
     assert len({id(each.foreign) for each in session._way.checkpoints._kept}) == 3
+
+
+def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> None:
+    session = open_with_many_checkpoints("linear")
+    run(session, "fbsz*5")
+    with loop_of(session).surroundings:
+        torch.rand(1)
+    run(session, "fbsz*5")
+    assert len({id(each.mark) for each in session._way.checkpoints._kept}) == 2

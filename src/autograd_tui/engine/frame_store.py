@@ -1,4 +1,4 @@
-"""The newest frames, whole, within a byte budget."""
+"""The newest frames, whole, within a budget."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import StatsTable
 
 BUDGET = 64 << 20  # bytes
+MOST = 1000  # frames: older ones are soon made again
 BARE_FRAME = 1000  # bytes of a frame without tables, about
 
 
 class FrameStore:
-    """Frames by index, not all of a free run; the oldest are let go when the budget is spent."""
+    """Frames by index, not all of a free run; the oldest are let go when the budget is spent, or there are too many."""
 
-    def __init__(self, first: Frame, *, budget: int = BUDGET) -> None:
-        self._budget = budget
+    def __init__(self, first: Frame, *, budget: int = BUDGET, most: int = MOST) -> None:
+        self._budget, self._most = budget, most
         self._frames: OrderedDict[int, tuple[Frame, int]] = OrderedDict()
         self._bytes = 0
         self.append(first)
@@ -34,7 +35,7 @@ class FrameStore:
         size = BARE_FRAME + _own_bytes(frame, self.newest if self._frames else None)
         self._frames[frame.index] = (frame, size)
         self._bytes += size
-        while self._bytes > self._budget and len(self._frames) > 1:
+        while (self._bytes > self._budget or len(self._frames) > self._most) and len(self._frames) > 1:
             self._bytes -= self._frames.popitem(last=False)[1][1]
 
     def get(self, index: int) -> Frame | None:

@@ -85,6 +85,13 @@ class Series:
             kept.update(start + each for each in (_extremes(self.values[start:end]) if start < end else ()))
         return [self._point(place) for place in sorted(kept)]
 
+    def share_since(self, other: Series) -> float:
+        """Give the share of all iterations by which this column and an earlier copy of it differ in length."""
+        if not self or not other:
+            return float(len(self) != len(other))
+        first, last = self.iterations[0], self.iterations[-1]
+        return abs(last - other.iterations[-1]) / max(last - first, 1)
+
     def _point(self, place: int) -> Point:
         return Point(self.indices[place], self.iterations[place], self.values[place])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class Surroundings:
@@ -56,6 +57,11 @@ class Mark:
     """PyTorch's random state, grad mode and default dtype at one moment."""
 
     torch: tuple[Any, ...]
+
+    def same(self, other: Mark) -> bool:
+        """Tell whether nothing has changed in between, above all that nobody has drawn a number."""
+        pairs = zip(self.torch, other.torch, strict=True)
+        return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)

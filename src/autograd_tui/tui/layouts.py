@@ -1,4 +1,4 @@
-"""Where the panels stand, for each size of terminal; one layout is shown at a time."""
+"""Where the panels stand, for each size of terminal; there is one layout at a time."""
 
 from __future__ import annotations
 
@@ -35,13 +35,6 @@ SHORT = 36  # rows, below which the wide layouts leave out what matters least
 MANY = 6  # parameters, from which a small model's lists leave room for what is selected
 
 
-def layout_for(size: Size) -> str:
-    """Name the layout that a terminal of this size has room for."""
-    if size.width >= 100 and size.height >= 30:
-        return "-wide"
-    return "-narrow" if size.width >= 72 and size.height >= 20 else "-small"
-
-
 class Layout(Container):
     """Hands the frame on to the panels inside it."""
 
@@ -74,7 +67,7 @@ class Layout(Container):
         """Mark a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
         if self.frame is None:
             return
-        self.set_class(len(self.frame.params) > MOST_ROWS, "-folded")
+        self.set_class(is_folded(self.frame), "-folded")
         self.set_class(len(self.frame.params) > MANY, "-many")
         self.set_class(bool(self.frame.buffers), "-buffers")
         if self.frame.prediction is not None:
@@ -176,3 +169,15 @@ class SmallLayout(Layout):
         yield TablePanel().data_bind(Layout.frame, Layout.view)
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
         yield from self.console()
+
+
+def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
+    """Choose the layout that a terminal of this size has room for; before there is a frame, that of a small model."""
+    if size.width >= 100 and size.height >= 30:
+        return FoldedLayout if frame is not None and is_folded(frame) else WideLayout
+    return NarrowLayout if size.width >= 72 and size.height >= 20 else SmallLayout
+
+
+def is_folded(frame: Frame) -> bool:
+    """Tell whether a model is shown by layers, having more parameters than there are rows for."""
+    return len(frame.params) > MOST_ROWS

@@ -11,7 +11,7 @@ from textual.binding import BindingType
 
 from autograd_tui.engine.command import Commands
 from autograd_tui.tui.keys import KEYS
-from autograd_tui.tui.layouts import FoldedLayout, NarrowLayout, SmallLayout, WideLayout
+from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.panels.keys import KeysPanel
@@ -40,12 +40,9 @@ class MainScreen(WordKeys, LookKeys):
 
     def compose(self) -> ComposeResult:
         """Lay out the panels; each is bound to what it draws."""
-        screen = MainScreen
-        bound = (screen.frame, screen.about, screen.history, screen.view, screen.inspection, screen.veil)
-        yield StatusPanel(id="status").data_bind(screen.frame, screen.about, screen.newest)
-        for layout in (WideLayout(), FoldedLayout(), NarrowLayout(), SmallLayout()):
-            yield layout.data_bind(*bound, screen.log_scale, screen.printed)
-        yield NotePanel(id="note").data_bind(screen.note)
+        yield StatusPanel(id="status").data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest)
+        yield self.bound(layout_for(self.app.size, self.frame)())
+        yield NotePanel(id="note").data_bind(MainScreen.note)
         yield self.prompt
         yield KeysPanel(id="keys")
 

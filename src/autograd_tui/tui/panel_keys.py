@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from textual import events
-
 from autograd_tui.engine.errors import Refused
-from autograd_tui.tui.layouts import SHORT, Layout, layout_for
+from autograd_tui.tui.layout_screen import LayoutScreen
 from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.training_screen import TrainingScreen
 
 MOST_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 
 
-class PanelKeys(TrainingScreen):
-    """Knows which layout is shown, and which of its panels is chosen or alone."""
+class PanelKeys(LayoutScreen):
+    """Knows which panel is chosen, and how much has been printed."""
 
-    _zoomed = False
     _prints_wait = False
-
-    @property
-    def layout_shown(self) -> Layout:
-        """The layout for the terminal's size and the model."""
-        return next(each for each in self.query(Layout) if each.display)
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Choose the layout for the terminal's size."""
-        self.unzoom()
-        for name in ("-wide", "-narrow", "-small"):
-            self.set_class(name == layout_for(event.size), name)
-        self.set_class(event.size.height < SHORT, "-short")
 
     def action_panel(self, by: int) -> None:
         """Choose the next panel, or the one before."""
@@ -45,31 +29,19 @@ class PanelKeys(TrainingScreen):
 
     def action_zoom(self) -> None:
         """Show the chosen panel alone, or all panels again."""
-        if self._zoomed:
+        if self.zoomed:
             self.unzoom()
         elif isinstance(self.focused, Panel):
-            self._zoom(self.focused)
+            self.zoom(self.focused)
         else:
             self.say(Note("tab chooses a panel, and then a shows it alone", "warn"))
-
-    def unzoom(self) -> bool:
-        """Show all panels again; tell whether one was alone."""
-        alone, self._zoomed = self._zoomed, False
-        if alone:
-            for layout in self.query(Layout):
-                layout.zoom(None)
-        return alone
-
-    def _zoom(self, panel: Panel) -> None:
-        self._zoomed = True
-        self.layout_shown.zoom(panel)
 
     def show_console(self) -> None:
         """Show what the model has printed, alone."""
         if not self.printed:
             raise Refused("the model has printed nothing so far.")
         self.unzoom()
-        self._zoom(self.layout_shown.query_one(ConsolePanel))
+        self.zoom(self.layout_shown.query_one(ConsolePanel))
 
     def heard_a_line(self, _: str) -> None:
         """Look in a moment at what was printed; called on any thread, and as often as lines come."""

@@ -29,7 +29,8 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
-PLOT_SECONDS = 0.15  # between the plots of a run
+LEAST_PLOT_SECONDS, MOST_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
+PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -73,7 +74,7 @@ class TrainingScreen(Screen[None]):
     def later(self, method: Callable[..., object], *arguments: object) -> None:
         """Call a method on the screen's own thread, from any thread."""
         if self.is_attached:
-            self.app.call_later(method, *arguments)
+            self.call_later(method, *arguments)
 
     def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
         """Ask for something that trains; it goes on from the frame looked at."""
@@ -90,12 +91,18 @@ class TrainingScreen(Screen[None]):
 
     # What the trainer thread tells.
 
-    def _opened(self, session: Session) -> None:
+    async def lay_out(self, frame: Frame | None) -> None:
+        """Make room for the model that a frame is of."""
+        raise NotImplementedError
+
+    async def _opened(self, session: Session) -> None:
+        frame = session.frame
+        await self.lay_out(frame)
         self.about = session.about
         self.history = session.history.copy()
         self.view, self.inspection, self.looking = TableView(), None, None
         self.newest = session.newest
-        self.latest = self.frame = session.frame
+        self.latest = self.frame = frame
 
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))
@@ -115,9 +122,13 @@ class TrainingScreen(Screen[None]):
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:
-        """Plot what is new; of a run not with every frame, since a plot takes as long as all other panels."""
-        if self.trainer.running is None or monotonic() - self._plotted > PLOT_SECONDS:
-            self.history, self._plotted = history, monotonic()
+        """Plot what is new; of a run once it would show, since a plot takes as long as all other panels."""
+        seconds, plotted = monotonic() - self._plotted, self.history
+        if self.trainer.running is not None and plotted is not None:
+            shows = history.loss.share_since(plotted.loss) > PLOT_GROWTH
+            if seconds < (LEAST_PLOT_SECONDS if shows else MOST_PLOT_SECONDS):
+                return
+        self.history, self._plotted = history, monotonic()
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""

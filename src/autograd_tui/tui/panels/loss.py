@@ -22,6 +22,10 @@ class LossPanel(Panel):
 
     log_scale: var[bool] = var(False)
 
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._kept: tuple[object, list[Line]] = None, []  # the plot drawn last, and what of
+
     class Clicked(Message):
         """The mouse has chosen a point of the plot."""
 
@@ -39,6 +43,10 @@ class LossPanel(Panel):
         wanted = first + (offset.x + columns - self.content_size.width) / max(columns - 1, 1) * (last - first)
         nearest = min(history.loss.points(), key=lambda point: abs(point.iteration - wanted))
         self.post_message(self.Clicked(nearest.index))
+
+    def watch_history(self) -> None:
+        """Plot anew with the next frame."""
+        self._kept = None, []
 
     def watch_log_scale(self) -> None:
         """Draw the other scale."""
@@ -60,13 +68,17 @@ class LossPanel(Panel):
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
         if self.history is None:
             return []
-        history = self.history
+        history, shown = self.history, self.history.loss.at(index)
+        asked = (shown, width, height, self.log_scale, self.veil and index)
+        if asked == self._kept[0]:
+            return self._kept[1]
         if self.veil is not None:
             history = history.copy()
             history.forget_after(index)
         changes = [point.iteration for point in history.learning_rate.points()[1:]]
-        points, shown = history.loss.thinned(plot_columns(width)), history.loss.at(index)
-        return plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.log_scale)
+        points = history.loss.thinned(plot_columns(width))
+        self._kept = asked, plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.log_scale)
+        return self._kept[1]
 
 
 def _number_and_age(frame: Frame, width: int) -> Line:

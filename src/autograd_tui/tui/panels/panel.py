@@ -56,7 +56,8 @@ class Panel(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
         super().__init__(id=id, classes=classes)
         self.can_focus = bool(title)
-        self._strips: list[Strip] = []
+        self._lines: list[Line] = []  # as drawn last
+        self._strips: list[Strip] = []  # the same in the theme's colours
         self._seen = False  # what nobody sees is not drawn
         self._rows_wanted = 0
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
@@ -157,12 +158,18 @@ class Panel(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
 
     def _draw_strips(self, width: int, height: int) -> list[Strip]:
-        base = self._look("")
-        strips = []
-        for line in self.lines(width, height)[:height]:
-            segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
-            strips.append(Strip(segments).adjust_cell_length(width, base).simplify())
-        return strips + [Strip.blank(width, base)] * (height - len(strips))
+        """Draw the rows; one that says the same as before is the same strip."""
+        before, strips = self._lines, self._strips
+        if len(strips) != height or strips[0].cell_length != width:
+            before = []
+        rows = self.lines(width, height)[:height]
+        self._lines = rows + [[]] * (height - len(rows))
+        same = [place < len(before) and line == before[place] for place, line in enumerate(self._lines)]
+        return [strips[y] if same[y] else self._strip(line, width) for y, line in enumerate(self._lines)]
+
+    def _strip(self, line: Line, width: int) -> Strip:
+        segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
+        return Strip(segments).adjust_cell_length(width, self._look("")).simplify()
 
     def _look(self, name: str) -> Style:
         if name not in self._looks:
@@ -172,7 +179,7 @@ class Panel(Widget):
 
 def _changed(before: Strip, after: Strip, y: int) -> Region | None:
     """Give the span of a row from its first to its last changed cell."""
-    if before == after:
+    if before is after or before == after:
         return None
     old, new = _cells(before), _cells(after)
     if old is None or new is None or len(old) != len(new):
