@@ -88,15 +88,20 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
-    running.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
-    running.add_argument(
+    add_looks(running)
+    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
+    add_journal(running)
+    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
+
+
+def add_looks(parser: argparse._ActionsContainer) -> None:
+    """Add how the screen looks."""
+    parser.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
+    parser.add_argument(
         "--ascii",
         action=argparse.BooleanOptionalAction,
         help="draw with ASCII characters alone; remembered (default: where the locale is not UTF-8)",
     )
-    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
-    add_journal(running)
-    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
 
 
 def train(options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str) -> int:
@@ -142,23 +147,25 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
-    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
-        raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
-    term = os.environ.get("TERM", "")
-    if term in ("", "dumb", "unknown"):
-        raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
+    check_terminal()
+    from autograd_tui.journal.waiting import waiting_run
     from autograd_tui.tui.app import run_on_screen
 
     def open_one(scenario: str | None) -> Session:
         return open_session() if scenario is None else _open_another(scenario, options)
 
-    return run_on_screen(
-        open_one,
-        commands,
-        title=title,
-        theme=options.theme,
-        ascii_only=options.ascii,
-    )
+    greeting = waiting_run() if len(sys.argv) == 1 else None
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    return run_on_screen(open_one, commands, title=title, greeting=greeting, **looks)
+
+
+def check_terminal() -> None:
+    """Raise Refused where there is no terminal to draw on."""
+    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
+        raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
+    term = os.environ.get("TERM", "")
+    if term in ("", "dumb", "unknown"):
+        raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
 
 
 def given_commands(options: argparse.Namespace) -> Commands:

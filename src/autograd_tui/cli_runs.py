@@ -1,4 +1,4 @@
-"""The command line for runs that are kept: resume, replay, sessions, and where a run is kept."""
+"""The command line for runs that are kept: resume, replay, follow, sessions, and where a run is kept."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.optimizer_spec import parse_number
 from autograd_tui.text.screen_word import SCENARIOS
 
 if TYPE_CHECKING:
@@ -72,16 +74,65 @@ def _resume(words: list[str]) -> int:
 
 
 def _replay(words: list[str]) -> int:
-    from autograd_tui.cli import new_parser
+    from autograd_tui.cli import add_looks, check_terminal, new_parser
 
     parser = new_parser("replay", "Run again what a journal tells.")
     _add_which(parser, optional=False)
+    parser.add_argument("--speed", default="4", help="commands a second, or full (default 4); + and - change it")
     parser.add_argument("--headless", action="store_true", help="no screen")
     parser.add_argument("--check", action="store_true", help="say whether every number is the same, to the bit")
+    add_looks(parser)
     options = parser.parse_args(words)
+    if options.headless != options.check:
+        raise Refused("replay --headless --check says whether all numbers are the same; on a screen, use neither.")
     journal = _journal(options)
     named = _named(journal, options)
-    return _check(journal, named)
+    if options.check:
+        return _check(journal, named)
+    pace = _pace(options.speed)
+    check_terminal()
+    from autograd_tui.tui.app import run_on_screen
+    from autograd_tui.tui.replay_thread import ReplayThread
+
+    return run_on_screen(
+        lambda _: _open_again(journal.opening, named),
+        parse(" ".join(entry.command for entry in journal.entries)),
+        title=named,
+        theme=options.theme,
+        ascii_only=options.ascii,
+        thread=ReplayThread,
+        pace=pace,
+    )
+
+
+def _pace(text: str) -> float | None:
+    """Read a number of commands a second; None for as many as there is time for."""
+    number = parse_number(text)
+    if text == "full":
+        return None
+    if number is None or not 0 < number < 1e6:
+        raise Refused(f"--speed {text} is no number of commands a second: use --speed 4, or --speed full.")
+    return number
+
+
+def _follow(words: list[str]) -> int:
+    from autograd_tui.cli import add_looks, check_terminal, new_parser
+    from autograd_tui.journal.following import Following
+
+    parser = new_parser("follow", "Show a run that another terminal leads; this one disturbs nothing.")
+    parser.add_argument("journal", nargs="?", help="the journal's file (default: the latest)")
+    add_looks(parser)
+    options = parser.parse_args(words)
+    following = Following(_path(options, "follow"))
+    check_terminal()
+    from autograd_tui.tui.app import run_on_screen
+    from autograd_tui.tui.follower_thread import FollowerThread
+
+    def open_one(_: str | None) -> Session:
+        return cast("Session", following)
+
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    return run_on_screen(open_one, Commands(), title=following.about.title, thread=FollowerThread, **looks)
 
 
 def _check(journal: Journal, named: str) -> int:
@@ -122,15 +173,21 @@ def _add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
 
 
 def _journal(options: argparse.Namespace) -> Journal:
-    from autograd_tui.journal.folder import journals
     from autograd_tui.journal.reading import read_journal
 
+    return read_journal(_path(options, "resume"))
+
+
+def _path(options: argparse.Namespace, what: str) -> Path:
+    """Give the journal that is named, else the latest."""
+    from autograd_tui.journal.folder import journals
+
     if options.journal is not None:
-        return read_journal(Path(options.journal))
+        return Path(options.journal)
     latest = next(iter(journals()), None)
     if latest is None:
-        raise Refused("no run is kept yet: there is nothing to resume.")
-    return read_journal(latest)
+        raise Refused(f"no run is kept yet: there is nothing to {what}.")
+    return latest
 
 
 def _named(journal: Journal, options: argparse.Namespace) -> str:
@@ -174,4 +231,9 @@ def _list(paths: list[Path]) -> None:
         print(summary_line(path))
 
 
-RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {"resume": _resume, "replay": _replay, "sessions": _sessions}
+RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "resume": _resume,
+    "replay": _replay,
+    "follow": _follow,
+    "sessions": _sessions,
+}

@@ -11,7 +11,7 @@ from time import monotonic
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
-from autograd_tui.journal.drawn_header import first_line
+from autograd_tui.journal.drawn_header import first_line, written
 from autograd_tui.journal.frame_codec import FrameWriter
 
 ENDING = ".frames"
@@ -54,8 +54,9 @@ class DrawnFrames:
         try:
             if self._descriptor is None or self._bytes > self._most_bytes:
                 self._begin(history)
-            news = json.dumps({"newest": newest, "kept": min(self._kept, newest)}) + "\n"
-            self._append(news + self._frames.line(frame))
+            kept = min(self._kept, newest)
+            news = {"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))}
+            self._append(json.dumps(news) + "\n" + self._frames.line(frame))
         except OSError:  # a follower then stands still; the journal says what is wrong with the disk
             self._descriptor = None
         self._kept, self._written = newest, monotonic()

@@ -16,7 +16,7 @@ from autograd_tui.engine.opening import Opening
 
 def first_line(about: About, history: History) -> str:
     """Write what the run is, and how it went so far."""
-    columns = {field.name: _plain(getattr(history, field.name)) for field in fields(History)}
+    columns = {field.name: written(getattr(history, field.name)) for field in fields(History)}
     return json.dumps({"autograd-tui frames": 1, "about": asdict(about), "history": columns}) + "\n"
 
 
@@ -28,13 +28,14 @@ def read_first_line(line: bytes) -> tuple[About, History]:
         listing = {phase: tuple(source) for phase, source in about.pop("listing").items()}
         opening = Opening(**about.pop("opening"))
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-        history = History(**{name: _series(*column) for name, column in columns.items()})
+        history = History(**{name: read_series(*column) for name, column in columns.items()})
         return About(**about | tuples, opening=opening, listing=listing), history
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"this is no run that can be followed: {error}.") from None
 
 
-def _plain(series: Series) -> list[Any]:
+def written(series: Series) -> list[Any]:
+    """Write a column."""
     return [
         series.capacity,
         series.stretch,
@@ -42,7 +43,8 @@ def _plain(series: Series) -> list[Any]:
     ]
 
 
-def _series(capacity: int, stretch: int, indices: str, iterations: str, values: str) -> Series:
+def read_series(capacity: int, stretch: int, indices: str, iterations: str, values: str) -> Series:
+    """Read a column back."""
     return Series(capacity, stretch, _unpacked("q", indices), _unpacked("q", iterations), _unpacked("d", values))
 
 

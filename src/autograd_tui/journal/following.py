@@ -16,7 +16,7 @@ from autograd_tui.engine.frame_store import FrameStore
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.journal.drawn_frames import frames_path
-from autograd_tui.journal.drawn_header import read_first_line
+from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
 
 TRAINS_ELSEWHERE = "this terminal follows: the one that leads the run trains, arrows look here."
@@ -134,11 +134,12 @@ class Following:
             self._plot(frame)
 
     def _plot(self, frame: Frame) -> None:
-        """Take a frame into the plots, also the loss of an iteration whose forward was not drawn."""
+        """Take into the plots a frame, and the losses of those before it that were not drawn."""
+        losses = read_series(*self._news["losses"])
+        for point in losses.points():
+            if point.index < frame.index:
+                self.history.loss.append(point.index, point.iteration, point.value)
         self.history.append(frame)
-        drawn = self.history.loss.iterations
-        if frame.loss is not None and (not drawn or drawn[-1] < frame.iteration):
-            self.history.loss.append(frame.index, frame.iteration, frame.loss)
 
     def _lines(self) -> Iterator[bytes]:
         """Give the whole lines that have come."""
