@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from autograd_tui.cli import main
+from autograd_tui.cli_runs import RUN_COMMANDS
 from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
@@ -63,7 +65,10 @@ def test_every_word_in_the_tables_of_words_is_understood() -> None:
         assert read(words) if words.split()[0] in (*READERS, *ALONE) else parse(words)
 
 
-def test_every_option_that_the_readme_names_exists() -> None:
-    said = subprocess.run([sys.executable, "-m", "autograd_tui", "--help"], capture_output=True, text=True, check=True)
+def test_every_option_that_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], *([command] for command in RUN_COMMANDS)):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+    said = capsys.readouterr().out
     for option in set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--version"}:
-        assert option in said.stdout, option
+        assert option in said, option

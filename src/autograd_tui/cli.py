@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from autograd_tui import __version__
+from autograd_tui.cli_runs import RUN_COMMANDS, add_journal, kept, run_command
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
 
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _parser().parse_args(arguments)
-        if options.headless:
-            return _headless(options)
-        return _screen(options)
+        if words and words[0] in RUN_COMMANDS:
+            return run_command(words)
+        options = _parser().parse_args(words)
+        first = given_commands(options)
+        return train(options, lambda: _open(options), commands=first, title=options.scenario)
     except Refused as error:
         print(f"autograd-tui: {error}", file=sys.stderr)
         return 2
@@ -48,11 +51,14 @@ class _Parser(argparse.ArgumentParser):
         raise Refused(f"{message} (--help lists all options)")
 
 
+def new_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Make a parser that refuses in a sentence."""
+    return _Parser(prog=f"autograd-tui {command}".strip(), description=description)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="autograd-tui",
-        description="See training happen, one step at a time: real PyTorch, one phase a key press.",
-    )
+    parser = new_parser("", "See training happen, one step at a time: real PyTorch, one phase a key press.")
+    parser.epilog = f"autograd-tui {', '.join(RUN_COMMANDS)}: what has been run before; each has a --help of its own."
     parser.add_argument("--version", action="version", version=f"autograd-tui {__version__}")
     parser.add_argument(
         "scenario",
@@ -73,21 +79,39 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--image-size", type=int, help="height and width in pixels")
     training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")
     training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
+    add_running(parser)
+    return parser
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked for in every run, new or resumed."""
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
-    running.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
-    running.add_argument(
+    add_looks(running)
+    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
+    add_journal(running)
+    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
+
+
+def add_looks(parser: argparse._ActionsContainer) -> None:
+    """Add how the screen looks."""
+    parser.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
+    parser.add_argument(
         "--ascii",
         action=argparse.BooleanOptionalAction,
         help="draw with ASCII characters alone; remembered (default: where the locale is not UTF-8)",
     )
-    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
-    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
-    return parser
 
 
-def _headless(options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str) -> int:
+    """Run what is asked for on a screen or without one, from where the session stands."""
+    if options.headless:
+        return _headless(options, open_session, commands)
+    return _screen(options, open_session, commands, title=title)
+
+
+def _headless(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands) -> int:
     if sys.stdout is None:
         raise Refused("stdout is closed, and there the lines would go.")
     from_stdin = options.do == "-"
@@ -95,16 +119,18 @@ def _headless(options: argparse.Namespace) -> int:
         raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
     if options.do is None:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
-    commands = _from_stdin() if from_stdin else iter(_given_commands(options))
+    wanted = _from_stdin() if from_stdin else iter(commands)
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))
     # stdout is for data alone: what a model prints, even from C, goes to stderr.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
-        session = _open(options)
+        session = open_session()
         from autograd_tui.headless import run_headless
 
-        return run_headless(session, commands, json_lines=options.json, out=out)
+        code = run_headless(session, wanted, json_lines=options.json, out=out)
+        session.close(in_order=True)
+        return code
 
 
 def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
@@ -116,31 +142,36 @@ def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
     return leave
 
 
-def _screen(options: argparse.Namespace) -> int:
+def _screen(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands, *, title: str) -> int:
     if options.json:
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
+    check_terminal()
+    from autograd_tui.journal.waiting import waiting_run
+    from autograd_tui.tui.app import run_on_screen
+
+    def open_one(scenario: str | None) -> Session:
+        return open_session() if scenario is None else _open_another(scenario, options)
+
+    greeting = waiting_run() if len(sys.argv) == 1 else None
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    return run_on_screen(open_one, commands, title=title, greeting=greeting, **looks)
+
+
+def check_terminal() -> None:
+    """Raise Refused where there is no terminal to draw on."""
     if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     term = os.environ.get("TERM", "")
     if term in ("", "dumb", "unknown"):
         raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
-    from autograd_tui.tui.app import run_on_screen
-
-    def open_one(scenario: str | None) -> Session:
-        return _open(options) if scenario is None else _open_another(scenario, options)
-
-    return run_on_screen(
-        open_one,
-        _given_commands(options),
-        title=options.scenario,
-        theme=options.theme,
-        ascii_only=options.ascii,
-    )
 
 
-def _given_commands(options: argparse.Namespace) -> Commands:
+def given_commands(options: argparse.Namespace) -> Commands:
+    """Read what --do and --repeat ask for; nothing where commands come from stdin."""
+    if options.do == "-":
+        return Commands()
     if options.repeat is not None and options.repeat < 1:
         raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
     commands, times = parse(options.do or ""), options.repeat or 1
@@ -161,7 +192,8 @@ def _open(options: argparse.Namespace) -> Session:
     """Open the session; torch is imported here, and no sooner."""
     from autograd_tui.open import open_session
 
-    return open_session(options.scenario, **{name: getattr(options, name) for name in OPTIONS}, **_own(options))
+    given = {name: getattr(options, name) for name in OPTIONS}
+    return kept(open_session(options.scenario, **given, **_own(options)), options)
 
 
 def _own(options: argparse.Namespace) -> dict[str, Any]:
@@ -180,4 +212,6 @@ def _open_another(scenario: str, options: argparse.Namespace) -> Session:
     """Open another scenario in the same place; how it is trained is its own again."""
     from autograd_tui.open import open_session
 
-    return open_session(scenario, **{name: getattr(options, name) for name in ("seed", "device", "threads")})
+    given = {name: getattr(options, name, None) for name in ("device", "threads")}
+    options.journal = None  # that one is the first session's
+    return kept(open_session(scenario, seed=getattr(options, "seed", 0), **given), options)

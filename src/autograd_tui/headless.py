@@ -27,7 +27,9 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             frame = session.run(command)
             ran = True
             write(frame)
-            if frame.error and not command.forced:
+            if session.recorder is not None and (problem := session.recorder.take_problem()):
+                print(f"autograd-tui: {problem}", file=sys.stderr)
+            if frame.error and not (command.forced or command.goes_back):
                 print(f"autograd-tui: {command} raised {frame.error.type}: {frame.error.message}", file=sys.stderr)
                 return 1
     except NotUnderstood as error:

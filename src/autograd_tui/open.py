@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from autograd_tui import __version__
 from autograd_tui.engine.about import About
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.opening import Opening, sha256
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
 from autograd_tui.engine.options import Options
@@ -76,7 +74,7 @@ def open_session(
         device=chosen,
         threads=torch.get_num_threads(),
         versions=_versions(),
-        sha256=_sha256(name),
+        sha256=sha256(name),
     )
     about = About(found.title, chosen, seed, opening, parts.names, parts.class_names, _listing(parts, plateau))
     return Session(Trainer(loop), about=about)
@@ -136,9 +134,3 @@ def _versions() -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
     }
-
-
-def _sha256(scenario: str) -> str | None:
-    """Give the hash of a scenario's file; None for one that is built in."""
-    path = Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None

@@ -45,6 +45,11 @@ class Command:
     def phase(self) -> Phase | None:
         return PHASES.get(self.name)
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether it runs nothing, and only says where training is to stand."""
+        return self.name in ("@", "undo")
+
     def __str__(self) -> str:
         if self.phase is not None:
             return self.phase.letter.upper() if self.forced else self.phase.letter

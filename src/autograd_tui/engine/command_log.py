@@ -47,6 +47,14 @@ class CommandLog:
         if command.phase is None:
             self._close()
 
+    def append_all(self, pattern: Pattern, times: int) -> None:
+        """Add a pattern so many times; whole iterations take no longer the more there are."""
+        if pattern == ITERATION and times:
+            self.append_iterations(times)
+            return
+        for command in pattern * times:
+            self.append(command)
+
     def append_iterations(self, times: int) -> None:
         """Add whole iterations, f b s z, at once."""
         self._close()

@@ -92,6 +92,15 @@ class Series:
         first, last = self.iterations[0], self.iterations[-1]
         return abs(last - other.iterations[-1]) / max(last - first, 1)
 
+    def after(self, index: int, *, columns: int = 64) -> Series:
+        """Give a column of what frames after `index` brought, the extremes alone where there is much."""
+        place = bisect_right(self.indices, index)
+        rest = Series(self.capacity, self.stretch, self.indices[place:], self.iterations[place:], self.values[place:])
+        found = Series(self.capacity, self.stretch)
+        for point in rest.thinned(columns):
+            found.append(point.index, point.iteration, point.value)
+        return found
+
     def _point(self, place: int) -> Point:
         return Point(self.indices[place], self.iterations[place], self.values[place])
 

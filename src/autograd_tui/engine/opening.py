@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from autograd_tui.engine.optimizer_spec import format_number
@@ -37,3 +39,9 @@ class Opening:
 
 def _written(value: Any) -> str:
     return format_number(value) if isinstance(value, float) else str(value)
+
+
+def sha256(scenario: str) -> str | None:
+    """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
+    path = Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None

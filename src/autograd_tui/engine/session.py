@@ -18,6 +18,7 @@ from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
@@ -32,6 +33,7 @@ class Session:
 
     def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
         self.about = about
+        self.recorder: Recorder | None = None  # takes down what runs from now on
         self.history = History()
         self.history.append(trainer.frame)
         self._trainer = trainer
@@ -79,6 +81,8 @@ class Session:
             self._way.undo_half_a_step(frame)
         self._frames.append(frame)
         self.history.append(frame)
+        if self.recorder is not None:
+            self.recorder.ran(str(command), frame)
         return frame
 
     def run_all(self, text: str) -> Iterator[Frame]:
@@ -104,6 +108,13 @@ class Session:
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
         not made: `look` makes them when asked.
         """
+        try:
+            yield from self._run_iterations(goal, stopped, every=every)
+        finally:
+            if self.recorder is not None:
+                self.recorder.finish_run()
+
+    def _run_iterations(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
         free = FreeRun(self._trainer, self._way, self.history, stopped=stopped, every=every)
         regular = False  # whether the last iteration was f b s z, so that the next ones will be too
         while not self._is_past(goal):
@@ -112,6 +123,7 @@ class Session:
                 frame = free.go_on(goal)
                 self._frames.append(frame)
                 regular = not free.irregular
+                self._record_run(start, frame)
             else:
                 frame = self._run_this_iteration(goal, stopped)
                 regular = frame.phase is Phase.ZERO_GRAD and frame.index - start.index == len(Phase)
@@ -174,7 +186,10 @@ class Session:
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
         self._check(index)
+        here = self.frame.index
         self._way.go_to(index)
+        if self.recorder is not None and index != here:
+            self.recorder.went_back(self.frame)
         return self.frame
 
     def command_line(self) -> str:
@@ -192,6 +207,16 @@ class Session:
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""
         return Recording(self.about.opening, self._way.recorded(self.frame.index))
+
+    def close(self, *, in_order: bool) -> None:
+        """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
+        if self.recorder is not None:
+            self.recorder.close(in_order=in_order)
+
+    def _record_run(self, start: Frame, frame: Frame) -> None:
+        if self.recorder is not None and frame.index > start.index:
+            commands = self._way.commands.stretches(start.index, frame.index)
+            self.recorder.ran_freely(commands, start.index, frame)
 
     def _check(self, index: int) -> None:
         if not 0 <= index <= self.newest:

@@ -20,6 +20,7 @@ from autograd_tui.tui.output import Output
 from autograd_tui.tui.readable_app import ReadableApp
 from autograd_tui.tui.terminal import Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
+from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -43,13 +44,22 @@ class AutogradApp(ReadableApp):
         choices_file: Path | None = None,
         terminal: Terminal | None = None,
         theme: str | None = None,
+        thread: type[TrainerThread] = TrainerThread,
+        pace: float | None = None,
+        greeting: str | None = None,
     ) -> None:
-        """Take what to show; `theme` is for this run alone, in place of the one chosen."""
+        """Take what to show; `theme` is for this run alone, in place of the one chosen.
+
+        `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
+        `greeting` is said at the start.
+        """
         super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Choices(), choices_file
         self._theme = theme or self._choices.theme
         self.failure: BaseException | None = None
-        self._main = MainScreen(open_session, first, title=title, output=output or Output())
+        self._main = MainScreen(open_session, first, title=title, output=output or Output(), thread=thread)
+        self._main.trainer.pace = pace
+        self._main.greeting = greeting
 
     @property
     def main(self) -> MainScreen:
@@ -109,6 +119,9 @@ def run_on_screen(
     title: str,
     theme: str | None,
     ascii_only: bool | None,
+    thread: type[TrainerThread] = TrainerThread,
+    pace: float | None = None,
+    greeting: str | None = None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
@@ -126,6 +139,9 @@ def run_on_screen(
         choices_file=choices_file(),
         terminal=terminal,
         theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
+        thread=thread,
+        pace=pace,
+        greeting=greeting,
     )
     try:
         app.run()
@@ -138,7 +154,9 @@ def run_on_screen(
     else:
         for line in output.lines:
             print(line, file=sys.stderr)
-        print(*app.main.trainer.left, app.main.command_line(), sep="\n")
+        app.main.trainer.leave(in_order=code == 0)
+        if app.main.trainer.trains:
+            print(*app.main.trainer.left, app.main.command_line(), sep="\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if app.main.trainer.busy:

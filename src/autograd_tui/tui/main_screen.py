@@ -18,6 +18,7 @@ from autograd_tui.tui.panels.keys import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.word_keys import WordKeys
 
 if TYPE_CHECKING:
@@ -33,9 +34,15 @@ class MainScreen(WordKeys, LookKeys):
     BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     def __init__(
-        self, open_session: Callable[[str | None], Session], first: Commands, *, title: str, output: Output
+        self,
+        open_session: Callable[[str | None], Session],
+        first: Commands,
+        *,
+        title: str,
+        output: Output,
+        thread: type[TrainerThread] = TrainerThread,
     ) -> None:
-        super().__init__(open_session, first, title=title, output=output)
+        super().__init__(open_session, first, title=title, output=output, thread=thread)
         self.prompt = Prompt(self.run_words, self.offer, id="prompt")
 
     def compose(self) -> ComposeResult:
@@ -44,7 +51,7 @@ class MainScreen(WordKeys, LookKeys):
         yield self.bound(layout_for(self.app.size, self.frame)())
         yield NotePanel(id="note").data_bind(MainScreen.note)
         yield self.prompt
-        yield KeysPanel(id="keys")
+        yield KeysPanel(id="keys", unused=self.trainer.unused_keys)
 
     def on_mount(self) -> None:
         """Start training behind the first paint."""

@@ -136,6 +136,18 @@ class RequestLine:
             self._stop.clear()
             return self._waiting.popleft()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can follow."""
+        return self._closed
+
+    def next_within(self, seconds: float) -> Request | None:
+        """Give the next request, waiting for it so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, seconds)
+            self._stop.clear()
+            return self._waiting.popleft() if self._waiting and not self._closed else None
+
     def next_beside_a_run(self) -> Request | None:
         """Give what waits first, where a run can go on behind it."""
         with self._changed:

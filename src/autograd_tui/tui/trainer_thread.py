@@ -30,6 +30,10 @@ class TrainerThread(threading.Thread):
     `news` are called on this thread.
     """
 
+    trains = True  # what keys and words ask for; not where it shows what was or is trained elsewhere
+    unused_keys: tuple[str, ...] = ()
+    sparse = False  # whether its session has some frames alone, and cannot make the others
+
     def __init__(
         self,
         open_session: Callable[[str | None], Session],
@@ -77,6 +81,11 @@ class TrainerThread(threading.Thread):
         """End, after the phase that runs."""
         self._line.close()
 
+    def leave(self, *, in_order: bool) -> None:
+        """Let the session write what it keeps, unless a phase still runs; called on another thread, after `close`."""
+        if self.busy is None and self.session is not None:
+            self.session.close(in_order=in_order)
+
     def run(self) -> None:
         """Open the session, then answer requests until the end."""
         try:
@@ -86,20 +95,32 @@ class TrainerThread(threading.Thread):
             return
         try:
             self._run_first()
-            while (request := self._line.next(self._rest)) is not None:
+            while (request := self._next()) is not None:
                 self._answer(request)
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
+
+    @property
+    def sign(self) -> str | None:
+        """Say what this terminal is for, where that is not training."""
+        return None
+
+    def _next(self) -> Request | None:
+        """Wait for what is asked for next; None at the end."""
+        return self._line.next(self._rest)
 
     def _open(self, scenario: str | None) -> None:
         session = self._open_session(scenario)
         if self.session is not None:
             self.left.append(self.session.command_line())
+            self.session.close(in_order=True)
         self.session = session
         self._opened(session)
 
     def _rest(self) -> None:
         self.busy = None
+        if self._here.recorder is not None:
+            self._here.recorder.rest()
 
     def _run_first(self) -> None:
         """Run what the command line asked for, before any key."""
@@ -119,12 +140,16 @@ class TrainerThread(threading.Thread):
                 self.busy = ("the exact measurement", monotonic())
                 inspection = self._here.inspect(request.what.name)
             else:
-                self._go_back(request.start)
-                self._do(request.what, request.times)
+                self._train(request)
         except Refused as error:
             refused = str(error)
         look = request.what if isinstance(request.what, Look) else None
         self._tell(refused=refused, look=look, looked_at=looked_at, inspection=inspection)
+
+    def _train(self, request: Request) -> None:
+        assert not isinstance(request.what, (Look, Inspect))
+        self._go_back(request.start)
+        self._do(request.what, request.times)
 
     def _look(self, what: Look) -> Frame:
         self.busy = ("looking back", monotonic())
@@ -247,4 +272,7 @@ class TrainerThread(threading.Thread):
         inspection: Inspection | None = None,
     ) -> None:
         here = self._here
+        if here.recorder is not None:
+            here.recorder.drew(here.frame, here.newest, here.history)
+            refused = here.recorder.take_problem() or refused
         self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at, inspection))

@@ -49,10 +49,17 @@ class TrainingScreen(Screen[None]):
     printed: var[tuple[str, ...]] = var(())  # by the model, the last lines of it
 
     def __init__(
-        self, open_session: Callable[[str | None], Session], first: Commands, *, title: str, output: Output
+        self,
+        open_session: Callable[[str | None], Session],
+        first: Commands,
+        *,
+        title: str,
+        output: Output,
+        thread: type[TrainerThread] = TrainerThread,
     ) -> None:
         super().__init__()
         self.title_given, self.output = title, output
+        self.greeting: str | None = None  # said with the first news
         self.latest: Frame | None = None  # where training stands
         self.looking: int | None = None  # the frame looked at, where it is another one
         self.awaited: Look | None = None  # asked for last
@@ -63,7 +70,7 @@ class TrainingScreen(Screen[None]):
         self._plotted = 0.0  # when
         self._clock: Timer | None = None
         self._patience: Note | None = None  # what was said last of something that runs
-        self.trainer = TrainerThread(
+        self.trainer = thread(
             open_session,
             first,
             opened=lambda session: self.later(self._opened, session),
@@ -118,7 +125,8 @@ class TrainingScreen(Screen[None]):
             self.show_frame(news.looked_at)
         if self.looking is None:
             self.show_frame(news.frame)
-        self.say(Note(news.refused, "warn") if news.refused else None)
+        greeting, self.greeting = self.greeting, None
+        self.say(Note(news.refused, "warn") if news.refused else Note(greeting, "accent") if greeting else None)
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:
@@ -159,11 +167,13 @@ class TrainingScreen(Screen[None]):
         if self.count:
             return Note(f"{self.count}_", "accent")
         if self.looking is not None:
-            return Note(f"frame {self.looking} of {self.newest}: a command goes on from here, escape returns", "now")
+            on = "a command goes on from here, " if self.trainer.trains else ""
+            return Note(f"frame {self.looking} of {self.newest}: {on}escape returns", "now")
         if self.trainer.running is not None:
             until = f" until {self.trainer.running}" if self.trainer.running else ""
             return Note(f"running at {pace_in_words(self.trainer.pace)}{until}: space pauses, + - change it", "accent")
-        return self._patient() or self._gone_back() or self._veiled() or self._has_printed()
+        sign = Note(self.trainer.sign, "accent") if self.trainer.sign else None
+        return self._patient() or sign or self._gone_back() or self._veiled() or self._has_printed()
 
     def _patient(self) -> Note | None:
         busy = self.trainer.busy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from autograd_tui.text.line import Line, length
 from autograd_tui.tui.panels.panel import Panel
 
@@ -19,11 +21,15 @@ KEYS = (  # how long each stays where room is short: the greater, the longer
 
 
 class KeysPanel(Panel):
-    """As many as fit."""
+    """As many as fit, without those that this terminal has no use for."""
+
+    def __init__(self, *, id: str, unused: Collection[str] = ()) -> None:
+        super().__init__(id=id)
+        self._keys = [key for key in KEYS if key[0] not in unused]
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw them; they never change."""
-        kept = list(KEYS)
+        kept = list(self._keys)
         while kept and length(_row(kept)) > width:
             kept.remove(min(kept, key=lambda key: key[2]))
         return [_row(kept)]

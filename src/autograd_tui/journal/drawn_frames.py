@@ -1,0 +1,90 @@
+"""What the screen has drawn, in a file beside the journal: for other terminals that follow the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
+from autograd_tui.journal.drawn_header import first_line, written
+from autograd_tui.journal.frame_codec import FrameWriter
+
+ENDING = ".frames"
+SECONDS = 0.1  # between two of them
+MOST_BYTES = 16 << 20  # of the file, which then begins anew
+
+
+def frames_path(journal: Path) -> Path:
+    """Give the file that lies beside a journal."""
+    return journal.with_name(journal.name + ENDING)
+
+
+class DrawnFrames:
+    """Appends frames, the newest always; whatever goes wrong here is no concern of who trains."""
+
+    def __init__(self, journal: Path, about: About, *, mode: int, most_bytes: int = MOST_BYTES) -> None:
+        self._path, self._about, self._mode, self._most_bytes = frames_path(journal), about, mode, most_bytes
+        self._descriptor: int | None = None
+        self._bytes = 0
+        self._frames = FrameWriter()
+        self._waiting: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
+        self._kept = 0  # frames after this one are others than those written before
+        self._written = 0.0  # when
+
+    def ran_from(self, index: int) -> None:
+        """Take note that something ran from frame `index`: those after it are new."""
+        self._kept = min(self._kept, index)
+
+    def drew(self, frame: Frame, newest: int, history: History) -> None:
+        """Take down a frame; where the last one is just written it waits for `write_newest`, or for a newer one."""
+        self._waiting = (frame, newest, history)
+        if monotonic() - self._written >= SECONDS:
+            self.write_newest()
+
+    def write_newest(self) -> None:
+        """Write the frame that waits."""
+        if self._waiting is None:
+            return
+        (frame, newest, history), self._waiting = self._waiting, None
+        try:
+            if self._descriptor is None or self._bytes > self._most_bytes:
+                self._begin(history)
+            kept = min(self._kept, newest)
+            news = {"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))}
+            self._append(json.dumps(news) + "\n" + self._frames.line(frame))
+        except OSError:  # a follower then stands still; the journal says what is wrong with the disk
+            self._descriptor = None
+        self._kept, self._written = newest, monotonic()
+
+    def close(self) -> None:
+        """Write what waits, and that nothing follows."""
+        self.write_newest()
+        if self._descriptor is None:
+            return
+        with suppress(OSError):
+            self._append('{"left": true}\n')
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def _begin(self, history: History) -> None:
+        """Begin the file anew, in one step for who reads it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        new = self._path.with_name(self._path.name + ".new")
+        new.unlink(missing_ok=True)
+        self._descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode)
+        self._frames, self._bytes = FrameWriter(), 0
+        self._append(first_line(self._about, history))
+        os.replace(new, self._path)
+
+    def _append(self, lines: str) -> None:
+        assert self._descriptor is not None
+        data = lines.encode()
+        if os.write(self._descriptor, data) < len(data):
+            raise OSError("short")
+        self._bytes += len(data)

@@ -1,0 +1,33 @@
+"""A kept run in one line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.journal.folder import companions
+from autograd_tui.journal.reading import read_journal
+
+HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
+
+
+def summary_line(path: Path) -> str:
+    """Say when a run was begun, of what, how long it is, its last loss where that is known, and what it takes."""
+    try:
+        journal = read_journal(path)
+        size = sum(each.stat().st_size for each in (path, *companions(path)))
+    except (Refused, OSError) as error:
+        return f"{'?':<16}  {path}: {error}"
+    begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
+    loss = "-" if journal.left is None or journal.left.get("loss") is None else f"{float(journal.left['loss']):.6g}"
+    return f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {_written(size):>8}  {path}"
+
+
+def _written(size: int) -> str:
+    """Write a number of bytes: "3.2 kB"."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.3g} GB"

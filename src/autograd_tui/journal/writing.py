@@ -1,0 +1,184 @@
+"""A journal written as things happen: a line for each command, flushed before the next one runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from pathlib import Path
+from time import monotonic, time
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.command_log import CommandLog, Pattern
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.history import History
+from autograd_tui.journal.digest import digest
+from autograd_tui.journal.drawn_frames import DrawnFrames
+from autograd_tui.journal.entry import Entry, header_line, left_line
+from autograd_tui.journal.reading import Journal
+
+RUN_SECONDS = 0.25  # between the lines of a free run
+
+try:
+    import fcntl
+except ImportError:  # Windows: two programs may write the same journal, and neither notices
+    fcntl = None  # type: ignore[assignment]
+
+
+class JournalWriter:
+    """Appends to one file, which is made with the first command; a disk that is full or gone ends it, not the run.
+
+    `problem` then says why, in a sentence, until it is taken.
+    """
+
+    def __init__(self, path: Path, about: About, *, private: bool) -> None:
+        """Take where to write; not `private`: others may read it, as far as the umask lets them."""
+        self.path = path
+        self.problem: str | None = None
+        self._opening, self._mode = about.opening, 0o600 if private else 0o666
+        self._drawn = DrawnFrames(path, about, mode=self._mode)
+        self._descriptor: int | None = None
+        self._over = False  # nothing is written any more
+        self._id = 0  # of the newest entry
+        self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
+        self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
+        self._written = 0.0  # when
+        self._loss: float | None = None  # of the frame where training stands
+
+    @classmethod
+    def go_on(cls, journal: Journal, about: About) -> JournalWriter:
+        """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it."""
+        writer = cls(journal.path, about, private=True)
+        writer._open(os.O_WRONLY)
+        assert writer._descriptor is not None
+        if os.fstat(writer._descriptor).st_size != journal.size + journal.cut:
+            raise Refused(f"{journal.path} has been written to by another run just now: try again.")
+        os.ftruncate(writer._descriptor, journal.size)
+        writer._take_up(journal)
+        return writer
+
+    @property
+    def tip(self) -> int:
+        """The id of the entry that training stands at."""
+        return self._ids[-1] if self._ids else 0
+
+    def ran(self, command: str, frame: Frame) -> None:
+        """Take down one command that has led to a frame."""
+        self.finish_run()
+        self._drawn.ran_from(frame.index - 1)
+        self._append(command, frame, start=frame.index - 1, raised=frame.error.type if frame.error else None)
+
+    def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
+        """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
+        if self._run is not None and self._run[2].index != start:
+            self.finish_run()
+        self._drawn.ran_from(start)
+        log, start, _ = self._run or (CommandLog(), start, frame)
+        for pattern, times in commands:
+            log.append_all(pattern, times)
+        self._run = (log, start, frame)
+        if monotonic() - self._written >= RUN_SECONDS:
+            self.finish_run()
+
+    def finish_run(self) -> None:
+        """Write what ran freely and has not been written yet."""
+        if self._run is not None:
+            (log, start, frame), self._run = self._run, None
+            self._append(str(log), frame, start=start)
+
+    def went_back(self, frame: Frame) -> None:
+        """Take down that training stands at an earlier frame of its branch, or at one that was left, again."""
+        self.finish_run()
+        self._append(f"@{frame.index}", frame, start=frame.index)
+
+    def drew(self, frame: Frame, newest: int, history: History) -> None:
+        """Show a frame to those who follow the run."""
+        if self._descriptor is not None:
+            self._drawn.drew(frame, newest, history)
+
+    def rest(self) -> None:
+        """Show the newest one, since nothing comes behind it for now."""
+        self._drawn.write_newest()
+
+    def close(self, *, in_order: bool) -> None:
+        """Write what is left to write, and that the run was left in order, where it was."""
+        self.finish_run()
+        if self._descriptor is not None and in_order:
+            self._write(left_line(time(), self._loss))
+        self._drawn.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._over = None, True
+
+    def take_problem(self) -> str | None:
+        """Give what has gone wrong, once."""
+        problem, self.problem = self.problem, None
+        return problem
+
+    def _append(self, command: str, frame: Frame, *, start: int, raised: str | None = None) -> None:
+        self._loss = frame.loss
+        if self._over:
+            return
+        place = bisect_left(self._ends, start)
+        parent = self._ids[place] if start else 0
+        follows = parent == self._id  # the line before, to its end
+        entry = Entry(self._id + 1, parent, command, digest(frame), None if follows else start, raised)
+        if not self._write(entry.line()):
+            return
+        self._id = entry.id
+        if entry.goes_back:
+            return  # later frames stay until something runs from there
+        kept = place + bool(start)
+        del self._ids[kept:], self._ends[kept:]
+        if kept:
+            self._ends[-1] = start
+        self._ids.append(entry.id)
+        self._ends.append(frame.index)
+
+    def _write(self, line: str) -> bool:
+        """Write a line at the end of the file, whole or not at all; tell whether it is there."""
+        try:
+            if self._descriptor is None:
+                self._open(os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                line = header_line(self._opening, started=time()) + line
+            assert self._descriptor is not None
+            data = line.encode()
+            written, file = os.write(self._descriptor, data), os.fstat(self._descriptor)
+            if written < len(data):
+                os.ftruncate(self._descriptor, file.st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if not file.st_nlink:
+                raise OSError(errno.ENOENT, "it has been removed")
+        except OSError as error:
+            self._give_up(error)
+            return False
+        self._written = monotonic()
+        return True
+
+    def _open(self, flags: int) -> None:
+        if flags & os.O_CREAT:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path, flags | os.O_APPEND | os.O_CLOEXEC, self._mode)
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.") from None
+        self._descriptor = descriptor
+
+    def _give_up(self, error: OSError) -> None:
+        self.problem = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._over = None, True
+
+    def _take_up(self, journal: Journal) -> None:
+        """Stand where a journal ended."""
+        self._id = journal.tip.id
+        for entry, end in journal.path_to(journal.tip):
+            self._ids.append(entry.id)
+            self._ends.append(end)

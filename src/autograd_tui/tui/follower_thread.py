@@ -1,0 +1,54 @@
+"""The thread of a terminal that only follows: it reads what another one draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.tui.requests import Request
+from autograd_tui.tui.trainer_thread import TrainerThread
+
+if TYPE_CHECKING:
+    from autograd_tui.journal.following import Following
+
+POLL = 0.05  # seconds between two looks at what has been drawn
+ELSEWHERE = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
+
+
+class FollowerThread(TrainerThread):
+    """Shows a run that it cannot change; its session is one that is followed."""
+
+    trains = False
+    unused_keys = ("space", "f b s z", "n", "r", "v", ":")
+    sparse = True
+
+    def leave(self, *, in_order: bool) -> None:
+        """Leave nothing: the other terminal keeps the run."""
+
+    @property
+    def sign(self) -> str | None:
+        """Say what this terminal is for, and whether the other one is still there."""
+        if self._followed is not None and self._followed.left:
+            return "the terminal that led this run has left it: autograd-tui resume goes on"
+        return "following another terminal: arrows look back here, escape rejoins"
+
+    @property
+    def _followed(self) -> Following | None:
+        return cast("Following | None", self.session)
+
+    def _run_first(self) -> None:
+        self._tell()
+
+    def _next(self) -> Request | None:
+        """Give what is asked for here; read on until then."""
+        self._rest()
+        while not self._line.closed:
+            if self._followed is not None and self._followed.read():
+                self._tell()
+            request = self._line.next_within(POLL)
+            if request is not None:
+                return request
+        return None
+
+    def _train(self, request: Request) -> None:
+        raise Refused(ELSEWHERE)

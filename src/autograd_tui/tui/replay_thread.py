@@ -1,0 +1,91 @@
+"""The thread of a replay: it runs what a journal tells, at a pace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from time import monotonic
+
+from autograd_tui.engine.command import Command, Phase
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.goal import Goal
+from autograd_tui.tui.requests import Request
+from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
+
+JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes on, arrows look; resume trains on."
+
+
+class ReplayThread(TrainerThread):
+    """Runs the commands of a journal, and no others; they begin by themselves, and space pauses."""
+
+    trains = False
+    unused_keys = ("f b s z", "v", ":")
+    _done = 0  # commands
+
+    @property
+    def sign(self) -> str | None:
+        """Say what this terminal is for, and how far it is."""
+        done, all_of_them = self._done, len(self._first)
+        if done == all_of_them:
+            return f"the end of the journal, {all_of_them:,} commands: arrows look back"
+        return f"a replay, {done:,} of {all_of_them:,} commands: space runs the next one, r goes on"
+
+    def _run_first(self) -> None:
+        self._rest_of_it: Iterator[Command] = iter(self._first)
+        self._tell()
+        self._play()
+        self._tell()
+
+    def _train(self, request: Request) -> None:
+        if request.start is not None and request.start != self._here.frame.index:
+            raise Refused("a replay goes on from where it stands: escape returns there.")
+        if isinstance(request.what, Goal):
+            self._play()
+        elif request.what == "next":
+            self._follow(self._commands(request.times))
+        elif request.what == "iteration":
+            self._follow(self._iterations(request.times))
+        else:
+            raise Refused(JOURNAL_ALONE)
+
+    def _play(self) -> None:
+        """Run on, at the pace that is set, until the end, a stop, or a request that ends the run."""
+        self.running = "the journal ends"
+        try:
+            while not self._played_at_a_pace():
+                if self._line.stopped or (len(self._line) and not self._answer_beside()):
+                    return
+        finally:
+            self.running = None
+
+    def _played_at_a_pace(self) -> bool:
+        """Run until something waits, stops the replay or changes the pace; tell whether it came to its end."""
+        pace, shown = self.pace, monotonic()
+
+        def over() -> bool:
+            return self._line.interrupted or self.pace != pace
+
+        for _ in self._commands(len(self._first)):
+            if pace or monotonic() - shown > SAMPLE:
+                self._tell()
+                shown = monotonic()
+            if pace:
+                self._line.sleep(1 / pace, over)
+            if over():
+                return self._done == len(self._first)
+        return True
+
+    def _commands(self, count: int) -> Iterator[Frame]:
+        for command in islice(self._rest_of_it, count):
+            frame = next(self._run_each([command]))
+            self._done += 1
+            yield frame
+
+    def _iterations(self, count: int) -> Iterator[Frame]:
+        """Run to the journal's next zero_grad, or its end."""
+        for frame in self._commands(len(self._first)):
+            yield frame
+            count -= frame.phase is Phase.ZERO_GRAD
+            if not count:
+                return

@@ -1,0 +1,220 @@
+"""A follower has the frames that the leader drew, to the bit, and disturbs nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.session import Session
+from autograd_tui.journal import drawn_frames
+from autograd_tui.journal.drawn_frames import DrawnFrames, frames_path
+from autograd_tui.journal.following import Following
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+
+
+class Leader:
+    """A session whose every frame is drawn and written."""
+
+    def __init__(self, path: Path, scenario: str = "linear") -> None:
+        self.path = path
+        self.session: Session = open_session(scenario)
+        self.writer = JournalWriter(path, self.session.about, private=True)
+        self.session.recorder = self.writer
+
+    def run(self, words: str) -> list[Frame]:
+        return [self.show(frame) for frame in self.session.run_all(words)]
+
+    def show(self, frame: Frame) -> Frame:
+        self.writer.drew(frame, self.session.newest, self.session.history)
+        self.writer.rest()
+        return frame
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Leader:
+    return Leader(tmp_path / "line.journal")
+
+
+def held(following: Following) -> dict[int, str]:
+    frames = [following.stored(index) for index in range(following.newest + 1)]
+    return {frame.index: str(frame.command) for frame in frames if frame}
+
+
+def test_every_frame_drawn_is_there_to_the_bit(leader: Leader) -> None:
+    frames = leader.run("fbBsz*2 lr=0.5 fb")
+    following = Following(leader.path)
+    for frame in frames:
+        stored = following.stored(frame.index)
+        assert stored is not None
+        assert stored.same(frame)
+
+
+def test_what_comes_later_is_taken_in_when_read(leader: Leader) -> None:
+    leader.run("f")
+    following = Following(leader.path)
+    (frame,) = leader.run("b")
+    assert following.frame.index == 1
+    assert following.read()
+    assert following.frame.same(frame)
+    assert not following.read()
+
+
+def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
+    leader.run("f")
+    assert Following(leader.path).about == leader.session.about
+
+
+def test_going_back_shows_the_earlier_frame_and_keeps_the_later_ones(leader: Leader) -> None:
+    leader.run("fbsz @2")
+    following = Following(leader.path)
+    assert (following.frame.index, following.newest) == (2, 4)
+    assert held(following) == {1: "f", 2: "b", 3: "s", 4: "z"}
+
+
+def test_another_branch_takes_the_place_of_the_first(leader: Leader) -> None:
+    leader.run("fbsz @2")
+    following = Following(leader.path)
+    leader.run("lr=0.5 s")
+    following.read()
+    assert held(following) == {1: "f", 2: "b", 3: "lr=0.5", 4: "s"}
+    assert following.newest == 4
+
+
+def test_frames_that_were_not_drawn_are_looked_at_as_the_nearest_before(leader: Leader) -> None:
+    leader.run("f")
+    list(leader.session.run_all("bsz fb"))
+    leader.show(leader.session.frame)
+    following = Following(leader.path)
+    assert held(following) == {1: "f", 6: "b"}
+    assert following.look(4).index == 1
+
+
+def test_a_branch_that_was_left_between_two_drawn_frames_is_forgotten(leader: Leader) -> None:
+    leader.run("fbsz")
+    following = Following(leader.path)
+    list(leader.session.run_all("@1 b lr=0.5 lr=0.6 lr=0.7"))
+    leader.show(leader.session.frame)
+    following.read()
+    assert held(following) == {1: "f", 5: "lr=0.7"}
+
+
+def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> None:
+    list(leader.session.run_free(leader.session.end_of(500), lambda: False))
+    leader.show(leader.session.frame)
+    following = Following(leader.path)
+    assert following.history.loss.values == leader.session.history.loss.values
+    leader.run("fbsz")
+    list(leader.session.run_free(leader.session.end_of(20), lambda: False))
+    leader.show(leader.session.frame)
+    following.read()
+    assert following.history.loss.values == leader.session.history.loss.values
+
+
+def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
+    session = open_session("linear")
+    drawn = DrawnFrames(tmp_path / "line.journal", session.about, mode=0o600, most_bytes=8000)
+    following: Following | None = None
+    for count, frame in enumerate(session.run_all("fbsz*20")):
+        drawn.ran_from(frame.index - 1)
+        drawn.drew(frame, session.newest, session.history)
+        drawn.write_newest()
+        following = following or Following(tmp_path / "line.journal")
+        following.read()
+        assert following.frame.same(frame)
+        assert len(held(following)) == count + 1
+    assert frames_path(tmp_path / "line.journal").stat().st_size < 16000
+
+
+def test_at_most_ten_frames_a_second_are_written_and_always_the_newest(leader: Leader) -> None:
+    for frame in leader.session.run_all("fbsz*25"):
+        leader.writer.drew(frame, leader.session.newest, leader.session.history)
+    leader.writer.rest()
+    following = Following(leader.path)
+    assert following.frame.index == 100
+    assert len(held(following)) < 50
+
+
+def test_three_followers_agree_with_the_leader_on_resnet18(tmp_path: Path) -> None:
+    leader = Leader(tmp_path / "j", "resnet18")
+    leader.run("f")
+    followers = [Following(leader.path) for _ in range(3)]
+    for frame in leader.run("bsz fbsz @3 z f"):
+        del frame
+        for following in followers[:2]:
+            following.read()
+            assert following.frame.same(leader.session.stored(following.frame.index) or following.frame)
+    for following in followers:  # the third had been stopped for a while
+        following.read()
+        assert following.frame.same(leader.session.frame)
+        assert held(following) == held(followers[0])
+
+
+def test_a_follower_never_trains(leader: Leader) -> None:
+    leader.run("f")
+    with pytest.raises(Refused, match="exact numbers are measured where the run is led"):
+        Following(leader.path).inspect("w")
+
+
+def test_the_same_phase_is_found_in_the_iterations_beside(leader: Leader) -> None:
+    leader.run("fbsz*3")
+    following = Following(leader.path)
+    found = following.look_alike(6, -1)
+    assert found is not None
+    assert (found.index, following.look_alike(2, -1)) == (2, None)
+
+
+def test_a_leader_that_leaves_in_order_is_known_to_have_left(leader: Leader) -> None:
+    leader.run("f")
+    following = Following(leader.path)
+    assert not following.left
+    leader.writer.close(in_order=True)
+    following.read()
+    assert following.left
+
+
+def test_a_run_that_draws_nothing_cannot_be_followed(leader: Leader) -> None:
+    leader.session.run("f")
+    with pytest.raises(Refused, match=r"cannot be followed: line.journal.frames: No such file or directory"):
+        Following(leader.path)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 1, "about": {}}\n'])
+def test_what_is_no_file_of_frames_is_refused(tmp_path: Path, text: str) -> None:
+    frames_path(tmp_path / "j").write_text(text)
+    with pytest.raises(Refused, match=r"has drawn nothing yet|no run that can be followed"):
+        Following(tmp_path / "j")
+
+
+def test_a_full_disk_stops_followers_and_not_the_run(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader.run("f")
+    following = Following(leader.path)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(drawn_frames.os, "write", full)
+    leader.run("b")
+    monkeypatch.undo()
+    following.read()
+    assert (following.frame.index, leader.session.frame.index) == (1, 2)
+
+
+FOLLOW = """
+import sys
+from pathlib import Path
+from autograd_tui.journal.following import Following
+assert Following(Path(sys.argv[1])).frame.index == 1
+print([name for name in ("torch", "numpy", "textual") if name in sys.modules])
+"""
+
+
+def test_following_needs_no_torch(leader: Leader) -> None:
+    leader.run("f")
+    done = subprocess.run([sys.executable, "-c", FOLLOW, leader.path], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

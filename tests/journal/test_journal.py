@@ -1,0 +1,213 @@
+"""A journal holds what ran, in a line each, and reads back as the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.session import Session
+from autograd_tui.journal.digest import digest
+from autograd_tui.journal.reading import Journal, read_journal
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+
+
+def kept(path: Path, scenario: str = "linear") -> Session:
+    session = open_session(scenario)
+    session.recorder = JournalWriter(path, session.about, private=True)
+    return session
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "line.journal"
+
+
+def closed(session: Session) -> None:
+    assert session.recorder is not None
+    session.recorder.close(in_order=False)
+
+
+def told(journal: Journal) -> list[str]:
+    return [f"{step.command} {step.raised}" if step.raised else str(step.command) for step in journal.recording()]
+
+
+def lines(path: Path) -> list[list[object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+
+
+def test_each_command_is_a_line_of_id_parent_command_and_digest(path: Path) -> None:
+    session = kept(path)
+    frames = list(session.run_all("fb lr=0.5"))
+    expected = [[1, 0, "f"], [2, 1, "b"], [3, 2, "lr=0.5"]]
+    assert lines(path) == [[*three, digest(frame)] for three, frame in zip(expected, frames, strict=True)]
+
+
+def test_the_header_opens_the_same_run(path: Path) -> None:
+    session = open_session("linear", seed=3, lr=0.25, batch_size=4)
+    session.recorder = JournalWriter(path, session.about, private=True)
+    session.run("f")
+    assert read_journal(path).opening == session.about.opening
+
+
+def test_nothing_is_made_before_the_first_command(path: Path) -> None:
+    session = kept(path)
+    assert not path.parent.exists()
+    session.run("f")
+    assert path.exists()
+
+
+def test_files_of_the_state_folder_are_private(path: Path) -> None:
+    kept(path).run("f")
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+
+
+def test_a_journal_of_the_users_own_obeys_the_umask(tmp_path: Path) -> None:
+    session = open_session("linear")
+    session.recorder = JournalWriter(tmp_path / "mine", session.about, private=False)
+    old = os.umask(0o027)
+    try:
+        session.run("f")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "mine").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("words", "present"),
+    [
+        ("fbsz*2", "fbszfbsz"),
+        ("fbszf @2 s", "fbs"),
+        ("fbszf @2 s @1 b @2 s @3", "fbs"),
+        ("fb @1 @2 s", "fbs"),
+        ("fbs undo undo b", "fb"),
+        ("fb @0 z", "z"),
+        ("fb @0", ""),
+        ("fbsz*3 @5 @9 b @3 z @9", None),
+    ],
+)
+def test_the_present_branch_is_read_back(path: Path, words: str, present: str | None) -> None:
+    session = kept(path)
+    try:
+        list(session.run_all(words))
+    except Refused:
+        assert present is None
+    journal = read_journal(path)
+    assert "".join(told(journal)) == "".join(map(str, (step.command for step in session.recording())))
+    assert present is None or "".join(told(journal)) == present
+    assert journal.frame == session.frame.index
+
+
+def test_what_was_raised_is_read_back(path: Path) -> None:
+    list(kept(path).run_all("fbBsz"))
+    assert told(read_journal(path)) == ["f", "b", "B RuntimeError", "s", "z"]
+
+
+def test_a_free_run_is_a_line_and_reads_back_as_one_stretch(path: Path) -> None:
+    session = kept(path)
+    list(session.run_free(session.end_of(2000), lambda: False))
+    assert len(lines(path)) < 20
+    journal = read_journal(path)
+    assert (len(journal.recording()), len(journal.recording().stretches)) == (8000, 1)
+    assert lines(path)[-1][3] == digest(session.frame)
+
+
+def test_a_branch_may_begin_in_the_middle_of_a_free_run(path: Path) -> None:
+    session = kept(path)
+    list(session.run_free(session.end_of(500), lambda: False))
+    session.rewind(1001)
+    list(session.run_all("b lr=0.01"))
+    assert "".join(told(read_journal(path))) == "fbsz" * 250 + "fb" + "lr=0.01"
+
+
+def test_a_line_cut_off_is_left_out_and_written_over(path: Path) -> None:
+    first = kept(path)
+    list(first.run_all("fb"))
+    closed(first)
+    with path.open("a") as file:
+        file.write('[3,2,"s","01')
+    journal = read_journal(path)
+    assert (told(journal), journal.cut) == (["f", "b"], 12)
+    session = open_session("linear")
+    list(session.run_all("fb"))
+    session.recorder = JournalWriter.go_on(journal, session.about)
+    session.run("s")
+    assert (told(read_journal(path)), read_journal(path).cut) == (["f", "b", "s"], 0)
+
+
+def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
+    first = kept(path)
+    list(first.run_all("fbsz @2"))
+    closed(first)
+    session = open_session("linear")
+    list(session.run_all("fb"))
+    session.recorder = JournalWriter.go_on(read_journal(path), session.about)
+    list(session.run_all("z @1 b"))
+    assert told(read_journal(path)) == ["f", "b"]
+
+
+@pytest.mark.parametrize("line", ['{"a": 1}', "[3]", '[2,0,"f","00"]', '[1,5,"f","00"]', '[1,0,"x","00"]', "\0", ""])
+def test_a_damaged_line_is_named(path: Path, line: str) -> None:
+    kept(path).run("f")
+    header = path.read_text().splitlines()[0]
+    path.write_text(f"{header}\n{line}\n")
+    with pytest.raises(Refused, match="is damaged: its line 2 cannot be read"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "words\n", "\xff\n", '{"autograd-tui journal": 1}\n'])
+def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "j").write_text(text, encoding="latin-1")
+    with pytest.raises(Refused, match="is no journal"):
+        read_journal(tmp_path / "j")
+
+
+def test_a_later_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text('{"autograd-tui journal": 2}\n')
+    with pytest.raises(Refused, match="format 2, and this version reads format 1"):
+        read_journal(tmp_path / "j")
+
+
+def test_two_cannot_write_the_same_journal(path: Path) -> None:
+    session = kept(path)
+    session.run("f")
+    with pytest.raises(Refused, match="is being written by another run"):
+        JournalWriter.go_on(read_journal(path), session.about)
+
+
+def problem(session: Session) -> str:
+    assert session.recorder is not None
+    return session.recorder.take_problem() or ""
+
+
+def test_a_journal_removed_while_it_runs_is_said_once_and_the_run_goes_on(path: Path) -> None:
+    session = kept(path)
+    session.run("f")
+    path.unlink()
+    assert session.run("b").index == 2
+    assert "cannot be written (it has been removed): this run is kept no further." in problem(session)
+    session.run("s")
+    assert problem(session) == ""
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    session = kept(tmp_path / "file" / "runs" / "line.journal")
+    session.run("f")
+    assert "cannot be written (Not a directory)" in problem(session)
+
+
+def test_a_full_disk_leaves_whole_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = kept(path)
+    session.run("f")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+    assert session.run("b").index == 2
+    monkeypatch.undo()
+    assert "cannot be written (No space left on device)" in problem(session)
+    assert (told(read_journal(path)), read_journal(path).cut) == (["f"], 0)

@@ -1,0 +1,192 @@
+"""Kept runs on the command line: resume, replay --check, sessions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.journal.reading import read_journal
+from program import Done, Run
+
+PROGRAM = [sys.executable, "-m", "autograd_tui"]
+MINE = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("mine")
+def build(options):
+    x = torch.rand(4, 2)
+    return Parts(model=nn.Linear(2, 1), batch=lambda i: (x, x.sum(1, keepdim=True)), loss=nn.functional.mse_loss)
+"""
+
+Do = Callable[..., Done]
+
+
+@pytest.fixture
+def do(run: Run) -> Do:
+    """Run the program; its exit code is 0 unless another one is expected."""
+
+    def program(*words: str, code: int = 0) -> Done:
+        done = run(*words)
+        assert done.code == code, done.err
+        return done
+
+    return program
+
+
+def losses(done: Done) -> list[float]:
+    return [json.loads(line)["loss"] for line in done.out]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "line.journal"
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "autograd-tui" / "runs"
+
+
+def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz")
+    (journal,) = own_state_folder.iterdir()
+    assert len(read_journal(journal).recording()) == 4
+
+
+def test_a_run_is_kept_nowhere_where_that_is_asked(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz", "--no-journal")
+    assert not own_state_folder.exists()
+
+
+def test_a_run_goes_on_where_it_stopped(do: Do, path: Path) -> None:
+    straight = losses(do("linear", "--headless", "--json", "--do", "fbsz*2 fb", "--optimizer", "adam"))
+    do("linear", "--headless", "--do", "fbsz f", "--journal", str(path), "--optimizer", "adam")
+    resumed = losses(do("resume", str(path), "--headless", "--json", "--do", "bsz fb"))
+    assert resumed == straight[5:]
+    assert len(read_journal(path).recording()) == 10
+
+
+def test_without_a_name_the_latest_run_goes_on(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "f")
+    done = do("resume", "--headless", "--json", "--do", "b")
+    assert json.loads(done.out[0])["index"] == 2
+    assert len(list(own_state_folder.iterdir())) == 1
+
+
+def test_a_run_that_does_not_exist_cannot_go_on(do: Do) -> None:
+    assert do("resume", "--headless", "--do", "f", code=2).err == [
+        "autograd-tui: no run is kept yet: there is nothing to resume."
+    ]
+
+
+def test_a_journal_is_not_written_over(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)
+    assert done.err == [f"autograd-tui: {path} exists already: autograd-tui resume {path} goes on with it."]
+
+
+def test_a_killed_run_loses_no_command(path: Path) -> None:
+    words = ["linear", "--headless", "--json", "--do", "-", "--journal", str(path)]
+    with subprocess.Popen([*PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin
+        assert program.stdout
+        program.stdin.write("fbsz fb\n")
+        program.stdin.flush()
+        for _ in range(6):
+            program.stdout.readline()
+        program.send_signal(signal.SIGKILL)
+    assert len(read_journal(path).recording()) == 6
+
+
+def test_a_check_agrees_with_the_run_that_was_kept(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "fbBsz*3 @3 lr=0.5 s undo w=3 fbsz*40", "--journal", str(path))
+    done = do("replay", str(path), "--headless", "--check")
+    lines = len(path.read_text().splitlines()) - 2
+    assert done.out == [f"{path}: all {lines} lines agree."]
+
+
+def test_a_check_names_the_first_line_that_differs(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz", "--journal", str(path))
+    header, *lines = path.read_text().splitlines(keepends=True)
+    lines[1] = json.dumps([*json.loads(lines[1])[:3], "0" * 16]) + "\n"
+    path.write_text(header + "".join(lines))
+    done = do("replay", str(path), "--headless", "--check", code=1)
+    assert done.out == [f'{path}: differs from line 3 ("b") on.']
+
+
+def test_a_check_on_another_machine_says_so(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    header, *lines = path.read_text().splitlines(keepends=True)
+    there = json.loads(header) | {"threads": 99, "versions": {"torch": "9.9"}}
+    path.write_text(json.dumps(there) + "\n" + "".join(lines))
+    out = do("replay", str(path), "--headless", "--check").out[0]
+    assert "all 1 lines agree on another machine: threads" in out
+    assert "(was 99), torch " in out
+
+
+@pytest.fixture
+def mine(do: Do, tmp_path: Path, path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE)
+    do(str(tmp_path / "mine.py"), "--headless", "--do", "fb", "--journal", str(path))
+    return tmp_path / "mine.py"
+
+
+def test_a_scenarios_file_runs_only_where_it_is_named(do: Do, mine: Path, path: Path) -> None:
+    done = do("resume", str(path), "--headless", "--do", "s", code=2)
+    assert done.err == [f"autograd-tui: this run is of {mine}: name it, as in --scenario {mine}."]
+    do("resume", str(path), "--scenario", str(mine), "--headless", "--do", "s")
+
+
+def test_a_scenarios_file_that_has_changed_runs_only_where_that_is_asked(do: Do, mine: Path, path: Path) -> None:
+    mine.write_text(MINE + "\n# changed\n")
+    words = ["replay", str(path), "--scenario", str(mine), "--headless", "--check"]
+    assert do(*words, code=2).err == [
+        f"autograd-tui: {mine} is not as it was in this run: --changed takes it all the same."
+    ]
+    do(*words, "--changed")
+
+
+def test_sessions_lists_the_newest_first(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz")
+    first = next(own_state_folder.iterdir())
+    os.utime(first, (1, 1))
+    do("linear", "--headless", "--do", "f", "--seed", "3")
+    header, newer, older = do("sessions").out
+    assert header.split() == ["begun", "scenario", "frames", "last", "loss", "size", "journal"]
+    assert (newer.split()[2:5], older.split()[2:5]) == (["linear", "1", "3.66667"], ["linear", "4", "3.66667"])
+    assert older.endswith(str(first))
+
+
+def test_sessions_deletes_what_is_named(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "f")
+    (journal,) = own_state_folder.iterdir()
+    do("sessions", "--delete", str(journal))
+    assert list(own_state_folder.iterdir()) == []
+
+
+def test_sessions_deletes_nothing_but_journals(do: Do, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    do("sessions", "--delete", str(tmp_path / "thesis.txt"), code=2)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_without_runs_sessions_says_so(do: Do) -> None:
+    assert do("sessions").err == ["no run is kept yet."]
+
+
+def test_a_run_that_can_be_kept_no_further_says_so_and_goes_on(do: Do, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = do("linear", "--headless", "--json", "--do", "fb", "--journal", str(tmp_path / "file" / "runs" / "j"))
+    assert len(done.out) == 2
+    assert len(done.err) == 1
+    assert "cannot be written (Not a directory): this run is kept no further." in done.err[0]

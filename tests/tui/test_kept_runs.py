@@ -1,0 +1,134 @@
+"""Following and replaying on a screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_screen import Screen, running, screen
+
+from autograd_tui.engine.command import Commands, parse
+from autograd_tui.journal.following import Following
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.follower_thread import FollowerThread
+from autograd_tui.tui.replay_thread import ReplayThread
+
+
+class Leader:
+    """A session that draws what it runs, in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.session = path, open_session("linear")
+        self.session.recorder = self.writer = JournalWriter(path, self.session.about, private=True)
+
+    def run(self, words: str) -> None:
+        for frame in self.session.run_all(words):
+            self.writer.drew(frame, self.session.newest, self.session.history)
+            self.writer.rest()
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Leader:
+    leader = Leader(tmp_path / "line.journal")
+    leader.run("fb")
+    return leader
+
+
+def follower(leader: Leader) -> AutogradApp:
+    opened: Any = lambda _: Following(leader.path)  # noqa: E731
+    return AutogradApp(opened, Commands(), title="line", thread=FollowerThread)
+
+
+async def shows(screen: Screen, text: str) -> None:
+    """Wait until the first row says so: what is followed is looked for twenty times a second."""
+    for _ in range(1000):
+        if text in screen.text("StatusPanel"):
+            return
+        await screen.pilot.pause(0.01)
+    raise AssertionError(screen.text("StatusPanel"))
+
+
+async def test_a_follower_shows_what_the_leader_draws(leader: Leader) -> None:
+    async with running(follower(leader), (120, 40)) as shown:
+        await shows(shown, "frame 2 of 2")
+        leader.run("s")
+        await shows(shown, "frame 3 of 3")
+        assert "2.0000 → 1.8667" in shown.text("ParametersPanel")
+        assert shown.note == "following another terminal: arrows look back here, escape rejoins"
+
+
+async def test_a_follower_looks_back_in_its_own_time_and_rejoins(leader: Leader) -> None:
+    async with running(follower(leader), (120, 40)) as shown:
+        await shown.press("left")
+        assert shown.note == "frame 1 of 2: escape returns"
+        leader.run("sz")
+        await shows(shown, "frame 1 of 4")
+        await shown.press("escape")
+        await shows(shown, "frame 4 of 4")
+
+
+@pytest.mark.parametrize("keys", ["f", "space", "r", "n", "u", "F"])
+async def test_a_follower_trains_nothing(leader: Leader, keys: str) -> None:
+    async with running(follower(leader), (120, 40)) as shown:
+        await shown.press(keys)
+        assert shown.note.startswith("this terminal follows: training goes on in the one that leads")
+        assert leader.session.frame.index == 2
+
+
+async def test_a_follower_says_that_the_leader_has_left(leader: Leader) -> None:
+    leader.writer.close(in_order=True)
+    async with running(follower(leader), (120, 40)) as shown:
+        assert shown.note == "the terminal that led this run has left it: autograd-tui resume goes on"
+
+
+def replay(words: str, pace: float | None = None) -> AutogradApp:
+    return AutogradApp(lambda _: open_session("linear"), parse(words), title="line", thread=ReplayThread, pace=pace)
+
+
+async def test_a_replay_runs_the_journal_to_its_end() -> None:
+    async with running(replay("fbBsz @2 lr=0.5 s"), (120, 40)) as shown:
+        assert [str(step.command) for step in shown.session.recording()] == ["f", "b", "lr=0.5", "s"]
+        assert shown.note == "the end of the journal, 8 commands: arrows look back"
+
+
+async def test_a_replay_pauses_and_goes_on_command_by_command() -> None:
+    app = replay("fbsz*50", pace=0.001)
+    async with app.run_test(size=(120, 40)) as pilot:
+        shown = Screen(app, pilot)
+        await shows(shown, "frame 1 of 1")
+        await shown.press("space")
+        assert shown.note == "a replay, 1 of 200 commands: space runs the next one, r goes on"
+        await shown.press("space")
+        assert shown.session.frame.index == 2
+        await shown.press("n")
+        assert shown.session.frame.index == 4
+        await shown.press("left")
+        assert shown.note == "frame 3 of 4: escape returns"
+
+
+async def test_a_replay_runs_nothing_but_the_journal() -> None:
+    async with running(replay("f"), (120, 40)) as shown:
+        await shown.press("b")
+        assert shown.note.startswith("this is a replay: space runs the journal's next command")
+        assert shown.session.frame.index == 1
+
+
+async def test_a_word_at_the_start_stays_until_something_is_asked() -> None:
+    async with screen(greeting="a run waits") as shown:
+        assert shown.note == "a run waits"
+        await shown.press("f")
+        assert shown.note == ""
+
+
+async def test_a_journal_that_fails_is_said_on_the_screen(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    async with screen() as shown:
+        path = tmp_path / "file" / "runs" / "line.journal"
+        shown.session.recorder = JournalWriter(path, shown.session.about, private=True)
+        await shown.press("f")
+        assert "cannot be written (Not a directory): this run is kept no further." in shown.note
+        await shown.press("b")
+        assert shown.note == ""
