@@ -14,7 +14,7 @@ import pytest
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 VALUES = ["about", "command", "command_log", "errors", "frame"]
-VALUES += ["frame_store", "goal", "history", "inspection", "optimizer_spec", "stats_table", "turn"]
+VALUES += ["frame_store", "goal", "history", "inspection", "optimizer_spec", "scenario_names", "stats_table", "turn"]
 PLAIN = {f"autograd_tui.engine.{name}" for name in VALUES}  # standard library only: anyone may import them
 ENGINE = {"torch", "autograd_tui.engine"}
 ROOMS = {  # by the longest beginning that fits
@@ -26,7 +26,11 @@ ROOMS = {  # by the longest beginning that fits
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
-    "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
+    "scenarios/find": {
+        "autograd_tui.engine.errors",
+        "autograd_tui.engine.scenario",
+        "autograd_tui.engine.scenario_names",
+    },
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
