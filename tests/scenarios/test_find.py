@@ -28,6 +28,9 @@ def build(options: Options) -> Parts:
 TITLES = {
     "linear": "the line",
     "resnet18": "resnet18",
+    "spiral": "two spirals",
+    "lstm": "LSTM on sines",
+    "transformer": "transformer",
 }
 ANOTHER = GOOD + '\n@scenario("another")\ndef another(options):\n    return build.build(options)\n'
 
@@ -132,9 +135,10 @@ def test_any_other_name_is_refused_in_a_sentence(name: str) -> None:
     ("name", "sentences"),
     [
         ("resnet", 'there is no scenario "resnet": the nearest is resnet18.'),
+        ("lstn", 'there is no scenario "lstn": the nearest is lstm.'),
         ("mine_modle", 'there is no scenario "mine_modle": the nearest is mine_model.py.'),
         ("mine_modle.py", 'there is no file "mine_modle.py": the nearest is mine_model.py.'),
-        ("quux", 'there is no scenario "quux": use linear, resnet18, or a file such as '),
+        ("quux", 'there is no scenario "quux": use linear, resnet18, spiral, lstm, transformer, or a file such as '),
         ("models", '"models" is a folder: name a file in it, such as models/my_model.py.'),
         ("notes.ipynb", '"notes.ipynb" is a notebook: jupyter nbconvert --to script notes.ipynb makes notes.py of it'),
     ],

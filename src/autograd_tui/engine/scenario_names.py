@@ -7,6 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 BUILT_IN = {
     "linear": "a line, two parameters",
     "resnet18": "62 parameters, 11,689,512 values",
+    "spiral": "two spirals, one hidden layer",
+    "lstm": "a memory that continues sines",
+    "transformer": "a tiny one that learns a text",
 }
 GROUP = "autograd_tui.scenarios"
 
