@@ -99,7 +99,7 @@ def test_a_scenario_that_the_file_only_imports_is_not_its_own(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("", "holds no scenario: put @scenario(...) above its build function."),
+        ("", "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "),
         ("def build(:", "could not be read: SyntaxError"),
         ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (line 3)"),
         ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (line 2)"),

@@ -16,6 +16,7 @@ from types import ModuleType
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.scenario import Scenario
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
+from autograd_tui.scenarios.plain_names import plain_scenario
 
 LONGEST = 60  # characters of a name that is compared, or shown in a sentence
 
@@ -37,14 +38,19 @@ def find(name: str) -> Scenario:
 def _in_file(path: str, wanted: str) -> Scenario:
     if not os.path.isfile(path):  # which, unlike Path, has an answer for any text
         raise Refused(f'there is no file "{path}"{_nearest(path, _files())}.')
-    found = _scenarios(_load(Path(path)))
+    module = _load(Path(path))
+    found = _scenarios(module)
     if wanted and wanted not in found:
         raise Refused(f'{path} holds no scenario "{wanted}"{": it has " + ", ".join(found) if found else ""}.')
     if len(found) > 1 and not wanted:
         raise Refused(f"{path} holds several scenarios: name one, as in {path}:{next(iter(found))}.")
     if found:
         return found[wanted or next(iter(found))]
-    raise Refused(f"{path} holds no scenario: put @scenario(...) above its build function.")
+    try:
+        return plain_scenario(Path(path).name, vars(module), lambda: vars(_load(Path(path))))
+    except Refused as error:
+        way = "put @scenario(...) above its build function, or name the parts of the loop in it"
+        raise Refused(f"{path} holds no scenario: {way}: {error}") from None
 
 
 def _installed(brought: EntryPoint) -> Scenario:
