@@ -13,15 +13,21 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
-VALUES = ["about", "command", "command_log", "errors", "frame"]
-VALUES += [
-    "recording",
+VALUES = [
+    "about",
+    "command",
+    "command_log",
+    "errors",
+    "frame",
     "frame_store",
     "goal",
     "history",
     "inspection",
     "opening",
     "optimizer_spec",
+    "recorder",
+    "recording",
+    "scenario_names",
     "stats_table",
     "turn",
 ]
@@ -36,10 +42,16 @@ ROOMS = {  # by the longest beginning that fits
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
-    "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
     "journal/": {"autograd_tui.journal", *PLAIN},
     "journal/check": {*ENGINE, "autograd_tui.journal"},
     "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
+    "scenarios/find": {
+        "autograd_tui.engine.errors",
+        "autograd_tui.engine.scenario",
+        "autograd_tui.engine.scenario_names",
+        "autograd_tui.scenarios.plain_names",
+    },
+    "scenarios/plain_names": ENGINE,
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograd_tui.engine.command import Phase
     from autograd_tui.engine.frame import Frame
+    from autograd_tui.engine.loader import from_loader
     from autograd_tui.engine.options import Options
     from autograd_tui.engine.scenario import Parts, scenario
     from autograd_tui.engine.session import Session
     from autograd_tui.open import open_session
 
 __version__ = "0.1.0"
-__all__ = ["Frame", "Options", "Parts", "Phase", "Session", "open_session", "scenario"]
+__all__ = ["Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
     "Frame": "engine.frame",
@@ -22,6 +23,7 @@ _HOMES = {
     "Parts": "engine.scenario",
     "Phase": "engine.command",
     "Session": "engine.session",
+    "from_loader": "engine.loader",
     "open_session": "open",
     "scenario": "engine.scenario",
 }

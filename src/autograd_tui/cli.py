@@ -14,6 +14,7 @@ from autograd_tui import __version__
 from autograd_tui.cli_runs import RUN_COMMANDS, add_journal, kept, run_command
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.scenario_names import BUILT_IN
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "scenario",
         nargs="?",
         default="linear",
-        help="linear (the default), resnet18, or your own my_model.py[:name]",
+        help=f"{', '.join(BUILT_IN)}, an installed one, or your own my_model.py[:name] (default: linear)",
     )
     training = parser.add_argument_group("training")
     training.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.optimizer_spec import parse_number
-from autograd_tui.text.screen_word import SCENARIOS
+from autograd_tui.engine.scenario_names import BUILT_IN
 
 if TYPE_CHECKING:
     from autograd_tui.engine.opening import Opening
@@ -193,7 +193,7 @@ def _path(options: argparse.Namespace, what: str) -> Path:
 def _named(journal: Journal, options: argparse.Namespace) -> str:
     """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
     opening = journal.opening
-    if opening.scenario in SCENARIOS:  # their code comes with this program
+    if opening.scenario in BUILT_IN:  # their code comes with this program
         return opening.scenario
     if options.scenario is None:
         raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {opening.scenario}.")

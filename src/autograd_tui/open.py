@@ -40,7 +40,7 @@ def open_session(
 ) -> Session:
     """Open a training session at frame 0, as the command line's options of the same names do.
 
-    scenario: "linear", "resnet18", "my_model.py", "my_model.py:name", or what @scenario made.
+    scenario: "linear", "resnet18" and so on, "my_model.py", "my_model.py:name", or what @scenario made.
     optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
     decay: "plateau[:factor[:patience]]". options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
@@ -57,6 +57,7 @@ def open_session(
     plateau = Decay(decay) if decay is not None else None
     surroundings = Surroundings()
     with surroundings:
+        torch.manual_seed(seed)  # for what a file does before, or without, a build
         found = find(scenario) if isinstance(scenario, str) else scenario
         chosen = choose_device(device or found.defaults.get("device"))
         surroundings.follow(chosen)

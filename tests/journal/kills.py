@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+from autograd_tui.engine.errors import Refused
 from autograd_tui.journal.check import check
 from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.writing import JournalWriter
@@ -63,8 +64,10 @@ def kill_while_typing(path: Path, rng: random.Random) -> str | None:
         for word in words:
             os.write(out, b"sent\n")
             try:
+                if word == f"@{session.frame.index}":
+                    raise Refused("nothing to go back to, and nothing to keep")
                 session.run(word)
-            except Exception:
+            except Refused:
                 os.write(out, b"refused\n")
             else:
                 os.write(out, b"done\n")

@@ -13,11 +13,11 @@ from autograd_tui import Frame
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.open import open_session
 from autograd_tui.text.completion import completed, completions, heading
 from autograd_tui.text.optimizer_list import OPTIMIZERS, OPTIONS
 from autograd_tui.text.rules import NAMES
-from autograd_tui.text.screen_word import SCENARIOS
 from autograd_tui.text.word_list import SCREEN, Candidate
 from autograd_tui.text.words import WORDS, read
 
@@ -32,7 +32,7 @@ STARTS = ["", "fbsz ", "lr=0.1 f "]
 
 
 def offered(text: str, shown: Frame | None = SHOWN) -> list[Candidate]:
-    return completions(text, shown, newest=9, themes=THEMES, models=(*SCENARIOS, "mine.py"))
+    return completions(text, shown, newest=9, themes=THEMES, models=BUILT_IN | {"mine.py": "your own"})
 
 
 def words(text: str, shown: Frame | None = SHOWN) -> list[str]:
@@ -171,6 +171,6 @@ def test_frames_that_mean_something_are_offered() -> None:
 def test_values_of_words_for_the_screen_are_offered() -> None:
     assert words("sort u") == ["update"]
     assert words("theme n") == ["nord"]
-    assert words("model ") == ["linear", "resnet18", "mine.py"]
+    assert words("model ") == [*BUILT_IN, "mine.py"]
     assert words("model linear ") == []
     assert words("quit ") == []

@@ -357,4 +357,4 @@ async def test_files_here_are_offered_as_models(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     async with screen() as shown:
         await burst(shown, "colon", "model m")
-        assert candidates(shown) == ["▶ mine.py  your own, where it holds a @scenario"]
+        assert candidates(shown) == ["▶ mine.py  your own, where it holds a @scenario or a model"]

@@ -7,13 +7,18 @@ import importlib.util
 import os.path
 import sys
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.scenario import Scenario
+from autograd_tui.engine.scenario_names import BUILT_IN, installed
+from autograd_tui.scenarios.plain_names import plain_scenario
 
-BUILT_IN = ("linear", "resnet18")
+LONGEST = 60  # characters of a name that is compared, or shown in a sentence
 
 
 def find(name: str) -> Scenario:
@@ -23,20 +28,65 @@ def find(name: str) -> Scenario:
     path, colon, wanted = name.rpartition(":")
     if not (colon and path.endswith(".py")):
         path, wanted = name, ""
-    if not path.endswith(".py"):
-        raise Refused(f'there is no scenario "{name}": use linear, resnet18, or a file such as my_model.py.')
+    if path.endswith(".py"):
+        return _in_file(path, wanted)
+    if brought := installed().get(name):
+        return _installed(brought)
+    raise Refused(_unknown(name))
+
+
+def _in_file(path: str, wanted: str) -> Scenario:
     if not os.path.isfile(path):  # which, unlike Path, has an answer for any text
-        raise Refused(f'there is no file "{path}".')
-    found = _scenarios(_load(Path(path)))
-    if not found:
-        raise Refused(f"{path} holds no scenario: put @scenario(...) above its build function.")
-    if wanted:
-        if wanted not in found:
-            raise Refused(f'{path} holds no scenario "{wanted}": it has {", ".join(found)}.')
-        return found[wanted]
-    if len(found) > 1:
+        raise Refused(f'there is no file "{path}"{_nearest(path, _files())}.')
+    module = _load(Path(path))
+    found = _scenarios(module)
+    if wanted and wanted not in found:
+        raise Refused(f'{path} holds no scenario "{wanted}"{": it has " + ", ".join(found) if found else ""}.')
+    if len(found) > 1 and not wanted:
         raise Refused(f"{path} holds several scenarios: name one, as in {path}:{next(iter(found))}.")
-    return next(iter(found.values()))
+    if found:
+        return found[wanted or next(iter(found))]
+    try:
+        return plain_scenario(Path(path).name, vars(module), lambda: vars(_load(Path(path))))
+    except Refused as error:
+        way = "put @scenario(...) above its build function, or name the parts of the loop in it"
+        raise Refused(f"{path} holds no scenario: {way}: {error}") from None
+
+
+def _installed(brought: EntryPoint) -> Scenario:
+    """Import what a package has registered."""
+    where = f"the installed scenario {brought.name} ({brought.value})"
+    try:
+        found = brought.load()
+    except (Exception, SystemExit) as error:
+        raise Refused(f"{where} could not be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Scenario):
+        raise Refused(f"{where} is a {type(found).__name__}, not what @scenario makes.")
+    return found
+
+
+def _unknown(name: str) -> str:
+    if name.endswith(".ipynb"):
+        script = name.removesuffix("ipynb") + "py"
+        return (
+            f'"{name}" is a notebook: jupyter nbconvert --to script {name} makes {script} of it, which can be opened.'
+        )
+    if os.path.isdir(name):
+        return f'"{name}" is a folder: name a file in it, such as {os.path.join(name, "my_model.py")}.'
+    known = [*BUILT_IN, *installed()]
+    short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    use = _nearest(name, [*known, *_files()]) or f": use {', '.join(known)}, or a file such as my_model.py"
+    return f'there is no scenario "{short}"{use}.'
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Name the one that was probably meant; nothing where none is like it."""
+    close = get_close_matches(name, known, n=1) if len(name) <= LONGEST else []
+    return f": the nearest is {close[0]}" if close else ""
+
+
+def _files() -> list[str]:
+    return [path.name for path in sorted(Path().glob("*.py"))]
 
 
 def _load(path: Path) -> ModuleType:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.engine.optimizer_spec import format_number
+from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.engine.stats_table import MOST_VALUES
 from autograd_tui.text import word_list as words
 from autograd_tui.text.numbers import number
 from autograd_tui.text.optimizer_list import optimizer_candidates
-from autograd_tui.text.screen_word import SCENARIOS, is_screen_word
+from autograd_tui.text.screen_word import is_screen_word
 from autograd_tui.text.word_list import Candidate, listed
 
 
@@ -24,11 +25,11 @@ def completions(
     newest: int = 0,
     history: History | None = None,
     themes: Sequence[str] = (),
-    models: Sequence[str] = SCENARIOS,
+    models: Mapping[str, str] = BUILT_IN,
 ) -> list[Candidate]:
     """Give the words that may stand in the place of the last one, the likeliest first.
 
-    frame: the one on screen, whose parameters and number are offered. models: scenarios and files.
+    frame: the one on screen, whose parameters and number are offered. models: scenarios and files, with their lines.
     """
     *before, last = text.lstrip().split(" ")
     before = [word for word in before if word]
@@ -124,9 +125,9 @@ def _start_of_iteration(frame: Frame | None, history: History | None) -> int | N
     return next((index - 1 for index, iteration in pairs if iteration == frame.iteration), None)
 
 
-def _screen_values(name: str, themes: Sequence[str], models: Sequence[str]) -> list[Candidate]:
+def _screen_values(name: str, themes: Sequence[str], models: Mapping[str, str]) -> list[Candidate]:
     if name == "model":
-        return listed({model: words.MODELS.get(model, "your own, where it holds a @scenario") for model in models})
+        return listed(dict(models))
     if name == "theme":
         return listed(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
     return listed(words.SCREEN_VALUES.get(name, {}))

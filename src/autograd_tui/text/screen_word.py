@@ -11,10 +11,10 @@ from autograd_tui.engine.command import MOST_COMMANDS, PHASES
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.optimizer_spec import parse_number
+from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.text.nearest import clipped, unknown
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
-SCENARIOS = ("linear", "resnet18")  # the built-in ones
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "export", "help", "quit")
 EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
@@ -55,8 +55,8 @@ def _column(text: str) -> str:
 
 
 def _scenario(text: str) -> str:
-    if text not in SCENARIOS and not re.search(r"\.py(:\w+)?$", text):
-        raise NotUnderstood(unknown(text, "scenario", (*SCENARIOS, "my_model.py")))
+    if text not in BUILT_IN and not re.search(r"\.(py(:\w+)?|ipynb)$", text) and text not in (names := installed()):
+        raise NotUnderstood(unknown(text, "scenario", (*BUILT_IN, *names, "my_model.py")))
     return text
 
 

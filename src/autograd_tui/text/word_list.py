@@ -105,5 +105,4 @@ SCREEN_VALUES = {  # by the word that they stand behind
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }
-MODELS = {"linear": "a line, two parameters", "resnet18": "62 parameters, 11,689,512 values"}
 THEMES = {"light": "for a projector", "dark": "the usual one", "ansi": "the terminal's own colours"}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.text.completion import completions, heading
-from autograd_tui.text.screen_word import SCENARIOS, ScreenWord
+from autograd_tui.text.screen_word import ScreenWord
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
 from autograd_tui.tui.choices import THEMES
@@ -33,14 +34,13 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
         self.prompt.open(text)
 
     def offer(self, text: str) -> tuple[str, list[Candidate]]:
-        files = [path.name for path in sorted(Path().glob("*.py"))] if text.startswith("model ") else []
         found = completions(
             text,
             self.frame,
             newest=self.newest,
             history=self.history,
             themes=(*THEMES, *self.app.available_themes),
-            models=(*SCENARIOS, *files),
+            models=_models() if text.startswith("model ") else {},
         )
         return heading(text, self.frame), found
 
@@ -120,3 +120,10 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
         """Give the line that repeats the run."""
         session = self.trainer.session
         return session.command_line() if session else f"autograd-tui {self.title_given}"
+
+
+def _models() -> dict[str, str]:
+    """Give what can be trained from here, each with a line about it."""
+    files = (path.name for path in sorted(Path().glob("*.py")))
+    own = dict.fromkeys(files, "your own, where it holds a @scenario or a model")
+    return BUILT_IN | {name: f"from {each.module.partition('.')[0]}" for name, each in installed().items()} | own

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.open import open_session
+from autograd_tui.scenarios.find import find
+
+SCRIPT = """
+import torch
+from torch import nn, optim
+model = nn.Linear(2, 1)
+data = torch.rand(8, 2)
+labels = data.sum(1, keepdim=True)
+loss = nn.MSELoss()
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+
+def file(folder: Path, text: str = SCRIPT, *changes: tuple[str, str]) -> str:
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "plain_file.py").write_text(text)
+    return str(folder / "plain_file.py")
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(Refused) as caught:
+        find(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_with_plain_names_opens_and_trains(tmp_path: Path) -> None:
+    session = open_session(file(tmp_path))
+    first = session.run("f")
+    *_, last = session.run_all("bsz fbsz*50")
+    assert last.loss is not None
+    assert first.loss is not None
+    assert last.loss < first.loss / 2
+
+
+def test_it_is_called_by_its_file_and_its_names(tmp_path: Path) -> None:
+    about = open_session(file(tmp_path)).about
+    assert (about.title, about.names) == ("plain_file.py", ("data", "labels", "prediction"))
+    assert about.listing["forward"] == ("prediction = model(data)", "loss = loss(prediction, labels)")
+    assert about.listing["step"] == ("optimizer.step()",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("model =", "net ="), ("model.", "net.")],
+        [("data", "inputs"), ("labels", "targets")],
+        [("data", "x"), ("labels", "y")],
+        [("loss =", "loss_fn =")],
+        [("loss =", "criterion =")],
+        [("loss = nn.MSELoss()", "def loss(prediction, target):\n    return (prediction - target).square().mean()")],
+        [("optimizer =", "optim =")],
+        [("optim.SGD(model.parameters(), lr=0.1)", "'sgd,lr=0.1'")],
+        [("loss =", "loss = torch.tensor(3.)\nloss_fn =")],
+    ],
+)
+def test_the_usual_names_are_known(changes: list[tuple[str, str]], tmp_path: Path) -> None:
+    assert open_session(file(tmp_path, SCRIPT, *changes)).frame.learning_rate == 0.1
+
+
+def test_flags_go_over_the_files_own_optimizer(tmp_path: Path) -> None:
+    session = open_session(file(tmp_path), optimizer="adam", lr=0.5)
+    assert (session.frame.optimizer, session.frame.learning_rate) == ("adam", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence"),
+    [
+        ("model = ", "missing: model."),
+        ("data = ", "missing: data with labels (or loader)."),
+        ("labels = ", "missing: data with labels (or loader)."),
+        ("loss = ", "missing: loss."),
+        ("optimizer = ", "missing: optim."),
+    ],
+)
+def test_what_is_missing_is_named(gone: str, sentence: str, tmp_path: Path) -> None:
+    assert refusal(file(tmp_path, SCRIPT, (gone, f"other_{gone}"), *_uses(gone))).endswith(sentence)
+
+
+def _uses(gone: str) -> list[tuple[str, str]]:
+    """Let the rest of the file go on with the other name."""
+    return {"model = ": [("model.", "other_model.")], "data = ": [("data.", "other_data.")]}.get(gone, [])
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    assert refusal(file(tmp_path, "model = 3")).endswith(
+        "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "
+        "missing: model, data with labels (or loader), loss, optim."
+    )
+
+
+def test_a_file_that_trains_by_itself_is_refused(tmp_path: Path) -> None:
+    loop = "\nfor _ in range(3):\n    value = loss(model(data), labels)\n    value.backward()\n    optimizer.step()\n"
+    trained = file(tmp_path, SCRIPT + loop, ("lr=0.1", "lr=0.1, momentum=0.9"))
+    assert "has stepped already" in refusal(trained)
+
+
+def test_a_name_behind_a_file_without_scenarios_is_refused(tmp_path: Path) -> None:
+    assert refusal(file(tmp_path) + ":build").endswith('holds no scenario "build".')
+
+
+def test_a_seed_draws_the_files_own_tensors(tmp_path: Path) -> None:
+    name = file(tmp_path)
+    one, same, other = (open_session(name, seed=seed).frame.params[0].values for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_opened_once_more_it_is_as_new(tmp_path: Path) -> None:
+    scenario = find(file(tmp_path))
+    *_, trained = open_session(scenario).run_all("fbsz*9")
+    again = open_session(scenario, seed=1).frame
+    torch.manual_seed(1)
+    assert again.params[0].values == tuple(torch.nn.Linear(2, 1).weight.flatten().tolist())
+    assert again.params[0].values != trained.params[0].values

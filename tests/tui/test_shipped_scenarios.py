@@ -1,0 +1,36 @@
+"""The small networks on the two sizes that matter: a desk's terminal, and a lecture hall's."""
+
+from __future__ import annotations
+
+import pytest
+from app_screen import screen
+
+LOSS_LINES = {
+    "spiral": "loss = binary_cross_entropy_with_logits(logits, y)",
+    "lstm": "loss = mse_loss(prediction, y)",
+    "transformer": "loss = cross_entropy(logits, y)",
+}
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=str)
+@pytest.mark.parametrize("scenario", LOSS_LINES)
+async def test_a_small_network_shows_its_lines_whole(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, size=size, do="f") as shown:
+        code = shown.text("CodePanel").splitlines()
+        assert f"▶ {LOSS_LINES[scenario]}" in [line.strip() for line in code]
+        assert not [line for line in code if line.endswith("…")]
+
+
+@pytest.mark.parametrize("scenario", LOSS_LINES)
+async def test_a_small_network_says_what_it_predicted(scenario: str) -> None:
+    async with screen(scenario, do="fbsz*2 f") as shown:
+        frame = shown.session.frame
+        assert frame.prediction is not None
+        assert "x".join(map(str, frame.prediction.shape)) in shown.text("DataPanel")
+        assert all(f"{name} {value:.4f}" in shown.text("LossPanel") for name, value in frame.metrics)
+
+
+async def test_a_transformer_is_shown_by_its_layers() -> None:
+    async with screen("transformer", do="fb") as shown:
+        table = shown.text("TablePanel")
+        assert all(layer in table for layer in ("characters", "positions", "layers", "head"))
