@@ -36,7 +36,7 @@ ROOMS = {  # by the longest beginning that fits
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
-    "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
+    "scenarios/find": {f"autograd_tui.engine.{name}" for name in ("scenario", "errors", "loop", "raised")},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from autograd_tui import __version__
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.text.line import one_line
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _headless(options)
         return _screen(options)
     except Refused as error:
-        print(f"autograd-tui: {error}", file=sys.stderr)
+        print(f"autograd-tui: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -13,11 +13,12 @@ import torch
 from autograd_tui import __version__
 from autograd_tui.engine.about import About
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loop import Loop
+from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.opening import Opening
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
 from autograd_tui.engine.options import Options
+from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surroundings import Surroundings
@@ -105,8 +106,10 @@ def _build(scenario: Scenario, options: Options) -> Parts:
         parts = scenario.build(options)
     except Refused:
         raise
-    except (Exception, SystemExit) as error:
-        raise Refused(f'"{scenario.title}" could not be built: {type(error).__name__}: {error}') from error
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f'"{scenario.title}" could not be built: {in_words(error)}') from error
     if not isinstance(parts, Parts):
         raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
     return parts

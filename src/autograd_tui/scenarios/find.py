@@ -6,11 +6,12 @@ import importlib
 import importlib.util
 import os.path
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.loop import theirs
+from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Scenario
 
 BUILT_IN = ("linear", "resnet18")
@@ -49,17 +50,11 @@ def _load(path: Path) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{path.name} could not be read: {_where(error, path)}") from error
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f"{path.name} could not be read: {in_words(error)}") from error
     return module
-
-
-def _where(error: BaseException, path: Path) -> str:
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return text
-    lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
-    return f"{text} (line {lines[-1]})" if lines else text
 
 
 def _scenarios(module: ModuleType) -> dict[str, Scenario]:

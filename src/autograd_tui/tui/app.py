@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
+from autograd_tui.text.line import one_line
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
@@ -162,6 +163,6 @@ def _say_why(failure: BaseException, output: Output) -> None:
     for line in output.lines:
         print(line, file=sys.stderr)
     if isinstance(failure, Refused):
-        print(f"autograd-tui: {failure}", file=sys.stderr)
+        print(f"autograd-tui: {one_line(str(failure))}", file=sys.stderr)
     else:
         traceback.print_exception(failure)
