@@ -21,7 +21,7 @@ from autograd_tui.engine.options import Options
 from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.surroundings import Surroundings
+from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.scenarios.find import find
 
@@ -60,6 +60,7 @@ def open_session(
     plateau = Decay(decay) if decay is not None else None
     surroundings = Surroundings()
     with surroundings:
+        ForeignRandom.seed(seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
         chosen = choose_device(device or found.defaults.get("device"))
         surroundings.follow(chosen)

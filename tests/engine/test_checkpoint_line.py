@@ -87,9 +87,9 @@ def test_checkpoints_cost_at_most_their_share() -> None:
 def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
-    assert len({id(each.foreign) for each in session._way.checkpoints._kept}) == 1
+    assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 1
     random.random()
     run(session, "fbsz")
     np.random.rand()
     run(session, "fbsz")
-    assert len({id(each.foreign) for each in session._way.checkpoints._kept}) == 3
+    assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 3

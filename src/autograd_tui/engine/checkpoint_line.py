@@ -65,8 +65,9 @@ class CheckpointLine:
     def _take(self) -> Checkpoint:
         started = perf_counter()
         checkpoint = self._trainer.checkpoint(self._recycled)
-        if self._kept and checkpoint.foreign.same(self._kept[-1].foreign):
-            checkpoint = replace(checkpoint, foreign=self._kept[-1].foreign)  # 30 kB, of which most models use nothing
+        if self._kept and checkpoint.mark.foreign.same(self._kept[-1].mark.foreign):
+            shared = replace(checkpoint.mark, foreign=self._kept[-1].mark.foreign)
+            checkpoint = replace(checkpoint, mark=shared)  # 30 kB, of which most models use nothing
         self._cost, self._recycled = perf_counter() - started, None
         return checkpoint
 
