@@ -94,6 +94,8 @@ def _headless(options: argparse.Namespace) -> int:
     from_stdin = options.do == "-"
     if from_stdin and options.repeat is not None:
         raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
+    if options.theme is not None:
+        raise Refused("--theme is for the screen, and --headless has none.")
     if options.do is None:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
     commands = _from_stdin() if from_stdin else iter(_given_commands(options))

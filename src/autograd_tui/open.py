@@ -62,7 +62,7 @@ def open_session(
     with surroundings:
         ForeignRandom.seed(seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
-        chosen = choose_device(device or found.defaults.get("device"))
+        chosen = choose_device(found.defaults.get("device") if device is None else device)
         surroundings.follow(chosen)
         torch.manual_seed(seed)
         parts = _build(found, found.options(seed, given, device=chosen))
@@ -93,6 +93,8 @@ def choose_device(asked: str | None) -> str:
         device = torch.device(asked)
     except RuntimeError:
         raise Refused(f'"{asked}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
+    if device.type == "cpu" and device.index:
+        raise Refused(f"there is no {asked}: all of the CPU is one device, cpu.")
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
         here = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
         raise Refused(f"there is no {device.type} device here: this machine has {here}.")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from reach import open_with_many_checkpoints
+from reach import loop_of, open_with_many_checkpoints
 
 from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
@@ -88,8 +88,10 @@ def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
     assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 1
-    random.random()
+    with loop_of(session).surroundings:
+        random.random()
     run(session, "fbsz")
-    np.random.rand()
+    with loop_of(session).surroundings:
+        np.random.rand()
     run(session, "fbsz")
     assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 3
