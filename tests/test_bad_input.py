@@ -1,4 +1,4 @@
-"""A table of what cannot be: one sentence, exit code 2 where the command line alone shows it, 1 where a session does."""
+"""A table of what cannot be: one sentence; exit code 2 where the command line shows it, 1 where only a session can."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +27,29 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
+    _mend_descriptors()
+    before = threading.enumerate()
+    code = _run(arguments)
+    if any(not each.daemon and each not in before for each in threading.enumerate()):
+        for file in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever a scenario has made of it
+                file.flush()
+        os._exit(code)  # Python would wait for a scenario's threads, which may never end
+    return code
+
+
+def _mend_descriptors() -> None:
+    """Lead standard descriptors that are closed nowhere, before a file of ours or theirs gets their numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         if options.headless:
@@ -98,7 +123,9 @@ def _headless(options: argparse.Namespace) -> int:
         raise Refused("--theme is for the screen, and --headless has none.")
     if options.do is None:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
-    commands = _from_stdin() if from_stdin else iter(_given_commands(options))
+    commands = _from_stdin(sys.stdin or ()) if from_stdin else iter(_given_commands(options))
+    if from_stdin:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # a scenario's input() would take our commands
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))
     # stdout is for data alone: what a model prints, even from C, goes to stderr.
@@ -124,6 +151,8 @@ def _screen(options: argparse.Namespace) -> int:
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
+    if sys.stdout is None:
+        raise Refused("stdout is closed, and there the command line that repeats the run would go.")
     if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     term = os.environ.get("TERM", "")
@@ -152,9 +181,9 @@ def _given_commands(options: argparse.Namespace) -> Commands:
     return commands * times
 
 
-def _from_stdin() -> Iterator[Command]:
+def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
     try:
-        for line in sys.stdin or ():  # None where the shell has closed it
+        for line in lines:
             yield from parse(line)
     except UnicodeDecodeError:
         raise NotUnderstood("what comes from stdin is no text.") from None

@@ -144,6 +144,7 @@ def run_on_screen(
     sys.stderr.flush()
     if app.main.trainer.busy:
         os._exit(code)  # a phase that is still running cannot be cancelled, and would abort Python's own way out
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what they do at Python's own end may take long: ctrl+c ends that too
     return code
 
 
