@@ -1,4 +1,4 @@
-"""Feed the command line what nobody would type: `python tests/fuzz.py 10000` runs so many cases, with another seed each."""
+"""Feed the command line what nobody would type: `python tests/fuzz.py 10000` runs so many cases."""
 
 from __future__ import annotations
 
@@ -14,14 +14,89 @@ from tempfile import TemporaryDirectory
 from autograd_tui.cli import main
 from autograd_tui.tui.choices import Choices, load
 
-PIECES = "f b s z F B S Z fbsz*3 lr=0.1 w=3 b[0]=1 optimizer=adam,betas=(0.9,0.99) @3 @0 undo forward*2 step".split()
+PIECES = [
+    "f",
+    "b",
+    "s",
+    "z",
+    "F",
+    "B",
+    "S",
+    "Z",
+    "fbsz*3",
+    "lr=0.1",
+    "w=3",
+    "b[0]=1",
+    "optimizer=adam,betas=(0.9,0.99)",
+    "@3",
+    "@0",
+    "undo",
+    "forward*2",
+    "step",
+]
 SIGNS = "fbszFBSZ*=@[](),.-+0123456789 eE_aluxnif\t\n\0\x1b\"'\\/:é∞\U0001f600"
-FLAGS = (
-    "--seed --device --threads --optimizer --lr --momentum --weight-decay --decay --batch-size --image-size --data "
-    "--option --do --repeat --theme --ascii --no-ascii --json --headless --bogus"
-).split()
-VALUES = [*"0 1 -1 2 1.5 nan inf 1e9 cpu cuda meta adam sgd sgd,lr=0.1 plateau plateau:0.5:1 fixed fresh x=1".split(), ""]
-SETTINGS = ["{", "}", "[", "]", '"theme"', '"log_scale"', '"ascii_only"', ":", ",", "null", "true", "1e999", '"nord"', "{}"]
+FLAGS = [
+    "--seed",
+    "--device",
+    "--threads",
+    "--optimizer",
+    "--lr",
+    "--momentum",
+    "--weight-decay",
+    "--decay",
+    "--batch-size",
+    "--image-size",
+    "--data",
+    "--option",
+    "--do",
+    "--repeat",
+    "--theme",
+    "--ascii",
+    "--no-ascii",
+    "--json",
+    "--headless",
+    "--bogus",
+]
+VALUES = [
+    *[
+        "0",
+        "1",
+        "-1",
+        "2",
+        "1.5",
+        "nan",
+        "inf",
+        "1e9",
+        "cpu",
+        "cuda",
+        "meta",
+        "adam",
+        "sgd",
+        "sgd,lr=0.1",
+        "plateau",
+        "plateau:0.5:1",
+        "fixed",
+        "fresh",
+        "x=1",
+    ],
+    "",
+]
+SETTINGS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    '"theme"',
+    '"log_scale"',
+    '"ascii_only"',
+    ":",
+    ",",
+    "null",
+    "true",
+    "1e999",
+    '"nord"',
+    "{}",
+]
 
 
 def mutated(text: str, rng: random.Random) -> str:
@@ -106,4 +181,4 @@ def run(first: int, cases: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(bool(run(*map(int, [*sys.argv[2:3], "0"][:1]), int([*sys.argv[1:2], "1000"][0]))))
+    raise SystemExit(bool(run(0, int([*sys.argv[1:], "1000"][0]))))

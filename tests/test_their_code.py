@@ -56,3 +56,16 @@ def test_a_message_longer_than_anyone_reads_is_shortened(run: Run, tmp_path: Pat
     assert len(done.err) == 1
     assert len(done.err[0]) < 1100
     assert sum(map(len, done.out)) < 20_000
+
+
+def test_a_model_that_cannot_be_moved_could_not_be_built(run: Run, tmp_path: Path) -> None:
+    code = "Model.train = lambda self, mode=True: 1 / 0"
+    done = run(write(tmp_path, code, "build"), "--headless", "--do", "f")
+    assert (done.code, len(done.err)) == (2, 1)
+    assert done.err[0].startswith('autograd-tui: "mine" could not be built: ZeroDivisionError')
+
+
+def test_input_takes_no_commands_from_a_stream(run: Run, tmp_path: Path) -> None:
+    done = run(write(tmp_path, "input()", "forward"), "--headless", "--json", "--do", "-", stdin="f\nf\n")
+    assert (done.code, len(done.out)) == (1, 1)
+    assert "EOFError" in done.err[0]

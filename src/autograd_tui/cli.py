@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -125,7 +126,7 @@ def _headless(options: argparse.Namespace) -> int:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
     commands = _from_stdin(sys.stdin or ()) if from_stdin else iter(_given_commands(options))
     if from_stdin:
-        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))  # a scenario's input() would take our commands
+        sys.stdin = io.StringIO()  # a scenario's input() would take our commands
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))
     # stdout is for data alone: what a model prints, even from C, goes to stderr.

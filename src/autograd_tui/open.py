@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,8 @@ def open_session(
         torch.manual_seed(seed)
         parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
-        loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+        with _built(found.title):  # the model's own `to` and `train` are called
+            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
     asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
     asked |= {**rates, "decay": decay}
     name = scenario if isinstance(scenario, str) else found.title
@@ -105,17 +108,24 @@ def choose_device(asked: str | None) -> str:
 
 def _build(scenario: Scenario, options: Options) -> Parts:
     """Call the scenario's own code."""
-    try:
+    with _built(scenario.title):
         parts = scenario.build(options)
+    if not isinstance(parts, Parts):
+        raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
+    return parts
+
+
+@contextmanager
+def _built(title: str) -> Iterator[None]:
+    """Run other people's code: what it raises is refused in one sentence."""
+    try:
+        yield
     except Refused:
         raise
     except BaseException as error:
         if not theirs(error):
             raise
-        raise Refused(f'"{scenario.title}" could not be built: {in_words(error)}') from error
-    if not isinstance(parts, Parts):
-        raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
-    return parts
+        raise Refused(f'"{title}" could not be built: {in_words(error)}') from error
 
 
 def _listing(parts: Parts, decay: Decay | None) -> dict[str, tuple[str, ...]]:
