@@ -47,6 +47,8 @@ ROOMS = {  # by the longest beginning that fits
     "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
     "scenarios/find": {
         "autograd_tui.engine.errors",
+        "autograd_tui.engine.loop",
+        "autograd_tui.engine.raised",
         "autograd_tui.engine.scenario",
         "autograd_tui.engine.scenario_names",
         "autograd_tui.scenarios.plain_names",

@@ -146,7 +146,7 @@ def test_an_unforced_command_that_raises_stops_the_run(run: Run, tmp_path: Path)
     )
     done = run(str(path), "--headless", "--json", "--do", "f F")
     assert (done.code, len(done.out)) == (1, 1)
-    assert done.err[-1] == "autograd-tui: f raised ValueError: mine"
+    assert done.err[-1] == "autograd-tui: f raised ValueError: mine (raises_in_forward.py, line 11)"
 
 
 @pytest.mark.parametrize(("option", "text"), [("--version", __version__), ("--help", "usage: autograd-tui")])
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_the_program_with_its_code(run: Run, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "autograd_tui.cli._from_stdin", lambda: (each for line in interrupted() for each in parse(line))
+        "autograd_tui.cli._from_stdin", lambda _: (each for line in interrupted() for each in parse(line))
     )
     done = run(*STREAM)
     assert (done.code, len(done.out), done.err) == (130, 1, [])

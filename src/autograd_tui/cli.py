@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +18,7 @@ from autograd_tui.cli_runs import RUN_COMMANDS, add_journal, kept, run_command
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.text.line import one_line
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
@@ -26,6 +30,29 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
+    _mend_descriptors()
+    before = threading.enumerate()
+    code = _run(arguments)
+    if any(not each.daemon and each not in before for each in threading.enumerate()):
+        for file in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever a scenario has made of it
+                file.flush()
+        os._exit(code)  # Python would wait for a scenario's threads, which may never end
+    return code
+
+
+def _mend_descriptors() -> None:
+    """Lead standard descriptors that are closed nowhere, before a file of ours or theirs gets their numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _run(arguments: list[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if words and words[0] in RUN_COMMANDS:
@@ -34,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         first = given_commands(options)
         return train(options, lambda: _open(options), commands=first, title=options.scenario)
     except Refused as error:
-        print(f"autograd-tui: {error}", file=sys.stderr)
+        print(f"autograd-tui: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -118,9 +145,13 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
     from_stdin = options.do == "-"
     if from_stdin and options.repeat is not None:
         raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
+    if options.theme is not None:
+        raise Refused("--theme is for the screen, and --headless has none.")
     if options.do is None:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
-    wanted = _from_stdin() if from_stdin else iter(commands)
+    wanted = _from_stdin(sys.stdin or ()) if from_stdin else iter(commands)
+    if from_stdin:
+        sys.stdin = io.StringIO()  # a scenario's input() would take our commands
     for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         signal.signal(number, _leave_with(code))
     # stdout is for data alone: what a model prints, even from C, goes to stderr.
@@ -162,6 +193,8 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
 
 def check_terminal() -> None:
     """Raise Refused where there is no terminal to draw on."""
+    if sys.stdout is None:
+        raise Refused("stdout is closed, and there the command line that repeats the run would go.")
     if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
         raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
     term = os.environ.get("TERM", "")
@@ -181,9 +214,9 @@ def given_commands(options: argparse.Namespace) -> Commands:
     return commands * times
 
 
-def _from_stdin() -> Iterator[Command]:
+def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
     try:
-        for line in sys.stdin or ():  # None where the shell has closed it
+        for line in lines:
             yield from parse(line)
     except UnicodeDecodeError:
         raise NotUnderstood("what comes from stdin is no text.") from None

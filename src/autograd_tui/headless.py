@@ -11,7 +11,8 @@ from autograd_tui.engine.command import Command
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
-from autograd_tui.text.frame_line import HEADER, frame_line
+from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
+from autograd_tui.text.line import one_line
 
 
 def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:
@@ -28,17 +29,21 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             ran = True
             write(frame)
             if session.recorder is not None and (problem := session.recorder.take_problem()):
-                print(f"autograd-tui: {problem}", file=sys.stderr)
+                _say(problem)
             if frame.error and not (command.forced or command.goes_back):
-                print(f"autograd-tui: {command} raised {frame.error.type}: {frame.error.message}", file=sys.stderr)
+                _say(f"{command} raised {raised_line(frame.error)}")
                 return 1
     except NotUnderstood as error:
-        print(f"autograd-tui: {error}", file=sys.stderr)
+        _say(str(error))
         return 1 if ran else 2
     except Refused as error:
-        print(f"autograd-tui: {error}", file=sys.stderr)
+        _say(str(error))
         return 1
     return 0
+
+
+def _say(sentence: str) -> None:
+    print(f"autograd-tui: {one_line(sentence)}", file=sys.stderr)
 
 
 def _json_writer(out: TextIO) -> Callable[[Frame], None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -11,14 +13,15 @@ import torch
 from autograd_tui import __version__
 from autograd_tui.engine.about import About
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loop import Loop
+from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.opening import Opening, sha256
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
 from autograd_tui.engine.options import Options
+from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.surroundings import Surroundings
+from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.scenarios.find import find
 
@@ -58,13 +61,15 @@ def open_session(
     surroundings = Surroundings()
     with surroundings:
         torch.manual_seed(seed)  # for what a file does before, or without, a build
+        ForeignRandom.seed(seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
-        chosen = choose_device(device or found.defaults.get("device"))
+        chosen = choose_device(found.defaults.get("device") if device is None else device)
         surroundings.follow(chosen)
         torch.manual_seed(seed)
         parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
-        loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+        with _built(found.title):  # the model's own `to` and `train` are called
+            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
     asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
     asked |= {**rates, "decay": decay}
     name = scenario if isinstance(scenario, str) else found.title
@@ -90,6 +95,8 @@ def choose_device(asked: str | None) -> str:
         device = torch.device(asked)
     except RuntimeError:
         raise Refused(f'"{asked}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
+    if device.type == "cpu" and device.index:
+        raise Refused(f"there is no {asked}: all of the CPU is one device, cpu.")
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
         here = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
         raise Refused(f"there is no {device.type} device here: this machine has {here}.")
@@ -100,15 +107,24 @@ def choose_device(asked: str | None) -> str:
 
 def _build(scenario: Scenario, options: Options) -> Parts:
     """Call the scenario's own code."""
-    try:
+    with _built(scenario.title):
         parts = scenario.build(options)
-    except Refused:
-        raise
-    except (Exception, SystemExit) as error:
-        raise Refused(f'"{scenario.title}" could not be built: {type(error).__name__}: {error}') from error
     if not isinstance(parts, Parts):
         raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
     return parts
+
+
+@contextmanager
+def _built(title: str) -> Iterator[None]:
+    """Run other people's code: what it raises is refused in one sentence."""
+    try:
+        yield
+    except Refused:
+        raise
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f'"{title}" could not be built: {in_words(error)}') from error
 
 
 def _listing(parts: Parts, decay: Decay | None) -> dict[str, tuple[str, ...]]:

@@ -25,7 +25,7 @@ def loop_of(session: Session) -> Loop:
 def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
     loop = loop_of(session)
-    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own[0])
+    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own.torch[0])
 
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:

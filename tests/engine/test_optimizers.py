@@ -76,7 +76,7 @@ def test_the_names_include_sgd_and_adam() -> None:
 @pytest.mark.parametrize(
     ("spelling", "fragment"),
     [
-        ("adem", 'no "adem": it has'),
+        ("adem", 'no "adem": the nearest is adam'),
         ("optimizer", 'no "optimizer"'),
         ("lbfgs", "closure"),
         ("sparseadam", "sparse gradients"),

@@ -101,8 +101,8 @@ def test_a_scenario_that_the_file_only_imports_is_not_its_own(tmp_path: Path) ->
     [
         ("", "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "),
         ("def build(:", "could not be read: SyntaxError"),
-        ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (line 3)"),
-        ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (line 2)"),
+        ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (my_model.py, line 3)"),
+        ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (my_model.py, line 2)"),
         ("import nothing_of_this_name", "could not be read: ModuleNotFoundError"),
         ("x = '\0'", "could not be read: "),
         (

@@ -14,7 +14,7 @@ from autograd_tui.engine.buffers import Buffers
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.surroundings import ForeignRandom, Mark
+from autograd_tui.engine.surroundings import Mark
 
 BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
 
@@ -37,7 +37,6 @@ class Checkpoint:
     devices: dict[tuple[str, str], torch.device]  # where each tensor of the state belongs
     scheduler: dict[str, Any] | None
     mark: Mark
-    foreign: ForeignRandom
 
     def tensors(self) -> Iterator[Tensor]:
         """Give every tensor held."""
@@ -96,7 +95,6 @@ def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkp
         },
         scheduler=deepcopy(loop.scheduler.state_dict()) if loop.scheduler else None,
         mark=loop.surroundings.mark(),
-        foreign=ForeignRandom.read(),
     )
 
 
@@ -123,7 +121,6 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     loop.forwards = checkpoint.forwards
     loop.backwards, loop.used = list(checkpoint.backwards), list(checkpoint.used)
     loop.surroundings.return_to(checkpoint.mark)
-    checkpoint.foreign.write()
 
 
 def _kind(tensor: Tensor) -> object:

@@ -101,8 +101,9 @@ class CheckpointLine:
 
 def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:
     """Give a checkpoint that shares random states with the last one: 35 kB, of which most models use nothing."""
-    if checkpoint.mark.same(last.mark):
-        checkpoint = replace(checkpoint, mark=last.mark)
-    if checkpoint.foreign.same(last.foreign):
-        checkpoint = replace(checkpoint, foreign=last.foreign)
-    return checkpoint
+    mark = checkpoint.mark
+    if mark.foreign.same(last.mark.foreign):
+        mark = replace(mark, foreign=last.mark.foreign)
+    if mark.same(last.mark):
+        mark = last.mark if mark.foreign is last.mark.foreign else replace(mark, torch=last.mark.torch)
+    return replace(checkpoint, mark=mark)

@@ -125,8 +125,12 @@ def parse(text: str) -> Commands:
     """
     blocks: list[tuple[tuple[Command, ...], int]] = []
     room = MOST_COMMANDS
-    for word in text.split():
-        pattern, times = _parse_word(word, room=room)
+    words = text.split()
+    for place, word in enumerate(words, 1):
+        try:
+            pattern, times = _parse_word(word, room=room)
+        except NotUnderstood as error:
+            raise NotUnderstood(f"word {place}: {error}" if len(words) > 1 else str(error)) from None
         blocks.append((pattern, times))
         room -= len(pattern) * times
     return Commands(blocks)

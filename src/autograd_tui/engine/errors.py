@@ -15,5 +15,5 @@ class Raised(Exception):
     """Carry what PyTorch or the user's own code raised; the phase that met it has been undone, but for a step."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+        super().__init__(type(error).__name__)
         self.error = error

@@ -177,11 +177,12 @@ class Loop:
         mark = self.surroundings.mark()
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
-            metrics = tuple(
+            # No generator: what a StopIteration of theirs would become in one is none of theirs.
+            metrics = [
                 (name, _one_number(function(prediction, targets))) for name, function in self.parts.metrics.items()
-            )
+            ]
         self.surroundings.return_to(mark)
-        return metrics
+        return tuple(metrics)
 
     @contextmanager
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
@@ -225,9 +226,7 @@ class Loop:
 
 def theirs(error: BaseException) -> bool:
     """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
-    if isinstance(error, KeyboardInterrupt):
-        return current_thread() is not main_thread()
-    return isinstance(error, (Exception, SystemExit))
+    return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
 
 
 def _nothing() -> None:

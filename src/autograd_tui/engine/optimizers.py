@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, parse_number
+
+LONGEST = 40  # characters of a name that is compared, or shown in a sentence
 
 
 def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
@@ -27,8 +30,10 @@ def make_optimizer(spec: OptimizerSpec, params: Sequence[nn.Parameter]) -> torch
     """Make the optimizer that `spec` names, as a script would, with its own lr by default; raises Refused."""
     known = known_optimizers()
     if spec.name not in known:
-        usable = ", ".join(name for name, cls in known.items() if _closure_free(cls))
-        raise Refused(f'torch.optim has no "{spec.name}": it has {usable}.')
+        usable = [name for name, cls in known.items() if _closure_free(cls)]
+        near = get_close_matches(spec.name, usable, n=1) if len(spec.name) <= LONGEST else []
+        rest = f"the nearest is {near[0]}" if near else f"it has {', '.join(usable)}"
+        raise Refused(f'torch.optim has no "{spec.name[:LONGEST]}": {rest}.')
     cls = known[spec.name]
     if not _closure_free(cls):
         raise Refused(f"{cls.__name__} calls forward and backward itself, through a closure: it cannot be stepped.")

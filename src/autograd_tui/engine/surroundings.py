@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Surroundings:
     def __init__(self) -> None:
         self._accelerator: Any = None
         self._own = self._read()
-        self._outer: list[tuple[Any, ...]] = []
+        self._outer: list[Mark] = []
 
     def __enter__(self) -> None:
         self._outer.append(self._read())
@@ -31,32 +32,35 @@ class Surroundings:
         """Take in the device's own random numbers from here on."""
         self._accelerator = None if torch.device(device).type == "cpu" else torch.get_device_module(device)
 
-    def _read(self) -> tuple[Any, ...]:
-        on_device = self._accelerator.get_rng_state() if self._accelerator else None
-        return torch.get_rng_state(), on_device, torch.is_grad_enabled(), torch.get_default_dtype()
+    def mark(self) -> Mark:
+        """Remember what is in force now, inside `with`."""
+        return self._read()
 
-    def _write(self, state: tuple[Any, ...]) -> None:
-        rng, on_device, grad_enabled, dtype = state
+    def return_to(self, mark: Mark) -> None:
+        """Put back what `mark` remembers, inside `with`."""
+        self._write(mark)
+
+    def _read(self) -> Mark:
+        on_device = self._accelerator.get_rng_state() if self._accelerator else None
+        modes = torch.is_grad_enabled(), torch.get_default_dtype()
+        return Mark((torch.get_rng_state(), on_device, *modes), ForeignRandom.read())
+
+    def _write(self, mark: Mark) -> None:
+        rng, on_device, grad_enabled, dtype = mark.torch
         torch.set_rng_state(rng)
         if on_device is not None:
             self._accelerator.set_rng_state(on_device)
         torch.set_grad_enabled(grad_enabled)
         torch.set_default_dtype(dtype)
-
-    def mark(self) -> Mark:
-        """Remember what is in force now, inside `with`."""
-        return Mark(self._read())
-
-    def return_to(self, mark: Mark) -> None:
-        """Put back what `mark` remembers, inside `with`."""
-        self._write(mark.torch)
+        mark.foreign.write()
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """PyTorch's random state, grad mode and default dtype at one moment."""
+    """Random states, grad mode and default dtype at one moment."""
 
     torch: tuple[Any, ...]
+    foreign: ForeignRandom
 
     def same(self, other: Mark) -> bool:
         """Tell whether nothing has changed in between, above all that nobody has drawn a number."""
@@ -66,7 +70,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class ForeignRandom:
-    """The random states of Python and NumPy, which a model may use too; for checkpoints, since reading them is slow."""
+    """The random states of Python and NumPy, which a model may use too."""
 
     python: Any
     numpy: Any
@@ -74,22 +78,23 @@ class ForeignRandom:
     @classmethod
     def read(cls) -> ForeignRandom:
         numpy = sys.modules.get("numpy")
-        return cls(random.getstate(), numpy and numpy.random.get_state())
+        return cls(random.getstate(), numpy and numpy.random.get_state(legacy=False))
+
+    @staticmethod
+    def seed(seed: int) -> None:
+        """Start both anew."""
+        random.seed(seed)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(seed % 2**32)
 
     def same(self, other: ForeignRandom) -> bool:
         """Tell whether nobody has drawn a number in between."""
         if self.python != other.python or (self.numpy is None) != (other.numpy is None):
             return False
-        return self.numpy is None or _bits(self.numpy) == _bits(other.numpy)
+        return self.numpy is None or pickle.dumps(self.numpy) == pickle.dumps(other.numpy)
 
     def write(self) -> None:
         """Put both back."""
         random.setstate(self.python)
         if self.numpy is not None:
             sys.modules["numpy"].random.set_state(self.numpy)
-
-
-def _bits(state: Any) -> tuple[Any, ...]:
-    """Give NumPy's state, in whose second place stands an array, as something that can be compared."""
-    name, words, *rest = state
-    return (name, words.tobytes(), *rest)

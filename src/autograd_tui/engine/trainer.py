@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,9 +16,10 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.exact import inspect
-from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
+from autograd_tui.engine.raised import torch_error
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.turn import refusal
@@ -72,7 +71,7 @@ class Trainer:
                 changes: Changes = {"error": None} | run(command)
             except Raised as raised:
                 self._clock()
-                changes = {"error": _torch_error(raised.error), "graph": self._loop.graph}
+                changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
         index, memory = self.frame.index + 1, self._memory()
         self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
         return self.frame
@@ -324,12 +323,3 @@ def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
 def _as_doubles(losses: list[Tensor]) -> array[float]:
     """Bring losses of one element each to the host, all at once."""
     return array("d", torch.cat([loss.reshape(1) for loss in losses]).tolist() if losses else [])
-
-
-def _torch_error(error: BaseException) -> TorchError:
-    """Say what was raised, and on which line outside PyTorch and this engine."""
-    ours, theirs = Path(__file__).parent, Path(torch.__file__).parent
-    steps = traceback.extract_tb(error.__traceback__)
-    outside = [step for step in steps if not {ours, theirs} & set(Path(step.filename).parents)]
-    file, line = (outside[-1].filename, outside[-1].lineno or 0) if outside else ("", 0)
-    return TorchError(type(error).__name__, str(error), file, line)

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os.path
 import sys
-import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.loop import theirs
+from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Scenario
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.scenarios.plain_names import plain_scenario
@@ -99,17 +100,11 @@ def _load(path: Path) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{path.name} could not be read: {_where(error, path)}") from error
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f"{path.name} could not be read: {in_words(error)}") from error
     return module
-
-
-def _where(error: BaseException, path: Path) -> str:
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return text
-    lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
-    return f"{text} (line {lines[-1]})" if lines else text
 
 
 def _scenarios(module: ModuleType) -> dict[str, Scenario]:

@@ -30,6 +30,12 @@ def error_line(error: TorchError) -> str:
     return printable(f"{error.type}: {first}" if first else error.type)
 
 
+def raised_line(error: TorchError) -> str:
+    """Write what was raised, all of its message, and on which line."""
+    message = f"{error.type}: {error.message}" if error.message else error.type
+    return f"{message} ({error.file.rpartition('/')[2]}, line {error.line})" if error.line else message
+
+
 def _tensors(frame: Frame) -> str:
     """Name each tensor's values where they all fit, else give the norms over all of them."""
     if frame.params.whole and sum(row.size for row in frame.params) <= 4:

@@ -18,6 +18,12 @@ def printable(text: str) -> str:
     return "".join(character for character in _ESCAPE.sub("", text.expandtabs(4)) if character.isprintable())
 
 
+def one_line(text: str, longest: int = 1000) -> str:
+    """Give text of others as one printable line, shortened where it is longer than anyone reads."""
+    line = printable(" ".join(text[: 2 * longest].split()))
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 def plain(line: Line) -> str:
     """Give the text alone."""
     return "".join(text for text, _ in line)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
+from autograd_tui.text.line import one_line
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
@@ -161,6 +162,7 @@ def run_on_screen(
     sys.stderr.flush()
     if app.main.trainer.busy:
         os._exit(code)  # a phase that is still running cannot be cancelled, and would abort Python's own way out
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what they do at Python's own end may take long: ctrl+c ends that too
     return code
 
 
@@ -180,6 +182,6 @@ def _say_why(failure: BaseException, output: Output) -> None:
     for line in output.lines:
         print(line, file=sys.stderr)
     if isinstance(failure, Refused):
-        print(f"autograd-tui: {failure}", file=sys.stderr)
+        print(f"autograd-tui: {one_line(str(failure))}", file=sys.stderr)
     else:
         traceback.print_exception(failure)

@@ -100,8 +100,8 @@ class MainScreen(WordKeys, LookKeys):
             self.app.exit(0)
 
     def action_interrupt(self) -> None:
-        """Stop the phase or run; a second time, quit with the code of an interrupt."""
-        if self.interrupted:
+        """Stop the phase or run; a second time, or before there is any, quit with the code of an interrupt."""
+        if self.interrupted or self.trainer.session is None:  # nothing of the user's would be lost
             self.app.exit(130, return_code=130)
             return
         self.interrupted = True

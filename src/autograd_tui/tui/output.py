@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from autograd_tui.text.line import printable
 
@@ -28,29 +29,41 @@ class Output:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take_over(self) -> None:
-        """Lead both descriptors into a pipe that is read line by line."""
+        """Lead both descriptors into a pipe that is read line by line, and let the keys be the screen's alone."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._kept = os.dup(1), os.dup(2)
-        self._kept_files = sys.__stdout__, sys.__stderr__
+        self._kept = os.dup(0), os.dup(1), os.dup(2)
+        self._kept_files = sys.stdin, sys.stdout, sys.stderr
+        self._kept_originals = sys.__stdin__, sys.__stdout__, sys.__stderr__
         self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+        self._keyboard = os.fdopen(os.dup(0), encoding="utf-8")
+        sys.__stdin__ = self._keyboard  # type: ignore[misc]
         sys.__stdout__ = sys.__stderr__ = self._terminal  # type: ignore[misc]
+        nothing = os.open(os.devnull, os.O_RDONLY)  # what their input() and breakpoint() read
         reading, writing = os.pipe()
-        os.dup2(writing, 1)
-        os.dup2(writing, 2)
+        for source, descriptor in ((nothing, 0), (writing, 1), (writing, 2)):
+            os.dup2(source, descriptor)
+        os.close(nothing)
         os.close(writing)
         self._reader = threading.Thread(target=self._read, args=(reading,), name="output", daemon=True)
         self._reader.start()
 
     def give_back(self) -> None:
-        """Put the descriptors back; what has been printed is in `lines`."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for kept, descriptor in zip(self._kept, (1, 2), strict=True):
+        """Put the descriptors and files back, whatever became of them; what has been printed is in `lines`."""
+        for file in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # their code may have closed it, or put anything in its place
+                file.flush()
+        for kept, descriptor in zip(self._kept, (0, 1, 2), strict=True):
             os.dup2(kept, descriptor)
             os.close(kept)
-        sys.__stdout__, sys.__stderr__ = self._kept_files  # type: ignore[misc]
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._kept_originals  # type: ignore[misc]
+        sys.stdin, sys.stdout, sys.stderr = self._kept_files
+        if sys.stdout.closed:
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+        if sys.stderr.closed:
+            sys.stderr = os.fdopen(2, "w", closefd=False)
         self._terminal.close()
+        self._keyboard.close()
         self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
         if self._part:
             self.lines.append(self._part)

@@ -78,6 +78,8 @@ class TrainingScreen(Screen[None]):
             news=lambda news: self.later(self._heard, news),
         )
 
+        self.trainer.busy = (f"loading PyTorch and {title}", monotonic())
+
     def later(self, method: Callable[..., object], *arguments: object) -> None:
         """Call a method on the screen's own thread, from any thread."""
         if self.is_attached:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.reactive import var
 
-from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.line import Line, one_line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -41,5 +41,5 @@ class NotePanel(Panel):
     def _sentence(self, width: int) -> list[Line]:
         if self.note is None:
             return []
-        rows = wrapped(self.note.text, width - 2, style=self.note.style)
+        rows = wrapped(one_line(self.note.text), width - 2, style=self.note.style)
         return [[(" ", self.note.style), *row] for row in rows]
