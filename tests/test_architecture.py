@@ -14,6 +14,7 @@ import pytest
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 VALUES = ["about", "command", "command_log", "errors", "frame"]
+VALUES += ["branches", "crowd", "difference", "memory", "progress", "track"]
 VALUES += [
     "recording",
     "frame_store",

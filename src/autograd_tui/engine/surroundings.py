@@ -26,6 +26,12 @@ class Surroundings:
         self._own = self._read()
         self._write(self._outer.pop())
 
+    def copy(self) -> Surroundings:
+        """Give others that begin as these are now."""
+        other = Surroundings()
+        other._accelerator, other._own = self._accelerator, self._own
+        return other
+
     def follow(self, device: str) -> None:
         """Take in the device's own random numbers from here on."""
         self._accelerator = None if torch.device(device).type == "cpu" else torch.get_device_module(device)
