@@ -16,7 +16,7 @@ from autograd_tui.engine.errors import NotUnderstood, Refused
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
-OPTIONS += ("batch_size", "image_size", "data")
+OPTIONS += ("memory", "batch_size", "image_size", "data")
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
+    running.add_argument("--memory", default="1GiB", metavar="SIZE", help="for checkpoints (default 1GiB)")
     running.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
     running.add_argument(
         "--ascii",
@@ -180,4 +181,4 @@ def _open_another(scenario: str, options: argparse.Namespace) -> Session:
     """Open another scenario in the same place; how it is trained is its own again."""
     from autograd_tui.open import open_session
 
-    return open_session(scenario, **{name: getattr(options, name) for name in ("seed", "device", "threads")})
+    return open_session(scenario, **{name: getattr(options, name) for name in ("seed", "device", "threads", "memory")})

@@ -12,6 +12,7 @@ from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
 from autograd_tui.text.frame_line import HEADER, frame_line
+from autograd_tui.text.going_back import difference_line
 
 
 def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:
@@ -22,11 +23,15 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
     """
     write = _json_writer(out) if json_lines else _table_writer(out)
     ran = False
+    if session.warning:
+        print(f"autograd-tui: {session.warning}", file=sys.stderr)
     try:
         for command in commands:
             frame = session.run(command)
             ran = True
             write(frame)
+            if difference := session.take_difference():
+                print(f"autograd-tui: {difference_line(difference)}", file=sys.stderr)
             if frame.error and not command.forced:
                 print(f"autograd-tui: {command} raised {frame.error.type}: {frame.error.message}", file=sys.stderr)
                 return 1
