@@ -15,10 +15,16 @@ TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 VALUES = [
     "about",
+    "branches",
     "command",
     "command_log",
+    "crowd",
+    "difference",
     "errors",
     "frame",
+    "memory",
+    "progress",
+    "track",
     "frame_store",
     "goal",
     "history",

@@ -106,6 +106,7 @@ def test_a_stream_that_is_not_understood_stops_there(run: Run, stdin: str | byte
         ["--headless", "--optimizer", "adem"],
         ["--headless", "--device", "toaster"],
         ["--headless", "--threads", "0"],
+        ["--headless", "--memory", "much"],
         ["--headless", "--threads", "9" * 12],
         ["--headless", "--decay", "x"],
         ["--json"],

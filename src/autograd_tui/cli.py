@@ -22,7 +22,7 @@ from autograd_tui.text.line import one_line
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
-OPTIONS += ("batch_size", "image_size", "data")
+OPTIONS += ("memory", "batch_size", "image_size", "data")
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -116,6 +116,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
+    running.add_argument("--memory", metavar="SIZE", help="for checkpoints (default 1GiB)")
     add_looks(running)
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
     add_journal(running)
@@ -226,7 +227,8 @@ def _open(options: argparse.Namespace) -> Session:
     """Open the session; torch is imported here, and no sooner."""
     from autograd_tui.open import open_session
 
-    given = {name: getattr(options, name) for name in OPTIONS}
+    asked = {name: getattr(options, name) for name in OPTIONS}
+    given = {name: value for name, value in asked.items() if value is not None}
     return kept(open_session(options.scenario, **given, **_own(options)), options)
 
 
@@ -246,6 +248,7 @@ def _open_another(scenario: str, options: argparse.Namespace) -> Session:
     """Open another scenario in the same place; how it is trained is its own again."""
     from autograd_tui.open import open_session
 
-    given = {name: getattr(options, name, None) for name in ("device", "threads")}
+    asked = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     options.journal = None  # that one is the first session's
     return kept(open_session(scenario, seed=getattr(options, "seed", 0), **given), options)

@@ -62,7 +62,7 @@ def _resume(words: list[str]) -> int:
         from autograd_tui.engine.again import run_again
         from autograd_tui.journal.writing import JournalWriter
 
-        session = _open_again(journal.opening, named)
+        session = _open_again(journal.opening, named, memory=options.memory)
         for _ in run_again(session, journal.recording()):
             pass
         session.recorder = JournalWriter.go_on(journal, session.about)
@@ -205,10 +205,10 @@ def _named(journal: Journal, options: argparse.Namespace) -> str:
     return named
 
 
-def _open_again(opening: Opening, named: str) -> Session:
+def _open_again(opening: Opening, named: str, *, memory: str | None = None) -> Session:
     from autograd_tui.open import open_session
 
-    return open_session(named, **opening.arguments, **opening.own)
+    return open_session(named, **{**opening.arguments, **({"memory": memory} if memory else {})}, **opening.own)
 
 
 def _delete(path: Path) -> None:

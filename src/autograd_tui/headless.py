@@ -12,6 +12,7 @@ from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
 from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
+from autograd_tui.text.going_back import difference_line
 from autograd_tui.text.line import one_line
 
 
@@ -23,6 +24,8 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
     """
     write = _json_writer(out) if json_lines else _table_writer(out)
     ran = False
+    if session.warning:
+        print(f"autograd-tui: {session.warning}", file=sys.stderr)
     try:
         for command in commands:
             frame = session.run(command)
@@ -30,6 +33,8 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             write(frame)
             if session.recorder is not None and (problem := session.recorder.take_problem()):
                 _say(problem)
+            if difference := session.take_difference():
+                _say(difference_line(difference))
             if frame.error and not (command.forced or command.goes_back):
                 _say(f"{command} raised {raised_line(frame.error)}")
                 return 1

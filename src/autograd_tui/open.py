@@ -12,8 +12,10 @@ import torch
 
 from autograd_tui import __version__
 from autograd_tui.engine.about import About
+from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop, theirs
+from autograd_tui.engine.memory import BUDGET, read_size
 from autograd_tui.engine.opening import Opening, sha256
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
@@ -21,6 +23,7 @@ from autograd_tui.engine.options import Options
 from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.start import Start
 from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.scenarios.find import find
@@ -39,13 +42,15 @@ def open_session(
     momentum: float | None = None,
     weight_decay: float | None = None,
     decay: str | None = None,
+    memory: str | int = "1GiB",
     **options: Any,
 ) -> Session:
     """Open a training session at frame 0, as the command line's options of the same names do.
 
     scenario: "linear", "resnet18" and so on, "my_model.py", "my_model.py:name", or what @scenario made.
     optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
-    decay: "plateau[:factor[:patience]]". options: the scenario's own, such as batch_size; None leaves the default.
+    decay: "plateau[:factor[:patience]]". memory: for the checkpoints that make going back quick: "500MB", or bytes.
+    options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
     given = {name: value for name, value in options.items() if value is not None}
@@ -57,6 +62,7 @@ def open_session(
         if not 1 <= threads <= MOST_THREADS:
             raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {threads}.")
         torch.set_num_threads(threads)
+    budget = memory if isinstance(memory, int) else read_size(memory)
     plateau = Decay(decay) if decay is not None else None
     surroundings = Surroundings()
     with surroundings:
@@ -64,14 +70,19 @@ def open_session(
         ForeignRandom.seed(seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
         chosen = choose_device(found.defaults.get("device") if device is None else device)
+
+    def build(surroundings: Surroundings) -> Loop:
         surroundings.follow(chosen)
         torch.manual_seed(seed)
         parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
         with _built(found.title):  # the model's own `to` and `train` are called
-            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+            return Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+
+    trainer = Trainer(Start(build, surroundings))
+    parts = trainer.parts
     asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
-    asked |= {**rates, "decay": decay}
+    asked |= {**rates, "decay": decay, "memory": None if budget == BUDGET else memory}
     name = scenario if isinstance(scenario, str) else found.title
     opening = Opening(
         name,
@@ -82,8 +93,8 @@ def open_session(
         versions=_versions(),
         sha256=sha256(name),
     )
-    about = About(found.title, chosen, seed, opening, parts.names, parts.class_names, _listing(parts, plateau))
-    return Session(Trainer(loop), about=about)
+    about = About(found.title, chosen, seed, opening, parts.names, parts.class_names, _listing(parts, plateau), budget)
+    return Session(trainer, about=about, checkpoints=CheckpointLine(trainer, budget=budget))
 
 
 def choose_device(asked: str | None) -> str:

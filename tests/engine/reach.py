@@ -6,6 +6,7 @@ from typing import Any
 
 from plain_loop import Build, Tensors, mse, named_tensors
 
+from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.frame_store import FrameStore
@@ -15,6 +16,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 
 PLENTY = 1 << 30  # bytes
+FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 
 
 def loop_of(session: Session) -> Loop:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 
 import numpy
 import pytest
 import torch
-from plain_loop import Batch, Build, copied, differing, small_net, small_net_fresh
+from plain_loop import Batch, Build, copied, differing, plain_loop, small_net, small_net_fresh
 from reach import as_scenario, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 from worlds import gated
@@ -171,3 +173,35 @@ def test_a_forward_that_raises_takes_no_random_numbers_of_python_and_numpy() -> 
 def test_another_seed_gives_other_numbers_of_python_and_numpy() -> None:
     losses = {open_session(as_scenario(foreign), seed=seed).run("f").loss for seed in (0, 0, 1)}
     assert len(losses) == 2
+
+
+class Late(nn.Module):
+    """Draws from Python's and NumPy's random numbers from its tenth forward on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        noise = random.random() + numpy.random.rand() if self.calls >= 10 else 1.0
+        return self.layer(x) * noise  # type: ignore[no-any-return]
+
+
+def late(seed: int) -> tuple[nn.Module, Batch]:
+    batch = torch.rand(4, 3), torch.rand(4, 2)
+    return Late(), lambda i: batch
+
+
+def test_numbers_drawn_late_are_those_of_a_plain_script_and_come_back() -> None:
+    random.seed(0)
+    numpy.random.seed(0)
+    plain = plain_loop(late, partial(torch.optim.SGD, lr=0.01))
+    expected = [each["loss"].item() for each in islice(plain, 20) if each["loss"] is not None]
+    session = open_with_many_checkpoints(as_scenario(late))
+    frames = list(session.run_all("fbsz*20"))
+    assert [frame.loss for frame in frames[::4]] == expected
+    session.rewind(60)
+    run(session, "fbsz*5")
+    assert session.frame.same(frames[-1])

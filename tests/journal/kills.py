@@ -21,7 +21,7 @@ from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 
-WORDS = [*"fbszFBSZ", "lr=0.05", "w=3", "undo", "@2", "optimizer=adam"]
+WORDS = [*"fbszFBSZ", "lr=0.05", "w=3", "undo", "@2", "branch=1", "branch=2", "optimizer=adam"]
 QUARTER = 0.25  # seconds of a free run that may be lost
 
 

@@ -89,6 +89,8 @@ def test_a_journal_of_the_users_own_obeys_the_umask(tmp_path: Path) -> None:
         ("fb @0 z", "z"),
         ("fb @0", ""),
         ("fbsz*3 @5 @9 b @3 z @9", None),
+        ("fbsz @2 lr=0.5 branch=1", "fbsz"),
+        ("fbsz @2 lr=0.5 branch=1 f branch=2 s @1 b branch=3", "fbszf"),
     ],
 )
 def test_the_present_branch_is_read_back(path: Path, words: str, present: str | None) -> None:

@@ -109,7 +109,14 @@ def test_a_killed_run_loses_no_command(path: Path) -> None:
 
 
 def test_a_check_agrees_with_the_run_that_was_kept(do: Do, path: Path) -> None:
-    do("linear", "--headless", "--do", "fbBsz*3 @3 lr=0.5 s undo w=3 fbsz*40", "--journal", str(path))
+    do(
+        "linear",
+        "--headless",
+        "--do",
+        "fbBsz*3 @3 lr=0.5 s undo w=3 branch=1 f branch=3 fbsz*40",
+        "--journal",
+        str(path),
+    )
     done = do("replay", str(path), "--headless", "--check")
     lines = len(path.read_text().splitlines()) - 2
     assert done.out == [f"{path}: all {lines} lines agree."]

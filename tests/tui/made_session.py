@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.engine.progress import Watch
 
 
 class MadeSession:
@@ -18,3 +19,10 @@ class MadeSession:
         self.history = History()
         for frame in frames:
             self.history.append(frame)
+
+    warning = None
+    branches = ()
+
+    def take_difference(self) -> None: ...
+
+    def watch(self, watch: Watch) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autograd_tui.engine.memory import BUDGET
 from autograd_tui.engine.opening import Opening
 
 
@@ -19,6 +20,8 @@ class About:
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     class_names: tuple[str, ...] = ()
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"
+
+    memory: int = BUDGET  # bytes for checkpoints
 
     @property
     def command_line(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        return BARE_CHECKPOINT + sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+        return BARE_CHECKPOINT + _bytes(self.tensors())
 
 
 class Copier:
@@ -71,6 +72,14 @@ class Copier:
         return room.copy_(tensor.detach())
 
 
+def size(loop: Loop) -> int:
+    """Count the bytes that a checkpoint would take now."""
+    states = (loop.optimizer.state.get(param, {}).values() for param in loop.params.values())
+    held = [*loop.params.values(), *Buffers.of(loop.model).tensors().values(), *chain.from_iterable(states)]
+    grads = [param.grad for param in loop.params.values() if param.grad is not None]
+    return BARE_CHECKPOINT + _bytes(each for each in held + grads if isinstance(each, Tensor))
+
+
 def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
     """Copy what a forward from here depends on; call it inside the loop's surroundings."""
     copier = Copier(recycled)
@@ -94,7 +103,7 @@ def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkp
             if isinstance(value, Tensor)
         },
         scheduler=deepcopy(loop.scheduler.state_dict()) if loop.scheduler else None,
-        mark=loop.surroundings.mark(),
+        mark=loop.surroundings.mark_closely(),
     )
 
 
@@ -121,6 +130,10 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     loop.forwards = checkpoint.forwards
     loop.backwards, loop.used = list(checkpoint.backwards), list(checkpoint.used)
     loop.surroundings.return_to(checkpoint.mark)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _kind(tensor: Tensor) -> object:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from copy import copy
 from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.engine.checkpoint import Checkpoint
+from autograd_tui.engine.crowd import most_crowded
+from autograd_tui.engine.memory import BUDGET, size_in_words
 from autograd_tui.engine.trainer import Trainer
 
 SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
 SHARE = 0.02  # of the run's time that checkpoints may cost
-BUDGET = 1 << 30  # bytes
 MOST = 600  # of a small model: no more than a second apart in a run of ten minutes
 
 
 class CheckpointLine:
-    """Checkpoints by frame index, thinner towards the past once they exceed the budget.
+    """Checkpoints by frame index within a byte budget: at best the first, the newest and some between.
 
-    Small ones do not; of those there are at most so many, and they lie evenly.
+    There are at most `most` of them, and where there is no room for even the first, there are none.
     """
 
     def __init__(
@@ -31,36 +33,58 @@ class CheckpointLine:
         most: int = MOST,
     ) -> None:
         self._trainer = trainer
-        self._spacing, self._share, self._budget, self._most = spacing, share, budget, most
+        self._spacing, self._share, self._most = spacing, share, most
+        self._whole = self._budget = budget
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
         self._since = 0.0  # seconds of training since the last one
+        self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
-        self._kept.append(self._take())
-        self._bytes = self._kept[0].bytes
+        self._fixed = 1  # how many of them stay, from the first on
+        self._size = trainer.checkpoint_bytes()  # of one, at first
+        if self._makes_room():
+            self._kept.append(self._take())
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def spend(self, seconds: float) -> None:
+    @property
+    def warning(self) -> str | None:
+        """Say what going back will cost where there is no room for even one."""
+        if self._kept:
+            return None
+        size, budget = size_in_words(self._size), size_in_words(self._budget).replace(" ", "")
+        return f"no checkpoint of {size} fits into --memory {budget}: going back runs everything again from frame 0."
+
+    @property
+    def bytes(self) -> int:
+        """Count what is kept."""
+        return sum(each.bytes for each in self._kept)
+
+    def spend(self, seconds: float, *, frames: int = 1) -> None:
         """Take note of time spent in training."""
         self._since += seconds
+        self._seconds += seconds
+        self._frames += frames
+
+    def is_due(self, seconds: float = 0.0) -> bool:
+        """Tell whether the last one will be long enough ago in so many seconds."""
+        return bool(self._kept) and self._since + seconds >= max(self._spacing, self._cost / self._share)
 
     def take_if_due(self) -> Checkpoint | None:
         """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
-        if self._since < max(self._spacing, self._cost / self._share):
+        here = self._trainer.frame.index
+        if not self.is_due() or any(each.frame.index == here for each in self._kept[: self._place(here)][-1:]):
             return None
-        return self._take()
+        if self._makes_room():
+            return self._take()
+        self._since = 0.0  # looking for room takes time too
+        return None
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint that a forward has followed, and drop what exceeds the budget."""
+        """Keep a checkpoint that a forward has followed."""
         self._since = 0.0
-        self._kept.append(checkpoint)
-        self._bytes += checkpoint.bytes
-        while len(self._kept) > 2 and self._bytes > self._budget:
-            self._let_go(self._least_missed())
-        if len(self._kept) > self._most:
-            self._let_go(self._most_crowded())
+        self._kept.insert(self._place(checkpoint.frame.index), checkpoint)
 
     def drop(self, checkpoint: Checkpoint) -> None:
         """Give up a checkpoint whose forward raised: the graph of the forward before it is still in use."""
@@ -69,12 +93,28 @@ class CheckpointLine:
     def forget_after(self, index: int) -> None:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
-            self._let_go(len(self._kept) - 1)
+            self._recycled = self._kept.pop()
 
-    def before(self, index: int) -> Checkpoint:
-        """Give the checkpoint to start from, to arrive at frame `index` with its graph."""
+    def before(self, index: int) -> Checkpoint | None:
+        """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
-        return self._kept[max(place - 1, 0)]
+        return self._kept[max(place - 1, 0)] if self._kept else None
+
+    def fork(self, index: int) -> CheckpointLine:
+        """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
+
+        One of the two is dropped in the end; if it is this one, `take_over` gives the other all the room.
+        """
+        other = copy(self)
+        other._recycled = self._recycled = None
+        other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
+        other._fixed = len(other._kept)
+        other._budget = self._whole - self.bytes + other.bytes
+        return other
+
+    def take_over(self) -> None:
+        """Have the whole budget, now that the line that this one was forked from is gone."""
+        self._fixed, self._budget = 1, self._whole
 
     def _take(self) -> Checkpoint:
         started = perf_counter()
@@ -84,19 +124,29 @@ class CheckpointLine:
         self._cost, self._recycled = perf_counter() - started, None
         return checkpoint
 
-    def _let_go(self, place: int) -> None:
-        self._recycled = self._kept.pop(place)
-        self._bytes -= self._recycled.bytes
+    def _makes_room(self) -> bool:
+        """Drop what is in the way of one more within the budget; tell whether it fits."""
+        room = self._budget - self._trainer.checkpoint_bytes()
+        if room < sum(each.bytes for each in self._kept[: self._fixed]):
+            return False
+        while self.bytes > room or len(self._kept) >= self._most:
+            crowded = self._most_crowded()
+            if crowded is None:
+                return False
+            self._recycled = self._kept.pop(crowded)
+        return True
 
-    def _least_missed(self) -> int:
-        """Find the place whose loss leaves the smallest gap for its age; the first and the newest stay."""
-        at = [each.frame.index for each in self._kept]
-        return min(range(1, len(at) - 1), key=lambda i: (at[i + 1] - at[i - 1]) / (at[-1] - at[i]))
+    def _most_crowded(self) -> int | None:
+        """Find the place of the one that is missed least once there is one where the trainer stands."""
+        here, at = self._trainer.frame.index, [each.frame.index for each in self._kept]
+        place = self._place(here)
+        at.insert(place, here)
+        seconds = self._seconds / max(self._frames, 1)
+        found = most_crowded(at, place, fixed=self._fixed, seconds=seconds)
+        return found if found is None or found < place else found - 1
 
-    def _most_crowded(self) -> int:
-        """Find the place whose loss leaves the smallest gap; the first and the newest stay."""
-        at = [each.frame.index for each in self._kept]
-        return min(range(1, len(at) - 1), key=lambda i: at[i + 1] - at[i - 1])
+    def _place(self, index: int) -> int:
+        return bisect_right(self._kept, index, key=lambda each: each.frame.index)
 
 
 def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:

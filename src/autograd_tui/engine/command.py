@@ -33,8 +33,8 @@ class Phase(StrEnum):
 class Command:
     """One thing to do.
 
-    `name` is a phase, "lr", "optimizer", "@", "undo", or the tensor to set: "w", "b[0]".
-    `forced` runs a phase even out of turn. `value` is what a setting sets, or the frame after "@".
+    `name` is a phase, "lr", "optimizer", "@", "undo", "branch", or the tensor to set: "w", "b[0]".
+    `forced` runs a phase even out of turn. `value` is what a setting sets, the frame after "@", or the branch's number.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Command:
     @property
     def goes_back(self) -> bool:
         """Whether it runs nothing, and only says where training is to stand."""
-        return self.name in ("@", "undo")
+        return self.name in ("@", "undo", "branch")
 
     def __str__(self) -> str:
         if self.phase is not None:
@@ -167,10 +167,14 @@ def _parse_setting(word: str) -> Command:
     if not equals:
         raise NotUnderstood(
             f'"{word}" is not a command: use f b s z (capitals insist), fbsz*3, '
-            "lr=0.01, w=3, optimizer=adam, @3 or undo."
+            "lr=0.01, w=3, optimizer=adam, @3, undo or branch=1."
         )
     if name == "optimizer":
         return Command(name, OptimizerSpec.parse(value))
+    if name == "branch":
+        if not re.fullmatch(r"[1-9]\d{0,14}", value):
+            raise NotUnderstood(f'"{word}" needs the number of a branch after "=", such as branch=1.')
+        return Command(name, int(value))
     if name in PHASES or name == "undo":
         raise NotUnderstood(f'"{word}" sets nothing: {name} is a command and takes no value.')
     if not _TENSOR.fullmatch(name):

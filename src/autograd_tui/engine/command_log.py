@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from autograd_tui.engine.command import Command, Phase
 
@@ -109,20 +110,49 @@ class CommandLog:
             self._blocks.append(_Block(last.start, last.pattern, last.times - 1))
         self._open = list(last.pattern)
 
-    def __str__(self) -> str:
-        """Write the commands so that `parse` reads the same ones back, as short as reads well."""
+    def copy(self) -> CommandLog:
+        """Give a log of its own, which goes on without this one."""
+        other = CommandLog()
+        other._blocks, other._open = self._blocks[:], self._open[:]
+        return other
+
+    def shared_with(self, other: CommandLog) -> int:
+        """Count the commands from the first on that both logs hold alike."""
+        shared = 0
+        for (pattern, times), (another, repeats) in zip(self._runs(), other._runs(), strict=False):
+            if pattern != another:
+                return shared + _alike(pattern, another)
+            shared += len(pattern) * min(times, repeats)
+            if times != repeats:  # the longer run goes on against what follows the shorter one
+                longer, shorter = (self, other) if times > repeats else (other, self)
+                end = shared + len(pattern)
+                return shared + _alike(tuple(longer.between(shared, end)), tuple(shorter.between(shared, end)))
+        return shared
+
+    def _runs(self) -> list[tuple[Pattern, int]]:
+        """Give all commands as patterns that repeat, no two neighbours the same."""
         blocks = [(block.pattern, block.times) for block in self._blocks]
         if self._open:
             times = blocks.pop()[1] if blocks and blocks[-1][0] == tuple(self._open) else 0
             blocks.append((tuple(self._open), times + 1))
+        return blocks
+
+    def __str__(self) -> str:
+        """Write the commands so that `parse` reads the same ones back, as short as reads well."""
         words = []
-        for pattern, times in blocks:
+        for pattern, times in self._runs():
             word = "".join(map(str, pattern))
             if pattern[0].phase is None:
                 words += [word] * times
             else:
                 words.append(word if times == 1 else f"{word}*{times}")
         return " ".join(words)
+
+
+def _alike(some: Pattern, others: Pattern) -> int:
+    """Count the commands that two patterns begin with alike."""
+    pairs = zip(some, others, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _cut(block: _Block, start: int, end: int) -> Iterator[tuple[Pattern, int]]:

@@ -68,9 +68,9 @@ class FreeRun:
             return not (goal.on_loss and goal.has_loss(loss.item()))
 
         stretch = self._trainer.iterate(goes_on)
-        checkpoints.spend(perf_counter() - started)
         if checkpoint:
             (checkpoints.keep if stretch.losses else checkpoints.drop)(checkpoint)
+        checkpoints.spend(perf_counter() - started, frames=len(stretch.losses) * len(Phase))
         self._take_down(first, stretch)
         return stretch
 
@@ -90,7 +90,7 @@ class FreeRun:
                 frames.append(self._trainer.run(command))
         except Refused:
             self.irregular = True
-        checkpoints.spend(perf_counter() - started)
+        checkpoints.spend(perf_counter() - started, frames=len(Phase))
         self.irregular |= any(frame.error for frame in frames)
         if self.irregular:
             return None

@@ -25,6 +25,12 @@ class Recorder(Protocol):
     def went_back(self, frame: Frame) -> None:
         """Take down that training stands at an earlier frame of its branch again."""
 
+    def left_branch(self, number: int) -> None:
+        """Take down that the present run is about to be left for another one, and by which number it can be had."""
+
+    def took_branch(self, number: int, frame: Frame) -> None:
+        """Take down that training stands at the end of a run that had been left."""
+
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Take down that a screen shows a frame, and which one is the newest."""
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.branches import Branch, Branches
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
+from autograd_tui.engine.difference import Comparison, Difference
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
@@ -18,8 +20,10 @@ from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
 from autograd_tui.engine.way_back import WayBack
@@ -37,7 +41,8 @@ class Session:
         self.history = History()
         self.history.append(trainer.frame)
         self._trainer = trainer
-        self._way = WayBack(trainer, checkpoints or CheckpointLine(trainer))
+        self._branches = Branches()
+        self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
 
@@ -59,23 +64,16 @@ class Session:
         """
         if isinstance(command, str):
             command = parse_one(command)
-        if command.name == "@":
-            assert isinstance(command.value, int)
-            return self.rewind(command.value)
-        if command.name == "undo":
-            if self.frame.index == 0:
-                raise Refused("there is nothing to undo: this is frame 0.")
-            return self.rewind(self.frame.index - 1)
+        if command.goes_back:
+            return self._go_back(command)
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command)
-        checkpoints.spend(perf_counter() - started)
         self._forget_after(before)
-        if checkpoint and frame.error:
-            checkpoints.drop(checkpoint)
-        elif checkpoint:
-            checkpoints.keep(checkpoint)
+        if checkpoint:
+            (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
+        checkpoints.spend(perf_counter() - started)
         self._way.append(command, frame)
         if frame.error and frame.phase is Phase.STEP:
             self._way.undo_half_a_step(frame)
@@ -162,12 +160,9 @@ class Session:
         stored = self.stored(index)
         if stored is not None:
             return stored
-        here = self.frame.index
-        made_again = self._way.go_to(index)
-        found = self.frame
-        self._way.go_to(here)
-        self._made_again = {frame.index: frame for frame in [*made_again, found]}
-        return found
+        found = self._way.visit(index, self._comparison())
+        self._made_again = {frame.index: frame for frame in found}
+        return found[-1]
 
     def look_alike(self, index: int, by: int) -> Frame | None:
         """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
@@ -187,10 +182,47 @@ class Session:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
         self._check(index)
         here = self.frame.index
-        self._way.go_to(index)
+        self._way.travel(index, self._comparison())
         if self.recorder is not None and index != here:
             self.recorder.went_back(self.frame)
         return self.frame
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The runs that were rewound over, in order of abandonment; any thread may ask."""
+        return self._branches.kept
+
+    def take_branch(self, number: int) -> Frame:
+        """Return to the end of a branch; what is left for it becomes a branch itself."""
+        branch = self._branches.get(number)
+        shared = self._way.commands.shared_with(branch.track.commands)
+        left = self._way.track
+        known = Comparison(lambda index: self.stored(index) if index <= shared else None, branch.history)
+        found = self._way.turn_into(branch.track, known)
+        self._branches.remove(branch)
+        self._leave(left, self.history, fork=shared)
+        if self.recorder is not None:
+            self.recorder.took_branch(number, self.frame)
+        self.history = branch.history
+        for frame in [*found, self.frame]:
+            if frame.index >= shared:
+                self._frames.forget_after(frame)
+        self._made_again = {}
+        return self.frame
+
+    @property
+    def warning(self) -> str | None:
+        """Say what going back will cost where no checkpoint fits into the memory given."""
+        return self._way.checkpoints.warning
+
+    def take_difference(self) -> Difference | None:
+        """Tell, once, where going back last made another frame than there had been; None where all agreed."""
+        found, self._way.difference = self._way.difference, None
+        return found
+
+    def watch(self, watch: Watch) -> None:
+        """Have `watch` told how far going back has come; where it gives False, all stays as it was."""
+        self._way.watch = watch
 
     def command_line(self) -> str:
         """Give the command line that repeats the run up to where training stands."""
@@ -222,11 +254,28 @@ class Session:
         if not 0 <= index <= self.newest:
             raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
 
+    def _leave(self, track: Track, history: History, *, fork: int) -> None:
+        number = self._branches.leave(track, history, fork=fork)
+        if number is not None and self.recorder is not None:
+            self.recorder.left_branch(number)
+
     def _forget_after(self, frame: Frame) -> None:
         """Leave the frames that were ahead: a command has run from `frame`."""
         if self.newest == frame.index:
             return
+        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
         self._way.forget_after(frame.index)
         self.history.forget_after(frame.index)
         self._frames.forget_after(frame)
         self._made_again = {}
+
+    def _go_back(self, command: Command) -> Frame:
+        if command.name == "undo":
+            if self.frame.index == 0:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(self.frame.index - 1)
+        assert isinstance(command.value, int)
+        return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
+
+    def _comparison(self) -> Comparison:
+        return Comparison(self.stored, self.history)

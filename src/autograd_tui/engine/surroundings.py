@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,16 @@ from torch import Tensor
 
 
 class Surroundings:
-    """A script's own globals, in force inside `with` and out of everybody else's way otherwise."""
+    """A script's own globals, in force inside `with` and out of everybody else's way otherwise.
+
+    The random states of Python and NumPy are slow to read: once some time inside has drawn from neither, they are left
+    in place, and looked at by `mark_closely` alone.
+    """
 
     def __init__(self) -> None:
         self._accelerator: Any = None
-        self._own = self._read()
+        self._trial: int | None = None  # how often they are still swapped; None: always
+        self._own = Mark(self._read_torch(), ForeignRandom.read())
         self._outer: list[Mark] = []
 
     def __enter__(self) -> None:
@@ -25,25 +30,48 @@ class Surroundings:
         self._write(self._own)
 
     def __exit__(self, *_: object) -> None:
-        self._own = self._read()
-        self._write(self._outer.pop())
+        before, self._own, outer = self._own.foreign, self._read(), self._outer.pop()
+        if self._trial:
+            self._trial = self._trial - 1 if self._own.foreign.same(before) else None
+        self._write(outer)
+
+    def copy(self) -> Surroundings:
+        """Give others that begin as these are now."""
+        other = Surroundings()
+        other._accelerator, other._own = self._accelerator, self._own
+        return other
 
     def follow(self, device: str) -> None:
         """Take in the device's own random numbers from here on."""
         self._accelerator = None if torch.device(device).type == "cpu" else torch.get_device_module(device)
 
+    def try_without_foreign(self, times: int) -> None:
+        """Swap Python's and NumPy's states so often yet, and no longer if nobody inside has drawn from them by then."""
+        self._trial = times
+
     def mark(self) -> Mark:
         """Remember what is in force now, inside `with`."""
+        return self._read()
+
+    def mark_closely(self) -> Mark:
+        """Remember it for good; where somebody draws from Python's or NumPy's numbers after all, swap them again."""
+        if self._trial == 0 and not (foreign := ForeignRandom.read()).same(self._own.foreign):
+            self._own, self._trial = replace(self._own, foreign=foreign), None
         return self._read()
 
     def return_to(self, mark: Mark) -> None:
         """Put back what `mark` remembers, inside `with`."""
         self._write(mark)
+        if self._trial == 0 and mark.foreign is not self._own.foreign:
+            mark.foreign.write()
+            self._own = replace(self._own, foreign=mark.foreign)
 
     def _read(self) -> Mark:
+        return Mark(self._read_torch(), self._own.foreign if self._trial == 0 else ForeignRandom.read())
+
+    def _read_torch(self) -> tuple[Any, ...]:
         on_device = self._accelerator.get_rng_state() if self._accelerator else None
-        modes = torch.is_grad_enabled(), torch.get_default_dtype()
-        return Mark((torch.get_rng_state(), on_device, *modes), ForeignRandom.read())
+        return torch.get_rng_state(), on_device, torch.is_grad_enabled(), torch.get_default_dtype()
 
     def _write(self, mark: Mark) -> None:
         rng, on_device, grad_enabled, dtype = mark.torch
@@ -52,7 +80,8 @@ class Surroundings:
             self._accelerator.set_rng_state(on_device)
         torch.set_grad_enabled(grad_enabled)
         torch.set_default_dtype(dtype)
-        mark.foreign.write()
+        if self._trial != 0:
+            mark.foreign.write()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.raised import torch_error
+from autograd_tui.engine.scenario import Parts
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.turn import refusal
@@ -40,10 +43,8 @@ class Stretch:
 class Trainer:
     """Turns commands into frames, one at a time; `frame` is the newest."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self._reader = StatsReader()
-        self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
+    def __init__(self, start: Callable[[], Loop]) -> None:
+        self._start = start
         self._runs: dict[str, Callable[[Command], Changes]] = {
             "forward": self._forward,
             "backward": self._backward,
@@ -52,8 +53,25 @@ class Trainer:
             "lr": self._set_lr,
             "optimizer": self._set_optimizer,
         }
-        with loop.surroundings:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._loop = self._start()
+        self._reader = StatsReader()
+        self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
+        with self._loop.surroundings:
             self.frame = self._first_frame()
+
+    def start_over(self) -> None:
+        """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
+        old = weakref.ref(self._loop.model)
+        del self._loop, self._reader, self._batch_read
+        if old() is not None:
+            gc.collect()  # a model of the user's may refer to itself
+        try:
+            self._begin()
+        except Refused as error:
+            raise RuntimeError(f"the scenario could be built once, but not again: {error}") from error
 
     def run(self, command: Command) -> Frame:
         """Run one command; what PyTorch raises is in the frame's `error`.
@@ -125,6 +143,14 @@ class Trainer:
         """Copy the state just before a forward; the memory of a `recycled` one is used again, and that one spoiled."""
         with self._loop.surroundings:
             return checkpoints.take(self._loop, self.frame, recycled)
+
+    @property
+    def parts(self) -> Parts:
+        return self._loop.parts
+
+    def checkpoint_bytes(self) -> int:
+        """Count the bytes that a checkpoint would take now."""
+        return checkpoints.size(self._loop)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""

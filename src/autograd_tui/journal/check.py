@@ -29,10 +29,13 @@ def check(session: Session, journal: Journal) -> Iterator[Checked]:
         start = journal.start(entry)
         try:
             if entry.command.startswith("branch="):
-                session.run(entry.command)
-            elif session.frame.index != start:
-                session.rewind(start)
-            for _ in run_again(session, _alone(journal.opening, entry)):
+                session.rewind(0)  # its number is that of another session, where the run was resumed since
+                again = journal.recording(entry)
+            else:
+                again = _alone(journal.opening, entry)
+                if session.frame.index != start:
+                    session.rewind(start)
+            for _ in run_again(session, again):
                 pass
         except Refused:
             yield Checked(entry, False)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.branches import Branch
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.progress import Watch
 from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
@@ -29,6 +31,8 @@ class Following:
     """
 
     recorder = None
+    warning = None
+    branches: tuple[Branch, ...] = ()
     about: About
     history: History
 
@@ -89,6 +93,12 @@ class Following:
     def inspect(self, name: str) -> Inspection:
         """Refuse: the tensors are elsewhere."""
         raise Refused("exact numbers are measured where the run is led.")
+
+    def take_difference(self) -> None:
+        """Find none: nothing is run again here."""
+
+    def watch(self, watch: Watch) -> None:
+        """Tell nothing: no way back is ever long."""
 
     def command_line(self) -> str:
         """Give the command line that opens the run at frame 0."""

@@ -55,13 +55,13 @@ class Journal:
             entry = self.entries[entry.parent - 1] if entry.parent else ROOT
         return found[::-1]
 
-    def recording(self) -> Recording:
-        """Give the present branch, up to where training stood last."""
-        return Recording(self.opening, list(self._stretches()))
+    def recording(self, end: Entry | None = None) -> Recording:
+        """Give the run that leads to the end of an entry, or to where training stood last."""
+        return Recording(self.opening, list(self._stretches(end or self.tip)))
 
-    def _stretches(self) -> Iterator[Stretch]:
+    def _stretches(self, last: Entry) -> Iterator[Stretch]:
         log = CommandLog()
-        for entry, end in self.path_to(self.tip):
+        for entry, end in self.path_to(last):
             commands, wanted = entry.commands(), end - self.start(entry)
             if entry.raised is not None:
                 yield from _as_stretches(log)

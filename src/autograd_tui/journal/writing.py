@@ -18,7 +18,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
-from autograd_tui.journal.reading import Journal
+from autograd_tui.journal.reading import Journal, read_journal
 
 RUN_SECONDS = 0.25  # between the lines of a free run
 
@@ -44,6 +44,7 @@ class JournalWriter:
         self._over = False  # nothing is written any more
         self._id = 0  # of the newest entry
         self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
+        self._left: dict[int, int] = {}  # by the number of a branch, its last entry
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
         self._loss: float | None = None  # of the frame where training stands
@@ -59,11 +60,6 @@ class JournalWriter:
         os.ftruncate(writer._descriptor, journal.size)
         writer._take_up(journal)
         return writer
-
-    @property
-    def tip(self) -> int:
-        """The id of the entry that training stands at."""
-        return self._ids[-1] if self._ids else 0
 
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
@@ -93,6 +89,22 @@ class JournalWriter:
         """Take down that training stands at an earlier frame of its branch, or at one that was left, again."""
         self.finish_run()
         self._append(f"@{frame.index}", frame, start=frame.index)
+
+    def left_branch(self, number: int) -> None:
+        """Take note of where a run ends that is about to be left."""
+        self.finish_run()
+        self._left[number] = self._ids[-1] if self._ids else 0
+
+    def took_branch(self, number: int, frame: Frame) -> None:
+        """Take down that training stands at the end of a run that had been left."""
+        self.finish_run()
+        if self._over or number not in self._left:
+            return
+        self._drawn.ran_from(0)
+        entry = Entry(self._id + 1, self._left.pop(number), f"branch={number}", digest(frame), frame.index)
+        if self._write(entry.line()):
+            del self._ids[:], self._ends[:]
+            self._take_up(read_journal(self.path))
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Show a frame to those who follow the run."""

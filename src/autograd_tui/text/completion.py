@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
+from autograd_tui.engine.branches import Branch
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.engine.memory import BUDGET, size_in_words
 from autograd_tui.engine.optimizer_spec import format_number
 from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.engine.stats_table import MOST_VALUES
 from autograd_tui.text import word_list as words
+from autograd_tui.text.going_back import branch_line
 from autograd_tui.text.numbers import number
 from autograd_tui.text.optimizer_list import optimizer_candidates
 from autograd_tui.text.screen_word import is_screen_word
@@ -26,10 +29,12 @@ def completions(
     history: History | None = None,
     themes: Sequence[str] = (),
     models: Mapping[str, str] = BUILT_IN,
+    branches: Sequence[Branch] = (),
 ) -> list[Candidate]:
     """Give the words that may stand in the place of the last one, the likeliest first.
 
     frame: the one on screen, whose parameters and number are offered. models: scenarios and files, with their lines.
+    branches: those that one can return to.
     """
     *before, last = text.lstrip().split(" ")
     before = [word for word in before if word]
@@ -43,8 +48,10 @@ def completions(
         found = optimizer_candidates(last)
     elif last.startswith("@"):
         found = list(_frames(frame, newest, history))
+    elif last.startswith("branch="):
+        found = listed({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
     else:
-        found = _commands(last, frame, alone=not before)
+        found = _commands(last, frame, alone=not before, branches=bool(branches))
     fitting = [each for each in found if each.word.startswith(last)]
     return sorted(fitting, key=lambda each: each.word != last)
 
@@ -54,8 +61,8 @@ def completed(text: str, candidate: Candidate) -> str:
     return text[: text.rfind(" ") + 1] + candidate.word
 
 
-def heading(text: str, frame: Frame | None) -> str:
-    """Say what is being asked for."""
+def heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
+    """Say what is being asked for; memory: bytes for checkpoints."""
     *before, last = text.lstrip().split(" ")
     if before and is_screen_word(before[0]):
         return before[0]
@@ -65,7 +72,9 @@ def heading(text: str, frame: Frame | None) -> str:
     if last.startswith("optimizer="):
         return "optimizer: options go behind a comma"
     if last.startswith("@"):
-        return "frame to return to"
+        return f"frame to return to; checkpoints: up to {size_in_words(memory)}"
+    if last.startswith("branch="):
+        return "branch to return to, rewound over before"
     if last.startswith("/"):
         return "a part of a parameter's name; nothing finds the last one again"
     if "=" in last:
@@ -73,12 +82,12 @@ def heading(text: str, frame: Frame | None) -> str:
     return "commands" if before else "commands, and words for the screen"
 
 
-def _commands(last: str, frame: Frame | None, *, alone: bool) -> list[Candidate]:
+def _commands(last: str, frame: Frame | None, *, alone: bool, branches: bool) -> list[Candidate]:
     """Give the kinds of words; single letters and all parameters only once something is typed."""
     params = list(_parameters(frame, last)) if frame else []
     found = listed(words.PHASES | words.SETTINGS)
     found += params if last else params[:1]
-    found += listed(words.MOVES | (words.SCREEN if alone else {}))
+    found += listed(words.MOVES | (words.BRANCHES if branches else {}) | (words.SCREEN if alone else {}))
     return found + (listed(words.LETTERS) if last else [])
 
 

@@ -44,6 +44,7 @@ MOVES = {
     "@0": "return to a frame, here the first",
     "undo": "return to the frame before",
 }
+BRANCHES = {"branch=": "return to what was rewound over"}  # offered where there is one
 SCREEN = {
     "run ": "run, run 100 or run loss<0.01",
     "speed ": "of a run: speed 4 is 4 commands a second",

@@ -10,7 +10,7 @@ from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.text.nearest import clipped, nearest
 from autograd_tui.text.screen_word import ALONE, READERS, ScreenWord, is_screen_word, read_screen_word
 
-SETTINGS = ("lr", "optimizer")
+SETTINGS = ("lr", "optimizer", "branch")
 WORDS = (*PHASES, "undo", *READERS, *ALONE)
 
 

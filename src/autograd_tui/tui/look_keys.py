@@ -48,3 +48,4 @@ class LookKeys(TrainingScreen):
     def _ask_to_look(self, look: Look) -> None:
         self.awaited = look
         self.trainer.ask(Request(look))
+        self.watch_the_clock()

@@ -76,7 +76,7 @@ class MainScreen(WordKeys, LookKeys):
         """Leave the innermost thing; tell whether there was one."""
         if self.prompt.is_open:
             self.prompt.close()
-        elif self.trainer.session is not None and (self.trainer.waiting or self.trainer.running is not None):
+        elif self.trainer.session is not None and self.trainer.can_be_stopped:
             self.trainer.stop()
             return True
         elif self.unzoom():

@@ -64,6 +64,7 @@ class News:
     history: History
     newest: int
     refused: str | None = None
+    said: str | None = None  # what has to be known all the same
     look: Look | None = None  # that was asked for
     looked_at: Frame | None = None  # the answer
     inspection: Inspection | None = None  # the answer to what was inspected

@@ -14,6 +14,8 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.progress import Progress
+from autograd_tui.text.going_back import difference_line
 from autograd_tui.tui.requests import Inspect, Look, News, Open, Request, RequestLine
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class TrainerThread(threading.Thread):
         self.session: Session | None = None
         self.left: list[str] = []  # the command lines of sessions that another one has replaced
         self.busy: tuple[str, float] | None = ("loading PyTorch", monotonic())
+        self.progress: Progress | None = None  # of going back
+        self._warning: str | None = None  # of the session just opened
         self.running: str | None = None  # what a run goes on until, in words; None while there is none
 
     @property
@@ -71,6 +75,11 @@ class TrainerThread(threading.Thread):
     def waiting(self) -> int:
         """How many requests are in line behind the one that runs."""
         return len(self._line)
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether a run or going back can be ended, or requests be dropped."""
+        return bool(self.waiting) or self.running is not None or self.progress is not None
 
     def stop(self) -> bool:
         """Drop what waits, and stop a run after its phase; tell whether there was anything."""
@@ -115,7 +124,14 @@ class TrainerThread(threading.Thread):
             self.left.append(self.session.command_line())
             self.session.close(in_order=True)
         self.session = session
+        self._warning = session.warning
+        session.watch(self._on_the_way)
         self._opened(session)
+
+    def _on_the_way(self, progress: Progress) -> bool:
+        """Take note of how far going back has come; tell whether it is still wanted."""
+        self.progress = progress
+        return not self._line.stopped
 
     def _rest(self) -> None:
         self.busy = None
@@ -248,6 +264,7 @@ class TrainerThread(threading.Thread):
 
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
+            self.progress = None
             self.busy = (command.phase.value if command.phase else str(command), monotonic())
             yield self._here.run(command)
 
@@ -271,8 +288,15 @@ class TrainerThread(threading.Thread):
         looked_at: Frame | None = None,
         inspection: Inspection | None = None,
     ) -> None:
-        here = self._here
+        here, self.progress = self._here, None
         if here.recorder is not None:
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
-        self._news(News(here.frame, here.history.copy(), here.newest, refused, look, looked_at, inspection))
+        said = self._to_be_said()
+        self._news(News(here.frame, here.history.copy(), here.newest, refused, said, look, looked_at, inspection))
+
+    def _to_be_said(self) -> str | None:
+        """Give, once, what the screen has to say about going back."""
+        warning, self._warning = self._warning, None
+        difference = self._here.take_difference()
+        return difference_line(difference) if difference else warning

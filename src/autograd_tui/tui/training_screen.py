@@ -17,6 +17,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.text.going_back import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.table_view import TableView
 from autograd_tui.text.veil import STAGES, Veil, veil_over
@@ -125,10 +126,13 @@ class TrainingScreen(Screen[None]):
         self.inspection = news.inspection
         if news.looked_at is not None and news.look == self.awaited:
             self.show_frame(news.looked_at)
+        elif news.look is not None and news.refused and self.frame is not None:
+            self.show_frame(self.frame)  # the one asked for will not come
         if self.looking is None:
             self.show_frame(news.frame)
         greeting, self.greeting = self.greeting, None
-        self.say(Note(news.refused, "warn") if news.refused else Note(greeting, "accent") if greeting else None)
+        words = news.refused or news.said
+        self.say(Note(words, "warn") if words else Note(greeting, "accent") if greeting else None)
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:
@@ -168,6 +172,8 @@ class TrainingScreen(Screen[None]):
     def _mode(self) -> Note | None:
         if self.count:
             return Note(f"{self.count}_", "accent")
+        if self.trainer.progress is not None and (patient := self._patient()):
+            return patient
         if self.looking is not None:
             on = "a command goes on from here, " if self.trainer.trains else ""
             return Note(f"frame {self.looking} of {self.newest}: {on}escape returns", "now")
@@ -182,7 +188,9 @@ class TrainingScreen(Screen[None]):
         if busy is None or monotonic() - busy[1] < PATIENCE:
             return None
         waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
-        self._patience = Note(f"{busy[0]} runs: {duration(monotonic() - busy[1])}{waiting}", "accent")
+        progress = self.trainer.progress
+        what = progress_line(progress) if progress else f"{busy[0]} runs: {duration(monotonic() - busy[1])}"
+        self._patience = Note(f"{what}{waiting}", "accent")
         return self._patience
 
     def _gone_back(self) -> Note | None:
@@ -213,6 +221,6 @@ class TrainingScreen(Screen[None]):
             if self.note is self._patience:
                 self.say(None)  # it ended just after its news were heard
             return
-        if self.looking is None and not self.interrupted:
+        if (self.looking is None or self.trainer.progress is not None) and not self.interrupted:
             self.say(None)
         self.watch_the_clock()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.memory import BUDGET
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.text.completion import completions, heading
 from autograd_tui.text.screen_word import ScreenWord
@@ -41,8 +42,9 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
             history=self.history,
             themes=(*THEMES, *self.app.available_themes),
             models=_models() if text.startswith("model ") else {},
+            branches=self.trainer.session.branches if self.trainer.session else (),
         )
-        return heading(text, self.frame), found
+        return heading(text, self.frame, memory=self.about.memory if self.about else BUDGET), found
 
     def run_words(self, text: str) -> bool:
         """Do what words ask for; False where they were not understood."""

@@ -1,0 +1,37 @@
+"""Going back, in words: how far it has come, what it found otherwise, and where one can return to."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.branches import Branch
+from autograd_tui.engine.difference import Difference
+from autograd_tui.engine.progress import Progress
+from autograd_tui.text.numbers import number
+
+
+def progress_line(progress: Progress) -> str:
+    """Say how far going back has come."""
+    frames = f"{progress.done:,} of {progress.of:,} frames"
+    return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
+
+
+def difference_line(difference: Difference) -> str:
+    """Say at which frame a re-run differs from the first time, and by how much."""
+    start = f"run again, frame {difference.index} is not what it was"
+    if not difference.what:
+        return f"{start}: something that no checkpoint keeps has changed."
+    if difference.before is None and difference.now is None:
+        return f"{start}: its {difference.what} differ."
+    before, now = (_exact(value) for value in (difference.before, difference.now))
+    if number(difference.before) != number(difference.now):
+        before, now = number(difference.before), number(difference.now)
+    return f"{start}: {difference.what} {before} → {now}."
+
+
+def branch_line(branch: Branch) -> str:
+    """Say where a branch was left for another, how long it is, and how well it trained."""
+    loss = "" if branch.loss is None else f", last loss {number(branch.loss)}"
+    return f"{len(branch):,} {'frame' if len(branch) == 1 else 'frames'}, left at {branch.fork:,}{loss}"
+
+
+def _exact(value: float | None) -> str:
+    return "none" if value is None else repr(value)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from autograd_tui.engine.branches import Branch
+from autograd_tui.engine.command import parse
+from autograd_tui.engine.difference import Difference
+from autograd_tui.engine.history import History
+from autograd_tui.engine.progress import Progress
+from autograd_tui.engine.track import Track
+from autograd_tui.text.completion import completions, heading
+from autograd_tui.text.going_back import branch_line, difference_line, progress_line
+
+
+def branch(number: int, words: str, fork: int, loss: float | None) -> Branch:
+    track, history = Track(), History()
+    for command in parse(words):
+        track.commands.append(command)
+    if loss is not None:
+        history.loss.append(1, 1, loss)
+    return Branch(number, track, history, fork)
+
+
+def test_going_back_says_how_far_it_has_come_and_how_to_give_it_up() -> None:
+    assert progress_line(Progress(40, 1200)) == "going back: 40 of 1,200 frames, escape gives it up"
+    assert progress_line(Progress(40, 1200, home=True)) == "returning: 40 of 1,200 frames"
+
+
+@pytest.mark.parametrize(
+    ("difference", "line"),
+    [
+        (Difference(12, "loss", 3.66666, 3.7012), "loss 3.6667 → 3.7012."),
+        (Difference(12, "loss", 0.25, 0.25000001), "loss 0.25 → 0.25000001."),
+        (Difference(12, "loss", None, 1.0), "loss - → 1.0000."),
+        (Difference(12, "gradients"), "its gradients differ."),
+        (Difference(12, ""), "something that no checkpoint keeps has changed."),
+    ],
+)
+def test_a_difference_says_at_which_frame_and_by_how_much(difference: Difference, line: str) -> None:
+    said = difference_line(difference)
+    assert said.startswith("run again, frame 12 is not what it was: ")
+    assert said.endswith(line)
+
+
+def test_a_branch_says_its_length_where_it_was_left_and_its_last_loss() -> None:
+    assert branch_line(branch(1, "fbsz*300", 40, 0.125)) == "1,200 frames, left at 40, last loss 0.1250"
+    assert branch_line(branch(1, "lr=1", 0, None)) == "1 frame, left at 0"
+
+
+def test_branches_are_offered_the_newest_first() -> None:
+    branches = [branch(3, "fb", 1, 2.0), branch(4, "fbs", 2, 1.0)]
+    assert [each.word for each in completions("branch=", None, branches=branches)] == ["branch=4", "branch=3"]
+    assert "branch=" in [each.word for each in completions("", None, branches=branches)]
+    assert "branch=" not in [each.word for each in completions("", None)]
+
+
+def test_the_memory_for_checkpoints_is_shown_where_one_goes_back() -> None:
+    assert heading("@", None) == "frame to return to; checkpoints: up to 1 GiB"
