@@ -33,14 +33,14 @@ class LayoutScreen(TrainingScreen):
 
     async def lay_out(self, frame: Frame | None) -> None:
         """Put the right layout in the place of another one, all at once; a chosen panel stays chosen."""
-        old, wanted = self.layout_shown, layout_for(self.app.size, frame)
-        if type(old) is wanted:
-            return
-        self.unzoom()
-        chosen = self.focused if isinstance(self.focused, Panel) else None
-        if chosen is not None:
-            self.set_focus(None)  # or Textual would choose a neighbour
         async with self.batch():
+            old, wanted = self.query_one_optional(Layout), layout_for(self.app.size, frame)
+            if old is None or type(old) is wanted:  # there is none any more when the screen closes
+                return
+            self.unzoom()
+            chosen = self.focused if isinstance(self.focused, Panel) else None
+            if chosen is not None:
+                self.set_focus(None)  # or Textual would choose a neighbour
             await old.remove()
             layout = wanted()
             await self.mount(layout, after="#status")
@@ -56,6 +56,6 @@ class LayoutScreen(TrainingScreen):
     def unzoom(self) -> bool:
         """Show all panels again; tell whether one was alone."""
         alone, self.zoomed = self.zoomed, False
-        if alone:
-            self.layout_shown.zoom(None)
+        if alone and (layout := self.query_one_optional(Layout)):
+            layout.zoom(None)
         return alone

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class MainScreen(WordKeys, LookKeys):
     """Every key asks the trainer thread for something; every answer is a frame for the panels."""
 
+    ALLOW_SELECT = False  # Textual would look for what a mouse pressed while a layout gives way to another
     AUTO_FOCUS = ""  # no panel is chosen before tab chooses one
     BINDINGS: ClassVar[list[BindingType]] = KEYS
 
