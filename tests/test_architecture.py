@@ -50,6 +50,8 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
     "journal/": {"autograd_tui.journal", *PLAIN},
     "journal/check": {*ENGINE, "autograd_tui.journal"},
+    "journal/tensors": {*ENGINE, "autograd_tui.journal"},
+    "journal/plain_state": ENGINE,
     "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
     "scenarios/find": {
         "autograd_tui.engine.errors",

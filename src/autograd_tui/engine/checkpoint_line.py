@@ -57,6 +57,11 @@ class CheckpointLine:
         return f"no checkpoint of {size} fits into --memory {budget}: going back runs everything again from frame 0."
 
     @property
+    def newest(self) -> Checkpoint | None:
+        """The last one."""
+        return self._kept[-1] if self._kept else None
+
+    @property
     def bytes(self) -> int:
         """Count what is kept."""
         return sum(each.bytes for each in self._kept)

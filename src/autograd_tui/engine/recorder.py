@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from autograd_tui.engine.command_log import Pattern
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.checkpoint import Checkpoint
 
 
 class Recorder(Protocol):
@@ -30,6 +33,9 @@ class Recorder(Protocol):
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
+
+    def keep(self, checkpoint: Checkpoint, history: History) -> None:
+        """Keep the newest checkpoint on disk, where the last one there is long ago; its tensors are soon used anew."""
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Take down that a screen shows a frame, and which one is the newest."""

@@ -39,3 +39,20 @@ class Recording:
 
     def __len__(self) -> int:
         return sum(len(stretch.steps) * stretch.times for stretch in self.stretches)
+
+    def split(self, frame: int) -> tuple[Recording, Recording]:
+        """Give the part up to a frame, and the part from there on."""
+        before: list[Stretch] = []
+        for place, stretch in enumerate(self.stretches):
+            size = len(stretch.steps)
+            whole, rest = divmod(frame, size)
+            if whole >= stretch.times:
+                before.append(stretch)
+                frame -= size * stretch.times
+                continue
+            steps = stretch.steps
+            before += [Stretch(steps, whole)] * bool(whole) + [Stretch(steps[:rest])] * bool(rest)
+            left = stretch.times - whole - bool(rest)
+            after = [Stretch(steps[rest:])] * bool(rest) + [Stretch(steps, left)] * bool(left)
+            return Recording(self.opening, before), Recording(self.opening, [*after, *self.stretches[place + 1 :]])
+        return self, Recording(self.opening)

@@ -94,7 +94,8 @@ class Rerun:
         if error is None or command.phase is not Phase.STEP:  # a step that raised left nothing behind
             self._run_in_turn(command)
         if error is not None:
-            trainer.frame = replace(trainer.frame, index=index, command=command, error=error)
+            known = error if error.message or trainer.frame.error is None else trainer.frame.error
+            trainer.frame = replace(trainer.frame, index=index, command=command, error=known)
         line.spend(perf_counter() - started)
         if checkpoint:
             (line.drop if trainer.frame.error else line.keep)(checkpoint)

@@ -9,6 +9,7 @@ from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
+from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
@@ -81,6 +82,7 @@ class Session:
         self.history.append(frame)
         if self.recorder is not None:
             self.recorder.ran(str(command), frame)
+            self._record_checkpoint()
         return frame
 
     def run_all(self, text: str) -> Iterator[Frame]:
@@ -240,6 +242,15 @@ class Session:
         """Give the run up to where training stands, to be told again."""
         return Recording(self.about.opening, self._way.recorded(self.frame.index))
 
+    def checkpoint(self) -> Checkpoint:
+        """Give all that the next forward depends on, where one could run now."""
+        return self._trainer.checkpoint()
+
+    def take_up(self, checkpoint: Checkpoint, before: Recording, history: History) -> None:
+        """Stand at the end of a recording that another program ran, whose last state is a checkpoint."""
+        self._way.take_up(Track.of(before), checkpoint)
+        self._frames, self._made_again, self.history = FrameStore(self.frame), {}, history
+
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
         if self.recorder is not None:
@@ -249,6 +260,12 @@ class Session:
         if self.recorder is not None and frame.index > start.index:
             commands = self._way.commands.stretches(start.index, frame.index)
             self.recorder.ran_freely(commands, start.index, frame)
+            self._record_checkpoint()
+
+    def _record_checkpoint(self) -> None:
+        newest = self._way.checkpoints.newest
+        if self.recorder is not None and newest is not None and newest.frame.index:
+            self.recorder.keep(newest, self.history)
 
     def _check(self, index: int) -> None:
         if not 0 <= index <= self.newest:

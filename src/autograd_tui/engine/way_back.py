@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.command_log import CommandLog
@@ -38,6 +39,12 @@ class WayBack:
     def append(self, command: Command, frame: Frame) -> None:
         """Take note of a command that has led to a frame."""
         self.track.append(command, frame)
+
+    def take_up(self, track: Track, checkpoint: Checkpoint) -> None:
+        """Stand at a checkpoint that another program took, at the end of a track that it ran."""
+        self._trainer.restore(checkpoint)
+        self.track = track
+        self.checkpoints.keep(checkpoint)
 
     def forget_after(self, index: int) -> None:
         """Leave the commands after frame `index`: another one has been run from there."""

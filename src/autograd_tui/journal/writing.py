@@ -7,8 +7,10 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command_log import CommandLog, Pattern
@@ -20,6 +22,11 @@ from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.reading import Journal, read_journal
 
+if TYPE_CHECKING:
+    from autograd_tui.engine.checkpoint import Checkpoint
+
+KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
+KEEP_SHARE = 0.01  # of the run's time that they may cost
 RUN_SECONDS = 0.25  # between the lines of a free run
 
 try:
@@ -47,6 +54,7 @@ class JournalWriter:
         self._left: dict[int, int] = {}  # by the number of a branch, its last entry
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
+        self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
         self._loss: float | None = None  # of the frame where training stands
 
     @classmethod
@@ -105,6 +113,23 @@ class JournalWriter:
         if self._write(entry.line()):
             del self._ids[:], self._ends[:]
             self._take_up(read_journal(self.path))
+
+    def keep(self, checkpoint: Checkpoint, history: History) -> None:
+        """Write a checkpoint beside the journal, once in a while; a disk that is too full for it is no problem yet."""
+        started = monotonic()
+        if self._descriptor is None or started - self._kept < max(KEEP_SECONDS, self._cost / KEEP_SHARE):
+            return
+        from autograd_tui.journal.tensors import save
+
+        self.finish_run()
+        place = bisect_left(self._ends, checkpoint.frame.index)
+        if self._descriptor is None or place == len(self._ids):
+            return
+        with suppress(OSError):
+            os.fsync(self._descriptor)
+            save(self.path, checkpoint, history, entry=self._ids[place], mode=self._mode)
+        self._kept = monotonic()
+        self._cost = self._kept - started
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Show a frame to those who follow the run."""

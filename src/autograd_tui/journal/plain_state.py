@@ -1,0 +1,53 @@
+"""A loop's state in values that `torch.load` reads without running any code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from autograd_tui.engine.surroundings import ForeignRandom, Mark
+
+
+def plain_state(value: Any) -> Any:
+    """Give tensors, numbers, texts, lists and dicts with texts as keys in place of all else."""
+    if isinstance(value, Mark):
+        python, numpy = value.foreign.python, value.foreign.numpy
+        return {"mark": [plain_state(value.torch), list(python[1]), python[0], python[2], plain_state(numpy)]}
+    if isinstance(value, torch.dtype | torch.device):
+        return {type(value).__name__: str(value).removeprefix("torch.")}
+    if type(value).__name__ == "ndarray":
+        return {"ndarray": torch.from_numpy(value.astype("int64"))}
+    if isinstance(value, dict):
+        return {"dict": [[plain_state(key), plain_state(each)] for key, each in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [plain_state(each) for each in value]}
+    return [plain_state(each) for each in value] if isinstance(value, list) else value
+
+
+def read_state(plain: Any) -> Any:
+    """Give the value back."""
+    if isinstance(plain, list):
+        return [read_state(each) for each in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, inside),) = plain.items()
+    match kind:
+        case "mark":
+            state, numbers, version, gauss, numpy = inside
+            return Mark(read_state(state), ForeignRandom((version, tuple(numbers), gauss), read_state(numpy)))
+        case "dtype":
+            return getattr(torch, inside)
+        case "device":
+            return torch.device(inside)
+        case "ndarray":
+            return inside.numpy().astype("uint32")
+        case "tuple":
+            return tuple(read_state(each) for each in inside)
+        case _:
+            return dict(_pairs(inside))
+
+
+def _pairs(inside: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return ((read_state(key), read_state(each)) for key, each in inside)

@@ -1,0 +1,108 @@
+"""Checkpoints on disk, beside a journal: a long run that is resumed need not be run again from its beginning."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autograd_tui.engine.checkpoint import Checkpoint
+from autograd_tui.engine.history import History
+from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.journal.drawn_header import read_series, written
+from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
+from autograd_tui.journal.plain_state import plain_state, read_state
+from autograd_tui.journal.reading import Journal
+
+FORMAT = 1
+MOST = 2  # files beside a journal
+MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A checkpoint read back, and the plots up to it."""
+
+    checkpoint: Checkpoint
+    history: History
+
+
+def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, mode: int) -> None:
+    """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError."""
+    if checkpoint.bytes > MOST_BYTES:
+        return
+    history = history.copy()
+    history.forget_after(checkpoint.frame.index)
+    left_out = ("frame", "holders", "optimizer")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "entry": entry,
+        "index": checkpoint.frame.index,
+        "frame": FrameWriter().line(checkpoint.frame),
+        "history": {each.name: written(getattr(history, each.name)) for each in fields(History)},
+        "optimizer": str(checkpoint.optimizer),
+        **{
+            each.name: plain_state(getattr(checkpoint, each.name))
+            for each in fields(Checkpoint)
+            if each.name not in left_out
+        },
+    }
+    path = journal.with_name(f"{journal.name}.tensors-{checkpoint.frame.index}")
+    new = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
+        try:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except Exception as error:  # torch reports a full disk as a RuntimeError of its own
+            new.unlink(missing_ok=True)
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    os.replace(new, path)
+    for old in _files(journal)[MOST:]:
+        old.unlink(missing_ok=True)
+
+
+def load(journal: Journal, like: Checkpoint) -> Kept | None:
+    """Read the newest checkpoint that lies on the way to where the run stood; None where there is none.
+
+    `like` is one of the same model, taken now. A file that cannot be read, or is of another model, is passed over.
+    """
+    way = {entry.id: end for entry, end in journal.path_to(journal.tip)}
+    for path in _files(journal.path):
+        try:
+            content = torch.load(path, weights_only=True)
+            index = content["index"]  # before the last frame, whose graph and loss a forward must make
+            if content["format"] == FORMAT and index <= way.get(content["entry"], -1) and index < journal.frame:
+                return Kept(_checkpoint(content, like), _history(content["history"]))
+        except Exception:  # whatever a damaged file makes torch raise
+            continue
+    return None
+
+
+def _files(journal: Path) -> list[Path]:
+    """Give the files beside a journal, the newest first."""
+    found = ((path.suffix.rpartition("-")[2], path) for path in journal.parent.glob(f"{journal.name}.tensors-*"))
+    return [path for number, path in sorted(((int(n), path) for n, path in found if n.isdigit()), reverse=True)]
+
+
+def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
+    own: dict[str, Any] = {
+        "frame": FrameReader().frame(content["frame"]),
+        "holders": like.holders,
+        "optimizer": OptimizerSpec.parse(content["optimizer"]),
+    }
+    values: dict[str, Any] = {
+        each.name: own.get(each.name) or read_state(content[each.name]) for each in fields(Checkpoint)
+    }
+    for name in ("params", "buffers"):
+        here, there = getattr(like, name), values[name]
+        if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
+            raise ValueError("of another model")
+    return Checkpoint(**values)
+
+
+def _history(columns: dict[str, Any]) -> History:
+    return History(**{name: read_series(*column) for name, column in columns.items()})

@@ -1,0 +1,128 @@
+"""Checkpoints beside a journal: what is resumed from one goes on to the bit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from plain_loop import differing, small_net
+from reach import as_scenario, loop_of, open_with_many_checkpoints, tensors
+from torch import nn
+from worlds import gated
+
+from autograd_tui.engine.again import run_again
+from autograd_tui.engine.session import Session
+from autograd_tui.journal import tensors as kept
+from autograd_tui.journal import writing
+from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+
+
+@pytest.fixture(autouse=True)
+def every_checkpoint_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(writing, "KEEP_SHARE", float("inf"))
+
+
+def recorded(path: Path, scenario: object, words: str, **options: object) -> Session:
+    session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
+    session.recorder = JournalWriter(path, session.about, private=True)
+    list(session.run_all(words))
+    return session
+
+
+def resumed(path: Path, scenario: object, **options: object) -> tuple[Session, int]:
+    """Resume a run, and tell from which frame it was run again."""
+    journal = read_journal(path)
+    session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
+    found = kept.load(journal, session.checkpoint())
+    assert found is not None
+    before, rest = journal.recording().split(found.checkpoint.frame.index)
+    session.take_up(found.checkpoint, before, found.history)
+    for _ in run_again(session, rest):
+        pass
+    return session, found.checkpoint.frame.index
+
+
+WORLDS = {"line": "linear", "net": as_scenario(small_net), "gated": as_scenario(gated)}
+WORDS = [
+    "fbsz*6",
+    "fbsz*3 lr=0.05 fbsz fb",
+    "fbsF optimizer=adam bsz fbsz f",
+    "fbBsz*3 fbs",
+    "fbsz*4 @10 s fbsz f undo",
+]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd,lr=0.01,momentum=0.9", "adam,lr=0.01"])
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("words", WORDS)
+def test_a_run_resumed_from_tensors_is_the_straight_run(tmp_path: Path, world: str, words: str, optimizer: str) -> None:
+    first = recorded(tmp_path / "j", WORLDS[world], words, optimizer=optimizer, decay="plateau:0.5:1")
+    again, start = resumed(tmp_path / "j", WORLDS[world], optimizer=optimizer, decay="plateau:0.5:1")
+    assert start > 0
+    assert again.frame.same(first.frame)
+    assert differing(tensors(again), tensors(first)) == []
+    for session in (first, again):
+        list(session.run_all("F F"))
+    assert differing(tensors(again), tensors(first)) == []
+
+
+def test_every_earlier_frame_can_be_returned_to(tmp_path: Path) -> None:
+    first = recorded(tmp_path / "j", WORLDS["net"], "fbsBz*3 lr=0.05 fbsz*3")
+    again, _ = resumed(tmp_path / "j", WORLDS["net"])
+    for index in random.Random(0).sample(range(first.newest), 12):
+        assert again.rewind(index).same(first.rewind(index))
+
+
+def test_the_plots_go_on(tmp_path: Path) -> None:
+    first = recorded(tmp_path / "j", "linear", "fbsz*20")
+    again, _ = resumed(tmp_path / "j", "linear")
+    assert again.history.loss == first.history.loss
+
+
+def test_two_files_are_kept(tmp_path: Path) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "j.tensors-28", "j.tensors-32"]
+
+
+def test_a_checkpoint_of_a_branch_that_was_left_is_passed_over(tmp_path: Path) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9 @6 s")
+    journal = read_journal(tmp_path / "j")
+    assert kept.load(journal, open_session("linear").checkpoint()) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "pickle"])
+def test_a_damaged_file_is_passed_over(tmp_path: Path, damage: str) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    for path in tmp_path.glob("j.tensors-*"):
+        data = path.read_bytes()
+        path.write_bytes({"cut": data[:-500], "noise": b"noise" * 99, "pickle": b"cos\nsystem\n(S'true'\ntR."}[damage])
+    assert kept.load(read_journal(tmp_path / "j"), open_session("linear").checkpoint()) is None
+
+
+def test_a_file_of_another_model_is_passed_over(tmp_path: Path) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    assert kept.load(read_journal(tmp_path / "j"), open_session(as_scenario(small_net)).checkpoint()) is None
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    session = recorded(tmp_path / "j", "linear", "fbsz*3")
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+    assert session.recorder is not None
+    assert session.recorder.take_problem() is None
+
+
+def test_resnet18_is_resumed_from_tensors(tmp_path: Path) -> None:
+    first = recorded(tmp_path / "j", "resnet18", "fbsz*3 fb")
+    again, start = resumed(tmp_path / "j", "resnet18")
+    assert start == 12
+    assert differing(tensors(again), tensors(first)) == []
+    assert isinstance(loop_of(again).model, nn.Module)
