@@ -54,13 +54,6 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     assert (places[0], places[-1]) == (0, 796)
 
 
-def test_checkpoints_lie_evenly_while_all_gaps_are_quick() -> None:
-    session = open_with_many_checkpoints("linear", budget=SMALL)
-    run(session, "fbsz*400")
-    gaps = [after - before for before, after in pairwise(kept(session))]
-    assert max(gaps) <= 3 * 1600 / len(gaps)
-
-
 def test_checkpoints_of_a_long_run_lie_thinner_towards_the_past() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     session._way.checkpoints.spend(2e6, frames=1)  # as if a frame took many seconds
