@@ -19,7 +19,7 @@ def most_crowded(at: Sequence[int], here: int, *, fixed: int, seconds: float) ->
     """Give the oldest place whose loss leaves a quick gap, or else that whose gap is least for its age.
 
     at: frames in order, with checkpoints at all but the one in place `here`, where training stands. The first `fixed`
-    stay, and so does the last: None where there are no others. seconds: that one frame takes.
+    stay, and so does the last: None where none of the others is worth it. seconds: that one frame takes.
     """
     gaps = {place: at[place + 1] - at[place - 1] for place in range(fixed, len(at) - 1) if place != here}
     if not gaps:
@@ -32,4 +32,6 @@ def most_crowded(at: Sequence[int], here: int, *, fixed: int, seconds: float) ->
         age = min(abs(at[here] - at[place]), at[-1] - at[place])
         return gaps[place] / max(age, 1)
 
-    return min(gaps, key=crowd)
+    found = min(gaps, key=crowd)
+    closed = at[here + 1] - at[here - 1] if here < len(at) - 1 else gaps[found]  # on the way to an old frame
+    return found if gaps[found] <= closed else None  # no gap is closed by opening a larger one
