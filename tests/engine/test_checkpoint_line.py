@@ -55,13 +55,6 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     assert (places[0], places[-1]) == (0, 796)
 
 
-def test_checkpoints_lie_evenly_while_all_gaps_are_quick() -> None:
-    session = open_with_many_checkpoints("linear", budget=SMALL)
-    run(session, "fbsz*400")
-    gaps = [after - before for before, after in pairwise(kept(session))]
-    assert max(gaps) <= 3 * 1600 / len(gaps)
-
-
 def test_checkpoints_of_a_long_run_lie_thinner_towards_the_past() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     session._way.checkpoints.spend(2e6, frames=1)  # as if a frame took many seconds
@@ -71,13 +64,11 @@ def test_checkpoints_of_a_long_run_lie_thinner_towards_the_past() -> None:
     assert sum(gaps[: len(gaps) // 2]) > 3 * sum(gaps[len(gaps) // 2 :])
 
 
-def test_small_checkpoints_lie_evenly_once_there_are_enough() -> None:
+def test_there_are_never_more_than_so_many() -> None:
     session = open_with_many_checkpoints("linear", most=50)
     run(session, "fbsz*200")
     places = kept(session)
-    assert len(places) == 50
-    assert max(after - before for before, after in pairwise(places)) <= 2 * 800 / 50
-    assert (places[0], places[-1]) == (0, 796)
+    assert (len(places), places[0], places[-1]) == (50, 0, 796)
 
 
 @pytest.mark.parametrize("fit", range(5))

@@ -91,8 +91,9 @@ def test_two_files_are_kept(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_a_branch_that_was_left_is_passed_over(tmp_path: Path) -> None:
     recorded(tmp_path / "j", "linear", "fbsz*9 @6 s")
-    journal = read_journal(tmp_path / "j")
-    assert kept.load(journal, open_session("linear").checkpoint()) is None
+    found = kept.load(read_journal(tmp_path / "j"), open_session("linear").checkpoint())
+    assert found is not None
+    assert found.checkpoint.frame.index == 4
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "pickle"])

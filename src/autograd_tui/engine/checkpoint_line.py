@@ -13,7 +13,7 @@ from autograd_tui.engine.memory import BUDGET, size_in_words
 from autograd_tui.engine.trainer import Trainer
 
 SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
-SHARE = 0.02  # of the run's time that checkpoints may cost
+SHARE = 0.03  # of the run's time that checkpoints may cost
 MOST = 600  # of a small model: no more than a second apart in a run of ten minutes
 
 

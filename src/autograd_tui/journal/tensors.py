@@ -84,8 +84,8 @@ def load(journal: Journal, like: Checkpoint) -> Kept | None:
 
 def _files(journal: Path) -> list[Path]:
     """Give the files beside a journal, the newest first."""
-    found = ((path.suffix.rpartition("-")[2], path) for path in journal.parent.glob(f"{journal.name}.tensors-*"))
-    return [path for number, path in sorted(((int(n), path) for n, path in found if n.isdigit()), reverse=True)]
+    found = [(path.stat().st_mtime_ns, path) for path in journal.parent.glob(f"{journal.name}.tensors-*[0-9]")]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:

@@ -55,6 +55,7 @@ class JournalWriter:
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
         self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
+        self._kept_frame: Frame | None = None  # the one that it is of
         self._loss: float | None = None  # of the frame where training stands
 
     @classmethod
@@ -117,7 +118,8 @@ class JournalWriter:
     def keep(self, checkpoint: Checkpoint, history: History) -> None:
         """Write a checkpoint beside the journal, once in a while; a disk that is too full for it is no problem yet."""
         started = monotonic()
-        if self._descriptor is None or started - self._kept < max(KEEP_SECONDS, self._cost / KEEP_SHARE):
+        soon = started - self._kept < max(KEEP_SECONDS, self._cost / KEEP_SHARE)
+        if soon or self._descriptor is None or checkpoint.frame is self._kept_frame:
             return
         from autograd_tui.journal.tensors import save
 
@@ -128,7 +130,7 @@ class JournalWriter:
         with suppress(OSError):
             os.fsync(self._descriptor)
             save(self.path, checkpoint, history, entry=self._ids[place], mode=self._mode)
-        self._kept = monotonic()
+        self._kept, self._kept_frame = monotonic(), checkpoint.frame
         self._cost = self._kept - started
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:

@@ -1,0 +1,119 @@
+"""Going back: how long any frame takes, what checkpoints hold, and what they add to a stepped iteration."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter, process_time
+
+import torch
+from overhead import plain_iteration
+
+from autograd_tui import Session, open_session
+from autograd_tui.engine import checkpoint_line, free_run, rerun
+from autograd_tui.engine import session as session_file
+from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.memory import size_in_words
+
+OPTIMIZER = "sgd,momentum=0.9"
+
+
+CLOCK = [perf_counter]
+
+
+def seconds_of(what: Callable[[], object]) -> float:
+    started = CLOCK[0]()
+    what()
+    return CLOCK[0]() - started
+
+
+def count_processor_time() -> None:
+    """Count the seconds of one thread on the processor, everywhere: as on a machine of its own."""
+    torch.set_num_threads(1)
+    CLOCK[0] = process_time
+    for module in (checkpoint_line, free_run, rerun, session_file):
+        vars(module)["perf_counter"] = process_time
+
+
+def resident() -> float:
+    """Give the most megabytes that the program has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def go_everywhere(session: Session, targets: int) -> None:
+    """Go to random frames, one after the other, and print how long that took."""
+    draw, newest = random.Random(0), session.newest
+    places = [draw.randrange(newest + 1) for _ in range(targets)]
+    took = {place: seconds_of(lambda place=place: session.rewind(place)) for place in places}
+    slowest = max(places, key=lambda place: took[place])
+    checkpoints = session._way.checkpoints
+    print(f"  to {targets} random frames of {newest:,}: slowest {took[slowest]:.2f} s (frame {slowest:,}),", end=" ")
+    print(f"median {median(took.values()):.2f} s")
+    print(f"  {len(checkpoints)} checkpoints hold {size_in_words(checkpoints.bytes)};", end=" ")
+    print(f"the program has held up to {resident():,.0f} MB; difference: {session.take_difference()}")
+
+
+def step(session: Session, iterations: int) -> None:
+    for _ in range(iterations):
+        for letter in "fbsz":
+            session.run(letter)
+
+
+def resnet18(iterations: int, targets: int) -> None:
+    """Step, then go to random frames."""
+    session = open_session("resnet18", optimizer=OPTIMIZER, lr=1e-2)
+    print(f"resnet18, {OPTIMIZER}: {iterations} stepped iterations", end=" ")
+    print(f"in {seconds_of(lambda: step(session, iterations)):.1f} s")
+    go_everywhere(session, targets)
+
+
+def line(iterations: int, targets: int) -> None:
+    """Run freely, then go to random frames."""
+    session = open_session("linear")
+    before = resident()
+
+    def run() -> None:
+        for _ in session.run_free(Goal(iteration=iterations), lambda: False):
+            pass
+
+    print(f"the line: a free run of {iterations:,} iterations in {seconds_of(run):.1f} s,", end=" ")
+    print(f"{resident() - before:.0f} MB more than before it")
+    go_everywhere(session, targets)
+
+
+def cost(blocks: int, iterations: int) -> None:
+    """Step with and without checkpoints beside the plain loop, block by block; a block has room for some of them."""
+    plain = plain_iteration(OPTIMIZER)
+    sessions = [open_session("resnet18", optimizer=OPTIMIZER, lr=1e-2, memory=memory) for memory in ("1GiB", "0")]
+    ratios: list[tuple[float, float]] = []
+    for _ in range(blocks + 1):
+        times = [0.0, 0.0, 0.0]
+        for _ in range(iterations):  # in turns, so that what else the machine does is spread over all
+            times[0] += seconds_of(plain)
+            for place, session in enumerate(sessions, 1):
+                times[place] += seconds_of(lambda session=session: step(session, 1))
+        ratios.append((times[1] / times[0], times[2] / times[0]))
+    ratios = ratios[1:]  # the first block warms up
+    medians = [median(column) for column in zip(*ratios, strict=True)]
+    added = median(one - other for one, other in ratios)
+    print(f"resnet18, {OPTIMIZER}: checkpoints add {added:+.3f} to stepped / plain;", end=" ")
+    print(f"{medians[0]:.3f} with them, {medians[1]:.3f} without")
+    print(f"  (medians of {blocks} blocks of {iterations} iterations each)")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=500, help="of resnet18")
+    parser.add_argument("--line", type=int, default=100_000, help="iterations of the line")
+    parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--cpu-time", action="store_true", help="of one thread, where others share the machine")
+    arguments = parser.parse_args()
+    if arguments.cpu_time:
+        count_processor_time()
+    line(arguments.line, arguments.targets)
+    resnet18(arguments.iterations, arguments.targets)
+    cost(arguments.blocks, 40)
