@@ -39,6 +39,9 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
+    "export/": {"autograd_tui.export", "autograd_tui.text", *PLAIN},
+    "export/screens": {"textual", "rich", "autograd_tui.tui", *PLAIN},
+    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/choices": {"platformdirs"},
 }
