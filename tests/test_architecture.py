@@ -41,6 +41,7 @@ ROOMS = {  # by the longest beginning that fits
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
     "export/": {"autograd_tui.export", "autograd_tui.text", *PLAIN},
     "export/screens": {"textual", "rich", "autograd_tui.tui", *PLAIN},
+    "export/markup": {"rich", "autograd_tui.export"},
     "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/choices": {"platformdirs"},
