@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
+from autograd_tui.cli_export import add_export_arguments
 from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
@@ -65,5 +67,7 @@ def test_every_word_in_the_tables_of_words_is_understood() -> None:
 
 def test_every_option_that_the_readme_names_exists() -> None:
     said = subprocess.run([sys.executable, "-m", "autograd_tui", "--help"], capture_output=True, text=True, check=True)
+    exports = ArgumentParser()
+    add_export_arguments(exports)
     for option in set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--version"}:
-        assert option in said.stdout, option
+        assert option in said.stdout + exports.format_help(), option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.recording import Recording
-from autograd_tui.export.frames import frames
+from autograd_tui.export.frames import Rerun
 from autograd_tui.export.json_lines import write_json_lines
 from autograd_tui.export.long_table import write_csv
 from autograd_tui.export.script import script
@@ -36,10 +36,12 @@ def export_file(
     *,
     looks: Looks | None = None,
     overwrite: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> str:
     """Write a run in the form that the path's ending names; give a sentence of what was left out, or "".
 
-    reopen: opens the run's session anew at frame 0, to be run again. Raises Refused, with nothing written, where the
+    reopen: opens the run's session anew at frame 0, to be run again unless `stopped`.
+    Raises Refused, with nothing written, where the
     ending is unknown, the path is taken, or it cannot be written.
     """
     write = WRITERS.get(path.suffix)
@@ -47,45 +49,45 @@ def export_file(
         known = ", ".join(WRITERS)
         raise Refused(f'"{path.name}" has no ending that says in which form: {known} are known.')
     check(path, overwrite=overwrite)
-    session = reopen()
+    run = Rerun(recording, reopen(), stopped)
     with whole(path, overwrite=overwrite) as part:
-        return write(part, recording, session, looks or Looks())
+        return write(part, run, looks or Looks())
 
 
-def _script(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
-    path.write_text(script(recording, session.frame), encoding="utf-8")
+def _script(path: Path, run: Rerun, looks: Looks) -> str:
+    path.write_text(script(run.recording, run.session.frame), encoding="utf-8")
     return ""
 
 
-def _csv(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
-    write_csv(path, frames(session, recording))
+def _csv(path: Path, run: Rerun, looks: Looks) -> str:
+    write_csv(path, run.frames())
     return ""
 
 
-def _json_lines(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
-    write_json_lines(path, frames(session, recording))
+def _json_lines(path: Path, run: Rerun, looks: Looks) -> str:
+    write_json_lines(path, run.frames())
     return ""
 
 
-def _events(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
-    write_events(path, frames(session, recording))
+def _events(path: Path, run: Rerun, looks: Looks) -> str:
+    write_events(path, run.frames())
     return ""
 
 
-def _picture(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
+def _picture(path: Path, run: Rerun, looks: Looks) -> str:
     from autograd_tui.export.screens import write_picture  # Textual is imported here, and no sooner
 
-    write_picture(path, recording, session, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
+    write_picture(path, run, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
     return ""
 
 
-def _page(path: Path, recording: Recording, session: Session, looks: Looks) -> str:
+def _page(path: Path, run: Rerun, looks: Looks) -> str:
     from autograd_tui.export.page import write_page
 
-    return write_page(path, recording, session, size=looks.size or (120, 40), theme=looks.theme)
+    return write_page(path, run, size=looks.size or (120, 40), theme=looks.theme)
 
 
-WRITERS: dict[str, Callable[[Path, Recording, Session, Looks], str]] = {
+WRITERS: dict[str, Callable[[Path, Rerun, Looks], str]] = {
     ".py": _script,
     ".csv": _csv,
     ".jsonl": _json_lines,

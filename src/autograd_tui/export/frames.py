@@ -1,10 +1,12 @@
-"""The frames of a recording, one after the other: what the exporters of numbers and pictures read."""
+"""The frames of a run, one after the other: what the exporters of numbers and pictures read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.recording import Recording
 
@@ -12,8 +14,18 @@ if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 
-def frames(session: Session, recording: Recording) -> Iterator[Frame]:
-    """Run a recording again in a session that has just been opened; give every frame, from frame 0."""
-    yield session.frame
-    for step in recording:
-        yield session.run(step.command)
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A recording, and a session that has just been opened to run it again, once."""
+
+    recording: Recording
+    session: Session
+    stopped: Callable[[], bool] = lambda: False
+
+    def frames(self) -> Iterator[Frame]:
+        """Run the recording; give every frame, from frame 0. Raises Refused where it is given up."""
+        yield self.session.frame
+        for step in self.recording:
+            if self.stopped():
+                raise Refused("the export was stopped: nothing is written.")
+            yield self.session.run(step.command)

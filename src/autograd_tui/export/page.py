@@ -8,38 +8,34 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.recording import Recording
+from autograd_tui.export.frames import Rerun
 from autograd_tui.export.kept_screens import kept_screens, left_out
 from autograd_tui.export.markup import Markup
 from autograd_tui.export.screens import Cells, Shown, drawing, moments
 from autograd_tui.text.explain import explain
 
-if TYPE_CHECKING:
-    from autograd_tui.engine.session import Session
-
 PHONE = (60, 28)  # columns and rows of the screens that a narrow window shows
 Screens = list[list[int]]  # of each the places of its rows
 
 
-def write_page(path: Path, recording: Recording, session: Session, *, size: tuple[int, int], theme: str | None) -> str:
+def write_page(path: Path, run: Rerun, *, size: tuple[int, int], theme: str | None) -> str:
     """Write the page; give a sentence of what was left out, or ""."""
-    kept = kept_screens(recording)
-    shown = list(moments(session, recording, set(kept)))
-    markup, newest = Markup(), len(recording)
+    kept, about, newest = kept_screens(run.recording), run.session.about, len(run.recording)
+    shown, markup = list(moments(run, set(kept))), Markup()
     screens = {
-        name: asyncio.run(_draw(session.about, shown, markup, size=each, theme=theme))
+        name: asyncio.run(_draw(about, shown, markup, size=each, theme=theme))
         for name, each in (("wide", size), ("narrow", PHONE))
     }
-    missing = left_out(recording, kept)
-    told = [_frame(each.frame, session.about, newest) for each in shown]
-    run = {"rows": markup.rows, **screens, "frames": told}
+    missing = left_out(run.recording, kept)
+    told = [_frame(each.frame, about, newest) for each in shown]
+    data = {"rows": markup.rows, **screens, "frames": told}
     places = {
-        "title": escape(session.about.title),
-        "command": escape(session.about.command_line),
+        "title": escape(about.title),
+        "command": escape(about.command_line),
         "missing": escape(missing),
         "columns": str(size[0]),
         "narrow columns": str(PHONE[0]),
@@ -50,7 +46,7 @@ def write_page(path: Path, recording: Recording, session: Session, *, size: tupl
         "label": escape(told[0]["label"]),
         "said": "\n".join(f"<p>{escape(sentence)}</p>" for sentence in told[0]["said"]),
         **{name: _rows(markup, each[0]) for name, each in screens.items()},
-        "run": json.dumps(run, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "run": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     path.write_text(_filled(places), encoding="utf-8")
     return missing

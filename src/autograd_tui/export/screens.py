@@ -18,7 +18,7 @@ from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
-from autograd_tui.engine.recording import Recording
+from autograd_tui.export.frames import Rerun
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import Choices
 from autograd_tui.tui.themes import theme_named
@@ -48,14 +48,11 @@ class Standing:
         return self.about.command_line
 
 
-def moments(session: Session, recording: Recording, wanted: set[int]) -> Iterator[Shown]:
+def moments(run: Rerun, wanted: set[int]) -> Iterator[Shown]:
     """Run a recording again, and give the frames that are wanted, with what plots need."""
-    if 0 in wanted:
-        yield Shown(session.frame, session.history.copy())
-    for index, step in enumerate(recording, start=1):
-        frame = session.run(step.command)
-        if index in wanted:
-            yield Shown(frame, session.history.copy())
+    for frame in run.frames():
+        if frame.index in wanted:
+            yield Shown(frame, run.session.history.copy())
 
 
 class Drawing:
@@ -100,15 +97,14 @@ async def drawing(about: About, first: Shown, *, size: tuple[int, int], theme: s
         yield Drawing(app, pilot)
 
 
-def write_picture(
-    path: Path, recording: Recording, session: Session, *, frame: int | None, size: tuple[int, int], theme: str | None
-) -> None:
+def write_picture(path: Path, run: Rerun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> None:
     """Write the screen at a frame, by default the last; raises Refused where there is no such frame."""
-    index = len(recording) if frame is None else frame
-    if not 0 <= index <= len(recording):
-        raise Refused(f"there is no frame {index}: the newest is frame {len(recording)}.")
-    *_, shown = moments(session, recording, {index})
-    path.write_text(asyncio.run(_picture(session.about, shown, size, theme)), encoding="utf-8")
+    newest = len(run.recording)
+    index = newest if frame is None else frame
+    if not 0 <= index <= newest:
+        raise Refused(f"there is no frame {index}: the newest is frame {newest}.")
+    (shown,) = moments(run, {index})
+    path.write_text(asyncio.run(_picture(run.session.about, shown, size, theme)), encoding="utf-8")
 
 
 async def _picture(about: About, shown: Shown, size: tuple[int, int], theme: str | None) -> str:

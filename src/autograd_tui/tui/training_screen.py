@@ -111,7 +111,8 @@ class TrainingScreen(Screen[None]):
             self.show_frame(news.looked_at)
         if self.looking is None:
             self.show_frame(news.frame)
-        self.say(Note(news.refused, "warn") if news.refused else None)
+        written = Note(news.written, "accent") if news.written else None
+        self.say(Note(news.refused, "warn") if news.refused else written)
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:
