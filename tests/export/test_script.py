@@ -172,6 +172,23 @@ def test_words_in_a_header_are_no_code() -> None:
     assert "\nprint('caught')" not in script(recording, session.frame)
 
 
+def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    session = open_session(str(own))
+    list(session.run_all("gate=2 f"))  # which raises
+    recording = session.recording()
+    object.__setattr__(recording.opening, "device", "cuda:1")
+    text = script(recording, session.frame)
+    compile(text, "run.py", "exec")
+    for line in (
+        "model = parts.model.to('cuda:1').train()",
+        "    batch = moved(parts.batch(i), 'cuda:1')",
+        "rng_on_device = torch.get_device_module('cuda:1').get_rng_state()",
+    ):
+        assert line in text.splitlines()
+
+
 def test_every_optimizer_that_can_be_stepped_can_be_written() -> None:
     assert {name: cls.__name__ for name, cls in known_optimizers().items() if name in NAMES} == NAMES
     assert known_optimizers().keys() - NAMES.keys() == {"lbfgs", "sparseadam"}

@@ -145,4 +145,4 @@ def _decay(opening: Opening) -> str:
 
 def _rng(opening: Opening) -> list[str]:
     """Name the modules of PyTorch that random numbers come from."""
-    return ["torch"] if opening.device == "cpu" else ["torch", f"torch.{opening.device.partition(':')[0]}"]
+    return ["torch"] if opening.device == "cpu" else ["torch", f"torch.get_device_module({opening.device!r})"]

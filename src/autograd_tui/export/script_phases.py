@@ -79,8 +79,9 @@ def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool, rng: Se
 
 def _kept(phase: Phase, raised: str, setup: Setup, rng: Sequence[str]) -> tuple[list[str], list[str]]:
     """Write what is kept before a phase that raises, and how it is put back."""
-    keep_rng = [f"rng_{place} = {module}.get_rng_state()" for place, module in enumerate(rng)]
-    put_rng_back = [f"    {module}.set_rng_state(rng_{place})" for place, module in enumerate(rng)]
+    states = ("rng", "rng_on_device")
+    keep_rng = [f"{state} = {module}.get_rng_state()" for state, module in zip(states, rng, strict=False)]
+    put_rng_back = [f"    {module}.set_rng_state({state})" for state, module in zip(states, rng, strict=False)]
     if phase is Phase.FORWARD and setup.foreign:
         return ["buffers = kept_buffers()", *keep_rng], ["    put_back(buffers)", *put_rng_back]
     if phase is Phase.FORWARD:

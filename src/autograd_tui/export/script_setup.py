@@ -89,7 +89,7 @@ def _imported(opening: Opening) -> Setup:
     """Write how to build a scenario of somebody else's: its code stays where it is."""
     options = f"{_seed(opening)}, {dict(opening.own)!r}, device={opening.device!r}"
     build = (
-        *_seeded(opening),
+        *_seeded(opening)[not _to(opening) :],
         f"scenario = find({opening.scenario!r})",
         f"torch.manual_seed({_seed(opening)})  # once more: reading it may have drawn random numbers",
         f"parts = scenario.build(scenario.options({options}))",
