@@ -32,7 +32,7 @@ class Gated(nn.Module):
         self.register_buffer("seen", None)
 
     def forward(self, x):
-        y = self.net(x) + self.gate
+        y = self.net(x) + self.gate + self.net[1].running_mean.mean()
         self.seen = y.detach().mean()
         if self.gate.item() > 1.5:
             raise LookupError("the gate is shut")
@@ -46,6 +46,23 @@ def build(options):
     return Parts(model=Gated(options.width), batch=batch, loss=nn.functional.mse_loss, optimizer="sgd,lr=0.05")
 """
 RAISED = {("forward", "LookupError"), ("backward", "NameError"), ("backward", "RuntimeError"), ("step", "RuntimeError")}
+# A second backward adds to the gradient of b before it raises at that of w.
+SUM = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([2.0]))
+        self.b = nn.Parameter(torch.tensor([6.0]))
+
+@scenario("sum")
+def build(options):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    return Parts(model=Line(), batch=lambda i: x, forward=lambda model, x: (model.w * x + model.b).sum())
+"""
 RUN_ALL = """
 import contextlib, io, json, sys
 found = []
@@ -119,6 +136,13 @@ def test_twenty_random_runs_print_the_same_losses_to_the_bit(tmp_path: Path) -> 
     found = run_together([exported(walk.session) for walk in walks])
     for walk, text in zip(walks, found, strict=True):
         assert repr(printed(text)) == repr(walk.losses)  # NaN is NaN
+
+
+def test_gradients_that_a_raising_backward_has_added_to_are_put_back(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SUM)
+    session = open_session(str(tmp_path / "own.py"))
+    frames = list(session.run_all("fbBBsf"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
 
 
 def test_resnet18_prints_the_same_losses_by_itself(tmp_path: Path) -> None:
