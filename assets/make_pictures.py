@@ -9,6 +9,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from autograd_tui.engine.command import parse
+from autograd_tui.export.screens import by_itself
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 
@@ -39,14 +40,6 @@ async def screenshot(app: AutogradApp, pilot: Pilot[int]) -> str:
         await pilot.pause(0.05)
     await pilot.pause()
     return by_itself(app.export_screenshot())
-
-
-def by_itself(drawn: str) -> str:
-    """Make a picture the same each time, and let it ask no other site for a font."""
-    drawn = re.sub(r"@font-face\s*{.*?}", "", drawn, flags=re.DOTALL)
-    # The names of its styles are drawn by lot: fixed ones keep an unchanged picture unchanged.
-    drawn = re.sub(r"terminal-\d+", "terminal", drawn)
-    return drawn.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
 
 
 def animated(frames: list[str]) -> str:

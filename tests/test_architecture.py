@@ -64,7 +64,13 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/plain_names": ENGINE,
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
+    "export/": {"autograd_tui.export", "autograd_tui.text", *PLAIN},
+    "export/beside": {*ENGINE, "autograd_tui.export", "autograd_tui.open"},
+    "export/screens": {"textual", "rich", "autograd_tui.export", "autograd_tui.tui", *PLAIN},
+    "export/markup": {"rich", "autograd_tui.export"},
+    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
+    "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", *PLAIN},
     "tui/choices": {"platformdirs"},
 }
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))

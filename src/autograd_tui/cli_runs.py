@@ -1,13 +1,15 @@
-"""The command line for runs that are kept: resume, replay, follow, sessions, and where a run is kept."""
+"""The command line for runs that are kept: resume, replay, follow, export, sessions, and where a run is kept."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from autograd_tui.cli_export import add_export_arguments, run_export
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.optimizer_spec import parse_number
@@ -155,6 +157,19 @@ def _check(journal: Journal, named: str) -> int:
     return 0
 
 
+def _export(words: list[str]) -> int:
+    from autograd_tui.cli import new_parser
+
+    parser = new_parser("export", "Write what a journal tells as a script, a page, a table and so on.")
+    _add_which(parser, optional=False)
+    add_export_arguments(parser)
+    options = parser.parse_args(words)
+    journal = _journal(options)
+    named = _named(journal, options)
+    recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
+    return run_export(options, recording, lambda: _open_again(journal.opening, named))
+
+
 def _sessions(words: list[str]) -> int:
     from autograd_tui.cli import new_parser
     from autograd_tui.journal.folder import journals
@@ -239,5 +254,6 @@ RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "resume": _resume,
     "replay": _replay,
     "follow": _follow,
+    "export": _export,
     "sessions": _sessions,
 }

@@ -66,7 +66,9 @@ def test_any_text_has_candidates_or_none(text: str) -> None:
     assert isinstance(offered(text, None), list)
 
 
-@pytest.mark.parametrize("text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "@"])
+@pytest.mark.parametrize(
+    "text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "export ", "@"]
+)
 def test_every_line_fits_on_a_small_screen(text: str) -> None:
     longest = max(len(each.label) for each in offered(text))
     assert all(each.line and longest + len(each.line) <= NEEDED for each in offered(text))

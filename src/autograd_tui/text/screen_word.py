@@ -16,7 +16,8 @@ from autograd_tui.text.nearest import clipped, unknown
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
-ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "export", "help", "quit")
+ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "help", "quit")
+EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb")  # endings of the files that a run is written to
 EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
 
 
@@ -25,7 +26,7 @@ class ScreenWord:
     """One thing to tell the screen. It trains nothing, so no session knows of it.
 
     `value` is the column of "sort", the scenario of "model", the name of "theme"; for "speed" the commands a second,
-    None for full; for "run" the number of iterations, or its goal.
+    None for full; the file of "export", None for a picture and a line; for "run" the number of iterations, or its goal.
     """
 
     name: str
@@ -60,6 +61,12 @@ def _scenario(text: str) -> str:
     return text
 
 
+def _export(text: str) -> str | None:
+    if text and not text.endswith(EXPORTS):
+        raise NotUnderstood(f'"export {clipped(text)}" needs one of these endings: {", ".join(EXPORTS)}.')
+    return text or None
+
+
 def _speed(text: str) -> float | None:
     if text == "full":
         return None
@@ -89,6 +96,7 @@ def _run(text: str) -> int | Goal:
 
 READERS: dict[str, Callable[[str], str | float | Goal | None]] = {
     "run": _run,
+    "export": _export,
     "speed": _speed,
     "model": _scenario,
     "sort": _column,

@@ -57,7 +57,7 @@ SCREEN = {
     "unicode": "draw with all characters",
     "veil": "hide new numbers until the next space",
     "console": "what has been printed",
-    "export": "write a picture of the screen",
+    "export ": "a picture, or as in export run.py",
     "help": "the keys that matter",
     "quit": "leave, and print the line that repeats this",
 }
@@ -103,6 +103,14 @@ SCREEN_VALUES = {  # by the word that they stand behind
         "4": "four commands a second: an iteration",
         "20": "twenty commands a second",
         "full": "as fast as it goes",
+    },
+    "export": {
+        "run.py": "a plain PyTorch script of it",
+        "run.html": "a page with all its screens",
+        "run.csv": "all numbers in one long table",
+        "run.jsonl": "a line of JSON for each frame",
+        "run.svg": "this screen",
+        "run.tb": "a folder for TensorBoard",
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }

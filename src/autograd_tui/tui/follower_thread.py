@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from autograd_tui.engine.errors import Refused
-from autograd_tui.tui.requests import Request
+from autograd_tui.tui.requests import Export, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class FollowerThread(TrainerThread):
             if request is not None:
                 return request
         return None
+
+    def _export(self, what: Export) -> str:
+        raise Refused(ELSEWHERE)
 
     def _train(self, request: Request) -> None:
         raise Refused(ELSEWHERE)

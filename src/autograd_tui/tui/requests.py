@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 
 from autograd_tui.engine.command import Command, Commands
@@ -22,16 +23,16 @@ MOST_REPEATS = 8  # that may wait of one key held down
 class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
-    what: Command | Commands | Look | Inspect | Goal | Open | Literal["next", "iteration"]
+    what: Command | Commands | Look | Inspect | Export | Goal | Open | Literal["next", "iteration"]
     start: int | None = None  # the frame to go back to first, where one is being looked at
     times: int = 1
 
     @property
     def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes it, looking and measuring do not."""
+        """Whether a run that goes on is over with it: a setting changes it, looking, measuring and exporting do not."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect))
+        return not isinstance(self.what, (Look, Inspect, Export))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """The run up to here, into a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What the screen gets to know after each request."""
 
@@ -68,6 +76,7 @@ class News:
     look: Look | None = None  # that was asked for
     looked_at: Frame | None = None  # the answer
     inspection: Inspection | None = None  # the answer to what was inspected
+    written: str | None = None  # what an export has to say
 
 
 class RequestLine:

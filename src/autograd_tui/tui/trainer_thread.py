@@ -16,7 +16,7 @@ from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Progress
 from autograd_tui.text.going_back import difference_line
-from autograd_tui.tui.requests import Inspect, Look, News, Open, Request, RequestLine
+from autograd_tui.tui.requests import Export, Inspect, Look, News, Open, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -148,22 +148,24 @@ class TrainerThread(threading.Thread):
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
-        refused = looked_at = inspection = None
+        refused = looked_at = inspection = written = None
         try:
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
             elif isinstance(request.what, Inspect):
                 self.busy = ("the exact measurement", monotonic())
                 inspection = self._here.inspect(request.what.name)
+            elif isinstance(request.what, Export):
+                written = self._export(request.what)
             else:
                 self._train(request)
         except Refused as error:
             refused = str(error)
         look = request.what if isinstance(request.what, Look) else None
-        self._tell(refused=refused, look=look, looked_at=looked_at, inspection=inspection)
+        self._tell(refused=refused, look=look, looked_at=looked_at, inspection=inspection, written=written)
 
     def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect))
+        assert not isinstance(request.what, (Look, Inspect, Export))
         self._go_back(request.start)
         self._do(request.what, request.times)
 
@@ -175,6 +177,12 @@ class TrainerThread(threading.Thread):
         if found is None:
             raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
         return found
+
+    def _export(self, what: Export) -> str:
+        from autograd_tui.export.beside import export_beside
+
+        self.busy = (f"the export to {what.path.name}", monotonic())
+        return export_beside(what.path, self._here, lambda: self._line.stopped)
 
     def _go_back(self, start: int | None) -> None:
         if start is not None and start != self._here.frame.index:
@@ -287,13 +295,15 @@ class TrainerThread(threading.Thread):
         look: Look | None = None,
         looked_at: Frame | None = None,
         inspection: Inspection | None = None,
+        written: str | None = None,
     ) -> None:
         here, self.progress = self._here, None
         if here.recorder is not None:
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
         said = self._to_be_said()
-        self._news(News(here.frame, here.history.copy(), here.newest, refused, said, look, looked_at, inspection))
+        history = here.history.copy()
+        self._news(News(here.frame, history, here.newest, refused, said, look, looked_at, inspection, written))
 
     def _to_be_said(self) -> str | None:
         """Give, once, what the screen has to say about going back."""

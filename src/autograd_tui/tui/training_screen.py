@@ -131,8 +131,8 @@ class TrainingScreen(Screen[None]):
         if self.looking is None:
             self.show_frame(news.frame)
         greeting, self.greeting = self.greeting, None
-        words = news.refused or news.said
-        self.say(Note(words, "warn") if words else Note(greeting, "accent") if greeting else None)
+        warning, words = news.refused or news.said, news.written or greeting
+        self.say(Note(warning, "warn") if warning else Note(words, "accent") if words else None)
         self.watch_the_clock()
 
     def _take_history(self, history: History) -> None:

@@ -19,7 +19,7 @@ from autograd_tui.tui.panel_keys import PanelKeys
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.readable_app import ReadableApp
-from autograd_tui.tui.requests import Open
+from autograd_tui.tui.requests import Export, Open, Request
 from autograd_tui.tui.run_keys import RunKeys
 from autograd_tui.tui.table_keys import TableKeys
 from autograd_tui.tui.themes import theme_named
@@ -80,6 +80,12 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
                 self.app.ascii_only = word.name == "ascii"
             case "log" | "linear", _:
                 self.log_scale = word.name == "log"
+            case "export", str(name) if not name.endswith(".svg"):
+                self.trainer.ask(Request(Export(Path(name).expanduser())))
+                self.watch_the_clock()
+            case "export", str(name):
+                self.refresh(layout=True)
+                self.call_after_refresh(self.write_picture, Path(name).expanduser())
             case "export", _:
                 self.refresh(layout=True)
                 self.call_after_refresh(self.action_export)  # a picture without the prompt
@@ -113,6 +119,18 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
             self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
             return
         self.say(Note(f"written: {path.name}, and beside it {line}", "accent"))
+
+    def write_picture(self, path: Path) -> None:
+        """Write a picture of the screen, over nothing that is there."""
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(self.app.export_screenshot())
+        except FileExistsError:
+            self.say(Note(f"{path} exists: give another name.", "warn"))
+        except OSError as error:
+            self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
+        else:
+            self.say(Note(f"written: {path}", "accent"))
 
     def action_help(self) -> None:
         """Show the keys."""

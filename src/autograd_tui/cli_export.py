@@ -1,0 +1,57 @@
+"""The command line for exports: which file, and how screens in it are drawn."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograd_tui.engine.errors import Refused
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.recording import Recording
+    from autograd_tui.engine.session import Session
+
+SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where to and how."""
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        required=True,
+        help="its ending says what: .py a PyTorch script, .csv, .jsonl, .tb TensorBoard, .svg a screen, .html all",
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+    parser.add_argument("--frame", type=int, help="of an .svg (default: the last)")
+    parser.add_argument("--size", metavar="120x40", help="columns and rows of screens")
+    parser.add_argument("--theme", help="of screens: light, dark, ansi, or one of Textual's")
+
+
+def run_export(options: argparse.Namespace, recording: Recording, reopen: Callable[[], Session]) -> int:
+    """Write a recording to the file asked for and give the exit code; raises Refused.
+
+    reopen: opens the recording's session anew at frame 0, writing no journal.
+    """
+    from autograd_tui.export.file import Looks, export_file
+
+    looks = Looks(options.frame, _size(options.size), options.theme)
+    missing = export_file(Path(options.to), recording, reopen, looks=looks, overwrite=options.force)
+    print(f"autograd-tui: written: {options.to}", *[missing] * bool(missing), sep="; ", file=sys.stderr)
+    return 0
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if not match:
+        raise Refused(f"--size {text} is not understood: use columns x rows, as in --size 120x40.")
+    columns, rows = int(match[1]), int(match[2])
+    if not (SMALLEST <= columns <= LARGEST and SMALLEST <= rows <= LARGEST):
+        raise Refused(f"--size {text}: columns and rows must lie between {SMALLEST} and {LARGEST}.")
+    return columns, rows

@@ -1,0 +1,32 @@
+"""Export what a session has run while it stays open: a second one runs it again beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.surroundings import ForeignRandom
+from autograd_tui.export.file import export_file
+from autograd_tui.open import open_session
+
+
+def export_beside(path: Path, session: Session, stopped: Callable[[], bool]) -> str:
+    """Write what has led to where the session stands, and leave the session as it is; say what was written.
+
+    Raises Refused, also where it is `stopped`, with nothing written.
+    """
+    if path.exists():
+        raise Refused(f"{path} exists: give another name.")
+    recording = session.recording()
+    opening, foreign = recording.opening, ForeignRandom.read()
+
+    def reopen() -> Session:
+        return open_session(opening.scenario, **opening.arguments, **opening.own)
+
+    try:
+        missing = export_file(path, recording, reopen, stopped=stopped)
+    finally:
+        foreign.write()
+    return f"written: {path}" + (f"; {missing}" if missing else "")

@@ -1,0 +1,16 @@
+"""Frames as JSON lines: one strict JSON object a frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from autograd_tui.engine.frame import Frame
+
+
+def write_json_lines(path: Path, frames: Iterable[Frame]) -> None:
+    """Write what `Frame.plain` says of each."""
+    with path.open("w", encoding="utf-8") as file:
+        for frame in frames:
+            file.write(json.dumps(frame.plain(), allow_nan=False) + "\n")

@@ -1,0 +1,148 @@
+"""A run as a plain PyTorch script: the same losses, to the bit, without this program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.optimizer_spec import OptimizerSpec, parse_number
+from autograd_tui.engine.recording import Recording, Step
+from autograd_tui.export.passes import Pass, Progress, passes
+from autograd_tui.export.script_phases import (
+    ANY_BUFFERS,
+    literal,
+    optimizer_line,
+    phase_lines,
+    remark,
+    setting_lines,
+)
+from autograd_tui.export.script_setup import BUILT_IN, Setup, setup
+from autograd_tui.text.line import printable
+
+
+def script(recording: Recording, first: Frame) -> str:
+    """Write the script. `first`: frame 0, which knows the optimizer that the run begins with."""
+    opening, setting_up = recording.opening, setup(recording.opening)
+    run = passes(recording)
+    decay = _decay(opening)
+    spec = OptimizerSpec.parse(first.optimizer)
+    lines = [*_heading(opening), *_imports(run, setting_up, decay=bool(decay)), *_threads(opening)]
+    if setting_up.foreign and _raises(run, Phase.FORWARD):
+        lines += ANY_BUFFERS
+    lines += setting_up.build
+    lines += [optimizer_line(spec, literal(first.learning_rate)), *([decay] if decay else [])]
+    writer = _Loops(setting_up, decay, rng=_rng(opening))
+    for each in run:
+        lines += ["", *writer.write(each)]
+    return "\n".join(lines) + "\n"
+
+
+class _Loops:
+    """Writes one pass after the other, and knows how far the run has come."""
+
+    def __init__(self, setting_up: Setup, decay: str, *, rng: list[str]) -> None:
+        self._setup, self._decay, self._rng = setting_up, decay, rng
+        self._progress = Progress()
+
+    def write(self, one: Pass) -> list[str]:
+        """Write a pass, as a loop where it repeats."""
+        start, firsts = self._progress.next_iteration, self._remarks(one)
+        if one.times == 1:
+            return self._once(one, str(start), firsts)
+        counts = self._counts(one)
+        body = self._once(one, "{iteration}" if counts else str(start), self._repeated(one, firsts))
+        if counts:
+            steps = sum(step.command.phase is Phase.STEP and not step.raised for step in one.steps) * (one.times - 1)
+            self._progress.iteration += one.times - 1
+            self._progress.steps += steps
+            self._progress.loss_steps += steps
+        head = f"for iteration in range({start}, {start + one.times}):" if counts else f"for _ in range({one.times}):"
+        return [head, *(f"    {line}" for line in body)]
+
+    def _counts(self, one: Pass) -> bool:
+        """Tell whether each pass is an iteration of its own."""
+        return any(_measures(step) for step in one.steps) and any(
+            step.command.phase is Phase.STEP and not step.raised for step in one.steps
+        )
+
+    def _repeated(self, one: Pass, firsts: list[str]) -> list[str]:
+        """Say for each step what it does every time."""
+        after = replace(self._progress)
+        for step in one.steps:
+            after.take(step)
+        later = self._remarks(one, after)
+        return [
+            said if said == first else f"{said}, after the first time"
+            for first, said in zip(firsts, later, strict=True)
+        ]
+
+    def _remarks(self, one: Pass, start: Progress | None = None) -> list[str]:
+        """Say for each step what it does, were the pass to begin at `start`."""
+        progress, said = replace(start or self._progress), []
+        for step in one.steps:
+            said.append(remark(step.command.phase, progress) if step.command.phase else "")
+            progress.take(step)
+        return said
+
+    def _once(self, one: Pass, iteration: str, remarks: list[str]) -> list[str]:
+        lines: list[str] = []
+        for step, said in zip(one.steps, remarks, strict=True):
+            if step.command.phase is None:
+                lines += setting_lines(step.command, self._decay)
+            else:
+                scheduled = bool(self._decay) and self._progress.has_loss
+                lines += phase_lines(step, self._setup, said=said, scheduled=scheduled, rng=self._rng)
+            if _measures(step):
+                lines.append(f'print(f"iteration {iteration}  loss {{{self._setup.loss}!r}}")')
+            self._progress.take(step)
+        return lines
+
+
+def _measures(step: Step) -> bool:
+    return step.command.phase is Phase.FORWARD and step.raised is None
+
+
+def _raises(run: Sequence[Pass], phase: Phase) -> bool:
+    return any(step.raised and step.command.phase is phase for one in run for step in one.steps)
+
+
+def _heading(opening: Opening) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
+    lines = [
+        f"# This run began as: {opening.command_line}",
+        f"# on {opening.device}, with {versions}: other versions may round differently.",
+    ]
+    if opening.scenario not in BUILT_IN:
+        lines.append(f"# {opening.scenario} is imported: run this where it can be found.")
+    return [printable(" ".join(line.split())) for line in lines]
+
+
+def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str]:
+    copies = _raises(run, Phase.STEP) or (setting_up.foreign and _raises(run, Phase.FORWARD))
+    theirs = [*setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
+    ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
+    return ["", *["import copy", ""] * copies, "import torch", *(each for each in theirs if each not in ours), *ours]
+
+
+def _threads(opening: Opening) -> list[str]:
+    """Ask for as many threads as the run had: sums of many floats depend on it."""
+    if opening.scenario == "linear" and "threads" not in opening.arguments:
+        return []
+    return ["", f"torch.set_num_threads({opening.threads!r})  # as in the run: sums of many numbers depend on it"]
+
+
+def _decay(opening: Opening) -> str:
+    """Write the line that makes the scheduler; "" where there is none."""
+    if (text := opening.arguments.get("decay")) is None:
+        return ""
+    given = [parse_number(word) for word in str(text).split(":")[1:]]
+    factor, patience = given[0] if given else 0.1, int(given[1] or 0) if len(given) > 1 else 10
+    return f"scheduler = ReduceLROnPlateau(optimizer, factor={factor!r}, patience={patience!r})"
+
+
+def _rng(opening: Opening) -> list[str]:
+    """Name the modules of PyTorch that random numbers come from."""
+    return ["torch"] if opening.device == "cpu" else ["torch", f"torch.get_device_module({opening.device!r})"]

@@ -1,0 +1,135 @@
+"""The lines of a script for each command: what it does, and what is put back where it raised."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Sequence
+
+from autograd_tui.engine.command import Command, Phase
+from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.recording import Step
+from autograd_tui.export.passes import Progress
+from autograd_tui.export.script_setup import Setup
+from autograd_tui.text.rules import NAMES
+
+SAY = '    print(f"{type(error).__name__}: {error}")'
+KEEP_GRADS = "grads = [None if param.grad is None else param.grad.clone() for param in model.parameters()]"
+PUT_GRADS_BACK = ("    for param, grad in zip(model.parameters(), grads):", "        param.grad = grad")
+KEEP_BUFFERS = "buffers = [buffer.clone() for buffer in model.buffers()]"
+PUT_BUFFERS_BACK = (
+    "    for buffer, kept in zip(model.buffers(), buffers):",
+    "        buffer.data.copy_(kept)",
+)
+ANY_BUFFERS = (  # where a forward may put other tensors in their places
+    "",
+    "",
+    "def kept_buffers():",
+    '    """Copy the buffers: a forward that raises may have changed some of them already."""',
+    "    held = [(module, dict(module._buffers)) for module in model.modules()]",
+    "    return [(module, buffers, copy.deepcopy(buffers)) for module, buffers in held]",
+    "",
+    "",
+    "def put_back(kept):",
+    '    """Hold the same buffers as before, with the same values."""',
+    "    for module, buffers, copies in kept:",
+    "        module._buffers.clear()",
+    "        module._buffers.update(buffers)",
+    "        for name, buffer in buffers.items():",
+    "            if buffer is not None and 0 not in buffer.stride():",
+    "                buffer.data.copy_(copies[name])",
+)
+
+
+def remark(phase: Phase, progress: Progress) -> str:
+    """Say what a phase does where it stands."""
+    if phase is Phase.FORWARD:
+        twice = "the graph of the one before goes unused" if progress.graph == "alive" else ""
+        return f"forward: {twice or 'predict, and measure the loss'}"
+    if phase is Phase.BACKWARD:
+        adds = "there was no zero_grad, so it adds to the gradients"
+        return f"backward: {'compute the gradients' if progress.grads == 'none' else adds}"
+    if phase is Phase.STEP:
+        moves = {"none": "there are no gradients, so nothing moves", "fresh": "move the parameters by their gradients"}
+        return f"step: {moves.get(progress.grads, 'once more on gradients that a step has used already')}"
+    return f"zero_grad: {'there is no gradient to clear' if progress.grads == 'none' else 'clear the gradients'}"
+
+
+def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool, rng: Sequence[str]) -> list[str]:
+    """Write a phase. `scheduled`: a scheduler sees the loss in a step. `rng`: the modules that draw random numbers."""
+    phase = step.command.phase
+    assert phase is not None
+    does = {
+        Phase.FORWARD: list(setup.forward),
+        Phase.BACKWARD: ["loss.backward()"],
+        Phase.STEP: ["optimizer.step()"] + ["scheduler.step(loss.detach())"] * scheduled,
+        Phase.ZERO_GRAD: ["optimizer.zero_grad()"],
+    }[phase]
+    counted = ["i += 1"] if phase is Phase.FORWARD and not setup.fixed else []
+    if step.raised is None:
+        at = -1 if phase is Phase.FORWARD else 0
+        does[at] += f"  # {said}"
+        return does + counted
+    before, after = _kept(phase, step.raised, setup, rng)
+    if phase is Phase.STEP:
+        does[0] = "tried.step()"
+    tried = ["try:", *(f"    {line}" for line in does), f"except {caught(step.raised)} as error:", SAY]
+    return [f"# {phase.value}: it raises, and leaves everything as it was", *before, *tried, *after]
+
+
+def _kept(phase: Phase, raised: str, setup: Setup, rng: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Write what is kept before a phase that raises, and how it is put back."""
+    states = ("rng", "rng_on_device")
+    keep_rng = [f"{state} = {module}.get_rng_state()" for state, module in zip(states, rng, strict=False)]
+    put_rng_back = [f"    {module}.set_rng_state({state})" for state, module in zip(states, rng, strict=False)]
+    if phase is Phase.FORWARD and setup.foreign:
+        return ["buffers = kept_buffers()", *keep_rng], ["    put_back(buffers)", *put_rng_back]
+    if phase is Phase.FORWARD:
+        return [KEEP_BUFFERS], list(PUT_BUFFERS_BACK)
+    if phase is Phase.BACKWARD and raised != "NameError":
+        return [KEEP_GRADS, *keep_rng * setup.foreign], [*PUT_GRADS_BACK, *put_rng_back * setup.foreign]
+    if phase is Phase.STEP:
+        return [
+            "tried = copy.deepcopy(optimizer)  # and its parameters: what a step half does cannot be undone",
+            "for ours, copied in zip(optimizer.param_groups, tried.param_groups):",
+            '    for param, other in zip(ours["params"], copied["params"]):',
+            "        other.grad = None if param.grad is None else param.grad.clone()",
+        ], []
+    return [], []
+
+
+def caught(raised: str) -> str:
+    """Give the class that an except line names: PyTorch's and a user's own have one above them that Python knows."""
+    known = getattr(builtins, raised, None)
+    return raised if isinstance(known, type) and issubclass(known, BaseException) else "Exception"
+
+
+def setting_lines(command: Command, decay: str) -> list[str]:
+    """Write a setting; `decay` makes the scheduler, where there is one."""
+    if command.name == "lr":
+        return ["for group in optimizer.param_groups:", f'    group["lr"] = {literal(command.value)}']
+    if isinstance(command.value, OptimizerSpec):
+        spec = command.value
+        rate = 'optimizer.param_groups[0]["lr"]' if spec.lr is None else literal(spec.lr)
+        return [optimizer_line(spec, rate), *([decay] if decay else [])]
+    name, bracket, places = command.name.partition("[")
+    parts = name.split(".")
+    plain = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+    target = f"model.{name}" if plain else f"model.get_parameter({name!r})"
+    where, value = places.rstrip("]").replace(",", ", "), literal(command.value)
+    sets = f"{target}[{where}] = {value}" if bracket else f"{target}.fill_({value})"
+    return ["with torch.no_grad():", f"    {sets}"]
+
+
+def optimizer_line(spec: OptimizerSpec, rate: str) -> str:
+    """Write the line that makes an optimizer; `rate` is its learning rate."""
+    options = "".join(f", {name}={literal(value)}" for name, value in spec.options)
+    return f"optimizer = torch.optim.{NAMES[spec.name]}(model.parameters(), lr={rate}{options})"
+
+
+def literal(value: object) -> str:
+    """Write a value as Python reads it back, also where it is not finite."""
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(literal, value)) + ",)"[len(value) > 1 :]
+    text = repr(value)
+    return f'float("{text}")' if isinstance(value, float) and not text[-1].isdigit() else text

@@ -1,0 +1,69 @@
+"""Frames as TensorBoard's event files, written by PyTorch's own writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.stats_table import TensorStats
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def write_events(path: Path, frames: Iterable[Frame]) -> None:
+    """Write a folder: scalars and histograms by iteration, as each phase brings them."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise Refused("TensorBoard's files need its package: pip install tensorboard.") from None
+    with SummaryWriter(str(path)) as writer:
+        for frame in frames:
+            if not frame.error:
+                _add(writer, frame)
+
+
+def _add(writer: SummaryWriter, frame: Frame) -> None:
+    at = frame.iteration
+    if frame.phase is Phase.FORWARD:
+        scalars = {"loss": frame.loss, "learning rate": frame.learning_rate, **dict(frame.metrics)}
+        for name, value in scalars.items():
+            if value is not None:
+                writer.add_scalar(name, value, at)
+    if frame.phase is Phase.BACKWARD and (norm := frame.grads.norm()) is not None:
+        writer.add_scalar("gradient norm", norm, at)
+        for grad in frame.grads:
+            _add_histogram(writer, "gradient", grad, at)
+    if frame.index == 0 or frame.phase is Phase.STEP or (frame.command and frame.phase is None):
+        for row in frame.params:
+            _add_histogram(writer, "parameter", row, at)
+
+
+def _add_histogram(writer: SummaryWriter, kind: str, row: TensorStats | None, at: int) -> None:
+    """Add what is known of a tensor's values: up to 16 of them, or 16 bins from the least to the greatest."""
+    if row is None or row.nonfinite or not row.size:
+        return
+    tag = f"{kind}/{row.name}"
+    if row.values is not None:
+        import numpy as np
+
+        writer.add_histogram(tag, np.array(row.values), at)
+        return
+    if row.histogram is None or row.min is None or row.max is None or row.mean is None or row.std is None:
+        return
+    count, width = sum(row.histogram), (row.max - row.min) / len(row.histogram)
+    writer.add_histogram_raw(
+        tag,
+        min=row.min,
+        max=row.max,
+        num=count,
+        sum=row.mean * count,
+        sum_squares=(row.std**2 + row.mean**2) * count,
+        bucket_limits=[row.min + width * (place + 1) for place in range(len(row.histogram))],
+        bucket_counts=list(row.histogram),
+        global_step=at,
+    )

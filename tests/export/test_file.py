@@ -1,0 +1,161 @@
+"""An export is whole or not there, in the form that its ending names, and over nothing without being told."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.session import Session
+from autograd_tui.export.file import WRITERS, Looks, export_file
+from autograd_tui.open import open_session
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[Session, list[Frame]]:
+    session = open_session("linear", optimizer="adam")
+    first = session.frame
+    return session, [first, *session.run_all("fbB lr=0.5 szfbsz")]
+
+
+def export(path: Path, session: Session, *, overwrite: bool = False, looks: Looks | None = None) -> str:
+    reopen = lambda: open_session("linear", optimizer="adam")  # noqa: E731
+    return export_file(path, session.recording(), reopen, overwrite=overwrite, looks=looks)
+
+
+def test_an_unknown_ending_is_refused_with_those_there_are(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"\.py, \.csv, \.jsonl, \.svg, \.html, \.tb are known"):
+        export(tmp_path / "run.docx", run[0])
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_what_is_there_is_not_written_over(ending: str, run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    path = tmp_path / f"run{ending}"
+    path.write_text("mine")
+    with pytest.raises(Refused, match="exists: --force writes over it"):
+        export(path, run[0])
+    assert path.read_text() == "mine"
+
+
+def test_it_is_written_over_when_told(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("mine")
+    export(path, run[0], overwrite=True)
+    assert "loss.backward()" in path.read_text()
+
+
+def test_a_folder_with_other_things_is_left_alone(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    (tmp_path / "run.tb").mkdir()
+    (tmp_path / "run.tb" / "thesis.txt").write_text("mine")
+    with pytest.raises(Refused, match="a folder with other things"):
+        export(tmp_path / "run.tb", run[0], overwrite=True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    run: tuple[Session, list[Frame]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, frames: object) -> None:
+        file.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("autograd_tui.export.file.write_csv", full)
+    with pytest.raises(Refused, match=r"run\.csv could not be written: No space left on device\."):
+        export(tmp_path / "run.csv", run[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="there is no folder"):
+        export(tmp_path / "nowhere" / "run.py", run[0])
+
+
+def test_json_lines_are_the_frames(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    export(tmp_path / "run.jsonl", run[0])
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    wanted = [json.loads(json.dumps(frame.plain())) for frame in run[1]]
+    assert [line | {"seconds": 0} for line in lines] == [frame | {"seconds": 0} for frame in wanted]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_last_row_about_a_number_says_what_it_is_at_each_frame(
+    run: tuple[Session, list[Frame]], tmp_path: Path
+) -> None:
+    session, frames = run
+    export(tmp_path / "run.csv", session)
+    rows = table(tmp_path / "run.csv")
+    for frame in frames:
+        known = {
+            (row["tensor"], row["kind"], row["stat"]): float(row["value"])
+            for row in rows
+            if int(row["frame"]) <= frame.index and row["stat"] != "raised"
+        }
+        for name, grad in zip(frame.params.layout.names, frame.grads, strict=True):
+            assert known[name, "parameter", "value 0"] == frame.params.named(name).values[0]
+            assert known[name, "gradient", "backwards"] == (grad.backwards if grad else 0)
+            assert grad is None or known[name, "gradient", "value 0"] == grad.values[0]
+        for row in frame.optimizer_state:
+            assert known[row.name, "state", "norm"] == row.norm
+
+
+def test_each_row_of_the_table_tells_its_frame(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    session, frames = run
+    export(tmp_path / "run.csv", session)
+    heads = {tuple(list(row.values())[:5]) for row in table(tmp_path / "run.csv")}
+    assert heads == {
+        (
+            str(frame.index),
+            str(frame.command or ""),
+            str(frame.iteration),
+            "" if frame.loss is None else repr(frame.loss),
+            repr(frame.learning_rate),
+        )
+        for frame in frames
+    }
+
+
+def test_the_table_says_what_was_raised(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    export(tmp_path / "run.csv", run[0])
+    (raised,) = [row for row in table(tmp_path / "run.csv") if row["stat"] == "raised"]
+    assert raised["command"] == "B"
+    assert raised["value"].startswith("RuntimeError: Trying to backward through the graph a second time")
+
+
+def test_tensorboard_reads_losses_and_histograms(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    export(tmp_path / "run.tb", run[0])
+    read = events.EventAccumulator(str(tmp_path / "run.tb"), {"histograms": 0}).Reload()  # all of them
+    losses = [(frame.iteration, frame.loss) for frame in run[1] if frame.phase == "forward"]
+    assert [(each.step, each.value) for each in read.Scalars("loss")] == losses
+    assert [each.value for each in read.Scalars("learning rate")] == pytest.approx([0.1, 0.5])
+    assert len(read.Histograms("parameter/w")) == 4  # at the start, when lr was set, after each of two steps
+
+
+def test_without_tensorboard_one_sentence_says_what_to_install(
+    run: tuple[Session, list[Frame]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(Refused, match="pip install tensorboard"):
+        export(tmp_path / "run.tb", run[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_shows_the_frame_asked_for(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    export(tmp_path / "run.svg", run[0], looks=Looks(frame=1, size=(80, 24)))
+    drawn = (tmp_path / "run.svg").read_text()
+    assert "frame&#160;1&#160;of&#160;1" in drawn
+    assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
+
+
+def test_a_picture_of_a_frame_that_is_not_there_is_refused(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="there is no frame 99: the newest is frame 10"):
+        export(tmp_path / "run.svg", run[0], looks=Looks(frame=99))

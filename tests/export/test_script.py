@@ -1,0 +1,218 @@
+"""An exported script is plain PyTorch, and prints the losses of its run to the bit, in an interpreter of its own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from walks import Walk, losses, printed
+
+from autograd_tui.engine.optimizers import known_optimizers
+from autograd_tui.engine.session import Session
+from autograd_tui.export.script import script
+from autograd_tui.open import open_session
+from autograd_tui.text.rules import NAMES
+
+# A model that raises while its gate is above 1.5, when its buffers and random numbers are used already.
+OWN = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
+
+class Gated(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.4), nn.Linear(width, 2))
+        self.gate = nn.Parameter(torch.zeros(1))
+        self.register_buffer("seen", None)
+
+    def forward(self, x):
+        y = self.net(x) + self.gate + self.net[1].running_mean.mean()
+        self.seen = y.detach().mean()
+        if self.gate.item() > 1.5:
+            raise LookupError("the gate is shut")
+        return y
+
+@scenario("gated", width=6)
+def build(options):
+    def batch(i):
+        generator = options.generator(i)
+        return torch.rand(4, 3, generator=generator), torch.rand(4, 2, generator=generator)
+    return Parts(model=Gated(options.width), batch=batch, loss=nn.functional.mse_loss, optimizer="sgd,lr=0.05")
+"""
+RAISED = {("forward", "LookupError"), ("backward", "NameError"), ("backward", "RuntimeError"), ("step", "RuntimeError")}
+# A second backward adds to the gradient of b before it raises at that of w.
+SUM = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([2.0]))
+        self.b = nn.Parameter(torch.tensor([6.0]))
+
+@scenario("sum")
+def build(options):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    return Parts(model=Line(), batch=lambda i: x, forward=lambda model, x: (model.w * x + model.b).sum())
+"""
+RUN_ALL = """
+import contextlib, io, json, sys
+found = []
+for text in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(text, "run.py", "exec"), {"__name__": "__main__"})
+    found.append(out.getvalue())
+print(json.dumps(found))
+"""
+
+
+def run_together(scripts: list[str]) -> list[str]:
+    """Run scripts in a fresh interpreter, each in a namespace of its own; give what each printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL], input=json.dumps(scripts), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def run_alone(text: str, folder: Path) -> str:
+    """Run a script as a user does."""
+    (folder / "run.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "run.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def exported(session: Session) -> str:
+    text = script(session.recording(), opened(session).frame)
+    compile(text, "run.py", "exec")
+    return text
+
+
+def opened(session: Session) -> Session:
+    opening = session.about.opening
+    return open_session(opening.scenario, **opening.arguments, **opening.own)
+
+
+def after(commands: str, scenario: str = "linear", **options: object) -> str:
+    session = open_session(scenario, **options)  # type: ignore[arg-type]
+    list(session.run_all(commands))
+    return exported(session)
+
+
+def random_walk(number: int, own: Path) -> Walk:
+    """Make a run: of the line, or of a model with batch norm, dropout, and a forward that may raise."""
+    draw = random.Random(number)
+    decay = draw.choice((None, "plateau:0.5:2"))
+    if number % 2:
+        session = open_session(str(own), seed=number, decay=decay, width=draw.choice((4, 6)))
+        walk = Walk(session, draw, "gate")
+    else:
+        data = draw.choice(("fixed", "fresh"))
+        session = open_session("linear", seed=number, decay=decay, data=data, optimizer=draw.choice(("sgd", "adam")))
+        walk = Walk(session, draw, "w")
+    walk.say("B" if number < 4 else "f")
+    walk.go(40)
+    return walk
+
+
+def test_twenty_random_runs_print_the_same_losses_to_the_bit(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    walks = [random_walk(number, own) for number in range(20)]
+    raised = {(each.phase, each.error.type) for walk in walks for each in walk.branch if each.error}
+    assert raised == RAISED  # else these runs prove little
+    found = run_together([exported(walk.session) for walk in walks])
+    for walk, text in zip(walks, found, strict=True):
+        assert repr(printed(text)) == repr(walk.losses)  # NaN is NaN
+
+
+def test_gradients_that_a_raising_backward_has_added_to_are_put_back(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SUM)
+    session = open_session(str(tmp_path / "own.py"))
+    frames = list(session.run_all("fbBBsf"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
+def test_resnet18_prints_the_same_losses_by_itself(tmp_path: Path) -> None:
+    session = open_session("resnet18", optimizer="adam", image_size=40, data="fresh", batch_size=2)
+    frames = list(session.run_all("fbsz*3 fbBs lr=0.01 fbszf"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
+def test_a_forward_of_resnet18_that_raises_leaves_no_trace(tmp_path: Path) -> None:
+    session = open_session("resnet18", image_size=32)  # one value a channel, too few for a batch norm
+    list(session.run_all("f"))
+    text = exported(session) + "print(model.bn1.num_batches_tracked.item())\n"
+    said = run_alone(text, tmp_path).splitlines()
+    assert said[0].startswith("ValueError: Expected more than 1 value per channel")
+    assert said[-1] == "0"
+
+
+@pytest.mark.parametrize("scenario", ["linear", "resnet18"])
+def test_a_built_in_scenario_is_written_without_this_package(scenario: str) -> None:
+    imported = [node for node in ast.walk(ast.parse(after("fbsz", scenario))) if isinstance(node, ast.ImportFrom)]
+    assert "autograd_tui" not in "".join(str(node.module) for node in imported)
+
+
+def test_what_repeats_is_a_loop() -> None:
+    text = after("fbsz*100 fbs")
+    assert "for iteration in range(1, 101):" in text
+    assert text.count("loss.backward()") == 2
+
+
+def test_the_same_run_in_pieces_is_the_same_loop() -> None:
+    assert after("fbsz fbsz fb s z") == after("fbsz*3")
+
+
+def test_passes_without_a_step_stay_in_their_iteration() -> None:
+    text = after("fb*3 sz")
+    assert "for _ in range(2):" in text or "for _ in range(3):" in text
+    assert "iteration 2" not in text
+
+
+def test_a_comment_says_what_a_phase_does_where_it_stands() -> None:
+    text = after("fb fbs S")
+    assert "loss.backward()  # backward: compute the gradients" in text
+    assert "loss.backward()  # backward: there was no zero_grad, so it adds to the gradients" in text
+    assert "optimizer.step()  # step: once more on gradients that a step has used already" in text
+
+
+def test_words_in_a_header_are_no_code() -> None:
+    session = open_session("linear")
+    recording = session.recording()
+    object.__setattr__(recording.opening, "versions", {"torch": "2\nprint('caught')"})
+    assert "\nprint('caught')" not in script(recording, session.frame)
+
+
+def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    session = open_session(str(own))
+    list(session.run_all("gate=2 f"))  # which raises
+    recording = session.recording()
+    object.__setattr__(recording.opening, "device", "cuda:1")
+    text = script(recording, session.frame)
+    compile(text, "run.py", "exec")
+    for line in (
+        "model = parts.model.to('cuda:1').train()",
+        "    batch = moved(parts.batch(i), 'cuda:1')",
+        "rng_on_device = torch.get_device_module('cuda:1').get_rng_state()",
+    ):
+        assert line in text.splitlines()
+
+
+def test_every_optimizer_that_can_be_stepped_can_be_written() -> None:
+    assert {name: cls.__name__ for name, cls in known_optimizers().items() if name in NAMES} == NAMES
+    assert known_optimizers().keys() - NAMES.keys() == {"lbfgs", "sparseadam"}
