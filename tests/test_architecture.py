@@ -24,6 +24,7 @@ VALUES = [
     "frame",
     "memory",
     "progress",
+    "still_session",
     "track",
     "frame_store",
     "goal",
@@ -70,7 +71,7 @@ ROOMS = {  # by the longest beginning that fits
     "export/markup": {"rich", "autograd_tui.export"},
     "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
-    "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", *PLAIN},
+    "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/choices": {"platformdirs"},
 }
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))

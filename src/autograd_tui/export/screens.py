@@ -18,6 +18,7 @@ from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.engine.still_session import StillSession
 from autograd_tui.export.frames import Rerun
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import Choices
@@ -37,15 +38,17 @@ class Shown:
     history: History
 
 
-class Standing:
-    """What the app needs of a session that only stands still."""
+class Standing(StillSession):
+    """A session at one moment."""
 
     def __init__(self, about: About, shown: Shown) -> None:
-        self.about, self.frame, self.history, self.newest = about, shown.frame, shown.history, shown.frame.index
+        self.about, self.history, self.newest = about, shown.history, shown.frame.index
+        self._frame = shown.frame
 
-    def command_line(self) -> str:
-        """Give the line that opens it."""
-        return self.about.command_line
+    @property
+    def frame(self) -> Frame:
+        """The frame of that moment."""
+        return self._frame
 
 
 def moments(run: Rerun, wanted: set[int]) -> Iterator[Shown]:
@@ -91,8 +94,10 @@ async def drawing(about: About, first: Shown, *, size: tuple[int, int], theme: s
     app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
     async with app.run_test(size=size) as pilot:
         trainer = app.main.trainer
-        while trainer.session is None or trainer.busy or trainer.waiting:
+        while app.failure is None and (trainer.session is None or trainer.busy or trainer.waiting):
             await pilot.pause(0.01)
+        if app.failure is not None:
+            raise app.failure
         await pilot.pause()
         yield Drawing(app, pilot)
 

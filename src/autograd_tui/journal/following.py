@@ -9,14 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.branches import Branch
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
-from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.progress import Watch
+from autograd_tui.engine.still_session import StillSession
 from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
@@ -24,17 +21,11 @@ from autograd_tui.journal.frame_codec import FrameReader
 TRAINS_ELSEWHERE = "this terminal follows: the one that leads the run trains, arrows look here."
 
 
-class Following:
+class Following(StillSession):
     """Looks like a session that never runs anything itself: `read` takes in what the leader has drawn since.
 
     Raises Refused where there is nothing to follow.
     """
-
-    recorder = None
-    warning = None
-    branches: tuple[Branch, ...] = ()
-    about: About
-    history: History
 
     def __init__(self, journal: Path) -> None:
         self._path = frames_path(journal)
@@ -93,16 +84,6 @@ class Following:
     def inspect(self, name: str) -> Inspection:
         """Refuse: the tensors are elsewhere."""
         raise Refused("exact numbers are measured where the run is led.")
-
-    def take_difference(self) -> None:
-        """Find none: nothing is run again here."""
-
-    def watch(self, watch: Watch) -> None:
-        """Tell nothing: no way back is ever long."""
-
-    def command_line(self) -> str:
-        """Give the command line that opens the run at frame 0."""
-        return self.about.command_line
 
     @property
     def _held(self) -> FrameStore:
