@@ -72,7 +72,14 @@ def open_session(
     flags["option"] = [f"{name}={value}" for name, value in given.items() if name not in FLAGS]
     name = scenario if isinstance(scenario, str) else found.title
     about = About(
-        found.title, chosen, seed, _command_line(name, flags), parts.names, parts.class_names, _listing(parts, plateau)
+        found.title,
+        chosen,
+        seed,
+        _command_line(name, flags),
+        parts.names,
+        parts.class_names,
+        tied=loop.tied(),
+        listing=_listing(parts, plateau),
     )
     return Session(Trainer(loop), about=about)
 

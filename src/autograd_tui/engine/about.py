@@ -16,4 +16,5 @@ class About:
     command_line: str  # that opens it at frame 0
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     class_names: tuple[str, ...] = ()
+    tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a parameter's other names, where it has some
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"

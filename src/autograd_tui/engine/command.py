@@ -133,6 +133,11 @@ class Commands(Sequence[Command]):
         return f"Commands({self._blocks!r}, times={self._times})"
 
 
+def can_be_spelled(name: str) -> bool:
+    """Tell whether a command can name a parameter of this name."""
+    return _TENSOR.fullmatch(name) is not None and "[" not in name
+
+
 def parse(text: str) -> Commands:
     """Read commands in words, as after `--do`: "fbsz*3 lr=0.01 f".
 

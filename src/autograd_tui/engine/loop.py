@@ -179,6 +179,14 @@ class Loop:
             dtype = str(param.dtype).removeprefix("torch.")
             raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
 
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """Give the other names of each parameter that has some."""
+        others: dict[str, tuple[str, ...]] = {}
+        for name, first in self.names.items():
+            if name != first:
+                others[first] = (*others.get(first, ()), name)
+        return others
+
     def param(self, name: str) -> nn.Parameter:
         """Find a parameter by any of its names; raises Refused."""
         if name not in self.names:

@@ -17,7 +17,13 @@ COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # 
 SCENARIOS = ("linear", "resnet18")  # the built-in ones
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "export", "help", "quit")
-EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
+EXAMPLES = {
+    "sort": "sort update",
+    "model": "model resnet18",
+    "theme": "theme light",
+    "plot": "plot loss",
+    "speed": "speed 4",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +99,5 @@ READERS: dict[str, Callable[[str], str | float | Goal | None]] = {
     "model": _scenario,
     "sort": _column,
     "theme": str,
+    "plot": str,
 }

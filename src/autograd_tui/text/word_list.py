@@ -50,6 +50,7 @@ SCREEN = {
     "model ": "train another, as in model resnet18",
     "sort ": "the table by layer, as in sort update",
     "theme ": "the colours, as in theme light",
+    "plot ": "the loss, grad or a metric, as in plot grad",
     "log": "the loss on a log scale",
     "linear": "the loss on a plain scale",
     "ascii": "draw with ASCII characters alone",
@@ -105,5 +106,6 @@ SCREEN_VALUES = {  # by the word that they stand behind
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }
+PLOTS = {"loss": "the usual one", "grad": "the norm of all gradients after each backward"}
 MODELS = {"linear": "a line, two parameters", "resnet18": "62 parameters, 11,689,512 values"}
 THEMES = {"light": "for a projector", "dark": "the usual one", "ansi": "the terminal's own colours"}

@@ -44,7 +44,7 @@ class MainScreen(WordKeys, LookKeys):
         bound = (screen.frame, screen.about, screen.history, screen.view, screen.inspection, screen.veil)
         yield StatusPanel(id="status").data_bind(screen.frame, screen.about, screen.newest)
         for layout in (WideLayout(), FoldedLayout(), NarrowLayout(), SmallLayout()):
-            yield layout.data_bind(*bound, screen.log_scale, screen.printed)
+            yield layout.data_bind(*bound, screen.log_scale, screen.plotted, screen.printed)
         yield NotePanel(id="note").data_bind(screen.note)
         yield self.prompt
         yield KeysPanel(id="keys")
