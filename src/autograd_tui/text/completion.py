@@ -94,6 +94,8 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
         if last.startswith(switch) or last == switch.rstrip("="):
             yield from listed({"False": "freeze it", "True": "freeze it no longer"}, switch)
             continue
+        if last.startswith(f"{name}."):
+            yield Candidate(switch, "freeze it with False" if place not in frame.frozen else "frozen: True undoes it")
         if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.measurable[place]:
             continue
         values = frame.params[place].values or ()
@@ -104,8 +106,6 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
                 yield Candidate(f"{target}0", "zero", len(target))
             else:
                 yield Candidate(target, f"a parameter, now {number(value)}")
-        if last and name.startswith(last.partition(".requires")[0]):
-            yield Candidate(switch, "freeze it with False" if place not in frame.frozen else "frozen: True undoes it")
 
 
 def _names(part: str, frame: Frame | None) -> list[Candidate]:
