@@ -37,8 +37,8 @@ def test_a_cleared_gradient_is_none_and_says_what_it_was() -> None:
 
 def test_gradients_of_several_ages_are_counted() -> None:
     frame = list(open_nested(unused=["gate", "stem.weight"]).run_all("fb"))[-1]
-    assert in_words(frame) == "2 None, 18 fresh"
-    assert in_words(frame, [0, 1]) == "None"
+    assert in_words(frame) == "2 unused by loss, 18 fresh"
+    assert in_words(frame, [0, 1]) == "unused by loss"
     assert together(frame) == ["2 None, 18 fresh", "all finite"]
 
 

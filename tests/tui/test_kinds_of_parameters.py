@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
+from autograd_tui.engine.errors import Refused
+from autograd_tui.open import open_session
 from autograd_tui.tui.panels.panel import Panel
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
@@ -45,7 +47,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         for dtype in (torch.complex64, torch.float16, torch.bfloat16, torch.float64):
-            self.register_parameter(str(dtype)[6:], nn.Parameter(torch.ones(3, dtype=dtype)))
+            self.register_parameter("of_" + str(dtype)[6:], nn.Parameter(torch.ones(3, dtype=dtype)))
         self.empty = nn.Parameter(torch.zeros(0, 3))
         self.scalar = nn.Parameter(torch.tensor(2.0))
         self.places = nn.Parameter(torch.arange(3), requires_grad=False)
@@ -99,11 +101,11 @@ def everything(shown: Screen) -> str:
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_frozen_parameter_is_called_frozen(tmp_path: Path, size: tuple[int, int]) -> None:
     async with screen(written(tmp_path, KINDS), do="fb", size=size) as shown:
-        (row,) = [
-            line for line in everything(shown).splitlines() if line.startswith("cold ") and "3.0" not in line
-        ] or [line for line in everything(shown).splitlines() if line.startswith("cold ")]
-        assert "frozen" in row
-        assert "None" not in row
+        rows = [line for line in everything(shown).splitlines() if line.startswith("cold ")]
+        assert rows
+        for row in rows:
+            assert "frozen" in row
+            assert "None" not in row
 
 
 @pytest.mark.parametrize("size", SIZES[:2])
@@ -176,10 +178,7 @@ async def test_brackets_in_names_are_text(tmp_path: Path, size: tuple[int, int])
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-async def test_a_command_on_a_name_that_no_word_can_hold_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
-    async with screen(written(tmp_path, NAMED.replace("{names!r}", repr(NAMES)))) as shown:
-        printed = "".join(character for character in name if character.isprintable())
-        await shown.press(":")
-        shown.app.main.prompt.query_one("Input").value = f"{printed}=3"  # type: ignore[attr-defined]
-        await shown.press("enter")
-        assert shown.note or shown.session.frame.index == 1
+async def test_a_command_on_a_name_that_no_word_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    session = open_session(written(tmp_path, NAMED.replace("{names!r}", repr(NAMES))))
+    with pytest.raises(Refused):
+        session.run(f"{name}=3")

@@ -86,9 +86,8 @@ def _move(frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: Gr
         return f"{name}  moved by {'~' * (new.size > SAMPLE)}{number(moved)} (norm)"
     was, now = old.values[0], new.values[0]
     if grad is None or not grad.values:
-        return f"{name}  {number(was)}: its gradient is None{why_none(frame, place)}" + (
-            "" if was == now else f", yet it is {number(now)}"
-        )
+        yet = "" if was == now else f", yet it is {number(now)}"
+        return f"{name}  {number(was)}: its gradient is None{why_none(frame, place)}{yet}"
     turned = ", not the way its gradient alone would send it" if (now - was) * grad.values[0] > 0 else ""
     velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(optimizer) else None
     by = grad.values[0] if is_plain_sgd(optimizer) else velocity.values[0] if velocity and velocity.values else None
