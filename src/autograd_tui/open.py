@@ -93,7 +93,17 @@ def open_session(
         versions=_versions(),
         sha256=sha256(name),
     )
-    about = About(found.title, chosen, seed, opening, parts.names, parts.class_names, _listing(parts, plateau), budget)
+    about = About(
+        found.title,
+        chosen,
+        seed,
+        opening,
+        parts.names,
+        parts.class_names,
+        tied=trainer.tied,
+        listing=_listing(parts, plateau),
+        memory=budget,
+    )
     return Session(trainer, about=about, checkpoints=CheckpointLine(trainer, budget=budget))
 
 

@@ -122,14 +122,14 @@ def test_pytorch_takes_every_option_that_is_offered(name: str) -> None:
     for start in ("", "momentum=0.9,") if name in ("sgd", "rmsprop", "muon") else ("",):
         for word in words(f"optimizer={name},{start}"):
             spec = OptimizerSpec.parse(word.removeprefix("optimizer="))
-            assert make_optimizer(spec, [nn.Parameter(torch.ones(2, 2))])
+            assert make_optimizer(spec, [{"params": [nn.Parameter(torch.ones(2, 2))]}])
 
 
 def test_nesterov_is_offered_once_there_is_momentum() -> None:
     assert "optimizer=sgd,nesterov=true" not in words("optimizer=sgd,")
     assert "optimizer=sgd,momentum=0.9,nesterov=true" in words("optimizer=sgd,momentum=0.9,n")
     with pytest.raises(Refused):
-        make_optimizer(OptimizerSpec.parse("sgd,nesterov=true"), [nn.Parameter(torch.ones(2))])
+        make_optimizer(OptimizerSpec.parse("sgd,nesterov=true"), [{"params": [nn.Parameter(torch.ones(2))]}])
 
 
 def test_an_option_that_is_set_is_not_offered_again() -> None:

@@ -19,6 +19,7 @@ class About:
     opening: Opening
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     class_names: tuple[str, ...] = ()
+    tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a parameter's other names, where it has some
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"
 
     memory: int = BUDGET  # bytes for checkpoints

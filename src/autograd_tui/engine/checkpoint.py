@@ -32,6 +32,7 @@ class Checkpoint:
     grads: dict[str, Tensor]  # those that are not None
     backwards: tuple[int, ...]
     used: tuple[bool, ...]
+    requires_grad: tuple[bool, ...]
     optimizer: OptimizerSpec
     groups: list[dict[str, Any]]  # the optimizer's options, its parameters left out
     state: dict[str, dict[str, Any]]  # the optimizer's state by the parameter's name
@@ -93,6 +94,7 @@ def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkp
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
         backwards=tuple(loop.backwards),
         used=tuple(loop.used),
+        requires_grad=tuple(param.requires_grad for param in params.values()),
         optimizer=loop.spec,
         groups=[deepcopy({key: group[key] for key in group if key != "params"}) for group in optimizer.param_groups],
         state={name: copier.all(optimizer.state[param]) for name, param in params.items() if param in optimizer.state},
@@ -112,7 +114,8 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     # load_state_dict would alias the checkpoint and change dtypes, so the state is put in by hand, copied once more.
     loop.loss = loop.prediction = loop.batch = None
     loop.graph = "none"
-    for name, param in loop.params.items():
+    for (name, param), wanted in zip(loop.params.items(), checkpoint.requires_grad, strict=True):
+        param.requires_grad_(wanted)
         param.detach().copy_(checkpoint.params[name])
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)

@@ -33,12 +33,13 @@ class Phase(StrEnum):
 class Command:
     """One thing to do.
 
-    `name` is a phase, "lr", "optimizer", "@", "undo", "branch", or the tensor to set: "w", "b[0]".
+    `name` is a phase, "lr" or that of one group, "lr[1]", "optimizer", "@", "undo", "branch", the tensor to set: "w",
+    "b[0]", or what is to be frozen or not: "w.requires_grad".
     `forced` runs a phase even out of turn. `value` is what a setting sets, the frame after "@", or the branch's number.
     """
 
     name: str
-    value: float | int | OptimizerSpec | None = None
+    value: float | int | bool | OptimizerSpec | None = None
     forced: bool = False
 
     @property
@@ -50,12 +51,30 @@ class Command:
         """Whether it runs nothing, and only says where training is to stand."""
         return self.name in ("@", "undo", "branch")
 
+    @property
+    def kind(self) -> str:
+        """Say what it sets: "lr", "requires_grad", or as its name does."""
+        if isinstance(self.value, bool):
+            return "requires_grad"
+        return "lr" if _LR.fullmatch(self.name) else self.name
+
+    @property
+    def group(self) -> int | None:
+        """The one parameter group whose learning rate it sets."""
+        match = _LR.fullmatch(self.name)
+        return int(match[1]) if match and match[1] else None
+
+    @property
+    def target(self) -> str:
+        """What it freezes, or no longer: a parameter or a module; all there is where that is empty."""
+        return self.name.removesuffix("requires_grad").removesuffix(".")
+
     def __str__(self) -> str:
         if self.phase is not None:
             return self.phase.letter.upper() if self.forced else self.phase.letter
         if self.name == "@":
             return f"@{self.value}"
-        if isinstance(self.value, (int, float)):
+        if isinstance(self.value, (int, float)) and not isinstance(self.value, bool):
             return f"{self.name}={format_number(self.value)}"
         return self.name if self.value is None else f"{self.name}={self.value}"
 
@@ -65,6 +84,7 @@ LETTERS = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
 _RUN = re.compile(r"([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
+_LR = re.compile(r"lr(?:\[(\d{1,15})\])?")
 _TENSOR = re.compile(r"\w+(\.\w+)*(\[\d{1,15}(,\d{1,15})*\])?")  # a Sequential's names begin with a digit
 
 
@@ -116,6 +136,11 @@ class Commands(Sequence[Command]):
 
     def __repr__(self) -> str:
         return f"Commands({self._blocks!r}, times={self._times})"
+
+
+def can_be_spelled(name: str) -> bool:
+    """Tell whether a command can name a parameter of this name."""
+    return _TENSOR.fullmatch(name) is not None and "[" not in name
 
 
 def parse(text: str) -> Commands:
@@ -179,6 +204,10 @@ def _parse_setting(word: str) -> Command:
         raise NotUnderstood(f'"{word}" sets nothing: {name} is a command and takes no value.')
     if not _TENSOR.fullmatch(name):
         raise NotUnderstood(f'"{word}" sets nothing: a name such as w or b[0] belongs before "=".')
+    if name.split(".")[-1] == "requires_grad":
+        if value.lower() not in ("true", "false"):
+            raise NotUnderstood(f'"{word}" needs True or False after "=".')
+        return Command(name, value.lower() == "true")
     number = parse_number(value)
     if number is None:
         raise NotUnderstood(f'"{word}" needs a number after "=", such as {name}=0.1.')

@@ -21,6 +21,15 @@ class TorchError:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """An optimizer's parameter groups, each with options of its own."""
+
+    of: tuple[int | None, ...]  # each parameter's group, None where the optimizer does not hold it
+    learning_rates: tuple[float, ...]  # one a group
+    optimizers: tuple[str, ...]  # as a command spells it, a group's own options included, without learning rate
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frame:
     """A picture of the training after one command; what a command leaves alone is shared with the frame before."""
@@ -33,6 +42,10 @@ class Frame:
     optimizer: str  # as a command spells it, without the learning rate
     learning_rate: float
     step_rate: float | None = None  # the learning rate that the last step used
+    groups: Groups | None = None  # the parameter groups, where there are several or one leaves some out
+    step_rates: tuple[float, ...] = ()  # those of all groups that the last step used
+    frozen: frozenset[int] = frozenset()  # places of parameters with requires_grad=False
+    unused: frozenset[int] = frozenset()  # of those that the last backward did not reach: the loss does not use them
     command: Command | None = None
     iteration: int = 0  # from 1; rises at the first forward after a step
     steps: int = 0  # completed optimizer steps
@@ -63,6 +76,21 @@ class Frame:
         return not (self.params.whole and self.params == self.loss_params)
 
     @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rate of each parameter group."""
+        return self.groups.learning_rates if self.groups else (self.learning_rate,)
+
+    def step_rate_of(self, place: int) -> float | None:
+        """Give the learning rate that the last step used for one parameter."""
+        group = self.groups.of[place] if self.groups else None
+        return self.step_rates[group] if group is not None and self.step_rates else self.step_rate
+
+    def optimizer_of(self, place: int) -> str:
+        """Spell the optimizer with the options that it has for one parameter."""
+        group = self.groups.of[place] if self.groups else None
+        return self.groups.optimizers[group] if self.groups and group is not None else self.optimizer
+
+    @property
     def phase(self) -> Phase | None:
         return self.command.phase if self.command else None
 
@@ -89,6 +117,9 @@ class Frame:
             "steps": self.steps,
             "loss": plain_number(self.loss),
             "learning_rate": plain_number(self.learning_rate),
+            "learning_rates": [plain_number(each) for each in self.learning_rates],
+            "metrics": {name: plain_number(value) for name, value in self.metrics},
+            "frozen": [self.params.layout.names[place] for place in sorted(self.frozen)],
             "params": {row.name: plain_row(row) for row in self.params},
             "grads": {
                 name: row and plain_row(row) for name, row in zip(self.params.layout.names, self.grads, strict=True)

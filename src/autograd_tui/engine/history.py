@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import isnan
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 
 
@@ -137,30 +138,46 @@ def _extremes(values: array[float]) -> list[int]:
     return sorted({values.index(min(values)), values.index(max(values))})
 
 
+def _other_group(frame: Frame) -> bool:
+    """Tell whether the command has changed the learning rate of some group, be it not that of the first."""
+    if frame.groups is None or frame.command is None or frame.error:
+        return False
+    scheduled = frame.phase is Phase.STEP and frame.step_rates != frame.learning_rates
+    return scheduled or frame.command.kind == "lr"
+
+
 @dataclass(slots=True)
 class History:
-    """Loss and gradient norm by iteration, and where the learning rate changed."""
+    """Loss, gradient norm and metrics by iteration, and where a learning rate changed."""
 
     loss: Series = field(default_factory=Series)
     grad_norm: Series = field(default_factory=Series)
     learning_rate: Series = field(default_factory=Series)  # its changes alone, the first at frame 0
+    metrics: dict[str, Series] = field(default_factory=dict)  # a free run fills them in at its frames alone
+
+    def plotted(self, name: str) -> Series:
+        """Give the column that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
+        return {**self.metrics, "loss": self.loss, "grad": self.grad_norm}.get(name) or Series()
 
     def append(self, frame: Frame) -> None:
         """Take in what a new frame brought."""
         name = None if frame.command is None or frame.error else frame.command.name
         if name == "forward" and frame.loss is not None:
             self.loss.append(frame.index, frame.iteration, frame.loss)
+        for metric, value in frame.metrics if name == "forward" else ():
+            self.metrics.setdefault(metric, Series()).append(frame.index, frame.iteration, value)
         norm = frame.grads.norm() if name == "backward" else None
         if norm is not None:
             self.grad_norm.append(frame.index, frame.iteration, norm)
-        if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate:
+        if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _other_group(frame):
             self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
 
     def forget_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
-        for series in (self.loss, self.grad_norm, self.learning_rate):
+        for series in (self.loss, self.grad_norm, self.learning_rate, *self.metrics.values()):
             series.forget_after(index)
 
     def copy(self) -> History:
         """Give a history of its own, for another thread to read."""
-        return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy())
+        metrics = {name: series.copy() for name, series in self.metrics.items()}
+        return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics)

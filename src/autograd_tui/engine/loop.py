@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.buffers import Buffers
 from autograd_tui.engine.errors import Raised, Refused
+from autograd_tui.engine.groups import places, read_groups
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, make_optimizer
 from autograd_tui.engine.scenario import Parts
@@ -37,6 +38,9 @@ class Loop:
         self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
         if any(nn.parameter.is_lazy(param) for param in self.params.values()):
             raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        self.names: dict[str, str] = _names(self.model)
+        self.groups = read_groups(parts.groups, self.model)
+        self.group_of = places(self.groups, self.params.values())  # the group of each parameter
         self.decay = decay
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
@@ -48,6 +52,7 @@ class Loop:
         self.batch: Any = None
         self.prediction: Any = None
         self.metrics: tuple[tuple[str, Tensor], ...] = ()
+        self.frozen_in_graph: frozenset[int] = frozenset()  # places of parameters that were frozen in the last forward
         self.forwards = 0  # completed; the next one takes batch(forwards)
         self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
         self.used = [False] * len(self.params)  # whether a step has used it
@@ -60,21 +65,21 @@ class Loop:
             metrics = self._metrics(prediction, batch)
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
         self.graph = "alive" if loss.requires_grad else "none"
+        self.frozen_in_graph = frozenset(
+            place for place, param in enumerate(self.params.values()) if not param.requires_grad
+        )
         self.forwards += 1
 
     def backward(self) -> None:
         """Compute the gradients; they add to what `.grad` holds."""
-        before = [(param.grad, param.grad is not None and param.grad._version) for param in self.params.values()]
+        count = self._counting(range(len(self.params)))
         if self.graph == "alive":
             self.graph = "freed"  # also where it raises half way
         with self._theirs(undo=self._keep_grads()):
             if self.loss is None:
                 raise NameError("name 'loss' is not defined")  # as the script's line would
             self.loss.backward()  # type: ignore[no-untyped-call]
-        for place, (param, (grad, version)) in enumerate(zip(self.params.values(), before, strict=True)):
-            if param.grad is not None and (param.grad is not grad or param.grad._version != version):
-                self.backwards[place] += 1
-                self.used[place] = False
+        count()
 
     def step(self) -> bool:
         """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
@@ -83,14 +88,16 @@ class Loop:
             self.optimizer.step()
             if self.scheduler is not None and self.loss is not None:
                 self.scheduler.step(self.loss.detach())
-        self.used = [used or count > 0 for used, count in zip(self.used, self.backwards, strict=True)]
+        for place, group in enumerate(self.group_of):
+            self.used[place] |= group is not None and self.backwards[place] > 0
         return before != [param._version for param in self.params.values()]
 
     def zero_grad(self) -> None:
-        """Clear the gradients: each `.grad` is None again."""
+        """Clear the gradients of what the optimizer holds: each `.grad` is None again."""
         self.optimizer.zero_grad()
-        self.backwards = [0] * len(self.params)
-        self.used = [False] * len(self.params)
+        for place, group in enumerate(self.group_of):
+            if group is not None:
+                self.backwards[place], self.used[place] = 0, False
 
     def iterations(self) -> Iterator[Tensor]:
         """Run the four phases again and again, and give each iteration's loss, detached.
@@ -100,6 +107,7 @@ class Loop:
         optimizer, scheduler, at_hand = self.optimizer, self.scheduler, None
         self.loss = self.batch = self.prediction = None
         self.graph, self.metrics = "freed", ()
+        outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
         while True:
             batch = self.parts.batch(self.forwards)
             if batch is not at_hand:
@@ -107,7 +115,9 @@ class Loop:
                 at_hand, batch = (batch if moved is batch else None), moved
             loss, _ = self._predict(batch)
             self.forwards += 1
+            count = self._counting(outside)
             loss.backward()  # type: ignore[no-untyped-call]
+            count()
             loss = loss.detach()
             optimizer.step()
             if scheduler is not None:
@@ -115,35 +125,48 @@ class Loop:
             optimizer.zero_grad()
             yield loss
 
-    def set_lr(self, lr: float) -> None:
-        """Set the learning rate of every parameter group; the scheduler's counters stay."""
+    def _counting(self, at: Sequence[int]) -> Callable[[], None]:
+        """Look at gradients before a backward; what is given back counts it for those that it has added to."""
+        params = list(self.params.values()) if at else []
+        before = [(place, grad := params[place].grad, grad is not None and grad._version) for place in at]
+
+        def count() -> None:
+            for place, grad, version in before:
+                now = params[place].grad
+                if now is not None and (now is not grad or now._version != version):
+                    self.backwards[place] += 1
+                    self.used[place] = False
+
+        return count
+
+    def set_lr(self, lr: float, group: int | None = None) -> None:
+        """Set the learning rate of every parameter group, or of one; the scheduler's counters stay."""
         if not 0 <= lr < float("inf"):
             raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        groups = self.optimizer.param_groups
+        if group is not None and group >= len(groups):
+            raise Refused(f"there is no parameter group {group}: {_there_are(len(groups))}.")
+        for each in groups if group is None else [groups[group]]:
+            each["lr"] = lr
 
     def set_optimizer(self, spec: OptimizerSpec) -> None:
-        """Start another optimizer with empty state, and the scheduler anew; without an lr the old one's stays."""
-        if spec.lr is None:
-            spec = spec.with_option("lr", self.optimizer.param_groups[0]["lr"])
-        self._start_optimizer(spec)
+        """Start another optimizer with empty state, and the scheduler anew; without an lr each group's stays."""
+        rates = [group["lr"] if spec.lr is None else spec.lr for group in self.optimizer.param_groups]
+        self._start_optimizer(spec if spec.lr is not None else spec.with_option("lr", rates[0]), rates)
 
-    def _start_optimizer(self, spec: OptimizerSpec) -> None:
-        self.optimizer = make_optimizer(spec, list(self.params.values()))
+    def _start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
+        self.optimizer = make_optimizer(spec, self.groups, lrs)
         self.spec = spec
         self.scheduler = self.decay.scheduler(self.optimizer) if self.decay else None
 
     @torch.no_grad()
     def set_value(self, target: str, value: float) -> None:
         """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
-        name, bracket, places = target.partition("[")
-        if name not in self.params:
-            some = ", ".join(list(self.params)[:4])
-            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
-        param = self.params[name]
+        name, bracket, at = target.partition("[")
+        param = self.param(name)
         if param.numel() > MOST_VALUES:
             raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MOST_VALUES} can be set.")
-        index = tuple(int(place) for place in places.rstrip("]").split(",")) if bracket else (0,) * param.dim()
+        index = tuple(int(place) for place in at.rstrip("]").split(",")) if bracket else (0,) * param.dim()
         if not bracket and param.numel() > 1:
             first = ",".join("0" * param.dim())
             raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
@@ -155,6 +178,32 @@ class Loop:
         except RuntimeError:
             dtype = str(param.dtype).removeprefix("torch.")
             raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
+
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """Give the other names of each parameter that has some."""
+        others: dict[str, tuple[str, ...]] = {}
+        for name, first in self.names.items():
+            if name != first:
+                others[first] = (*others.get(first, ()), name)
+        return others
+
+    def param(self, name: str) -> nn.Parameter:
+        """Find a parameter by any of its names; raises Refused."""
+        if name not in self.names:
+            some = ", ".join(list(self.params)[:4])
+            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
+        return self.params[self.names[name]]
+
+    def set_requires_grad(self, name: str, *, wanted: bool) -> None:
+        """Freeze or unfreeze one parameter, all of a module, or with no name all there are; the next graphs see it."""
+        named = [each for each in self.names if not name or each == name or each.startswith(f"{name}.")]
+        params = [self.params[self.names[each]] for each in named] or [self.param(name)]
+        for param in params:
+            if wanted and not (param.is_floating_point() or param.is_complex()):
+                dtype = str(param.dtype).removeprefix("torch.")
+                raise Refused(f"{name} holds numbers of {dtype}, which have no gradient.")
+        for param in params:
+            param.requires_grad_(wanted)
 
     def _predict(self, batch: Any) -> tuple[Tensor, Any]:
         """Run the model and the loss, in whichever form the scenario gives them."""
@@ -222,6 +271,16 @@ class Loop:
             self.surroundings.return_to(mark)
 
         return undo
+
+
+def _names(model: nn.Module) -> dict[str, str]:
+    """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
+    first: dict[nn.Parameter, str] = {}
+    return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
+
+
+def _there_are(groups: int) -> str:
+    return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
 
 
 def theirs(error: BaseException) -> bool:

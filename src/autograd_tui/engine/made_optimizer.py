@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.groups import known_optimizers
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.optimizers import known_optimizers
 
 
 def spec_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerSpec:

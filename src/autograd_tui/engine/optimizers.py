@@ -10,24 +10,22 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.groups import Group, fitting, known_optimizers
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, parse_number
 
 LONGEST = 40  # characters of a name that is compared, or shown in a sentence
 
 
-def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Give the classes of `torch.optim` by their names in small letters."""
-    classes = (each for each in vars(torch.optim).values() if inspect.isclass(each))
-    ours = (each for each in classes if issubclass(each, torch.optim.Optimizer) and each is not torch.optim.Optimizer)
-    return {each.__name__.lower(): each for each in ours}
+def make_optimizer(
+    spec: OptimizerSpec, groups: Sequence[Group], lrs: Sequence[float] | None = None
+) -> torch.optim.Optimizer:
+    """Make the optimizer that `spec` names, as a script would, with its own lr by default; raises Refused.
 
-
-def make_optimizer(spec: OptimizerSpec, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimizer that `spec` names, as a script would, with its own lr by default; raises Refused."""
+    Groups keep what options of theirs it takes; `lrs`, one a group, go before those.
+    """
     known = known_optimizers()
     if spec.name not in known:
         usable = [name for name, cls in known.items() if _closure_free(cls)]
@@ -47,7 +45,7 @@ def make_optimizer(spec: OptimizerSpec, params: Sequence[nn.Parameter]) -> torch
         raise Refused(f"a learning rate must be a number from 0 up, not {spec.lr}.")
     try:
         options: dict[str, Any] = dict(spec.options) if spec.lr is None else {"lr": spec.lr, **dict(spec.options)}
-        return cls(params, **options)
+        return cls(fitting(groups, cls, lrs), **options)
     except Exception as error:  # PyTorch's own checks, of many types
         raise Refused(f"{cls.__name__} does not take these parameters or options: {_sentence(error)}") from error
 

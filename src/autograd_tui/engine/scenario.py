@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class Parts:
     loss: Callable[[Any, Any], Tensor] | None = None  # loss(prediction, target), in torch's order
     forward: Callable[[nn.Module, Any], Any] | None = None  # (model, batch) -> loss, or (loss, output)
     optimizer: str = "sgd,lr=0.01"  # as the command optimizer= spells it; flags override
+    groups: Sequence[Mapping[str, Any]] = ()  # of parameters, in torch's own form; by default one holds them all
     listing: Mapping[str, str] = field(default_factory=dict)  # source lines: "setup", and one for each phase
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
@@ -34,12 +35,25 @@ class Parts:
         for name, value in (("metrics", self.metrics), ("listing", self.listing)):
             if not isinstance(value, Mapping):
                 raise Refused(f"Parts takes {name}= as a dict by name, not {type(value).__name__}.")
+        object.__setattr__(self, "groups", _as_lists(self.groups))
         if not isinstance(self.model, nn.Module):
             raise Refused(f"Parts takes a torch.nn.Module as model=, not {type(self.model).__name__}.")
         if not callable(self.batch):
             raise Refused("Parts takes a function as batch=, such as lambda i: (x, y).")
         if (self.loss is None) == (self.forward is None):
             raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
+
+
+def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
+    """Read each group's parameters once: `model.parameters()` can be read no second time."""
+    given = groups if isinstance(groups, (list, tuple)) else [None]
+    if not all(isinstance(each, Mapping) and "params" in each for each in given):
+        raise Refused('Parts takes groups= as torch does: [{"params": model.parameters(), "lr": 0.1}, ...].')
+    params = [each["params"] for each in groups]
+    if not all(isinstance(each, (Tensor, str, Iterable)) for each in params):
+        raise Refused('Parts takes parameters as "params" of a group, as in {"params": model.parameters()}.')
+    listed = [[each] if isinstance(each, (Tensor, str)) else list(each) for each in params]
+    return tuple({**each, "params": own} for each, own in zip(groups, listed, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ class Grads(Sequence[GradStats | None]):
     table: StatsTable  # of those that there are
     backwards: tuple[int, ...]  # 0 where `.grad` is None
     used: tuple[bool, ...]
+    outside: frozenset[int] = frozenset()  # places that the optimizer does not hold: it neither uses nor clears them
 
     def __len__(self) -> int:
         return len(self.backwards)
@@ -158,8 +159,9 @@ class Grads(Sequence[GradStats | None]):
 
     @property
     def state(self) -> str:
-        """Say in one word what they are together: "none", "fresh" (some unused) or "used"."""
-        held = [used for used, backwards in zip(self.used, self.backwards, strict=True) if backwards]
+        """Say in one word what those of the optimizer are together: "none", "fresh" (some unused) or "used"."""
+        pairs = enumerate(zip(self.used, self.backwards, strict=True))
+        held = [used for place, (used, backwards) in pairs if backwards and place not in self.outside]
         return "none" if not held else "used" if all(held) else "fresh"
 
     def norm(self) -> float | None:

@@ -18,7 +18,8 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.exact import inspect
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.frame import Frame, Groups
+from autograd_tui.engine.groups import spelled
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.raised import torch_error
@@ -52,6 +53,7 @@ class Trainer:
             "zero_grad": self._zero_grad,
             "lr": self._set_lr,
             "optimizer": self._set_optimizer,
+            "requires_grad": self._set_requires_grad,
         }
         self._begin()
 
@@ -61,6 +63,11 @@ class Trainer:
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
         with self._loop.surroundings:
             self.frame = self._first_frame()
+
+    @property
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """The other names of each parameter that has some."""
+        return self._loop.tied()
 
     def start_over(self) -> None:
         """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
@@ -81,7 +88,7 @@ class Trainer:
         reason = refusal(self.frame, command)
         if reason:
             raise Refused(reason)
-        run = self._runs.get(command.name, self._set_value)
+        run = self._runs.get(command.kind, self._set_value)
         with self._loop.surroundings:
             self._started = perf_counter()
             self._seconds = 0.0
@@ -102,13 +109,13 @@ class Trainer:
         """
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
-        raised, rate = None, self.frame.learning_rate
+        raised, all_rates = None, self._learning_rates()
         with self._loop.surroundings:
             try:
                 for loss in self._loop.iterations():
                     losses.append(loss)
-                    if self._loop.scheduler is not None and rate != (rate := self._learning_rate()):
-                        rates.append((len(losses), rate))
+                    if self._loop.scheduler is not None and all_rates != (all_rates := self._learning_rates()):
+                        rates.append((len(losses), all_rates[0]))
                     if not goes_on(len(losses), loss):
                         break
             except BaseException as error:
@@ -133,6 +140,7 @@ class Trainer:
             buffers=read["buffers"],
             grads=self._read_grads(),
             learning_rate=self._learning_rate(),
+            groups=self._groups(),
             iteration=frame.iteration + iterations - 1 + rises,
             steps=frame.steps + iterations,
             loss_steps=frame.steps + iterations - 1,
@@ -165,9 +173,7 @@ class Trainer:
 
         Raises Refused where the model has no parameter of that name.
         """
-        param = self._loop.params.get(name)
-        if param is None:
-            raise Refused(f'there is no parameter "{name}".')
+        param = self._loop.param(name)
         with self._loop.surroundings:
             return inspect(name, param, state=self._loop.optimizer.state.get(param, {}), index=self.frame.index)
 
@@ -191,7 +197,7 @@ class Trainer:
         loop = self._loop
         loop.backward()
         self._clock()
-        return {"graph": loop.graph, "grads": self._read_grads()}
+        return {"graph": loop.graph, "grads": self._read_grads(), "unused": self._unused()}
 
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
@@ -210,6 +216,8 @@ class Trainer:
             "optimizer_state": read["optimizer_state"],
             "learning_rate": self._learning_rate(),
             "step_rate": frame.learning_rate,
+            "step_rates": frame.learning_rates,
+            "groups": self._groups(),
             "steps": frame.steps + 1,
             "grads": replace(frame.grads, used=tuple(loop.used)),
         }
@@ -218,18 +226,24 @@ class Trainer:
         self._loop.zero_grad()
         self._clock()
         cleared = self.frame.grads
-        return {"grads": self._read_grads()} | ({"last_grads": cleared} if cleared.state != "none" else {})
+        changes: Changes = {"grads": self._read_grads(), "unused": frozenset()}
+        return changes | ({"last_grads": cleared} if cleared.state != "none" else {})
 
     # The settings.
 
     def _set_lr(self, command: Command) -> Changes:
-        self._loop.set_lr(command.value)  # type: ignore[arg-type]
-        return {"learning_rate": self._learning_rate()}
+        self._loop.set_lr(command.value, command.group)  # type: ignore[arg-type]
+        return {"learning_rate": self._learning_rate(), "groups": self._groups()}
+
+    def _set_requires_grad(self, command: Command) -> Changes:
+        self._loop.set_requires_grad(command.target, wanted=command.value is True)
+        return {"frozen": self._frozen()}
 
     def _set_optimizer(self, command: Command) -> Changes:
         self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
         read = self._reader.read({"optimizer_state": self._optimizer_state()})
-        return read | {"optimizer": self._optimizer_name(), "learning_rate": self._learning_rate()}
+        changes = {"optimizer": self._optimizer_name(), "learning_rate": self._learning_rate()}
+        return read | changes | {"groups": self._groups()}
 
     def _set_value(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
@@ -250,6 +264,8 @@ class Trainer:
             grads=self._read_grads(),
             optimizer=self._optimizer_name(),
             learning_rate=self._learning_rate(),
+            groups=self._groups(),
+            frozen=self._frozen(),
             **read,
         )
 
@@ -289,7 +305,26 @@ class Trainer:
         loop = self._loop
         held = {name: param.grad for name, param in loop.params.items() if param.grad is not None}
         table = self._reader.read({"grads": Group(held)})["grads"]
-        return Grads(table, tuple(loop.backwards), tuple(loop.used))
+        outside = frozenset(place for place, group in enumerate(loop.group_of) if group is None)
+        return Grads(table, tuple(loop.backwards), tuple(loop.used), outside)
+
+    def _frozen(self) -> frozenset[int]:
+        params = self._loop.params.values()
+        return frozenset(place for place, param in enumerate(params) if not param.requires_grad)
+
+    def _unused(self) -> frozenset[int]:
+        """Find what a backward has not reached, though nothing froze it."""
+        loop = self._loop
+        empty = {place for place, param in enumerate(loop.params.values()) if param.grad is None}
+        return frozenset(empty - self._frozen() - loop.frozen_in_graph)
+
+    def _groups(self) -> Groups | None:
+        loop = self._loop
+        groups = loop.optimizer.param_groups
+        if len(groups) == 1 and None not in loop.group_of:
+            return None
+        spellings = tuple(spelled(loop.spec, group) for group in loop.groups)
+        return Groups(loop.group_of, self._learning_rates(), spellings)
 
     def _optimizer_state(self) -> Group:
         """Name the optimizer's state as rows: "w.momentum_buffer"."""
@@ -303,7 +338,10 @@ class Trainer:
         return Group(rows, exact=False)
 
     def _learning_rate(self) -> float:
-        return float(self._loop.optimizer.param_groups[0]["lr"])
+        return self._learning_rates()[0]
+
+    def _learning_rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for group in self._loop.optimizer.param_groups)
 
     def _optimizer_name(self) -> str:
         return str(replace(self._loop.spec, lr=None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from base64 import b64decode, b64encode
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from autograd_tui.engine.about import About
@@ -16,22 +16,36 @@ from autograd_tui.engine.opening import Opening
 
 def first_line(about: About, history: History) -> str:
     """Write what the run is, and how it went so far."""
-    columns = {field.name: written(getattr(history, field.name)) for field in fields(History)}
-    return json.dumps({"autograd-tui frames": 1, "about": asdict(about), "history": columns}) + "\n"
+    return json.dumps({"autograd-tui frames": 1, "about": asdict(about), "history": columns(history)}) + "\n"
 
 
 def read_first_line(line: bytes) -> tuple[About, History]:
     """Read it back; raises Refused where it is none."""
     try:
         first = json.loads(line)
-        about, columns = first["about"], first["history"]
-        listing = {phase: tuple(source) for phase, source in about.pop("listing").items()}
+        about = first["about"]
+        listing, tied = (
+            {name: tuple(texts) for name, texts in about.pop(what).items()} for what in ("listing", "tied")
+        )
         opening = Opening(**about.pop("opening"))
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-        history = History(**{name: read_series(*column) for name, column in columns.items()})
-        return About(**about | tuples, opening=opening, listing=listing), history
+        return About(**about | tuples, opening=opening, listing=listing, tied=tied), read_columns(first["history"])
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"this is no run that can be followed: {error}.") from None
+
+
+def columns(history: History) -> dict[str, Any]:
+    """Write all columns."""
+    series = {name: getattr(history, name) for name in ("loss", "grad_norm", "learning_rate")}
+    metrics = {name: written(column) for name, column in history.metrics.items()}
+    return {name: written(column) for name, column in series.items()} | {"metrics": metrics}
+
+
+def read_columns(plain: dict[str, Any]) -> History:
+    """Read them back."""
+    metrics = {name: read_series(*column) for name, column in plain["metrics"].items()}
+    loss, grad_norm, learning_rate = (read_series(*plain[name]) for name in ("loss", "grad_norm", "learning_rate"))
+    return History(loss, grad_norm, learning_rate, metrics)
 
 
 def written(series: Series) -> list[Any]:

@@ -11,10 +11,11 @@ from dataclasses import fields
 from typing import Any
 
 from autograd_tui.engine.command import Command, parse_one
-from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.frame import Frame, Groups, TorchError
 from autograd_tui.engine.stats_table import Grads, GradStats, Layout, StatsTable, TensorStats
 
-_CLASSES: dict[str, type[Any]] = {each.__name__: each for each in (TorchError, Grads, TensorStats, GradStats, Layout)}
+_KINDS = (TorchError, Grads, Groups, TensorStats, GradStats, Layout)
+_CLASSES: dict[str, type[Any]] = {each.__name__: each for each in _KINDS}
 _LEFT_OUT = ("trace",)  # of a frame: it belongs to who asked for it
 
 

@@ -12,7 +12,7 @@ import torch
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.history import History
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.journal.drawn_header import read_series, written
+from autograd_tui.journal.drawn_header import columns, read_columns
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
 from autograd_tui.journal.reading import Journal
@@ -42,7 +42,7 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
         "entry": entry,
         "index": checkpoint.frame.index,
         "frame": FrameWriter().line(checkpoint.frame),
-        "history": {each.name: written(getattr(history, each.name)) for each in fields(History)},
+        "history": columns(history),
         "optimizer": str(checkpoint.optimizer),
         **{
             each.name: plain_state(getattr(checkpoint, each.name))
@@ -76,7 +76,7 @@ def load(journal: Journal, like: Checkpoint) -> Kept | None:
             content = torch.load(path, weights_only=True)
             index = content["index"]  # before the last frame, whose graph and loss a forward must make
             if content["format"] == FORMAT and index <= way.get(content["entry"], -1) and index < journal.frame:
-                return Kept(_checkpoint(content, like), _history(content["history"]))
+                return Kept(_checkpoint(content, like), read_columns(content["history"]))
         except Exception:  # whatever a damaged file makes torch raise
             continue
     return None
@@ -102,7 +102,3 @@ def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
         if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
             raise ValueError("of another model")
     return Checkpoint(**values)
-
-
-def _history(columns: dict[str, Any]) -> History:
-    return History(**{name: read_series(*column) for name, column in columns.items()})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from autograd_tui.engine.branches import Branch
+from autograd_tui.engine.command import can_be_spelled
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.engine.memory import BUDGET, size_in_words
@@ -17,6 +19,7 @@ from autograd_tui.text import word_list as words
 from autograd_tui.text.going_back import branch_line
 from autograd_tui.text.numbers import number
 from autograd_tui.text.optimizer_list import optimizer_candidates
+from autograd_tui.text.rules import rates
 from autograd_tui.text.screen_word import is_screen_word
 from autograd_tui.text.word_list import Candidate, listed
 
@@ -41,9 +44,9 @@ def completions(
     if last.startswith("/") and not before:
         return _names(last[1:], frame)
     if before and is_screen_word(before[0]):
-        found = _screen_values(before[0], themes, models) if len(before) == 1 else []
-    elif last.startswith("lr="):
-        found = listed(words.RATES, "lr=")
+        found = _screen_values(before[0], themes, models, frame) if len(before) == 1 else []
+    elif rate := re.match(r"lr(\[\d+\])?=", last):
+        found = listed(words.RATES, rate[0])
     elif last.startswith("optimizer="):
         found = optimizer_candidates(last)
     elif last.startswith("@"):
@@ -66,8 +69,8 @@ def heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
     *before, last = text.lstrip().split(" ")
     if before and is_screen_word(before[0]):
         return before[0]
-    if last.startswith("lr="):
-        now = f", now {frame.learning_rate:g}" if frame else ""
+    if re.match(r"lr(\[\d+\])?=", last):
+        now = f", now {rates(frame)}" if frame else ""
         return f"learning rate: usually from 1e-1 down to 1e-5{now}"
     if last.startswith("optimizer="):
         return "optimizer: options go behind a comma"
@@ -95,6 +98,14 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
     """Give each value that can be set; where one is being set, the numbers at hand."""
     layout = frame.params.layout
     for place, (name, shape) in enumerate(zip(layout.names, layout.shapes, strict=True)):
+        if not can_be_spelled(name):
+            continue
+        switch = f"{name}.requires_grad="
+        if last.startswith(switch) or last == switch.rstrip("="):
+            yield from listed({"False": "freeze it", "True": "freeze it no longer"}, switch)
+            continue
+        if last.startswith(f"{name}."):
+            yield Candidate(switch, "freeze it with False" if place not in frame.frozen else "frozen: True undoes it")
         if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.measurable[place]:
             continue
         values = frame.params[place].values or ()
@@ -134,7 +145,10 @@ def _start_of_iteration(frame: Frame | None, history: History | None) -> int | N
     return next((index - 1 for index, iteration in pairs if iteration == frame.iteration), None)
 
 
-def _screen_values(name: str, themes: Sequence[str], models: Mapping[str, str]) -> list[Candidate]:
+def _screen_values(name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None) -> list[Candidate]:
+    if name == "plot":
+        metrics = frame.metrics if frame else ()
+        return listed(words.PLOTS | {metric: f"a metric, now {number(value)}" for metric, value in metrics})
     if name == "model":
         return listed(dict(models))
     if name == "theme":

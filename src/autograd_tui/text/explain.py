@@ -12,7 +12,7 @@ from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number, rate, short
-from autograd_tui.text.rules import is_plain_sgd
+from autograd_tui.text.rules import is_plain_sgd, rates
 
 FEW = 4  # parameters, which are called by their names
 
@@ -38,6 +38,9 @@ def step_comment(frame: Frame, room: int) -> str:
     """Say beside optimizer.step() what it does, as far as there is room."""
     used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
     name = frame.params.layout.names[0] if len(frame.params) <= FEW else "p"
+    if frame.groups:
+        said = rates(frame, used=frame.phase is Phase.STEP)
+        return next(each for each in (f"# {len(frame.learning_rates)} groups, lr {said}", "") if len(each) <= room)
     comments = [f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}", f"# lr {rate(used)}", ""]
     if is_plain_sgd(frame.optimizer):
         comments = [f"# {name} -= {rate(used)} * {name}.grad", *comments]
@@ -83,6 +86,7 @@ def _backward(frame: Frame) -> list[str]:
             said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{pull}")
     if len(held) > 4 and (most := largest(held)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
+    said += _without(frame)
     summed = max((grad.backwards for grad in held), default=0)
     if summed > 1:
         all_alike = all(grad.backwards == summed for grad in held)
@@ -92,6 +96,23 @@ def _backward(frame: Frame) -> list[str]:
         )
     said.append("No parameter has moved: step does that. The graph is used up and freed.")
     return said
+
+
+def _without(frame: Frame) -> list[str]:
+    """Say which parameters have no gradient though a backward has run, and why."""
+    names = frame.params.layout.names
+    frozen = [names[place] for place in sorted(frame.frozen) if not frame.grads.backwards[place]]
+    unused = [names[place] for place in sorted(frame.unused)]
+    said = [f"{_listed(frozen)}: None, frozen (requires_grad=False)."] if frozen else []
+    return said + ([f"{_listed(unused)}: None, since the loss does not use {_them(unused)}."] if unused else [])
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} parameters"
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def largest(grads: list[GradStats]) -> GradStats | None:
@@ -138,11 +159,27 @@ def _zero_grad(frame: Frame) -> list[str]:
 
 def _setting(frame: Frame) -> list[str]:
     assert frame.command is not None
+    if frame.command.group is not None:
+        now = rate(frame.learning_rates[frame.command.group])
+        return [f"The learning rate of group {frame.command.group} is {now} from the next step on."]
+    if frame.command.kind == "requires_grad":
+        return _froze(frame, wanted=frame.command.value is True)
     if frame.command.name == "lr":
         return [f"The learning rate is {rate(frame.learning_rate)} from the next step on. Nothing else has changed."]
     if frame.command.name == "optimizer":
-        return [f"The optimizer is {frame.optimizer} now, with empty state and lr {rate(frame.learning_rate)}."]
+        return [f"The optimizer is {frame.optimizer} now, with empty state and lr {rates(frame)}."]
     return [f"You set {frame.command}: no gradient had a say in it.", *loss_age(frame)]
+
+
+def _froze(frame: Frame, *, wanted: bool) -> list[str]:
+    assert frame.command is not None
+    what = frame.command.target or "every parameter"
+    if wanted:
+        return [f"{what} is frozen no longer: the graph of the next forward leads to it again."]
+    said = [f"{what} is frozen: no backward gives it a gradient from now on."]
+    if any(frame.grads.backwards[place] for place in frame.frozen):
+        said.append("A gradient that is there already stays, and a step would still use it: zero_grad clears it.")
+    return said
 
 
 def _raised(frame: Frame, error: TorchError) -> list[str]:

@@ -19,9 +19,12 @@ def explain_step(frame: Frame) -> list[str]:
     if frame.before is None or frame.before is frame.params:
         return [f"step ran, and no parameter has changed: {_why_not(frame)}", *_scheduled(frame), *loss_age(frame)]
     each = "each parameter" if all(frame.grads.backwards) else "each parameter that has a gradient"
-    downhill = ", downhill" if is_plain_sgd(frame.optimizer) and _points_downhill(frame) else ""
-    moves = _moves(frame)
-    said = [f"step moved {each} by {rule(frame.optimizer)}{downhill}{':' if moves else '.'}", *moves]
+    spellings = frame.groups.optimizers if frame.groups else (frame.optimizer,)
+    downhill = ", downhill" if all(map(is_plain_sgd, spellings)) and _points_downhill(frame) else ""
+    moves, rules = _moves(frame), list(dict.fromkeys(map(rule, spellings)))
+    by = rules[0] if len(rules) == 1 else "the rule of its group"
+    said = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
+    said += [f"  group {number}: {rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
     if _made_elsewhere(frame):
         said.append("The gradients were made with other parameters than these, so this need not be downhill.")
     return [*said, *_scheduled(frame), *loss_age(frame), "The gradients stay until zero_grad: a backward would add."]
@@ -34,8 +37,15 @@ def loss_age(frame: Frame) -> list[str]:
     return [f"The loss {number(frame.loss)} is from before the parameters moved: forward makes a new one."]
 
 
+def why_none(frame: Frame, place: int) -> str:
+    """Say why a parameter has no gradient, where that is known."""
+    if place in frame.frozen:
+        return ", since it is frozen"
+    return ", since the loss does not use it" if place in frame.unused else ""
+
+
 def _why_not(frame: Frame) -> str:
-    if frame.step_rate == 0:
+    if not any(frame.step_rates or (frame.step_rate,)):
         return "the learning rate is 0."
     return "what it would move is too little for their digits to hold."
 
@@ -65,29 +75,26 @@ def _moves(frame: Frame) -> list[str]:
     if len(frame.params) > 4:
         return _most_and_least(frame)
     rows = zip(frame.before, frame.params, frame.grads, frame.moves or (), strict=False)
-    return ["  " + _move(frame, old, new, grad, moved) for old, new, grad, moved in rows]
+    return ["  " + _move(frame, place, *row) for place, row in enumerate(rows)]
 
 
-def _move(frame: Frame, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float) -> str:
-    name = new.name
+def _move(frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float) -> str:
+    name, optimizer, lr = new.name, frame.optimizer_of(place), frame.step_rate_of(place)
+    if grad is None and not moved:
+        return f"{name}  stays: its gradient is None{why_none(frame, place)}"
     if not (old.size == 1 and old.values and new.values):
         return f"{name}  moved by {'~' * (new.size > SAMPLE)}{number(moved)} (norm)"
     was, now = old.values[0], new.values[0]
     if grad is None or not grad.values:
-        return f"{name}  {number(was)}: its gradient is None" + ("" if was == now else f", yet it is {number(now)}")
+        yet = "" if was == now else f", yet it is {number(now)}"
+        return f"{name}  {number(was)}: its gradient is None{why_none(frame, place)}{yet}"
     turned = ", not the way its gradient alone would send it" if (now - was) * grad.values[0] > 0 else ""
-    velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(frame.optimizer) else None
-    by = (
-        grad.values[0]
-        if is_plain_sgd(frame.optimizer)
-        else velocity.values[0]
-        if velocity and velocity.values
-        else None
-    )
-    if by is None or frame.step_rate is None or not math.isfinite(by):
+    velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(optimizer) else None
+    by = grad.values[0] if is_plain_sgd(optimizer) else velocity.values[0] if velocity and velocity.values else None
+    if by is None or lr is None or not math.isfinite(by):
         return f"{name}  {number(was)} → {number(now)}{turned}"
     sign = "-" if by >= 0 else "+"
-    return f"{name}  {number(was)} {sign} {short(frame.step_rate)} × {number(abs(by))} = {number(now)}{turned}"
+    return f"{name}  {number(was)} {sign} {short(lr)} × {number(abs(by))} = {number(now)}{turned}"
 
 
 def _most_and_least(frame: Frame) -> list[str]:

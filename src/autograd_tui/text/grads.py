@@ -20,11 +20,14 @@ def main_number(grad: GradStats) -> float:
     return math.nan if value is None else value
 
 
-def age(frame: Frame, backwards: int, used: bool) -> str:
-    """Say in a word or two what has become of a gradient that sums so many backwards."""
+def age(frame: Frame, place: int) -> str:
+    """Say in a word or two what has become of a parameter's gradient."""
+    backwards, used = frame.grads.backwards[place], frame.grads.used[place]
     if not backwards:
-        return "None"
+        return "frozen" if place in frame.frozen else "unused by loss" if place in frame.unused else "None"
     summed = f"sum of {backwards}" if backwards > 1 else ""
+    if place in frame.grads.outside:
+        return f"{summed or 'kept'}, no step's"
     if used:
         return f"{summed}, used" if summed else "used"
     if frame.old:
@@ -32,8 +35,11 @@ def age(frame: Frame, backwards: int, used: bool) -> str:
     return summed or ("unused" if frame.graph == "alive" else "fresh")  # alive: of a forward before this one
 
 
-def age_in_full(frame: Frame, grad: GradStats) -> str:
+def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
     """Say in a few words what has become of one gradient."""
+    if place in frame.grads.outside:
+        summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
+        return f"{summed}not held by the optimizer"
     summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
     if grad.used:
         return f"{summed}, used" if summed else LONGER["used"]
@@ -43,7 +49,11 @@ def age_in_full(frame: Frame, grad: GradStats) -> str:
 
 
 def cleared(frame: Frame, place: int) -> Line:
-    """Write None, and what the last zero_grad took away."""
+    """Write None, and what the last zero_grad took away; or why there is none."""
+    if place in frame.frozen:
+        return [(f"{'frozen':>10}", "dim")]
+    if place in frame.unused:
+        return [(f"{'None':>10}", ""), ("  the loss does not use it", "dim")]
     last = frame.last_grads and frame.last_grads[place]
     was = f"  was {number(main_number(last), signed=last.size == 1)}" if last else ""
     return [(f"{'None':>10}", ""), (was, "dim")]
@@ -53,11 +63,7 @@ def ages(frame: Frame, places: Sequence[int] | None = None) -> Counter[str]:
     """Count the gradients of each age, in the order in which they are met; of some parameters, or of all."""
     grads = frame.grads
     every = range(len(grads)) if places is None else places
-    pairs = Counter((grads.backwards[place], grads.used[place]) for place in every)
-    counted: Counter[str] = Counter()
-    for (backwards, used), count in pairs.items():
-        counted[age(frame, backwards, used)] += count
-    return counted
+    return Counter(age(frame, place) for place in every)
 
 
 def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
@@ -70,7 +76,7 @@ def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
 def together(frame: Frame) -> list[str]:
     """Say what is true of all gradients, in parts, the first of which matters most."""
     said = in_words(frame)
-    if said == "None":
+    if not any(frame.grads.backwards):
         last = frame.last_grads.norm() if frame.last_grads else None
         return [said] if last is None else [said, f"|grad| was {number(last)}"]
     nonfinite = sum(1 for count in frame.grads.table.numbers[3::WIDTH] if count)

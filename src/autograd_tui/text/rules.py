@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.text.numbers import rate
 
+MOST_RATES = 3  # of parameter groups, that are named one by one
 NAMES = {  # as torch.optim spells them
     "sgd": "SGD",
     "adam": "Adam",
@@ -33,6 +36,14 @@ PARTS = {
     "adafactor": "its gradient, scaled by row and column averages of its square",
     "muon": "its averaged gradient, made orthogonal",
 }
+
+
+def rates(frame: Frame, *, used: bool = False) -> str:
+    """Write the learning rate of each parameter group; or those that the last step used."""
+    listed = frame.step_rates if used and frame.step_rates else frame.learning_rates
+    if len(listed) <= MOST_RATES:
+        return " / ".join(map(rate, listed))
+    return f"{rate(min(listed))} to {rate(max(listed))}, {len(listed)} groups"
 
 
 def is_plain_sgd(optimizer: str) -> bool:

@@ -18,7 +18,13 @@ COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # 
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "help", "quit")
 EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb")  # endings of the files that a run is written to
-EXAMPLES = {"sort": "sort update", "model": "model resnet18", "theme": "theme light", "speed": "speed 4"}
+EXAMPLES = {
+    "sort": "sort update",
+    "model": "model resnet18",
+    "theme": "theme light",
+    "plot": "plot loss",
+    "speed": "speed 4",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +107,5 @@ READERS: dict[str, Callable[[str], str | float | Goal | None]] = {
     "model": _scenario,
     "sort": _column,
     "theme": str,
+    "plot": str,
 }

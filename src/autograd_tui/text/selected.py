@@ -13,7 +13,7 @@ from autograd_tui.text.explain import largest
 from autograd_tui.text.grads import age, age_in_full, in_words
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, wrapped
-from autograd_tui.text.numbers import count, fitted, number
+from autograd_tui.text.numbers import count, fitted, number, rate
 from autograd_tui.text.spread import sparkline
 from autograd_tui.text.table import shortened
 
@@ -27,18 +27,24 @@ def nothing_lines(width: int) -> list[Line]:
     return wrapped(HINT, width, style="dim")
 
 
-def parameter_lines(frame: Frame, place: int, *, inspection: Inspection | None, width: int) -> list[Line]:
-    """Describe one parameter; with an inspection of this very frame, in exact numbers."""
+def parameter_lines(
+    frame: Frame, place: int, *, inspection: Inspection | None, width: int, also: Sequence[str] = ()
+) -> list[Line]:
+    """Describe one parameter; with an inspection of this very frame, in exact numbers. `also`: its other names."""
     row, grad = frame.params[place], frame.grads[place]
     state = _state_rows(frame, row.name)
     exact = inspection if inspection and (inspection.name, inspection.index) == (row.name, frame.index) else None
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
     cells = BINS if width >= WIDE else BINS // 2
     lines = _heading(row, width, note=" · exact" * bool(exact))
+    if also:
+        lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
     lines += _packed("value", _numbers(value, cells=cells), width)
+    if frame.groups:
+        lines += _packed("group", _group(frame, place), width)
     said = _gone(frame, place)
     if grad is not None and slope is not None:
-        word = age_in_full(frame, grad) if width >= WIDE else age(frame, grad.backwards, grad.used)
+        word = age_in_full(frame, grad, place) if width >= WIDE else age(frame, place)
         said = [*_numbers(slope, signed=True), word] if slope.size == 1 else [word, *_numbers(slope, cells=cells)]
     lines += _packed("gradient", said, width)
     for each in exact.state if exact else state:
@@ -122,7 +128,18 @@ def _fewer(histogram: Sequence[int], cells: int) -> list[int]:
     return [sum(histogram[start : start + joined]) for start in range(0, len(histogram), joined)]
 
 
+def _group(frame: Frame, place: int) -> list[str]:
+    group = frame.groups.of[place] if frame.groups else None
+    if group is None:
+        return ["none: the optimizer does not hold it"]
+    return [str(group), f"lr {rate(frame.learning_rates[group])}", frame.optimizer_of(place)]
+
+
 def _gone(frame: Frame, place: int) -> list[str]:
+    if place in frame.frozen:
+        return ["None: it is frozen, requires_grad=False"]
+    if place in frame.unused:
+        return ["None: the loss does not use it"]
     last = frame.last_grads and frame.last_grads[place]
     return ["None", f"norm was {number(last.norm)}"] if last else ["None"]
 

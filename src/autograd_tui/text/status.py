@@ -5,14 +5,13 @@ from __future__ import annotations
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, length, spread
-from autograd_tui.text.numbers import rate
-from autograd_tui.text.rules import NAMES
+from autograd_tui.text.rules import NAMES, rates
 
 
 def status_line(frame: Frame, about: About, newest: int, width: int) -> Line:
     """Write the row; what matters least goes first where room is short."""
     name, _, options = frame.optimizer.partition(",")
-    optimizer = f" · {NAMES.get(name, name)} lr {rate(frame.learning_rate)}"
+    optimizer = f" · {NAMES.get(name, name)} lr {rates(frame)}"
     details = " " + options.replace(",", " ").replace("=", " ") if options else ""
     behind = frame.index < newest
     right: Line = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.text.grads import age, ages
+from autograd_tui.text.grads import ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import count, fitted, number
@@ -104,20 +104,18 @@ class Table:
     def _grad(self, at: Places) -> str:
         norm = self._columns.grad(at)
         held = any(self._frame.grads.backwards[place] for place in at)
-        return number(norm) if held else "None"
+        return number(norm) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
 
     def _state(self, at: Places) -> str:
         words = self._ages(at)
         return words[0] if len(words) == 1 else "mixed"
 
     def _ages(self, at: Places) -> list[str]:
-        grads = self._frame.grads
-        pairs = dict.fromkeys((grads.backwards[place], grads.used[place]) for place in at)
-        return list(dict.fromkeys(age(self._frame, *pair) for pair in pairs))
+        return list(ages(self._frame, at))
 
     def _grad_style(self, at: Places) -> str:
         words = self._ages(at)
-        return "accent" if words == ["fresh"] else "dim" if words == ["None"] else ""
+        return "accent" if words == ["fresh"] else "dim" if words in (["None"], ["frozen"]) else ""
 
     def _update(self, at: Places) -> str:
         update = self._columns.update(at)

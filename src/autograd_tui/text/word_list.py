@@ -51,6 +51,7 @@ SCREEN = {
     "model ": "train another, as in model resnet18",
     "sort ": "the table by layer, as in sort update",
     "theme ": "the colours, as in theme light",
+    "plot ": "the loss, grad or a metric, as in plot grad",
     "log": "the loss on a log scale",
     "linear": "the loss on a plain scale",
     "ascii": "draw with ASCII characters alone",
@@ -114,4 +115,5 @@ SCREEN_VALUES = {  # by the word that they stand behind
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }
+PLOTS = {"loss": "the usual one", "grad": "the norm of all gradients after each backward"}
 THEMES = {"light": "for a projector", "dark": "the usual one", "ansi": "the terminal's own colours"}

@@ -23,7 +23,7 @@ class LayoutScreen(TrainingScreen):
         """Bind a layout to all that its panels draw."""
         screen = TrainingScreen
         layout.data_bind(screen.frame, screen.about, screen.history, screen.view)
-        return layout.data_bind(screen.inspection, screen.veil, screen.log_scale, screen.printed)
+        return layout.data_bind(screen.inspection, screen.veil, screen.log_scale, screen.plotted, screen.printed)
 
     async def on_resize(self, event: events.Resize) -> None:
         """Show all panels again, where the terminal's size wants them."""

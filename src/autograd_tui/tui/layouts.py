@@ -44,6 +44,7 @@ class Layout(Container):
     view: var[TableView] = var(TableView())
     inspection: var[Inspection | None] = var(None)
     log_scale: var[bool] = var(False)
+    plotted: var[str] = var("loss")
     veil: var[Veil | None] = var(None)
     printed: var[tuple[str, ...]] = var(())
 
@@ -91,7 +92,7 @@ class Layout(Container):
     def details(self) -> ComposeResult:
         """Yield what is known of the parameter under the cursor, and of the buffers."""
         selected = SelectedPanel(title="Selected")
-        yield selected.data_bind(Layout.frame, Layout.view, Layout.inspection)
+        yield selected.data_bind(Layout.frame, Layout.about, Layout.view, Layout.inspection)
         yield BuffersPanel(title="Buffers").data_bind(Layout.frame, Layout.view)
 
 
@@ -113,7 +114,7 @@ class WideLayout(Layout):
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
                 yield from self.details()
                 yield FitPanel(title="Fit   o truth   * prediction   ┊ error").data_bind(Layout.frame)
-                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
 
 
 class FoldedLayout(Layout):
@@ -128,7 +129,7 @@ class FoldedLayout(Layout):
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
-                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 yield from self.console()
             with Vertical(classes="more"):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
@@ -153,9 +154,9 @@ class NarrowLayout(Layout):
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
             with Vertical(classes="right"):
                 yield FitPanel(title="Fit  o truth  * prediction").data_bind(Layout.frame)
-                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale)
+                yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 selected = SelectedPanel(title="Selected")
-                yield selected.data_bind(Layout.frame, Layout.view, Layout.inspection)
+                yield selected.data_bind(Layout.frame, Layout.about, Layout.view, Layout.inspection)
         yield from self.console()
 
 

@@ -46,6 +46,7 @@ class TrainingScreen(Screen[None]):
     inspection: var[Inspection | None] = var(None)  # of the parameter that enter asked for last
     note: var[Note | None] = var(None)
     log_scale: var[bool] = var(False)
+    plotted: var[str] = var("loss")
     veil: var[Veil | None] = var(None)  # over the frame shown
     printed: var[tuple[str, ...]] = var(())  # by the model, the last lines of it
 

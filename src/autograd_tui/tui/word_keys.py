@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.memory import BUDGET
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.text.completion import completions, heading
+from autograd_tui.text.nearest import unknown
 from autograd_tui.text.screen_word import ScreenWord
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
@@ -93,6 +94,8 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
                 self.action_help()
             case "quit", _:
                 self.app.exit(0)
+            case "plot", str(name):
+                self.plot(name)
             case "sort", str(column):
                 self.sort_table(column)
             case "model", str(scenario):
@@ -103,6 +106,13 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
                 self.action_veil()
             case _:
                 raise AssertionError(word)
+
+    def plot(self, name: str) -> None:
+        """Plot another column beside the loss; raises Refused where there is none of that name."""
+        known = ["loss", "grad", *(metric for metric, _ in (self.frame.metrics if self.frame else ()))]
+        if name not in known:
+            raise NotUnderstood(unknown(name, "plot", known))
+        self.plotted = name
 
     def action_log_scale(self) -> None:
         """Draw the loss on the other scale."""

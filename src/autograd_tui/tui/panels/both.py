@@ -71,5 +71,5 @@ def _gradient(frame: Frame, place: int, *, room: int) -> Line:
         length = min(room, 8)
         drawn = bar(abs(value) / most if most else 0.0, length)
         line.append((f"{drawn:<{length}}", "dim" if grad.used else "up"))
-    state = age(frame, grad.backwards, grad.used)
+    state = age(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]

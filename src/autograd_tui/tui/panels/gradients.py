@@ -29,7 +29,8 @@ class GradientsPanel(Panel):
         name_width = max(map(len, names))
         sizes = [abs(main_number(grad)) for grad in frame.grads if grad is not None]
         most = max((size for size in sizes if math.isfinite(size)), default=0.0)
-        longest = max((len(age_in_full(frame, grad)) for grad in frame.grads if grad is not None), default=0)
+        pairs = [(grad, place) for place, grad in enumerate(frame.grads) if grad is not None]
+        longest = max((len(age_in_full(frame, *pair)) for pair in pairs), default=0)
         bar_width = min(width - name_width - longest - 16, 16)
         return [
             _row(frame, place, name, name_width=name_width, most=most, bar_width=bar_width)
@@ -45,7 +46,7 @@ def _row(frame: Frame, place: int, name: str, *, name_width: int, most: float, b
     value = main_number(grad)
     fresh = not grad.used
     line.append((f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else ""))
-    said = age_in_full(frame, grad)
+    said = age_in_full(frame, grad, place)
     if bar_width > 2:
         line.append((f"  {bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "up" if fresh else "dim"))
     return [*line, (f"  {said}", "" if said == "fresh" else "warn")]

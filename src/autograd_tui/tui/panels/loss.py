@@ -14,6 +14,8 @@ from autograd_tui.text.plot import plot_columns, plot_lines
 from autograd_tui.text.veil import Veil, veiled
 from autograd_tui.tui.panels.panel import Panel
 
+NAMES = {"grad": "|grad|"}  # of what is plotted, where it is not the word for it
+
 
 class LossPanel(Panel):
     """The number, then a live plot over the iterations."""
@@ -21,6 +23,7 @@ class LossPanel(Panel):
     history: var[History | None] = var(None)  # set before the frame, which then draws both
 
     log_scale: var[bool] = var(False)
+    plotted: var[str] = var("loss")  # what the plot is of: the loss, "grad" or a metric
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
@@ -36,12 +39,13 @@ class LossPanel(Panel):
     def on_click(self, event: events.Click) -> None:
         """Tell which frame the point nearest to the mouse belongs to."""
         offset, history = self.under(event), self.history
-        if offset is None or offset.y < 1 or history is None or not history.loss:
+        series = history.plotted(self.plotted) if history else None
+        if offset is None or offset.y < 1 or not series:
             return
-        first, last = history.loss.iterations[0], history.loss.iterations[-1]
+        first, last = series.iterations[0], series.iterations[-1]
         columns = plot_columns(self.content_size.width)
         wanted = first + (offset.x + columns - self.content_size.width) / max(columns - 1, 1) * (last - first)
-        nearest = min(history.loss.points(), key=lambda point: abs(point.iteration - wanted))
+        nearest = min(series.points(), key=lambda point: abs(point.iteration - wanted))
         self.post_message(self.Clicked(nearest.index))
 
     def watch_history(self) -> None:
@@ -52,9 +56,14 @@ class LossPanel(Panel):
         """Draw the other scale."""
         self.redraw()
 
+    def watch_plotted(self) -> None:
+        """Draw another column."""
+        self.redraw()
+
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
-        self.retitle("Loss   log scale" if self.log_scale else "Loss")
+        of = "" if self.plotted == "loss" else f"   plot of {NAMES.get(self.plotted, self.plotted)}"
+        self.retitle("Loss" + of + "   log scale" * self.log_scale)
         return [_number_and_age(frame, width), *self._plot(frame.index, width, height - 1)]
 
     def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
@@ -62,21 +71,25 @@ class LossPanel(Panel):
         assert self.frame is not None
         frame, known = self.frame, veil.known
         first = veiled([_number_and_age(frame, width)], [_number_and_age(known, width)])
-        return [*first, *self._plot(frame.index - (known.loss != frame.loss), width, height - 1)]
+        hidden = known.grads is not frame.grads if self.plotted == "grad" else known.loss != frame.loss
+        return [*first, *self._plot(frame.index - hidden, width, height - 1)]
 
     def _plot(self, index: int, width: int, height: int) -> list[Line]:
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
         if self.history is None:
             return []
-        history, shown = self.history, self.history.loss.at(index)
-        asked = (shown, width, height, self.log_scale, self.veil and index)
+        history, shown = self.history, self.history.plotted(self.plotted).at(index)
+        asked = (shown, width, height, self.log_scale, self.plotted, self.veil and index)
         if asked == self._kept[0]:
             return self._kept[1]
         if self.veil is not None:
             history = history.copy()
             history.forget_after(index)
         changes = [point.iteration for point in history.learning_rate.points()[1:]]
-        points = history.loss.thinned(plot_columns(width))
+        series = history.plotted(self.plotted)
+        points, shown = series.thinned(plot_columns(width)), series.at(index)
+        if not points and self.plotted != "loss":
+            return [[(f"no {NAMES.get(self.plotted, self.plotted)} to plot yet", "dim")]]
         self._kept = asked, plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.log_scale)
         return self._kept[1]
 

@@ -42,16 +42,19 @@ class ParametersPanel(RowPanel):
 
 def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
     was, now = main_number(old), main_number(new)
+    frozen = frame.params.layout.names.index(new.name) in frame.frozen
     label = "" if new.size == 1 else f"{'×'.join(map(str, new.shape))} norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
     set_by_hand = frame.mover is not None and frame.mover.phase is None
     if was is None or now is None or frame.before is None or (set_by_hand and was == now):
-        return [*line, (f"{number(now):>{width}}", "")]
+        return [*line, (f"{number(now):>{width}}", ""), ("  frozen" * frozen, "dim")]
     by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
     arrow, style = ("▲", "up") if moved > 0 else ("▼", "down") if moved < 0 else ("=", "dim")
     line += [(f"{number(was):>{width}} → ", "dim"), (f"{number(now):>{width}}", "strong" if by else "")]
     line += [(f"  {arrow} {number(moved, signed=True)}", style if by else "dim")]
+    if frozen and not moved:
+        return [*line, ("  frozen", "dim")]
     if by:
         return [*line, (f"  {'changed' if moved else 'not moved'} by {by}", "")]
     return [*line, (f"  by {mover(frame).replace('this', 'the last')}", "dim")]

@@ -33,6 +33,7 @@ class SelectedPanel(Panel):
         if cursor is None:
             return nothing_lines(width)
         if cursor.place is not None:
-            return parameter_lines(frame, cursor.place, inspection=self.inspection, width=width)
+            also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
+            return parameter_lines(frame, cursor.place, inspection=self.inspection, width=width, also=also)
         places = Layers.of(frame.params.layout.names).groups[cursor.layer]
         return layer_lines(frame, cursor.layer, places, width=width)
