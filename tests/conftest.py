@@ -18,6 +18,8 @@ torch.set_num_threads(1)
 # Runs are kept in the user's state folder: here, as for the programs that tests start, in one that goes with them.
 _state = tempfile.TemporaryDirectory()
 os.environ["XDG_STATE_HOME"] = _state.name
+# So are pretrained weights, and the user's own must not change what is tested.
+os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ ROOMS = {  # by the longest beginning that fits
     "headless": {"autograd_tui.engine.session", "autograd_tui.text", *PLAIN},
     "open": {*ENGINE, "autograd_tui.scenarios", "autograd_tui.__version__"},
     "engine/": ENGINE,
+    "engine/saved": {*ENGINE, "safetensors"},
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
