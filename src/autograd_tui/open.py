@@ -95,7 +95,7 @@ def open_session(
     opening = Opening(
         name,
         {option: value for option, value in asked.items() if value is not None},
-        given,
+        {**given, **parts.settled},
         device=chosen,
         threads=torch.get_num_threads(),
         versions=_versions(),
