@@ -13,65 +13,35 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
-VALUES = [
-    "about",
-    "branches",
-    "command",
-    "command_log",
-    "crowd",
-    "difference",
-    "errors",
-    "frame",
-    "memory",
-    "progress",
-    "still_session",
-    "track",
-    "frame_store",
-    "goal",
-    "history",
-    "inspection",
-    "opening",
-    "optimizer_spec",
-    "recorder",
-    "recording",
-    "scenario_names",
-    "stats_table",
-    "turn",
-]
+VALUES = ["about", "command", "command_log", "errors", "frame"]
+VALUES += ["frame_store", "goal", "history", "inspection", "optimizer_spec", "stats_table", "turn"]
 PLAIN = {f"autograd_tui.engine.{name}" for name in VALUES}  # standard library only: anyone may import them
 ENGINE = {"torch", "autograd_tui.engine"}
+SCENARIO = ("autograd_tui.engine.scenario", "autograd_tui.engine.options")
+SAVED = ("autograd_tui.engine.saved_file", "autograd_tui.engine.errors")
 ROOMS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
     "headless": {"autograd_tui.engine.session", "autograd_tui.text", *PLAIN},
-    "open": {*ENGINE, "autograd_tui.scenarios", "autograd_tui.__version__"},
+    "open": {*ENGINE, "autograd_tui.scenarios"},
     "engine/": ENGINE,
+    "engine/saved_file": {*ENGINE, "safetensors"},
     "engine/stats": {*ENGINE, "numpy"},
     **{f"engine/{name}.py": PLAIN for name in VALUES},
-    "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
-    "journal/": {"autograd_tui.journal", *PLAIN},
-    "journal/check": {*ENGINE, "autograd_tui.journal"},
-    "journal/tensors": {*ENGINE, "autograd_tui.journal"},
-    "journal/plain_state": ENGINE,
-    "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},
-    "scenarios/find": {
-        "autograd_tui.engine.errors",
-        "autograd_tui.engine.loop",
-        "autograd_tui.engine.raised",
-        "autograd_tui.engine.scenario",
-        "autograd_tui.engine.scenario_names",
-        "autograd_tui.scenarios.plain_names",
+    "scenarios/": {"torch", "torchvision", *SCENARIO},
+    "scenarios/resnet18": {
+        "torch",
+        "torchvision",
+        *SCENARIO,
+        "autograd_tui.engine.saved_file",
+        "autograd_tui.scenarios",
     },
-    "scenarios/plain_names": ENGINE,
+    "scenarios/weights": {"torch", "torchvision", *SCENARIO, *SAVED},
+    "scenarios/picture": {"torch", "torchvision", "PIL", "autograd_tui.engine.errors"},
+    "scenarios/find": {"autograd_tui.engine.scenario", "autograd_tui.engine.errors"},
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
-    "export/": {"autograd_tui.export", "autograd_tui.text", *PLAIN},
-    "export/beside": {*ENGINE, "autograd_tui.export", "autograd_tui.open"},
-    "export/screens": {"textual", "rich", "autograd_tui.export", "autograd_tui.tui", *PLAIN},
-    "export/markup": {"rich", "autograd_tui.export"},
-    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
-    "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/choices": {"platformdirs"},
 }
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))

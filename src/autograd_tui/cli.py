@@ -22,7 +22,7 @@ from autograd_tui.text.line import one_line
 
 # What the command line hands on to `open_session`, under the same names.
 OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
-OPTIONS += ("memory", "batch_size", "image_size", "data")
+OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "hub_dir", "image")
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -106,6 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--batch-size", type=int)
     training.add_argument("--image-size", type=int, help="height and width in pixels")
     training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")
+    training.add_argument(
+        "--weights",
+        metavar="auto|random|pretrained|FILE",
+        help="of resnet18: pretrained ones are fetched once, and auto uses them from then on",
+    )
+    training.add_argument("--hub-dir", metavar="FOLDER", help="where torch.hub keeps pretrained weights")
+    training.add_argument("--image", metavar="FILE", help="a JPEG or PNG picture in place of resnet18's dummy image")
+    training.add_argument("--state", metavar="FILE", help="what the model, and the optimizer, begin with")
     training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
     add_running(parser)
     return parser

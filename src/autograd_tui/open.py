@@ -24,6 +24,7 @@ from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.start import Start
+from autograd_tui.engine.state import State
 from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.scenarios.find import find
@@ -43,6 +44,7 @@ def open_session(
     weight_decay: float | None = None,
     decay: str | None = None,
     memory: str | int = "1GiB",
+    state: str | None = None,
     **options: Any,
 ) -> Session:
     """Open a training session at frame 0, as the command line's options of the same names do.
@@ -50,6 +52,7 @@ def open_session(
     scenario: "linear", "resnet18" and so on, "my_model.py", "my_model.py:name", or what @scenario made.
     optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
     decay: "plateau[:factor[:patience]]". memory: for the checkpoints that make going back quick: "500MB", or bytes.
+    state: a file with what the model, and the optimizer, begin with; an lr given here holds nevertheless.
     options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
@@ -64,6 +67,8 @@ def open_session(
         torch.set_num_threads(threads)
     budget = memory if isinstance(memory, int) else read_size(memory)
     plateau = Decay(decay) if decay is not None else None
+    asked_for = rates if lr is None else {"lr": lr, **rates}
+    begin = State(state, asked_for) if state is not None else None
     surroundings = Surroundings()
     with surroundings:
         torch.manual_seed(seed)  # for what a file does before, or without, a build
@@ -77,17 +82,20 @@ def open_session(
         parts = _build(found, found.options(seed, given, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
         with _built(found.title):  # the model's own `to` and `train` are called
-            return Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+        if begin is not None:
+            begin.put_into(loop)
+        return loop
 
     trainer = Trainer(Start(build, surroundings))
     parts = trainer.parts
     asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
-    asked |= {**rates, "decay": decay, "memory": None if budget == BUDGET else memory}
+    asked |= {**rates, "decay": decay, "memory": None if budget == BUDGET else memory, "state": state}
     name = scenario if isinstance(scenario, str) else found.title
     opening = Opening(
         name,
         {option: value for option, value in asked.items() if value is not None},
-        given,
+        {**given, **parts.settled},
         device=chosen,
         threads=torch.get_num_threads(),
         versions=_versions(),

@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 from walks import Walk, losses, printed
 
-from autograd_tui.engine.optimizers import known_optimizers
+from autograd_tui import Options, Parts, scenario
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.groups import known_optimizers
 from autograd_tui.engine.session import Session
 from autograd_tui.export.script import script
 from autograd_tui.open import open_session
@@ -216,3 +220,20 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
 def test_every_optimizer_that_can_be_stepped_can_be_written() -> None:
     assert {name: cls.__name__ for name, cls in known_optimizers().items() if name in NAMES} == NAMES
     assert known_optimizers().keys() - NAMES.keys() == {"lbfgs", "sparseadam"}
+
+
+def test_parameters_that_are_frozen_for_a_while_are_so_in_the_script(tmp_path: Path) -> None:
+    session = open_session("linear")
+    frames = list(session.run_all("fbsz w.requires_grad=False fbsz*2 w.requires_grad=True fbsz lr[0]=0.05 fbsz f"))
+    told = [f"iteration {frame.iteration}  loss {frame.loss!r}" for frame in frames if str(frame.command) == "f"]
+    assert run_alone(exported(session), tmp_path).splitlines() == told
+
+
+def test_a_run_of_several_parameter_groups_is_refused() -> None:
+    def build(options: Options) -> Parts:
+        model, batch = nn.Linear(2, 1), (torch.ones(3, 2), torch.ones(3, 1))
+        groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.1}]
+        return Parts(model=model, batch=lambda i: batch, loss=nn.functional.mse_loss, groups=groups)
+
+    with pytest.raises(Refused, match="several parameter groups cannot be written yet"):
+        exported(open_session(scenario("grouped")(build)))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import parse_one
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.opening import Opening
 from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, Layout, StatsTable, TensorStats
 
 BELL = (0, 1, 9, 28, 66, 118, 171, 199, 187, 124, 71, 32, 13, 4, 0, 1)  # 1,024 values
@@ -18,7 +17,7 @@ LINE = About(
     "the line",
     "cpu",
     seed=0,
-    opening=Opening("linear"),
+    command_line="autograd-tui linear",
     names=("x", "y", "Q"),
     listing={
         "setup": ("w, b = tensor([2.]), tensor([6.])  # requires_grad", "x = tensor([1., 2., 3.]);  y = 4 * x + 1"),
@@ -32,7 +31,7 @@ LAYERS = About(
     "resnet18",
     "cuda:0",
     seed=0,
-    opening=Opening("resnet18"),
+    command_line="autograd-tui resnet18",
     names=("data", "labels", "prediction"),
     listing={
         **LINE.listing,

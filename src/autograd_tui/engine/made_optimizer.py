@@ -34,6 +34,12 @@ def spec_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerSpec
         )
     if not held <= {id(param) for param in model.parameters()}:
         raise Refused(f"the {cls.__name__} trains parameters that are not the model's.")
+    return words_of(optimizer)
+
+
+def words_of(optimizer: torch.optim.Optimizer) -> OptimizerSpec:
+    """Name the optimizer, its learning rate and the options that are not as PyTorch has them. Raises Refused."""
+    cls, group = type(optimizer), optimizer.param_groups[0]
     spec = OptimizerSpec(cls.__name__.lower(), lr=float(group["lr"]))
     for option, parameter in inspect.signature(cls).parameters.items():
         if option in group and option not in ("params", "lr") and _differs(group[option], parameter.default):

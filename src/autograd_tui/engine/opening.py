@@ -11,7 +11,14 @@ from typing import Any
 
 from autograd_tui.engine.optimizer_spec import format_number
 
-FLAGS = ("batch_size", "image_size", "data")  # a scenario's own options that have a flag of their own
+FLAGS = (
+    "batch_size",
+    "image_size",
+    "data",
+    "weights",
+    "hub_dir",
+    "image",
+)  # a scenario's own options that have a flag of their own
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.opening import FLAGS
 from autograd_tui.engine.optimizer_spec import parse_number
 
-RESERVED = ("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "memory", "values", "generator")
+RESERVED = (
+    *("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "memory", "state"),
+    *("values", "generator"),
+)
 DATA = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
 
 

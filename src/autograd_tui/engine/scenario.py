@@ -26,6 +26,7 @@ class Parts:
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
     class_names: tuple[str, ...] = ()
+    settled: Mapping[str, Any] = field(default_factory=dict)  # own options as they turned out, to repeat it with
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, str):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autograd_tui.engine.command import Phase
+from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.opening import Opening
 from autograd_tui.engine.optimizer_spec import OptimizerSpec, parse_number
@@ -24,7 +25,14 @@ from autograd_tui.text.line import printable
 
 
 def script(recording: Recording, first: Frame) -> str:
-    """Write the script. `first`: frame 0, which knows the optimizer that the run begins with."""
+    """Write the script. `first`: frame 0, which knows the optimizer that the run begins with.
+
+    Raises Refused where a run has what no script is written of yet.
+    """
+    if first.groups is not None and len(first.groups.learning_rates) > 1:
+        raise Refused("a script of a run with several parameter groups cannot be written yet.")
+    if "state" in recording.opening.arguments:
+        raise Refused("a script of a run that began with --state cannot be written yet.")
     opening, setting_up = recording.opening, setup(recording.opening)
     run = passes(recording)
     decay = _decay(opening)

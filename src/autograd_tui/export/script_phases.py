@@ -106,12 +106,23 @@ def caught(raised: str) -> str:
 
 def setting_lines(command: Command, decay: str) -> list[str]:
     """Write a setting; `decay` makes the scheduler, where there is one."""
+    if command.group is not None:
+        return [f'optimizer.param_groups[{command.group}]["lr"] = {literal(command.value)}']
     if command.name == "lr":
         return ["for group in optimizer.param_groups:", f'    group["lr"] = {literal(command.value)}']
     if isinstance(command.value, OptimizerSpec):
         spec = command.value
         rate = 'optimizer.param_groups[0]["lr"]' if spec.lr is None else literal(spec.lr)
         return [optimizer_line(spec, rate), *([decay] if decay else [])]
+    if command.kind == "requires_grad":
+        if not command.target:
+            return [f"model.requires_grad_({command.value})"]
+        inside = f'    if f"{{name}}.".startswith({command.target + "."!r}):'
+        return [
+            "for name, param in model.named_parameters():",
+            inside,
+            f"        param.requires_grad_({command.value})",
+        ]
     name, bracket, places = command.name.partition("[")
     parts = name.split(".")
     plain = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)

@@ -24,6 +24,8 @@ class Setup:
 def setup(opening: Opening) -> Setup:
     """Write what a scenario builds: in plain PyTorch where it is built in."""
     written = BUILT_IN.get(opening.scenario)
+    if opening.own.get("weights", "random") != "random" or "image" in opening.own:
+        written = None  # only the scenario knows how to come by these
     return _imported(opening) if written is None else written(opening)
 
 

@@ -1,12 +1,22 @@
-"""torchvision's resnet18 on dummy images."""
+"""torchvision's resnet18, on dummy images or a picture."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograd_tui.engine.options import Options
 from autograd_tui.engine.scenario import Parts, scenario
+from autograd_tui.scenarios.picture import prepared, read_picture
+from autograd_tui.scenarios.weights import choose
+
+SIZE = 64  # pixels, of a dummy image
+OWN = {"batch_size": 1, "image_size": None, "data": "fixed", "weights": "auto", "hub_dir": None, "image": None}
+Draw = Callable[[torch.Generator | None], Tensor]
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -14,28 +24,50 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     return ((target - prediction) ** 2).mean()
 
 
-@scenario("resnet18", batch_size=1, image_size=64, data="fixed")
+@scenario("resnet18", **OWN)
 def resnet18(options: Options) -> Parts:
-    """Fit a random number for each of 1000 classes, from random weights."""
+    """Fit a random number for each of 1000 classes, from the weights asked for."""
     from torchvision import models
 
-    model = models.resnet18(weights=None).to(options.device)
+    trained = models.ResNet18_Weights.DEFAULT
+    weights = choose(options.weights, options.hub_dir, name="resnet18", trained=trained)
+    images, source = _images(options, trained, dummy_prepared=weights.trained is not None)
+    model = weights.put_into(models.resnet18(weights=None)).to(options.device)
 
     def draw(generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        images = torch.rand(options.batch_size, 3, options.image_size, options.image_size, generator=generator)
+        data = images(generator)
         labels = torch.rand(options.batch_size, 1000, generator=generator)
-        return images.to(options.device), labels.to(options.device)
+        return data.to(options.device), labels.to(options.device)
 
     fixed = draw() if options.data == "fixed" else None
-    shape = f"({options.batch_size},3,{options.image_size},{options.image_size})"
     return Parts(
         model=model,
         batch=lambda i: fixed or draw(options.generator(i)),
         loss=mse,
         names=("data", "labels", "prediction"),
         optimizer="sgd,lr=0.01,momentum=0.9",
+        class_names=tuple(trained.meta["categories"]) if weights.trained else (),
+        settled={"weights": weights.settled},
         listing={
-            "setup": f"model = resnet18()\ndata = rand{shape};  labels = rand({options.batch_size},1000)",
+            "setup": f"{weights.line}\ndata = {source};  labels = rand({options.batch_size},1000)",
             "forward": "prediction = model(data)\nloss = mse(prediction, labels)",
         },
     )
+
+
+def _images(options: Options, trained: Any, *, dummy_prepared: bool) -> tuple[Draw, str]:
+    """Give what makes a batch of images, and how a script would write it."""
+    count, size = options.batch_size, options.image_size or SIZE
+    if options.image is not None:
+        picture = prepared(read_picture(options.image), trained, options.image_size, whole=False)
+        many = f".repeat({count},1,1,1)" if count > 1 else ""
+        source = f"transforms(Image.open({Path(options.image).name!r})){many}"
+        return lambda _: picture.repeat(count, 1, 1, 1), source
+    shape = f"rand({count},3,{size},{size})"
+
+    def dummy(generator: torch.Generator | None) -> Tensor:
+        return torch.rand(count, 3, size, size, generator=generator)
+
+    if not dummy_prepared:
+        return dummy, shape
+    return lambda generator: prepared(dummy(generator), trained, size, whole=True), f"transforms({shape})"
