@@ -16,6 +16,8 @@ def digest(frame: Frame) -> str:
     hashed = blake2b(digest_size=8)
     loss = (0.0, False) if frame.loss is None else (frame.loss, True)
     hashed.update(struct.pack("<d?qqd", *loss, frame.iteration, frame.steps, frame.learning_rate))
+    if frame.groups is not None:
+        hashed.update(struct.pack(f"<{len(frame.learning_rates)}d", *frame.learning_rates))
     for table in (frame.params, frame.grads.table, frame.optimizer_state, frame.buffers):
         hashed.update(table.numbers)
     hashed.update(bytes(map(bool, frame.grads.backwards)))

@@ -45,6 +45,8 @@ class FrameWriter:
             return str(value) if isinstance(value, str) else value
         if isinstance(value, tuple):
             return [self._plain(each, before, new) for each in value]
+        if isinstance(value, frozenset):
+            return {"set": sorted(value)}
         if isinstance(value, array):
             return {"array": _packed(value)}
         if isinstance(value, Command):
@@ -102,6 +104,8 @@ class FrameReader:
         ((kind, inside),) = value.items()
         if kind == "float":
             return float(inside)
+        if kind == "set":
+            return frozenset(inside)
         if kind == "array":
             return _unpacked(inside)
         if kind == "Command":
