@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
 
+from program import run as run  # a fixture for all tests
+
 settings.register_profile("patient", deadline=None, max_examples=60)
 settings.load_profile("patient")
 torch.set_num_threads(1)
+# Runs are kept in the user's state folder: here, as for the programs that tests start, in one that goes with them.
+_state = tempfile.TemporaryDirectory()
+os.environ["XDG_STATE_HOME"] = _state.name
+# So are pretrained weights, and the user's own must not change what is tested.
+os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from autograd_tui import __version__
 from autograd_tui.cli import main
 from autograd_tui.engine.command import parse
+from program import Done, Run
 
 NOISY = """
 import os
@@ -36,37 +35,6 @@ def build(options):
 """
 PROGRAM = [sys.executable, "-m", "autograd_tui"]
 STREAM = ["linear", "--headless", "--json", "--do", "-"]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: list[str]
-    err: list[str]
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the program in this process; its stdout and its signals are put back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    stdout = os.dup(1)
-
-    def program(*arguments: str, stdin: str | bytes = "") -> Done:
-        raw = stdin if isinstance(stdin, bytes) else stdin.encode()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
-        code = main(list(arguments))
-        os.dup2(stdout, 1)
-        captured = capfd.readouterr()
-        return Done(code, captured.out.splitlines(), captured.err.splitlines())
-
-    yield program
-    os.dup2(stdout, 1)
-    os.close(stdout)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def commands(done: Done) -> list[str]:
@@ -138,6 +106,7 @@ def test_a_stream_that_is_not_understood_stops_there(run: Run, stdin: str | byte
         ["--headless", "--optimizer", "adem"],
         ["--headless", "--device", "toaster"],
         ["--headless", "--threads", "0"],
+        ["--headless", "--memory", "much"],
         ["--headless", "--threads", "9" * 12],
         ["--headless", "--decay", "x"],
         ["--json"],
@@ -178,7 +147,7 @@ def test_an_unforced_command_that_raises_stops_the_run(run: Run, tmp_path: Path)
     )
     done = run(str(path), "--headless", "--json", "--do", "f F")
     assert (done.code, len(done.out)) == (1, 1)
-    assert done.err[-1] == "autograd-tui: f raised ValueError: mine"
+    assert done.err[-1] == "autograd-tui: f raised ValueError: mine (raises_in_forward.py, line 11)"
 
 
 @pytest.mark.parametrize(("option", "text"), [("--version", __version__), ("--help", "usage: autograd-tui")])
@@ -224,7 +193,7 @@ def test_ctrl_c_ends_the_program_with_its_code(run: Run, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "autograd_tui.cli._from_stdin", lambda: (each for line in interrupted() for each in parse(line))
+        "autograd_tui.cli._from_stdin", lambda _: (each for line in interrupted() for each in parse(line))
     )
     done = run(*STREAM)
     assert (done.code, len(done.out), done.err) == (130, 1, [])

@@ -6,10 +6,14 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from autograd_tui import Parts
 from autograd_tui.engine.command import parse
+from autograd_tui.engine.scenario import Scenario
 from autograd_tui.headless import run_headless
 from autograd_tui.open import open_session
 from autograd_tui.text.frame_line import HEADER
@@ -107,3 +111,36 @@ def test_each_line_is_flushed_as_it_comes(json_lines: bool) -> None:
     out = Flushed()
     run_headless(open_session("linear"), parse("fbsz"), json_lines=json_lines, out=out)
     assert out.flushes == 4
+
+
+def test_returning_to_a_branch_prints_the_frame_arrived_at() -> None:
+    assert [each["index"] for each in objects("fbs @1 lr=1 branch=1")] == [1, 2, 3, 1, 2, 3]
+
+
+def test_what_going_back_will_cost_is_said_where_no_checkpoint_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    run_headless(open_session("linear", memory="10kB"), parse("f @0"), json_lines=True, out=io.StringIO())
+    assert capsys.readouterr().err.splitlines() == [
+        "autograd-tui: no checkpoint of 16.4 kB fits into --memory 10kB: going back runs everything again from frame 0."
+    ]
+
+
+class Counting(nn.Module):
+    """Counts in a Python attribute, of which no checkpoint knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.calls = nn.Parameter(torch.ones(1)), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.w * x + self.calls
+
+
+def test_a_frame_that_differs_when_run_again_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    ones = torch.ones(1)
+    parts = Parts(model=Counting(), batch=lambda i: (ones, ones), loss=nn.functional.mse_loss)
+    session = open_session(Scenario("counting", lambda options: parts))
+    run_headless(session, parse("fb @1"), json_lines=True, out=io.StringIO())
+    assert capsys.readouterr().err.splitlines() == [
+        "autograd-tui: run again, frame 1 is not what it was: loss 1.0000 → 4.0000."
+    ]

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from autograd_tui.cli import main
+from autograd_tui.cli_runs import RUN_COMMANDS
 from autograd_tui.engine.command import parse
+from autograd_tui.engine.options import FLAGS
+from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
+from autograd_tui.scenarios.find import find
 from autograd_tui.text.screen_word import ALONE, READERS
 from autograd_tui.text.words import read
 from autograd_tui.tui.help_screen import key_rows
@@ -63,7 +68,20 @@ def test_every_word_in_the_tables_of_words_is_understood() -> None:
         assert read(words) if words.split()[0] in (*READERS, *ALONE) else parse(words)
 
 
-def test_every_option_that_the_readme_names_exists() -> None:
-    said = subprocess.run([sys.executable, "-m", "autograd_tui", "--help"], capture_output=True, text=True, check=True)
-    for option in set(re.findall(r"`?(--[a-z][a-z-]+)", README)) - {"--version"}:
-        assert option in said.stdout, option
+def test_every_option_that_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], *([command] for command in RUN_COMMANDS)):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+    said = capsys.readouterr().out
+    for option in set(re.findall(r"`?(--[a-z][a-z-]+)", README.split("## For contributors")[0])) - {"--version"}:
+        assert option in said, option
+
+
+def test_the_options_of_the_small_networks_are_those_they_have() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]* \| (`.*`) \|$", README.split("## Small networks")[1].split("\n## ")[0], re.M
+    )
+    assert [name for name, _ in rows] == [name for name in BUILT_IN if name not in ("linear", "resnet18")]
+    for name, said in rows:
+        own = {option: value for option, value in find(name).defaults.items() if option not in ("device", *FLAGS)}
+        assert re.findall(r"`(\w+=\w+)`", said) == [f"{option}={value}" for option, value in own.items()]

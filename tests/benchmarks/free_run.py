@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
@@ -47,20 +48,31 @@ def iteration(shown: Terminal) -> int:
     return int(found[1])
 
 
-def run_freely(shown: Terminal, seconds: float) -> float:
+def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> float:
     """Run for so long; give the iterations a second."""
     first, started = iteration(shown), perf_counter()
     shown.type("r")
-    written = b""  # drawn afterwards: an emulator written in Python takes more time than a terminal does
-    while perf_counter() - started < seconds:
+    written, looks = b"", 1  # drawn afterwards: an emulator written in Python takes more time than a terminal does
+    while (passed := perf_counter() - started) < seconds:
         with suppress(pexpect.TIMEOUT):
             written += shown.child.read_nonblocking(65536, 0.05)
+        if passed > looks * memory_every:
+            print(f"  after {looks * memory_every:4g} s: {resident(shown):.1f} MB", flush=True)
+            looks += 1
     shown.type(" ")
     ended = perf_counter()
     shown.draw(written)
     while shown.read(0.5):
         pass
     return (iteration(shown) - first) / (ended - started)
+
+
+def watch_memory(shown: Terminal, seconds: float, every: float) -> None:
+    """Print the memory of one long run as it goes on."""
+    print(f"memory before the run: {resident(shown):.1f} MB")
+    speed = run_freely(shown, seconds, every)
+    print(f"{iteration(shown):,} iterations, {speed:,.1f} a second: {resident(shown):.1f} MB")
+    shown.child.close(force=True)
 
 
 def resident(shown: Terminal) -> float:
@@ -77,14 +89,18 @@ def main() -> None:
     parser.add_argument("--scenario", default="linear", choices=["linear", "resnet18"])
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
+    parser.add_argument("--memory-every", type=float, help="one run alone, its memory told so often, in seconds")
     arguments = parser.parse_args()
+    shown = Terminal(arguments.scenario, width=120, height=40)
+    shown.wait_for("frame 0 of 0")
+    if arguments.memory_every:
+        watch_memory(shown, arguments.seconds, arguments.memory_every)
+        return
     plain = subprocess.Popen(
         [sys.executable, "-c", PLAIN, arguments.scenario], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert plain.stdin
     assert plain.stdout
-    shown = Terminal(arguments.scenario, width=120, height=40)
-    shown.wait_for("frame 0 of 0")
     ratios, speeds = [], []
     for turn in range(arguments.turns + 1):
         print(arguments.seconds, file=plain.stdin, flush=True)

@@ -71,6 +71,7 @@ def plain_loop(
     *,
     seed: int = 0,
     plateau: tuple[float, int] | None = None,
+    loss_function: Callable[[Tensor, Tensor], Tensor] = mse,
 ) -> Iterator[Tensors]:
     """Train, and show the tensors after each step, before its zero_grad: the live ones, not copies."""
     torch.manual_seed(seed)
@@ -81,7 +82,7 @@ def plain_loop(
     i = 0
     while True:
         inputs, targets = batch(i)
-        loss = mse(model(inputs), targets)
+        loss = loss_function(model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if scheduler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ class PlainRun:
         self._start: Callable[[], None] = partial(self._build, build, optimizer, lr, seed, decay)
         self._commands: list[tuple[str, bool]] = []  # and whether each raised
         self._stale = False
+        self.left: dict[int, tuple[list[tuple[str, bool]], list[Tensors]]] = {}  # branches by number
+        self._numbers = count(1)
         self.index = 0
         self._start()
         self.past = [copied(self.tensors())]
@@ -61,6 +64,18 @@ class PlainRun:
         self.index = index
         self._stale = True
 
+    def take_branch(self, number: int) -> None:
+        """Stand at the end of a run that was left, and leave this one."""
+        commands, past = self.left.pop(number)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._commands, commands, strict=False)))
+        self._leave(shared)
+        self._commands, self.past = commands, past
+        self.rewind(len(commands))
+
+    def _leave(self, fork: int) -> None:
+        if fork < len(self._commands):
+            self.left[next(self._numbers)] = self._commands[:], self.past[:]
+
     def catch_up(self) -> None:
         """Start over and run all that did not raise."""
         if not self._stale:
@@ -76,6 +91,7 @@ class PlainRun:
     def run(self, command: str) -> BaseException | None:
         """Run one command and give what it raised."""
         self.catch_up()
+        self._leave(self.index)
         del self._commands[self.index :], self.past[self.index + 1 :]
         error: BaseException | None = None
         try:

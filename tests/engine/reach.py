@@ -6,6 +6,7 @@ from typing import Any
 
 from plain_loop import Build, Tensors, mse, named_tensors
 
+from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.frame_store import FrameStore
@@ -15,6 +16,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 
 PLENTY = 1 << 30  # bytes
+FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 
 
 def loop_of(session: Session) -> Loop:
@@ -25,7 +27,7 @@ def loop_of(session: Session) -> Loop:
 def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
     loop = loop_of(session)
-    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own[0])
+    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own.torch[0])
 
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:
@@ -44,12 +46,15 @@ def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01") -> Scenario:
 
 
 def open_with_many_checkpoints(
-    scenario: str | Scenario, *, budget: int = PLENTY, frames: int = PLENTY, **options: Any
+    scenario: str | Scenario, *, budget: int = PLENTY, most: int = PLENTY, frames: int = PLENTY, **options: Any
 ) -> Session:
-    """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames."""
+    """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames.
+
+    There are never more than `most` checkpoints.
+    """
     session = open_session(scenario, **options)
     trainer = session._trainer
-    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget)
+    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
     session = Session(trainer, about=session.about, checkpoints=line)
     session._frames = FrameStore(trainer.frame, budget=frames)
     return session

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, takewhile
 
 from commands import run_commands
 from hypothesis import given
@@ -58,3 +58,23 @@ def test_memory_does_not_grow_while_an_iteration_repeats() -> None:
 
 def test_memory_does_not_grow_while_a_setting_repeats() -> None:
     assert len(CommandLog(parse("lr=0.5") * 1000)._blocks) == 1
+
+
+@given(lists, lists, st.integers(0, 30))
+def test_two_logs_know_how_much_they_share(first: list[Command], then: list[Command], cut: int) -> None:
+    others = [*first[:cut], *then]
+    log = CommandLog(first)
+    other = log.copy()
+    other.forget_after(cut)
+    for command in then:
+        other.append(command)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, others, strict=False)))
+    assert log.shared_with(other) == other.shared_with(log) == shared
+    assert list(log.between(0, len(log))) == first
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3))
+def test_repeated_iterations_share_as_many_as_the_shorter_has(times: int, repeats: int, begun: int) -> None:
+    log = CommandLog(parse(f"fbsz*{times}"))
+    other = CommandLog([*parse(f"fbsz*{repeats}"), *parse("f b s")[:begun]])
+    assert log.shared_with(other) == min(4 * times, 4 * repeats + begun)

@@ -10,7 +10,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+import plain_scripts
 import pytest
+import torch
 from plain_loop import Tensors, differing, line, line_fresh, plain_loop, resnet18, small_net, small_net_fresh
 from reach import as_scenario, tensors
 from torch import nn, optim
@@ -79,6 +81,21 @@ def test_batch_norm_and_dropout_on_fresh_data_equal_the_plain_loop() -> None:
 def test_10_iterations_of_resnet18_equal_the_plain_loop(spelling: str, seed: int) -> None:
     session = open_session("resnet18", optimizer=spelling, seed=seed, device="cpu")
     assert_equal(session, plain_loop(resnet18, OPTIMIZERS[spelling], seed=seed), iterations=10)
+
+
+SHIPPED: dict[str, tuple[Make, Callable[..., torch.Tensor]]] = {
+    "spiral": (partial(optim.Adam, lr=0.03), nn.functional.binary_cross_entropy_with_logits),
+    "lstm": (partial(optim.Adam, lr=0.01), nn.functional.mse_loss),
+    "transformer": (partial(optim.AdamW, lr=0.003), nn.functional.cross_entropy),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_20_iterations_of_a_shipped_scenario_equal_the_plain_loop(name: str, seed: int) -> None:
+    make_optimizer, loss = SHIPPED[name]
+    plain = plain_loop(getattr(plain_scripts, name), make_optimizer, seed=seed, loss_function=loss)
+    assert_equal(open_session(name, seed=seed), plain, iterations=20)
 
 
 @pytest.fixture(scope="module")

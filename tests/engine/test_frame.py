@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from autograd_tui.engine.frame import TorchError, plain_number
 from autograd_tui.engine.stats_table import Grads
 
-KEYS = "index command phase iteration steps loss learning_rate params grads prediction optimizer_state error seconds"
+KEYS = """
+index command phase iteration steps loss learning_rate learning_rates metrics frozen params grads prediction
+optimizer_state error seconds
+"""
 ERROR = TorchError("RuntimeError", "no\nway", "model.py", 3)
 
 

@@ -36,6 +36,13 @@ def test_frames_beyond_the_budget_are_let_go_oldest_first() -> None:
     assert 90 <= made.oldest.index < made.newest.index == 99
 
 
+def test_of_many_small_frames_the_oldest_are_let_go() -> None:
+    made = FrameStore(FIRST, most=10)
+    for index in range(1, 100):
+        made.append(shared(index))
+    assert (made.oldest.index, made.newest.index) == (90, 99)
+
+
 def test_the_newest_frame_stays_however_small_the_budget() -> None:
     made = store(5, budget=0)
     assert (made.oldest.index, made.newest.index) == (4, 4)

@@ -108,6 +108,13 @@ def test_a_copy_does_not_follow_its_original() -> None:
     assert copied.points() == series([1.0, 2.0]).points()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "share"), [(10, 10, 0.0), (51, 101, 0.5), (101, 51, 1.0), (0, 5, 1.0), (0, 0, 0.0)]
+)
+def test_what_has_come_since_is_a_share_of_all_iterations(before: int, now: int, share: float) -> None:
+    assert series([1.0] * now).share_since(series([1.0] * before)) == share
+
+
 def history(*frames: object) -> History:
     made = History()
     for each in frames:

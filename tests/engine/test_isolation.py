@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 
+import numpy
 import pytest
 import torch
-from plain_loop import Batch, Build, copied, differing, small_net, small_net_fresh
+from plain_loop import Batch, Build, copied, differing, plain_loop, small_net, small_net_fresh
 from reach import as_scenario, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 from worlds import gated
@@ -121,3 +125,83 @@ def test_metrics_leave_no_trace_in_the_random_numbers() -> None:
         run(each, "fbsz*2")
     assert dict(session.frame.metrics).keys() == {"noise"}
     assert differing(tensors(session), copied(tensors(straight))) == []
+
+
+def foreign(seed: int) -> tuple[nn.Module, Batch]:
+    """Draw from Python's and NumPy's own random numbers, also where the forward then raises."""
+
+    class Foreign(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            noise = random.gauss() + numpy.random.randn()
+            if self.bias.item() > 3:
+                raise ValueError("too large")
+            y: Tensor = super().forward(x) + noise
+            return y
+
+    x = torch.rand(3, 1)
+    return Foreign(1, 1), lambda i: (x, x * random.random())
+
+
+def draw_elsewhere() -> None:
+    random.seed(3)
+    numpy.random.seed(3)
+
+
+def test_the_random_numbers_of_python_and_numpy_are_a_runs_own() -> None:
+    session, straight = (open_with_many_checkpoints(as_scenario(foreign), seed=5) for _ in range(2))
+    run(straight, "fbsz*3 @5 fbsz")
+    for _ in session.run_all("fbsz*3 @5 fbsz"):
+        draw_elsewhere()
+    assert differing(tensors(session), tensors(straight)) == []
+
+
+def test_a_session_leaves_the_callers_numbers_of_python_and_numpy_alone() -> None:
+    draw_elsewhere()
+    expected = random.random(), numpy.random.rand()
+    draw_elsewhere()
+    run(open_session(as_scenario(foreign)), "fbsz*2")
+    assert (random.random(), numpy.random.rand()) == expected
+
+
+def test_a_forward_that_raises_takes_no_random_numbers_of_python_and_numpy() -> None:
+    session, straight = (open_session(as_scenario(foreign)) for _ in range(2))
+    run(session, "bias=4 f bias=0 f")
+    run(straight, "bias=4 bias=0 f")
+    assert session.frame.loss == straight.frame.loss
+
+
+def test_another_seed_gives_other_numbers_of_python_and_numpy() -> None:
+    losses = {open_session(as_scenario(foreign), seed=seed).run("f").loss for seed in (0, 0, 1)}
+    assert len(losses) == 2
+
+
+class Late(nn.Module):
+    """Draws from Python's and NumPy's random numbers from its tenth forward on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        noise = random.random() + numpy.random.rand() if self.calls >= 10 else 1.0
+        return self.layer(x) * noise  # type: ignore[no-any-return]
+
+
+def late(seed: int) -> tuple[nn.Module, Batch]:
+    batch = torch.rand(4, 3), torch.rand(4, 2)
+    return Late(), lambda i: batch
+
+
+def test_numbers_drawn_late_are_those_of_a_plain_script_and_come_back() -> None:
+    random.seed(0)
+    numpy.random.seed(0)
+    plain = plain_loop(late, partial(torch.optim.SGD, lr=0.01))
+    expected = [each["loss"].item() for each in islice(plain, 20) if each["loss"] is not None]
+    session = open_with_many_checkpoints(as_scenario(late))
+    frames = list(session.run_all("fbsz*20"))
+    assert [frame.loss for frame in frames[::4]] == expected
+    session.rewind(60)
+    run(session, "fbsz*5")
+    assert session.frame.same(frames[-1])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from plain_loop import Build, copied, differing
-from reach import as_scenario, open_with_many_checkpoints, tensors
+from reach import FEW, PLENTY, as_scenario, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.engine.errors import NotUnderstood, Refused
@@ -27,7 +27,7 @@ def run(session: Session, commands: str) -> None:
 # Going back.
 
 
-@pytest.mark.parametrize("budget", [1 << 30, 1], ids=["many checkpoints", "two checkpoints"])
+@pytest.mark.parametrize("budget", [PLENTY, FEW, 1], ids=["many checkpoints", "two checkpoints", "none"])
 @pytest.mark.parametrize("order", ["forwards", "backwards", "hopping"])
 def test_every_frame_of_a_long_run_can_be_returned_to(budget: int, order: str) -> None:
     session = open_with_many_checkpoints(as_scenario(gated), budget=budget, optimizer="sgd,lr=0.1,momentum=0.9")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from plain_loop import Build, Tensors, differing, line, small_net
 from plain_run import OPTIMIZERS, PlainRun
-from reach import PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
+from reach import FEW, PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.engine.errors import Refused
@@ -40,7 +40,16 @@ WORLDS = [
     World(mixed, "w", ("1", "2")),
     World(wilful, "w", ("1", "2", "4")),
 ]
-IMPOSSIBLE = ("optimizer=muon", "optimizer=lbfgs", "optimizer=adam,momentum=1", "lr=-1", "lr=nan", "nobody=1", "@9999")
+IMPOSSIBLE = (
+    "optimizer=muon",
+    "optimizer=lbfgs",
+    "optimizer=adam,momentum=1",
+    "lr=-1",
+    "lr=nan",
+    "nobody=1",
+    "@9999",
+    "branch=999",
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -49,7 +58,7 @@ class Machine(RuleBasedStateMachine):
         optimizer=st.sampled_from(list(OPTIMIZERS)),
         seed=st.integers(0, 3),
         decay=st.sampled_from([None, (0.5, 0)]),
-        checkpoints=st.sampled_from(["when due", "many", "few"]),
+        checkpoints=st.sampled_from(["when due", "many", "few", "none"]),
     )
     def open(self, world: World, optimizer: str, seed: int, decay: tuple[float, int] | None, checkpoints: str) -> None:
         scenario, spelled = as_scenario(world.build), f"{optimizer},lr=0.05"
@@ -57,12 +66,13 @@ class Machine(RuleBasedStateMachine):
         self.world = world
         self.session = open_session(scenario, optimizer=spelled, seed=seed, decay=plateau)
         if checkpoints != "when due":
-            budget = PLENTY if checkpoints == "many" else 1
+            budget = {"many": PLENTY, "few": FEW, "none": 1}[checkpoints]
             self.session = open_with_many_checkpoints(
                 scenario, budget=budget, frames=5000, optimizer=spelled, seed=seed, decay=plateau
             )
         self.plain = PlainRun(world.build, optimizer, lr=0.05, seed=seed, decay=decay)
         self.frames = [self.session.frame]
+        self.left: dict[int, list[Frame]] = {}  # by branch
 
     @rule(letter=st.sampled_from("fbszFBSZ"))
     def phase(self, letter: str) -> None:
@@ -80,10 +90,12 @@ class Machine(RuleBasedStateMachine):
     def run_freely(self, times: int, below: float | None) -> None:
         start = self.session.frame.index
         goal = replace(self.session.end_of(times), below=below)
+        left = self.frames[:]
         *_, frame = self.session.run_free(goal, lambda: False, every=0)
         del self.frames[start + 1 :]
         for command in commands_between(self.session, start, frame.index):
             raised = self.plain.run(str(command))
+        self.remember(left)
         assert wording(frame.error) == wording(raised)
         self.frames += [self.session.look(index) for index in range(start + 1, frame.index)] + [frame]
 
@@ -121,6 +133,23 @@ class Machine(RuleBasedStateMachine):
         index = self.session.frame.index - 1
         self.arrive(index, self.session.run("undo"))
 
+    @precondition(lambda self: self.plain.left)
+    @rule(which=st.floats(0, 1))
+    def take_branch(self, which: float) -> None:
+        numbers = list(self.plain.left)
+        number = numbers[round(which * (len(numbers) - 1))]
+        left = self.frames
+        frame = self.session.run(f"branch={number}")
+        self.plain.take_branch(number)
+        self.frames = self.left.pop(number)
+        self.remember(left)
+        assert frame.same(self.frames[-1])
+
+    @rule(letters=st.sampled_from(["F", "FS", "FBS", "FZ"]), times=st.integers(2, 6))
+    def never_rest(self, letters: str, times: int) -> None:
+        for letter in letters * times:
+            self.run(letter)
+
     @rule(where=st.floats(0, 1))
     def look(self, where: float) -> None:
         index = round(where * self.session.newest)
@@ -142,6 +171,11 @@ class Machine(RuleBasedStateMachine):
     def the_frame_stands_where_the_oracle_stands(self) -> None:
         assert self.session.frame.index == self.plain.index
         assert self.session.newest == len(self.plain.past) - 1
+        assert [branch.number for branch in self.session.branches] == list(self.plain.left)
+
+    @invariant()
+    def nothing_differed(self) -> None:
+        assert self.session.take_difference() is None
 
     def may_run(self, letter: str) -> bool:
         self.plain.catch_up()
@@ -152,13 +186,20 @@ class Machine(RuleBasedStateMachine):
         return True
 
     def run(self, command: str) -> None:
+        left = self.frames[:]
         frame, raised = self.session.run(command), self.plain.run(command)
+        self.remember(left)
         self.frames[frame.index :] = [frame]
         assert wording(frame.error) == wording(raised)
         self.plain.catch_up()
         assert (frame.graph, frame.steps) == (self.plain.graph, self.plain.steps)
         assert frame.grads.backwards == tuple(self.plain.backwards.values())
         assert frame.grads.used == tuple(self.plain.used.values())
+
+    def remember(self, left: list[Frame]) -> None:
+        """Keep the frames of a run for the branch that it has just become, if it has."""
+        for number in self.plain.left.keys() - self.left.keys():
+            self.left[number] = left
 
     def refused(self, command: str) -> None:
         before = self.session.frame, self.session.newest

@@ -346,4 +346,4 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
     run(session, "fbsz*2")
     torch.manual_seed(3)
     large(3)
-    assert torch.equal(session._trainer._loop.surroundings._own[0], torch.get_rng_state())
+    assert torch.equal(session._trainer._loop.surroundings._own.torch[0], torch.get_rng_state())

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 
@@ -24,6 +25,13 @@ def build(options: Options) -> Parts:
     y = x.sum(1, keepdim=True)
     return Parts(model=model, batch=lambda i: (x, y), loss=nn.functional.mse_loss)
 """
+TITLES = {
+    "linear": "the line",
+    "resnet18": "resnet18",
+    "spiral": "two spirals",
+    "lstm": "LSTM on sines",
+    "transformer": "transformer",
+}
 ANOTHER = GOOD + '\n@scenario("another")\ndef another(options):\n    return build.build(options)\n'
 
 
@@ -52,9 +60,13 @@ def sentence(name: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "title"), [("linear", "the line"), ("resnet18", "resnet18")])
+@pytest.mark.parametrize(("name", "title"), TITLES.items())
 def test_a_built_in_scenario_is_found_by_name(name: str, title: str) -> None:
     assert find(name).title == title
+
+
+def test_all_built_in_scenarios_are_named() -> None:
+    assert list(BUILT_IN) == list(TITLES)
 
 
 def test_a_file_with_one_scenario_needs_no_name(tmp_path: Path) -> None:
@@ -87,10 +99,10 @@ def test_a_scenario_that_the_file_only_imports_is_not_its_own(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("", "holds no scenario: put @scenario(...) above its build function."),
+        ("", "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "),
         ("def build(:", "could not be read: SyntaxError"),
-        ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (line 3)"),
-        ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (line 2)"),
+        ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (my_model.py, line 3)"),
+        ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (my_model.py, line 2)"),
         ("import nothing_of_this_name", "could not be read: ModuleNotFoundError"),
         ("x = '\0'", "could not be read: "),
         (
@@ -113,10 +125,35 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "there is no file" in sentence(str(tmp_path / "folder.py"))
 
 
-@given(st.text().filter(lambda text: text not in ("linear", "resnet18")))
+@given(st.text().filter(lambda text: text not in BUILT_IN))
 def test_any_other_name_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(Refused, match=r"^there is no (scenario|file)"):
+    with pytest.raises(Refused, match=r"^there is no (scenario|file)|is a folder"):
         find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentences"),
+    [
+        ("resnet", 'there is no scenario "resnet": the nearest is resnet18.'),
+        ("lstn", 'there is no scenario "lstn": the nearest is lstm.'),
+        ("mine_modle", 'there is no scenario "mine_modle": the nearest is mine_model.py.'),
+        ("mine_modle.py", 'there is no file "mine_modle.py": the nearest is mine_model.py.'),
+        ("quux", 'there is no scenario "quux": use linear, resnet18, spiral, lstm, transformer, or a file such as '),
+        ("models", '"models" is a folder: name a file in it, such as models/my_model.py.'),
+        ("notes.ipynb", '"notes.ipynb" is a notebook: jupyter nbconvert --to script notes.ipynb makes notes.py of it'),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_what_was_meant(
+    name: str, sentences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_model.py").touch()
+    (tmp_path / "models").mkdir()
+    assert sentence(name).startswith(sentences)
+
+
+def test_a_long_name_is_quoted_in_part() -> None:
+    assert len(sentence("x" * 5000)) < 250
 
 
 def test_a_files_neighbours_can_be_imported(tmp_path: Path) -> None:

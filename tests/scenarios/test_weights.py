@@ -1,311 +1,349 @@
+"""Weights of resnet18: from the hub folder, a server on loopback, a file; and pictures in place of the dummy image."""
+
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
-import pickle
-import sys
-from collections.abc import Callable
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from loopback import saved, serving, url_of
-from torch import nn
+from PIL import Image
+from plain_loop import copied, differing, mse, named_tensors
+from reach import loop_of, tensors
+from saved_files import Malicious, cut, save
+from torch import Tensor, nn
 from torchvision import models
-from torchvision.models import ResNet18_Weights
 
-from autograd_tui.cli import main
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts
+from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
-from autograd_tui.scenarios import weights as weights_module
-from autograd_tui.scenarios.find import find
+from autograd_tui.scenarios import weights
+from hub_server import HubServer, serving
+from program import Run
 
-DEFAULT = ResNet18_Weights.DEFAULT
-Serve = Callable[[str], None]
-
-
-def trained() -> dict[str, torch.Tensor]:
-    torch.manual_seed(99)
-    return models.resnet18().state_dict()
+TRAINED = models.ResNet18_Weights.DEFAULT
+CATEGORIES = TRAINED.meta["categories"]
 
 
-STATE = trained()
-CONTENT = saved(STATE)
+def small(weights: Any = None) -> nn.Module:
+    """Stand in for resnet18: as many classes, a few kilobytes in each of two layers."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1000))
+
+
+def content_of(model: nn.Module) -> bytes:
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    return file.getvalue()
+
+
+class Hub:
+    """A hub folder, and the server that torchvision's weights come from."""
+
+    def __init__(self, folder: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.server, self._monkeypatch = folder, server, monkeypatch
+
+    def offer(self, content: bytes) -> Path:
+        """Let torchvision know of these weights; give the path that they will have in the hub folder."""
+        name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        self.server.content = content
+        described = replace(TRAINED.value, url=f"http://{self.server.address}/{name}")
+        self._monkeypatch.setattr(TRAINED, "_value_", described)
+        return self.folder / "checkpoints" / name
+
+    def keep(self, content: bytes) -> Path:
+        """Offer them, and let the hub folder have them already."""
+        path = self.offer(content)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        return path
+
+    def open(self, weights: str = "auto", **options: Any) -> Session:
+        return open_session("resnet18", weights=weights, hub_dir=str(self.folder), device="cpu", **options)
+
+    def refusal(self, weights: str = "pretrained", **options: Any) -> str:
+        with pytest.raises(Refused) as caught:
+            self.open(weights, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def left(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
-def named_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let torchvision's weights have another address."""
-    return lambda url: monkeypatch.setattr(DEFAULT.value, "url", url)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as server:
+        yield Hub(tmp_path / "hub", server, monkeypatch)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, named_after: Callable[[str], None]) -> Path:
-    """Give a hub folder that holds the weights, and no network to get others from."""
-    name = f"resnet18-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
-    named_after(f"http://127.0.0.1:9/{name}")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / name).write_bytes(CONTENT)
-    return tmp_path
+def small_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """Put a small model in resnet18's place."""
+    monkeypatch.setattr(models, "resnet18", small)
+    hub.offer(content_of(small()))
+    return hub
 
 
-def built(**given: Any) -> Parts:
-    torch.manual_seed(0)
-    scenario = find("resnet18")
-    return scenario.build(scenario.options(0, given))
+def setup_of(session: Session) -> str:
+    return "\n".join(session.about.listing["setup"])
 
 
-def refusal(**given: Any) -> str:
-    with pytest.raises(Refused) as caught:
-        open_session("resnet18", device="cpu", **given)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def weight_of(session: Session) -> Tensor:
+    return loop_of(session).params["3.weight"]
 
 
-def same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return state.keys() == other.keys() and all(torch.equal(state[key], other[key]) for key in state)
+# Which weights.
 
 
-@pytest.mark.parametrize("weights", ["random", "auto"])
-def test_without_a_cache_the_weights_are_random(weights: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    plain = models.resnet18()
-    assert same(built(weights=weights, hub_dir=str(tmp_path)).model.state_dict(), plain.state_dict())
+@pytest.mark.parametrize("seed", [0, 3])
+def test_pretrained_resnet18_equals_the_plain_script_to_the_bit(hub: Hub, seed: int) -> None:
+    torch.manual_seed(100)
+    hub.offer(content_of(models.resnet18(weights=None)))
+    session = hub.open("pretrained", seed=seed)
+    torch.manual_seed(seed)
+    model = models.resnet18(weights=None)
+    model.load_state_dict(TRAINED.get_state_dict(model_dir=str(hub.folder / "checkpoints"), check_hash=True))
+    data = TRAINED.transforms(crop_size=64, resize_size=64)(torch.rand(1, 3, 64, 64))
+    labels = torch.rand(1, 1000)
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = mse(model(data), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    for _ in session.run_all("fbsz fbs"):
+        pass
+    expected = named_tensors(model, optimizer, loss, torch.get_rng_state())
+    assert not differing(tensors(session), copied(expected))
 
 
-def test_the_screen_says_how_to_get_pretrained_ones(tmp_path: Path) -> None:
-    setup = open_session("resnet18", device="cpu", hub_dir=str(tmp_path)).about.listing["setup"]
-    assert setup[0] == "model = resnet18()  # random weights: --weights pretrained downloads 45 MB"
+def test_auto_takes_what_the_hub_folder_has_without_asking_the_net(small_hub: Hub) -> None:
+    model = small()
+    small_hub.keep(content_of(model))
+    session = small_hub.open()
+    assert torch.equal(weight_of(session), model.state_dict()["3.weight"])
+    assert small_hub.server.requests == 0
+    assert 'model = resnet18(weights="IMAGENET1K_V1")' in setup_of(session)
 
 
-def test_auto_asks_no_network(tmp_path: Path, named_after: Callable[[str], None]) -> None:
-    with serving(CONTENT) as server:
-        named_after(url_of(server, CONTENT))
-        built(hub_dir=str(tmp_path))
-        assert server.asked == 0
+def test_auto_is_random_where_the_hub_folder_has_none_and_says_how_to_get_them(small_hub: Hub) -> None:
+    session = small_hub.open()
+    assert torch.equal(weight_of(session), weight_of(small_hub.open("random")))
+    assert small_hub.server.requests == 0
+    assert "random; trained: --weights pretrained" in setup_of(session)
 
 
-@pytest.mark.parametrize("weights", ["auto", "pretrained"])
-def test_cached_weights_equal_the_plain_script(weights: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(cache))
-    torch.manual_seed(0)
-    plain = models.resnet18(weights=DEFAULT)
-    images, labels = torch.rand(1, 3, 64, 64), torch.rand(1, 1000)
-    parts = built(weights=weights)
-    data = DEFAULT.transforms(crop_size=64, resize_size=64)(images)
-    assert same(parts.model.state_dict(), plain.state_dict())
-    assert torch.equal(parts.batch(0)[0], data)
-    assert torch.equal(parts.batch(0)[1], labels)
+def test_auto_looks_into_the_hub_folder_of_torch(small_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_hub.keep(content_of(small()))
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(small_hub.folder))
+    assert open_session("resnet18").about.class_names == tuple(CATEGORIES)
 
 
-def test_pretrained_weights_name_the_classes(cache: Path) -> None:
-    about = open_session("resnet18", device="cpu", hub_dir=str(cache)).about
-    assert about.class_names == tuple(DEFAULT.meta["categories"])
-    assert about.listing["setup"] == (
-        'model = resnet18(weights="DEFAULT")  # pretrained',
-        "data = preprocess(rand(1,3,64,64));  labels = rand(1,1000)",
-    )
+def test_pretrained_weights_are_fetched_once(small_hub: Hub) -> None:
+    path = small_hub.offer(content_of(small()))
+    for _ in range(2):
+        small_hub.open("pretrained")
+    assert (small_hub.server.requests, small_hub.left()) == (1, [path])
 
 
-def test_the_hub_folder_of_others_stays(cache: Path) -> None:
-    before = torch.hub.get_dir()
-    built(hub_dir=str(cache))
-    assert torch.hub.get_dir() == before
+def test_a_slow_server_is_waited_for(small_hub: Hub) -> None:
+    small_hub.server.manner = "slow"
+    assert small_hub.open("pretrained").about.class_names[0] == "tench"
 
 
-def test_cached_weights_that_are_damaged_are_refused(cache: Path) -> None:
-    (path,) = (cache / "checkpoints").iterdir()
-    path.write_bytes(CONTENT[:-1])
-    assert refusal(hub_dir=str(cache)) == f"{path} is damaged: remove it, or use --weights random."
+def test_pretrained_outputs_carry_their_class_names(small_hub: Hub) -> None:
+    assert small_hub.open("pretrained").about.class_names == tuple(CATEGORIES)
+    assert small_hub.open("random").about.class_names == ()
 
 
-def test_pretrained_downloads_and_keeps(
-    tmp_path: Path, named_after: Callable[[str], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with serving(CONTENT) as server:
-        named_after(url_of(server, CONTENT))
-        parts = built(weights="pretrained", hub_dir=str(tmp_path))
-    assert same(parts.model.state_dict(), STATE)
-    (kept,) = (tmp_path / "checkpoints").iterdir()
-    assert kept.read_bytes() == CONTENT
-    assert "100" in capsys.readouterr().err
+@pytest.mark.parametrize(("asked", "settled"), [("auto", "random"), ("pretrained", "pretrained")])
+def test_the_command_line_repeats_the_choice(small_hub: Hub, asked: str, settled: str) -> None:
+    line = small_hub.open(asked).about.command_line
+    assert line == f"autograd-tui resnet18 --device cpu --weights {settled} --hub-dir {small_hub.folder}"
+
+
+@pytest.mark.parametrize("ending", [".pth", ".pt", ".safetensors"])
+def test_weights_come_from_a_file(small_hub: Hub, tmp_path: Path, ending: str) -> None:
+    from safetensors.torch import save_file
+
+    model, path = small(), tmp_path / f"mine{ending}"
+    if ending == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save({"model": model.state_dict()}, path)
+    session = small_hub.open(str(path))
+    assert torch.equal(weight_of(session), model.state_dict()["3.weight"])
+    assert f"load('mine{ending}')" in setup_of(session)
+
+
+# What cannot be had.
 
 
 @pytest.mark.parametrize(
-    ("how", "fragment"),
+    ("manner", "sentence"),
     [
-        ("cut", "cut short on the way or is another file, since its hash is wrong; it is not kept"),
-        ("404", "the server answers 404 Not Found"),
-        ("503", "the server answers 503 Service Unavailable"),
-        ("drops", "the connection broke"),
-        ("stalls", "the server sent nothing for 0.2 s"),
+        ("cut", "what {} sent is cut short or not what its name promises, and was thrown away."),
+        ("lies", "what {} sent is cut short or not what its name promises, and was thrown away."),
+        ("404", "{} answered 404 Not Found."),
+        ("503", "{} answered 503 Service Unavailable."),
+        ("hangs up", "{} cut the connection."),
+        ("no HTTP", "{} cut the connection."),
+        ("silent", "{} has sent nothing for 0.2 seconds."),
     ],
 )
 def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(
-    how: str,
-    fragment: str,
-    tmp_path: Path,
-    named_after: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
+    small_hub: Hub, monkeypatch: pytest.MonkeyPatch, manner: str, sentence: str
 ) -> None:
-    monkeypatch.setattr(weights_module, "PATIENCE", 0.2)
-    with serving(CONTENT, how) as server:
-        named_after(url_of(server, CONTENT))
-        assert fragment in refusal(weights="pretrained", hub_dir=str(tmp_path))
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    monkeypatch.setattr(weights, "SILENCE", 0.2)
+    small_hub.server.manner = manner
+    host = small_hub.server.address
+    assert small_hub.refusal() == f"the pretrained weights could not be had: {sentence.format(host)}"
+    assert small_hub.left() == []
 
 
-def test_a_server_that_lies_is_found_out(tmp_path: Path, named_after: Callable[[str], None]) -> None:
-    with serving(saved({"fc.weight": torch.zeros(1)})) as server:
-        named_after(url_of(server, CONTENT))
-        assert "its hash is wrong" in refusal(weights="pretrained", hub_dir=str(tmp_path))
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+def test_no_network_is_one_sentence(small_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TRAINED, "_value_", replace(TRAINED.value, url="http://no.such.host.invalid/resnet18-1.pth"))
+    monkeypatch.setenv("no_proxy", "*")
+    assert "no.such.host.invalid could not be reached (" in small_hub.refusal()
 
 
-def test_without_a_network_there_is_one_sentence(tmp_path: Path, named_after: Callable[[str], None]) -> None:
-    with serving(CONTENT) as server:
-        url = url_of(server, CONTENT)
-    named_after(url)  # nobody listens there any more
-    said = refusal(weights="pretrained", hub_dir=str(tmp_path))
-    assert "could not be downloaded: no answer (Connection refused); --weights random needs no network." in said
+def test_a_server_that_is_down_is_one_sentence(small_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TRAINED, "_value_", replace(TRAINED.value, url="http://127.0.0.1:1/resnet18-1.pth"))
+    assert small_hub.refusal().endswith(" 127.0.0.1:1 could not be reached (Connection refused).")
 
 
-def test_a_full_disk_is_one_sentence(
-    tmp_path: Path, named_after: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full(io.FileIO):
-        def write(self, _: Any) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(torch.hub, "open", lambda name, mode: Full(name, "w+"), raising=False)
-    with serving(CONTENT) as server:
-        named_after(url_of(server, CONTENT))
-        said = refusal(weights="pretrained", hub_dir=str(tmp_path))
-    assert "does not take it (No space left on device)" in said
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+def test_a_disk_without_room_is_one_sentence_and_leaves_nothing(small_hub: Hub) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    small_hub.offer(bytes(4_000_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        said = small_hub.refusal()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said.endswith(f"File too large in {small_hub.folder / 'checkpoints'}.")
+    assert small_hub.left() == []
 
 
-def test_a_hub_folder_that_is_a_file_is_one_sentence(tmp_path: Path, named_after: Callable[[str], None]) -> None:
-    (tmp_path / "file").write_text("no folder")
-    named_after("http://127.0.0.1:9/resnet18-00000000.pth")
-    assert "does not take it (Not a directory)" in refusal(weights="pretrained", hub_dir=str(tmp_path / "file"))
+def test_a_hub_folder_that_is_a_file_is_one_sentence(small_hub: Hub) -> None:
+    small_hub.folder.write_bytes(b"")
+    assert "Not a directory in" in small_hub.refusal()
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_file_of_weights_is_put_into_the_model(wrapped: bool, tmp_path: Path) -> None:
-    path = tmp_path / "mine.pth"
-    path.write_bytes(saved({"state_dict": STATE} if wrapped else STATE))
-    assert same(built(weights=str(path)).model.state_dict(), STATE)
+@pytest.mark.parametrize("asked", ["auto", "pretrained"])
+def test_cached_weights_that_are_damaged_are_not_used(small_hub: Hub, asked: str) -> None:
+    path = small_hub.keep(content_of(small()))
+    cut(str(path))
+    assert small_hub.refusal(asked) == (
+        f'"{path}" is damaged: its hash is not that of its name; delete it, or use --weights random.'
+    )
 
 
-def test_a_safetensors_file_is_put_into_the_model(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    path = tmp_path / "mine.safetensors"
-    save_file(STATE, path)
-    session = open_session("resnet18", device="cpu", weights=str(path))
-    assert session.about.listing["setup"][0] == 'model = resnet18();  model.load_state_dict(load("mine.safetensors"))'
-    assert session.about.command_line == f"autograd-tui resnet18 --device cpu --weights {path}"
+def test_what_is_offered_may_be_no_weights(small_hub: Hub) -> None:
+    small_hub.offer(b"<html>")
+    assert small_hub.refusal().endswith("sent holds no weights.")
 
 
-def test_the_pretrained_file_by_another_name_still_names_the_classes(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "copy.pth").write_bytes(CONTENT)
-    assert len(built(weights=str(tmp_path / "copy.pth")).class_names) == 1000
-
-
-def test_a_file_of_ones_own_names_no_classes(tmp_path: Path) -> None:
-    (tmp_path / "mine.pth").write_bytes(CONTENT)
-    assert built(weights=str(tmp_path / "mine.pth")).class_names == ()
-
-
-def test_safetensors_without_its_library_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    path = tmp_path / "mine.safetensors"
-    path.touch()
-    assert refusal(weights=str(path)) == f"to read {path}, install its library: pip install safetensors."
-
-
-class Evil:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_nothing_in_a_malicious_file_runs(write: Any, tmp_path: Path) -> None:
-    write({"fc.weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
-    assert "evil.pth" in refusal(weights=str(tmp_path / "evil.pth"))
+def test_weights_that_are_offered_run_nothing(small_hub: Hub, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    torch.save(Malicious(tmp_path / "ran"), file)
+    small_hub.offer(file.getvalue())
+    assert small_hub.refusal().endswith("sent holds no weights.")
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_malicious_file_is_called_so(tmp_path: Path) -> None:
-    torch.save({"fc.weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
-    said = refusal(weights=str(tmp_path / "evil.pth"))
-    assert said.endswith("evil.pth holds more than tensors, posix.mkdir: it is refused, and nothing in it has run.")
+def test_a_silent_server_does_not_shorten_other_waits(small_hub: Hub) -> None:
+    import socket
+
+    small_hub.open("pretrained")
+    assert socket.getdefaulttimeout() is None
 
 
-BAD = {
-    "empty.pth": (b"", "is no file of tensors, or it is damaged or cut short."),
-    "cut.pth": (CONTENT[:5000], "is no file of tensors, or it is damaged or cut short."),
-    "text.pth": (b"hello" * 99, "is no file of tensors, or it is damaged or cut short."),
-    "cut.safetensors": (b"\x08\0\0\0\0\0\0\0{}", "is no file of tensors, or it is damaged or cut short."),
-    "list.pth": (saved([1, 2]), "holds no state of a model"),
-    "none.pth": (saved({}), "holds no state of a model"),
-    "numbers.pth": (saved({"a": 1}), "holds no state of a model"),
-    "places.pth": (saved({1: torch.ones(1)}), "holds no state of a model"),
-    "model.pth": (saved(nn.Linear(1, 1)), "holds more than tensors, torch.nn.modules.linear.Linear"),
-    "other.pth": (
-        saved(nn.Linear(2, 3).state_dict()),
-        "does not fit this model: 122 missing (conv1.weight, bn1.weight, bn1.bias, ...); 2 unexpected (weight, bias).",
-    ),
-    "shape.pth": (
-        saved(STATE | {"fc.bias": torch.ones(10)}),
-        "does not fit this model: 1 of another shape (fc.bias 10 for 1000).",
-    ),
-    "escape.pth": (saved(STATE | {"\x1b[2J\n": torch.ones(1)}), "1 unexpected (?[2J?)."),
-}
+@pytest.mark.parametrize("asked", ["imagenet", "", "weights.bin", "IMAGENET1K_V1"])
+def test_weights_of_no_such_name_are_refused(small_hub: Hub, asked: str) -> None:
+    assert small_hub.refusal(asked) == (
+        f'--weights "{asked}" is neither auto, random nor pretrained, nor a file ending in .pth, .pt or .safetensors.'
+    )
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_file_that_holds_no_such_weights_is_one_sentence(name: str, tmp_path: Path) -> None:
-    content, fragment = BAD[name]
-    (tmp_path / name).write_bytes(content)
-    assert fragment in refusal(weights=str(tmp_path / name))
+def test_weights_of_another_model_are_refused_by_name(hub: Hub, tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pth", small().state_dict())
+    assert "does not fit the model: 102 missing (conv1.weight, bn1.weight, bn1.bias, …); 4 unexpected" in hub.refusal(
+        path
+    )
 
 
-@pytest.mark.parametrize(
-    ("weights", "sentence"),
-    [
-        ("pretraned", "--weights pretraned is none: use auto, random, pretrained, or a file, .pth, .pt, .safetensors."),
-        ("missing.pth", "missing.pth cannot be read: No such file or directory."),
-        ("missing.safetensors", "missing.safetensors cannot be read: No such file or directory."),
-    ],
-)
-def test_weights_that_are_not_there_exit_with_2(
-    weights: str, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stdout = os.dup(1)
-    try:
-        assert main(["resnet18", "--weights", weights, "--headless", "--do", "f"]) == 2
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-    assert capsys.readouterr().err == f"autograd-tui: {sentence}\n"
+def test_a_malicious_file_of_weights_runs_nothing(small_hub: Hub, tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pth", {"conv": Malicious(tmp_path / "ran")})
+    assert small_hub.refusal(path).endswith("nothing in it was run.")
+    assert not (tmp_path / "ran").exists()
 
 
-def test_weights_belong_to_resnet18_alone() -> None:
-    with pytest.raises(Refused, match=r'"the line" has no --weights: it takes --batch-size, --data\.'):
-        open_session("linear", weights="random")
+def test_the_program_ends_with_2_where_weights_cannot_be_had(small_hub: Hub, run: Run) -> None:
+    small_hub.server.manner = "404"
+    done = run(*("resnet18", "--weights", "pretrained", "--hub-dir", str(small_hub.folder)), "--headless", "--do", "f")
+    assert done.code == 2
+    assert done.err[-1].startswith("autograd-tui: the pretrained weights could not be had: ")
 
 
-def test_options_are_those_of_the_scenario() -> None:
-    assert find("resnet18").options(0, {}) == Options(0, "cpu", find("resnet18").defaults)
+def test_the_line_has_no_weights(run: Run) -> None:
+    done = run("linear", "--weights", "random", "--headless", "--do", "f")
+    assert (done.code, done.err) == (
+        2,
+        ['autograd-tui: "the line" has no --weights: it takes --batch-size, --data.'],
+    )
+
+
+# Pictures.
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    Image.linear_gradient("L").resize((120, 90)).convert("RGB").save(tmp_path / "cat.jpg")
+    return str(tmp_path / "cat.jpg")
+
+
+@pytest.mark.parametrize("asked", ["random", "pretrained"])
+def test_a_picture_is_prepared_as_the_weights_expect(small_hub: Hub, picture: str, asked: str) -> None:
+    session = small_hub.open(asked, image=picture, batch_size=2)
+    inputs, _ = loop_of(session).parts.batch(0)
+    assert torch.equal(inputs, TRAINED.transforms()(Image.open(picture)).repeat(2, 1, 1, 1))
+    assert "data = transforms(Image.open('cat.jpg')).repeat(2,1,1,1);" in setup_of(session)
+
+
+def test_a_picture_may_be_smaller(small_hub: Hub, picture: str) -> None:
+    inputs, _ = loop_of(small_hub.open(image=picture, image_size=96)).parts.batch(0)
+    assert inputs.shape == (1, 3, 96, 96)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+def test_grey_and_transparent_pictures_are_taken(small_hub: Hub, tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (30, 20)).save(tmp_path / "a.png")
+    inputs, _ = loop_of(small_hub.open(image=str(tmp_path / "a.png"), image_size=32)).parts.batch(0)
+    assert inputs.shape == (1, 3, 32, 32)
+
+
+def test_a_picture_that_cannot_be_read_is_one_sentence(small_hub: Hub, picture: str, tmp_path: Path) -> None:
+    assert small_hub.refusal("random", image=str(tmp_path / "no.jpg")).endswith(
+        'no.jpg" could not be read: No such file or directory.'
+    )
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("a cat")
+    for path in (tmp_path / "empty.png", tmp_path / "text.png", cut(picture, 0.1)):
+        assert "is no picture that can be read" in small_hub.refusal("random", image=str(path))
+
+
+def test_a_thread_of_pixels_is_refused(small_hub: Hub, tmp_path: Path) -> None:
+    Image.new("RGB", (5000, 1)).save(tmp_path / "thread.png")
+    said = small_hub.refusal("random", image=str(tmp_path / "thread.png"))
+    assert said.endswith("is 5000 x 1 pixels: too long and narrow.")
+
+
+def test_a_picture_of_too_many_pixels_is_refused(small_hub: Hub, picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8000)
+    assert small_hub.refusal("random", image=picture).endswith("has too many pixels.")

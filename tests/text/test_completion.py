@@ -13,11 +13,11 @@ from autograd_tui import Frame
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.open import open_session
 from autograd_tui.text.completion import completed, completions, heading
 from autograd_tui.text.optimizer_list import OPTIMIZERS, OPTIONS
 from autograd_tui.text.rules import NAMES
-from autograd_tui.text.screen_word import SCENARIOS
 from autograd_tui.text.word_list import SCREEN, Candidate
 from autograd_tui.text.words import WORDS, read
 
@@ -32,7 +32,7 @@ STARTS = ["", "fbsz ", "lr=0.1 f "]
 
 
 def offered(text: str, shown: Frame | None = SHOWN) -> list[Candidate]:
-    return completions(text, shown, newest=9, themes=THEMES, models=(*SCENARIOS, "mine.py"))
+    return completions(text, shown, newest=9, themes=THEMES, models=BUILT_IN | {"mine.py": "your own"})
 
 
 def words(text: str, shown: Frame | None = SHOWN) -> list[str]:
@@ -66,7 +66,9 @@ def test_any_text_has_candidates_or_none(text: str) -> None:
     assert isinstance(offered(text, None), list)
 
 
-@pytest.mark.parametrize("text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "@"])
+@pytest.mark.parametrize(
+    "text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "export ", "@"]
+)
 def test_every_line_fits_on_a_small_screen(text: str) -> None:
     longest = max(len(each.label) for each in offered(text))
     assert all(each.line and longest + len(each.line) <= NEEDED for each in offered(text))
@@ -120,14 +122,14 @@ def test_pytorch_takes_every_option_that_is_offered(name: str) -> None:
     for start in ("", "momentum=0.9,") if name in ("sgd", "rmsprop", "muon") else ("",):
         for word in words(f"optimizer={name},{start}"):
             spec = OptimizerSpec.parse(word.removeprefix("optimizer="))
-            assert make_optimizer(spec, [nn.Parameter(torch.ones(2, 2))])
+            assert make_optimizer(spec, [{"params": [nn.Parameter(torch.ones(2, 2))]}])
 
 
 def test_nesterov_is_offered_once_there_is_momentum() -> None:
     assert "optimizer=sgd,nesterov=true" not in words("optimizer=sgd,")
     assert "optimizer=sgd,momentum=0.9,nesterov=true" in words("optimizer=sgd,momentum=0.9,n")
     with pytest.raises(Refused):
-        make_optimizer(OptimizerSpec.parse("sgd,nesterov=true"), [nn.Parameter(torch.ones(2))])
+        make_optimizer(OptimizerSpec.parse("sgd,nesterov=true"), [{"params": [nn.Parameter(torch.ones(2))]}])
 
 
 def test_an_option_that_is_set_is_not_offered_again() -> None:
@@ -171,6 +173,6 @@ def test_frames_that_mean_something_are_offered() -> None:
 def test_values_of_words_for_the_screen_are_offered() -> None:
     assert words("sort u") == ["update"]
     assert words("theme n") == ["nord"]
-    assert words("model ") == ["linear", "resnet18", "mine.py"]
+    assert words("model ") == [*BUILT_IN, "mine.py"]
     assert words("model linear ") == []
     assert words("quit ") == []

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
-from autograd_tui.scenarios.find import BUILT_IN
 from autograd_tui.text.nearest import nearest
-from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, SCENARIOS, ScreenWord
+from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
 from autograd_tui.text.words import read
 
 LIKELY = st.lists(
@@ -131,7 +130,3 @@ def test_commands_and_words_for_the_screen_do_not_mix() -> None:
 def test_a_long_word_is_quoted_in_part() -> None:
     assert len(said("model " + "x" * 5000)) < 200
     assert nearest("f" * 5000, ["f"]) is None
-
-
-def test_the_scenarios_named_are_those_built_in() -> None:
-    assert SCENARIOS == BUILT_IN

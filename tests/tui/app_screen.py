@@ -64,6 +64,7 @@ async def screen(
     choices_file: Path | None = None,
     terminal: Terminal | None = None,
     theme: str | None = None,
+    greeting: str | None = None,
     **options: str | float,
 ) -> AsyncIterator[Screen]:
     """Open a scenario on a screen of a size and wait until it is there."""
@@ -75,6 +76,7 @@ async def screen(
         choices_file=choices_file,
         terminal=terminal,
         theme=theme,
+        greeting=greeting,
     )
     async with running(app, size) as shown:
         yield shown

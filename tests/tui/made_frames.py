@@ -10,6 +10,7 @@ from dataclasses import replace
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command import parse_one
 from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.opening import Opening
 from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, Layout, StatsTable, TensorStats
 
 BELL = (0, 1, 9, 28, 66, 118, 171, 199, 187, 124, 71, 32, 13, 4, 0, 1)  # 1,024 values
@@ -17,7 +18,7 @@ LINE = About(
     "the line",
     "cpu",
     seed=0,
-    command_line="autograd-tui linear",
+    opening=Opening("linear"),
     names=("x", "y", "Q"),
     listing={
         "setup": ("w, b = tensor([2.]), tensor([6.])  # requires_grad", "x = tensor([1., 2., 3.]);  y = 4 * x + 1"),
@@ -31,7 +32,7 @@ LAYERS = About(
     "resnet18",
     "cuda:0",
     seed=0,
-    command_line="autograd-tui resnet18",
+    opening=Opening("resnet18"),
     names=("data", "labels", "prediction"),
     listing={
         **LINE.listing,

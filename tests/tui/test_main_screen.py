@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 from app_screen import screen
+from textual.events import Resize
+from textual.geometry import Size
+
+from autograd_tui.tui.layouts import Layout, layout_for
+from autograd_tui.tui.panels.loss import LossPanel
 
 
 async def test_space_runs_the_four_phases_in_their_turn() -> None:
@@ -170,6 +175,39 @@ async def test_resizing_while_running_changes_the_layout() -> None:
         await shown.pilot.resize_terminal(80, 24)
         await shown.settle()
         assert shown.text("CodePanel").startswith("▶ loss.backward()")
+
+
+@pytest.mark.parametrize("scenario", ["linear", "resnet18"])
+async def test_there_is_one_layout_at_a_time(scenario: str) -> None:
+    async with screen(scenario, do="f") as shown:
+        for size, name in [
+            ((120, 40), "WideLayout FoldedLayout"),
+            ((80, 24), "NarrowLayout"),
+            ((60, 15), "SmallLayout"),
+        ]:
+            await shown.pilot.resize_terminal(*size)
+            await shown.settle()
+            (layout,) = shown.app.main.query(Layout)
+            assert type(layout).__name__ in name
+
+
+async def test_keys_typed_while_the_layout_changes_all_run() -> None:
+    async with screen() as shown:
+        for size in [(80, 24), (60, 15), (120, 40)]:
+            shown.app.post_message(Resize(Size(*size), Size(*size)))
+            await shown.press(*"fbsz")
+            assert isinstance(shown.app.main.layout_shown, layout_for(Size(*size), None))
+        assert shown.session.commands() == "fbsz*3"
+
+
+async def test_another_layout_shows_what_the_one_before_did() -> None:
+    async with screen(do="fbsz*3 fb") as shown:
+        await shown.press("left", "down", "y")
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.settle()
+        assert "frame 13 of 14" in shown.text("StatusPanel")
+        assert "▶ w" in shown.text("BothPanel")
+        assert shown.app.main.query_one(LossPanel).border_title == "Loss   log scale"
 
 
 async def test_what_a_model_prints_is_noted_and_kept() -> None:

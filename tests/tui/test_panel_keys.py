@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from app_screen import Screen, screen
 
+from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -56,6 +57,33 @@ async def test_another_size_shows_all_panels_again() -> None:
         await shown.pilot.resize_terminal(80, 24)
         await shown.settle()
         assert len(visible(shown)) > 3
+
+
+async def test_a_chosen_panel_stays_chosen_at_another_size() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("shift+tab")
+        chosen = type(shown.app.main.focused)
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.settle()
+        assert type(shown.app.main.focused) is chosen
+        assert shown.app.main.layout_shown in (shown.app.main.focused or shown.app.main).ancestors
+
+
+async def test_a_chosen_panel_that_another_size_has_no_room_for_leaves_none_chosen() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("tab")
+        await shown.pilot.resize_terminal(60, 15)
+        await shown.settle()
+        assert shown.app.main.focused is None
+
+
+async def test_a_row_that_says_the_same_is_not_drawn_anew() -> None:
+    async with screen(do="fb") as shown:
+        panel = shown.app.main.query_one(CodePanel)
+        before = [panel.render_line(y) for y in range(panel.content_size.height)]
+        await shown.press("s")
+        after = [panel.render_line(y) for y in range(panel.content_size.height)]
+        assert [one is other for one, other in zip(before, after, strict=True)].count(False) == 2
 
 
 async def test_what_a_model_prints_stands_in_the_console() -> None:

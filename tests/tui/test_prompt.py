@@ -218,7 +218,8 @@ async def test_the_list_stands_whole_right_above_the_prompt(size: tuple[int, int
             assert prompt.region == Region(0, height - 1, width, 1)
             assert panel.region.bottom == height - 1
             assert Region(0, 0, width, height).contains_region(panel.region)
-            assert shown.app.main.get_widget_at(panel.region.x + 2, panel.region.y + 1)[0] is panel
+            on_top, _ = shown.app.main.get_widget_at(panel.region.x + 2, panel.region.y + 1)
+            assert panel in on_top.ancestors_with_self
             assert width < 60 or "…" not in shown.text("CandidatesPanel")
 
 
@@ -356,4 +357,4 @@ async def test_files_here_are_offered_as_models(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     async with screen() as shown:
         await burst(shown, "colon", "model m")
-        assert candidates(shown) == ["▶ mine.py  your own, where it holds a @scenario"]
+        assert candidates(shown) == ["▶ mine.py  your own, where it holds a @scenario or a model"]
