@@ -39,7 +39,7 @@ def test_gradients_of_several_ages_are_counted() -> None:
     frame = list(open_nested(unused=["gate", "stem.weight"]).run_all("fb"))[-1]
     assert in_words(frame) == "2 unused by loss, 18 fresh"
     assert in_words(frame, [0, 1]) == "unused by loss"
-    assert together(frame) == ["2 None, 18 fresh", "all finite"]
+    assert together(frame) == ["2 unused by loss, 18 fresh", "all finite"]
 
 
 def test_gradients_that_are_not_finite_are_counted() -> None:
