@@ -21,6 +21,7 @@ class HubServer(ThreadingHTTPServer):
         self.content, self.manner = b"", "whole"
         self.requests = 0
         self.over = threading.Event()
+        self.goes_on = threading.Event()  # after a stall
 
     @property
     def address(self) -> str:
@@ -51,6 +52,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, content: bytes, manner: str) -> None:
         if manner == "silent":
             self.server.over.wait()
+        elif manner == "stalls":
+            self.wfile.write(content[: len(content) // 2])
+            self.server.goes_on.wait()
+            self.wfile.write(content[len(content) // 2 :])
         elif manner == "slow":
             for start in range(0, len(content), PIECE):
                 self.wfile.write(content[start : start + PIECE])
@@ -73,5 +78,6 @@ def serving() -> Iterator[HubServer]:
             yield server
         finally:
             server.over.set()
+            server.goes_on.set()
             server.shutdown()
             thread.join()

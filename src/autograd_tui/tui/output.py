@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 from autograd_tui.text.line import printable
 
@@ -26,6 +27,7 @@ class Output:
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
         self.on_line: Callable[[str], None] = lambda line: None
         self._part = ""
+        self._part_came = 0.0  # when
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take_over(self) -> None:
@@ -66,16 +68,29 @@ class Output:
         self._keyboard.close()
         self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
         if self._part:
-            self.lines.append(self._part)
+            self.lines.append(printable(self._part.rstrip("\r")))
 
     def write(self, text: str) -> None:
         """Take in printed text, in whatever pieces it comes."""
-        *whole, self._part = (self._part + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        *whole, part = map(_written_over, (self._part + text).replace("\r\n", "\n").split("\n"))
+        if part and (whole or part != self._part):
+            self._part_came = monotonic()
+        self._part = part
         for line in whole:
-            self.lines.append(printable(line))
+            self.lines.append(printable(line.rstrip("\r")))
             self.on_line(self.lines[-1])
+
+    def unfinished(self, since: float) -> str:
+        """Give the line that has no end yet, as of a progress bar, if any of it came after `since`; any thread."""
+        return printable(self._part.strip()) if self._part_came >= since else ""
 
     def _read(self, reading: int) -> None:
         with os.fdopen(reading, "rb", buffering=0) as pipe:
             while data := pipe.read(65536):
                 self.write(self._decoder.decode(data))
+
+
+def _written_over(line: str) -> str:
+    """Give what a line shows in the end: a carriage return goes back to its beginning, as progress bars do."""
+    ended = line.endswith("\r")
+    return line.rstrip("\r").rpartition("\r")[2] + "\r" * ended

@@ -189,10 +189,15 @@ class TrainingScreen(Screen[None]):
         if busy is None or monotonic() - busy[1] < PATIENCE:
             return None
         waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
-        progress = self.trainer.progress
-        what = progress_line(progress) if progress else f"{busy[0]} runs: {duration(monotonic() - busy[1])}"
-        self._patience = Note(f"{what}{waiting}", "accent")
+        self._patience = Note(f"{self._what_runs(*busy)}{waiting}", "accent")
         return self._patience
+
+    def _what_runs(self, what: str, since: float) -> str:
+        """Say how far it is, where that is known: of going back, of a download, of whatever else draws a bar."""
+        if self.trainer.progress is not None:
+            return progress_line(self.trainer.progress)
+        bar = self.output.unfinished(since)
+        return f"{f'{bar} so far' if bar else f'{what} runs'}: {duration(monotonic() - since)}"
 
     def _gone_back(self) -> Note | None:
         if self.latest is None or self.latest.index == self.newest:
