@@ -97,3 +97,26 @@ def test_a_terminal_that_cannot_place_text_is_refused_in_a_sentence(term: str) -
         assert said.startswith(f'autograd-tui: TERM="{term}" names no terminal')
         assert said.count("\n") == 1
         assert shown.exit_code == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 5), (1, 1), (500, 200)])
+def test_a_terminal_of_any_size_is_drawn_on_and_left_in_order(width: int, height: int) -> None:
+    with terminal("linear", width=width, height=height) as shown:
+        shown.wait(lambda: bool(shown.bytes), "the first paint")
+        shown.type("fbszf")
+        shown.type("q")
+        assert "autograd-tui linear" in shown.end().replace("\r\n", "")
+        assert shown.exit_code == 0
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null/nowhere"])
+def test_no_home_folder_is_no_reason_to_stop(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with terminal("linear", **({} if home is None else {"HOME": home})) as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("f")
+        shown.wait_for("frame 1 of 1")
+        shown.type("q")
+        shown.end()
+        assert shown.exit_code == 0

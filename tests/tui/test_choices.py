@@ -23,9 +23,22 @@ def test_ascii_is_remembered_or_left_to_the_terminal(tmp_path: Path, ascii_only:
     assert load(tmp_path / "screen.json").ascii_only is ascii_only
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"theme": 1}', "null", "\x00"])
+NESTED, HUGE = "[" * 100_000, '{"theme": "' + "x" * 5_000_000
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"theme": 1}', "null", "\x00", NESTED, HUGE])
 def test_a_file_that_makes_no_sense_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
     (tmp_path / "screen.json").write_text(text)
+    assert load(tmp_path / "screen.json") == Choices()
+
+
+def test_a_folder_in_the_files_place_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    assert load(tmp_path) == Choices()
+    save(tmp_path, Choices(theme="nord"))
+
+
+def test_bytes_that_are_no_text_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    (tmp_path / "screen.json").write_bytes(bytes(range(256)))
     assert load(tmp_path / "screen.json") == Choices()
 
 

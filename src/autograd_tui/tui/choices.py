@@ -35,7 +35,7 @@ def load(file: Path) -> Choices:
         kept = json.loads(file.read_text(encoding="utf-8"))
         ascii_only = kept.get("ascii_only")
         return Choices(str(kept["theme"]), bool(kept["log_scale"]), None if ascii_only is None else bool(ascii_only))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Choices()
 
 
