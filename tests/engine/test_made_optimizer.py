@@ -30,7 +30,7 @@ def groups(made: optim.Optimizer) -> dict[str, Any]:
 
 def again(made: optim.Optimizer, model: nn.Module) -> optim.Optimizer:
     """Make it once more from its words."""
-    return make_optimizer(OptimizerSpec.parse(str(spec_of(made, model))), list(model.parameters()))
+    return make_optimizer(OptimizerSpec.parse(str(spec_of(made, model))), [{"params": list(model.parameters())}])
 
 
 @pytest.mark.parametrize("name", [name for name in known_optimizers() if name not in NOT_STEPPED])

@@ -33,6 +33,7 @@ class Terminal:
             timeout=PATIENCE,
         )
         self.child.delaybeforesend = None
+        self.child.ptyproc.delayafterterminate = 5.0  # seconds for the system to end it: machines are busy
         self.bytes = b""
 
     @property

@@ -20,6 +20,8 @@ Group = dict[str, Any]  # "params", and options of its own, such as "lr"
 def read_groups(given: Sequence[Mapping[str, Any]], model: nn.Module) -> list[Group]:
     """Check groups against the model that they are of; raises Refused. None given are one group of all parameters."""
     params = dict(model.named_parameters(remove_duplicate=False))
+    if not params:
+        raise Refused("the model has an empty parameter list: there is nothing to train.")
     if not given:
         return [{"params": list(model.parameters())}]
     groups = [{**group, "params": _members(number, group, params)} for number, group in enumerate(given)]

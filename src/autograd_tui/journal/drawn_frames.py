@@ -11,6 +11,7 @@ from time import monotonic
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.drawn_header import first_line, written
 from autograd_tui.journal.frame_codec import FrameWriter
 
@@ -77,7 +78,7 @@ class DrawnFrames:
             os.close(self._descriptor)
         new = self._path.with_name(self._path.name + ".new")
         new.unlink(missing_ok=True)
-        self._descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode)
+        self._descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
         self._frames, self._bytes = FrameWriter(), 0
         self._append(first_line(self._about, history))
         os.replace(new, self._path)

@@ -12,6 +12,7 @@ import torch
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.history import History
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.drawn_header import columns, read_columns
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
@@ -52,7 +53,7 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
     }
     path = journal.with_name(f"{journal.name}.tensors-{checkpoint.frame.index}")
     new = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
+    with os.fdopen(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         try:
             torch.save(content, file)
             file.flush()

@@ -17,6 +17,7 @@ from autograd_tui.engine.command_log import CommandLog, Pattern
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
+from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
@@ -200,7 +201,7 @@ class JournalWriter:
     def _open(self, flags: int) -> None:
         if flags & os.O_CREAT:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.path, flags | os.O_APPEND | os.O_CLOEXEC, self._mode)
+        descriptor = open_file(self.path, flags | os.O_APPEND, self._mode)
         if fcntl is not None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
