@@ -136,7 +136,7 @@ def test_auto_is_random_where_the_hub_folder_has_none_and_says_how_to_get_them(s
     session = small_hub.open()
     assert torch.equal(weight_of(session), weight_of(small_hub.open("random")))
     assert small_hub.server.requests == 0
-    assert "random; trained: --weights pretrained" in setup_of(session)
+    assert "trained ones: --weights pretrained" in setup_of(session)
 
 
 def test_auto_looks_into_the_hub_folder_of_torch(small_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.memory import size_in_words
 from autograd_tui.journal.folder import companions
 from autograd_tui.journal.reading import read_journal
 
@@ -21,13 +22,4 @@ def summary_line(path: Path) -> str:
         return f"{'?':<16}  {path}: {error}"
     begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.left is None or journal.left.get("loss") is None else f"{float(journal.left['loss']):.6g}"
-    return f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {_written(size):>8}  {path}"
-
-
-def _written(size: int) -> str:
-    """Write a number of bytes: "3.2 kB"."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000  # type: ignore[assignment]
-    return f"{size:.3g} GB"
+    return f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"

@@ -17,7 +17,7 @@ from autograd_tui.engine.command_log import CommandLog, Pattern
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
-from autograd_tui.journal.descriptor import open_file
+from autograd_tui.journal.descriptor import lock, open_file
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
 KEEP_SHARE = 0.01  # of the run's time that they may cost
 RUN_SECONDS = 0.25  # between the lines of a free run
-
-try:
-    import fcntl
-except ImportError:  # Windows: two programs may write the same journal, and neither notices
-    fcntl = None  # type: ignore[assignment]
 
 
 class JournalWriter:
@@ -202,12 +197,9 @@ class JournalWriter:
         if flags & os.O_CREAT:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = open_file(self.path, flags | os.O_APPEND, self._mode)
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.") from None
+        if not lock(descriptor):
+            os.close(descriptor)
+            raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.")
         self._descriptor = descriptor
 
     def _give_up(self, error: OSError) -> None:

@@ -50,7 +50,7 @@ def choose(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weigh
         file = checkpoints(hub_dir) / Path(urlparse(trained.url).path).name
         if asked == "pretrained" or file.exists():
             return Weights(f'model = {name}(weights="{trained.name}")', "pretrained", _fetched(trained, file), trained)
-        return Weights(f"model = {name}()  # random; trained: --weights pretrained", "random")
+        return Weights(f"model = {name}()  # random weights\n# trained ones: --weights pretrained", "random")
     if asked == "random":
         return Weights(f"model = {name}()  # random weights", asked)
     if not asked.endswith(FILES):
