@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--state", metavar="FILE", help="what the model, and the optimizer, begin with")
     training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
     add_running(parser)
+    add_journal(parser)
     return parser
 
 
@@ -127,7 +128,6 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--memory", metavar="SIZE", help="for checkpoints (default 1GiB)")
     add_looks(running)
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
-    add_journal(running)
     running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
 
 

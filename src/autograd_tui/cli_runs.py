@@ -56,6 +56,7 @@ def _resume(words: list[str]) -> int:
     parser = new_parser("resume", "Go on with a run where it stopped: the latest, or the one of a journal.")
     _add_which(parser, optional=True)
     add_running(parser)
+    parser.set_defaults(journal=None, no_journal=False)  # of another model that is opened from here
     options = parser.parse_args(words)
     journal = _journal(options)
     named = _named(journal, options)

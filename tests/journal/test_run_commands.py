@@ -83,6 +83,12 @@ def test_without_a_name_the_latest_run_goes_on(do: Do, own_state_folder: Path) -
     assert len(list(own_state_folder.iterdir())) == 1
 
 
+def test_a_run_goes_on_in_its_own_journal_alone(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    done = do("resume", str(path), "--no-journal", "--headless", "--do", "b", code=2)
+    assert done.err == ["autograd-tui: unrecognized arguments: --no-journal (--help lists all options)"]
+
+
 def test_a_run_that_does_not_exist_cannot_go_on(do: Do) -> None:
     assert do("resume", "--headless", "--do", "f", code=2).err == [
         "autograd-tui: no run is kept yet: there is nothing to resume."

@@ -18,8 +18,6 @@ from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
 
-TRAINS_ELSEWHERE = "this terminal follows: the one that leads the run trains, arrows look here."
-
 
 class Following(StillSession):
     """Looks like a session that never runs anything itself: `read` takes in what the leader has drawn since.
