@@ -25,6 +25,7 @@ VALUES = [
     "memory",
     "progress",
     "still_session",
+    "trace",
     "track",
     "frame_store",
     "goal",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.stats_table import Grads, StatsTable, TensorStats
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Frame:
     error: TorchError | None = None
     seconds: float = 0.0  # that the phase itself took, without the numbers about it
     memory: int | None = None  # bytes that tensors hold on an accelerator; None on the CPU
+    trace: Trace | None = None  # what happened inside the phase, where it was recorded
 
     @property
     def old(self) -> bool:
@@ -100,11 +104,11 @@ class Frame:
         return f"<Frame {self.index} after {self.command}: iteration {self.iteration}, loss {loss}{raised}>"
 
     def same(self, other: Frame) -> bool:
-        """Tell whether two frames say the same; NaN equals NaN, times and memory are left out."""
+        """Tell whether two frames say the same; NaN equals NaN; times, memory and traces are left out."""
         return all(
             _same(getattr(self, field.name), getattr(other, field.name))
             for field in fields(Frame)
-            if field.name not in ("seconds", "memory")
+            if field.name not in ("seconds", "memory", "trace")
         )
 
     def plain(self) -> dict[str, Any]:
@@ -128,6 +132,7 @@ class Frame:
             "optimizer_state": {row.name: plain_row(row) for row in self.optimizer_state},
             "error": self.error and {field.name: getattr(self.error, field.name) for field in fields(TorchError)},
             "seconds": self.seconds,
+            **({"trace": self.trace.plain()} if self.trace else {}),
         }
 
 
