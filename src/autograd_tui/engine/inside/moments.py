@@ -16,7 +16,7 @@ from autograd_tui.engine.stats import (
     sampled_places,
     to_host,
 )
-from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, StatsTable, TensorStats
+from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, WIDTH, StatsTable, TensorStats
 
 
 class Moments:
@@ -31,7 +31,7 @@ class Moments:
         self._answers: list[list[Tensor]] = []
         self._firsts: list[Tensor | None] = []  # of those above MOST_VALUES
         self._rare: dict[int, Tensor] = {}  # copies of what is to be looked at again
-        self._table: StatsTable | None = None
+        self._rows: list[TensorStats] = []
         self._first: list[float | None] = []
 
     def __len__(self) -> int:
@@ -55,19 +55,19 @@ class Moments:
         self._answers = [[next(answered) for _ in answers] for answers in self._answers]
         self._first = [None if first is None else float(next(answered)) for first in self._firsts]
         plan = Plan([""] * len(self._kinds), self._kinds)
-        self._table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
-        for number, kind in enumerate(self._kinds):
-            if kind.measurable and kind.size <= SAMPLE and _is_rare(self._table[number]):
-                look_again(self._table, number, self._answers[number][0])
+        table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
+        norms, ends = table.numbers[::WIDTH], zip(table.numbers[1::WIDTH], table.numbers[2::WIDTH], strict=True)
+        for number, (kind, norm, (low, high)) in enumerate(zip(self._kinds, norms, ends, strict=True)):
+            usual = SMALLEST_NORM < norm < math.inf or low == high == 0
+            if kind.measurable and kind.size <= SAMPLE and not usual:
+                look_again(table, number, self._answers[number][0])
         for number, tensor in self._rare.items():
-            look_again(self._table, number, tensor)
-        self._answers, self._rare = [], {}
+            look_again(table, number, tensor)
+        self._rows, self._answers, self._rare = list(table), [], {}
 
     def stats(self, number: int) -> TensorStats:
         """Give one tensor in numbers; it has no name."""
-        assert self._table is not None, "read first"
-        row: TensorStats = self._table[number]
-        return row
+        return self._rows[number]
 
     def first(self, number: int) -> float | None:
         """Give the first value of a tensor that is too large to have all in its numbers."""
@@ -86,8 +86,3 @@ class Moments:
         if not SMALLEST_NORM < norm < math.inf:
             self._rare[number] = tensor.detach().clone()
         return answers
-
-
-def _is_rare(row: TensorStats) -> bool:
-    assert row.norm is not None
-    return not (SMALLEST_NORM < row.norm < math.inf or row.min == row.max == 0)

@@ -25,12 +25,16 @@ class Moment:
 
     frame: Frame
     firsts: Firsts
+    state_of: Mapping[str, list[int]]  # rows of the optimizer's state, by the parameter's name
     options: tuple[tuple[tuple[str, str], ...], ...]  # of each parameter group, as written
 
     @classmethod
     def of(cls, loop: Loop, frame: Frame) -> Moment:
-        groups = loop.optimizer.param_groups
-        return cls(frame, _firsts(loop), tuple(_options(group) for group in groups))
+        state_of: dict[str, list[int]] = {}
+        for row, name in enumerate(frame.optimizer_state.layout.names):
+            state_of.setdefault(name.rpartition(".")[0], []).append(row)
+        options = tuple(_options(group) for group in loop.optimizer.param_groups)
+        return cls(frame, _firsts(loop), state_of, options)
 
     def values(self, place: int) -> tuple[Value, ...]:
         """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
@@ -38,11 +42,8 @@ class Moment:
         values = [self._value(frame.params[place], name, "value")]
         if (grad := frame.grads[place]) is not None:
             values.append(self._value(grad, f"{name}.grad", "grad"))
-        start = f"{name}."
-        for row in frame.optimizer_state:
-            key = row.name.removeprefix(start)
-            if row.name.startswith(start) and "." not in key:
-                values.append(self._value(row, row.name, key))
+        for row in (frame.optimizer_state[each] for each in self.state_of.get(name, ())):
+            values.append(self._value(row, row.name, row.name.rpartition(".")[2]))
         return tuple(values)
 
     def _value(self, row: TensorStats, name: str, role: str) -> Value:
