@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 from autograd_tui.engine.trace import Value
 from autograd_tui.text.inside.agreement import agrees, near, rounding
 from autograd_tui.text.inside.part import Part, Rule
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.scene import Scene
+from autograd_tui.text.inside.scene import LETTERS, Scene
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
 from autograd_tui.text.inside.value_words import nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line
@@ -30,6 +31,9 @@ def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) ->
     told = _told(scene, part, recorded, rule, width)
     if told is None:  # of an operation that is made of several, whose settings need not be this node's
         return headed(head, f"got {value_words(recorded, width - 6)}", width)
+    letter = LETTERS[place % len(LETTERS)]
+    if re.search(rf"\b{letter}\b", part.formula) and scene.name(place) == letter:
+        head = f"{head} ({letter})"
     local = rows(part.local, width, indent="  ") if part.local else []
     return [*headed(head, part.formula, width), *local, *told]
 

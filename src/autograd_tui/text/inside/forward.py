@@ -12,6 +12,7 @@ from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line, one_line
 
+FEW = 4  # nodes of one operation that are all named
 RULES: dict[str, ForwardRule] = {**forward_arithmetic.FORWARD, **forward_layers.FORWARD}
 
 
@@ -41,7 +42,9 @@ def _complex(op: Op) -> bool:
 
 def _unknown(trace: Trace, op: Op, width: int) -> list[Line]:
     name = one_line(op.name)
-    said = f"{name}: known by what came out of it alone." if op.opaque else f"No formula is known here for {name}."
+    said = f"No formula is known here for {name}."
+    if op.opaque or not op.inputs:
+        said = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
     lines = rows(said, width, style="dim")
     for value in op.inputs:
         lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
@@ -94,12 +97,16 @@ def _stretched(trace: Trace, op: Op, computed: Computed, width: int) -> list[Lin
 
 def saved_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Say what each node keeps for backward and, for a product, why that is enough."""
-    lines: list[Line] = []
-    for node in (trace.nodes[number] for number in op.nodes):
-        lines += rows(_saved(trace, op, node), width, style="dim")
-    return lines or rows(
-        "It made no node of the graph below the loss: backward has nothing to do for it.", width, style="dim"
-    )
+    nodes = [trace.nodes[number] for number in op.nodes]
+    if not nodes:
+        said = "It made no node of the graph below the loss: backward has nothing to do for it."
+        return rows(said, width, style="dim")
+    keeping = [node for node in nodes if node.saved or node.saved is None]
+    shown = nodes if len(nodes) <= FEW else keeping
+    kept = [_saved(trace, op, node) for node in shown]
+    if len(shown) < len(nodes):
+        kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
+    return [line for each in kept for line in rows(each, width, style="dim")]
 
 
 def _saved(trace: Trace, op: Op, node: Node) -> str:
