@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.stats import measurable, to_host
@@ -36,13 +37,13 @@ class Moment:
         options = tuple(_options(group) for group in loop.optimizer.param_groups)
         return cls(frame, _firsts(loop), state_of, options)
 
-    def values(self, place: int) -> tuple[Value, ...]:
-        """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
+    def values(self, place: int, *, state: bool) -> tuple[Value, ...]:
+        """Give one parameter, its gradient if it has one, and the optimizer's `state` of it."""
         frame, name = self.frame, self.frame.params.layout.names[place]
         values = [self._value(frame.params[place], name, "value")]
         if (grad := frame.grads[place]) is not None:
             values.append(self._value(grad, f"{name}.grad", "grad"))
-        for row in (frame.optimizer_state[each] for each in self.state_of.get(name, ())):
+        for row in (frame.optimizer_state[each] for each in self.state_of.get(name, ()) if state):
             values.append(self._value(row, row.name, row.name.rpartition(".")[2]))
         return tuple(values)
 
@@ -50,14 +51,22 @@ class Moment:
         return Value(without_history(row, name), role, first=self.firsts.get(name))
 
 
-def parameter_ops(before: Moment, after: Moment, loop: Loop) -> tuple[Op, ...]:
+def parameter_ops(phase: Phase, before: Moment, after: Moment, loop: Loop) -> tuple[Op, ...]:
     """Tell parameter by parameter what a step or zero_grad did."""
     ops: list[Op] = []
+    state = phase is Phase.STEP
     for place, name in enumerate(before.frame.params.layout.names):
         group = loop.group_of[place]
         settings = () if group is None else before.options[group]
         module = name.rpartition(".")[0]
-        op = Op(len(ops), name, module, inputs=before.values(place), output=after.values(place), settings=settings)
+        op = Op(
+            len(ops),
+            name,
+            module,
+            inputs=before.values(place, state=state),
+            output=after.values(place, state=state),
+            settings=settings,
+        )
         ops.append(op)
     return tuple(ops)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.backward import BackwardRecorder
-from autograd_tui.engine.inside.forward import ForwardRecorder
+from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
 from autograd_tui.engine.inside.graph import Graph
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
@@ -37,6 +37,7 @@ class PhaseRecorder:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._places: dict[object, Tensor] = {}
+        self._lookups = Lookups()
         self._forward: RecordedForward | None = None
         self._finish: Finish | None = None
 
@@ -62,7 +63,7 @@ class PhaseRecorder:
     def forward(self, frame: Frame) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         loop, moments = self._loop, Moments(self._places)
-        recorder = ForwardRecorder(loop.model, moments)
+        recorder = ForwardRecorder(loop.model, moments, self._lookups)
         recorder.name(loop.params, {row.name: row for row in frame.params})
         recorder.name(dict(loop.model.named_buffers()))
         made: list[Tensor] = []
@@ -92,7 +93,7 @@ class PhaseRecorder:
         loop, before = self._loop, Moment.of(self._loop, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(before, Moment.of(loop, after), loop)
+            ops = parameter_ops(phase, before, Moment.of(loop, after), loop)
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
 
         self._finish = finish
