@@ -90,10 +90,10 @@ class PhaseRecorder:
 
     def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
         """Run the loop's step or zero_grad."""
-        loop, before = self._loop, Moment.of(self._loop, frame)
+        loop, before = self._loop, Moment(self._loop, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, Moment.of(loop, after), loop)
+            ops = parameter_ops(phase, before, Moment(loop, after), loop)
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
 
         self._finish = finish
