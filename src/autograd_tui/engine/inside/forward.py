@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.engine.inside.arguments import Arguments, tensors_in
-from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, root_of
+from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, name_of, root_of
 from autograd_tui.engine.inside.modules import ModulePath
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.saved import SavedTensors
@@ -137,7 +138,7 @@ class ForwardRecorder(TorchFunctionMode):
         if node is None or node in self.owner:
             return
         source = self._sources.line_of(sys._getframe(3))
-        call = Call(node.name().removesuffix("Backward"), self._modules.path, source, opaque=True)
+        call = Call(re.sub(r"Backward\d*$", "", name_of(node)), self._modules.path, source, opaque=True)
         self._made(call, [tensor])
 
     def _made(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:

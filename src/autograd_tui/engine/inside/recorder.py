@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.command import Phase
@@ -109,7 +110,7 @@ class PhaseRecorder:
             for node, tensors in recorder.saved.by_node.items()
         }
         nodes = graph.plain(self._param_names(), ops=recorder.owner, saved=saved)
-        notes = tuple(_fast_paths(self._loop.model))
+        notes = (*_fast_paths(self._loop.model), *_compiled(self._loop.model))
         trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
         if loss is not None and loss is self._loop.loss:
             self._forward = RecordedForward(loss, graph, trace)
@@ -149,6 +150,11 @@ def _fast_paths(model: nn.Module) -> Iterator[str]:
             f"{type(quick[0]).__name__} in eval mode has a fast path that recording turns off: "
             "the last digits may differ from an unrecorded forward."
         )
+
+
+def _compiled(model: nn.Module) -> Iterator[str]:
+    if any(isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod") for module in model.modules()):
+        yield "A compiled module is one operation here: what happens in it cannot be seen."
 
 
 def _hidden(names: Iterator[str]) -> Iterator[str]:
