@@ -26,7 +26,6 @@ VALUES = [
     "progress",
     "still_session",
     "trace",
-    "trace_store",
     "track",
     "frame_store",
     "goal",

@@ -25,7 +25,7 @@ from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.trace_store import TraceStore
+from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase, refusal
@@ -48,7 +48,7 @@ class Session:
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
-        self._traces = TraceStore()
+        self._traces = Traces(trainer, self._way)
 
     @property
     def frame(self) -> Frame:
@@ -95,14 +95,10 @@ class Session:
         """Run a phase, and give its frame with a trace; a backward's includes the forward that made its graph."""
         if reason := refusal(self.frame, command):
             raise Refused(reason)
-        here = self.frame.index
-        if command.phase is Phase.BACKWARD and self.frame.graph == "alive" and not self._trainer.knows_forward:
-            forward, comparison = self._way.forward_before(here), self._comparison()
-            self._way.record(forward, comparison)
-            self._way.return_to(here, comparison)
+        if command.phase is Phase.BACKWARD:
+            self._traces.know_forward(self._comparison())
         frame = self._run(command, recorded=True)
-        self._keep_trace(frame, self._trainer.trace)
-        return replace(frame, trace=self._traces.get(frame.index))
+        return replace(frame, trace=self._traces.take(frame))
 
     def trace(self, index: int) -> Trace:
         """Tell what happened inside the phase that led to frame `index`; training stays where it is.
@@ -110,23 +106,7 @@ class Session:
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
         self._check(index)
-        command = next(self._way.commands.between(index - 1, index), None) if index else None
-        if command is None or command.phase is None:
-            what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
-            raise Refused(f"{what}: there is nothing inside it to walk.")
-        if self._traces.get(index) is None:
-            here, comparison = self.frame.index, self._comparison()
-            trace, frame = self._way.record(index, comparison), self._trainer.frame
-            self._keep_trace(frame, trace)
-            self._way.return_to(here, comparison)
-        trace = self._traces.get(index)
-        assert trace is not None
-        return trace
-
-    def _keep_trace(self, frame: Frame, trace: Trace | None) -> None:
-        """Keep what was recorded; a step that raised is not run again, and leaves its error alone."""
-        assert frame.phase is not None
-        self._traces.keep(trace or Trace(frame.phase, frame.index, frame.iteration, (), error=frame.error))
+        return self._traces.of(index, self._comparison())
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""

@@ -108,7 +108,8 @@ class Plan:
         self._large = [row for row in rows if kinds[row].size > SAMPLE]
         self._sizes = [kinds[row].size for row in self._small]
         self._segments = _Segments(self._sizes)
-        self._places = [sampled_places(kinds[row].size, kinds[row].device) for row in self._large]
+        self._asks = [(kinds[row].size, kinds[row].device) for row in self._large]
+        self._places: list[Tensor] = []  # to sample, chosen when first asked
         self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
         self._scale = np.array([1.0] * len(self._small) + [kinds[row].size / SAMPLE for row in self._large])
         self.latest: Doubles = np.zeros(0)
@@ -116,6 +117,7 @@ class Plan:
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
         asked = [tensors[row] for row in self._small]
+        self._places = self._places or [sampled_places(*each) for each in self._asks]
         for row, places in zip(self._large, self._places, strict=True):
             asked += ask_large(tensors[row], places, exact=self.layout.exact)
         return asked
