@@ -9,7 +9,7 @@ from autograd_tui.text.inside.expression import expression, operands
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import name_of, op_name
 
-LETTERS = "abcdefgh"  # names of what has none inside an operation
+LETTERS = "ABCDEFGH"  # names of what has none inside an operation
 
 
 def parsed(written: str | None) -> float | None:
