@@ -145,3 +145,12 @@ def test_a_broken_value_is_shown_and_not_calculated() -> None:
     trace = backward_of(lambda a: (a * 0) / (a * 0), given(((2,),), 0))
     written = text(chain_rule_lines(trace, ops_named(trace, "DivBackward0")[0], 80))
     assert "NaN" in written
+
+
+def test_what_a_dtype_cannot_hold_is_said_to_be_too_large() -> None:
+    trace = backward_of(lambda a: torch.exp(a) * 2, {"a": torch.tensor([100.0, 1.0])})
+    assert trace.forward is not None
+    lines = chain_rule_lines(trace.forward, trace.forward.ops[0], 80)
+    assert "Too large for float32, which holds numbers up to 3.4e+38." in text(lines)
+    assert "= [inf, 2.7183]" in text(lines)
+    assert warnings(lines) == ""

@@ -6,7 +6,7 @@ import math
 import re
 
 from autograd_tui.engine.trace import Value
-from autograd_tui.text.inside.agreement import agrees, near, rounding
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.part import Part, Rule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.scene import LETTERS, Scene
@@ -54,6 +54,8 @@ def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: i
         total = summed_to(part.result, known.shape)
         if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
             return _worked(scene, part, known, width)
+        if said := overflow(part.result, recorded):
+            return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
         return _contradicted(total, recorded, width) if scene.alone else None
     first = _first(scene, part, recorded, rule, width)
     if first is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside import forward_arithmetic, forward_layers
-from autograd_tui.text.inside.agreement import agrees, near, rounding
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
 from autograd_tui.text.inside.rows import headed, rows
@@ -59,6 +59,8 @@ def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width:
     error = rounding((*op.inputs, output))
     if result and known and result.shape == known.shape:
         size = max(computed.size, result.largest)
+        if said := overflow(result, output):
+            return [*rows(said, width, indent="  "), *rows(f"= {value_words(output, width)}", width, indent="  ")]
         if not agrees(result, known, error=error, size=size):
             return _contradicted(nested(result.values, result.shape), output, width)
         shown = nested(known.values, known.shape)
