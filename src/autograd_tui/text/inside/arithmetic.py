@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from autograd_tui.text.inside.expression import differential, inner
+from autograd_tui.text.inside.expression import differential, inner, tight
 from autograd_tui.text.inside.part import Part, Rule, listed, scaled, times
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import each
@@ -75,13 +75,13 @@ def mul(scene: Scene) -> list[Part]:
 def div(scene: Scene) -> list[Part]:
     """Derive left / right."""
     left, right = both(scene)
-    of, top, bottom = f"{inner(left)} / {inner(right)}", scene.factor("self", 0), scene.factor("other", 1)
+    of, top, bottom = f"{inner(left)} / {tight(right)}", scene.factor("self", 0), scene.factor("other", 1)
     return [
-        times(scene, 0, f"{derivative(of, left)} = 1 / {inner(right)}", each(lambda b: 1 / b, bottom), by=""),
+        times(scene, 0, f"{derivative(of, left)} = 1 / {tight(right)}", each(lambda b: 1 / b, bottom), by=""),
         times(
             scene,
             1,
-            f"{derivative(of, right)} = -{inner(left)} / {inner(right)}^2",
+            f"{derivative(of, right)} = -{inner(left)} / {tight(right)}^2",
             each(lambda a, b: -a / b**2, top, bottom),
             by="",
         ),
@@ -90,7 +90,7 @@ def div(scene: Scene) -> list[Part]:
 
 def power_of_number(scene: Scene) -> list[Part]:
     """Derive base^n by its base, n a number."""
-    base = inner(scene.name(0))
+    base = tight(scene.name(0))
     n = 2.0 if scene.call and scene.call.name in ("square", "square_") else scene.number("exponent")
     if n is None:
         return [Part(0, f"{derivative(f'{base}^n', base)} = n × {base}^(n - 1)", by_value=True)]
@@ -103,7 +103,7 @@ def power_of_number(scene: Scene) -> list[Part]:
 
 def power_of_tensor(scene: Scene) -> list[Part]:
     """Derive base^exponent by both."""
-    base, exponent = map(inner, both(scene))
+    base, exponent = map(tight, both(scene))
     of, bases, exponents = f"{base}^{exponent}", scene.factor("self", 0), scene.factor("exponent", 1)
     by_base = each(lambda a, n: _real(n * a ** (n - 1) if n else 0.0), bases, exponents)
     by_exponent = each(_by_exponent, bases, exponents)
@@ -116,7 +116,7 @@ def power_of_tensor(scene: Scene) -> list[Part]:
 def power_of_scalar(scene: Scene) -> list[Part]:
     """Derive number^exponent by its exponent."""
     turned = scene.number("other") if scene.call and scene.call.name == "rpow" else scene.number("self")
-    exponent, base = inner(scene.name(0)), turned
+    exponent, base = tight(scene.name(0)), turned
     of = f"{'number' if base is None else terse(base)}^{exponent}"
     saved = scene.small(scene.saved("exponent"))
     local = each(lambda n: _by_exponent(base, n), saved) if base is not None else None
@@ -140,7 +140,7 @@ def unary(role: str, of: str, local: str, function: Callable[[float], float]) ->
 
     def rule(scene: Scene) -> list[Part]:
         name = scene.name(0)
-        formula = f"{derivative(of.format(name), name)} = {local.format(inner(name))}"
+        formula = f"{derivative(of.format(name), name)} = {local.format(tight(name))}"
         saved = scene.saved(role) or (scene.given(0) if role == "self" else None)
         return [times(scene, 0, formula, each(function, scene.small(saved)), by="")]
 

@@ -16,7 +16,7 @@ from autograd_tui.text.line import Line
 
 MOST_SUMMED = 8  # terms of a sum that is written out
 NO_GRADIENT = "None: it needs no gradient, autograd follows nothing there."
-NO_TENSOR = "None: no tensor was given there."
+NO_TENSOR = "None: it is no tensor."
 
 
 def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) -> list[Line]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from autograd_tui.text.inside.activations import sigmoid
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.downstream import added
-from autograd_tui.text.inside.expression import call_written, inner, plain_name, short_name
-from autograd_tui.text.inside.part import listed
+from autograd_tui.text.inside.expression import call_written, inner, plain_name, short_name, tight
+from autograd_tui.text.inside.part import added_products, listed
 from autograd_tui.text.inside.products import MOST_TERMS
 from autograd_tui.text.inside.small import Small, each, multiplied, pairs, summed_over, turned
 from autograd_tui.text.inside.value_words import terse
@@ -69,7 +69,7 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
     def rule(call: Called) -> Computed:
         before = call.operand(0)
         result = each(function, before)
-        formula = of.format(call.name(), inner(call.name()))
+        formula = of.format(call.name(), tight(call.name()))
         if result is None or before is None:
             return Computed(formula, by_value=True)
         written = of.format(listed(before), listed(before)) if len(result.values) == 1 else ""
@@ -136,7 +136,7 @@ def _product(call: Called, formula: str, left: Small | None, right: Small | None
     if result is None or left is None or right is None or bias is None:
         return Computed(formula)
     terms = pairs(left, right, (0,) * len(result.shape))
-    written = " + ".join(f"{terse(a)} × {terse(b)}" for a, b in terms)
+    written = added_products(terms)
     written += f" + {terse(bias.values[0])}" if len(call.op.inputs) > 2 else ""
     first = "" if len(result.values) == 1 else "first value: "
     size = left.largest * right.largest * len(terms) + bias.largest
@@ -150,6 +150,9 @@ FORWARD: dict[str, ForwardRule] = {
     "exp": unary("exp({0})", math.exp),
     "log": unary("log({0})", math.log),
     "sqrt": unary("sqrt({0})", math.sqrt),
+    "rsqrt": unary("1 / sqrt({0})", lambda x: 1 / math.sqrt(x)),
+    "sin": unary("sin({0})", math.sin),
+    "cos": unary("cos({0})", math.cos),
     "abs": unary("|{0}|", abs),
     "relu": unary("max(0, {0})", lambda x: 0.0 if x <= 0 else x),
     "sigmoid": unary("1 / (1 + exp(-{1}))", sigmoid),
@@ -161,5 +164,7 @@ FORWARD: dict[str, ForwardRule] = {
     "matmul": matmul,
     "mm": matmul,
     "bmm": matmul,
+    "mv": matmul,
+    "dot": matmul,
     "addmm": addmm,
 }

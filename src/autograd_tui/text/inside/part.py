@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,12 @@ def products(upstream: Small, local: Small) -> str:
         return f"{listed(upstream)} × {listed(local)}"
     terms = [f"{terse(up)} × {enclosed(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
     return terms[0] if not shape or len(terms) == 1 else f"[{', '.join(terms)}]"
+
+
+def added_products(pairs: Sequence[tuple[float, float]]) -> str:
+    """Write a sum of products with its signs: 2 × 3 - 1 × (-4)."""
+    signed = [f"{'-' if a < 0 else '+'} {terse(abs(a))} × {enclosed(b)}" for a, b in pairs]
+    return re.sub("^- ", "-", " ".join(signed).removeprefix("+ "))
 
 
 def enclosed(value: float) -> str:
