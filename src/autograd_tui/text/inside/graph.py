@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.trace import Op, Trace
 from autograd_tui.text.frame_line import error_line
-from autograd_tui.text.inside.columns import column
+from autograd_tui.text.inside.graph_columns import GraphColumns
 from autograd_tui.text.inside.lanes import lanes
 from autograd_tui.text.inside.spots import Spot, spots
 from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line, one_line, plain
+from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.window import more_line, scrolled
 
-MOST_NODES = 24  # that are drawn whole; a larger graph is a tree of modules
+MOST_NODES = 24  # that are drawn; a larger graph is a tree of modules
 MOST_TENSOR, MOST_NAME = 12, 16  # characters
-AHEAD = "·"
 
 
 def can_be_drawn(trace: Trace) -> bool:
@@ -29,154 +26,89 @@ class Graph:
 
     def __init__(self, trace: Trace) -> None:
         self.spots = spots(trace)
-        self._trace = trace
+        self._trace, self._columns = trace, GraphColumns(trace, self.spots)
+        self._numbers = [_number(trace, spot) for spot in self.spots]
         self._lanes = lanes([spot.below for spot in self.spots], [spot.mark for spot in self.spots])
-        self._lane_width = max((len(row) for row, _ in self._lanes), default=0)
+        widest = max((len(row) for row, _ in self._lanes), default=0)
+        self._drawn = [f"{row:<{widest}} " for row, _ in self._lanes]
+        names = [one_line(spot.name)[:MOST_NAME] for spot in self.spots]
+        tensors = [one_line(spot.tensor)[:MOST_TENSOR] for spot in self.spots]
+        self._names, self._tensors = _padded(names), _padded(tensors)
+        self._digits = len(str(len(trace.ops)))
 
     def rows_wanted(self) -> int:
         """Count the rows of all nodes, a heading, and what was raised."""
         return len(self.spots) + 1 + (self._trace.error is not None)
 
-    def current(self, walk: Walk) -> range:
-        """Say which rows the operation at hand stands in."""
-        rows = [row for row, spot in enumerate(self.spots) if _is(spot, walk.op)]
-        return range(rows[0], rows[-1] + 1) if rows else range(0)
+    def current(self, walk: Walk) -> list[int]:
+        """Say in which rows the operation at hand stands."""
+        op = walk.op
+        return [row for row, spot in enumerate(self.spots) if _is(spot, op)]
 
     def moved(self, walk: Walk, by: int) -> Walk:
         """Go to the operation in a row further down, or up."""
-        here = self.current(walk)
-        rows = range(here.stop, len(self.spots)) if by > 0 else range(here.start - 1, -1, -1)
-        numbers = (self._number(walk, self.spots[row]) for row in rows)
-        found = [number for number in numbers if number is not None and number != walk.place]
+        here = self.current(walk) or [0]
+        rows = range(here[-1] + 1, len(self.spots)) if by > 0 else range(here[0] - 1, -1, -1)
+        found = [number for row in rows if (number := self._numbers[row]) is not None]
         return walk.at(found[min(abs(by), len(found)) - 1]) if found else walk
 
     def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw as many rows as fit, those of the operation at hand always among them."""
-        heading, rows = self._rows(walk, width)
-        last: list[Line] = [[(f"! {error_line(walk.trace.error)}", "error")]] if walk.trace.error else []
-        room = height - len(last) - 1
-        if self._airy(room):
-            return [heading, *self._spaced(rows), *last]
+        here = self.current(walk)
+        indent = self._digits + 3 + len(self._drawn[0]) + len(self._names[0]) + len(self._tensors[0])
+        columns = self._columns.fitted(width - indent)
+        heading: Line = [(f"{'':{indent}}{columns.heading}"[:width], "dim")]
+        rows = [[*self._left(walk, row, row in here), *columns.row(walk, row)] for row in range(len(self.spots))]
+        raised: list[Line] = [[(f"! {error_line(walk.trace.error)}"[:width], "error")]] if walk.trace.error else []
+        return [heading, *self._fitted(rows, here, height - 1 - len(raised)), *raised]
+
+    def _fitted(self, rows: list[Line], here: list[int], room: int) -> list[Line]:
+        """Give the rows with lanes between them, the rows alone, or those around the ones at hand."""
+        spaced = self._spaced(rows)
         if len(rows) <= room:
-            return [heading, *rows, *last]
-        room -= 1
-        top = scrolled(0, _around(self.current(walk), room), count=len(rows), room=room)
-        return [heading, *rows[top : top + room], more_line(top, top + room, len(rows)), *last]
+            return spaced if len(spaced) <= room else rows
+        room = max(room - 1, 1)
+        spare = max(room - len(here), 0) // 2
+        wanted = range(max(here[0] - spare, 0), here[-1] + 1 + spare) if here else range(0)
+        top = scrolled(0, wanted, count=len(rows), room=room)
+        return [*rows[top : top + room], more_line(top, top + room, len(rows))]
 
-    def _airy(self, room: int) -> bool:
-        return len(self._spaced([[] for _ in self.spots])) <= room
-
-    def _spaced(self, rows: Sequence[Line]) -> list[Line]:
+    def _spaced(self, rows: list[Line]) -> list[Line]:
         """Draw the lanes between the rows too, but a leaf close below what uses it."""
         spaced: list[Line] = []
-        indent = len(self._gutter)
         for place, row in enumerate(rows):
             spaced.append(row)
-            follower = self.spots[place + 1] if place + 1 < len(rows) else None
-            if follower is not None and (follower.below or not self._is_side(place + 1)):
-                spaced.append([(f"{'':{indent}}{self._lanes[place][1]}", "dim")])
+            if place + 1 < len(rows) and (self.spots[place + 1].below or not self._drawn[place + 1].startswith("│")):
+                spaced.append([(f"{'':{self._digits + 3}}{self._lanes[place][1]}", "")])
         return spaced
 
-    def _is_side(self, place: int) -> bool:
-        """Tell whether a row stands beside a lane that goes on to a row further down."""
-        return self._lanes[place][0].startswith("│")
-
-    @property
-    def _gutter(self) -> str:
-        return f"{'':{len(str(len(self._trace.ops)))}}   "  # the mark, the number, a blank
-
-    def _rows(self, walk: Walk, width: int) -> tuple[Line, list[Line]]:
-        reached: dict[int | None, Op] = {op.node: op for op in walk.trace.ops[: walk.place + 1] if op.node is not None}
-        names = [one_line(spot.name)[:MOST_NAME] for spot in self.spots]
-        tensors = [one_line(spot.tensor)[:MOST_TENSOR] for spot in self.spots]
-        left = [self._lane_width + 1, max(map(len, names)) + 1, max(map(len, tensors)) + 1]
-        if not any(tensors):
-            left[2] = 0
-        indent = len(self._gutter)
-        room = width - indent - sum(left)
-        values = column([_value(walk, spot) for spot in self.spots], (room - 2) // 2)
-        value_width = max(5, *map(len, values)) + 2
-        rest, heading = self._last_column(walk, reached, room - value_width)
-        rows = [
-            self._row(walk, place, (names[place], tensors[place]), left, (values[place], value_width), rest[place])
-            for place in range(len(self.spots))
-        ]
-        return [(f"{'':{indent + sum(left)}}{'value':<{value_width}}{heading}"[:width], "dim")], rows
-
-    def _row(
-        self, walk: Walk, place: int, called: tuple[str, str], left: Sequence[int], value: tuple[str, int], rest: Line
-    ) -> Line:
-        spot, here = self.spots[place], place in self.current(walk)
-        number = self._number(walk, spot)
-        digits = len(self._gutter) - 3
-        passed = _passed(walk, number)
-        drawn = f"{self._lanes[place][0]:<{left[0]}}"
-        name = f"{called[0]:<{left[1]}}"
+    def _left(self, walk: Walk, row: int, here: bool) -> Line:
+        """Draw the mark of the row at hand, the operation's number, the lanes and the names."""
+        number, spot = self._numbers[row], self.spots[row]
+        passed = number is not None and number <= walk.place
+        name = self._names[row].rstrip()
         return [
             ("▶ " if here else "  ", "accent"),
-            (f"{'' if number is None else number + 1:>{digits}} ", "strong" if here else "dim"),
-            (drawn, "accent" if here else ""),
+            (f"{'' if number is None else number + 1:>{self._digits}} ", "strong" if here else "dim"),
+            (self._drawn[row], "accent" if here else ""),
             (name, "now" if here else "strong" if passed else "dim" if spot.why else ""),
-            (f"{called[1]:<{left[2]}}" if left[2] else "", "" if passed else "dim"),
-            (f"{value[0]:<{value[1]}}", "strong" if here else "dim" if spot.why else ""),
-            *rest,
+            (self._names[row][len(name) :], ""),
+            (self._tensors[row], "" if passed else "dim"),
         ]
 
-    def _number(self, walk: Walk, spot: Spot) -> int | None:
-        """Give a row's place among the operations of the phase."""
-        if walk.trace.phase is Phase.FORWARD:
-            return spot.call
-        return next((op.number for op in walk.trace.ops if op.node is not None and op.node == spot.node), None)
 
-    def _last_column(self, walk: Walk, reached: dict[int | None, Op], room: int) -> tuple[list[Line], str]:
-        if walk.trace.phase is Phase.FORWARD:
-            return [_grad_fn(walk, spot, room) for spot in self.spots], "node made for the backward"[:room]
-        grads = column([_gradient(reached.get(spot.node)) for spot in self.spots], room)
-        pairs = zip(self.spots, grads, strict=True)
-        return [
-            _arrived(walk, spot, reached.get(spot.node), text, room) for spot, text in pairs
-        ], "gradient: d loss / d value"[:room]
+def _padded(texts: list[str]) -> list[str]:
+    """Bring words to one width, a blank behind the longest; where there are none, to no width."""
+    longest = max(map(len, texts), default=0)
+    return [f"{text:<{longest + 1}}" if longest else "" for text in texts]
 
 
 def _is(spot: Spot, op: Op) -> bool:
     return spot.node == op.node if op.node is not None else spot.call == op.number
 
 
-def _around(rows: range, room: int) -> range:
-    """Give what is to be seen: the rows at hand in the middle."""
-    spare = max(room - len(rows), 0) // 2
-    return range(max(rows.start - spare, 0), rows.stop + spare)
-
-
-def _passed(walk: Walk, number: int | None) -> bool:
-    return number is not None and number <= walk.place
-
-
-def _value(walk: Walk, spot: Spot) -> Value | None:
-    """Give a row's value once there is one."""
-    ahead = walk.trace.phase is Phase.FORWARD and spot.call is not None and spot.call > walk.place
-    return None if ahead else spot.value
-
-
-def _gradient(op: Op | None) -> Value | None:
-    return next((grad for grad in op.grad_in if grad is not None), None) if op else None
-
-
-def _grad_fn(walk: Walk, spot: Spot, room: int) -> Line:
-    if spot.why:
-        return [(spot.why[:room], "dim")]
-    if spot.node is None or spot.call is None:
-        return []
-    node = walk.trace.nodes[spot.node].name[:room]
-    return [(node, "up")] if spot.call <= walk.place else [(AHEAD, "dim")]
-
-
-def _arrived(walk: Walk, spot: Spot, op: Op | None, text: str, room: int) -> Line:
-    """Write the gradient once the walk has come to it, and where it goes to."""
-    if spot.why:
-        return [(spot.why[:room], "dim")]
-    if op is None:
-        return [(AHEAD, "dim")]
-    line: Line = [(text, "strong" if op is walk.op else "up")]
-    filled = f"  → {op.accumulates_into}.grad" if op.accumulates_into else ""
-    return [*line, (filled, "accent")] if len(plain(line)) + len(filled) <= room else line
+def _number(trace: Trace, spot: Spot) -> int | None:
+    """Give a row's place among the operations of the phase."""
+    if trace.phase is Phase.FORWARD:
+        return spot.call
+    return next((op.number for op in trace.ops if op.node is not None and op.node == spot.node), None)

@@ -81,7 +81,8 @@ class TreeLines:
         style = "now" if here else "accent" if chosen else "" if row.part.alone else "strong"
         line: Line = [("▶ " if here else "→ " if chosen else "  ", "accent")]
         indent = len(name) - len(name.lstrip())
-        line += [(name[:indent], ""), (name[indent:], style if ops else "dim")]
+        lit = name[indent:].rstrip()
+        line += [(name[:indent], ""), (lit, style if ops or chosen else "dim"), (name[indent + len(lit) :], "")]
         return [
             *line,
             *self._numbers(norm, bar_width, reached=bool(ops), strong=here),
