@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 from app_screen import Screen, screen
 
+from autograd_tui.engine.command import parse
+from autograd_tui.open import open_session
+from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.key_table import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
@@ -68,6 +71,15 @@ async def test_keys_typed_before_the_recording_is_there_walk_it() -> None:
         await shown.settle()
         assert "operation 4 of 7" in text(shown, "WherePanel")
         assert shown.session.newest == 2
+
+
+async def test_i_before_the_session_is_open_waits_for_it() -> None:
+    app = AutogradApp(lambda _: open_session("linear"), parse(""), title="linear")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f", "i", "space")
+        shown = Screen(app, pilot)
+        await shown.settle()
+        assert "operation 2 of 7" in text(shown, "WherePanel")
 
 
 async def test_home_and_end_and_their_signs_go_to_the_first_and_the_last() -> None:
@@ -213,6 +225,12 @@ async def test_a_phase_that_raises_shows_what_came_before_and_the_error_last() -
         await shown.press("i")
         last = text(shown, "GraphPanel").rstrip().splitlines()[-1]
         assert last.startswith("! ValueError: Expected more than 1 value per channel")
+
+
+async def test_where_something_goes_infinite_the_walk_opens_there() -> None:
+    async with screen(do="b=inf") as shown:
+        await shown.press("i")
+        assert "operation 2 of 5  add" in text(shown, "WherePanel")
 
 
 async def test_a_frame_without_a_phase_has_no_inside() -> None:

@@ -15,12 +15,11 @@ class InsideEntry(TrainingScreen):
 
     def action_inside(self) -> None:
         """Run the next phase recorded, or record that of the frame looked at, and step inside."""
-        if self.trainer.session is None or self.inside is not None:
+        if self.inside is not None:
             return
         self.interrupted = False
         self.take_count()
         self.inside = InsideScreen(picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside)
-        self.inside.about = self.about
         self.app.push_screen(self.inside)
         self.trainer.ask(Request(Record(self.looking)))
         self.watch_the_clock()
@@ -30,6 +29,7 @@ class InsideEntry(TrainingScreen):
         if self.inside is None or news.recorded is None:
             return
         if news.trace is not None and news.trace.ops:
+            self.inside.about = self.about
             self.inside.show(news.trace)
         else:
             inside, self.inside = self.inside, None
