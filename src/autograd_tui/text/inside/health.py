@@ -1,18 +1,101 @@
-"""Stand-in until health is written."""
+"""What is wrong inside a phase: NaN and infinity, dead units, gradients that vanish or explode, changes in place."""
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Trace
-from autograd_tui.text.line import Line
+from collections.abc import Iterable, Iterator
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.text.inside.gradients import gradient_sentences
+from autograd_tui.text.inside.overwritten import overwritten
+from autograd_tui.text.inside.rows import rows
+from autograd_tui.text.inside.value_words import name_of
+from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.numbers import count
+
+MOST = 3  # cases of one kind that are named
+MANY_DEAD = 0.5  # share of a layer's units from which it is worth a warning
 
 
 def first_trouble(trace: Trace) -> int | None:
-    """Give the place of the first operation out of which NaN or infinity came."""
+    """Find the place of the first operation out of which NaN or infinity came."""
     op = trace.first_nonfinite()
-    return op.number if op else None
+    return None if op is None else op.number
 
 
-def health_lines(trace: Trace) -> list[Line]:
-    """Say what is wrong."""
-    op = trace.first_nonfinite()
-    return [[(f"NaN out of {op.name}", "error")]] if op else []
+def health_lines(trace: Trace, width: int = 80) -> list[Line]:
+    """Say what is wrong in this phase, the worst first; one row says that nothing is."""
+    sentences = [*_nonfinite(trace), *overwritten(trace.forward or trace)]
+    if trace.phase is Phase.FORWARD:
+        sentences += _dead(trace)
+    if trace.phase is Phase.BACKWARD:
+        sentences += gradient_sentences(trace)
+    if not sentences:
+        return rows("All numbers here are finite, and nothing stands out.", width, style="dim")
+    return [line for sentence, style in sentences for line in rows(sentence, width, style=style)]
+
+
+def _nonfinite(trace: Trace) -> Iterator[tuple[str, str]]:
+    place = first_trouble(trace)
+    if place is None:
+        return
+    op = trace.ops[place]
+    came, went = _came(op), _went(op)
+    wrong = next(value for value in went if value.nonfinite)
+    where = f" in {one_line(op.module)}" if op.module and trace.phase is not Phase.STEP else ""
+    said = (
+        f"First {kind_of(wrong)}: {_amount(wrong)} out of {one_line(op.name)}{where}, {place + 1} of {len(trace.ops)}. "
+    )
+    ill = [value for value in came if value.nonfinite]
+    if ill:
+        had = ", ".join(f"{_called(trace, value)} ({_amount(value)})" for value in ill[:MOST])
+        yield f"{said}It was already in what went in: {had}.", "error"
+    elif came:
+        yield f"{said}Everything that went in was finite: it was made here.", "error"
+    else:
+        yield f"{said}What went in is not known.", "error"
+
+
+def kind_of(value: Value) -> str:
+    """Say which of the two it is; NaN wins."""
+    numbers = value.stats.values or (value.stats.min, value.stats.max)
+    nan = any(number is not None and number != number for number in numbers)
+    return "NaN" if nan else "infinity"
+
+
+def _amount(value: Value) -> str:
+    return f"{count(value.nonfinite)} of {count(value.stats.size)} values"
+
+
+def _called(trace: Trace, value: Value) -> str:
+    if value.role == "grad" and not value.name:
+        return "the upstream gradient"
+    return name_of(trace, value)
+
+
+def _came(op: Op) -> list[Value]:
+    """Give what went into an operation: of a backward the upstream, and what was there to add to."""
+    given: Iterable[Value | None] = (*op.grad_in, op.grad_before, *op.inputs) if op.grad_in else op.inputs
+    return [value for value in given if value is not None]
+
+
+def _went(op: Op) -> list[Value]:
+    given: Iterable[Value | None] = (*op.grad_out, op.grad_after) if op.grad_in else op.output
+    return [value for value in given if value is not None]
+
+
+def _dead(trace: Trace) -> Iterator[tuple[str, str]]:
+    """Name the relus most of whose units are 0 for every example of the batch."""
+    found = [(op.dead[0] / op.dead[1], op) for op in trace.ops if op.dead and op.dead[0]]
+    bad = sorted((pair for pair in found if pair[0] >= MANY_DEAD), key=lambda pair: -pair[0])
+    for _, op in bad[:MOST]:
+        assert op.dead is not None
+        where = f" in {one_line(op.module)}" if op.module else ""
+        yield (
+            f"{one_line(op.name)} {op.number + 1}{where}: {op.dead[0]} of {op.dead[1]} units are 0 for all inputs.",
+            "warn",
+        )
+    others = len(found) - min(len(bad), MOST)
+    if others:
+        dead, units = (sum(op.dead[side] for _, op in found if op.dead) for side in (0, 1))
+        yield f"Dead units in {len(found)} relus together: {dead} of {units}, 0 for the whole batch.", "dim"

@@ -43,7 +43,7 @@ class Tree:
         There may be more of them than `room`.
         """
         if room not in self._depths:
-            deepest = max((branch.depth for branch in _all(self.top)), default=0)
+            deepest = max((branch.depth for branch in all_of(self.top)), default=0)
             depths = range(deepest, 0, -1)
             self._depths[room] = next((each for each in depths if _most_rows(self.top, each)[0] <= room), 0)
         return list(_open(self.top, walk, self._depths[room]))
@@ -79,10 +79,11 @@ def _path(module: str, depth: int) -> str | None:
     return ".".join(parts[: depth + 1]) if len(parts) > depth else None
 
 
-def _all(branches: Sequence[Branch]) -> Iterator[Branch]:
+def all_of(branches: Sequence[Branch]) -> Iterator[Branch]:
+    """Give branches with all that is inside them."""
     for branch in branches:
         yield branch
-        yield from _all(branch.inside)
+        yield from all_of(branch.inside)
 
 
 def _open(branches: Sequence[Branch], walk: Walk, depth: int) -> Iterator[Branch]:

@@ -9,7 +9,7 @@ from autograd_tui.engine.command import Phase
 from autograd_tui.engine.trace import Op, Value
 from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
-from autograd_tui.text.inside.tree import Branch, Tree
+from autograd_tui.text.inside.tree import Branch, Tree, all_of
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
@@ -19,7 +19,9 @@ from autograd_tui.text.window import more_line, scrolled
 
 NUMBER = 11  # characters of a norm
 MOST_BAR, LEAST_BAR = 24, 6
+CHANGE = 20  # of "before → after"
 MOST_NAME = 44
+MARGIN = 3  # rows seen before and after the one that matters
 
 
 class TreeLines:
@@ -28,7 +30,9 @@ class TreeLines:
     def __init__(self, tree: Tree) -> None:
         self.tree, self._trace = tree, tree.trace
         self._scale = Scale.of(tree.trace)
+        self._longest = max(len(self._label(branch)) for branch in all_of(tree.top))  # folded away or not
         self._room = 1
+        self._top = 0  # the first row shown last: rows stay where they are as long as they can
 
     def rows(self, walk: Walk) -> list[Branch]:
         """Give the rows as drawn last, all of them."""
@@ -53,10 +57,10 @@ class TreeLines:
         more: list[Line] = []
         if len(rows) > room:
             room = max(room - 1, 1)
-            top = scrolled(0, _around(_marked(rows, walk), room), count=len(rows), room=room)
+            self._top = top = scrolled(self._top, _around(_marked(rows, walk), room), count=len(rows), room=room)
             rows, more = rows[top : top + room], [more_line(top, top + room, len(rows))]
-        name_width = max(min(max(map(len, map(self._label, rows))), MOST_NAME, width - NUMBER - LEAST_BAR - 3), 8)
-        bar_width = min(width - name_width - NUMBER - 4, MOST_BAR)
+        name_width = max(min(self._longest, MOST_NAME, width - NUMBER - LEAST_BAR - 3), 8)
+        bar_width = min(width - name_width - NUMBER - 4 - CHANGE * self._changes, MOST_BAR)
         changes = width - name_width - NUMBER - bar_width - 4 if self._changes else 0
         lines = [self._row(walk, row, name_width, bar_width, changes) for row in rows]
         return [self._heading(name_width, bar_width, width), *lines, *more, *last]
@@ -134,7 +138,8 @@ def _marked(rows: Sequence[Branch], walk: Walk) -> int:
 
 
 def _around(row: int, room: int) -> range:
-    spare = (room - 1) // 2
+    """Give the rows to be seen: a few more than the one that matters."""
+    spare = min((room - 1) // 2, MARGIN)
     return range(max(row - spare, 0), row + 1 + spare)
 
 

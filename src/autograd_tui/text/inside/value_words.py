@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.engine.trace import Trace, Value
+from autograd_tui.engine.trace import Node, Trace, Value
 from autograd_tui.text.line import one_line
 from autograd_tui.text.numbers import number
+
+KEPT = {  # what torch calls only "result1"
+    ("NativeBatchNormBackward0", "result1"): "each channel's mean",
+    ("NativeBatchNormBackward0", "result2"): "each channel's 1 / sd",
+    ("NativeLayerNormBackward0", "result1"): "each row's mean",
+    ("NativeLayerNormBackward0", "result2"): "each row's 1 / sd",
+    ("MaxPool2DWithIndicesBackward0", "result1"): "where the greatest stood",
+}
 
 
 def terse(value: float) -> str:
@@ -58,13 +66,12 @@ def shape_words(shape: tuple[int, ...]) -> str:
 def _longest_first(value: Value, shape: str) -> list[str]:
     stats = value.stats
     if stats.norm is None:
-        return [f"{shape} {stats.dtype}"]
+        spread = [] if stats.mean is None or stats.std is None else [f"~{terse(stats.mean)}, std ~{terse(stats.std)}"]
+        return [*(f"{shape} mean {each}" for each in spread), f"{shape} {stats.dtype}"]
     wrong = [f"{stats.nonfinite} NaN or infinite"] if stats.nonfinite else []
     if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
-        return [
-            f"{shape} {stats.dtype}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}",
-            f"{shape} {stats.dtype}",
-        ]
+        kind = f"{shape} {stats.dtype}"
+        return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
     norm = wrong or [f"norm {terse(stats.norm)}"]
     ends = [] if wrong or stats.min is None or stats.max is None else [f"{terse(stats.min)} to {terse(stats.max)}"]
     return [f"{shape} {', '.join([*norm, *ends])}", f"{shape} {norm[0]}"]
@@ -80,6 +87,13 @@ def name_of(trace: Trace, value: Value | None) -> str:
     if value.maker is None or not value.maker < len(ops):
         return "a number" if value.stats.size == 1 and not value.stats.shape else "a tensor"
     return op_name(trace, value.maker)
+
+
+def kept_name(trace: Trace, node: Node, value: Value) -> str:
+    """Name what a node keeps; what has no name of its own by what it is to the node."""
+    if value.name or value.maker is not None:
+        return name_of(trace, value)
+    return KEPT.get((node.name, value.role), one_line(value.role))
 
 
 def op_name(trace: Trace, place: int) -> str:
