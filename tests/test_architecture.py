@@ -53,6 +53,7 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/": {"torch", "torchvision", "autograd_tui.engine.scenario", "autograd_tui.engine.options"},
     "journal/": {"autograd_tui.journal", *PLAIN},
     "journal/check": {*ENGINE, "autograd_tui.journal"},
+    "journal/resuming": {*ENGINE, "autograd_tui.journal"},
     "journal/tensors": {*ENGINE, "autograd_tui.journal"},
     "journal/plain_state": ENGINE,
     "journal/folder": {"platformdirs", "autograd_tui.engine.opening"},

@@ -13,7 +13,7 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
-from autograd_tui.engine.difference import Comparison, Difference
+from autograd_tui.engine.difference import Comparison, Difference, Retelling
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
@@ -222,13 +222,13 @@ class Session:
         branch = self._branches.get(number)
         shared = self._way.commands.shared_with(branch.track.commands)
         left = self._way.track
-        known = Comparison(lambda index: self.stored(index) if index <= shared else None, branch.history)
-        found = self._way.turn_into(branch.track, known)
+        known, history = self._known_of(branch, shared)
+        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
         self._branches.remove(branch)
         self._leave(left, self.history, fork=shared)
         if self.recorder is not None:
             self.recorder.took_branch(number, self.frame)
-        self.history = branch.history
+        self.history = history
         for frame in [*found, self.frame]:
             if frame.index >= shared:
                 self._frames.forget_after(frame)
@@ -270,10 +270,14 @@ class Session:
         """Give all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
-    def take_up(self, checkpoint: Checkpoint, before: Recording, history: History) -> None:
-        """Stand at the end of a recording that another program ran, whose last state is a checkpoint."""
-        self._way.take_up(Track.of(before), checkpoint)
+    def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
+        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
+        self._way.take_up(track, checkpoint)
         self._frames, self._made_again, self.history = FrameStore(self.frame), {}, history
+
+    def take_up_branches(self, branches: Branches) -> None:
+        """Have the branches that another program left."""
+        self._branches = branches
 
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
@@ -298,7 +302,7 @@ class Session:
     def _leave(self, track: Track, history: History, *, fork: int) -> None:
         number = self._branches.leave(track, history, fork=fork)
         if number is not None and self.recorder is not None:
-            self.recorder.left_branch(number)
+            self.recorder.left_branch(number, history.last_loss)
 
     def _forget_after(self, frame: Frame) -> None:
         """Leave the frames that were ahead: a command has run from `frame`."""
@@ -318,6 +322,18 @@ class Session:
             return self.rewind(self.frame.index - 1)
         assert isinstance(command.value, int)
         return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
+
+    def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
+        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
+
+        def stored(index: int) -> Frame | None:
+            return self.stored(index) if index <= shared else None
+
+        if branch.history is not None:
+            return Comparison(stored, branch.history), branch.history
+        history = self.history.copy()
+        history.forget_after(shared)
+        return Retelling(stored, history, after=shared), history
 
     def _comparison(self) -> Comparison:
         return Comparison(self.stored, self.history)

@@ -172,8 +172,10 @@ class _Segments:
         self._sizes = np.array(sizes, dtype=np.int64)
         self._starts = self._sizes.cumsum() - self._sizes
         self._row_of = np.repeat(np.arange(len(sizes)), self._sizes)
-        listed = [(row, start, size) for row, (start, size) in enumerate(zip(self._starts, sizes, strict=True))]
-        self._listed = [each for each in listed if each[2] <= MOST_VALUES]
+        few = self._sizes <= MOST_VALUES
+        self._few = np.flatnonzero(few)  # rows with all their values in them
+        self._listed = np.flatnonzero(few[self._row_of])  # those values, and the cells that they go to
+        self._cells = self._row_of[self._listed], 6 + (self._listed - self._starts[self._row_of[self._listed]])
 
     def describe(self, values: Doubles) -> Doubles:
         """Fill a row for each tensor; values: (all of them,)."""
@@ -185,11 +187,10 @@ class _Segments:
             rows[:, 4] = mean = np.add.reduceat(values, self._starts) / self._sizes
             deviation = values - mean[self._row_of]
             rows[:, 5] = np.sqrt(np.add.reduceat(deviation * deviation, self._starts) / self._sizes)
-        if len(self._listed) < len(rows):
+        if len(self._few) < len(rows):
             rows[:, 6:] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
-        for row, start, size in self._listed:
-            rows[row, 6:] = 0
-            rows[row, 6 : 6 + size] = values[start : start + size]
+        rows[self._few, 6:] = 0
+        rows[self._cells] = values[self._listed]
         return rows
 
 

@@ -125,15 +125,17 @@ class WayBack:
         """Go to where training stood before a journey, which nobody can give up."""
         self.go_to(index, watch=self._home, comparison=comparison)
 
-    def turn_into(self, track: Track, comparison: Comparison) -> list[Frame]:
+    def turn_into(self, track: Track, comparison: Comparison, *, skipping: bool = True) -> list[Frame]:
         """Go to the end of another track, from the last frame that both share; then this way is that one's."""
         shared = self.commands.shared_with(track.commands)
         other = WayBack(self._trainer, self.checkpoints.fork(shared))
         other.track = track
         stays = self._trainer.frame.index <= shared  # on the part that both share
-        found = self._or_stay(
-            lambda: other.go_to(len(track), from_here=stays, watch=self.watch, comparison=comparison), comparison
-        )
+
+        def journey() -> list[Frame]:
+            return other.go_to(len(track), from_here=stays, skipping=skipping, watch=self.watch, comparison=comparison)
+
+        found = self._or_stay(journey, comparison)
         self.track, self.checkpoints = track, other.checkpoints
         self.checkpoints.take_over()
         return found
