@@ -10,7 +10,7 @@ from functions import EMBEDDING, FUNCTIONS, given
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
-from made_traces import backward_of, text, warnings
+from recorded_functions import backward_of, text, warnings
 from torch import Tensor
 from torch.nn import functional
 

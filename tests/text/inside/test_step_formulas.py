@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_traces import open_made, text, warnings
+from recorded_functions import open_made, text, warnings
 
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.chain_rule import chain_rule_lines

@@ -9,6 +9,8 @@ from autograd_tui.text.inside.small import Small, each
 from autograd_tui.text.inside.value_words import nested, value_words
 from autograd_tui.text.line import Line, one_line
 
+FILLED = "It was None: the first gradient to arrive is stored as it is."
+
 
 def is_accumulation(op: Op) -> bool:
     """Tell whether a node fills or adds to a `.grad`."""
@@ -28,7 +30,7 @@ def accumulation_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         return headed(head, f"{arrived} arrived.", width)
     if op.grad_before is None:
         said = f"None + {arrived} = {after}"
-        return [*headed(head, said, width, style="now"), *rows(_filled(name), width, style="dim")]
+        return [*headed(head, said, width, style="now"), *rows(FILLED, width, style="dim")]
     adds = "(adds to what was there)"
     sums = each(lambda old, new: old + new, Small.of(op.grad_before), Small.of(came))
     known = Small.of(op.grad_after)
@@ -47,10 +49,6 @@ def _words(value: Value | None, width: int) -> str:
     return value_words(value, width - 4 if small else width // 3)
 
 
-def _filled(name: str) -> str:
-    return f"{name}.grad was None: this is the first gradient to arrive, so it is stored as it is."
-
-
 def _twice(width: int) -> list[Line]:
-    said = "A gradient was there already, from a backward before this one: zero_grad had not cleared it."
+    said = "A gradient was there already: no zero_grad since the backward before."
     return rows(said, width, style="dim")
