@@ -130,6 +130,25 @@ def test_a_gradient_that_a_hook_has_changed_is_not_made_to_fit() -> None:
     assert "something else was computed" in warnings(lines)
 
 
+def test_a_hook_of_a_parameter_is_not_taken_for_an_addition() -> None:
+    trace = backward_of(_hooked, given(((3,),), 0))
+    (op,) = [op for op in trace.ops if op.accumulates_into]
+    written = text(chain_rule_lines(trace, op, 200))
+    assert op.grad_in[0] is not None
+    assert op.grad_after is not None
+    agree = op.grad_in[0].stats.values == op.grad_after.stats.values
+    assert ("None + " in written) == agree
+
+
+def _hooked(a: Tensor) -> Tensor:
+    def double(param: Tensor) -> None:
+        assert param.grad is not None
+        param.grad.mul_(2)
+
+    a.register_post_accumulate_grad_hook(double)
+    return a * 2
+
+
 def test_a_tensor_used_twice_gets_the_sum_of_both_gradients() -> None:
     trace = backward_of(_twice, given(((3,),), 0))
     written = text(chain_rule_lines(trace, ops_named(trace, "ExpBackward0")[0], 80))

@@ -11,6 +11,7 @@ from autograd_tui.text.inside import (
     losses,
     normalization,
     pooling,
+    powers,
     products,
     reductions,
     shapes,
@@ -32,6 +33,7 @@ FAMILIES = (
     losses,
     normalization,
     pooling,
+    powers,
     products,
     reductions,
     shapes,
@@ -42,7 +44,7 @@ RULES: dict[str, Rule] = {name: rule for family in FAMILIES for name, rule in fa
 def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Show upstream x local = downstream."""
     if is_accumulation(op):
-        return accumulation_lines(trace, op, width)
+        return accumulation_lines(op, width)
     scene = Scene(trace, op)
     rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
     lines = upstream_lines(scene, width)
