@@ -101,7 +101,7 @@ def _sums(scene: Scene, tensor: Small | None) -> Small | None:
 BACKWARD: dict[str, Rule] = {
     "ReluBackward0": unary("result", "relu({})", "1 where {} > 0, else 0", lambda y: 0.0 if y <= 0 else 1.0),
     "SigmoidBackward0": unary("result", "sigmoid({})", "y × (1 - y), y = sigmoid", lambda y: y * (1 - y)),
-    "TanhBackward0": unary("result", "tanh({})", "1 - tanh({})^2", lambda y: 1 - y * y),
+    "TanhBackward0": unary("result", "tanh({})", "1 - tanh({1})^2", lambda y: 1 - y * y),
     "SiluBackward0": unary("self", "silu({0})", "s × (1 + {0} × (1 - s)), s = sigmoid", _silu),
     "GeluBackward0": gelu,
     "LeakyReluBackward0": leaky_relu,

@@ -93,7 +93,7 @@ def unary(role: str, of: str, local: str, function: Callable[[float], float]) ->
 
     def rule(scene: Scene) -> list[Part]:
         name = scene.name(0)
-        formula = f"{derivative(of.format(name), name)} = {local.format(tight(name))}"
+        formula = f"{derivative(of.format(name), name)} = {local.format(tight(name), name)}"
         saved = scene.saved(role) or (scene.given(0) if role == "self" else None)
         return [times(scene, 0, formula, each(function, scene.small(saved)), by="")]
 
@@ -115,11 +115,11 @@ BACKWARD: dict[str, Rule] = {
     "DivBackward0": div,
     "NegBackward0": neg,
     "ReciprocalBackward0": unary("result", "1 / {}", "-1 / {}^2", lambda y: -y * y),
-    "ExpBackward0": unary("result", "exp({})", "exp({})", lambda y: y),
+    "ExpBackward0": unary("result", "exp({})", "exp({1})", lambda y: y),
     "LogBackward0": unary("self", "log({})", "1 / {}", lambda x: 1 / x),
-    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({}))", lambda y: 0.5 / y),
+    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({1}))", lambda y: 0.5 / y),
     "RsqrtBackward0": unary("result", "1 / sqrt({})", "-1/2 × {}^-1.5", lambda y: -0.5 * y**3),
     "AbsBackward0": unary("self", "|{}|", "its sign", lambda x: (x > 0) - (x < 0)),
-    "SinBackward0": unary("self", "sin({})", "cos({})", math.cos),
-    "CosBackward0": unary("self", "cos({})", "-sin({})", lambda x: -math.sin(x)),
+    "SinBackward0": unary("self", "sin({})", "cos({1})", math.cos),
+    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -math.sin(x)),
 }

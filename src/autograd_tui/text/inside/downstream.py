@@ -7,7 +7,7 @@ import re
 
 from autograd_tui.engine.trace import Value
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
-from autograd_tui.text.inside.part import Part, Rule
+from autograd_tui.text.inside.part import MOST_LISTED, Part, Rule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.scene import LETTERS, Scene
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
@@ -61,7 +61,7 @@ def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: i
     if part.result and known and broadcast(part.result.shape, known.shape) == part.result.shape:
         total = summed_to(part.result, known.shape)
         if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
-            return _worked(scene, part, known, width)
+            return _worked(part, recorded, known, width)
         if said := overflow(part.result, recorded):
             return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
         return _contradicted(total, recorded, width) if scene.alone else None
@@ -81,10 +81,11 @@ def _size(part: Part, total: Small) -> float:
     return max(part.size, part.result.largest) * math.sqrt(max(len(part.result.values) / len(total.values), 1))
 
 
-def _worked(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
+def _worked(part: Part, recorded: Value, known: Small, width: int) -> list[Line]:
     """Write the arithmetic, the sum of what was stretched last."""
     assert part.result is not None
-    shown = nested(known.values, known.shape)
+    few = len(known.values) <= MOST_LISTED
+    shown = nested(known.values, known.shape) if few else value_words(recorded, width - 4)
     if len(part.result.values) > len(known.values):
         return [*_terms(part, width), *_sum(part.result, known, width)]
     if part.unchanged:
@@ -96,8 +97,10 @@ def _worked(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
 
 def _terms(part: Part, width: int) -> list[Line]:
     """Write what is added up, unless that is the upstream as it came."""
-    assert part.result is not None
-    shown = nested(part.result.values, part.result.shape)
+    terms = part.result
+    assert terms is not None
+    first = part.worked.startswith("first value")
+    shown = terse(terms.values[0]) if first else nested(terms.values, terms.shape)
     return [] if part.unchanged else rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ")
 
 

@@ -7,6 +7,7 @@ from autograd_tui.text.inside import forward_arithmetic, forward_layers, forward
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
+from autograd_tui.text.inside.part import MOST_LISTED
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
@@ -63,7 +64,8 @@ def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width:
     known, result = Small.of(output), computed.result
     if not (result and known and result.shape == known.shape):
         return _first(trace, op, rule, computed, width)
-    shown = nested(known.values, known.shape)
+    few = len(known.values) <= MOST_LISTED
+    shown = nested(known.values, known.shape) if few else value_words(output, width - 4)
     if said := overflow(result, output):
         return [*rows(said, width, indent="  "), *rows(f"= {shown}", width, indent="  ")]
     if not agrees(result, known, error=rounding((*op.inputs, output)), size=max(computed.size, result.largest)):

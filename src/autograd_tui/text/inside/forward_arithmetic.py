@@ -9,7 +9,7 @@ from autograd_tui.text.inside.activations import sigmoid
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.downstream import added
 from autograd_tui.text.inside.expression import call_written, inner, plain_name, tight
-from autograd_tui.text.inside.part import listed
+from autograd_tui.text.inside.part import MOST_LISTED, MOST_PAIRS, listed
 from autograd_tui.text.inside.small import Small, each, summed_over
 from autograd_tui.text.inside.value_words import terse
 
@@ -21,7 +21,6 @@ SIGNS: dict[str, tuple[str, Number]] = {
     "div": ("/", lambda a, b: a / b),
     "pow": ("^", lambda a, b: float(a**b)),
 }
-FEW = 4
 
 
 def arithmetic(call: Called) -> Computed:
@@ -50,7 +49,9 @@ def _written(left: Small, sign: str, right: Small, result: Small) -> str:
     lefts, rights = each(lambda a, _: a, left, right), each(lambda _, b: b, left, right)
     assert lefts is not None
     assert rights is not None
-    if len(result.values) > FEW:
+    if len(result.values) > MOST_LISTED:
+        return f"first value: {_pair(lefts.values[0], sign, rights.values[0])}"
+    if len(result.values) > MOST_PAIRS:
         return f"{listed(left)} {sign} {listed(right)}"
     terms = [_pair(a, sign, b) for a, b in zip(lefts.values, rights.values, strict=True)]
     return terms[0] if len(terms) == 1 else f"[{', '.join(terms)}]"
