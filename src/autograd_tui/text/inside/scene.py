@@ -120,6 +120,8 @@ class Scene:
         after = self.node.next[place] if self.node and place < len(self.node.next) else None
         if after is not None:
             return self._made_before(after)
+        if self.call and self.call.name == "linear" and self.op.name == "AddmmBackward0" and place == 1:
+            return expression(self.trace, self.op.inputs[0])  # of bias, input and weight.T
         terms = operands(self.trace, self.call) if self.alone and self.call else []
         return terms[place] if place < len(terms) else f"input {place + 1}"
 
