@@ -40,6 +40,9 @@ class CheckpointLine:
         self._since = 0.0  # seconds of training since the last one
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
+        self._apart: Checkpoint | None = None  # just before the last forward, beside the budget
+        self._apart_leads = False  # whether a forward starts there that did not raise
+        self._apart_starts = 0  # of the trainer, when it was taken
         self._fixed = 1  # how many of them stay, from the first on
         self._size = trainer.checkpoint_bytes()  # of one, at first
         if self._makes_room():
@@ -86,6 +89,24 @@ class CheckpointLine:
         self._since = 0.0  # looking for room takes time too
         return None
 
+    def take_apart(self) -> Checkpoint:
+        """Take a checkpoint, whatever the budget, into the memory of the one kept apart; to be kept so in its place."""
+        last, self._apart = self._apart, None
+        return self._trainer.checkpoint(last)
+
+    def keep_apart(self, checkpoint: Checkpoint, *, raised: bool) -> None:
+        """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
+        self._apart, self._apart_leads, self._apart_starts = checkpoint, not raised, self._trainer.starts
+
+    def drop_apart(self) -> None:
+        """Keep none apart any more."""
+        self._apart = None
+
+    @property
+    def apart(self) -> Checkpoint | None:
+        """What is kept apart, if it is of the model that is there now."""
+        return self._apart if self._apart_starts == self._trainer.starts else None
+
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that a forward has followed."""
         self._since = 0.0
@@ -99,11 +120,17 @@ class CheckpointLine:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
             self._recycled = self._kept.pop()
+        if self._apart is not None and self._apart.frame.index >= index:
+            self._apart = None
 
     def before(self, index: int) -> Checkpoint | None:
         """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
-        return self._kept[max(place - 1, 0)] if self._kept else None
+        found = self._kept[max(place - 1, 0)] if self._kept else None
+        apart = self.apart if self._apart_leads else None
+        if apart is None or apart.frame.index >= index:
+            return found
+        return apart if found is None or found.frame.index < apart.frame.index else found
 
     def fork(self, index: int) -> CheckpointLine:
         """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
@@ -112,6 +139,8 @@ class CheckpointLine:
         """
         other = copy(self)
         other._recycled = self._recycled = None
+        if self._apart is not None and self._apart.frame.index >= index:
+            other._apart = None
         other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
         other._fixed = len(other._kept)
         other._budget = self._whole - self.bytes + other.bytes

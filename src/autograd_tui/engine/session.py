@@ -27,6 +27,8 @@ from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase
+from autograd_tui.engine.watching import Fired, Watching
+from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
 from autograd_tui.engine.way_back import WayBack
 
 
@@ -46,6 +48,9 @@ class Session:
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
+        self._watching = Watching()
+        self.fired: Fired | None = None  # the frame at which a watchpoint fired last
+        self._unsaid: Fired | None = None
 
     @property
     def frame(self) -> Frame:
@@ -69,11 +74,14 @@ class Session:
             return self._go_back(command)
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
+        apart = checkpoints.take_apart() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command)
         self._forget_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
+        if apart:
+            checkpoints.keep_apart(apart, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._way.append(command, frame)
         if frame.error and frame.phase is Phase.STEP:
@@ -83,6 +91,7 @@ class Session:
         if self.recorder is not None:
             self.recorder.ran(str(command), frame)
             self._record_checkpoint()
+        self._look_out(frame)
         return frame
 
     def run_all(self, text: str) -> Iterator[Frame]:
@@ -90,26 +99,58 @@ class Session:
         for command in parse(text):
             yield self.run(command)
 
+    @property
+    def watchpoints(self) -> tuple[Watchpoint, ...]:
+        """The conditions that are armed; any thread may ask."""
+        return self._watching.armed
+
+    def arm(self, watchpoint: Watchpoint | str) -> None:
+        """Pause runs where a condition holds, "grad_norm > 10"; while one is armed they go phase by phase.
+
+        Raises NotUnderstood where it is none, and Refused where the model has no such parameter.
+        """
+        wanted = parse_watchpoint(watchpoint) if isinstance(watchpoint, str) else watchpoint
+        self._watching.arm(wanted, self.frame)
+
+    def disarm(self) -> None:
+        """Pause at no condition any more."""
+        self._watching.disarm()
+        self._way.checkpoints.drop_apart()
+
+    def take_fired(self) -> Fired | None:
+        """Tell, once, where a watchpoint has fired since this was asked last."""
+        fired, self._unsaid = self._unsaid, None
+        return fired
+
+    def _look_out(self, frame: Frame) -> None:
+        fired = self._watching.see(frame)
+        if fired is not None:
+            self.fired = self._unsaid = fired
+
+    def _fired_at(self, frame: Frame) -> bool:
+        return self.fired is not None and self.fired.index == frame.index
+
     def next_command(self) -> Command:
         """Give the phase that goes on from here."""
         return Command(next_phase(self.frame).value)
 
     def run_until(self, goal: Goal) -> Iterator[Frame]:
-        """Run phase after phase until `goal` is reached or something raises, giving each frame."""
+        """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
         while not self._is_past(goal):
             frame = self.run(self.next_command())
             yield frame
-            if frame.error or goal.reached_by(frame):
+            if frame.error or goal.reached_by(frame) or self._fired_at(frame):
                 return
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
         """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
 
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
-        not made: `look` makes them when asked.
+        not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
         """
         try:
-            yield from self._run_iterations(goal, stopped, every=every)
+            run = self._run_watched if self.watchpoints else self._run_iterations
+            yield from run(goal, stopped, every=every)
         finally:
             if self.recorder is not None:
                 self.recorder.finish_run()
@@ -130,6 +171,18 @@ class Session:
             yield frame
             if frame.error or goal.reached_by(frame) or stopped():
                 return
+
+    def _run_watched(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+        """Run phase by phase, so that nothing is missed; the frames given are as far apart as in other runs."""
+        given, frame = perf_counter(), None
+        for frame in self.run_until(goal):
+            if stopped():
+                break
+            if perf_counter() - given >= every:
+                yield frame
+                given, frame = perf_counter(), None
+        if frame is not None:
+            yield frame
 
     def end_of(self, iterations: int) -> Goal:
         """Give the goal that is so many iterations from here, the one that has begun included."""

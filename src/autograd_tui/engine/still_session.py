@@ -7,6 +7,7 @@ from autograd_tui.engine.branches import Branch
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.engine.progress import Watch
+from autograd_tui.engine.watchpoint import Watchpoint
 
 
 class StillSession:
@@ -15,6 +16,7 @@ class StillSession:
     recorder = None
     warning = None
     branches: tuple[Branch, ...] = ()
+    watchpoints: tuple[Watchpoint, ...] = ()
     about: About
     history: History
     newest: int

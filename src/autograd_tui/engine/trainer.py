@@ -46,6 +46,7 @@ class Trainer:
 
     def __init__(self, start: Callable[[], Loop]) -> None:
         self._start = start
+        self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
         self._runs: dict[str, Callable[[Command], Changes]] = {
             "forward": self._forward,
             "backward": self._backward,
@@ -58,6 +59,7 @@ class Trainer:
         self._begin()
 
     def _begin(self) -> None:
+        self.starts += 1
         self._loop = self._start()
         self._reader = StatsReader()
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
