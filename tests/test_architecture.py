@@ -26,6 +26,7 @@ VALUES = [
     "progress",
     "still_session",
     "trace",
+    "trace_store",
     "track",
     "frame_store",
     "goal",

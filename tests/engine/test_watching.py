@@ -274,3 +274,12 @@ def test_the_loss_of_one_iteration_is_compared_once() -> None:
     session = opened("loss rises 1")
     list(session.run_all("fFF"))
     assert where(session) is None
+
+
+def test_the_latest_iteration_is_walked_inside_from_its_own_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = opened("loss < 2.9", memory=1)
+    run(session)
+    session.run("b")
+    monkeypatch.setattr(session._trainer, "start_over", lambda: pytest.fail("all was run again"))
+    trace = session.trace(session.frame.index)
+    assert [op.accumulates_into for op in trace.ops if op.accumulates_into] == ["b", "w"]

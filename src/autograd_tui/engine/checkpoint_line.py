@@ -132,6 +132,12 @@ class CheckpointLine:
             return found
         return apart if found is None or found.frame.index < apart.frame.index else found
 
+    def at(self, index: int) -> Checkpoint | None:
+        """Give one of frame `index` itself, for a forward from there; None where none is kept."""
+        place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
+        apart = [self.apart] if self.apart and self._apart_leads else []
+        return next((each for each in [*self._kept[place : place + 1], *apart] if each.frame.index == index), None)
+
     def fork(self, index: int) -> CheckpointLine:
         """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any
@@ -35,12 +35,14 @@ class Command:
 
     `name` is a phase, "lr" or that of one group, "lr[1]", "optimizer", "@", "undo", "branch", the tensor to set: "w",
     "b[0]", or what is to be frozen or not: "w.requires_grad".
-    `forced` runs a phase even out of turn. `value` is what a setting sets, the frame after "@", or the branch's number.
+    `forced` runs a phase even out of turn, `recorded` takes down its operations. `value` is what a setting sets, the
+    frame after "@", or the branch's number.
     """
 
     name: str
     value: float | int | bool | OptimizerSpec | None = None
     forced: bool = False
+    recorded: bool = False
 
     @property
     def phase(self) -> Phase | None:
@@ -71,7 +73,8 @@ class Command:
 
     def __str__(self) -> str:
         if self.phase is not None:
-            return self.phase.letter.upper() if self.forced else self.phase.letter
+            letter = self.phase.letter.upper() if self.forced else self.phase.letter
+            return f"i:{letter}" if self.recorded else letter
         if self.name == "@":
             return f"@{self.value}"
         if isinstance(self.value, (int, float)) and not isinstance(self.value, bool):
@@ -83,7 +86,7 @@ PHASES = {phase.value: phase for phase in Phase}
 LETTERS = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
-_RUN = re.compile(r"([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
+_RUN = re.compile(r"(i:)?([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
 _LR = re.compile(r"lr(?:\[(\d{1,15})\])?")
 _TENSOR = re.compile(r"\w+(\.\w+)*(\[\d{1,15}(,\d{1,15})*\])?")  # a Sequential's names begin with a digit
 
@@ -173,8 +176,10 @@ def parse_one(text: str) -> Command:
 def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:
     """Give the commands of one word, and how often they are to run."""
     if run := _RUN.fullmatch(word):
-        letters, times = run[1], float(run[2] or 1)
+        letters, times = run[2], float(run[3] or 1)
         one = (Command(letters),) if letters in PHASES else tuple(LETTERS[letter] for letter in letters)
+        if run[1]:
+            one = tuple(replace(each, recorded=True) for each in one)
         if times < 1:
             raise NotUnderstood(f'"{word}" asks for nothing: repeat it once or more.')
         if len(one) * times > room:
@@ -192,7 +197,7 @@ def _parse_setting(word: str) -> Command:
     if not equals:
         raise NotUnderstood(
             f'"{word}" is not a command: use f b s z (capitals insist), fbsz*3, '
-            "lr=0.01, w=3, optimizer=adam, @3, undo or branch=1."
+            "i:b (recorded), lr=0.01, w=3, optimizer=adam, @3, undo or branch=1."
         )
     if name == "optimizer":
         return Command(name, OptimizerSpec.parse(value))

@@ -57,11 +57,14 @@ class Loop:
         self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
         self.used = [False] * len(self.params)  # whether a step has used it
 
-    def forward(self) -> None:
-        """Predict and measure the loss; the old graph is let go once the new one stands."""
+    def forward(self, predict: Callable[[Any], tuple[Tensor, Any]] | None = None) -> None:
+        """Predict and measure the loss; the old graph is let go once the new one stands.
+
+        `predict` runs in place of `self.predict`, to look on at it.
+        """
         with self._theirs(undo=self._keep_buffers_and_rng()):
             batch = _to_device(self.parts.batch(self.forwards), self.device)
-            loss, prediction = self._predict(batch)
+            loss, prediction = (predict or self.predict)(batch)
             metrics = self._metrics(prediction, batch)
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
         self.graph = "alive" if loss.requires_grad else "none"
@@ -70,15 +73,18 @@ class Loop:
         )
         self.forwards += 1
 
-    def backward(self) -> None:
-        """Compute the gradients; they add to what `.grad` holds."""
+    def backward(self, run: Callable[[Tensor], None] | None = None) -> None:
+        """Compute the gradients; they add to what `.grad` holds. `run` does it in place of the loss, to look on."""
         count = self._counting(range(len(self.params)))
         if self.graph == "alive":
             self.graph = "freed"  # also where it raises half way
         with self._theirs(undo=self._keep_grads()):
             if self.loss is None:
                 raise NameError("name 'loss' is not defined")  # as the script's line would
-            self.loss.backward()  # type: ignore[no-untyped-call]
+            if run is None:
+                self.loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                run(self.loss)
         count()
 
     def step(self) -> bool:
@@ -113,7 +119,7 @@ class Loop:
             if batch is not at_hand:
                 moved = _to_device(batch, self.device)
                 at_hand, batch = (batch if moved is batch else None), moved
-            loss, _ = self._predict(batch)
+            loss, _ = self.predict(batch)
             self.forwards += 1
             count = self._counting(outside)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -205,7 +211,7 @@ class Loop:
         for param in params:
             param.requires_grad_(wanted)
 
-    def _predict(self, batch: Any) -> tuple[Tensor, Any]:
+    def predict(self, batch: Any) -> tuple[Tensor, Any]:
         """Run the model and the loss, in whichever form the scenario gives them."""
         if self.parts.loss is not None:
             inputs, targets = batch

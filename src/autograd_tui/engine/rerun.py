@@ -28,12 +28,21 @@ class Changed(Exception):
 class Rerun:
     """Runs a track again, and takes checkpoints on the way as the first run did.
 
-    Raises GivenUp where `watch` gives it up and Changed, where iterations are skipped, both in the midst of it.
+    The phases that lead to the frames in `record` are recorded. Raises GivenUp where `watch` gives it up and Changed,
+    where iterations are skipped, both in the midst of it.
     """
 
     def __init__(
-        self, trainer: Trainer, track: Track, checkpoints: CheckpointLine, *, watch: Watch, comparison: Comparison
+        self,
+        trainer: Trainer,
+        track: Track,
+        checkpoints: CheckpointLine,
+        *,
+        watch: Watch,
+        comparison: Comparison,
+        record: frozenset[int] = frozenset(),
     ) -> None:
+        self._record = record
         self._trainer, self._track, self._checkpoints = trainer, track, checkpoints
         self._watch, self._comparison = watch, comparison
         self._found: deque[Frame] = deque(maxlen=MOST_FOUND)
@@ -106,10 +115,11 @@ class Rerun:
 
     def _run_in_turn(self, command: Command) -> None:
         """Run a command, as it was its turn then; now it may not be, where something raised that had not."""
+        recorded = self._trainer.frame.index + 1 in self._record
         try:
-            self._trainer.run(command)
+            self._trainer.run(command, recorded=recorded)
         except Refused:
-            self._trainer.run(replace(command, forced=True))
+            self._trainer.run(replace(command, forced=True), recorded=recorded)
             self._trainer.frame = replace(self._trainer.frame, command=command)
 
     def _goes_on(self, index: int) -> bool:

@@ -24,9 +24,11 @@ from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.trace_store import TraceStore
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
-from autograd_tui.engine.turn import next_phase
+from autograd_tui.engine.turn import next_phase, refusal
 from autograd_tui.engine.watching import Fired, Watching
 from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
 from autograd_tui.engine.way_back import WayBack
@@ -48,6 +50,7 @@ class Session:
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
+        self._traces = TraceStore()
         self._watching = Watching()
         self.fired: Fired | None = None  # the frame at which a watchpoint fired last
         self._unsaid: Fired | None = None
@@ -70,13 +73,16 @@ class Session:
         """
         if isinstance(command, str):
             command = parse_one(command)
-        if command.goes_back:
-            return self._go_back(command)
+        if command.recorded:
+            return self._run_recorded(replace(command, recorded=False))
+        return self._go_back(command) if command.goes_back else self._run(command)
+
+    def _run(self, command: Command, *, recorded: bool = False) -> Frame:
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
         apart = checkpoints.take_apart() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
-        frame = self._trainer.run(command)
+        frame = self._trainer.run(command, recorded=recorded)
         self._forget_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
@@ -93,6 +99,43 @@ class Session:
             self._record_checkpoint()
         self._look_out(frame)
         return frame
+
+    def _run_recorded(self, command: Command) -> Frame:
+        """Run a phase, and give its frame with a trace; a backward's includes the forward that made its graph."""
+        if reason := refusal(self.frame, command):
+            raise Refused(reason)
+        here = self.frame.index
+        if command.phase is Phase.BACKWARD and self.frame.graph == "alive" and not self._trainer.knows_forward:
+            forward, comparison = self._way.forward_before(here), self._comparison()
+            self._way.record(forward, comparison)
+            self._way.return_to(here, comparison)
+        frame = self._run(command, recorded=True)
+        self._keep_trace(frame, self._trainer.trace)
+        return replace(frame, trace=self._traces.get(frame.index))
+
+    def trace(self, index: int) -> Trace:
+        """Tell what happened inside the phase that led to frame `index`; training stays where it is.
+
+        Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
+        """
+        self._check(index)
+        command = next(self._way.commands.between(index - 1, index), None) if index else None
+        if command is None or command.phase is None:
+            what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
+            raise Refused(f"{what}: there is nothing inside it to walk.")
+        if self._traces.get(index) is None:
+            here, comparison = self.frame.index, self._comparison()
+            trace, frame = self._way.record(index, comparison), self._trainer.frame
+            self._keep_trace(frame, trace)
+            self._way.return_to(here, comparison)
+        trace = self._traces.get(index)
+        assert trace is not None
+        return trace
+
+    def _keep_trace(self, frame: Frame, trace: Trace | None) -> None:
+        """Keep what was recorded; a step that raised is not run again, and leaves its error alone."""
+        assert frame.phase is not None
+        self._traces.keep(trace or Trace(frame.phase, frame.index, frame.iteration, (), error=frame.error))
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
@@ -262,6 +305,7 @@ class Session:
         for frame in [*found, self.frame]:
             if frame.index >= shared:
                 self._frames.forget_after(frame)
+        self._traces.forget_after(shared)
         self._made_again = {}
         return self.frame
 
@@ -337,6 +381,7 @@ class Session:
         self._way.forget_after(frame.index)
         self.history.forget_after(frame.index)
         self._frames.forget_after(frame)
+        self._traces.forget_after(frame.index)
         self._made_again = {}
 
     def _go_back(self, command: Command) -> Frame:

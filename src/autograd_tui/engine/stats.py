@@ -34,7 +34,7 @@ class StatsReader:
     """Reads groups of tensors; what depends on their shapes alone is worked out once."""
 
     def __init__(self) -> None:
-        self._plans: dict[str, dict[object, _Plan]] = {}  # by the group's name
+        self._plans: dict[str, dict[object, Plan]] = {}  # by the group's name
 
     @torch.no_grad()
     def read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
@@ -60,7 +60,7 @@ class StatsReader:
         before = plan.latest
         return lambda: plan.moves(before)
 
-    def _plan(self, name: str, group: Group) -> _Plan:
+    def _plan(self, name: str, group: Group) -> Plan:
         tensors = group.tensors
         places = ((each.shape, each.dtype, each.device, each.layout) for each in tensors.values())
         key = (group.exact, *tensors, *places)
@@ -68,48 +68,61 @@ class StatsReader:
         if key not in plans:
             if len(plans) > 64:  # batches of ever new shapes
                 plans.clear()
-            plans[key] = _Plan(tensors, exact=group.exact)
+            plans[key] = Plan(list(tensors), [Kind.of(each) for each in tensors.values()], exact=group.exact)
         return plans[key]
 
 
-class _Plan:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What can be known of a tensor before it is measured."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: torch.device
+    measurable: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Kind:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return cls(tuple(tensor.shape), dtype, tensor.device, measurable(tensor))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Plan:
     """How to measure one group.
 
     Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest and sample.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, exact: bool) -> None:
-        listed = list(tensors.values())
-        measured = [measurable(tensor) for tensor in listed]
-        self.layout = Layout(
-            tuple(tensors),
-            tuple(tuple(tensor.shape) for tensor in listed),
-            tuple(str(tensor.dtype).removeprefix("torch.") for tensor in listed),
-            tuple(measured),
-            exact,
-        )
+    def __init__(self, names: Sequence[str], kinds: Sequence[Kind], *, exact: bool = True) -> None:
+        measured = tuple(kind.measurable for kind in kinds)
+        shapes, dtypes = tuple(kind.shape for kind in kinds), tuple(kind.dtype for kind in kinds)
+        self.layout = Layout(tuple(names), shapes, dtypes, measured, exact)
         rows = [row for row, can in enumerate(measured) if can]
-        rows.sort(key=lambda row: str(listed[row].dtype))  # neighbours of one dtype are joined in one call
-        self.on_host = all(tensor.device.type == "cpu" for tensor in listed)
-        self._small = [row for row in rows if listed[row].numel() <= SAMPLE]
-        self._large = [row for row in rows if listed[row].numel() > SAMPLE]
-        self._sizes = [listed[row].numel() for row in self._small]
+        rows.sort(key=lambda row: dtypes[row])  # neighbours of one dtype are joined in one call
+        self.on_host = all(kind.device.type == "cpu" for kind in kinds)
+        self._small = [row for row in rows if kinds[row].size <= SAMPLE]
+        self._large = [row for row in rows if kinds[row].size > SAMPLE]
+        self._sizes = [kinds[row].size for row in self._small]
         self._segments = _Segments(self._sizes)
-        self._places = [_sampled_places(listed[row]) for row in self._large]
+        self._places = [sampled_places(kinds[row].size, kinds[row].device) for row in self._large]
         self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
-        self._scale = np.array([1.0] * len(self._small) + [listed[row].numel() / SAMPLE for row in self._large])
+        self._scale = np.array([1.0] * len(self._small) + [kinds[row].size / SAMPLE for row in self._large])
         self.latest: Doubles = np.zeros(0)
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
         asked = [tensors[row] for row in self._small]
         for row, places in zip(self._large, self._places, strict=True):
-            tensor = _as_measured(tensors[row])
-            flat = tensor.view(-1) if tensor.is_contiguous() else None
-            if self.layout.exact:
-                asked += [_norms(tensor if flat is None else flat), *torch.aminmax(tensor)]
-            asked.append(torch.take(tensor, places) if flat is None else flat.index_select(0, places))
+            asked += ask_large(tensors[row], places, exact=self.layout.exact)
         return asked
+
+    def sorted(self, answers: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Bring the answers about each tensor, asked one by one, into the order of `ask`."""
+        return [answer for row in (*self._small, *self._large) for answer in answers[row]]
 
     def numbers(self, answers: Sequence[Tensor]) -> array[float]:
         """Arrange what came back as the rows of a table."""
@@ -217,11 +230,18 @@ def _norms(tensor: Tensor) -> Tensor:
     return norms
 
 
-def _sampled_places(tensor: Tensor) -> Tensor:
+def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
+    """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, and its sample."""
+    tensor = as_measured(tensor)
+    flat = tensor.view(-1) if tensor.is_contiguous() else None
+    ends = [_norms(tensor if flat is None else flat), *torch.aminmax(tensor)] if exact else []
+    return [*ends, torch.take(tensor, places) if flat is None else flat.index_select(0, places)]
+
+
+def sampled_places(size: int, device: torch.device) -> Tensor:
     """Choose the places to sample, the same for all tensors of a size; in order, since memory is read faster so."""
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    places = torch.randint(tensor.numel(), (SAMPLE,), generator=generator).sort().values
-    return places.to(tensor.device)
+    return torch.randint(size, (SAMPLE,), generator=generator).sort().values.to(device)
 
 
 def _doubles(tensors: Sequence[Tensor]) -> Doubles:
@@ -253,7 +273,7 @@ def measurable(tensor: Tensor) -> bool:
     return tensor.numel() > 0 and not (tensor.is_complex() or tensor.dtype is torch.bool or tensor.is_quantized)
 
 
-def _as_measured(tensor: Tensor) -> Tensor:
+def as_measured(tensor: Tensor) -> Tensor:
     """Give the tensor in a dtype that can be summed and compared."""
     tensor = tensor.detach()
     if tensor.dtype in (torch.float32, torch.float64):
@@ -262,14 +282,17 @@ def _as_measured(tensor: Tensor) -> Tensor:
 
 
 def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
-    """Measure again what is rare: rows with NaN or infinity, and those whose squares leave the dtype's range."""
     columns = (table.numbers[column::WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
-        if SMALLEST_NORM < norm < math.inf or low == high == 0:
-            continue
-        plain = _as_measured(tensors[row])
-        nonfinite = int((~plain.isfinite()).sum())
-        table.numbers[row * WIDTH + 3] = nonfinite
-        if not nonfinite:
-            largest = max(-low, high)
-            table.numbers[row * WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))
+        if not (SMALLEST_NORM < norm < math.inf or low == high == 0):
+            look_again(table, row, tensors[row])
+
+
+def look_again(table: StatsTable, row: int, tensor: Tensor) -> None:
+    """Measure again what is rare: a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
+    plain = as_measured(tensor)
+    nonfinite = int((~plain.isfinite()).sum())
+    table.numbers[row * WIDTH + 3] = nonfinite
+    if not nonfinite:
+        largest = max(-table.numbers[row * WIDTH + 1], table.numbers[row * WIDTH + 2])
+        table.numbers[row * WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))

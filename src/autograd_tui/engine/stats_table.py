@@ -46,6 +46,11 @@ class GradStats(TensorStats):
     used: bool = False  # whether a step has used it
 
 
+def without_history(row: TensorStats, name: str) -> TensorStats:
+    """Give a row's numbers alone, under another name."""
+    return TensorStats(**{field.name: getattr(row, field.name) for field in fields(TensorStats)} | {"name": name})
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What never changes about a group of tensors: shared by all of its tables.

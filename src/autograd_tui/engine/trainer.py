@@ -20,12 +20,14 @@ from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.exact import inspect
 from autograd_tui.engine.frame import Frame, Groups
 from autograd_tui.engine.groups import spelled
+from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.raised import torch_error
 from autograd_tui.engine.scenario import Parts
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
+from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.turn import refusal
 
 _TOP_NAMES = ("classes", "values", "targets")
@@ -61,6 +63,9 @@ class Trainer:
     def _begin(self) -> None:
         self.starts += 1
         self._loop = self._start()
+        self._inside = PhaseRecorder(self._loop)
+        self._recorded = False  # whether the phase that runs now is
+        self.trace: Trace | None = None  # of the phase that was recorded last
         self._reader = StatsReader()
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
         with self._loop.surroundings:
@@ -74,7 +79,7 @@ class Trainer:
     def start_over(self) -> None:
         """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
         old = weakref.ref(self._loop.model)
-        del self._loop, self._reader, self._batch_read
+        del self._loop, self._inside, self._reader, self._batch_read
         if old() is not None:
             gc.collect()  # a model of the user's may refer to itself
         try:
@@ -82,15 +87,22 @@ class Trainer:
         except Refused as error:
             raise RuntimeError(f"the scenario could be built once, but not again: {error}") from error
 
-    def run(self, command: Command) -> Frame:
+    @property
+    def knows_forward(self) -> bool:
+        """Whether the forward that made the loss was recorded."""
+        return self._inside.knows_forward
+
+    def run(self, command: Command, *, recorded: bool = False) -> Frame:
         """Run one command; what PyTorch raises is in the frame's `error`.
 
-        Raises Refused, with no frame and nothing changed, where the command is out of turn or impossible.
+        A phase may be `recorded`: `trace` then tells its operations. Raises Refused, with no frame and nothing
+        changed, where the command is out of turn or impossible.
         """
         reason = refusal(self.frame, command)
         if reason:
             raise Refused(reason)
         run = self._runs.get(command.kind, self._set_value)
+        self._recorded = recorded and command.phase is not None
         with self._loop.surroundings:
             self._started = perf_counter()
             self._seconds = 0.0
@@ -101,6 +113,8 @@ class Trainer:
                 changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
         index, memory = self.frame.index + 1, self._memory()
         self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
+        if self._recorded:
+            self.trace = self._inside.take(self.frame)
         return self.frame
 
     def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> Stretch:
@@ -112,6 +126,7 @@ class Trainer:
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
         raised, all_rates = None, self._learning_rates()
+        self._inside.forget()
         with self._loop.surroundings:
             try:
                 for loss in self._loop.iterations():
@@ -169,6 +184,7 @@ class Trainer:
             self._reader.read({"params": Group(self._loop.params)})  # what the next step's moves are counted from
         self.frame = checkpoint.frame
         self._batch_read = []
+        self._inside.forget()
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.
@@ -183,7 +199,11 @@ class Trainer:
 
     def _forward(self, _: Command) -> Changes:
         loop, frame = self._loop, self.frame
-        loop.forward()
+        if self._recorded:
+            self._inside.forward(frame)
+        else:
+            loop.forward()
+            self._inside.forget()
         self._clock()
         read = self._read_forward()
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
@@ -197,7 +217,10 @@ class Trainer:
 
     def _backward(self, _: Command) -> Changes:
         loop = self._loop
-        loop.backward()
+        if self._recorded:
+            self._inside.backward(self.frame)
+        else:
+            loop.backward()
         self._clock()
         return {"graph": loop.graph, "grads": self._read_grads(), "unused": self._unused()}
 
@@ -205,7 +228,7 @@ class Trainer:
         loop, frame = self._loop, self.frame
         group = Group(loop.params)
         moves = self._reader.watch("params", group)
-        touched = loop.step()
+        touched = self._inside.parameters(Phase.STEP, loop.step, frame) if self._recorded else loop.step()
         self._clock()
         read = self._reader.read({"params": group, "optimizer_state": self._optimizer_state()})
         params = _shared(read["params"], frame.params)
@@ -225,7 +248,10 @@ class Trainer:
         }
 
     def _zero_grad(self, _: Command) -> Changes:
-        self._loop.zero_grad()
+        if self._recorded:
+            self._inside.parameters(Phase.ZERO_GRAD, self._loop.zero_grad, self.frame)
+        else:
+            self._loop.zero_grad()
         self._clock()
         cleared = self.frame.grads
         changes: Changes = {"grads": self._read_grads(), "unused": frozenset()}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
-from autograd_tui.engine.command import Command
+from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.command_log import CommandLog
 from autograd_tui.engine.difference import Comparison, Difference
 from autograd_tui.engine.frame import Frame
@@ -15,6 +15,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.progress import GivenUp, Progress, Watch, unwatched
 from autograd_tui.engine.recording import Stretch
 from autograd_tui.engine.rerun import Changed, Rerun
+from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 
@@ -92,9 +93,46 @@ class WayBack:
         """Go to a frame and come back; give the last frames of the way there, that one at the end."""
         here = self._trainer.frame.index
         found = [*self.travel(index, comparison), self._trainer.frame]
-        self.go_to(here, watch=self._home, comparison=comparison)
+        self.return_to(here, comparison)
         self.difference = comparison.first
         return found
+
+    def forward_before(self, index: int) -> int:
+        """Find the frame of the forward whose loss there is at frame `index`; 0 where there is none."""
+        while index:
+            (command,) = self.commands.between(index - 1, index)
+            if command.phase is Phase.FORWARD and index not in self.track.errors:
+                return index
+            index -= 1
+        return 0
+
+    def record(self, index: int, comparison: Comparison) -> Trace | None:
+        """Go to a frame and record, on the way, the phase that led to it and the forward that it stands upon."""
+        (command,) = self.commands.between(index - 1, index)
+        forward = self.forward_before(index) if command.phase is Phase.BACKWARD else 0
+        wanted = frozenset({index, forward} - {0})
+
+        def journey() -> list[Frame]:
+            self._go_to_start(min(wanted), comparison)
+            rerun = Rerun(
+                self._trainer, self.track, self.checkpoints, watch=self.watch, comparison=comparison, record=wanted
+            )
+            return rerun.to(index, skipping=False)
+
+        self._trainer.trace = None
+        self._or_stay(journey, comparison)
+        return self._trainer.trace
+
+    def _go_to_start(self, forward: int, comparison: Comparison) -> None:
+        """Stand where a forward can run as the one that led to a frame did, be it that an older graph is not there."""
+        if checkpoint := self.checkpoints.at(forward - 1):
+            self._trainer.restore(checkpoint)
+        else:
+            self.go_to(forward - 1, from_here=False, watch=self.watch, comparison=comparison)
+
+    def return_to(self, index: int, comparison: Comparison) -> None:
+        """Go to where training stood before a journey, which nobody can give up."""
+        self.go_to(index, watch=self._home, comparison=comparison)
 
     def turn_into(self, track: Track, comparison: Comparison) -> list[Frame]:
         """Go to the end of another track, from the last frame that both share; then this way is that one's."""

@@ -1,0 +1,125 @@
+"""A backward, recorded: every node of the graph, in the order in which the engine runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.inside.graph import Graph
+from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.seen import version_of
+from autograd_tui.engine.stats_table import without_history
+from autograd_tui.engine.trace import Node, Op, Value
+
+Gradients = tuple[Tensor | None, ...]
+
+
+@dataclass(slots=True)
+class Ran:
+    """A node that has run: the measurements of the gradients that came to it, and of those it gave on."""
+
+    node: int
+    grad_in: list[int | None]
+    grad_out: list[int | None] = field(default_factory=list)
+
+
+class BackwardRecorder:
+    """Runs a backward with hooks on all nodes of its graph, and takes them away again."""
+
+    def __init__(self, graph: Graph, moments: Moments) -> None:
+        self.graph = graph
+        self._ran: list[Ran] = []
+        self._running: dict[int, Ran] = {}  # by node; on several devices some run at once
+        self._moments = moments
+        self._alone = [count == 1 for count in graph.feeders()]
+        self._given: dict[int, tuple[int, int, int, int]] = {}  # to a node by the only one that feeds it: see `_known`
+
+    def backward(self, loss: Tensor) -> None:
+        """Run it; gradients are bitwise those of an unrecorded one."""
+        handles: list[RemovableHandle] = []
+        try:
+            for number, node in enumerate(self.graph.nodes):
+                handles.append(node.register_prehook(self._before(number)))
+                handles.append(node.register_hook(self._after(number)))
+            loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            for handle in handles:  # a leaf's node outlives its graph, and would run them in the next one
+                handle.remove()
+
+    def ops(self, nodes: Sequence[Node], calls: Sequence[Op], *, before: Frame, after: Frame) -> tuple[Op, ...]:
+        """Give what ran as plain values; calls: the operations of the forward, as far as it was recorded."""
+        self._moments.read()
+        return tuple(
+            self._op(number, ran, nodes[ran.node], calls, before=before, after=after)
+            for number, ran in enumerate(self._ran)
+        )
+
+    def _op(self, number: int, ran: Ran, node: Node, calls: Sequence[Op], *, before: Frame, after: Frame) -> Op:
+        call = calls[node.op] if node.op is not None and calls else None
+        around = replace(call, nodes=(), dead=None, mutates=False, opaque=False) if call else Op(number, "")
+        return replace(
+            around,
+            number=number,
+            name=node.name,
+            module=call.module if call else (node.param or "").rpartition(".")[0],
+            grad_in=self._values(ran.grad_in),
+            grad_out=self._values(ran.grad_out),
+            accumulates_into=node.param or None,
+            grad_before=_grad(before, node.param),
+            grad_after=_grad(after, node.param),
+            node=ran.node,
+            made_by=node.op,
+        )
+
+    def _values(self, seen: Sequence[int | None]) -> tuple[Value | None, ...]:
+        moments = self._moments
+        return tuple(
+            None if each is None else Value(moments.stats(each), "grad", first=moments.first(each)) for each in seen
+        )
+
+    def _before(self, number: int) -> Callable[[Gradients], None]:
+        def see(gradients: Gradients) -> None:
+            seen = [self._known(number, place, each) for place, each in enumerate(gradients)]
+            self._ran.append(Ran(number, seen))
+            self._running[number] = self._ran[-1]
+
+        return see
+
+    def _after(self, number: int) -> Callable[[Gradients, Gradients], None]:
+        following = self.graph.nodes[number].next_functions
+
+        def see(gradients: Gradients, _: Gradients) -> None:
+            ran = self._running[number]
+            for place, gradient in enumerate(gradients):
+                seen = None if gradient is None else self._moments.see(gradient)
+                ran.grad_out.append(seen)
+                target, entry = following[place] if place < len(following) else (None, 0)
+                to = None if target is None else self.graph.number.get(target)
+                if gradient is not None and seen is not None and to is not None and self._alone[to]:
+                    self._given[to] = entry, seen, _address(gradient), version_of(gradient)
+
+        return see
+
+    def _known(self, number: int, place: int, gradient: Tensor | None) -> int | None:
+        """Measure a gradient that comes to a node, unless it is the one that was measured when it was given on."""
+        if gradient is None:
+            return None
+        entry, seen, address, version = self._given.get(number, (-1, -1, -1, -1))
+        same = entry == place and address == _address(gradient) and version == version_of(gradient)
+        return seen if same else self._moments.see(gradient)
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.data_ptr() if tensor.layout is torch.strided else -id(tensor)
+
+
+def _grad(frame: Frame, name: str | None) -> Value | None:
+    """Give what a parameter's `.grad` holds in a frame."""
+    names = frame.params.layout.names
+    row = frame.grads[names.index(name)] if name in names else None
+    return None if row is None else Value(without_history(row, f"{name}.grad"), "grad")

@@ -1,0 +1,174 @@
+"""A forward, recorded: every call to torch in it, and the nodes of the graph that each created."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from autograd_tui.engine.inside.arguments import Arguments, tensors_in
+from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, root_of
+from autograd_tui.engine.inside.modules import ModulePath
+from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.saved import SavedTensors
+from autograd_tui.engine.inside.seen import Seen, Sight, version_of
+from autograd_tui.engine.inside.source import Sources
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.trace import Op, Source
+
+_NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
+
+
+@dataclass(slots=True)
+class Call:
+    """An operation, until its numbers have been read."""
+
+    name: str
+    module: str
+    source: Source | None
+    inputs: list[tuple[str, Seen]] = field(default_factory=list)
+    output: list[Seen] = field(default_factory=list)
+    settings: tuple[tuple[str, str], ...] = ()
+    nodes: list[GraphNode] = field(default_factory=list)
+    dead: tuple[int, int] | None = None  # the measurement of how many units are, and how many there are
+    mutates: bool = False
+    opaque: bool = False
+
+    def plain(self, number: int, moments: Moments, graph: Graph) -> Op:
+        """Give it as a plain value."""
+        dead = self.dead and (int((moments.stats(self.dead[0]).values or (0.0,))[0]), self.dead[1])
+        return Op(
+            number,
+            self.name,
+            self.module,
+            self.source,
+            inputs=tuple(seen.value(moments, role) for role, seen in self.inputs),
+            output=tuple(seen.value(moments) for seen in self.output),
+            settings=self.settings,
+            nodes=tuple(sorted(graph.number[node] for node in self.nodes if node in graph.number)),
+            dead=dead,
+            mutates=self.mutates,
+            opaque=self.opaque,
+        )
+
+
+class ForwardRecorder(TorchFunctionMode):
+    """Records what runs inside `with`; nothing of it stays behind.
+
+    torch tells a mode of the outermost calls alone, so an operation owns all nodes between its output and its inputs.
+    """
+
+    def __init__(self, model: nn.Module, moments: Moments) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.owner: dict[GraphNode, int] = {}
+        self.sight = Sight(moments)
+        self.saved = SavedTensors(self.sight)
+        self._moments, self._modules = moments, ModulePath(model)
+        self._arguments, self._sources = Arguments(), Sources()
+
+    def name(self, tensors: Mapping[str, Tensor], known: Mapping[str, TensorStats] | None = None) -> None:
+        """Call tensors by names; `known`: numbers about them as they are now."""
+        self.sight.name(tensors, known)
+
+    def __enter__(self) -> ForwardRecorder:
+        self._modules.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._modules.__exit__(*error)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one call to torch, and take it down."""
+        kwargs = kwargs or {}
+        name = _name(func)
+        if name is None or _is_transformed():
+            return func(*args, **kwargs)
+        given, settings = self._arguments.of(func, name, args, kwargs)
+        unchanged = [(tensor, version_of(tensor)) for _, tensor in given]
+        attribute = getattr(func, "__name__", "") == "__get__"
+        inputs = None if attribute else self._meet(given)
+        result = func(*args, **kwargs)
+        outputs = list(tensors_in(result))
+        changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
+        new = [tensor for tensor in outputs if all(tensor is not one for one, _ in unchanged)]
+        if attribute and not any(tensor.grad_fn is not None for tensor in new):
+            return result
+        if new or changed:
+            source = self._sources.line_of(sys._getframe(1))
+            call = Call(name, self._modules.path, source, inputs or self._meet(given), settings=settings)
+            call.mutates = bool(given) and any(tensor is given[0][1] for tensor in changed)
+            self._made(call, outputs or changed[:1], [tensor for _, tensor in given])
+        return result
+
+    def finish(self, loss: Tensor | None) -> Graph:
+        """Give the graph of the forward, an empty one where it made none."""
+        if loss is not None:
+            self._notice(loss)
+        return Graph(loss)
+
+    def _meet(self, given: list[tuple[str, Tensor]]) -> list[tuple[str, Seen]]:
+        """Measure what a call is given, before it may change it."""
+        for _, tensor in given:
+            self._notice(tensor)
+        return [(role, self.sight.meet(tensor)) for role, tensor in given]
+
+    def _notice(self, tensor: Tensor) -> None:
+        """Take down what has made a tensor without a call that torch tells of: a custom Function, a view made anew."""
+        node = root_of(tensor) if tensor.grad_fn is not None else None
+        if node is None or node in self.owner:
+            return
+        source = self._sources.line_of(sys._getframe(3))
+        call = Call(node.name().removesuffix("Backward"), self._modules.path, source, opaque=True)
+        self._made(call, [tensor])
+
+    def _made(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
+        """Take down a call with what came out of it."""
+        number = len(self.calls)
+        self.calls.append(call)
+        for tensor in outputs:
+            self._own(tensor, call, number)
+        call.output = [self.sight.meet(tensor, maker=number) for tensor in outputs]
+        seen = [*call.output, *(each for _, each in call.inputs)]
+        self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
+        if call.name in ("relu", "relu_") and outputs[0].dim() > 1:
+            call.dead = self._moments.see(_dead_units(outputs[0])), outputs[0].shape[1]
+
+    def _own(self, tensor: Tensor, call: Call, number: int) -> None:
+        stack = [tensor.grad_fn]
+        while stack:
+            node: GraphNode = stack.pop()
+            if node is not None and node not in self.owner and not is_leaf(node):
+                self.owner[node] = number
+                call.nodes.append(node)
+                stack += [each for each, _ in node.next_functions]
+
+
+def _name(func: Callable[..., Any]) -> str | None:
+    """Name a call as torch does, "mul", "pow" for "**"; None for what is none, or says nothing of what it does."""
+    name = getattr(func, "__name__", None)
+    if name is None or name in _NO_OPERATIONS:
+        return None
+    if name == "__get__":
+        return getattr(getattr(func, "__self__", None), "__name__", None)
+    return str(name).removeprefix("__").removesuffix("__")
+
+
+def _is_transformed() -> bool:
+    """Tell whether a call is part of torch.func's transforms, whose tensors cannot be looked at."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@torch.no_grad()
+def _dead_units(output: Tensor) -> Tensor:
+    """Count the units, along dimension 1, that are 0 for the whole batch."""
+    return (output == 0).transpose(0, 1).flatten(1).all(1).sum()

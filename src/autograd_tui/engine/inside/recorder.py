@@ -1,0 +1,155 @@
+"""Recording: one phase of the loop runs as always, and leaves a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.inside.backward import BackwardRecorder
+from autograd_tui.engine.inside.forward import ForwardRecorder
+from autograd_tui.engine.inside.graph import Graph
+from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.parameters import Moment, parameter_ops
+from autograd_tui.engine.loop import Loop
+from autograd_tui.engine.trace import Trace
+
+_FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
+Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the phase led to
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedForward:
+    """The forward that made the live graph."""
+
+    loss: Tensor
+    graph: Graph
+    trace: Trace
+
+
+class PhaseRecorder:
+    """Records phases of a loop; a backward knows the operations of the forward before it, if that was recorded."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._places: dict[object, Tensor] = {}
+        self._forward: RecordedForward | None = None
+        self._finish: Finish | None = None
+
+    @property
+    def knows_forward(self) -> bool:
+        """Whether the forward that the loss is from was recorded."""
+        return self._forward is not None and self._forward.loss is self._loop.loss
+
+    def forget(self) -> None:
+        """Let the recorded forward go, and its graph with it."""
+        self._forward = None
+
+    def take(self, frame: Frame) -> Trace | None:
+        """Give, once, the trace of the phase that was recorded last; `frame`: what it led to."""
+        finish, self._finish = self._finish, None
+        if finish is None:
+            return None
+        trace = replace(finish(frame), error=frame.error)
+        if trace.phase is Phase.FORWARD and self._forward is not None:
+            self._forward = replace(self._forward, trace=trace)
+        return trace
+
+    def forward(self, frame: Frame) -> None:
+        """Run the loop's forward; raises as it does, and there is a trace all the same."""
+        loop, moments = self._loop, Moments(self._places)
+        recorder = ForwardRecorder(loop.model, moments)
+        recorder.name(loop.params, {row.name: row for row in frame.params})
+        recorder.name(dict(loop.model.named_buffers()))
+        made: list[Tensor] = []
+
+        def predict(batch: Any) -> tuple[Tensor, Any]:
+            recorder.name(_batch_names(batch, loop.parts.names))
+            with recorder:
+                loss, prediction = loop.predict(batch)
+            named = {"loss": loss, loop.parts.names[2]: prediction}
+            recorder.name({name: value for name, value in named.items() if isinstance(value, Tensor)})
+            made.append(loss)
+            return loss, prediction
+
+        self._finish = lambda after: self._forward_trace(recorder, moments, made, after)
+        loop.forward(predict)
+
+    def backward(self, frame: Frame) -> None:
+        """Run the loop's backward; raises as it does, and there is a trace all the same."""
+        forward = self._forward if self.knows_forward else None
+        graph = forward.graph if forward else Graph(self._loop.loss)
+        recorder = BackwardRecorder(graph, Moments(self._places))
+        self._finish = lambda after: self._backward_trace(recorder, forward, frame, after)
+        self._loop.backward(recorder.backward)
+
+    def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
+        """Run the loop's step or zero_grad."""
+        loop, before = self._loop, Moment.of(self._loop, frame)
+
+        def finish(after: Frame) -> Trace:
+            ops = parameter_ops(before, Moment.of(loop, after), loop)
+            return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
+
+        self._finish = finish
+        return run()
+
+    def _forward_trace(self, recorder: ForwardRecorder, moments: Moments, made: list[Tensor], frame: Frame) -> Trace:
+        loss = made[0] if made else None
+        graph = recorder.finish(loss)
+        moments.read()
+        ops = tuple(call.plain(number, moments, graph) for number, call in enumerate(recorder.calls))
+        saved = {
+            node: tuple(seen.value(moments, role) for role, seen in tensors)
+            for node, tensors in recorder.saved.by_node.items()
+        }
+        nodes = graph.plain(self._param_names(), ops=recorder.owner, saved=saved)
+        notes = tuple(_fast_paths(self._loop.model))
+        trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
+        if loss is not None and loss is self._loop.loss:
+            self._forward = RecordedForward(loss, graph, trace)
+        return trace
+
+    def _backward_trace(
+        self, recorder: BackwardRecorder, forward: RecordedForward | None, before: Frame, after: Frame
+    ) -> Trace:
+        nodes = forward.trace.nodes if forward else recorder.graph.plain(self._param_names())
+        whole = forward.trace if forward else None
+        ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
+        notes = tuple(_hidden(node.name for node in nodes))
+        return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=notes)
+
+    def _param_names(self) -> dict[int, str]:
+        return {id(param): name for name, param in self._loop.params.items()}
+
+
+def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor]:
+    """Name the tensors of a batch: of a pair as the scenario does, of a dict by key, of others by place."""
+    if isinstance(batch, Tensor):
+        return {names[0]: batch}
+    if isinstance(batch, Mapping):
+        pairs = [(str(key), value) for key, value in batch.items()]
+    elif isinstance(batch, (tuple, list)):
+        pair = len(batch) == 2
+        pairs = [(names[place] if pair else f"batch[{place}]", value) for place, value in enumerate(batch)]
+    else:
+        pairs = []
+    return {name: value for name, value in pairs if isinstance(value, Tensor)}
+
+
+def _fast_paths(model: nn.Module) -> Iterator[str]:
+    quick = [module for module in model.modules() if isinstance(module, _FAST_PATHS) and not module.training]
+    if quick:
+        yield (
+            f"{type(quick[0]).__name__} in eval mode has a fast path that recording turns off: "
+            "the last digits may differ from an unrecorded forward."
+        )
+
+
+def _hidden(names: Iterator[str]) -> Iterator[str]:
+    if any(name.startswith("CheckpointFunction") for name in names):
+        yield "A reentrant checkpoint runs its part of the forward again in its own node, and hides what happens there."

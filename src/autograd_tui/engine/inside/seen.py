@@ -1,0 +1,85 @@
+"""Tensors met while a phase is recorded: each measured once for every state that it was in."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.trace import Value
+
+
+@dataclass(slots=True)
+class Seen:
+    """A tensor at one moment, until its numbers have been read."""
+
+    moment: int  # in Moments: the tensor itself or, where its numbers were known already, its first value
+    name: str = ""
+    maker: int | None = None
+    version: int = 0
+    known: TensorStats | None = None
+
+    def value(self, moments: Moments, role: str = "") -> Value:
+        """Give it as a plain value."""
+        if self.known is None:
+            stats, first = moments.stats(self.moment), moments.first(self.moment)
+        else:
+            stats, values = self.known, moments.stats(self.moment).values
+            first = values[0] if values and stats.values is None else None
+        return Value(replace(stats, name=self.name), role, self.maker, first, self.version)
+
+
+class Sight:
+    """Meets tensors, and knows them again while they live and nothing has changed them."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.moments = moments
+        self._seen: dict[int, tuple[weakref.ref[Tensor], int, Seen]] = {}  # by the tensor's id
+        self._named: dict[int, tuple[Tensor, str]] = {}
+
+    def name(self, tensors: Mapping[str, Tensor], known: Mapping[str, TensorStats] | None = None) -> None:
+        """Call tensors by names from now on; `known`: numbers about them as they are now."""
+        for name, tensor in tensors.items():
+            if id(tensor) in self._named:
+                continue
+            self._named[id(tensor)] = tensor, name
+            if id(tensor) in self._seen and self._seen[id(tensor)][0]() is tensor:
+                self._seen[id(tensor)][2].name = name
+            elif known and name in known and tensor.numel() and tensor.layout is torch.strided:
+                first = self.moments.see(tensor.detach()[(slice(0, 1),) * tensor.dim()])
+                self._remember(tensor, Seen(first, name, None, version_of(tensor), known[name]))
+
+    def meet(self, tensor: Tensor, *, maker: int | None = None) -> Seen:
+        """Measure a tensor, where it was not met in this state before; `maker`: the operation that has just made it."""
+        known = self._seen.get(id(tensor))
+        version = version_of(tensor)
+        if known is not None and known[0]() is tensor:
+            if known[1] == version and maker is None:
+                return known[2]
+            maker = known[2].maker if maker is None else maker
+        seen = Seen(self.moments.see(tensor), self._name_of(tensor), maker, version)
+        self._remember(tensor, seen)
+        return seen
+
+    def knows(self, tensor: Tensor) -> Seen | None:
+        """Give a tensor that was met in just this state."""
+        known = self._seen.get(id(tensor))
+        alive = known is not None and known[0]() is tensor and known[1] == version_of(tensor)
+        return known[2] if known is not None and alive else None
+
+    def _remember(self, tensor: Tensor, seen: Seen) -> None:
+        self._seen[id(tensor)] = weakref.ref(tensor), seen.version, seen
+
+    def _name_of(self, tensor: Tensor) -> str:
+        named = self._named.get(id(tensor))
+        return named[1] if named is not None and named[0] is tensor else ""
+
+
+def version_of(tensor: Tensor) -> int:
+    """Count the changes in place; 0 for what does not count them."""
+    return 0 if tensor.is_inference() else tensor._version
