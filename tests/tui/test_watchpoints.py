@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from app_screen import Screen, screen
 
 
@@ -67,3 +70,13 @@ async def test_the_prompt_offers_conditions() -> None:
     async with screen() as shown:
         offered = [each.word for each in shown.app.main.offer("watch ")[1]]
         assert {"nonfinite", "off", "w>", "b.grad>"} <= set(offered)
+
+
+async def test_at_the_frame_where_it_fired_e_writes_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with screen() as shown:
+        await say(shown, "watch grad_norm > 2")
+        await shown.press("r", "e")
+        assert shown.note == "written: case-2.pt; case-2.py repeats it"
+        await shown.press("s", "e")
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pt", ".py", ".svg", ".txt"]

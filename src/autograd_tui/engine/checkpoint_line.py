@@ -132,6 +132,11 @@ class CheckpointLine:
             return found
         return apart if found is None or found.frame.index < apart.frame.index else found
 
+    def state_at(self, index: int) -> Checkpoint | None:
+        """Give one of frame `index`, be it that its forward raised: a state, but no beginning for other frames."""
+        apart = self.apart
+        return apart if apart is not None and apart.frame.index == index else self.at(index)
+
     def at(self, index: int) -> Checkpoint | None:
         """Give one of frame `index` itself, for a forward from there; None where none is kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
+from autograd_tui.engine.case import Case, save_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
@@ -23,7 +25,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.trace_store import TraceStore
 from autograd_tui.engine.track import Track
@@ -343,6 +345,25 @@ class Session:
         """Give all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
+    def write_case(self, path: Path) -> Case:
+        """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
+
+        Training stays where it is. Raises Refused where there has been no forward.
+        """
+        here, way = self.frame.index, self._way
+        forward = way.latest_forward(here)
+        if not forward:
+            raise Refused("there is no iteration to write yet: run forward first.")
+        checkpoint = way.state_at(forward - 1, self._comparison())
+        raised = {index: error.type for index, error in way.track.errors.items()}
+        commands = enumerate(way.commands.between(forward - 1, here), forward)
+        steps = [Step(command, raised.get(index)) for index, command in commands]
+        fired = self.fired.said if self.fired is not None and forward <= self.fired.index <= here else ""
+        case = self._trainer.case(checkpoint, steps, self.about)
+        case |= {"iteration": self.frame.iteration, "end": here, "fault": fired}
+        save_case(case, path)
+        return case
+
     def take_up(self, checkpoint: Checkpoint, before: Recording, history: History) -> None:
         """Stand at the end of a recording that another program ran, whose last state is a checkpoint."""
         self._way.take_up(Track.of(before), checkpoint)
@@ -383,6 +404,8 @@ class Session:
         self._frames.forget_after(frame)
         self._traces.forget_after(frame.index)
         self._made_again = {}
+        if self.fired is not None and self.fired.index > frame.index:
+            self.fired = None
 
     def _go_back(self, command: Command) -> Frame:
         if command.name == "undo":

@@ -14,6 +14,7 @@ class StillSession:
     """Stands at a frame; who inherits from it says which frames there are."""
 
     recorder = None
+    fired = None
     warning = None
     branches: tuple[Branch, ...] = ()
     watchpoints: tuple[Watchpoint, ...] = ()

@@ -106,6 +106,24 @@ class WayBack:
             index -= 1
         return 0
 
+    def latest_forward(self, index: int) -> int:
+        """Find the frame of the forward that the iteration of frame `index` begins with, which may have raised there.
+
+        0 where there is none.
+        """
+        (command,) = self.commands.between(index - 1, index) if index else (None,)
+        return index if command is not None and command.phase is Phase.FORWARD else self.forward_before(index)
+
+    def state_at(self, index: int, comparison: Comparison) -> Checkpoint:
+        """Give the state at a frame that a forward follows; training stays where it is."""
+        if checkpoint := self.checkpoints.state_at(index):
+            return checkpoint
+        here = self._trainer.frame.index
+        self.travel(index, comparison)
+        found = self._trainer.checkpoint()
+        self.go_to(here, from_here=index == here, watch=self._home, comparison=comparison)
+        return found
+
     def record(self, index: int, comparison: Comparison) -> Trace | None:
         """Go to a frame and record, on the way, the phase that led to it and the forward that it stands upon."""
         (command,) = self.commands.between(index - 1, index)

@@ -120,6 +120,7 @@ SCREEN_VALUES = {  # by the word that they stand behind
         "run.jsonl": "a line of JSON for each frame",
         "run.svg": "this screen",
         "run.tb": "a folder for TensorBoard",
+        "case.pt": "this iteration, and a script that repeats it",
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }

@@ -98,7 +98,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
                 self.call_after_refresh(self.write_picture, Path(name).expanduser())
             case "export", _:
                 self.refresh(layout=True)
-                self.call_after_refresh(self.action_export)  # a picture without the prompt
+                self.call_after_refresh(self.write_picture_and_line)  # a picture without the prompt
             case "help", _:
                 self.action_help()
             case "quit", _:
@@ -133,6 +133,15 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
         self.log_scale = not self.log_scale
 
     def action_export(self) -> None:
+        """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
+        fired = self.trainer.session.fired if self.trainer.session else None
+        if fired is not None and self.latest is self.frame is not None and fired.index == self.frame.index:
+            self.trainer.ask(Request(Export(Path(f"case-{fired.index}.pt"))))
+            self.watch_the_clock()
+        else:
+            self.write_picture_and_line()
+
+    def write_picture_and_line(self) -> None:
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)
