@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from autograd_tui.engine.errors import Refused
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
+TOLD_EVERY = 3.0  # seconds, of how far an export is
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +43,24 @@ def run_export(options: argparse.Namespace, recording: Recording, reopen: Callab
     from autograd_tui.export.file import Looks, export_file
 
     looks = Looks(options.frame, _size(options.size), options.theme)
-    missing = export_file(Path(options.to), recording, reopen, looks=looks, overwrite=options.force)
+    told = _Told(len(recording))
+    missing = export_file(Path(options.to), recording, reopen, looks=looks, overwrite=options.force, stopped=told)
     print(f"autograd-tui: written: {options.to}", *[missing] * bool(missing), sep="; ", file=sys.stderr)
     return 0
+
+
+class _Told:
+    """Says on stderr how many frames of a long run have been made again; asked after each, it stops none."""
+
+    def __init__(self, frames: int) -> None:
+        self._frames, self._done, self._said = frames, 0, monotonic()
+
+    def __call__(self) -> bool:
+        self._done += 1
+        if monotonic() - self._said >= TOLD_EVERY:
+            print(f"autograd-tui: frame {self._done:,} of {self._frames:,}", file=sys.stderr)
+            self._said = monotonic()
+        return False
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autograd_tui import cli_export
 from autograd_tui.cli_export import add_export_arguments, run_export
 from autograd_tui.engine.errors import Refused
 from autograd_tui.open import open_session
@@ -24,6 +25,16 @@ def test_it_writes_the_file_and_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     assert export("--to", str(tmp_path / "run.py")) == 0
     assert "iteration 1" in (tmp_path / "run.py").read_text()
     assert capsys.readouterr().err == f"autograd-tui: written: {tmp_path / 'run.py'}\n"
+
+
+def test_a_long_export_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_export, "TOLD_EVERY", 0.0)
+    export("--to", str(tmp_path / "run.jsonl"))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "autograd-tui: frame 1 of 4"
+    assert said[-2:] == ["autograd-tui: frame 4 of 4", f"autograd-tui: written: {tmp_path / 'run.jsonl'}"]
 
 
 def test_force_writes_over_a_file(tmp_path: Path) -> None:

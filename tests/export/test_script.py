@@ -7,15 +7,13 @@ import json
 import random
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from walks import Walk, losses, printed
 
-from autograd_tui import Options, Parts, scenario
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.groups import known_optimizers
 from autograd_tui.engine.session import Session
 from autograd_tui.export.script import script
@@ -99,7 +97,8 @@ def run_alone(text: str, folder: Path) -> str:
 
 
 def exported(session: Session) -> str:
-    text = script(session.recording(), opened(session).frame)
+    again = opened(session)
+    text = script(session.recording(), again.frame, again.groups)
     compile(text, "run.py", "exec")
     return text
 
@@ -197,7 +196,7 @@ def test_words_in_a_header_are_no_code() -> None:
     session = open_session("linear")
     recording = session.recording()
     object.__setattr__(recording.opening, "versions", {"torch": "2\nprint('caught')"})
-    assert "\nprint('caught')" not in script(recording, session.frame)
+    assert "\nprint('caught')" not in script(recording, session.frame, session.groups)
 
 
 def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     list(session.run_all("gate=2 f"))  # which raises
     recording = session.recording()
     object.__setattr__(recording.opening, "device", "cuda:1")
-    text = script(recording, session.frame)
+    text = script(recording, session.frame, session.groups)
     compile(text, "run.py", "exec")
     for line in (
         "model = parts.model.to('cuda:1').train()",
@@ -229,12 +228,71 @@ def test_parameters_that_are_frozen_for_a_while_are_so_in_the_script(tmp_path: P
     assert run_alone(exported(session), tmp_path).splitlines() == told
 
 
-def test_a_run_of_several_parameter_groups_is_refused() -> None:
-    def build(options: Options) -> Parts:
-        model, batch = nn.Linear(2, 1), (torch.ones(3, 2), torch.ones(3, 1))
-        groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.1}]
-        return Parts(model=model, batch=lambda i: batch, loss=nn.functional.mse_loss, groups=groups)
+# Groups that overlap in no order of the model's, with options that not every optimizer takes, and one left outside.
+GROUPED = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
 
-    session = open_session(scenario("grouped")(build))
-    with pytest.raises(Refused, match="several parameter groups cannot be written yet"):
-        script(session.recording(), session.frame)
+@scenario("grouped")
+def build(options):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+    x, y = torch.rand(6, 3), torch.rand(6, 1)
+    groups = [
+        {"params": [model[2].bias, model[0].weight], "lr": 0.2, "momentum": 0.5},
+        {"params": ["4.weight", "2.weight"], "betas": (0.5, 0.9)},
+        {"params": [model[4].bias], "weight_decay": 0.1},
+    ]
+    loss = nn.functional.mse_loss
+    return Parts(model=model, batch=lambda i: (x, y), loss=loss, groups=groups, optimizer="sgd,lr=0.1")
+"""
+
+
+def test_a_run_of_several_parameter_groups_prints_the_same_losses(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(GROUPED)
+    session = open_session(str(tmp_path / "own.py"), decay="plateau:0.5:0")
+    words = "fbsz*3 lr[1]=0.03 fbsz*2 optimizer=adam fbsz*2 optimizer=sgd,lr=0.05,momentum=0.9 FBSFBS lr=0.01 fbszf"
+    frames = list(session.run_all(words))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
+def test_groups_are_written_as_torch_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(GROUPED)
+    session = open_session(str(tmp_path / "own.py"))
+    session.run("f")
+    text = exported(session)
+    assert "group_1 = [\n    '4.weight', '2.weight',\n]" in text
+    assert (
+        """optimizer = torch.optim.SGD(
+    [
+        {"params": named(group_0), "momentum": 0.5},
+        {"params": named(group_1), "lr": 0.1},
+        {"params": named(group_2), "lr": 0.1, "weight_decay": 0.1},
+    ],
+    lr=0.2,
+)"""
+        in text
+    )
+
+
+def begun_with_a_file(folder: Path, scenario: str, kind: str, lr: float | None) -> Session:
+    """Train, save what a script would, and begin another run with that."""
+    before = open_session(scenario, optimizer="sgd,momentum=0.9")
+    list(before.run_all("fbsz*4"))
+    loop = before._trainer._loop
+    model = {key: value.clone() for key, value in loop.model.state_dict().items()}
+    saved = {"both": {"model": model, "optim": loop.optimizer.state_dict()}, "model": {"state_dict": model}}
+    path = folder / f"{kind}-{Path(scenario).stem}.pt"
+    torch.save(saved.get(kind, model), path)
+    return open_session(scenario, optimizer="sgd,momentum=0.9", state=str(path), lr=lr)
+
+
+def test_runs_that_began_with_a_file_read_it_in_their_scripts(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(GROUPED)
+    kinds = product(("linear", str(own)), ("model", "both", "bare"), (None, 0.02))
+    sessions = [begun_with_a_file(tmp_path, *kind) for kind in kinds]
+    shown = [losses(list(session.run_all("fbsz*3 lr=0.01 fbszf"))) for session in sessions]
+    texts = [exported(session) for session in sessions]
+    assert all("weights_only=True" in text for text in texts)
+    assert [printed(text) for text in run_together(texts)] == shown

@@ -62,7 +62,7 @@ class Outcome:
         return [
             when - self.drawn[index][1]
             for number, shown in enumerate(self.followed)
-            for index, (_, when) in shown.items()
+            for index, (_, when) in list(shown.items())[1:]  # the first was drawn before anyone followed
             if number != STOPPED or self.drawn[index][1] > self.woken
         ]
 
@@ -71,7 +71,7 @@ class Leader:
     """A run that is kept and drawn, command by command."""
 
     def __init__(self, path: Path, scenario: str) -> None:
-        self.session = open_session(scenario)
+        self.session = open_session(scenario, threads=1)  # the other cores are for the followers
         self.recorder = JournalWriter(path, self.session.about, private=True)
         self.session.recorder = self.recorder
         self.path = path

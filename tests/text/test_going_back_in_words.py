@@ -9,7 +9,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.progress import Progress
 from autograd_tui.engine.track import Track
 from autograd_tui.text.completion import completions, heading
-from autograd_tui.text.going_back import branch_line, difference_line, progress_line
+from autograd_tui.text.going_back import branch_line, difference_line, left_line, progress_line
 
 
 def branch(number: int, words: str, fork: int, loss: float | None) -> Branch:
@@ -45,6 +45,17 @@ def test_a_difference_says_at_which_frame_and_by_how_much(difference: Difference
 def test_a_branch_says_its_length_where_it_was_left_and_its_last_loss() -> None:
     assert branch_line(branch(1, "fbsz*300", 40, 0.125)) == "1,200 frames, left at 40, last loss 0.1250"
     assert branch_line(branch(1, "lr=1", 0, None)) == "1 frame, left at 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "fork", "line"),
+    [
+        ("fbszf", 2, "frames 3 to 5 are kept as a branch: branch=3 returns there."),
+        ("fbszf", 4, "frame 5 is kept as a branch: branch=3 returns there."),
+    ],
+)
+def test_what_is_left_says_how_to_return_to_it(words: str, fork: int, line: str) -> None:
+    assert left_line(branch(3, words, fork, None)) == line
 
 
 def test_branches_are_offered_the_newest_first() -> None:

@@ -132,6 +132,14 @@ async def test_what_was_rewound_over_is_listed_and_returned_to() -> None:
         assert "frame 12 of 12" in shown.text("StatusPanel")
 
 
+async def test_a_command_from_an_earlier_frame_says_what_it_leaves_and_how_to_return() -> None:
+    async with slow_screen("fbsz*2") as (shown, _):
+        await shown.press("left", "left", "l", *"0.5", "enter")
+        assert shown.note == "frames 7 to 8 are kept as a branch: branch=1 returns there."
+        await shown.press("s")
+        assert shown.note == ""
+
+
 async def test_the_screen_says_at_the_start_what_going_back_will_cost() -> None:
     async with slow_screen("", memory="1kB") as (shown, _):
         assert shown.note == (

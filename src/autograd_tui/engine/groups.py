@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.optimizer_spec import GroupSpec, OptimizerSpec
 
 type_of_optimizer = type[torch.optim.Optimizer]
 Group = dict[str, Any]  # "params", and options of its own, such as "lr"
@@ -54,6 +54,16 @@ def places(groups: Sequence[Group], params: Iterable[Tensor]) -> tuple[int | Non
     """Say for each parameter which group holds it, None where none does."""
     found = {param: number for number, group in enumerate(groups) for param in group["params"]}
     return tuple(found.get(param) for param in params)
+
+
+def specs(groups: Sequence[Group], optimizer: str, params: Mapping[str, Tensor]) -> tuple[GroupSpec, ...]:
+    """Put groups into words, with the options that an optimizer of this name takes."""
+    names = {param: name for name, param in params.items()}
+    found = []
+    for group in fitting(groups, known_optimizers()[optimizer], None):
+        options = {key: value for key, value in group.items() if key not in ("params", "lr")}
+        found.append(GroupSpec(tuple(names[param] for param in group["params"]), options))
+    return tuple(found)
 
 
 def spelled(spec: OptimizerSpec, group: Group) -> str:

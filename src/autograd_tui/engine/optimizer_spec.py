@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from autograd_tui.engine.errors import NotUnderstood
 
@@ -44,6 +46,14 @@ class OptimizerSpec:
         options = [] if self.lr is None else [f"lr={format_number(self.lr)}"]
         options += [f"{option}={_format_value(value)}" for option, value in self.options]
         return ",".join([self.name, *options])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """One of an optimizer's parameter groups: whom it holds, in order, and the options of its own but the lr."""
+
+    names: tuple[str, ...]
+    options: Mapping[str, Any]
 
 
 def parse_number(text: str) -> float | None:

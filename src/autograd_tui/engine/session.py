@@ -23,6 +23,7 @@ from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.optimizer_spec import GroupSpec
 from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording, Step
@@ -320,6 +321,10 @@ class Session:
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""
         return Recording(self.about.opening, self._way.recorded(self.frame.index))
+
+    def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
+        """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
+        return self._trainer.groups(optimizer)
 
     def checkpoint(self) -> Checkpoint:
         """Give all that the next forward depends on, where one could run now."""

@@ -21,10 +21,11 @@ from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.exact import inspect
 from autograd_tui.engine.frame import Frame, Groups
-from autograd_tui.engine.groups import spelled
+from autograd_tui.engine.groups import specs, spelled
 from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
+from autograd_tui.engine.optimizer_spec import GroupSpec
 from autograd_tui.engine.raised import torch_error
 from autograd_tui.engine.recording import Step
 from autograd_tui.engine.scenario import Parts
@@ -175,6 +176,10 @@ class Trainer:
     @property
     def parts(self) -> Parts:
         return self._loop.parts
+
+    def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
+        """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
+        return specs(self._loop.groups, optimizer, self._loop.params)
 
     def checkpoint_bytes(self) -> int:
         """Count the bytes that a checkpoint would take now."""

@@ -14,6 +14,7 @@ from autograd_tui.engine.recording import Step
 from autograd_tui.export.case_setup import case_setup
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script import decay_line, random_modules
+from autograd_tui.export.script_optimizer import OptimizerLines
 from autograd_tui.export.script_phases import ANY_BUFFERS, phase_lines, remark, setting_lines
 from autograd_tui.export.script_setup import Setup
 from autograd_tui.text.line import printable
@@ -94,7 +95,7 @@ def _iteration(
     for place, step in enumerate(steps):
         phase = step.command.phase
         if phase is None:
-            lines += setting_lines(step.command, decay)
+            lines += setting_lines(step.command, OptimizerLines(None, decay))  # one group: see `case_script`
             continue
         last = place == len(steps) - 1
         lines += [f"# in the run this raised {step.raised}"] if last and step.raised else []

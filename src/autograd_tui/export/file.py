@@ -79,7 +79,7 @@ def _case(path: Path, run: Rerun, looks: Looks) -> str:
 
 
 def _script(path: Path, run: Rerun, looks: Looks) -> str:
-    path.write_text(script(run.recording, run.session.frame), encoding="utf-8")
+    path.write_text(script(run.recording, run.session.frame, run.session.groups), encoding="utf-8")
     return ""
 
 

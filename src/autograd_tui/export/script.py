@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from autograd_tui.engine.command import Phase
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.optimizer_spec import OptimizerSpec, parse_number
+from autograd_tui.engine.optimizer_spec import GroupSpec, OptimizerSpec, parse_number
 from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.export.passes import Pass, Progress, passes
+from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
 from autograd_tui.export.script_phases import (
     ANY_BUFFERS,
-    literal,
-    optimizer_line,
     phase_lines,
     remark,
     setting_lines,
@@ -24,25 +22,22 @@ from autograd_tui.export.script_setup import BUILT_IN, Setup, setup
 from autograd_tui.text.line import printable
 
 
-def script(recording: Recording, first: Frame) -> str:
+def script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]) -> str:
     """Write the script. `first`: frame 0, which knows the optimizer that the run begins with.
 
-    Raises Refused where a run has what no script is written of yet.
+    groups: tells the parameter groups of an optimizer by its name.
     """
-    if first.groups is not None and len(first.groups.learning_rates) > 1:
-        raise Refused("a script of a run with several parameter groups cannot be written yet.")
-    if "state" in recording.opening.arguments:
-        raise Refused("a script of a run that began with --state cannot be written yet.")
     opening, setting_up = recording.opening, setup(recording.opening)
     run = passes(recording)
     decay = decay_line(opening)
-    spec = OptimizerSpec.parse(first.optimizer)
+    optimizer = OptimizerLines(None if first.groups is None else groups, decay)
     lines = [*_heading(opening), *_imports(run, setting_up, decay=bool(decay)), *_threads(opening)]
     if setting_up.foreign and _raises(run, Phase.FORWARD):
         lines += ANY_BUFFERS
     lines += setting_up.build
-    lines += [optimizer_line(spec, literal(first.learning_rate)), *([decay] if decay else [])]
-    writer = _Loops(setting_up, decay, rng=random_modules(opening))
+    lines += optimizer.first(OptimizerSpec.parse(first.optimizer), first.learning_rates)
+    lines += state_lines(opening)
+    writer = _Loops(setting_up, optimizer, rng=random_modules(opening))
     for each in run:
         lines += ["", *writer.write(each)]
     return "\n".join(lines) + "\n"
@@ -51,8 +46,8 @@ def script(recording: Recording, first: Frame) -> str:
 class _Loops:
     """Writes one pass after the other, and knows how far the run has come."""
 
-    def __init__(self, setting_up: Setup, decay: str, *, rng: list[str]) -> None:
-        self._setup, self._decay, self._rng = setting_up, decay, rng
+    def __init__(self, setting_up: Setup, optimizer: OptimizerLines, *, rng: list[str]) -> None:
+        self._setup, self._optimizer, self._rng = setting_up, optimizer, rng
         self._progress = Progress()
 
     def write(self, one: Pass) -> list[str]:
@@ -99,9 +94,9 @@ class _Loops:
         lines: list[str] = []
         for step, said in zip(one.steps, remarks, strict=True):
             if step.command.phase is None:
-                lines += setting_lines(step.command, self._decay)
+                lines += setting_lines(step.command, self._optimizer)
             else:
-                scheduled = bool(self._decay) and self._progress.has_loss
+                scheduled = bool(self._optimizer.decay) and self._progress.has_loss
                 lines += phase_lines(step, self._setup, said=said, scheduled=scheduled, rng=self._rng)
             if _measures(step):
                 lines.append(f'print(f"iteration {iteration}  loss {{{self._setup.loss}!r}}")')

@@ -10,8 +10,8 @@ from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.recording import Step
 from autograd_tui.export.passes import Progress
+from autograd_tui.export.script_optimizer import OptimizerLines, literal
 from autograd_tui.export.script_setup import Setup
-from autograd_tui.text.rules import NAMES
 
 SAY = '    print(f"{type(error).__name__}: {error}")'
 KEEP_GRADS = "grads = [None if param.grad is None else param.grad.clone() for param in model.parameters()]"
@@ -104,16 +104,14 @@ def caught(raised: str) -> str:
     return raised if isinstance(known, type) and issubclass(known, BaseException) else "Exception"
 
 
-def setting_lines(command: Command, decay: str) -> list[str]:
-    """Write a setting; `decay` makes the scheduler, where there is one."""
+def setting_lines(command: Command, optimizer: OptimizerLines) -> list[str]:
+    """Write a setting."""
     if command.group is not None:
         return [f'optimizer.param_groups[{command.group}]["lr"] = {literal(command.value)}']
     if command.name == "lr":
         return ["for group in optimizer.param_groups:", f'    group["lr"] = {literal(command.value)}']
     if isinstance(command.value, OptimizerSpec):
-        spec = command.value
-        rate = 'optimizer.param_groups[0]["lr"]' if spec.lr is None else literal(spec.lr)
-        return [optimizer_line(spec, rate), *([decay] if decay else [])]
+        return optimizer.change(command.value)
     if command.kind == "requires_grad":
         if not command.target:
             return [f"model.requires_grad_({command.value})"]
@@ -130,17 +128,3 @@ def setting_lines(command: Command, decay: str) -> list[str]:
     where, value = places.rstrip("]").replace(",", ", "), literal(command.value)
     sets = f"{target}[{where}] = {value}" if bracket else f"{target}.fill_({value})"
     return ["with torch.no_grad():", f"    {sets}"]
-
-
-def optimizer_line(spec: OptimizerSpec, rate: str) -> str:
-    """Write the line that makes an optimizer; `rate` is its learning rate."""
-    options = "".join(f", {name}={literal(value)}" for name, value in spec.options)
-    return f"optimizer = torch.optim.{NAMES[spec.name]}(model.parameters(), lr={rate}{options})"
-
-
-def literal(value: object) -> str:
-    """Write a value as Python reads it back, also where it is not finite."""
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(literal, value)) + ",)"[len(value) > 1 :]
-    text = repr(value)
-    return f'float("{text}")' if isinstance(value, float) and not text[-1].isdigit() else text

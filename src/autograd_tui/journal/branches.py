@@ -31,8 +31,8 @@ class ToldBranches:
         if start < len(self.present):
             self._leave(self.present.copy(), entry, fork=start)
             self.present.forget_after(start)
-        for stretch in entry.stretches():
-            self.present.commands.append_all(tuple(step.command for step in stretch.steps), stretch.times)
+        for pattern, times in entry.commands().blocks():
+            self.present.commands.append_all(pattern, times)
         if (error := entry.error) is not None:
             self.present.errors[len(self.present)] = error
         self._end = entry.id

@@ -17,7 +17,7 @@ from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Progress
 from autograd_tui.engine.trace import Trace
-from autograd_tui.text.going_back import difference_line
+from autograd_tui.text.going_back import difference_line, left_line
 from autograd_tui.text.watched import watched_line
 from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Record, Request, RequestLine
 
@@ -166,7 +166,7 @@ class TrainerThread(threading.Thread):
             elif isinstance(request.what, Arm):
                 written = self._arm(request.what)
             else:
-                self._train(request)
+                written = self._left_by(request)
         except Refused as error:
             refused = str(error)
         look = request.what if isinstance(request.what, Look) else None
@@ -180,6 +180,13 @@ class TrainerThread(threading.Thread):
             recorded=recorded,
             trace=trace,
         )
+
+    def _left_by(self, request: Request) -> str | None:
+        """Train as asked for; say what was left for it, where anything was."""
+        before, session = self._here.branches[-1:], self._here
+        self._train(request)
+        newest = self._here.branches[-1:]
+        return left_line(newest[0]) if newest and newest != before and self._here is session else None
 
     def _train(self, request: Request) -> None:
         assert not isinstance(request.what, (Look, Inspect, Export, Record, Arm))

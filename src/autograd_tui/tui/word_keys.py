@@ -151,7 +151,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
         except OSError as error:
             self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
             return
-        self.say(Note(f"written: {path.name}, and beside it {line}", "accent"))
+        self.say(Note(f"written: {path.name}; :export run.py gives a script. {line}", "accent"))
 
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""
