@@ -33,6 +33,7 @@ VALUES = [
     "inspection",
     "opening",
     "optimizer_spec",
+    "process",
     "recorder",
     "recording",
     "scenario_names",
@@ -62,6 +63,7 @@ ROOMS = {  # by the longest beginning that fits
     "scenarios/find": {
         "autograd_tui.engine.errors",
         "autograd_tui.engine.loop",
+        "autograd_tui.engine.process",
         "autograd_tui.engine.raised",
         "autograd_tui.engine.scenario",
         "autograd_tui.engine.scenario_names",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
     _mend_descriptors()
+    _mend_encodings()
     before = threading.enumerate()
     code = _run(arguments)
     if any(not each.daemon and each not in before for each in threading.enumerate()):
@@ -51,6 +52,13 @@ def _mend_descriptors() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _mend_encodings() -> None:
+    """Write what a terminal's encoding does not know as \\xe9 is: a name with an accent must not stop a run."""
+    for file in (sys.stdout, sys.stderr):
+        if isinstance(file, io.TextIOWrapper) and file.errors in ("strict", "surrogateescape"):
+            file.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str] | None) -> int:

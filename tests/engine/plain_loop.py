@@ -104,8 +104,9 @@ def named_tensors(model: nn.Module, optimizer: Optimizer, loss: Tensor | None, r
     }
     for name, param in params.items():
         named |= {f"state {name}.{key}": _tensor(each) for key, each in optimizer.state.get(param, {}).items()}
-    rate = torch.tensor(float(optimizer.param_groups[0]["lr"]), dtype=torch.float64)
-    return named | {"loss": loss, "random numbers": rng, "learning rate": rate}
+    rates = [torch.tensor(float(group["lr"]), dtype=torch.float64) for group in optimizer.param_groups]
+    named |= {f"learning rate {place}": rate for place, rate in enumerate(rates)}
+    return named | {"loss": loss, "random numbers": rng, "learning rate": rates[0]}
 
 
 def copied(tensors: Tensors) -> Tensors:

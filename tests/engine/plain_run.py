@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count, takewhile
@@ -13,7 +13,7 @@ from plain_loop import Build, Tensors, copied, mse, named_tensors
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Iterable[Any], float], optim.Optimizer]] = {
     "sgd": lambda params, lr: optim.SGD(params, lr=lr),
     "sgd,momentum=0.9": lambda params, lr: optim.SGD(params, lr=lr, momentum=0.9),
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
@@ -23,10 +23,26 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float], optim.Optimizer]
 }
 
 
+def two_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Divide the parameters: every other one has a learning rate of its own."""
+    params = list(model.parameters())
+    return [{"params": params[::2]}, {"params": params[1::2], "lr": 0.01}]
+
+
 class PlainRun:
     """Runs commands one at a time; those that raised change nothing, but a backward spends its graph."""
 
-    def __init__(self, build: Build, optimizer: str, *, lr: float, seed: int, decay: tuple[float, int] | None) -> None:
+    def __init__(
+        self,
+        build: Build,
+        optimizer: str,
+        *,
+        lr: float,
+        seed: int,
+        decay: tuple[float, int] | None,
+        groups: Callable[[nn.Module], Sequence[Any]] = lambda model: list(model.parameters()),
+    ) -> None:
+        self._groups = groups
         self._start: Callable[[], None] = partial(self._build, build, optimizer, lr, seed, decay)
         self._commands: list[tuple[str, bool]] = []  # and whether each raised
         self._stale = False
@@ -44,7 +60,8 @@ class PlainRun:
             self.model.train()
         self._decay = decay
         self.params = dict(self.model.named_parameters())
-        self._use(OPTIMIZERS[optimizer](self.model.parameters(), lr))
+        self._use(OPTIMIZERS[optimizer](self._groups(self.model), lr))
+        self._reached = dict.fromkeys(self.params, False)  # by the graph of the last forward
         self.loss: Tensor | None = None
         self.graph = "none"
         self.steps = self._forwards = 0
@@ -141,16 +158,19 @@ class PlainRun:
     def _forward(self) -> None:
         inputs, targets = self._batch(self._forwards)
         self.loss = mse(self.model(inputs), targets)
-        self.graph = "alive"
+        self.graph = "alive" if self.loss.requires_grad else "none"
+        self._reached = {name: param.requires_grad for name, param in self.params.items()}
         self._forwards += 1
 
     def _backward(self) -> None:
         if self.loss is None:
             raise NameError("name 'loss' is not defined")
-        self.graph = "freed"
+        self.graph = "freed" if self.graph == "alive" else self.graph
         self.loss.backward()  # type: ignore[no-untyped-call]
-        self.backwards = {name: count + 1 for name, count in self.backwards.items()}
-        self.used = dict.fromkeys(self.params, False)
+        for name, param in self.params.items():
+            if self._reached[name] and param.requires_grad:
+                self.backwards[name] += 1
+                self.used[name] = False
 
     def _step(self) -> None:
         self.optimizer.step()
@@ -163,8 +183,19 @@ class PlainRun:
         if name == "lr":
             for group in self.optimizer.param_groups:
                 group["lr"] = float(value)
+        elif name.startswith("lr["):
+            self.optimizer.param_groups[int(name[3:-1])]["lr"] = float(value)
+        elif name.endswith("requires_grad"):
+            target = name.removesuffix("requires_grad").removesuffix(".")
+            for each, param in self.params.items():
+                if not target or each == target or each.startswith(f"{target}."):
+                    param.requires_grad_(value == "True")
         elif name == "optimizer":
-            self._use(OPTIMIZERS[value](self.model.parameters(), self.optimizer.param_groups[0]["lr"]))
+            groups = [
+                {"params": group["params"]} | ({} if "lr=" in value else {"lr": group["lr"]})
+                for group in self.optimizer.param_groups
+            ]
+            self._use(OPTIMIZERS[value](groups, 0.1))
         else:
             with torch.no_grad():
                 self.params[name.split("[")[0]].view(-1)[0] = float(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from plain_loop import Build, Tensors, mse, named_tensors
+from torch import nn
 
 from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.checkpoint_line import CheckpointLine
@@ -15,6 +17,7 @@ from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
 from autograd_tui.open import open_session
 
+MakeGroups = Callable[[nn.Module], Sequence[Any]]
 PLENTY = 1 << 30  # bytes
 FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 
@@ -35,12 +38,12 @@ def commands_between(session: Session, start: int, end: int) -> list[Command]:
     return list(session._way.commands.between(start, end))
 
 
-def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01") -> Scenario:
+def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01", groups: MakeGroups = lambda model: ()) -> Scenario:
     """Make a scenario of what the plain loop builds."""
 
     def parts(options: Any) -> Parts:
         model, batch = build(options.seed)
-        return Parts(model=model, batch=batch, loss=mse, optimizer=optimizer)
+        return Parts(model=model, batch=batch, loss=mse, optimizer=optimizer, groups=groups(model))
 
     return Scenario(build.__name__, parts)
 

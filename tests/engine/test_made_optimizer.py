@@ -75,7 +75,6 @@ def stepped(model: nn.Linear) -> optim.Optimizer:
     ("make", "sentence"),
     [
         (lambda model: Mine(model.parameters()), "Mine is none of torch.optim's optimizers"),
-        (lambda model: optim.SGD([{"params": model.weight}, {"params": model.bias}]), "the SGD has 2 parameter groups"),
         (lambda model: optim.SGD([model.weight]), "the SGD trains only some of the model's parameters"),
         (lambda model: optim.SGD([*model.parameters(), torch.ones(1)]), "trains parameters that are not the model's"),
         (stepped, "the Adam has stepped already: leave the training loop out of the file."),

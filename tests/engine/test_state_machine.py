@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from plain_loop import Build, Tensors, differing, line, small_net
-from plain_run import OPTIMIZERS, PlainRun
+from plain_run import OPTIMIZERS, PlainRun, two_groups
 from reach import FEW, PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
@@ -61,9 +61,19 @@ class Machine(RuleBasedStateMachine):
         seed=st.integers(0, 3),
         decay=st.sampled_from([None, (0.5, 0)]),
         checkpoints=st.sampled_from(["when due", "many", "few", "none"]),
+        grouped=st.booleans(),
     )
-    def open(self, world: World, optimizer: str, seed: int, decay: tuple[float, int] | None, checkpoints: str) -> None:
-        scenario, spelled = as_scenario(world.build), f"{optimizer},lr=0.05"
+    def open(
+        self,
+        world: World,
+        optimizer: str,
+        seed: int,
+        decay: tuple[float, int] | None,
+        checkpoints: str,
+        grouped: bool,
+    ) -> None:
+        groups: dict[str, Any] = {"groups": two_groups} if grouped else {}
+        scenario, spelled = as_scenario(world.build, **groups), f"{optimizer},lr=0.05"
         plateau = f"plateau:{decay[0]}:{decay[1]}" if decay else None
         options: dict[str, Any] = {"optimizer": spelled, "seed": seed, "decay": plateau}
         self.world = world
@@ -76,7 +86,7 @@ class Machine(RuleBasedStateMachine):
 
         self.opened, self.session = opened, opened()
         self.begin()
-        self.plain = PlainRun(world.build, optimizer, lr=0.05, seed=seed, decay=decay)
+        self.plain = PlainRun(world.build, optimizer, lr=0.05, seed=seed, decay=decay, **groups)
         self.frames = [self.session.frame]
         self.left: dict[int, list[Frame]] = {}  # by branch
 
@@ -115,6 +125,20 @@ class Machine(RuleBasedStateMachine):
     @rule(value=st.sampled_from(["0", "0.01", "0.1", "1e39"]))
     def set_learning_rate(self, value: str) -> None:
         self.run(f"lr={value}")
+
+    @rule(group=st.integers(0, 2), value=st.sampled_from(["0", "0.02", "0.2"]))
+    def set_learning_rate_of_a_group(self, group: int, value: str) -> None:
+        command = f"lr[{group}]={value}"
+        if group < len(self.session.frame.learning_rates):
+            self.run(command)
+        else:
+            self.refused(command)
+
+    @rule(which=st.floats(0, 1), wanted=st.booleans())
+    def freeze(self, which: float, wanted: bool) -> None:
+        names = ["", *self.plain.params]
+        name = names[round(which * (len(names) - 1))]
+        self.run(f"{name}.requires_grad={wanted}".removeprefix("."))
 
     @rule(index=st.integers(0, 4))
     def set_value(self, index: int) -> None:
@@ -208,6 +232,8 @@ class Machine(RuleBasedStateMachine):
         assert (frame.graph, frame.steps) == (self.plain.graph, self.plain.steps)
         assert frame.grads.backwards == tuple(self.plain.backwards.values())
         assert frame.grads.used == tuple(self.plain.used.values())
+        frozen = [place for place, param in enumerate(self.plain.params.values()) if not param.requires_grad]
+        assert sorted(frame.frozen) == frozen
 
     def remember(self, left: list[Frame]) -> None:
         """Keep the frames of a run for the branch that it has just become, if it has."""
@@ -243,7 +269,8 @@ def check_frame(frame: Frame, now: Tensors) -> None:
     for row in frame.optimizer_state:
         check_row(row, now[f"state {row.name}"])
     assert len(frame.optimizer_state) == sum(name.startswith("state ") for name in now)
-    assert frame.learning_rate == now["learning rate"]
+    for place, rate in enumerate(frame.learning_rates):
+        assert rate == now[f"learning rate {place}"]
     loss = now["loss"]
     assert (frame.loss is None) is (loss is None)
     if frame.loss is not None and loss is not None:

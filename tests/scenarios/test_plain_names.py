@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,3 +131,24 @@ def test_opened_once_more_it_is_as_new(tmp_path: Path) -> None:
     torch.manual_seed(1)
     assert again.params[0].values == tuple(torch.nn.Linear(2, 1).weight.flatten().tolist())
     assert again.params[0].values != trained.params[0].values
+
+
+GROUPED = (
+    "optim.SGD([{'params': model.weight}, {'params': model.bias, 'lr': 0.5, 'momentum': 0.0}], lr=0.1, momentum=0.9)"
+)
+
+
+def test_an_optimizer_of_several_groups_trains_as_the_file_says(tmp_path: Path) -> None:
+    whole = SCRIPT.replace("optim.SGD(model.parameters(), lr=0.1)", GROUPED)
+    session = open_session(file(tmp_path, whole))
+    *_, last = session.run_all("fbsz*3")
+    assert last.learning_rates == (0.1, 0.5)
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(whole, names)
+    for _ in range(3):
+        names["loss"](names["model"](names["data"]), names["labels"]).backward()
+        names["optimizer"].step()
+        names["optimizer"].zero_grad()
+    for row, param in zip(last.params, names["model"].parameters(), strict=True):
+        assert row.values == tuple(param.detach().double().view(-1).tolist())

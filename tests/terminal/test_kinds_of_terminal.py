@@ -120,3 +120,21 @@ def test_no_home_folder_is_no_reason_to_stop(home: str | None, monkeypatch: pyte
         shown.type("q")
         shown.end()
         assert shown.exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop", "secret"])
+def test_choices_that_cannot_be_read_or_kept_are_as_if_never_made(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / CHOSEN
+    file.parent.mkdir()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "loop":
+        file.symlink_to(file)
+    else:
+        file.write_text("{}")
+        file.chmod(0)
+    with terminal("linear", "--theme", "light", XDG_CONFIG_HOME=str(tmp_path)) as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("q")
+        assert "Traceback" not in shown.end()
+        assert shown.exit_code == 0

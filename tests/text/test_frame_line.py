@@ -68,3 +68,13 @@ def test_a_large_model_shows_norms_alone() -> None:
 def test_several_values_stand_in_brackets() -> None:
     forward, _ = trained(nn.Linear(1, 2), torch.ones(2, 1), torch.ones(2, 2))
     assert "weight [" in frame_line(forward)
+
+
+def test_metrics_stand_at_the_end_and_are_as_old_as_the_loss() -> None:
+    def build(_: Options) -> Parts:
+        x, mae = torch.ones(2, 1), nn.functional.l1_loss
+        return Parts(model=nn.Linear(1, 1), batch=lambda i: (x, x), loss=nn.functional.mse_loss, metrics={"mae": mae})
+
+    forward, _, step = open_session(scenario("mine")(build)).run_all("fbs")
+    assert frame_line(forward).endswith(f"   mae {dict(forward.metrics)['mae']:.6g}")
+    assert frame_line(step).endswith(f"   mae {dict(forward.metrics)['mae']:.6g} old")

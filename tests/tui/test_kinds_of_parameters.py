@@ -140,6 +140,12 @@ async def test_the_arithmetic_of_each_parameter_uses_the_learning_rate_of_its_gr
         assert "lr 0.1 / 0.5" in shown.text("StatusPanel")
 
 
+async def test_the_learning_rate_of_each_group_is_offered_and_set(tmp_path: Path) -> None:
+    async with screen(written(tmp_path, GROUPS)) as shown:
+        await shown.press(":", *"lr[1", "tab", *"0.25", "enter")
+        assert shown.session.frame.learning_rates == (0.1, 0.25)
+
+
 async def test_a_metric_can_be_plotted_in_place_of_the_loss(tmp_path: Path) -> None:
     async with screen(written(tmp_path, KINDS), do="fbsz*3") as shown:
         await shown.press(":", *"plot mae", "enter")

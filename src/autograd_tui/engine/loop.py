@@ -16,6 +16,7 @@ from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.groups import places, read_groups
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, make_optimizer
+from autograd_tui.engine.process import one_process
 from autograd_tui.engine.scenario import Parts
 from autograd_tui.engine.stats_table import MOST_VALUES
 from autograd_tui.engine.surroundings import Surroundings
@@ -115,20 +116,21 @@ class Loop:
         self.graph, self.metrics = "freed", ()
         outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
         while True:
-            batch = self.parts.batch(self.forwards)
-            if batch is not at_hand:
-                moved = _to_device(batch, self.device)
-                at_hand, batch = (batch if moved is batch else None), moved
-            loss, _ = self.predict(batch)
-            self.forwards += 1
-            count = self._counting(outside)
-            loss.backward()  # type: ignore[no-untyped-call]
-            count()
-            loss = loss.detach()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step(loss)
-            optimizer.zero_grad()
+            with one_process():
+                batch = self.parts.batch(self.forwards)
+                if batch is not at_hand:
+                    moved = _to_device(batch, self.device)
+                    at_hand, batch = (batch if moved is batch else None), moved
+                loss, _ = self.predict(batch)
+                self.forwards += 1
+                count = self._counting(outside)
+                loss.backward()  # type: ignore[no-untyped-call]
+                count()
+                loss = loss.detach()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step(loss)
+                optimizer.zero_grad()
             yield loss
 
     def _counting(self, at: Sequence[int]) -> Callable[[], None]:
@@ -243,7 +245,8 @@ class Loop:
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
         """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
         try:
-            yield
+            with one_process():
+                yield
         except BaseException as error:
             undo()
             if not theirs(error):

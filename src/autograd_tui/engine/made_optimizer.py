@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.groups import known_optimizers
+from autograd_tui.engine.groups import Group, known_optimizers
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 
 
@@ -21,12 +21,9 @@ def spec_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerSpec
     cls = type(optimizer)
     if known_optimizers().get(cls.__name__.lower()) is not cls:
         raise Refused(f"{cls.__name__} is none of torch.optim's optimizers, and only those can be stepped.")
-    if len(optimizer.param_groups) > 1:
-        raise Refused(f"the {cls.__name__} has {len(optimizer.param_groups)} parameter groups: give it one.")
     if _has_stepped(optimizer):
         raise Refused(f"the {cls.__name__} has stepped already: leave the training loop out of the file.")
-    group = optimizer.param_groups[0]
-    held = {id(param) for param in group["params"]}
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
     trained = {id(param) for param in model.parameters() if param.requires_grad}
     if not trained <= held:
         raise Refused(
@@ -35,6 +32,21 @@ def spec_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerSpec
     if not held <= {id(param) for param in model.parameters()}:
         raise Refused(f"the {cls.__name__} trains parameters that are not the model's.")
     return words_of(optimizer)
+
+
+def groups_of(optimizer: torch.optim.Optimizer) -> list[Group]:
+    """Give its parameter groups where there are several, each with the options that are not the first one's."""
+    first, *others = optimizer.param_groups
+    takes = inspect.signature(type(optimizer)).parameters
+    own = [
+        {option: _plain(option, group[option]) for option in takes if _own(option, group, first)} for group in others
+    ]
+    params = [{"params": group["params"]} for group in optimizer.param_groups]
+    return [group | options for group, options in zip(params, [{}, *own], strict=True)] if others else []
+
+
+def _own(option: str, group: Group, first: Group) -> bool:
+    return option != "params" and option in group and _differs(group[option], _number(first[option]))
 
 
 def words_of(optimizer: torch.optim.Optimizer) -> OptimizerSpec:

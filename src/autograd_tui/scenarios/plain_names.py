@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loader import from_loader
-from autograd_tui.engine.made_optimizer import spec_of
+from autograd_tui.engine.made_optimizer import groups_of, spec_of
 from autograd_tui.engine.options import Options
 from autograd_tui.engine.scenario import Parts, Scenario
 
@@ -56,6 +56,7 @@ def _parts(names: Mapping[str, Any]) -> Parts:
         batch=from_loader(names[loader]) if loader else _always((names[inputs], names[targets])),
         loss=names[loss],
         optimizer=made if isinstance(made, str) else str(spec_of(made, names[model])),
+        groups=() if isinstance(made, str) else groups_of(made),
         names=(inputs, targets, "prediction"),
         listing={
             "setup": f"{inputs}, {targets} = next batch of {loader}" if loader else "",

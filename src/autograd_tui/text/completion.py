@@ -17,7 +17,7 @@ from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.engine.stats_table import MOST_VALUES
 from autograd_tui.text import word_list as words
 from autograd_tui.text.going_back import branch_line
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_list import optimizer_candidates
 from autograd_tui.text.rules import rates
 from autograd_tui.text.screen_word import is_screen_word
@@ -45,8 +45,8 @@ def completions(
         return _names(last[1:], frame)
     if before and is_screen_word(before[0]):
         found = _screen_values(before[0], themes, models, frame) if len(before) == 1 else []
-    elif rate := re.match(r"lr(\[\d+\])?=", last):
-        found = listed(words.RATES, rate[0])
+    elif setting := re.match(r"lr(\[\d+\])?=", last):
+        found = listed(words.RATES, setting[0])
     elif last.startswith("optimizer="):
         found = optimizer_candidates(last)
     elif last.startswith("@"):
@@ -89,9 +89,19 @@ def _commands(last: str, frame: Frame | None, *, alone: bool, branches: bool) ->
     """Give the kinds of words; single letters and all parameters only once something is typed."""
     params = list(_parameters(frame, last)) if frame else []
     found = listed(words.PHASES | words.SETTINGS)
+    found += _group_rates(frame) if frame and last.startswith("lr") else []
     found += params if last else params[:1]
     found += listed(words.MOVES | (words.BRANCHES if branches else {}) | (words.SCREEN if alone else {}))
     return found + (listed(words.LETTERS) if last else [])
+
+
+def _group_rates(frame: Frame) -> list[Candidate]:
+    """Give the learning rate of each parameter group, where there are several."""
+    if len(frame.learning_rates) == 1:
+        return []
+    return [
+        Candidate(f"lr[{group}]=", f"of group {group}, now {rate(lr)}") for group, lr in enumerate(frame.learning_rates)
+    ]
 
 
 def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:

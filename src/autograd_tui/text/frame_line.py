@@ -17,7 +17,7 @@ def frame_line(frame: Frame) -> str:
     loss = "-" if frame.loss is None else f"{frame.loss:.6g}"
     columns = (
         f"{frame.index:>6}  {frame.command!s:<12}  {frame.iteration:>9}  {frame.steps:>5}  "
-        f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}"
+        f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}{_metrics(frame)}"
     )
     if frame.error is None:
         return columns
@@ -43,6 +43,11 @@ def _tensors(frame: Frame) -> str:
         return "   ".join(f"{row.name} {_values(row)} grad {_values(grad)}" for row, grad in pairs)
     grad = frame.grads.norm()
     return f"|params| {frame.params.norm():.6g}   |grads| {'None' if grad is None else f'{grad:.6g}'}"
+
+
+def _metrics(frame: Frame) -> str:
+    """Name the metrics, which are of the prediction, and as old as it is."""
+    return "".join(f"   {printable(name)} {value:.6g}{' old' * frame.old}" for name, value in frame.metrics)
 
 
 def _values(row: TensorStats | None) -> str:
