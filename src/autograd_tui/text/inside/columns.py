@@ -26,7 +26,7 @@ class Column:
         numbers = [_few(value) for value in values]
         cell = max((len(number(each)) for few in numbers for each in few), default=0)
         width = max(map(len, numbers), default=0) * (cell + GAP) - GAP
-        return cls(max(width, 0), cell) if width <= room else cls(room, 0)
+        return cls(room, cell if width <= room else 0)
 
     def write(self, value: Value | None) -> str:
         """Write one tensor; "" for None."""

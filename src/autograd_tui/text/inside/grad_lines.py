@@ -31,7 +31,7 @@ def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
     top, bottom = 0, len(ops)
     if len(ops) > height:
         room = max(height - 1, 1)
-        top = scrolled(0, range(max(done - room // 2, 0), done + (room + 1) // 2), count=len(ops), room=room)
+        top = scrolled(0, range(max(done - (room + 1) // 2, 0), done + room // 2), count=len(ops), room=room)
         bottom = top + room
         more = [more_line(top, bottom, len(ops))]
     names = min(max(len(_name(op)) for op in ops[top:bottom]), MOST_NAME, width // 2)

@@ -14,7 +14,7 @@ from autograd_tui.text.line import Line
 
 AHEAD = "·"
 GAP = 3  # blanks between the two columns
-FORWARD, BACKWARD = "node: made for the backward", "gradient: d loss / d value"
+FORWARD, BACKWARD = "node: made for the backward", "gradient: dloss/dvalue"
 
 
 class GraphColumns:
@@ -33,7 +33,8 @@ class GraphColumns:
             values = [spot.value for spot in self.spots]
             grads = [gradient(op) for op in self.ops]
             rest = Column.of(grads, max(room, 0))
-            least = max([0, *(len(each.name) for each in self.trace.nodes)]) if self.forward else rest.room
+            last = [each.name for each in self.trace.nodes] if self.forward else map(rest.write, grads)
+            least = max([0, *map(len, last)])
             value = Column.of(values, max(room - GAP - least, (room - GAP) // 2, 0))
             width = max(5, *(len(value.write(each)) for each in values)) + GAP
             self._fitted[room] = Fitted(self, value, width, Column.of(grads, max(room - width, 0)), room - width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from autograd_tui.engine.command import Phase
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.walk import Walk
@@ -10,7 +12,7 @@ from autograd_tui.tui.panels.walk import WalkPanel
 
 TITLES = {
     Phase.FORWARD: "Computed",
-    Phase.BACKWARD: "Chain rule   upstream x local = downstream",
+    Phase.BACKWARD: "Chain rule   upstream × local = downstream",
     Phase.STEP: "The optimizer's formula",
     Phase.ZERO_GRAD: "Cleared",
 }
@@ -27,5 +29,14 @@ class ChainRulePanel(WalkPanel):
 
 
 def cut(lines: list[Line], height: int) -> list[Line]:
-    """Leave out the rows that there is no room for, and say so."""
-    return lines if len(lines) <= height else [*lines[: height - 1], [("…", "dim")]]
+    """Leave out what there is no room for: first remarks, from the last one on, then the end, and say so."""
+    blocks = [list(block) for _, block in groupby(lines, _is_remark)]
+    for place in range(len(blocks) - 1, -1, -1):
+        if sum(map(len, blocks)) > height and _is_remark(blocks[place][0]):
+            blocks[place:] = blocks[place + 1 :]
+    kept = [line for block in blocks for line in block]
+    return kept if len(kept) <= height else [*kept[: height - 1], [("…", "dim")]]
+
+
+def _is_remark(line: Line) -> bool:
+    return all(style == "dim" for _, style in line)
