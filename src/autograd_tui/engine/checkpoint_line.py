@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.engine.checkpoint import Checkpoint
-from autograd_tui.engine.crowd import most_crowded
+from autograd_tui.engine.crowd import apart, most_crowded
 from autograd_tui.engine.memory import BUDGET, size_in_words
 from autograd_tui.engine.trainer import Trainer
 
@@ -38,6 +38,7 @@ class CheckpointLine:
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
         self._since = 0.0  # seconds of training since the last one
+        self._apart = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
         self._fixed = 1  # how many of them stay, from the first on
@@ -74,7 +75,8 @@ class CheckpointLine:
 
     def is_due(self, seconds: float = 0.0) -> bool:
         """Tell whether the last one will be long enough ago in so many seconds."""
-        return bool(self._kept) and self._since + seconds >= max(self._spacing, self._cost / self._share)
+        apart = max(self._spacing, self._cost / self._share, self._apart)
+        return bool(self._kept) and self._since + seconds >= apart
 
     def take_if_due(self) -> Checkpoint | None:
         """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
@@ -134,11 +136,13 @@ class CheckpointLine:
         room = self._budget - self._trainer.checkpoint_bytes()
         if room < sum(each.bytes for each in self._kept[: self._fixed]):
             return False
+        self._apart = 0.0
         while self.bytes > room or len(self._kept) >= self._most:
             crowded = self._most_crowded()
             if crowded is None:
                 return False
             self._recycled = self._kept.pop(crowded)
+            self._apart = apart(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
         return True
 
     def _most_crowded(self) -> int | None:
@@ -146,9 +150,12 @@ class CheckpointLine:
         here, at = self._trainer.frame.index, [each.frame.index for each in self._kept]
         place = self._place(here)
         at.insert(place, here)
-        seconds = self._seconds / max(self._frames, 1)
-        found = most_crowded(at, place, fixed=self._fixed, seconds=seconds)
+        found = most_crowded(at, place, fixed=self._fixed, seconds=self._frame_seconds)
         return found if found is None or found < place else found - 1
+
+    @property
+    def _frame_seconds(self) -> float:
+        return self._seconds / max(self._frames, 1)
 
     def _place(self, index: int) -> int:
         return bisect_right(self._kept, index, key=lambda each: each.frame.index)

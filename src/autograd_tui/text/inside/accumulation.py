@@ -23,6 +23,7 @@ def accumulation_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     before, after, arrived = (_words(value, width) for value in (op.grad_before, op.grad_after, came))
     if came is None:
         return headed(head, "no gradient came: nothing changes.", width)
+    arrived = f"({arrived})" if arrived.startswith("-") else arrived
     if op.grad_after is None:
         return headed(head, f"{arrived} arrived.", width)
     if op.grad_before is None:

@@ -36,7 +36,7 @@ def gelu(scene: Scene) -> list[Part]:
 def leaky_relu(scene: Scene) -> list[Part]:
     """Derive by its slope below 0."""
     name = inner(scene.name(0))
-    slope = 0.01 if scene.words("negative_slope") is None else scene.setting("negative_slope")
+    slope = 0.01 if scene.words("negative_slope") is None else scene.number("negative_slope")
     known = scene.small(scene.saved("self"))
     local = None if slope is None else each(lambda x: 1.0 if x > 0 else slope, known)
     formula = f"d/{differential(name)} = 1 where {name} > 0, else {'its slope' if slope is None else slope}"
@@ -49,7 +49,7 @@ def clipped(scene: Scene) -> list[Part]:
     call = scene.call.name.strip("_") if scene.call else ""
     bounds = (0.0, 6.0) if call == "relu6" else (-1.0, 1.0)
     low, high = (
-        standard if scene.words(word) is None else scene.setting(word)
+        standard if scene.words(word) is None else scene.number(word)
         for word, standard in zip(("min_val", "max_val"), bounds, strict=True)
     )
     if low is None or high is None:

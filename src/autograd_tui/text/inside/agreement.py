@@ -12,6 +12,18 @@ ROUNDING = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}  # of a few oper
 SINGLE = 2e-5  # float32, and what is narrower than the shown digits
 
 
+GREATEST = {"float64": 1.797e308, "float16": 65504.0}
+GREATEST_SINGLE = 3.4028e38  # of float32 and bfloat16
+
+
+def overflow(computed: Small, recorded: Value) -> str:
+    """Say that a result is beyond what its dtype can hold, "" where it is not: PyTorch then has infinity, or NaN."""
+    greatest = GREATEST.get(recorded.stats.dtype, GREATEST_SINGLE)
+    if not recorded.nonfinite or computed.largest <= greatest:
+        return ""
+    return f"Too large for {recorded.stats.dtype}, which holds numbers up to {greatest:.2g}."
+
+
 def rounding(values: Iterable[Value | None]) -> float:
     """Give the relative error to expect of arithmetic with such tensors: that of the coarsest dtype."""
     kinds = [value.stats.dtype for value in values if value is not None and "float" in value.stats.dtype]

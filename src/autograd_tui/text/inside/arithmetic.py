@@ -36,7 +36,7 @@ def sub(scene: Scene) -> list[Part]:
 
 def _alpha(scene: Scene) -> float | None:
     """Give what the second operand of a sum is multiplied with; 1 unless the call says otherwise."""
-    return 1.0 if scene.words("alpha") is None else scene.setting("alpha")
+    return 1.0 if scene.words("alpha") is None else scene.number("alpha")
 
 
 def _sum(scene: Scene, sign: str, by: float | None) -> list[Part]:
@@ -91,7 +91,7 @@ def div(scene: Scene) -> list[Part]:
 def power_of_number(scene: Scene) -> list[Part]:
     """Derive base^n by its base, n a number."""
     base = inner(scene.name(0))
-    n = 2.0 if scene.call and scene.call.name in ("square", "square_") else scene.setting("exponent")
+    n = 2.0 if scene.call and scene.call.name in ("square", "square_") else scene.number("exponent")
     if n is None:
         return [Part(0, f"{derivative(f'{base}^n', base)} = n × {base}^(n - 1)", by_value=True)]
     lowered = {1.0: "1", 2.0: f"2 × {base}"}.get(n, f"{terse(n)} × {base}^{terse(n - 1)}")
@@ -115,7 +115,7 @@ def power_of_tensor(scene: Scene) -> list[Part]:
 
 def power_of_scalar(scene: Scene) -> list[Part]:
     """Derive number^exponent by its exponent."""
-    turned = scene.setting("other") if scene.call and scene.call.name == "rpow" else scene.setting("self")
+    turned = scene.number("other") if scene.call and scene.call.name == "rpow" else scene.number("self")
     exponent, base = inner(scene.name(0)), turned
     of = f"{'number' if base is None else terse(base)}^{exponent}"
     saved = scene.small(scene.saved("exponent"))

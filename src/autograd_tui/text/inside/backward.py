@@ -6,6 +6,7 @@ from autograd_tui.engine.trace import Op, Trace, Value
 from autograd_tui.text.inside import (
     activations,
     arithmetic,
+    attention,
     convolution,
     losses,
     normalization,
@@ -20,18 +21,19 @@ from autograd_tui.text.inside.expression import differential, expression
 from autograd_tui.text.inside.part import Rule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.scene import Scene
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import terse, value_words
 from autograd_tui.text.line import Line, one_line
 
 FAMILIES = (
-    arithmetic,
-    reductions,
-    products,
     activations,
-    losses,
+    arithmetic,
+    attention,
     convolution,
+    losses,
     normalization,
     pooling,
+    products,
+    reductions,
     shapes,
 )
 RULES: dict[str, Rule] = {name: rule for family in FAMILIES for name, rule in family.BACKWARD.items()}
@@ -42,7 +44,7 @@ def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     if is_accumulation(op):
         return accumulation_lines(trace, op, width)
     scene = Scene(trace, op)
-    rule = None if any(map(_complex, op.grad_in)) or len(op.grad_in) > 1 else RULES.get(op.name)
+    rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
     lines = upstream_lines(scene, width)
     if rule is None:
         said = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
@@ -61,17 +63,18 @@ def upstream_lines(scene: Scene, width: int) -> list[Line]:
     lines: list[Line] = []
     for place, value in enumerate(scene.op.grad_in):
         name = _made(scene, place)
-        label = f"upstream{f' dL/{name}' if name else ''}"
-        lines += headed(label, value_words(value, max(width - len(label) - 2, width // 2)), width, style="accent")
+        label = "upstream" + (f" dL/{name}" if name else f" {place + 1}" * (len(scene.op.grad_in) > 1))
+        room = width - 2 if value is None or value.stats.values else max(width - len(label) - 2, width // 2)
+        lines += headed(label, value_words(value, room), width, style="accent")
     return [*lines, *_senders(scene, width)]
 
 
 def _made(scene: Scene, place: int) -> str:
     """Name what the upstream is the gradient by; "" for something inside an operation."""
     call = scene.call
-    if call is None or not call.nodes or scene.op.node != min(call.nodes) or place >= len(call.output):
+    if call is None or not call.nodes or scene.op.node != min(call.nodes) or len(call.output) != 1 or place:
         return ""
-    return differential(expression(scene.trace, call.output[place]))
+    return differential(expression(scene.trace, call.output[0]))
 
 
 def _senders(scene: Scene, width: int) -> list[Line]:
@@ -90,10 +93,16 @@ def _senders(scene: Scene, width: int) -> list[Line]:
         return rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
     if len(before) < 2:
         return []
-    sent = " + ".join(value_words(op.grad_out[place], width // len(before)) for op, place in before)
+    sent = " + ".join(_in_short(op.grad_out[place]) for op, place in before)
     names = ", ".join(one_line(op.name) for op, _ in before)
     said = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
     return rows(said, width, style="dim", indent="  ")
+
+
+def _in_short(value: Value | None) -> str:
+    if value is None or value.stats.values is not None:
+        return value_words(value, 200)
+    return f"norm {terse(value.stats.norm or 0.0)}"
 
 
 def _freed(scene: Scene, width: int) -> list[Line]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autograd_tui.engine.trace import Op, Trace, Value
 from autograd_tui.text.inside.expression import expression, operands
-from autograd_tui.text.inside.scene import parsed, parsed_whole
+from autograd_tui.text.inside.scene import parsed, parsed_whole, setting
 from autograd_tui.text.inside.small import Small
 
 
@@ -45,7 +45,7 @@ class Called:
         return expression(self.trace, self.op.inputs[place]) if place < len(self.op.inputs) else "nothing"
 
     def words(self, name: str) -> str | None:
-        return dict(self.op.settings).get(name)
+        return setting(self.op, name)
 
     def number(self, name: str, otherwise: float) -> float | None:
         return otherwise if self.words(name) is None else parsed(self.words(name))

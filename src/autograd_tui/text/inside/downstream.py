@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 from autograd_tui.engine.trace import Value
-from autograd_tui.text.inside.agreement import agrees, near, rounding
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.part import Part, Rule
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.scene import Scene
+from autograd_tui.text.inside.scene import LETTERS, Scene
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
 from autograd_tui.text.inside.value_words import nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line
@@ -30,6 +31,9 @@ def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) ->
     told = _told(scene, part, recorded, rule, width)
     if told is None:  # of an operation that is made of several, whose settings need not be this node's
         return headed(head, f"got {value_words(recorded, width - 6)}", width)
+    letter = LETTERS[place % len(LETTERS)]
+    if re.search(rf"\b{letter}\b", part.formula) and scene.name(place) == letter:
+        head = f"{head} ({letter})"
     local = rows(part.local, width, indent="  ") if part.local else []
     return [*headed(head, part.formula, width), *local, *told]
 
@@ -50,6 +54,8 @@ def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: i
         total = summed_to(part.result, known.shape)
         if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
             return _worked(scene, part, known, width)
+        if said := overflow(part.result, recorded):
+            return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
         return _contradicted(total, recorded, width) if scene.alone else None
     first = _first(scene, part, recorded, rule, width)
     if first is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside import forward_arithmetic, forward_layers
-from autograd_tui.text.inside.agreement import agrees, near, rounding
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
 from autograd_tui.text.inside.rows import headed, rows
@@ -12,6 +12,7 @@ from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line, one_line
 
+FEW = 4  # nodes of one operation that are all named
 RULES: dict[str, ForwardRule] = {**forward_arithmetic.FORWARD, **forward_layers.FORWARD}
 
 
@@ -41,7 +42,9 @@ def _complex(op: Op) -> bool:
 
 def _unknown(trace: Trace, op: Op, width: int) -> list[Line]:
     name = one_line(op.name)
-    said = f"{name}: known by what came out of it alone." if op.opaque else f"No formula is known here for {name}."
+    said = f"No formula is known here for {name}."
+    if op.opaque or not op.inputs:
+        said = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
     lines = rows(said, width, style="dim")
     for value in op.inputs:
         lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
@@ -56,6 +59,8 @@ def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width:
     error = rounding((*op.inputs, output))
     if result and known and result.shape == known.shape:
         size = max(computed.size, result.largest)
+        if said := overflow(result, output):
+            return [*rows(said, width, indent="  "), *rows(f"= {value_words(output, width)}", width, indent="  ")]
         if not agrees(result, known, error=error, size=size):
             return _contradicted(nested(result.values, result.shape), output, width)
         shown = nested(known.values, known.shape)
@@ -94,12 +99,16 @@ def _stretched(trace: Trace, op: Op, computed: Computed, width: int) -> list[Lin
 
 def saved_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Say what each node keeps for backward and, for a product, why that is enough."""
-    lines: list[Line] = []
-    for node in (trace.nodes[number] for number in op.nodes):
-        lines += rows(_saved(trace, op, node), width, style="dim")
-    return lines or rows(
-        "It made no node of the graph below the loss: backward has nothing to do for it.", width, style="dim"
-    )
+    nodes = [trace.nodes[number] for number in op.nodes]
+    if not nodes:
+        said = "It made no node of the graph below the loss: backward has nothing to do for it."
+        return rows(said, width, style="dim")
+    keeping = [node for node in nodes if node.saved or node.saved is None]
+    shown = nodes if len(nodes) <= FEW else keeping
+    kept = [_saved(trace, op, node) for node in shown]
+    if len(shown) < len(nodes):
+        kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
+    return [line for each in kept for line in rows(each, width, style="dim")]
 
 
 def _saved(trace: Trace, op: Op, node: Node) -> str:

@@ -132,6 +132,8 @@ FORWARD: dict[str, ForwardRule] = {
     "clone": said("a copy of {}"),
     "contiguous": said("{}, laid out row by row in memory"),
     "embedding": said("for each of {}: the row of that number in the weight"),
+    "binary_cross_entropy_with_logits": said("of -(y × log p + (1 - y) × log(1 - p)), p = sigmoid({}), the mean"),
+    "multi_head_attention_forward": said("attention of {}, head by head: softmax(query @ key.T / sqrt(size)) @ value"),
     "gelu": said("{0} × the share of a normal distribution below {0}"),
     "lstm": said("a whole LSTM over {}: PyTorch does all its steps in one call"),
     "scaled_dot_product_attention": said("softmax(query @ key.T / sqrt(size)) @ value, in one call"),

@@ -26,24 +26,28 @@ def gradient_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
     if not living:
         return
     least, most = (choose(living, key=living.__getitem__) for choose in (min, max))
-    if living[most] >= EXPLODED:
-        yield f"A gradient this large moves far: {one_line(most)} has norm {terse(living[most])}.", "warn"
     if living[least] <= VANISHED * living[most]:
-        times = terse(living[most] / living[least])
-        yield (
-            f"Gradients differ widely by layer: norm {terse(living[least])} in {one_line(least)}, "
-            f"{terse(living[most])} in {one_line(most)}, {times} times as much.",
-            "warn",
-        )
+        yield _on_the_way_down(living, least, most), "warn"
+    elif living[most] >= EXPLODED:
+        yield f"Gradients explode: norm {terse(living[most])} in {one_line(most)}.", "warn"
+
+
+def _on_the_way_down(norms: Layers, least: str, most: str) -> str:
+    """Say which way they change, from the layer that the engine reached first to the other."""
+    order = list(norms)
+    first, last = sorted((least, most), key=order.index)
+    word = "explode" if last == most else "vanish"
+    ends = (f"norm {terse(norms[layer])} in {one_line(layer)}" for layer in (first, last))
+    return f"Gradients {word} on their way back from the loss: {', then '.join(ends)}."
 
 
 def layer_norms(trace: Trace) -> Layers:
-    """Give the norm of this backward's gradient by layer: the first part of the parameters' names."""
+    """Give the norm of this backward's gradient by the module that holds them, in the engine's order."""
     squares: dict[str, float] = {}
     for op in trace.ops:
         if not (is_accumulation(op) and op.accumulates_into and op.grad_in and op.grad_in[0]):
             continue
-        layer, norm = op.accumulates_into.partition(".")[0], op.grad_in[0].stats.norm
+        layer, norm = op.accumulates_into.rpartition(".")[0] or op.accumulates_into, op.grad_in[0].stats.norm
         if norm is not None:
             squares[layer] = math.hypot(squares.get(layer, 0.0), norm)
     return squares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from autograd_tui.engine.command import Phase
@@ -19,8 +20,15 @@ MANY_DEAD = 0.5  # share of a layer's units from which it is worth a warning
 
 def first_trouble(trace: Trace) -> int | None:
     """Find the place of the first operation out of which NaN or infinity came."""
-    op = trace.first_nonfinite()
-    return None if op is None else op.number
+    return next((op.number for op in trace.ops if any(_is_wrong(trace, op, value) for value in _went(op))), None)
+
+
+def _is_wrong(trace: Trace, maker: Op | None, value: Value) -> bool:
+    """Tell whether a tensor has NaN or infinity, and is no mask: -inf alone, made apart from the graph."""
+    stats, apart = value.stats, trace.phase is Phase.FORWARD and maker is not None and not maker.nodes
+    numbers = [each for each in (stats.min, stats.max) if each is not None]
+    masks = apart and -math.inf in numbers and all(each < math.inf for each in numbers)
+    return bool(value.nonfinite) and not masks
 
 
 def health_lines(trace: Trace, width: int = 80) -> list[Line]:
@@ -41,12 +49,12 @@ def _nonfinite(trace: Trace) -> Iterator[tuple[str, str]]:
         return
     op = trace.ops[place]
     came, went = _came(op), _went(op)
-    wrong = next(value for value in went if value.nonfinite)
+    wrong = next(value for value in went if _is_wrong(trace, op, value))
     where = f" in {one_line(op.module)}" if op.module and trace.phase is not Phase.STEP else ""
     said = (
         f"First {kind_of(wrong)}: {_amount(wrong)} out of {one_line(op.name)}{where}, {place + 1} of {len(trace.ops)}. "
     )
-    ill = [value for value in came if value.nonfinite]
+    ill = [value for value in came if _is_wrong(trace, _maker(trace, value), value)]
     if ill:
         had = ", ".join(f"{_called(trace, value)} ({_amount(value)})" for value in ill[:MOST])
         yield f"{said}It was already in what went in: {had}.", "error"
@@ -54,6 +62,10 @@ def _nonfinite(trace: Trace) -> Iterator[tuple[str, str]]:
         yield f"{said}Everything that went in was finite: it was made here.", "error"
     else:
         yield f"{said}What went in is not known.", "error"
+
+
+def _maker(trace: Trace, value: Value) -> Op | None:
+    return trace.ops[value.maker] if trace.phase is Phase.FORWARD and value.maker is not None else None
 
 
 def kind_of(value: Value) -> str:

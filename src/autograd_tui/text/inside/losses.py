@@ -60,7 +60,7 @@ def nll(scene: Scene) -> list[Part]:
 
 
 def _hits(scene: Scene, made: Small, target: Small, reduction: str) -> Small | None:
-    ignored = -100.0 if scene.words("ignore_index") is None else scene.setting("ignore_index")
+    ignored = -100.0 if scene.words("ignore_index") is None else scene.number("ignore_index")
     counted = [each for each in target.values if each != ignored]
     share = -1 / len(counted) if reduction == "mean" and counted else -1.0
     if reduction not in ("mean", "sum", "none"):

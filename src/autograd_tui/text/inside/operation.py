@@ -10,6 +10,7 @@ from autograd_tui.text.inside.value_words import kept_name, name_of, op_name, va
 from autograd_tui.text.line import Line, one_line
 
 LABEL = 9  # characters, blank included
+FEW = 4  # nodes of one operation that are all named
 WIDE = 40  # characters from which labels stand in a column of their own
 
 
@@ -27,11 +28,19 @@ def operation_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     if op.settings:
         written = ", ".join(f"{one_line(name) or 'argument'} {one_line(value)}" for name, value in op.settings)
         lines += _labelled("settings", written, width)
-    for number in op.nodes:
-        lines += _node(trace, trace.nodes[number], width, freed=False)
+    lines += _graph(trace, op, width)
     if op.dead is not None:
         lines += _labelled("dead", f"{op.dead[0]} of {op.dead[1]} units are 0 for the whole batch", width)
     return lines
+
+
+def _graph(trace: Trace, op: Op, width: int) -> list[Line]:
+    """Name the nodes that a call left; of many, those that keep something."""
+    nodes = [trace.nodes[number] for number in op.nodes]
+    shown = nodes if len(nodes) <= FEW else [node for node in nodes if node.saved or node.saved is None]
+    lines = [line for node in shown for line in _node(trace, node, width, freed=False)]
+    others = len(nodes) - len(shown)
+    return [*lines, *_labelled("", f"{others} more nodes keep no tensor", width, again=True)] if others else lines
 
 
 def _is_step(trace: Trace) -> bool:

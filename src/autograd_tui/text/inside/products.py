@@ -13,8 +13,8 @@ MOST_TERMS = 4  # of a sum that is written out
 
 def addmm(scene: Scene) -> list[Part]:
     """Derive bias + left @ right, as linear does with right = weight.T."""
-    beta = 1.0 if scene.words("beta") is None else scene.setting("beta")
-    alpha = 1.0 if scene.words("alpha") is None else scene.setting("alpha")
+    beta = 1.0 if scene.words("beta") is None else scene.number("beta")
+    alpha = 1.0 if scene.words("alpha") is None else scene.number("alpha")
     bias = inner(_names(scene)[2] or scene.name(0))
     plain = beta == alpha == 1.0
     formula = f"d(product + {bias})/{differential(bias)} = 1" if plain else f"d/{differential(bias)} = beta"

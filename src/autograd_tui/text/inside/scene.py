@@ -9,6 +9,8 @@ from autograd_tui.text.inside.expression import expression, operands
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import name_of, op_name
 
+LETTERS = "ABCDEFGH"  # names of what has none inside an operation
+
 
 def parsed(written: str | None) -> float | None:
     """Read a number among the settings; None where it is something else."""
@@ -24,6 +26,12 @@ def parsed_whole(written: str | None) -> tuple[int, ...] | None:
         return tuple(int(word) for word in (written or "").strip("()[], ").split(","))
     except ValueError:
         return None
+
+
+def setting(call: Op, name: str) -> str | None:
+    """Give a setting as it was written, text without its quotes; None where it was not given."""
+    written = dict(call.settings).get(name)
+    return written.strip("'\"") if written else written
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +82,19 @@ class Scene:
     def factor(self, role: str, place: int) -> Small | None:
         """Take one operand's values: as saved, else as the operation was called with, a number among its settings."""
         found = self.saved(role) or self.given(place)
-        number = self.setting(role)
+        number = self.number(role)
         return self.small(found) if found else Small((), (number,)) if number is not None else None
 
     def given(self, place: int) -> Value | None:
         """Give one tensor that the operation was called with."""
         return self.op.inputs[place] if self.alone and place < len(self.op.inputs) else None
 
-    def setting(self, name: str) -> float | None:
+    def number(self, name: str) -> float | None:
         return parsed(self.words(name))
 
     def words(self, name: str) -> str | None:
         """Give a setting of the operation as it was written."""
-        return dict(self.call.settings).get(name) if self.call else None
+        return setting(self.call, name) if self.call else None
 
     def small(self, value: Value | None) -> Small | None:
         """Take a tensor's values; with `first`, the first alone."""
@@ -101,14 +109,16 @@ class Scene:
             return terms[place]
         node = self.node
         after = node.next[place] if node and place < len(node.next) else None
-        return self._made_before(after) if after is not None else f"input {place + 1}"
+        made = self._made_before(after) if after is not None else ""
+        return made if made and " of " not in made else LETTERS[place % len(LETTERS)]
 
     def target(self, place: int) -> str:
         """Name in full where a gradient goes."""
         value = self.given(place)
         if value is not None:
             return name_of(self.trace, value) if value.name else expression(self.trace, value)
-        return self.name(place)
+        after = self.node.next[place] if self.node and place < len(self.node.next) else None
+        return self._made_before(after) if after is not None else f"input {place + 1}"
 
     def _made_before(self, number: int) -> str:
         node = self.trace.nodes[number]

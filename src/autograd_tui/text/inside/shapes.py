@@ -49,17 +49,24 @@ def transpose(scene: Scene) -> list[Part]:
 
 def permute(scene: Scene) -> list[Part]:
     """Order the dimensions back."""
-    dims, up = parsed_whole(scene.words("dims")), scene.upstream
-    if not (scene.alone and up and dims) or scene.first:
+    dims, up = _order(scene), scene.upstream
+    if not (scene.alone and up) or scene.first or len(set(dims)) != len(up.shape):
         return [whole(scene, 0, REORDERED, None)]
     ahead = [dim % len(dims) for dim in dims]
     return [whole(scene, 0, REORDERED, permuted(up, [ahead.index(dim) for dim in range(len(dims))]))]
 
 
+def _order(scene: Scene) -> tuple[int, ...]:
+    """Read the dimensions of a permute, given as one tuple or one by one."""
+    given = scene.call.settings if scene.call else ()
+    return tuple(number for _, written in given for number in parsed_whole(written) or ())
+
+
 def select(scene: Scene) -> list[Part]:
     """Put the gradient back where the index was, along one dimension."""
     plain = scene.call is not None and scene.call.name == "getitem"
-    dim, index = (0,) if plain else parsed_whole(scene.words("dim")), parsed_whole(scene.words("index"))
+    dim = (0,) if plain else parsed_whole(scene.words("dim"))
+    index = parsed_whole(scene.words("key" if plain else "index"))
     up, below = scene.upstream, scene.op.grad_out[0] if scene.op.grad_out else None
     if not (scene.alone and up and below and dim and index and len(index) == 1) or scene.first:
         return [whole(scene, 0, CHOSEN, None)]
