@@ -48,6 +48,24 @@ async def test_while_looking_back_i_records_the_phase_looked_at_and_trains_nothi
         assert shown.session.frame.index == shown.session.newest == 4
 
 
+async def test_a_recorded_command_in_words_steps_inside_it() -> None:
+    async with screen(do="f") as shown:
+        await shown.press(":", *"i:b", "enter")
+        assert "operation 1 of 7" in text(shown, "WherePanel")
+
+
+async def test_a_recorded_command_goes_on_from_the_frame_looked_at() -> None:
+    async with screen(do="fbsz") as shown:
+        await shown.press("left", "left", "left", ":", *"i:b", "enter", "escape")
+        assert shown.session.commands() == "fb"
+
+
+async def test_the_word_inside_does_as_the_key() -> None:
+    async with screen(do="f") as shown:
+        await shown.press(":", *"inside", "enter")
+        assert "▌BACKWARD▐" in text(shown, "WherePanel")
+
+
 async def test_arrows_walk_there_and_back() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", "right", "right")

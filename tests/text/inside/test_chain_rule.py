@@ -10,7 +10,6 @@ from functions import EMBEDDING, FUNCTIONS, given
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
-from made_traces import backward_of, text, warnings
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +19,7 @@ from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import summed_to
 from autograd_tui.text.line import length
+from made_traces import backward_of, text, warnings
 
 SEEDS = st.integers(0, 10_000)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_traces import Function, open_made, text
 from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui import open_session
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.health import first_trouble, health_lines
+from made_traces import Function, open_made, text
 
 
 def traces(function: Function, given: dict[str, Tensor], commands: str = "i:f i:b") -> list[Trace]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from made_traces import text, warnings
 from strange_models import MODELS, strange
 
 from autograd_tui import open_session
@@ -11,6 +10,7 @@ from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.operation import operation_lines
 from autograd_tui.text.line import length
+from made_traces import text, warnings
 
 
 @pytest.mark.parametrize("name", MODELS)

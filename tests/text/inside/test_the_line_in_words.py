@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from made_traces import text
 
 from autograd_tui import open_session
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.operation import operation_lines
+from made_traces import text
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITE = os.environ.get("AUTOGRAD_TUI_SNAPSHOTS") == "write"
