@@ -249,6 +249,13 @@ async def test_where_something_goes_infinite_the_walk_opens_there() -> None:
     async with screen(do="b=inf") as shown:
         await shown.press("i")
         assert "operation 2 of 5  add" in text(shown, "WherePanel")
+        assert "First infinity: 3 of 3 values out of add" in note(shown)
+
+
+async def test_the_error_of_a_second_backward_is_told_whole() -> None:
+    async with screen(do="fb", size=(80, 24)) as shown:
+        await shown.press(":", *"i:B", "enter")
+        assert "after they have already been freed" in " ".join(text(shown, "ChainRulePanel").split())
 
 
 async def test_a_frame_without_a_phase_has_no_inside() -> None:

@@ -19,7 +19,7 @@ from made_session import MadeSession, TracedSession
 from autograd_tui.engine.command import parse
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import THEMES, Choices
-from made_traces import line_backward, tower
+from walked_traces import line_backward, tower
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
 

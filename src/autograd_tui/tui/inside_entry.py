@@ -53,8 +53,10 @@ class InsideEntry(TrainingScreen):
         """Show a sentence where it is seen."""
         if self.inside is None:
             super().say(note)
-        else:
-            self.inside.say(note or self.patient())
+        elif note is not None:
+            self.inside.say(note)
+        elif self.inside.walk is None:  # still being recorded
+            self.inside.say(self.patient())
 
     def action_export(self) -> None:
         """Write a picture."""

@@ -13,9 +13,10 @@ from textual.screen import Screen
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.trace import Trace
-from autograd_tui.text.inside.health import first_trouble
+from autograd_tui.text.inside.health import first_trouble, health_lines
 from autograd_tui.text.inside.names import names_to_find
 from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.line import plain
 from autograd_tui.text.nearest import clipped
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
@@ -27,6 +28,7 @@ from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.prompt import Prompt
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
+WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
@@ -82,6 +84,7 @@ class InsideScreen(Screen[None]):
         trouble = first_trouble(trace)
         begin = trouble if trouble is not None else len(trace.ops) - 1 if trace.error else 0
         self.walk = Walk(trace).at(begin)
+        self.say(_warning(trace))
         typed, self._typed_ahead = self._typed_ahead, []
         for act in typed:
             act()
@@ -191,3 +194,10 @@ class InsideScreen(Screen[None]):
         """Leave the phase."""
         self.dismiss()
         self._left()
+
+
+def _warning(trace: Trace) -> Note | None:
+    """Say what is wrong, or else what could not be recorded."""
+    if first_trouble(trace) is not None:
+        return Note(plain(health_lines(trace, WHOLE)[0]), "error")
+    return Note(" ".join(trace.notes), "warn") if trace.notes else None

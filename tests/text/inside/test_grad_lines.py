@@ -8,7 +8,7 @@ from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.grad_lines import grad_lines, summary
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import length, plain
-from made_traces import line_backward, line_forward, line_step, line_zero_grad, tower, value
+from walked_traces import line_backward, line_forward, line_step, line_zero_grad, tower, value
 
 
 def told(trace: Trace, place: int, width: int = 40, height: int = 8) -> list[str]:

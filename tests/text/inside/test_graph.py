@@ -9,7 +9,7 @@ from autograd_tui.text.inside.graph import Graph, can_be_drawn
 from autograd_tui.text.inside.spots import in_engine_order
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import length, plain
-from made_traces import AGAIN, line_backward, line_forward, tower
+from walked_traces import AGAIN, line_backward, line_forward, tower
 
 
 def drawn(trace: Trace, place: int, width: int = 76, height: int = 40) -> list[str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from autograd_tui.text.inside.names import names_to_find
-from made_traces import tower
+from walked_traces import tower
 
 
 def test_modules_around_operations_are_offered_too() -> None:

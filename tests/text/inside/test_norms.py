@@ -5,7 +5,7 @@ import math
 import pytest
 
 from autograd_tui.text.inside.norms import Scale, norm_of, norm_over
-from made_traces import line_backward, line_forward, line_step, tower
+from walked_traces import line_backward, line_forward, line_step, tower
 
 
 def test_a_call_is_about_what_came_out_and_a_node_about_what_came_in() -> None:

@@ -7,7 +7,7 @@ from autograd_tui.engine.trace import Source
 from autograd_tui.text.inside.source_lines import source_lines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, plain
-from made_traces import line_backward
+from walked_traces import line_backward
 
 CODE = "class Line:\n    def forward(self, x):\n        y = self.w * x\n        return y + self.b\n\n\nline = Line()\n"
 

@@ -9,7 +9,7 @@ from autograd_tui.text.inside.tree import Tree
 from autograd_tui.text.inside.tree_lines import TreeLines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import length, plain
-from made_traces import AGAIN, line_step, line_zero_grad, tower
+from walked_traces import AGAIN, line_step, line_zero_grad, tower
 
 
 def drawn(trace: Trace, place: int, width: int = 76, height: int = 14) -> list[str]:

@@ -8,7 +8,7 @@ from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.inside.where import where_lines
 from autograd_tui.text.line import plain
-from made_traces import line_backward, line_step, tower, value
+from walked_traces import line_backward, line_step, tower, value
 
 
 def told(walk: Walk, width: int = 80) -> list[str]:

@@ -32,7 +32,7 @@ class Graph:
         self._lanes = lanes([spot.below for spot in self.spots], [spot.mark for spot in self.spots])
         widest = max((len(row) for row, _ in self._lanes), default=0)
         self._drawn = [f"{row:<{widest}} " for row, _ in self._lanes]
-        names = [shortened(one_line(spot.name), MOST_NAME) for spot in self.spots]
+        names = [_shortened(spot) for spot in self.spots]
         tensors = [shortened(one_line(spot.tensor), MOST_TENSOR) for spot in self.spots]
         self._names, self._tensors = _padded(names), _padded(tensors)
         self._digits = len(str(len(trace.ops)))
@@ -60,7 +60,9 @@ class Graph:
         columns = self._columns.fitted(width - indent)
         heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
         rows = [[*self._left(walk, row, row in here), *columns.row(walk, row)] for row in range(len(self.spots))]
-        raised: list[Line] = [[(f"! {error_line(walk.trace.error)}"[:width], "error")]] if walk.trace.error else []
+        raised: list[Line] = (
+            [[(one_line(f"! {error_line(walk.trace.error)}", width), "error")]] if walk.trace.error else []
+        )
         return [*heading, *self._fitted(rows, here, height - len(heading) - len(raised)), *raised]
 
     def _fitted(self, rows: list[Line], here: list[int], room: int) -> list[Line]:
@@ -96,6 +98,14 @@ class Graph:
             (self._names[row][len(name) :], ""),
             (self._tensors[row], "" if passed else "dim"),
         ]
+
+
+def _shortened(spot: Spot) -> str:
+    """Keep the beginning of an operation's name, and the end of a leaf's."""
+    name = one_line(spot.name)
+    if len(name) <= MOST_NAME:
+        return name
+    return f"{name[: MOST_NAME - 1]}…" if spot.below else shortened(name, MOST_NAME)
 
 
 def _padded(texts: list[str]) -> list[str]:

@@ -15,15 +15,17 @@ from autograd_tui.text.inside.tree import Branch, Tree, all_of
 from autograd_tui.text.inside.tree_labels import TreeLabels
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import number
 from autograd_tui.text.table import shortened
 from autograd_tui.text.window import more_line, scrolled
 
 NUMBER = 11  # characters of a norm
 MOST_BAR, LEAST_BAR = 24, 6
-CHANGE = 20  # of "before → after"
-MOST_NAME, LEAST_NAME = 44, 8
+CHANGE = 20  # of "before → after", of large parameters their norms
+BEFORE_AND_AFTER, AFTER = "before → after", "→ after"
+MORE_ROOM = 8  # that names leave for it
+MOST_NAME, LEAST_NAME = 40, 8
 MARGIN = 3  # rows seen before and after the one that matters
 
 
@@ -47,6 +49,10 @@ class TreeLines:
         self._room = 1
         self._top = 0  # the first row shown last: rows stay where they are as long as they can
 
+    def rows_wanted(self) -> int:
+        """Count all rows there are, a heading, and what was raised."""
+        return sum(1 for _ in all_of(self.tree.top)) + 1 + (self._trace.error is not None)
+
     def moved(self, walk: Walk, by: int) -> Walk:
         """Move the cursor among the rows, from the operation at hand on where there is none."""
         rows = self.tree.rows(walk, self._room)
@@ -61,7 +67,7 @@ class TreeLines:
     def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw the rows that fit, that of the operation at hand or of the cursor always among them."""
         error = self._trace.error
-        last: list[Line] = [[(f"! {error_line(error)}"[:width], "error")]] if error else []
+        last: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
         self._room = max(height - 1 - len(last), 1)
         rows = self.tree.rows(walk, self._room)
         opened = {row.part for row, after in pairwise(rows) if after.depth > row.depth}
@@ -81,15 +87,19 @@ class TreeLines:
         return rows[top : top + room], [more_line(top, top + room, len(rows))]
 
     def _widths(self, width: int) -> Widths:
-        name = max(min(self._longest, MOST_NAME, width - NUMBER - LEAST_BAR - 4), LEAST_NAME)
+        most = MOST_NAME - MORE_ROOM * self._changes
+        name = max(min(self._longest, most, width - NUMBER - LEAST_BAR - 4), LEAST_NAME)
         rest = max(width - name - NUMBER - 4, 0)
         bar = min(max(rest - CHANGE * self._changes, 0), MOST_BAR)
+        bar = bar if bar >= LEAST_BAR else 0
         return Widths(name, bar, (rest - bar) * self._changes)
 
     def _heading(self, widths: Widths, width: int) -> Line:
         low, high = (f"1e{power}" for power in (self._scale.low, self._scale.high))
-        scale = f"  {low}{'log':^{widths.bar - len(low + high)}}{high}" if widths.bar >= 14 else "  log"
-        change = "  before → after" if self._changes else ""
+        scale = (
+            f"  {low}{'log':^{widths.bar - len(low + high)}}{high}" if widths.bar >= 14 else "  log" * (widths.bar > 0)
+        )
+        change = f"  {BEFORE_AND_AFTER if widths.change > len(BEFORE_AND_AFTER) + 1 else AFTER}" * self._changes
         heading = f"  {'':<{widths.name}}{WHAT[self._trace.phase]:>{NUMBER}}{scale:<{widths.bar + 2}}{change}"
         return [(heading[:width].rstrip(), "dim")]
 
@@ -116,7 +126,7 @@ class TreeLines:
         if norm is None:
             return [(f"{'-':>{NUMBER}}{'':{bar_width + 2}}", "dim")]
         wild = not math.isfinite(norm)
-        drawn = "" if wild else self._scale.bar(norm, bar_width)
+        drawn = self._scale.bar(norm, bar_width) if bar_width and not wild else ""
         style = "error" if wild else "strong" if here else ""
         return [(f"{number(norm):>{NUMBER}}", style), (f"  {drawn:<{bar_width}}", "up")]
 
@@ -126,7 +136,10 @@ class TreeLines:
             return []
         role = "value" if self._trace.phase is Phase.STEP else "grad"
         before, after = (_of_role(side, role) for side in (ops[0].inputs, ops[0].output))
-        return [(f"  {_main(before)} → {_main(after)}"[:room], "strong")] if before is not None else []
+        if before is None:
+            return []
+        told = f"  {_main(before)} → {_main(after)}"
+        return [((told if len(told) <= room else f"  → {_main(after)}")[:room], "strong")]
 
 
 def _marked(rows: Sequence[Branch], walk: Walk) -> int:
@@ -151,4 +164,4 @@ def _main(value: Value | None) -> str:
     stats = value.stats
     if stats.size == 1 and stats.values:
         return terse(stats.values[0])
-    return f"norm {terse(stats.norm)}" if stats.norm is not None else "-"
+    return terse(stats.norm) if stats.norm is not None else "-"

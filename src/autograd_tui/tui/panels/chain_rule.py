@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 
 from autograd_tui.engine.command import Phase
+from autograd_tui.text.frame_line import raised_line
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, one_line, wrapped
 from autograd_tui.tui.panels.walk import WalkPanel
 
 TITLES = {
@@ -25,7 +26,9 @@ class ChainRulePanel(WalkPanel):
         """Draw what there is room for; a last row says that there is more."""
         if self.has_class("framed"):
             self.retitle(TITLES[walk.trace.phase])
-        return cut(chain_rule_lines(walk.trace, walk.op, width), height)
+        lines = chain_rule_lines(walk.trace, walk.op, width)
+        error = walk.trace.error if walk.at_end else None
+        return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)
 
 
 def cut(lines: list[Line], height: int) -> list[Line]:
