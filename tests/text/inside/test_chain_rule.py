@@ -10,6 +10,7 @@ from functions import EMBEDDING, FUNCTIONS, given
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
+from recorded_functions import backward_of, text, warnings
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,7 +20,6 @@ from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import summed_to
 from autograd_tui.text.line import length
-from made_traces import backward_of, text, warnings
 
 SEEDS = st.integers(0, 10_000)
 
@@ -128,6 +128,25 @@ def test_a_gradient_that_a_hook_has_changed_is_not_made_to_fit() -> None:
     lines = chain_rule_lines(trace, ops_named(trace, "MulBackward0")[-1], 80)
     assert "this formula gives" in warnings(lines)
     assert "something else was computed" in warnings(lines)
+
+
+def test_a_hook_of_a_parameter_is_not_taken_for_an_addition() -> None:
+    trace = backward_of(_hooked, given(((3,),), 0))
+    (op,) = [op for op in trace.ops if op.accumulates_into]
+    written = text(chain_rule_lines(trace, op, 200))
+    assert op.grad_in[0] is not None
+    assert op.grad_after is not None
+    agree = op.grad_in[0].stats.values == op.grad_after.stats.values
+    assert ("None + " in written) == agree
+
+
+def _hooked(a: Tensor) -> Tensor:
+    def double(param: Tensor) -> None:
+        assert param.grad is not None
+        param.grad.mul_(2)
+
+    a.register_post_accumulate_grad_hook(double)
+    return a * 2
 
 
 def test_a_tensor_used_twice_gets_the_sum_of_both_gradients() -> None:

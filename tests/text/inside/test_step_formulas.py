@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recorded_functions import open_made, text, warnings
 
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from made_traces import open_made, text, warnings
 
 SGD = ["sgd", "sgd,weight_decay=0.1", "sgd,maximize=true", "sgd,weight_decay=0.1,maximize=true"]
 SGD += ["sgd,momentum=0.9", "sgd,momentum=0.9,dampening=0.3", "sgd,momentum=0.9,nesterov=true"]

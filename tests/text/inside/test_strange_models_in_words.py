@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from recorded_functions import text, warnings
 from strange_models import MODELS, strange
 
 from autograd_tui import open_session
@@ -10,7 +11,6 @@ from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.operation import operation_lines
 from autograd_tui.text.line import length
-from made_traces import text, warnings
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -21,9 +21,10 @@ def test_every_operation_has_its_words(name: str) -> None:
             trace = session.run(f"i:{letter}").trace
             assert trace is not None
             for width in (78, 38):
-                assert health_lines(trace, width)
+                told = health_lines(trace, width)
                 for op in trace.ops:
-                    lines = [*operation_lines(trace, op, width), *chain_rule_lines(trace, op, width)]
-                    assert lines
+                    worked = chain_rule_lines(trace, op, width)
+                    assert worked
+                    assert warnings(worked) == "" or name == "hooked", text(worked)
+                    lines = [*told, *operation_lines(trace, op, width), *worked]
                     assert all(length(line) <= width for line in lines), text(lines)
-                    assert warnings(lines) == "" or name == "hooked", text(lines)

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from recorded_functions import text
 
 from autograd_tui import open_session
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.operation import operation_lines
-from made_traces import text
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITE = os.environ.get("AUTOGRAD_TUI_SNAPSHOTS") == "write"
@@ -62,3 +62,11 @@ def test_the_line_tells_why_the_gradient_of_w_is_what_it_is() -> None:
         "AccumulateGradw": "None + 1.3333 = 1.3333",
     }.items():
         assert said in walked[name], walked[name]
+
+
+@pytest.mark.parametrize("command", ["i:f", "f i:b", "fb i:s"])
+def test_the_line_needs_no_more_rows_than_a_lecture_hall_has(command: str) -> None:
+    *_, frame = open_session("linear").run_all(command)
+    assert frame.trace is not None
+    for op in frame.trace.ops:
+        assert len(chain_rule_lines(frame.trace, op, 76)) <= 5

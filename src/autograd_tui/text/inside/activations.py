@@ -73,7 +73,19 @@ def log_softmax(scene: Scene) -> list[Part]:
     name, upstream = scene.name(0), scene.upstream
     made = scene.small(scene.saved("result"))
     result = each(lambda up, y, total: up - math.exp(y) * total, upstream, made, _sums(scene, upstream))
-    return [whole(scene, 0, f"p = softmax({name}): upstream - p × sum(upstream)", result)]
+    return [whole(scene, 0, f"p = softmax({name}): upstream - p × sum(upstream){_in_all(scene)}", result)]
+
+
+def _in_all(scene: Scene) -> str:
+    """Say what comes of it below a mean cross entropy that is itself the loss."""
+    call, target = scene.call, next((value for value in scene.op.inputs if value.role == "target"), None)
+    if call is None or call.name != "cross_entropy" or target is None or call.output[0].name != "loss":
+        return ""
+    odd = any(value.role == "weight" for value in call.inputs) or scene.number("label_smoothing")
+    classes = "int" in target.stats.dtype and target.stats.min is not None and target.stats.min >= 0
+    if odd or not classes or scene.words("reduction") not in (None, "mean"):
+        return ""
+    return f", in all (p - 1)/{target.stats.size} at the target's class, p/{target.stats.size} elsewhere"
 
 
 def _sums(scene: Scene, tensor: Small | None) -> Small | None:
@@ -89,7 +101,7 @@ def _sums(scene: Scene, tensor: Small | None) -> Small | None:
 BACKWARD: dict[str, Rule] = {
     "ReluBackward0": unary("result", "relu({})", "1 where {} > 0, else 0", lambda y: 0.0 if y <= 0 else 1.0),
     "SigmoidBackward0": unary("result", "sigmoid({})", "y × (1 - y), y = sigmoid", lambda y: y * (1 - y)),
-    "TanhBackward0": unary("result", "tanh({})", "1 - tanh({})^2", lambda y: 1 - y * y),
+    "TanhBackward0": unary("result", "tanh({})", "1 - tanh({1})^2", lambda y: 1 - y * y),
     "SiluBackward0": unary("self", "silu({0})", "s × (1 + {0} × (1 - s)), s = sigmoid", _silu),
     "GeluBackward0": gelu,
     "LeakyReluBackward0": leaky_relu,

@@ -1,12 +1,12 @@
-"""The chain rule of arithmetic: add, sub, mul, div, pow, neg, and functions of one number."""
+"""The chain rule of arithmetic: add, sub, mul, div, neg, and functions of one number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from autograd_tui.text.inside.expression import differential, inner
-from autograd_tui.text.inside.part import Part, Rule, listed, scaled, times
+from autograd_tui.text.inside.expression import differential, inner, tight
+from autograd_tui.text.inside.part import Part, Rule, scaled, times
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import each
 from autograd_tui.text.inside.value_words import terse
@@ -75,64 +75,17 @@ def mul(scene: Scene) -> list[Part]:
 def div(scene: Scene) -> list[Part]:
     """Derive left / right."""
     left, right = both(scene)
-    of, top, bottom = f"{inner(left)} / {inner(right)}", scene.factor("self", 0), scene.factor("other", 1)
+    of, top, bottom = f"{inner(left)} / {tight(right)}", scene.factor("self", 0), scene.factor("other", 1)
     return [
-        times(scene, 0, f"{derivative(of, left)} = 1 / {inner(right)}", each(lambda b: 1 / b, bottom), by=""),
+        times(scene, 0, f"{derivative(of, left)} = 1 / {tight(right)}", each(lambda b: 1 / b, bottom), by=""),
         times(
             scene,
             1,
-            f"{derivative(of, right)} = -{inner(left)} / {inner(right)}^2",
+            f"{derivative(of, right)} = -{inner(left)} / {tight(right)}^2",
             each(lambda a, b: -a / b**2, top, bottom),
             by="",
         ),
     ]
-
-
-def power_of_number(scene: Scene) -> list[Part]:
-    """Derive base^n by its base, n a number."""
-    base = inner(scene.name(0))
-    n = 2.0 if scene.call and scene.call.name in ("square", "square_") else scene.number("exponent")
-    if n is None:
-        return [Part(0, f"{derivative(f'{base}^n', base)} = n × {base}^(n - 1)", by_value=True)]
-    lowered = {1.0: "1", 2.0: f"2 × {base}"}.get(n, f"{terse(n)} × {base}^{terse(n - 1)}")
-    known = scene.factor("self", 0)
-    local = each(lambda a: _real(n * a ** (n - 1) if n else 0.0), known)
-    by = f"2 × {listed(known)}" if known and n == 2 else ""
-    return [times(scene, 0, f"{derivative(f'{base}^{terse(n)}', base)} = {lowered}", local, by=by)]
-
-
-def power_of_tensor(scene: Scene) -> list[Part]:
-    """Derive base^exponent by both."""
-    base, exponent = map(inner, both(scene))
-    of, bases, exponents = f"{base}^{exponent}", scene.factor("self", 0), scene.factor("exponent", 1)
-    by_base = each(lambda a, n: _real(n * a ** (n - 1) if n else 0.0), bases, exponents)
-    by_exponent = each(_by_exponent, bases, exponents)
-    return [
-        times(scene, 0, f"{derivative(of, base)} = {exponent} × {base}^({exponent} - 1)", by_base, by=""),
-        times(scene, 1, f"{derivative(of, exponent)} = {of} × log({base})", by_exponent, by=""),
-    ]
-
-
-def power_of_scalar(scene: Scene) -> list[Part]:
-    """Derive number^exponent by its exponent."""
-    turned = scene.number("other") if scene.call and scene.call.name == "rpow" else scene.number("self")
-    exponent, base = inner(scene.name(0)), turned
-    of = f"{'number' if base is None else terse(base)}^{exponent}"
-    saved = scene.small(scene.saved("exponent"))
-    local = each(lambda n: _by_exponent(base, n), saved) if base is not None else None
-    log = "log(number)" if base is None else f"log({terse(base)})"
-    return [times(scene, 0, f"{derivative(of, exponent)} = {of} × {log}", local, by="")]
-
-
-def _by_exponent(base: float, exponent: float) -> float:
-    return 0.0 if base == 0 and exponent >= 0 else _real(base**exponent) * math.log(base)
-
-
-def _real(number: float | complex) -> float:
-    """Refuse what a negative base with a broken exponent gives: PyTorch has NaN for it."""
-    if isinstance(number, complex):
-        raise ValueError
-    return number
 
 
 def unary(role: str, of: str, local: str, function: Callable[[float], float]) -> Rule:
@@ -140,7 +93,7 @@ def unary(role: str, of: str, local: str, function: Callable[[float], float]) ->
 
     def rule(scene: Scene) -> list[Part]:
         name = scene.name(0)
-        formula = f"{derivative(of.format(name), name)} = {local.format(inner(name))}"
+        formula = f"{derivative(of.format(name), name)} = {local.format(tight(name), name)}"
         saved = scene.saved(role) or (scene.given(0) if role == "self" else None)
         return [times(scene, 0, formula, each(function, scene.small(saved)), by="")]
 
@@ -160,16 +113,13 @@ BACKWARD: dict[str, Rule] = {
     "RsubBackward1": rsub,
     "MulBackward0": mul,
     "DivBackward0": div,
-    "PowBackward0": power_of_number,
-    "PowBackward1": power_of_tensor,
-    "PowBackward2": power_of_scalar,
     "NegBackward0": neg,
     "ReciprocalBackward0": unary("result", "1 / {}", "-1 / {}^2", lambda y: -y * y),
-    "ExpBackward0": unary("result", "exp({})", "exp({})", lambda y: y),
+    "ExpBackward0": unary("result", "exp({})", "exp({1})", lambda y: y),
     "LogBackward0": unary("self", "log({})", "1 / {}", lambda x: 1 / x),
-    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({}))", lambda y: 0.5 / y),
+    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({1}))", lambda y: 0.5 / y),
     "RsqrtBackward0": unary("result", "1 / sqrt({})", "-1/2 × {}^-1.5", lambda y: -0.5 * y**3),
     "AbsBackward0": unary("self", "|{}|", "its sign", lambda x: (x > 0) - (x < 0)),
-    "SinBackward0": unary("self", "sin({})", "cos({})", math.cos),
-    "CosBackward0": unary("self", "cos({})", "-sin({})", lambda x: -math.sin(x)),
+    "SinBackward0": unary("self", "sin({})", "cos({1})", math.cos),
+    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -math.sin(x)),
 }

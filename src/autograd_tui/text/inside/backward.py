@@ -11,6 +11,7 @@ from autograd_tui.text.inside import (
     losses,
     normalization,
     pooling,
+    powers,
     products,
     reductions,
     shapes,
@@ -22,7 +23,7 @@ from autograd_tui.text.inside.part import Rule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.value_words import terse, value_words
-from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.line import Line, length, one_line, plain
 
 FAMILIES = (
     activations,
@@ -32,6 +33,7 @@ FAMILIES = (
     losses,
     normalization,
     pooling,
+    powers,
     products,
     reductions,
     shapes,
@@ -42,7 +44,7 @@ RULES: dict[str, Rule] = {name: rule for family in FAMILIES for name, rule in fa
 def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Show upstream x local = downstream."""
     if is_accumulation(op):
-        return accumulation_lines(trace, op, width)
+        return accumulation_lines(op, width)
     scene = Scene(trace, op)
     rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
     lines = upstream_lines(scene, width)
@@ -51,7 +53,7 @@ def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         lines += rows(said, width, style="dim")
     for place in range(len(op.grad_out)):
         lines += downstream_lines(scene, place, rule, width)
-    return [*lines, *_freed(scene, width)]
+    return _freed(scene, lines, width)
 
 
 def _complex(value: Value | None) -> bool:
@@ -105,9 +107,12 @@ def _in_short(value: Value | None) -> str:
     return f"norm {terse(value.stats.norm or 0.0)}"
 
 
-def _freed(scene: Scene, width: int) -> list[Line]:
-    """Say that what the node had saved is gone."""
+def _freed(scene: Scene, lines: list[Line], width: int) -> list[Line]:
+    """Say that what the node had saved is gone; in few words behind the last row, where they fit."""
     if not (scene.node and scene.node.saved):
-        return []
+        return lines
+    short = "   What it had saved is freed now."
+    if lines and plain(lines[-1]).startswith("to ") and length(lines[-1]) + len(short) <= width:
+        return [*lines[:-1], [*lines[-1], (short, "dim")]]
     said = "What it had saved is freed now: that is why a second backward fails."
-    return rows(said, width, style="dim")
+    return [*lines, *rows(said, width, style="dim")]

@@ -60,9 +60,9 @@ def convolution(scene: Scene) -> list[Part]:
     if known and plain and inputs and weight and up:
         parts = _worked(scene, up, weight, inputs)
     said = [
-        f"{names[0]}: from every output it fed, upstream × the weight it met, added up",
-        f"{names[1]}: for each weight, upstream × {names[0]} where they met, added up over all places",
-        f"{names[2]}: d(output)/{differential(names[2])} = 1: upstream added up over images and places",
+        f"from every output that it fed, upstream × {names[1]} between them, added up",
+        f"for each of its values, upstream × {names[0]} where they met, added up",
+        f"d(output)/{differential(names[2])} = 1: upstream added up over images and places",
     ]
     scale = size(up, Small((), (max(inputs.largest, weight.largest),))) if up and inputs and weight else 0.0
     return [whole(scene, place, said[place], parts[place], largest=scale) for place in range(3)]

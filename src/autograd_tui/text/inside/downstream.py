@@ -7,7 +7,7 @@ import re
 
 from autograd_tui.engine.trace import Value
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
-from autograd_tui.text.inside.part import Part, Rule
+from autograd_tui.text.inside.part import MOST_LISTED, Part, Rule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.scene import LETTERS, Scene
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
@@ -15,8 +15,8 @@ from autograd_tui.text.inside.value_words import nested, shape_words, terse, val
 from autograd_tui.text.line import Line
 
 MOST_SUMMED = 8  # terms of a sum that is written out
-NO_GRADIENT = "None: it needs no gradient, autograd follows nothing there."
-NO_TENSOR = "None: no tensor was given there."
+NO_GRADIENT = "None: it needs no gradient."
+NO_TENSOR = "None: it is no tensor."
 
 
 def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) -> list[Line]:
@@ -35,7 +35,15 @@ def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) ->
     if re.search(rf"\b{letter}\b", part.formula) and scene.name(place) == letter:
         head = f"{head} ({letter})"
     local = rows(part.local, width, indent="  ") if part.local else []
-    return [*headed(head, part.formula, width), *local, *told]
+    return [*_headline(head, part.formula, _stretched(scene, part, recorded), width), *local, *told]
+
+
+def _headline(head: str, formula: str, stretched: str, width: int) -> list[Line]:
+    """Write where the gradient goes and by which formula; what was stretched in the same row if it fits."""
+    whole = f"{formula}, {stretched}" if stretched else formula
+    if not stretched or len(head) + 2 + len(whole) <= width:
+        return headed(head, whole, width)
+    return [*headed(head, formula, width), *rows(stretched, width, indent="  ")]
 
 
 def _why_none(scene: Scene, place: int) -> str:
@@ -53,16 +61,13 @@ def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: i
     if part.result and known and broadcast(part.result.shape, known.shape) == part.result.shape:
         total = summed_to(part.result, known.shape)
         if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
-            return _worked(scene, part, known, width)
+            return _worked(part, recorded, known, width)
         if said := overflow(part.result, recorded):
             return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
         return _contradicted(total, recorded, width) if scene.alone else None
     first = _first(scene, part, recorded, rule, width)
     if first is None:
         return None
-    stretched = part.by_value and _stretched(scene, part.place, scene.op.grad_in[0], recorded)
-    if stretched:
-        first += rows(f"{stretched}.", width, style="dim", indent="  ")
     return [*first, *_result(value_words(recorded, width - 4), width)]
 
 
@@ -76,32 +81,34 @@ def _size(part: Part, total: Small) -> float:
     return max(part.size, part.result.largest) * math.sqrt(max(len(part.result.values) / len(total.values), 1))
 
 
-def _worked(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
+def _worked(part: Part, recorded: Value, known: Small, width: int) -> list[Line]:
+    """Write the arithmetic, the sum of what was stretched last."""
     assert part.result is not None
-    terms = part.result
-    summed = terms.shape != known.shape and len(terms.values) > len(known.values)
-    shown = nested((terms if summed else known).values, (terms if summed else known).shape)
+    few = len(known.values) <= MOST_LISTED
+    shown = nested(known.values, known.shape) if few else value_words(recorded, width - 4)
+    if len(part.result.values) > len(known.values):
+        return [*_terms(part, width), *_sum(part.result, known, width)]
     if part.unchanged:
-        lines = rows(f"handed on as it is: {shown}", width, indent="  ", style="" if summed else "now")
-    elif part.worked.startswith("first value"):
-        first = rows(f"{part.worked} = {terse(known.values[0])}", width, indent="  ")
-        lines = [*first, *_result(shown, width)]
-    else:
-        lines = rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ", style="" if summed else "now")
-    return [*lines, *_sum(scene, part, known, width)] if summed else lines
+        return rows(f"handed on as it is: {shown}", width, indent="  ", style="now")
+    if part.worked.startswith("first value"):
+        return [*rows(f"{part.worked} = {terse(known.values[0])}", width, indent="  "), *_result(shown, width)]
+    return rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
 
 
-def _sum(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
-    """Say what was added up, since broadcasting had stretched it."""
+def _terms(part: Part, width: int) -> list[Line]:
+    """Write what is added up, unless that is the upstream as it came."""
     terms = part.result
     assert terms is not None
-    name = scene.target(part.place)
-    why = f"{name} was stretched from {shape_words(known.shape)} to {shape_words(terms.shape)}"
-    over = f"summed over {len(terms.values) // len(known.values)}, since {why}:"
+    first = part.worked.startswith("first value")
+    shown = terse(terms.values[0]) if first else nested(terms.values, terms.shape)
+    return [] if part.unchanged else rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ")
+
+
+def _sum(terms: Small, known: Small, width: int) -> list[Line]:
     shown = nested(known.values, known.shape)
     if len(known.values) == 1 and len(terms.values) <= MOST_SUMMED:
-        return [*rows(over, width, indent="  "), *rows(f"{added(terms)} = {shown}", width, indent="  ", style="now")]
-    return [*rows(over, width, indent="  "), *_result(shown, width)]
+        return rows(f"{added(terms)} = {shown}", width, indent="  ", style="now")
+    return _result(shown, width)
 
 
 def added(terms: Small) -> str:
@@ -132,12 +139,15 @@ def _first(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: 
     return rows(f"first value: {one.worked} = {terse(known.values[0])}", width, indent="  ")
 
 
-def _stretched(scene: Scene, place: int, above: Value | None, recorded: Value) -> str:
-    if above is None or above.stats.shape == recorded.stats.shape or above.stats.size <= recorded.stats.size:
+def _stretched(scene: Scene, part: Part, recorded: Value) -> str:
+    """Say that what came of an input which broadcasting had stretched was added up; "" where none was."""
+    above = scene.op.grad_in[0] if part.by_value and scene.op.grad_in else None
+    shape = part.result.shape if part.result else above.stats.shape if above else recorded.stats.shape
+    many = math.prod(shape) // max(recorded.stats.size, 1)
+    if many < 2:
         return ""
-    many = above.stats.size // recorded.stats.size
-    shapes = f"{shape_words(recorded.stats.shape)} to {shape_words(above.stats.shape)}"
-    return f"summed over {many}, since {scene.target(place)} was stretched from {shapes}"
+    name, shapes = scene.target(part.place), f"{shape_words(recorded.stats.shape)} to {shape_words(shape)}"
+    return f"summed over {many}: {name} was stretched from {shapes}"
 
 
 def _contradicted(computed: Small, recorded: Value, width: int) -> list[Line]:

@@ -64,6 +64,11 @@ def inner(text: str) -> str:
     return text if not blank or (number.isdigit() and name.isidentifier()) else f"({text})"
 
 
+def tight(text: str) -> str:
+    """Put what has a blank in parentheses: before a power, and below a fraction."""
+    return f"({text})" if " " in text and not (text.startswith("(") and text.endswith(")")) else text
+
+
 def differential(text: str) -> str:
     """Write what is derived by: dw, d(weight), d(y - Q)."""
     bare = text.startswith("(") and text.endswith(")")
@@ -76,7 +81,7 @@ def call_written(trace: Trace, call: Op) -> str | None:
     if name == "neg" and len(terms) == 1:
         return f"-{inner(terms[0])}"
     if name == "square" and len(terms) == 1:
-        return f"{inner(terms[0])}^2"
+        return f"{tight(terms[0])}^2"
     if len(terms) != 2 or dict(call.settings).keys() & {"alpha", "rounding_mode"} or call.opaque:
         return None
     if name in TURNED or (name == "pow" and len(call.inputs) == 1 and not dict(call.settings).get("exponent")):
@@ -84,7 +89,9 @@ def call_written(trace: Trace, call: Op) -> str | None:
     sign, (left, right) = SIGNS.get(name), map(inner, terms)
     if sign in ("+", "-"):  # products stand in a sum without parentheses
         left, right = terms[0], right if _is_sum(terms[1]) else terms[1]
-    return sign and (f"{left}^{right}" if sign == "^" else f"{left} {sign} {right}")
+    if sign == "^":
+        return f"{tight(terms[0])}^{tight(terms[1])}"
+    return sign and f"{left} {sign} {tight(right) if sign == '/' else right}"
 
 
 def _is_sum(text: str) -> bool:

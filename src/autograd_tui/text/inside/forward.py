@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from autograd_tui.engine.trace import Node, Op, Trace, Value
-from autograd_tui.text.inside import forward_arithmetic, forward_layers
+from autograd_tui.text.inside import forward_arithmetic, forward_layers, forward_products
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
+from autograd_tui.text.inside.part import MOST_LISTED
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line, one_line
 
 FEW = 4  # nodes of one operation that are all named
-RULES: dict[str, ForwardRule] = {**forward_arithmetic.FORWARD, **forward_layers.FORWARD}
+RULES: dict[str, ForwardRule] = {
+    **forward_arithmetic.FORWARD,
+    **forward_layers.FORWARD,
+    **forward_products.FORWARD,
+}
 
 
 def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
@@ -54,28 +59,36 @@ def _unknown(trace: Trace, op: Op, width: int) -> list[Line]:
 
 
 def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
+    """Write the arithmetic, if it gives what PyTorch has; of a large tensor that of the first value."""
     output = op.output[0]
     known, result = Small.of(output), computed.result
-    error = rounding((*op.inputs, output))
-    if result and known and result.shape == known.shape:
-        size = max(computed.size, result.largest)
-        if said := overflow(result, output):
-            return [*rows(said, width, indent="  "), *rows(f"= {value_words(output, width)}", width, indent="  ")]
-        if not agrees(result, known, error=error, size=size):
-            return _contradicted(nested(result.values, result.shape), output, width)
-        shown = nested(known.values, known.shape)
-        if computed.worked.startswith("first value"):
-            first = rows(f"{computed.worked} = {terse(known.values[0])}", width, indent="  ")
-            return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
-        return rows(f"{computed.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
-    lines: list[Line] = []
-    one = rule(Called(trace, op, first=True)) if computed.by_value else computed
-    ours = Called(trace, op, first=True).small(output)
-    if computed.by_value and one.result and ours and one.worked:
-        if not near(one.result.values[0], ours.values[0], error=error, size=max(one.size, one.result.largest)):
-            return _contradicted(f"{terse(one.result.values[0])} first", output, width)
-        lines += rows(f"first value: {one.worked} = {terse(ours.values[0])}", width, indent="  ")
-    return [*lines, *rows(f"= {value_words(output, width - 4)}", width, indent="  ", style="now")]
+    if not (result and known and result.shape == known.shape):
+        return _first(trace, op, rule, computed, width)
+    few = len(known.values) <= MOST_LISTED
+    shown = nested(known.values, known.shape) if few else value_words(output, width - 4)
+    if said := overflow(result, output):
+        return [*rows(said, width, indent="  "), *rows(f"= {shown}", width, indent="  ")]
+    if not agrees(result, known, error=rounding((*op.inputs, output)), size=max(computed.size, result.largest)):
+        return _contradicted(nested(result.values, result.shape), output, width)
+    if computed.worked.startswith("first value"):
+        first = rows(f"{computed.worked} = {terse(known.values[0])}", width, indent="  ")
+        return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
+    return rows(f"{computed.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
+
+
+def _first(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
+    """Write what came out, and where it is made value by value how the first one was."""
+    output, call = op.output[0], Called(trace, op, first=True)
+    result = rows(f"= {value_words(output, width - 4)}", width, indent="  ", style="now")
+    one, ours = rule(call) if computed.by_value else computed, call.small(output)
+    if not (computed.by_value and one.result and ours and one.worked):
+        return result
+    size = max(one.size, one.result.largest)
+    if not near(one.result.values[0], ours.values[0], error=rounding((*op.inputs, output)), size=size):
+        if overflow(one.result, output):
+            return result
+        return _contradicted(f"{terse(one.result.values[0])} first", output, width)
+    return [*rows(f"first value: {one.worked} = {terse(ours.values[0])}", width, indent="  "), *result]
 
 
 def _contradicted(computed: str, output: Value, width: int) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Forward operations that work value by value, sums and matrix products."""
+"""Forward operations that work value by value, and sums."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable
 from autograd_tui.text.inside.activations import sigmoid
 from autograd_tui.text.inside.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.downstream import added
-from autograd_tui.text.inside.expression import call_written, inner, plain_name, short_name
-from autograd_tui.text.inside.part import listed
-from autograd_tui.text.inside.products import MOST_TERMS
-from autograd_tui.text.inside.small import Small, each, multiplied, pairs, summed_over, turned
+from autograd_tui.text.inside.expression import call_written, inner, plain_name, tight
+from autograd_tui.text.inside.part import MOST_LISTED, MOST_PAIRS, listed
+from autograd_tui.text.inside.small import Small, each, summed_over
 from autograd_tui.text.inside.value_words import terse
 
 Number = Callable[..., float]
@@ -22,7 +21,6 @@ SIGNS: dict[str, tuple[str, Number]] = {
     "div": ("/", lambda a, b: a / b),
     "pow": ("^", lambda a, b: float(a**b)),
 }
-FEW = 4
 
 
 def arithmetic(call: Called) -> Computed:
@@ -51,7 +49,9 @@ def _written(left: Small, sign: str, right: Small, result: Small) -> str:
     lefts, rights = each(lambda a, _: a, left, right), each(lambda _, b: b, left, right)
     assert lefts is not None
     assert rights is not None
-    if len(result.values) > FEW:
+    if len(result.values) > MOST_LISTED:
+        return f"first value: {_pair(lefts.values[0], sign, rights.values[0])}"
+    if len(result.values) > MOST_PAIRS:
         return f"{listed(left)} {sign} {listed(right)}"
     terms = [_pair(a, sign, b) for a, b in zip(lefts.values, rights.values, strict=True)]
     return terms[0] if len(terms) == 1 else f"[{', '.join(terms)}]"
@@ -69,7 +69,7 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
     def rule(call: Called) -> Computed:
         before = call.operand(0)
         result = each(function, before)
-        formula = of.format(call.name(), inner(call.name()))
+        formula = of.format(call.name(), tight(call.name()))
         if result is None or before is None:
             return Computed(formula, by_value=True)
         written = of.format(listed(before), listed(before)) if len(result.values) == 1 else ""
@@ -104,45 +104,6 @@ def _sum(call: Called, name: str) -> Computed:
     return Computed(over, result and result.reshaped(output.stats.shape), worked, before.largest * many)
 
 
-def linear(call: Called) -> Computed:
-    """Work input @ weight.T + bias."""
-    names = [short_name(call.trace, value) for value in call.op.inputs]
-    formula = f"{names[0]} @ {names[1]}.T" + (f" + {names[2]}" if len(names) > 2 else "")
-    tensors = [call.small(value) for value in call.op.inputs]
-    return _product(
-        call, formula, tensors[0], turned(tensors[1]), tensors[2] if len(tensors) > 2 else Small((), (0.0,))
-    )
-
-
-def matmul(call: Called) -> Computed:
-    """Work left @ right."""
-    left, right = (call.small(value) for value in call.op.inputs[:2])
-    formula = f"{inner(call.name(0))} @ {inner(call.name(1))}"
-    return _product(call, formula, left, right, Small((), (0.0,)))
-
-
-def addmm(call: Called) -> Computed:
-    """Work bias + left @ right."""
-    bias, left, right = (call.small(value) for value in call.op.inputs[:3])
-    formula = f"{inner(call.name(0))} + {inner(call.name(1))} @ {inner(call.name(2))}"
-    plain = call.words("beta") is None and call.words("alpha") is None
-    return _product(call, formula if plain else f"{formula}, scaled", left, right, bias if plain else None)
-
-
-def _product(call: Called, formula: str, left: Small | None, right: Small | None, bias: Small | None) -> Computed:
-    flat = left and right and len(left.shape) == len(right.shape) >= 2
-    product = multiplied(left, right) if flat and not call.first else None
-    result = each(lambda a, b: a + b, product, bias)
-    if result is None or left is None or right is None or bias is None:
-        return Computed(formula)
-    terms = pairs(left, right, (0,) * len(result.shape))
-    written = " + ".join(f"{terse(a)} × {terse(b)}" for a, b in terms)
-    written += f" + {terse(bias.values[0])}" if len(call.op.inputs) > 2 else ""
-    first = "" if len(result.values) == 1 else "first value: "
-    size = left.largest * right.largest * len(terms) + bias.largest
-    return Computed(formula, result, f"{first}{written}" if len(terms) <= MOST_TERMS else "", size)
-
-
 FORWARD: dict[str, ForwardRule] = {
     **dict.fromkeys([*SIGNS, "rsub", "rpow", "rdiv", "rtruediv"], arithmetic),
     "neg": unary("-{1}", lambda x: -x),
@@ -150,6 +111,9 @@ FORWARD: dict[str, ForwardRule] = {
     "exp": unary("exp({0})", math.exp),
     "log": unary("log({0})", math.log),
     "sqrt": unary("sqrt({0})", math.sqrt),
+    "rsqrt": unary("1 / sqrt({0})", lambda x: 1 / math.sqrt(x)),
+    "sin": unary("sin({0})", math.sin),
+    "cos": unary("cos({0})", math.cos),
     "abs": unary("|{0}|", abs),
     "relu": unary("max(0, {0})", lambda x: 0.0 if x <= 0 else x),
     "sigmoid": unary("1 / (1 + exp(-{1}))", sigmoid),
@@ -157,9 +121,4 @@ FORWARD: dict[str, ForwardRule] = {
     "silu": unary("{1} × sigmoid({0})", lambda x: x * sigmoid(x)),
     "sum": total,
     "mean": mean,
-    "linear": linear,
-    "matmul": matmul,
-    "mm": matmul,
-    "bmm": matmul,
-    "addmm": addmm,
 }

@@ -100,6 +100,13 @@ def cross_entropy(call: Called) -> Computed:
     return Computed(f"{of}-log(p of the target's class), p = softmax({call.name()})")
 
 
+def binary(call: Called) -> Computed:
+    """Say what is averaged."""
+    of = "" if (reduction := call.words("reduction") or "mean") == "none" else f"{reduction} of "
+    wanted = call.name(1)
+    return Computed(f"{of}-({wanted} × log p + (1 - {wanted}) × log(1 - p)), p = sigmoid({call.name()})")
+
+
 def nll(call: Called) -> Computed:
     """Say what is averaged."""
     reduction = call.words("reduction") or "mean"
@@ -132,7 +139,10 @@ FORWARD: dict[str, ForwardRule] = {
     "clone": said("a copy of {}"),
     "contiguous": said("{}, laid out row by row in memory"),
     "embedding": said("for each of {}: the row of that number in the weight"),
-    "binary_cross_entropy_with_logits": said("of -(y × log p + (1 - y) × log(1 - p)), p = sigmoid({}), the mean"),
+    "binary_cross_entropy_with_logits": binary,
+    "leaky_relu": said("{0} where it is above 0, else a slope × {0}"),
+    "hardtanh": said("{}, cut off at its bounds"),
+    "relu6": said("{}, cut off below 0 and above 6"),
     "multi_head_attention_forward": said("attention of {}, head by head: softmax(query @ key.T / sqrt(size)) @ value"),
     "gelu": said("{0} × the share of a normal distribution below {0}"),
     "lstm": said("a whole LSTM over {}: PyTorch does all its steps in one call"),

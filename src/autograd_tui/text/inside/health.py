@@ -32,14 +32,12 @@ def _is_wrong(trace: Trace, maker: Op | None, value: Value) -> bool:
 
 
 def health_lines(trace: Trace, width: int = 80) -> list[Line]:
-    """Say what is wrong in this phase, the worst first; one row says that nothing is."""
+    """Say what is wrong in this phase, the worst first; nothing where nothing is."""
     sentences = [*_nonfinite(trace), *overwritten(trace.forward or trace)]
     if trace.phase is Phase.FORWARD:
         sentences += _dead(trace)
     if trace.phase is Phase.BACKWARD:
         sentences += gradient_sentences(trace)
-    if not sentences:
-        return rows("All numbers here are finite, and nothing stands out.", width, style="dim")
     return [line for sentence, style in sentences for line in rows(sentence, width, style=style)]
 
 

@@ -50,13 +50,20 @@ def nll(scene: Scene) -> list[Part]:
     made, target = scene.small(scene.saved("self")), scene.small(scene.saved("target"))
     weighted, reduction = scene.saved("weight"), scene.words("reduction") or "mean"
     local = None if made is None or target is None or weighted or scene.first else _hits(scene, made, target, reduction)
-    share = {"mean": "-1 / the number of targets", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
-    said = f"{share}{', by class weight,' * bool(weighted)} at the target's class, 0 elsewhere"
+    share = {"mean": f"-1/{_targets(scene)}", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
+    said = f"{share}{', by class weight,' * bool(weighted)} at each target's class, 0 elsewhere"
     part = times(scene, 0, f"dloss/d(log p) = {said}", local, by="")
     upstream = scene.upstream
     if reduction == "none" and upstream and len(upstream.values) > 1:  # one a target: not yet beside the classes
         return [Part(0, part.formula)]
     return [part]
+
+
+def _targets(scene: Scene) -> str:
+    """Count the targets, of which those that are to be ignored do not count."""
+    target = scene.saved("target")
+    counts = target is not None and target.stats.min is not None and target.stats.min >= 0
+    return str(target.stats.size) if target and counts else "n"
 
 
 def _hits(scene: Scene, made: Small, target: Small, reduction: str) -> Small | None:

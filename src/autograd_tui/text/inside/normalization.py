@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from autograd_tui.text.inside.expression import short_name
 from autograd_tui.text.inside.part import Part, Rule, whole
 from autograd_tui.text.inside.scene import Scene, parsed
-from autograd_tui.text.inside.small import Shape, Small, collected, places
+from autograd_tui.text.inside.small import Shape, Small, collected, filled, places
 
 
 def batch_norm(scene: Scene) -> list[Part]:
@@ -84,26 +84,35 @@ def _worked(scene: Scene, over: str, eps: float) -> list[Small | None]:
     if inputs is None or up is None or len(inputs.shape) < 2 or not all(map(math.isfinite, inputs.values)):
         return [None, None, None]
     own = _own(scene, over, inputs.shape)
-    weight = Small.of(scene.saved("weight")) or Small((), (1.0,))
-    if scene.saved("weight") and len(weight.values) != math.prod(own):
+    weight = Small.of(scene.saved("weight")) or filled(own, 1.0)
+    if len(weight.values) != math.prod(own):
         return [None, None, None]
-
-    def home(place: Shape) -> Shape:
-        return (place[1],) if over == "channel" else place[len(place) - len(own) :]
-
+    home = {place: _home(place, over, len(own)) for place in places(inputs.shape)}
+    scaled = Small(inputs.shape, tuple(up.at(place) * weight.at(home[place]) for place in home))
     by_input: dict[Shape, float] = {}
     normal: dict[Shape, float] = {}
     for group in _groups(inputs.shape, over, own).values():
-        average, spread = _spread([inputs.at(place) for place in group], eps)
-        normal |= {place: (inputs.at(place) - average) / spread for place in group}
-        scaled = {place: up.at(place) * weight.at(home(place)) for place in group}
-        mean, tilt = _mean(scaled.values()), _mean(scaled[place] * normal[place] for place in group)
-        by_input |= {place: (scaled[place] - mean - normal[place] * tilt) / spread for place in group}
+        by_input |= _group(inputs, scaled, group, eps, normal)
     return [
         collected(inputs.shape, iter(by_input.items())),
-        collected(own, ((home(place), up.at(place) * normal[place]) for place in normal)),
-        collected(own, ((home(place), up.at(place)) for place in normal)),
+        collected(own, ((home[place], up.at(place) * normal[place]) for place in home)),
+        collected(own, ((home[place], up.at(place)) for place in home)),
     ]
+
+
+def _home(place: Shape, over: str, own: int) -> Shape:
+    """Give the place in weight and bias that belongs to one of the input."""
+    return (place[1],) if over == "channel" else place[len(place) - own :]
+
+
+def _group(
+    inputs: Small, scaled: Small, group: list[Shape], eps: float, normal: dict[Shape, float]
+) -> dict[Shape, float]:
+    """Derive what was normalized together, and note the normalized values in `normal`."""
+    average, spread = _spread([inputs.at(place) for place in group], eps)
+    normal |= {place: (inputs.at(place) - average) / spread for place in group}
+    mean, tilt = _mean(map(scaled.at, group)), _mean(scaled.at(place) * normal[place] for place in group)
+    return {place: (scaled.at(place) - mean - normal[place] * tilt) / spread for place in group}
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import Small, broadcast, each, filled
 from autograd_tui.text.inside.value_words import terse
+
+MOST_PAIRS = 4  # products that are written one by one
+MOST_LISTED = 8  # values above which only the first is worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ def times(scene: Scene, place: int, formula: str, local: Small | None, *, by: st
     result = each(lambda up, by: up * by, upstream, local)
     if upstream is None or local is None or result is None:
         return Part(place, formula, by_value=True)
-    shown = "" if by is None else f"local: {f'{by} = ' if by else ''}{listed(local)}"
+    shown = (
+        "" if by is None or len(result.values) > MOST_LISTED else f"local: {f'{by} = ' if by else ''}{listed(local)}"
+    )
     return Part(place, formula, result, products(upstream, local), shown, size(upstream, local), by_value=True)
 
 
@@ -46,7 +52,9 @@ def scaled(scene: Scene, place: int, formula: str, by: float | None, *, words: s
     result = each(lambda up: up * (by or 0.0), upstream) if by is not None else None
     if upstream is None or by is None or result is None:
         return Part(place, formula, by_value=True)
-    worked = "" if by == 1 else f"{listed(upstream)} × {words or enclosed(by)}"
+    few = len(upstream.values) <= MOST_LISTED
+    up = listed(upstream) if few else f"first value: {terse(upstream.values[0])}"
+    worked = "" if by == 1 else f"{up} × {words or enclosed(by)}"
     scale = size(upstream, filled((), by))
     return Part(place, formula, result, worked, "", scale, by_value=True, unchanged=by == 1)
 
@@ -71,13 +79,22 @@ def listed(tensor: Small) -> str:
 
 
 def products(upstream: Small, local: Small) -> str:
-    """Write a product value by value where they are few: [2 × 1, 0.6667 × 2]; else list by list."""
+    """Write a product value by value where they are few: [2 × 1, 3 × 2]; else list by list, of many the first."""
     shape = broadcast(upstream.shape, local.shape)
     both = each(lambda up, _: up, upstream, local), each(lambda _, by: by, upstream, local)
-    if both[0] is None or both[1] is None or len(both[0].values) > 4:
+    if both[0] is None or both[1] is None or len(both[0].values) > MOST_LISTED:
+        ups, bys = upstream.values, local.values
+        return f"first value: {terse(ups[0])} × {enclosed(bys[0])}"
+    if len(both[0].values) > MOST_PAIRS:
         return f"{listed(upstream)} × {listed(local)}"
     terms = [f"{terse(up)} × {enclosed(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
     return terms[0] if not shape or len(terms) == 1 else f"[{', '.join(terms)}]"
+
+
+def added_products(pairs: Sequence[tuple[float, float]]) -> str:
+    """Write a sum of products with its signs: 2 × 3 - 1 × (-4)."""
+    signed = [f"{'-' if a < 0 else '+'} {terse(abs(a))} × {enclosed(b)}" for a, b in pairs]
+    return re.sub("^- ", "-", " ".join(signed).removeprefix("+ "))
 
 
 def enclosed(value: float) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from autograd_tui.text.inside.expression import differential, inner, short_name
-from autograd_tui.text.inside.part import Part, Rule, scaled, size, times, whole
+from autograd_tui.text.inside.part import Part, Rule, added_products, scaled, size, times, whole
 from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import Small, multiplied, pairs, turned
-from autograd_tui.text.inside.value_words import terse
 
 MOST_TERMS = 4  # of a sum that is written out
 
@@ -53,7 +52,7 @@ def _multiplied(scene: Scene, place: int, formula: str, left: Small | None, righ
     if result is None or left is None or right is None:
         return Part(place, formula)
     terms = pairs(left, right, (0,) * len(result.shape))
-    written = " + ".join(f"{terse(a)} × {terse(b)}" for a, b in terms)
+    written = added_products(terms)
     first = "" if len(result.values) == 1 else "first value: "
     worked = f"{first}{written}" if len(terms) <= MOST_TERMS else ""
     return whole(scene, place, formula, result, worked=worked, largest=size(left, right))

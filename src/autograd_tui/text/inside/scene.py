@@ -118,7 +118,12 @@ class Scene:
         if value is not None:
             return name_of(self.trace, value) if value.name else expression(self.trace, value)
         after = self.node.next[place] if self.node and place < len(self.node.next) else None
-        return self._made_before(after) if after is not None else f"input {place + 1}"
+        if after is not None:
+            return self._made_before(after)
+        if self.call and self.call.name == "linear" and self.op.name == "AddmmBackward0" and place == 1:
+            return expression(self.trace, self.op.inputs[0])  # of bias, input and weight.T
+        terms = operands(self.trace, self.call) if self.alone and self.call else []
+        return terms[place] if place < len(terms) else f"input {place + 1}"
 
     def _made_before(self, number: int) -> str:
         node = self.trace.nodes[number]

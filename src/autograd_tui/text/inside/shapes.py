@@ -31,8 +31,7 @@ def cast(scene: Scene) -> list[Part]:
 
 def expand(scene: Scene) -> list[Part]:
     """Stretch: what was repeated gets the sum; the sum itself is taken where the part is shown."""
-    part = scaled(scene, 0, "stretched, so d/d = 1 in each copy", 1.0)
-    return [Part(0, part.formula, part.result, size=part.size)]
+    return [scaled(scene, 0, "d(copy)/d(original) = 1 in each copy", 1.0)]
 
 
 def transpose(scene: Scene) -> list[Part]:

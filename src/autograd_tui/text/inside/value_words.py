@@ -14,6 +14,11 @@ KEPT = {  # what torch calls only "result1"
     ("NativeBatchNormBackward0", "result2"): "each channel's 1 / sd",
     ("NativeLayerNormBackward0", "result1"): "each row's mean",
     ("NativeLayerNormBackward0", "result2"): "each row's 1 / sd",
+    ("NllLossBackward0", "self"): "log p",
+    ("NllLoss2DBackward0", "self"): "log p",
+    ("NllLossBackward0", "total_weight"): "the targets' total weight",
+    ("NllLoss2DBackward0", "total_weight"): "the targets' total weight",
+    ("", "result"): "its result",
     ("MaxPool2DWithIndicesBackward0", "result1"): "where the greatest stood",
 }
 
@@ -93,7 +98,9 @@ def kept_name(trace: Trace, node: Node, value: Value) -> str:
     """Name what a node keeps; what has no name of its own by what it is to the node."""
     if value.name or value.maker is not None:
         return name_of(trace, value)
-    return KEPT.get((node.name, value.role), one_line(value.role))
+    if value.stats.values and not value.stats.shape and value.role in ("self", "other", "exponent"):
+        return terse(value.stats.values[0])
+    return KEPT.get((node.name, value.role), KEPT.get(("", value.role), one_line(value.role)))
 
 
 def op_name(trace: Trace, place: int) -> str:
