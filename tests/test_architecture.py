@@ -38,6 +38,8 @@ VALUES = [
     "scenario_names",
     "stats_table",
     "turn",
+    "watching",
+    "watchpoint",
 ]
 PLAIN = {f"autograd_tui.engine.{name}" for name in VALUES}  # standard library only: anyone may import them
 ENGINE = {"torch", "autograd_tui.engine"}

@@ -40,6 +40,11 @@ two words
 --optimizer adam,betas=(2,3)
 --optimizer adam,betas=0.9
 --optimizer muon
+--watch everything
+--watch ''
+--watch "loss > ten"
+--watch "grad_norm < -1"
+--watch "nobody > 3"
 --lr -1
 --lr nan
 --lr inf

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autograd_tui import Parts
+from autograd_tui.cli import main
 from autograd_tui.engine.command import parse
 from autograd_tui.engine.scenario import Scenario
 from autograd_tui.headless import run_headless
@@ -58,6 +59,15 @@ words = st.sampled_from([*"fbszFBSZ", "lr=1e30", "w=nan", "b=-inf", "undo", "@0"
 def test_whatever_is_run_prints_strict_json(run_words: list[str]) -> None:
     for each in objects(" ".join(run_words)):
         assert math.isfinite(each["seconds"])
+
+
+def test_a_watchpoint_that_fires_is_said_beside_the_lines_and_changes_no_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main(["linear", "--headless", "--do", "fbsz*3", "--watch", "grad_norm > 2", "--watch", "w < 1.9"])
+    said = capsys.readouterr().err.splitlines()
+    assert code == 0
+    assert said[:2] == ["autograd-tui: frame 2: grad_norm 2.404 > 2", "autograd-tui: frame 3: w 1.867 < 1.9"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from autograd_tui.cli_runs import RUN_COMMANDS, add_journal, kept, run_command
 from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.engine.watchpoint import parse_watchpoint
 from autograd_tui.text.line import one_line
 
 # What the command line hands on to `open_session`, under the same names.
@@ -126,6 +127,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
     running.add_argument("--memory", metavar="SIZE", help="for checkpoints (default 1GiB)")
+    running.add_argument(
+        "--watch",
+        action="append",
+        metavar="CONDITION",
+        help='pause a run there: nonfinite, "grad_norm > 10", "w still", "loss rises 5"; may be said several times',
+    )
     add_looks(running)
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
     running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
@@ -143,9 +150,17 @@ def add_looks(parser: argparse._ActionsContainer) -> None:
 
 def train(options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str) -> int:
     """Run what is asked for on a screen or without one, from where the session stands."""
+    watchpoints = [parse_watchpoint(text) for text in options.watch or ()]
+
+    def armed() -> Session:
+        session = open_session()
+        for each in watchpoints:
+            session.arm(each)
+        return session
+
     if options.headless:
-        return _headless(options, open_session, commands)
-    return _screen(options, open_session, commands, title=title)
+        return _headless(options, armed, commands)
+    return _screen(options, armed, commands, title=title)
 
 
 def _headless(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands) -> int:

@@ -35,6 +35,8 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
                 _say(problem)
             if difference := session.take_difference():
                 _say(difference_line(difference))
+            if fired := session.take_fired():
+                _say(str(fired))
             if frame.error and not (command.forced or command.goes_back):
                 _say(f"{command} raised {raised_line(frame.error)}")
                 return 1

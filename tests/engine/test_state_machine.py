@@ -108,6 +108,10 @@ class Machine(RuleBasedStateMachine):
         assert wording(frame.error) == wording(raised)
         self.frames += [self.session.look(index) for index in range(start + 1, frame.index)] + [frame]
 
+    @rule(watched=st.sampled_from(["nonfinite", "grad_norm > 1", "still 2", "loss rises 2", None]))
+    def watch_for(self, watched: str | None) -> None:
+        self.session.disarm() if watched is None else self.session.arm(watched)
+
     @rule(value=st.sampled_from(["0", "0.01", "0.1", "1e39"]))
     def set_learning_rate(self, value: str) -> None:
         self.run(f"lr={value}")

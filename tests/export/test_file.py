@@ -30,7 +30,7 @@ def export(path: Path, session: Session, *, overwrite: bool = False, looks: Look
 
 
 def test_an_unknown_ending_is_refused_with_those_there_are(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"\.py, \.csv, \.jsonl, \.svg, \.html, \.tb are known"):
+    with pytest.raises(Refused, match=r"\.py, \.csv, \.jsonl, \.svg, \.html, \.tb, \.pt are known"):
         export(tmp_path / "run.docx", run[0])
 
 

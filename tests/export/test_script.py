@@ -211,7 +211,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     compile(text, "run.py", "exec")
     for line in (
         "model = parts.model.to('cuda:1').train()",
-        "    batch = moved(parts.batch(i), 'cuda:1')",
+        "    batch = moved(batch, 'cuda:1')",
         "rng_on_device = torch.get_device_module('cuda:1').get_rng_state()",
     ):
         assert line in text.splitlines()

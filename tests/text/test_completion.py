@@ -142,7 +142,7 @@ def test_a_comma_in_brackets_begins_no_option() -> None:
 
 def test_parameters_of_up_to_sixteen_values_are_offered() -> None:
     assert words("b") == ["b", "bias[0]=", "bias[1]=", "backward"]
-    assert words("w") == ["w="]
+    assert words("w") == ["w=", "watch "]
     assert words("la") == []
 
 

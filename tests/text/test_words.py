@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.watchpoint import Watchpoint
 from autograd_tui.text.nearest import nearest
 from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
 from autograd_tui.text.words import read
@@ -64,6 +65,9 @@ def test_commands_are_what_they_are_everywhere() -> None:
         ("speed 4", ScreenWord("speed", 4.0)),
         ("speed 0.5", ScreenWord("speed", 0.5)),
         ("speed full", ScreenWord("speed")),
+        ("watch", ScreenWord("watch")),
+        ("watch off", ScreenWord("watch", "off")),
+        ("watch loss > 10", ScreenWord("watch", Watchpoint("bound", "loss", ">", 10.0))),
         *((word, ScreenWord(word)) for word in ALONE),
     ],
 )

@@ -64,7 +64,7 @@ async def test_a_picture_is_of_this_screen() -> None:
 async def test_an_ending_that_nothing_is_written_in_is_refused_at_once() -> None:
     async with screen() as shown:
         await say(shown, "export run.doc")
-        assert shown.note == '"export run.doc" needs one of these endings: .py, .csv, .jsonl, .svg, .html, .tb.'
+        assert shown.note == '"export run.doc" needs one of these endings: .py, .csv, .jsonl, .svg, .html, .tb, .pt.'
 
 
 def test_the_words_know_every_form_that_there_is() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
+from autograd_tui.engine.case import Case, save_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
@@ -23,12 +25,14 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase, refusal
+from autograd_tui.engine.watching import Fired, Watching
+from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
 from autograd_tui.engine.way_back import WayBack
 
 
@@ -49,6 +53,9 @@ class Session:
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
         self._traces = Traces(trainer, self._way)
+        self._watching = Watching()
+        self.fired: Fired | None = None  # the frame at which a watchpoint fired last
+        self._unsaid: Fired | None = None
 
     @property
     def frame(self) -> Frame:
@@ -75,11 +82,14 @@ class Session:
     def _run(self, command: Command, *, recorded: bool = False) -> Frame:
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
+        apart = checkpoints.take_apart() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command, recorded=recorded)
         self._forget_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
+        if apart:
+            checkpoints.keep_apart(apart, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._way.append(command, frame)
         if frame.error and frame.phase is Phase.STEP:
@@ -89,6 +99,7 @@ class Session:
         if self.recorder is not None:
             self.recorder.ran(str(command), frame)
             self._record_checkpoint()
+        self._look_out(frame)
         return frame
 
     def _run_recorded(self, command: Command) -> Frame:
@@ -113,26 +124,58 @@ class Session:
         for command in parse(text):
             yield self.run(command)
 
+    @property
+    def watchpoints(self) -> tuple[Watchpoint, ...]:
+        """The conditions that are armed; any thread may ask."""
+        return self._watching.armed
+
+    def arm(self, watchpoint: Watchpoint | str) -> None:
+        """Pause runs where a condition holds, "grad_norm > 10"; while one is armed they go phase by phase.
+
+        Raises NotUnderstood where it is none, and Refused where the model has no such parameter.
+        """
+        wanted = parse_watchpoint(watchpoint) if isinstance(watchpoint, str) else watchpoint
+        self._watching.arm(wanted, self.frame)
+
+    def disarm(self) -> None:
+        """Pause at no condition any more."""
+        self._watching.disarm()
+        self._way.checkpoints.drop_apart()
+
+    def take_fired(self) -> Fired | None:
+        """Tell, once, where a watchpoint has fired since this was asked last."""
+        fired, self._unsaid = self._unsaid, None
+        return fired
+
+    def _look_out(self, frame: Frame) -> None:
+        fired = self._watching.see(frame)
+        if fired is not None:
+            self.fired = self._unsaid = fired
+
+    def _fired_at(self, frame: Frame) -> bool:
+        return self.fired is not None and self.fired.index == frame.index
+
     def next_command(self) -> Command:
         """Give the phase that goes on from here."""
         return Command(next_phase(self.frame).value)
 
     def run_until(self, goal: Goal) -> Iterator[Frame]:
-        """Run phase after phase until `goal` is reached or something raises, giving each frame."""
+        """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
         while not self._is_past(goal):
             frame = self.run(self.next_command())
             yield frame
-            if frame.error or goal.reached_by(frame):
+            if frame.error or goal.reached_by(frame) or self._fired_at(frame):
                 return
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
         """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
 
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
-        not made: `look` makes them when asked.
+        not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
         """
         try:
-            yield from self._run_iterations(goal, stopped, every=every)
+            run = self._run_watched if self.watchpoints else self._run_iterations
+            yield from run(goal, stopped, every=every)
         finally:
             if self.recorder is not None:
                 self.recorder.finish_run()
@@ -153,6 +196,18 @@ class Session:
             yield frame
             if frame.error or goal.reached_by(frame) or stopped():
                 return
+
+    def _run_watched(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+        """Run phase by phase, so that nothing is missed; the frames given are as far apart as in other runs."""
+        given, frame = perf_counter(), None
+        for frame in self.run_until(goal):
+            if stopped():
+                break
+            if perf_counter() - given >= every:
+                yield frame
+                given, frame = perf_counter(), None
+        if frame is not None:
+            yield frame
 
     def end_of(self, iterations: int) -> Goal:
         """Give the goal that is so many iterations from here, the one that has begun included."""
@@ -270,6 +325,25 @@ class Session:
         """Give all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
+    def write_case(self, path: Path) -> Case:
+        """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
+
+        Training stays where it is. Raises Refused where there has been no forward.
+        """
+        here, way = self.frame.index, self._way
+        forward = way.latest_forward(here)
+        if not forward:
+            raise Refused("there is no iteration to write yet: run forward first.")
+        checkpoint = way.state_at(forward - 1, self._comparison())
+        raised = {index: error.type for index, error in way.track.errors.items()}
+        commands = enumerate(way.commands.between(forward - 1, here), forward)
+        steps = [Step(command, raised.get(index)) for index, command in commands]
+        fired = self.fired.said if self.fired is not None and forward <= self.fired.index <= here else ""
+        case = self._trainer.case(checkpoint, steps, self.about)
+        case |= {"iteration": self.frame.iteration, "end": here, "fault": fired}
+        save_case(case, path)
+        return case
+
     def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
         """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
         self._way.take_up(track, checkpoint)
@@ -314,6 +388,8 @@ class Session:
         self._frames.forget_after(frame)
         self._traces.forget_after(frame.index)
         self._made_again = {}
+        if self.fired is not None and self.fired.index > frame.index:
+            self.fired = None
 
     def _go_back(self, command: Command) -> Frame:
         if command.name == "undo":

@@ -7,14 +7,17 @@ from autograd_tui.engine.branches import Branch
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.engine.progress import Watch
+from autograd_tui.engine.watchpoint import Watchpoint
 
 
 class StillSession:
     """Stands at a frame; who inherits from it says which frames there are."""
 
     recorder = None
+    fired = None
     warning = None
     branches: tuple[Branch, ...] = ()
+    watchpoints: tuple[Watchpoint, ...] = ()
     about: About
     history: History
     newest: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from autograd_tui.engine import checkpoint as checkpoints
+from autograd_tui.engine.about import About
+from autograd_tui.engine.case import Case, make_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
@@ -24,6 +26,7 @@ from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.raised import torch_error
+from autograd_tui.engine.recording import Step
 from autograd_tui.engine.scenario import Parts
 from autograd_tui.engine.stats import Group, StatsReader
 from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
@@ -48,6 +51,7 @@ class Trainer:
 
     def __init__(self, start: Callable[[], Loop]) -> None:
         self._start = start
+        self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
         self._runs: dict[str, Callable[[Command], Changes]] = {
             "forward": self._forward,
             "backward": self._backward,
@@ -60,6 +64,7 @@ class Trainer:
         self._begin()
 
     def _begin(self) -> None:
+        self.starts += 1
         self._loop = self._start()
         self._inside = PhaseRecorder(self._loop)
         self._recorded = False  # whether the phase that runs now is
@@ -184,6 +189,11 @@ class Trainer:
         self.frame = checkpoint.frame
         self._batch_read = []
         self._inside.forget()
+
+    def case(self, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
+        """Tell what a script needs to repeat some steps from a checkpoint; training stays where it is."""
+        with self._loop.surroundings:
+            return make_case(self._loop, checkpoint, steps, about)
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.

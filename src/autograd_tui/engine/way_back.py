@@ -105,6 +105,24 @@ class WayBack:
             index -= 1
         return 0
 
+    def latest_forward(self, index: int) -> int:
+        """Find the frame of the forward that the iteration of frame `index` begins with, which may have raised there.
+
+        0 where there is none.
+        """
+        (command,) = self.commands.between(index - 1, index) if index else (None,)
+        return index if command is not None and command.phase is Phase.FORWARD else self.forward_before(index)
+
+    def state_at(self, index: int, comparison: Comparison) -> Checkpoint:
+        """Give the state at a frame that a forward follows; training stays where it is."""
+        if checkpoint := self.checkpoints.state_at(index):
+            return checkpoint
+        here = self._trainer.frame.index
+        self.travel(index, comparison)
+        found = self._trainer.checkpoint()
+        self.go_to(here, from_here=index == here, watch=self._home, comparison=comparison)
+        return found
+
     def record(self, index: int, comparison: Comparison) -> None:
         """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
         (command,) = self.commands.between(index - 1, index)
@@ -112,7 +130,7 @@ class WayBack:
         wanted = frozenset({index, forward} - {0})
 
         def journey() -> list[Frame]:
-            self.go_to(min(wanted) - 1, from_here=False, watch=self.watch, comparison=comparison)
+            self._go_to_start(min(wanted), comparison)
             rerun = Rerun(
                 self._trainer, self.track, self.checkpoints, watch=self.watch, comparison=comparison, record=wanted
             )
@@ -120,6 +138,13 @@ class WayBack:
 
         self._trainer.trace = None
         self._or_stay(journey, comparison)
+
+    def _go_to_start(self, forward: int, comparison: Comparison) -> None:
+        """Stand where a forward can run as the one that led to a frame did, be it that an older graph is not there."""
+        if checkpoint := self.checkpoints.at(forward - 1):
+            self._trainer.restore(checkpoint)
+        else:
+            self.go_to(forward - 1, from_here=False, watch=self.watch, comparison=comparison)
 
     def return_to(self, index: int, comparison: Comparison) -> None:
         """Go to where training stood before a journey, which nobody can give up."""

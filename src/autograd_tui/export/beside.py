@@ -8,7 +8,7 @@ from pathlib import Path
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surroundings import ForeignRandom
-from autograd_tui.export.file import export_file
+from autograd_tui.export.file import export_case, export_file
 from autograd_tui.open import open_session
 
 
@@ -19,6 +19,8 @@ def export_beside(path: Path, session: Session, stopped: Callable[[], bool]) -> 
     """
     if path.exists():
         raise Refused(f"{path} exists: give another name.")
+    if path.suffix == ".pt":
+        return f"written: {path}; {export_case(path, session)}"
     recording = session.recording()
     opening, foreign = recording.opening, ForeignRandom.read()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.recording import Recording
+from autograd_tui.export.case_script import case_script
 from autograd_tui.export.frames import Rerun
 from autograd_tui.export.json_lines import write_json_lines
 from autograd_tui.export.long_table import write_csv
@@ -50,8 +51,31 @@ def export_file(
         raise Refused(f'"{path.name}" has no ending that says in which form: {known} are known.')
     check(path, overwrite=overwrite)
     run = Rerun(recording, reopen(), stopped)
+    if write is _case:
+        for _ in run.frames():
+            pass
+        if looks is not None and looks.frame is not None:
+            run.session.rewind(looks.frame)
+        return export_case(path, run.session, overwrite=overwrite)
     with whole(path, overwrite=overwrite) as part:
         return write(part, run, looks or Looks())
+
+
+def export_case(path: Path, session: Session, *, overwrite: bool = False) -> str:
+    """Write the iteration up to where a session stands, and a script beside it; training stays there.
+
+    Gives what is to be said of it. Raises Refused, with nothing written, where it cannot be.
+    """
+    beside = path.with_suffix(".py")
+    with whole(path, overwrite=overwrite) as part, whole(beside, overwrite=overwrite) as script_part:
+        case = session.write_case(part)
+        script_part.write_text(case_script(session.about.opening, case), encoding="utf-8")
+    return f"{beside.name} repeats it"
+
+
+def _case(path: Path, run: Rerun, looks: Looks) -> str:
+    """Stand for what `export_case` writes: two files."""
+    raise NotImplementedError
 
 
 def _script(path: Path, run: Rerun, looks: Looks) -> str:
@@ -94,4 +118,5 @@ WRITERS: dict[str, Callable[[Path, Rerun, Looks], str]] = {
     ".svg": _picture,
     ".html": _page,
     ".tb": _events,
+    ".pt": _case,
 }

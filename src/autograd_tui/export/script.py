@@ -35,14 +35,14 @@ def script(recording: Recording, first: Frame) -> str:
         raise Refused("a script of a run that began with --state cannot be written yet.")
     opening, setting_up = recording.opening, setup(recording.opening)
     run = passes(recording)
-    decay = _decay(opening)
+    decay = decay_line(opening)
     spec = OptimizerSpec.parse(first.optimizer)
     lines = [*_heading(opening), *_imports(run, setting_up, decay=bool(decay)), *_threads(opening)]
     if setting_up.foreign and _raises(run, Phase.FORWARD):
         lines += ANY_BUFFERS
     lines += setting_up.build
     lines += [optimizer_line(spec, literal(first.learning_rate)), *([decay] if decay else [])]
-    writer = _Loops(setting_up, decay, rng=_rng(opening))
+    writer = _Loops(setting_up, decay, rng=random_modules(opening))
     for each in run:
         lines += ["", *writer.write(each)]
     return "\n".join(lines) + "\n"
@@ -142,7 +142,7 @@ def _threads(opening: Opening) -> list[str]:
     return ["", f"torch.set_num_threads({opening.threads!r})  # as in the run: sums of many numbers depend on it"]
 
 
-def _decay(opening: Opening) -> str:
+def decay_line(opening: Opening) -> str:
     """Write the line that makes the scheduler; "" where there is none."""
     if (text := opening.arguments.get("decay")) is None:
         return ""
@@ -151,6 +151,6 @@ def _decay(opening: Opening) -> str:
     return f"scheduler = ReduceLROnPlateau(optimizer, factor={factor!r}, patience={patience!r})"
 
 
-def _rng(opening: Opening) -> list[str]:
+def random_modules(opening: Opening) -> list[str]:
     """Name the modules of PyTorch that random numbers come from."""
     return ["torch"] if opening.device == "cpu" else ["torch", f"torch.get_device_module({opening.device!r})"]

@@ -11,14 +11,26 @@ from autograd_tui.engine.opening import Opening
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Lines of a script; those of `forward` measure `loss`, of batch `i` where data are not `fixed`."""
+    """Lines of a script; those of `predict` measure `loss` of the tensors `names`, of batch `i` where not `fixed`."""
 
     imports: tuple[str, ...]
-    build: tuple[str, ...]
-    forward: tuple[str, ...]
+    model: tuple[str, ...]
+    data: tuple[str, ...]
+    names: str
+    predict: tuple[str, ...]
     fixed: bool
     foreign: bool = False  # whether its model may do anything, as one does that this package has not made
     loss: str = "loss.item()"
+
+    @property
+    def build(self) -> tuple[str, ...]:
+        """Give what stands before the loop."""
+        return (*self.model, *self.data)
+
+    @property
+    def forward(self) -> tuple[str, ...]:
+        """Give what a forward is."""
+        return self.predict if self.fixed or not self.names else (f"{self.names} = batch(i)", *self.predict)
 
 
 def setup(opening: Opening) -> Setup:
@@ -33,7 +45,7 @@ MSE = ("", "", "def mse(prediction, target):", "    return ((target - prediction
 
 
 def _line(opening: Opening) -> Setup:
-    size, device, fixed = int(opening.own.get("batch_size", 3)), _to(opening), _is_fixed(opening.own)
+    size, device, fixed = int(opening.own.get("batch_size", 3)), to_device(opening), _is_fixed(opening.own)
     model = (
         "",
         "",
@@ -54,15 +66,17 @@ def _line(opening: Opening) -> Setup:
     )
     return Setup(
         ("from torch import nn",),
-        (*model, *MSE, *_seeded(opening), f"model = Line(){device}", *data),
-        (*["x, y = batch(i)"][fixed:], "Q = model(x)", "loss = mse(Q, y)"),
+        (*model, *MSE, *_seeded(opening), f"model = Line(){device}"),
+        data,
+        "x, y",
+        ("Q = model(x)", "loss = mse(Q, y)"),
         fixed,
     )
 
 
 def _resnet18(opening: Opening) -> Setup:
     # Where pretrained weights are to be had, `opening.own` says which: they belong behind weights=.
-    own, device, fixed = opening.own, _to(opening), _is_fixed(opening.own)
+    own, device, fixed = opening.own, to_device(opening), _is_fixed(opening.own)
     size, pixels = int(own.get("batch_size", 1)), int(own.get("image_size", 64))
     draw = "data = torch.rand({}, 3, {}, {}{})", "labels = torch.rand({}, 1000{})"
     lines = (draw[0].format(size, pixels, pixels, "{}"), draw[1].format(size, "{}"))
@@ -77,12 +91,10 @@ def _resnet18(opening: Opening) -> Setup:
     )
     return Setup(
         ("from torchvision.models import resnet18",),
-        (*MSE, *_seeded(opening), f"model = resnet18(weights=None){device}", *data),
-        (
-            *(() if fixed else ("data, labels = batch(i)",)),
-            "prediction = model(data)",
-            "loss = mse(prediction, labels)",
-        ),
+        (*MSE, *_seeded(opening), f"model = resnet18(weights=None){device}"),
+        data,
+        "data, labels",
+        ("prediction = model(data)", "loss = mse(prediction, labels)"),
         fixed,
     )
 
@@ -90,33 +102,32 @@ def _resnet18(opening: Opening) -> Setup:
 def _imported(opening: Opening) -> Setup:
     """Write how to build a scenario of somebody else's: its code stays where it is."""
     options = f"{_seed(opening)}, {dict(opening.own)!r}, device={opening.device!r}"
-    build = (
-        *_seeded(opening)[not _to(opening) :],
+    model = (
+        *_seeded(opening)[not to_device(opening) :],
         f"scenario = find({opening.scenario!r})",
         f"torch.manual_seed({_seed(opening)})  # once more: reading it may have drawn random numbers",
         f"parts = scenario.build(scenario.options({options}))",
         f"model = parts.model.to({opening.device!r}).train()",
         "",
         "",
-        "def forward(i):",
-        '    """Give the loss of batch number i, from 0."""',
-        f"    batch = moved(parts.batch(i), {opening.device!r})" if _to(opening) else "    batch = parts.batch(i)",
+        "def forward(batch):",
+        '    """Give the loss of a batch."""',
+        *(f"    batch = moved(batch, {opening.device!r})",) * bool(to_device(opening)),
         "    if parts.loss is None:",
         "        result = parts.forward(model, batch)",
         "        return result[0] if isinstance(result, tuple) else result",
         "    inputs, targets = batch",
         "    return parts.loss(model(inputs), targets)",
-        "",
-        "",
-        "i = 0  # counts the batches",
     )
+    data = ("", "", "i = 0  # counts the batches")
     imports = ("from autograd_tui.scenarios.find import find",)
     shown = "loss.detach().squeeze().tolist()"  # also where it is not one number
-    return Setup(imports, (*_mover(opening), *build), ("loss = forward(i)",), fixed=False, foreign=True, loss=shown)
+    predict = ("loss = forward(parts.batch(i))",)
+    return Setup(imports, (*_mover(opening), *model), data, "", predict, fixed=False, foreign=True, loss=shown)
 
 
 def _mover(opening: Opening) -> tuple[str, ...]:
-    if not _to(opening):
+    if not to_device(opening):
         return ()
     return (
         "",
@@ -159,7 +170,8 @@ def _is_fixed(own: Mapping[str, Any]) -> bool:
     return bool(own.get("data", "fixed") == "fixed")
 
 
-def _to(opening: Opening) -> str:
+def to_device(opening: Opening) -> str:
+    """Write what brings a tensor or model to the device of the run: "" on the CPU."""
     return "" if opening.device == "cpu" else f".to({opening.device!r})"
 
 

@@ -145,12 +145,19 @@ def _start_of_iteration(frame: Frame | None, history: History | None) -> int | N
     return next((index - 1 for index, iteration in pairs if iteration == frame.iteration), None)
 
 
+def _watched(frame: Frame | None) -> list[Candidate]:
+    names = frame.params.layout.names if frame else ()
+    return [Candidate(f"{name}{end}>", f"the norm of {name}{end}") for name in names for end in ("", ".grad")]
+
+
 def _screen_values(name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None) -> list[Candidate]:
     if name == "plot":
         metrics = frame.metrics if frame else ()
         return listed(words.PLOTS | {metric: f"a metric, now {number(value)}" for metric, value in metrics})
     if name == "model":
         return listed(dict(models))
+    if name == "watch":
+        return listed(words.SCREEN_VALUES[name]) + _watched(frame)
     if name == "theme":
         return listed(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
     return listed(words.SCREEN_VALUES.get(name, {}))

@@ -12,12 +12,13 @@ from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.optimizer_spec import parse_number
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
+from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
 from autograd_tui.text.nearest import clipped, unknown
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "inside", "console", "help", "quit")
-EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb")  # endings of the files that a run is written to
+EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # endings of the files that a run is written to
 EXAMPLES = {
     "sort": "sort update",
     "model": "model resnet18",
@@ -32,11 +33,12 @@ class ScreenWord:
     """One thing to tell the screen. It trains nothing, so no session knows of it.
 
     `value` is the column of "sort", the scenario of "model", the name of "theme"; for "speed" the commands a second,
-    None for full; the file of "export", None for a picture and a line; for "run" the number of iterations, or its goal.
+    None for full; the file of "export", None for a picture and a line; for "run" the number of iterations, or its goal;
+    for "watch" a condition, "off", or None to list those that are armed.
     """
 
     name: str
-    value: str | float | Goal | None = None
+    value: str | float | Goal | Watchpoint | None = None
 
 
 def is_screen_word(name: str) -> bool:
@@ -100,8 +102,13 @@ def _run(text: str) -> int | Goal:
     return int(times)
 
 
-READERS: dict[str, Callable[[str], str | float | Goal | None]] = {
+def _watch(text: str) -> Watchpoint | str | None:
+    return parse_watchpoint(text) if text not in ("", "off") else text or None
+
+
+READERS: dict[str, Callable[[str], str | float | Goal | Watchpoint | None]] = {
     "run": _run,
+    "watch": _watch,
     "export": _export,
     "speed": _speed,
     "model": _scenario,

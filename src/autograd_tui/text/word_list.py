@@ -48,6 +48,7 @@ BRANCHES = {"branch=": "return to what was rewound over"}  # offered where there
 SCREEN = {
     "run ": "run, run 100 or run loss<0.01",
     "speed ": "of a run: speed 4 is 4 commands a second",
+    "watch ": "pause runs, as in watch nonfinite",
     "model ": "train another, as in model resnet18",
     "sort ": "the table by layer, as in sort update",
     "theme ": "the colours, as in theme light",
@@ -107,6 +108,13 @@ SCREEN_VALUES = {  # by the word that they stand behind
         "20": "twenty commands a second",
         "full": "as fast as it goes",
     },
+    "watch": {
+        "nonfinite": "anything is NaN or infinite",
+        "grad_norm>10": "all gradients together are large",
+        "loss>10": "the loss is large",
+        "still": "a parameter stops changing, for 5 iterations",
+        "off": "pause at no condition any more",
+    },
     "export": {
         "run.py": "a plain PyTorch script of it",
         "run.html": "a page with all its screens",
@@ -114,6 +122,7 @@ SCREEN_VALUES = {  # by the word that they stand behind
         "run.jsonl": "a line of JSON for each frame",
         "run.svg": "this screen",
         "run.tb": "a folder for TensorBoard",
+        "case.pt": "this iteration, and a script that repeats it",
     },
     "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
 }

@@ -45,7 +45,12 @@ _KEYS = [
     Binding("tab", "panel(1)", id="next-panel", tooltip="choose the next panel"),
     Binding("shift+tab", "panel(-1)", id="previous-panel", tooltip="choose the panel before"),
     Binding("a", "zoom", id="zoom", tooltip="the chosen panel alone, and back"),
-    Binding("e", "export", id="export", tooltip="write a picture of the screen, and the line that repeats the run"),
+    Binding(
+        "e",
+        "export",
+        id="export",
+        tooltip="write a picture and the line that repeats the run; where a watchpoint fired, a case",
+    ),
     Binding("ctrl+p", "prompt('theme ')", id="theme", tooltip="choose a theme"),
     Binding("question_mark", "help", id="help", tooltip="the keys that matter; once more: all keys"),
     Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, count, looking back, cursor"),

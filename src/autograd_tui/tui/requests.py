@@ -16,6 +16,7 @@ from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
 
@@ -24,16 +25,16 @@ MOST_REPEATS = 8  # that may wait of one key held down
 class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
-    what: Command | Commands | Look | Inspect | Export | Record | Goal | Open | Literal["next", "iteration"]
+    what: Command | Commands | Look | Inspect | Export | Record | Arm | Goal | Open | Literal["next", "iteration"]
     start: int | None = None  # the frame to go back to first, where one is being looked at
     times: int = 1
 
     @property
     def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes it, looking, measuring and exporting do not."""
+        """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect, Export))
+        return not isinstance(self.what, (Look, Inspect, Export, Arm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Record:
 
     index: int | None = None
     command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A watchpoint; None for none any more."""
+
+    watchpoint: Watchpoint | None
 
 
 @dataclass(frozen=True, slots=True)

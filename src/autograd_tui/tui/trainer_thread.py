@@ -18,7 +18,8 @@ from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Progress
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.going_back import difference_line
-from autograd_tui.tui.requests import Export, Inspect, Look, News, Open, Record, Request, RequestLine
+from autograd_tui.text.watched import watched_line
+from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Record, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -57,6 +58,7 @@ class TrainerThread(threading.Thread):
         self.busy: tuple[str, float] | None = ("loading PyTorch", monotonic())
         self.progress: Progress | None = None  # of going back
         self._warning: str | None = None  # of the session just opened
+        self._fired: str | None = None  # where a watchpoint has
         self.running: str | None = None  # what a run goes on until, in words; None while there is none
 
     @property
@@ -161,6 +163,8 @@ class TrainerThread(threading.Thread):
                 written = self._export(request.what)
             elif isinstance(request.what, Record):
                 trace = self._record(request)
+            elif isinstance(request.what, Arm):
+                written = self._arm(request.what)
             else:
                 self._train(request)
         except Refused as error:
@@ -178,7 +182,7 @@ class TrainerThread(threading.Thread):
         )
 
     def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect, Export, Record))
+        assert not isinstance(request.what, (Look, Inspect, Export, Record, Arm))
         self._go_back(request.start)
         self._do(request.what, request.times)
 
@@ -201,6 +205,14 @@ class TrainerThread(threading.Thread):
         command = replace(request.what.command or self._here.next_command(), recorded=True)
         self.busy = (f"{command.name}, recorded,", monotonic())
         return self._here.run(command).trace
+
+    def _arm(self, what: Arm) -> str:
+        """Arm a watchpoint, or disarm all; say what is armed now."""
+        if what.watchpoint is None:
+            self._here.disarm()
+        else:
+            self._here.arm(what.watchpoint)
+        return watched_line(self._here.watchpoints)
 
     def _export(self, what: Export) -> str:
         from autograd_tui.export.beside import export_beside
@@ -257,7 +269,7 @@ class TrainerThread(threading.Thread):
         self.busy = ("the run", monotonic())
         for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
             self._tell()
-            if frame.error or goal.reached_by(frame):
+            if frame.error or goal.reached_by(frame) or self._fires():
                 return False
             if pace:
                 self._line.sleep(1 / pace, over)
@@ -300,12 +312,19 @@ class TrainerThread(threading.Thread):
             self.busy = (command.phase.value if command.phase else str(command), monotonic())
             yield self._here.run(command)
 
+    def _fires(self) -> bool:
+        """Take note of a watchpoint that has fired; tell whether one has."""
+        fired = self._here.take_fired()
+        if fired is not None:
+            self._fired = f"paused at {fired}" if self.running is not None else str(fired)
+        return fired is not None
+
     def _follow(self, frames: Iterable[Frame]) -> bool:
         """Show a sample of the frames as they come; tell whether to go on behind them."""
         last_shown = monotonic()
         for frame in frames:
             raised = frame.error and not (frame.command and frame.command.forced)
-            if raised or self._line.stopped:
+            if raised or self._line.stopped or self._fires():
                 return False
             if monotonic() - last_shown > SAMPLE:
                 self._tell()
@@ -333,7 +352,8 @@ class TrainerThread(threading.Thread):
         self._news(News(here.frame, history, here.newest, refused, said, *answers))
 
     def _to_be_said(self) -> str | None:
-        """Give, once, what the screen has to say about going back."""
+        """Give, once, what the screen has to say about watchpoints and going back."""
         warning, self._warning = self._warning, None
+        fired, self._fired = self._fired, None
         difference = self._here.take_difference()
-        return difference_line(difference) if difference else warning
+        return fired or (difference_line(difference) if difference else warning)

@@ -185,7 +185,9 @@ class TrainingScreen(Screen[None]):
             return Note(f"frame {self.looking} of {self.newest}: {on}escape returns", "now")
         if self.trainer.running is not None:
             until = f" until {self.trainer.running}" if self.trainer.running else ""
-            return Note(f"running at {pace_in_words(self.trainer.pace)}{until}: space pauses, + - change it", "accent")
+            watched = ", watched" if self.trainer.session and self.trainer.session.watchpoints else ""
+            pace = f"{pace_in_words(self.trainer.pace)}{watched}"
+            return Note(f"running at {pace}{until}: space pauses, + - change it", "accent")
         sign = Note(self.trainer.sign, "accent") if self.trainer.sign else None
         return self.patient() or sign or self._gone_back() or self._veiled() or self._has_printed()
 

@@ -8,9 +8,11 @@ from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.memory import BUDGET
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
+from autograd_tui.engine.watchpoint import Watchpoint
 from autograd_tui.text.completion import completions, heading
 from autograd_tui.text.nearest import unknown
 from autograd_tui.text.screen_word import ScreenWord
+from autograd_tui.text.watched import watched_line
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
 from autograd_tui.tui.choices import THEMES
@@ -21,7 +23,7 @@ from autograd_tui.tui.panel_keys import PanelKeys
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.readable_app import ReadableApp
-from autograd_tui.tui.requests import Export, Open, Request
+from autograd_tui.tui.requests import Arm, Export, Open, Request
 from autograd_tui.tui.run_keys import RunKeys
 from autograd_tui.tui.table_keys import TableKeys
 from autograd_tui.tui.themes import theme_named
@@ -82,6 +84,13 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
                 self.app.ascii_only = word.name == "ascii"
             case "log" | "linear", _:
                 self.log_scale = word.name == "log"
+            case "watch", Watchpoint() as watchpoint:
+                self.arm(watchpoint)
+            case "watch", "off":
+                self.arm(None)
+            case "watch", _:
+                session = self.trainer.session
+                self.say(Note(watched_line(session.watchpoints if session else ()), "accent"))
             case "export", str(name) if not name.endswith(".svg"):
                 self.trainer.ask(Request(Export(Path(name).expanduser())))
                 self.watch_the_clock()
@@ -90,7 +99,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
                 self.call_after_refresh(self.write_picture, Path(name).expanduser())
             case "export", _:
                 self.refresh(layout=True)
-                self.call_after_refresh(self.action_export)  # a picture without the prompt
+                self.call_after_refresh(self.write_picture_and_line)  # a picture without the prompt
             case "help", _:
                 self.action_help()
             case "quit", _:
@@ -110,6 +119,11 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
             case _:
                 raise AssertionError(word)
 
+    def arm(self, watchpoint: Watchpoint | None) -> None:
+        """Have runs pause at one condition more, or at none."""
+        self.trainer.ask(Request(Arm(watchpoint)))
+        self.watch_the_clock()
+
     def plot(self, name: str) -> None:
         """Plot another column beside the loss; raises Refused where there is none of that name."""
         known = ["loss", "grad", *(metric for metric, _ in (self.frame.metrics if self.frame else ()))]
@@ -122,6 +136,15 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         self.log_scale = not self.log_scale
 
     def action_export(self) -> None:
+        """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
+        fired = self.trainer.session.fired if self.trainer.session else None
+        if fired is not None and self.latest is self.frame is not None and fired.index == self.frame.index:
+            self.trainer.ask(Request(Export(Path(f"case-{fired.index}.pt"))))
+            self.watch_the_clock()
+        else:
+            self.write_picture_and_line()
+
+    def write_picture_and_line(self) -> None:
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)

@@ -1,0 +1,147 @@
+"""A case as a plain PyTorch script: it reads the file beside it and repeats the iteration up to the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from autograd_tui.engine.command import Phase, parse_one
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.recording import Step
+from autograd_tui.export.case_setup import case_setup
+from autograd_tui.export.passes import Progress
+from autograd_tui.export.script import decay_line, random_modules
+from autograd_tui.export.script_phases import ANY_BUFFERS, phase_lines, remark, setting_lines
+from autograd_tui.export.script_setup import Setup
+from autograd_tui.text.line import printable
+
+SAY = (
+    "",
+    "",
+    "def first_nonfinite():",
+    '    """Name the first gradient that is not finite."""',
+    "    for name, param in model.named_parameters():",
+    "        if param.grad is not None and not param.grad.isfinite().all():",
+    "            count = (~param.grad.isfinite()).sum().item()",
+    '            return f"{name}.grad has {count:,} of {param.numel():,} values that are NaN or infinite"',
+    '    return "all gradients are finite"',
+)
+LOAD = ("", 'case = torch.load(Path(__file__).with_suffix(".pt"), weights_only=True)')
+STATE = (
+    "",
+    "params = dict(model.named_parameters())",
+    "with torch.no_grad():",
+    "    for name, param in params.items():",
+    '        param.copy_(case["params"][name])',
+    '        param.requires_grad_(case["requires_grad"][name])',
+    '        if name in case["grads"]:',
+    '            param.grad = case["grads"][name].to(param.device)',
+    'for name, buffer in case["buffers"].items():',
+    '    module, _, key = name.rpartition(".")',
+    "    setattr(model.get_submodule(module), key, buffer.to(next(model.parameters()).device))",
+    "groups = [",
+    '    {**options, "params": [params[name] for name in names]}',
+    '    for names, options in zip(case["optimizer"]["params"], case["optimizer"]["groups"])',
+    "]",
+)
+OPTIMIZER_STATE = (
+    'for name, state in case["optimizer"]["state"].items():',
+    "    optimizer.state[params[name]] = state",
+)
+ON_DEVICE = (  # a count of steps stays on the host, as the optimizers keep it
+    'for name, state in case["optimizer"]["state"].items():',
+    "    for key, value in state.items():",
+    '        moves = isinstance(value, torch.Tensor) and key != "step"',
+    "        optimizer.state[params[name]][key] = value.to(params[name].device) if moves else value",
+)
+FOREIGN_RANDOM = (
+    'version, numbers, gauss = case["rng"]["python"]',
+    "random.setstate((version, tuple(numbers), gauss))",
+    'if case["rng"]["numpy"] is not None:',
+    '    kind, key, *rest = case["rng"]["numpy"]',
+    '    numpy.random.set_state((kind, key.numpy().astype("uint32"), *rest))',
+)
+
+
+def case_script(opening: Opening, case: Mapping[str, Any]) -> str:
+    """Write the script for a case that stands beside it under the same name. Raises Refused where it cannot be."""
+    steps = [Step(parse_one(command), raised) for command, raised in case["steps"]]
+    setting_up, decay = case_setup(opening), decay_line(opening)
+    new_optimizer = any(isinstance(step.command.value, OptimizerSpec) for step in steps)
+    if new_optimizer and len(case["optimizer"]["groups"]) > 1:
+        raise Refused("a case in which an optimizer with several parameter groups is started cannot be written yet.")
+    lines = [*_heading(opening, case, setting_up), *_imports(setting_up, steps, decay=decay), *LOAD]
+    lines += ['torch.set_num_threads(case["threads"])']
+    lines += ANY_BUFFERS if setting_up.foreign else []
+    lines += [*SAY, *setting_up.model, *STATE, f"optimizer = torch.optim.{case['optimizer']['class']}(groups)"]
+    lines += OPTIMIZER_STATE if opening.device == "cpu" else ON_DEVICE
+    lines += [decay, 'scheduler.load_state_dict(case["scheduler"])'] if decay else []
+    lines += ['torch.set_rng_state(case["rng"]["torch"])', *FOREIGN_RANDOM * setting_up.foreign]
+    modules = random_modules(opening)
+    lines += [f'{module}.set_rng_state(case["rng"]["device"])' for module in modules[1:]]
+    return "\n".join([*lines, "", *_iteration(setting_up, steps, case, decay, modules)]) + "\n"
+
+
+def _iteration(
+    setting_up: Setup, steps: Sequence[Step], case: Mapping[str, Any], decay: str, modules: list[str]
+) -> list[str]:
+    """Write the steps; one that raised at the very end raises here too, so that a debugger can stand there."""
+    lines: list[str] = []
+    progress = Progress(grads="fresh" if case["grads"] else "none")
+    for place, step in enumerate(steps):
+        phase = step.command.phase
+        if phase is None:
+            lines += setting_lines(step.command, decay)
+            continue
+        last = place == len(steps) - 1
+        lines += [f"# in the run this raised {step.raised}"] if last and step.raised else []
+        written = Step(step.command) if last else step
+        drawn = replace(setting_up, predict=_predict(setting_up, case, int(progress.iteration > 0)), fixed=True)
+        lines += phase_lines(
+            written, drawn, said=remark(phase, progress), scheduled=bool(decay) and progress.has_loss, rng=modules
+        )
+        if step.raised is None and phase is Phase.FORWARD:
+            lines.append(f'print(f"iteration {case["iteration"]}  loss {{{setting_up.loss}!r}}")')
+        if step.raised is None and phase is Phase.BACKWARD:
+            lines.append("print(first_nonfinite())")
+        progress.take(step)
+    return lines
+
+
+def _predict(setting_up: Setup, case: Mapping[str, Any], place: int) -> tuple[str, ...]:
+    """Write a forward of the batch at a place among the case's own; where it has none the scenario draws it."""
+    stored, batch = case["batches"] is not None, f'case["batches"][{place}]'
+    if setting_up.foreign:
+        drawn = batch if stored else f"parts.batch({case['forwards'] + place})"
+        return (f"loss = forward({drawn})",)
+    if case["device"] == "cpu":
+        return (f"{setting_up.names} = {batch}", *setting_up.predict)
+    return (f"{setting_up.names} = (each.to({case['device']!r}) for each in {batch})", *setting_up.predict)
+
+
+def _heading(opening: Opening, case: Mapping[str, Any], setting_up: Setup) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
+    lines = [
+        f"# Iteration {case['iteration']}, from frame {case['frame']} to frame {case['end']}" + _fault(case),
+        f"# of a run that began as: {opening.command_line}",
+        f"# on {opening.device}, with {versions}: other versions may round differently.",
+    ]
+    if setting_up.foreign:
+        lines.append(f"# {opening.scenario} is imported: run this where it can be found.")
+    return [printable(" ".join(line.split())) for line in lines]
+
+
+def _fault(case: Mapping[str, Any]) -> str:
+    return f": {case['fault']}" if case["fault"] else ""
+
+
+def _imports(setting_up: Setup, steps: Sequence[Step], *, decay: str) -> list[str]:
+    theirs = [*setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * bool(decay)]
+    ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
+    copies = setting_up.foreign or any(step.raised and step.command.phase is Phase.STEP for step in steps)
+    library = ["import copy"] * copies + ["import random"] * setting_up.foreign + ["from pathlib import Path", ""]
+    numpy = ["import numpy"] * setting_up.foreign
+    return ["", *library, *numpy, "import torch", *(each for each in theirs if each not in ours), *ours]

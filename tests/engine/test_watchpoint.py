@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "watchpoint"),
+    [
+        ("nonfinite", Watchpoint("nonfinite")),
+        ("loss > 10", Watchpoint("bound", "loss", ">", 10.0)),
+        ("loss<-1", Watchpoint("bound", "loss", "<", -1.0)),
+        ("grad_norm > 10", Watchpoint("bound", "grad_norm", ">", 10.0)),
+        ("grad_norm < 1e-6", Watchpoint("bound", "grad_norm", "<", 1e-6)),
+        ("param_norm>100", Watchpoint("bound", "param_norm", ">", 100.0)),
+        ("layer1.0.conv1.weight.grad > 1", Watchpoint("bound", "layer1.0.conv1.weight.grad", ">", 1.0)),
+        ("w  >3", Watchpoint("bound", "w", ">", 3.0)),
+        ("still", Watchpoint("still", times=5)),
+        ("still 7", Watchpoint("still", times=7)),
+        ("w still", Watchpoint("still", "w", times=5)),
+        ("w still 2", Watchpoint("still", "w", times=2)),
+        ("loss rises", Watchpoint("rises", "loss", times=5)),
+        ("loss rises 3", Watchpoint("rises", "loss", times=3)),
+    ],
+)
+def test_a_condition_is_read_and_written_as_it_is_read(text: str, watchpoint: Watchpoint) -> None:
+    assert parse_watchpoint(text) == watchpoint
+    assert parse_watchpoint(str(watchpoint)) == watchpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", '"" is no watchpoint: there are nonfinite'),
+        ("everything", '"everything" is no watchpoint'),
+        ("loss = 3", '"loss = 3" is no watchpoint'),
+        ("loss > ten", '"loss > ten" needs a number behind >, as in loss > 10.'),
+        ("loss > nan", '"loss > nan" needs a number behind >'),
+        ("grad_norm < -1", "a norm, which is 0 or more"),
+        ("w < 0", "a norm, which is 0 or more"),
+        ("still 0", '"still 0" needs whole iterations, 1 or more'),
+        ("loss rises 1.5", "needs whole iterations"),
+        ("w >", '"w >" needs a number behind >'),
+    ],
+)
+def test_what_is_no_condition_is_said_in_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(NotUnderstood) as caught:
+        parse_watchpoint(text)
+    assert said in str(caught.value)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_condition_or_not_understood_in_one_sentence(text: str) -> None:
+    said = sentence(text)
+    assert "\n" not in said
+    assert not said or said.endswith(".")
+
+
+def sentence(text: str) -> str:
+    """Give what is said against a text; "" where it is a condition."""
+    try:
+        parse_watchpoint(text)
+    except NotUnderstood as error:
+        return str(error)
+    return ""
