@@ -91,6 +91,15 @@ async def test_keys_typed_before_the_recording_is_there_walk_it() -> None:
         assert shown.session.newest == 2
 
 
+async def test_a_name_typed_before_the_recording_is_there_is_run_to() -> None:
+    app = AutogradApp(lambda _: open_session("linear"), parse("f"), title="linear")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i", "slash", *"sub", "enter", "down")
+        shown = Screen(app, pilot)
+        await shown.settle()
+        assert "operation 4 of 7" in text(shown, "WherePanel")
+
+
 async def test_i_before_the_session_is_open_waits_for_it() -> None:
     app = AutogradApp(lambda _: open_session("linear"), parse(""), title="linear")
     async with app.run_test(size=(80, 24)) as pilot:

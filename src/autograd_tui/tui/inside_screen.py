@@ -49,7 +49,7 @@ class InsideScreen(Screen[None]):
     def __init__(self, *, picture: Callable[[], None], interrupt: Callable[[], None], left: Callable[[], None]) -> None:
         super().__init__()
         self._picture, self._interrupt, self._left = picture, interrupt, left
-        self._typed_ahead: list[Callable[[], None]] = []
+        self._typed_ahead: list[Callable[[], object]] = []
         self.prompt = Prompt(self.run_to, self._offer, id="prompt")
 
     def compose(self) -> ComposeResult:
@@ -123,13 +123,16 @@ class InsideScreen(Screen[None]):
 
     def action_select(self, by: int) -> None:
         """Go to the row above or below."""
-        if self.walk is not None:
-            self.walk = self.query_one(GraphPanel).moved(self.walk, by)
-            self.say(None)
+        if self.walk is None:
+            self._typed_ahead.append(lambda: self.action_select(by))
+            return
+        self.walk = self.query_one(GraphPanel).moved(self.walk, by)
+        self.say(None)
 
     def action_open(self) -> None:
         """Open what is under the cursor, or run to it."""
         if self.walk is None:
+            self._typed_ahead.append(self.action_open)
             return
         panel = self.query_one(GraphPanel)
         walk = panel.opened(self.walk)
@@ -142,8 +145,7 @@ class InsideScreen(Screen[None]):
 
     def action_find(self) -> None:
         """Take a name."""
-        if self.walk is not None:
-            self.prompt.open("/")
+        self.prompt.open("/")
 
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
         part = text.removeprefix("/")
@@ -153,7 +155,8 @@ class InsideScreen(Screen[None]):
     def run_to(self, text: str) -> bool:
         """Run to the next operation of a name, or of the one looked for last; False where there is none."""
         if self.walk is None:
-            return False
+            self._typed_ahead.append(lambda: self.run_to(text))
+            return True
         name = text.removeprefix("/").strip() or self.walk.search
         walk = self.walk.to(name) if name else None
         if walk is None:

@@ -17,7 +17,15 @@ class HealthPanel(WalkPanel):
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
+        self.display = False  # until there is something to say
         self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # wherever the walk is in a trace
+
+    def watch_walk(self) -> None:
+        """Stand aside where there is nothing to say."""
+        wanted = self.walk is not None and self.rows_wanted() > 0
+        if wanted != self.display:
+            self.display = wanted
+        super().watch_walk()
 
     def rows_wanted(self) -> int:
         """Take a row for each line."""
