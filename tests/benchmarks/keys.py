@@ -28,6 +28,7 @@ class Bare(App):
 
 Bare().run()
 """
+WALK = (("\x1b[C", 9), ("\x1b[D", 2), ("n", 1), ("\x1b[B", 2))  # right, left, n, down, and how often in a round
 QUIET = 0.08  # seconds without a byte after which a key's drawing is done
 
 
@@ -45,12 +46,38 @@ def press(child: pexpect.spawn[bytes], key: str) -> tuple[float, int]:
                 return last - sent, count
 
 
+def walk(scenario: str, rounds: int) -> None:
+    """Walk inside a backward, and print the median and the slowest of each key."""
+    ours = Terminal(scenario, "--do", "f", width=120, height=40)
+    ours.wait_for("frame 1 of 1")
+    ours.type("i")
+    ours.wait_for("operation 1 of")
+    times: dict[str, list[float]] = {key: [] for key, _ in WALK}
+    sizes: dict[str, list[int]] = {key: [] for key, _ in WALK}
+    press(ours.child, "\x1b[C")
+    for _ in range(rounds):
+        for key, repeats in WALK:
+            for _ in range(repeats):
+                seconds, count = press(ours.child, key)
+                times[key].append(seconds)
+                sizes[key].append(count)
+    print(f"{scenario}, 120 x 40, inside a backward:")
+    for (key, _), name in zip(WALK, ("right", "left", "n", "down"), strict=True):
+        middle, slowest = median(times[key]) * 1000, max(times[key]) * 1000
+        print(f"  {name:<5} {middle:5.1f} ms  {median(sizes[key]) / 1000:4.1f} kB  slowest {slowest:.1f} ms")
+    ours.child.close(force=True)
+
+
 def main() -> None:
-    """Press keys in both, in turns, and print medians."""
+    """Press keys in both, in turns, and print medians; or inside a phase alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--scenario", default="linear")
+    parser.add_argument("--inside", action="store_true", help="walk the operations of a backward")
     arguments = parser.parse_args()
+    if arguments.inside:
+        walk(arguments.scenario, arguments.rounds)
+        return
     ours = Terminal(arguments.scenario, width=120, height=40)
     bare = pexpect.spawn(sys.executable, ["-c", BARE], dimensions=(40, 120), timeout=60)
     bare.delaybeforesend = None

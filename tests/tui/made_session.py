@@ -1,13 +1,16 @@
-"""A session whose frames are made by hand: its last one can be shown, and nothing can be run."""
+"""Sessions whose frames are made by hand: the last one can be shown, and nothing can be run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.command import Command
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.history import History
 from autograd_tui.engine.still_session import StillSession
+from autograd_tui.engine.trace import Trace
 
 
 class MadeSession(StillSession):
@@ -23,3 +26,17 @@ class MadeSession(StillSession):
     @property
     def frame(self) -> Frame:
         return self._frame
+
+
+class TracedSession(MadeSession):
+    """Has recorded the phase that comes next."""
+
+    def __init__(self, about: About, frames: Sequence[Frame], trace: Trace) -> None:
+        super().__init__(about, frames)
+        self._trace = trace
+
+    def next_command(self) -> Command:
+        return Command(self._trace.phase.value)
+
+    def run(self, command: Command) -> Frame:
+        return replace(self.frame, trace=self._trace)

@@ -16,6 +16,7 @@ from autograd_tui.engine.command import parse
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.inside_screen import InsideScreen
 
 
 class Gate:
@@ -104,6 +105,24 @@ async def test_a_look_at_a_frame_to_be_made_again_can_be_given_up() -> None:
         await shown.settle()
         assert "given up" in shown.note
         assert "frame 122 of 122" in shown.text("StatusPanel")
+
+
+async def test_a_recording_of_a_frame_looked_at_can_be_given_up() -> None:
+    async with slow_screen("fbsz*30 fb") as (shown, gate):
+        shown.app.main.look_at(82)
+        await shown.settle()
+        gate.is_open = False
+        await shown.pilot.press("i")
+        inside = shown.app.screen
+        assert isinstance(inside, InsideScreen)
+        gate.let_pass(10)
+        await until(shown.pilot, lambda: inside.note is not None and inside.note.text.startswith("going back: 40 of"))
+        await shown.pilot.press("escape")
+        gate.open()
+        await shown.settle()
+        assert shown.app.screen is shown.app.main
+        assert "given up" in shown.note
+        assert shown.session.frame.index == 122
 
 
 async def test_a_branch_that_takes_too_long_leaves_all_as_it_was() -> None:

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import pytest
 from app_screen import running
 from made_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
-from made_session import MadeSession
+from made_session import MadeSession, TracedSession
 
 from autograd_tui.engine.command import parse
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import THEMES, Choices
+from walked_traces import line_backward, tower
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
 
@@ -34,7 +35,10 @@ SCENES = {
     "step": MadeSession(LINE, line_frames()),
     "error": MadeSession(LINE, [*line_frames()[:3], error_frame()]),
     "layers": MadeSession(LAYERS, layers_frames()),
+    "inside": TracedSession(LINE, line_frames()[:2], line_backward()),
+    "tower": TracedSession(LAYERS, layers_frames()[:1], tower()),
 }
+THIRD_OPERATION = ("i", "right", "right")
 INTO_A_LAYER = ("2", "down", "enter", "down")
 
 
@@ -62,6 +66,10 @@ PICTURES = [  # each scene, size and look twice at least
     Picture("layers", WIDE, "dark", INTO_A_LAYER),
     Picture("layers", HALL, "light", INTO_A_LAYER),
     Picture("layers", SMALL, "ascii", INTO_A_LAYER),
+    Picture("inside", WIDE, "dark", THIRD_OPERATION),
+    Picture("inside", HALL, "light", THIRD_OPERATION),
+    Picture("tower", HALL, "ascii", THIRD_OPERATION),
+    Picture("tower", WIDE, "ansi", (*THIRD_OPERATION, "down", "down", "down", "enter")),
 ]
 
 

@@ -85,6 +85,7 @@ class Trainer:
         old = weakref.ref(self._loop.model)
         del self._loop, self._inside, self._reader, self._batch_read
         if old() is not None:
+            gc.unfreeze()  # a program around us may have frozen it
             gc.collect()  # a model of the user's may refer to itself
         try:
             self._begin()

@@ -17,7 +17,7 @@ from autograd_tui.text.nearest import clipped, unknown
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
-ALONE = ("log", "linear", "ascii", "unicode", "veil", "console", "help", "quit")
+ALONE = ("log", "linear", "ascii", "unicode", "veil", "inside", "console", "help", "quit")
 EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # endings of the files that a run is written to
 EXAMPLES = {
     "sort": "sort update",

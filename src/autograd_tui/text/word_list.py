@@ -57,6 +57,7 @@ SCREEN = {
     "linear": "the loss on a plain scale",
     "ascii": "draw with ASCII characters alone",
     "unicode": "draw with all characters",
+    "inside": "walk the operations of the next phase",
     "veil": "hide new numbers until the next space",
     "console": "what has been printed",
     "export ": "a picture, or as in export run.py",
@@ -64,6 +65,7 @@ SCREEN = {
     "quit": "leave, and print the line that repeats this",
 }
 LETTERS = {  # offered only where one has begun to type them
+    "i:f": "a phase recorded, to be walked; so i:b, i:s, i:z",
     "f": "forward",
     "b": "backward",
     "s": "step",

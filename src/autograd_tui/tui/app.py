@@ -17,6 +17,7 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.text.line import one_line
 from autograd_tui.tui import signals
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
+from autograd_tui.tui.collector import out_of_the_collector
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.readable_app import ReadableApp
@@ -125,7 +126,7 @@ def run_on_screen(
     signals.hold()
     output.take_over()
     app = AutogradApp(
-        open_session,
+        out_of_the_collector(open_session),
         first,
         title=title,
         output=output,

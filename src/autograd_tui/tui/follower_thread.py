@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.trace import Trace
-from autograd_tui.tui.requests import Export, Record, Request
+from autograd_tui.tui.requests import Export, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class FollowerThread(TrainerThread):
     def _export(self, what: Export) -> str:
         raise Refused(ELSEWHERE)
 
-    def _record(self, what: Record) -> Trace | None:
+    def _record(self, request: Request) -> Trace | None:
         raise Refused(ELSEWHERE)
 
     def _train(self, request: Request) -> None:

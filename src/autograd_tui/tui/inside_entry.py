@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from autograd_tui.engine.command import Command, Commands
+from autograd_tui.engine.goal import Goal
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import News, Record, Request
+from autograd_tui.tui.requests import News, Open, Record, Request
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -15,13 +19,23 @@ class InsideEntry(TrainingScreen):
 
     def action_inside(self) -> None:
         """Run the next phase recorded, or record that of the frame looked at, and step inside."""
-        if self.inside is not None:
-            return
+        if self.inside is None:
+            self._enter(Request(Record(self.looking)))
+
+    def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
+        """Ask for something that trains; step inside where it is one phase to be recorded."""
+        if isinstance(what, Commands) and len(what) == 1 and what[0].recorded:
+            start, self.looking = self.looking, None
+            self._enter(Request(Record(command=what[0]), start))
+        else:
+            super().ask(what)
+
+    def _enter(self, request: Request) -> None:
         self.interrupted = False
         self.take_count()
         self.inside = InsideScreen(picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside)
         self.app.push_screen(self.inside)
-        self.trainer.ask(Request(Record(self.looking)))
+        self.trainer.ask(request)
         self.watch_the_clock()
 
     def show_trace(self, news: News) -> None:
@@ -39,8 +53,10 @@ class InsideEntry(TrainingScreen):
         """Show a sentence where it is seen."""
         if self.inside is None:
             super().say(note)
-        else:
-            self.inside.say(note or self.patient())
+        elif note is not None:
+            self.inside.say(note)
+        elif self.inside.walk is None:  # still being recorded
+            self.inside.say(self.patient())
 
     def action_export(self) -> None:
         """Write a picture."""

@@ -54,7 +54,7 @@ class NarrowInside(InsideLayout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield from self.where_and_line()
-        yield GraphPanel(title="Graph").data_bind(InsideLayout.walk)
+        yield GraphPanel().data_bind(InsideLayout.walk)
         yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk)
 
 

@@ -13,9 +13,10 @@ from textual.screen import Screen
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.trace import Trace
-from autograd_tui.text.inside.health import first_trouble
+from autograd_tui.text.inside.health import first_trouble, health_lines
 from autograd_tui.text.inside.names import names_to_find
 from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.line import plain
 from autograd_tui.text.nearest import clipped
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
@@ -27,6 +28,7 @@ from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.prompt import Prompt
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
+WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
@@ -47,7 +49,7 @@ class InsideScreen(Screen[None]):
     def __init__(self, *, picture: Callable[[], None], interrupt: Callable[[], None], left: Callable[[], None]) -> None:
         super().__init__()
         self._picture, self._interrupt, self._left = picture, interrupt, left
-        self._typed_ahead: list[Callable[[], None]] = []
+        self._typed_ahead: list[Callable[[], object]] = []
         self.prompt = Prompt(self.run_to, self._offer, id="prompt")
 
     def compose(self) -> ComposeResult:
@@ -72,11 +74,17 @@ class InsideScreen(Screen[None]):
         layout.data_bind(InsideScreen.walk, InsideScreen.about)
         return layout
 
+    def watch_note(self) -> None:
+        """Lie over the last row of the panels while there is a sentence."""
+        for panel in self.query(NotePanel):
+            panel.display = self.note is not None
+
     def show(self, trace: Trace) -> None:
         """Walk a trace from its first trouble, from where it raised, or from its beginning."""
         trouble = first_trouble(trace)
         begin = trouble if trouble is not None else len(trace.ops) - 1 if trace.error else 0
         self.walk = Walk(trace).at(begin)
+        self.say(_warning(trace))
         typed, self._typed_ahead = self._typed_ahead, []
         for act in typed:
             act()
@@ -115,13 +123,16 @@ class InsideScreen(Screen[None]):
 
     def action_select(self, by: int) -> None:
         """Go to the row above or below."""
-        if self.walk is not None:
-            self.walk = self.query_one(GraphPanel).moved(self.walk, by)
-            self.say(None)
+        if self.walk is None:
+            self._typed_ahead.append(lambda: self.action_select(by))
+            return
+        self.walk = self.query_one(GraphPanel).moved(self.walk, by)
+        self.say(None)
 
     def action_open(self) -> None:
         """Open what is under the cursor, or run to it."""
         if self.walk is None:
+            self._typed_ahead.append(self.action_open)
             return
         panel = self.query_one(GraphPanel)
         walk = panel.opened(self.walk)
@@ -134,8 +145,7 @@ class InsideScreen(Screen[None]):
 
     def action_find(self) -> None:
         """Take a name."""
-        if self.walk is not None:
-            self.prompt.open("/")
+        self.prompt.open("/")
 
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
         part = text.removeprefix("/")
@@ -145,7 +155,8 @@ class InsideScreen(Screen[None]):
     def run_to(self, text: str) -> bool:
         """Run to the next operation of a name, or of the one looked for last; False where there is none."""
         if self.walk is None:
-            return False
+            self._typed_ahead.append(lambda: self.run_to(text))
+            return True
         name = text.removeprefix("/").strip() or self.walk.search
         walk = self.walk.to(name) if name else None
         if walk is None:
@@ -186,3 +197,10 @@ class InsideScreen(Screen[None]):
         """Leave the phase."""
         self.dismiss()
         self._left()
+
+
+def _warning(trace: Trace) -> Note | None:
+    """Say what is wrong, or else what could not be recorded."""
+    if first_trouble(trace) is not None:
+        return Note(plain(health_lines(trace, WHOLE)[0]), "error")
+    return Note(" ".join(trace.notes), "warn") if trace.notes else None

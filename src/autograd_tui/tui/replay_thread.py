@@ -50,10 +50,10 @@ class ReplayThread(TrainerThread):
         else:
             raise Refused(JOURNAL_ALONE)
 
-    def _record(self, what: Record) -> Trace | None:
-        if what.index is None:
+    def _record(self, request: Request) -> Trace | None:
+        if isinstance(request.what, Record) and request.what.index is None:
             raise Refused("this is a replay: i records the phase of a frame looked at.")
-        return super()._record(what)
+        return super()._record(request)
 
     def _play(self) -> None:
         """Run on, at the pace that is set, until the end, a stop, or a request that ends the run."""

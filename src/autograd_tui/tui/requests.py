@@ -54,9 +54,10 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The next phase, or that of the frame `index`, operation by operation."""
+    """A phase, operation by operation: that of the frame `index`, that of `command`, or else the next one."""
 
     index: int | None = None
+    command: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)

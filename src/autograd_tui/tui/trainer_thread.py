@@ -162,7 +162,7 @@ class TrainerThread(threading.Thread):
             elif isinstance(request.what, Export):
                 written = self._export(request.what)
             elif isinstance(request.what, Record):
-                trace = self._record(request.what)
+                trace = self._record(request)
             elif isinstance(request.what, Arm):
                 written = self._arm(request.what)
             else:
@@ -202,12 +202,14 @@ class TrainerThread(threading.Thread):
             raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
         return found
 
-    def _record(self, what: Record) -> Trace | None:
-        """Run the next phase recorded, or one that has been run again; None where it has not come to an operation."""
-        if what.index is not None:
+    def _record(self, request: Request) -> Trace | None:
+        """Run a phase recorded, or one that has been run again."""
+        assert isinstance(request.what, Record)
+        if request.what.index is not None:
             self.busy = ("the recording", monotonic())
-            return self._here.trace(what.index)
-        command = replace(self._here.next_command(), recorded=True)
+            return self._here.trace(request.what.index)
+        self._go_back(request.start)
+        command = replace(request.what.command or self._here.next_command(), recorded=True)
         self.busy = (f"{command.name}, recorded,", monotonic())
         return self._here.run(command).trace
 

@@ -17,6 +17,7 @@ from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
 from autograd_tui.tui.choices import THEMES
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.inside_entry import InsideEntry
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.panel_keys import PanelKeys
 from autograd_tui.tui.panels.note import Note
@@ -28,7 +29,7 @@ from autograd_tui.tui.table_keys import TableKeys
 from autograd_tui.tui.themes import theme_named
 
 
-class WordKeys(PanelKeys, RunKeys, TableKeys):
+class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
     """Reads words: commands for the trainer, and words for the screen alone."""
 
     prompt: Prompt
@@ -111,6 +112,8 @@ class WordKeys(PanelKeys, RunKeys, TableKeys):
                 self.ask(Open(scenario))
             case "console", _:
                 self.show_console()
+            case "inside", _:
+                self.action_inside()
             case "veil", _:
                 self.action_veil()
             case _:

@@ -4,7 +4,7 @@ import pytest
 
 from autograd_tui.text.inside.tree import Tree
 from autograd_tui.text.inside.walk import Walk
-from made_traces import line_step, tower
+from walked_traces import line_step, tower
 
 
 def names(walk: Walk, room: int) -> list[str]:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.text.inside.walk import Part, Walk
-from made_traces import line_backward, tower
+from walked_traces import line_backward, tower
 
 
 def test_a_walk_begins_at_the_first_operation() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autograd_tui.engine.trace import Value
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import terse, value_words
 from autograd_tui.text.numbers import number
 
 MOST_ALIGNED = 4  # numbers of one tensor
@@ -15,18 +15,22 @@ GAP = 2  # blanks between two of them
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How the tensors of a column are written: a cell for each number, no cells where that takes too much room."""
+    """How the tensors of a column are written: a cell for each number, no cells where that takes too much room.
+
+    Where a large tensor's shape and norm do not both fit, its shape is written, or of `norms` its norm.
+    """
 
     room: int
     cell: int
+    norms: bool = False
 
     @classmethod
-    def of(cls, values: Iterable[Value | None], room: int) -> Column:
+    def of(cls, values: Iterable[Value | None], room: int, *, norms: bool = False) -> Column:
         """Choose for all that the column is ever to hold, so that it stays as it is."""
         numbers = [_few(value) for value in values]
         cell = max((len(number(each)) for few in numbers for each in few), default=0)
         width = max(map(len, numbers), default=0) * (cell + GAP) - GAP
-        return cls(max(width, 0), cell) if width <= room else cls(room, 0)
+        return cls(room, cell if width <= room else 0, norms)
 
     def write(self, value: Value | None) -> str:
         """Write one tensor; "" for None."""
@@ -35,7 +39,10 @@ class Column:
         few = _few(value)
         if few and self.cell:
             return (" " * GAP).join(f"{number(each):>{self.cell}}" for each in few)
-        return value_words(value, self.room)[: self.room]
+        words, norm = value_words(value, self.room), value.stats.norm
+        if self.norms and norm is not None and value.stats.values is None and "norm" not in words:
+            words = f"norm {terse(norm)}"
+        return words[: self.room]
 
 
 def _few(value: Value | None) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
     top, bottom = 0, len(ops)
     if len(ops) > height:
         room = max(height - 1, 1)
-        top = scrolled(0, range(max(done - room // 2, 0), done + (room + 1) // 2), count=len(ops), room=room)
+        top = scrolled(0, range(max(done - (room + 1) // 2, 0), done + room // 2), count=len(ops), room=room)
         bottom = top + room
         more = [more_line(top, bottom, len(ops))]
     names = min(max(len(_name(op)) for op in ops[top:bottom]), MOST_NAME, width // 2)
@@ -54,8 +54,8 @@ def _row(walk: Walk, op: Op, names: int, width: int) -> Line:
 def _state(phase: Phase, op: Op, done: bool, room: int) -> Line:
     if phase in (Phase.STEP, Phase.ZERO_GRAD):
         held = next((value for value in op.inputs if value.role == "grad"), None)
-        then = ("  used", "dim") if phase is Phase.STEP else (" → None", "accent")
-        return [(_words(held, room - 7), "strong" if not done else ""), then if done else ("", "")]
+        words, then = _words(held, room), ("  used" if phase is Phase.STEP else " → None") * done
+        return [(words[:room], "" if done else "strong"), (then if len(words + then) <= room else "", "accent")]
     before = "None" if op.grad_before is None else _words(op.grad_before, room // 2 if done else room)
     if not done:
         until = f", until operation {op.number + 1}"

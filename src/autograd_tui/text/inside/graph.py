@@ -10,9 +10,10 @@ from autograd_tui.text.inside.lanes import lanes
 from autograd_tui.text.inside.spots import Spot, spots
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.table import shortened
 from autograd_tui.text.window import more_line, scrolled
 
-MOST_NODES = 24  # that are drawn; a larger graph is a tree of modules
+MOST_NODES = 20  # that are drawn; a larger graph is a tree of modules
 MOST_TENSOR, MOST_NAME = 12, 16  # characters
 
 
@@ -31,8 +32,8 @@ class Graph:
         self._lanes = lanes([spot.below for spot in self.spots], [spot.mark for spot in self.spots])
         widest = max((len(row) for row, _ in self._lanes), default=0)
         self._drawn = [f"{row:<{widest}} " for row, _ in self._lanes]
-        names = [one_line(spot.name)[:MOST_NAME] for spot in self.spots]
-        tensors = [one_line(spot.tensor)[:MOST_TENSOR] for spot in self.spots]
+        names = [_shortened(spot) for spot in self.spots]
+        tensors = [shortened(one_line(spot.tensor), MOST_TENSOR) for spot in self.spots]
         self._names, self._tensors = _padded(names), _padded(tensors)
         self._digits = len(str(len(trace.ops)))
 
@@ -57,10 +58,12 @@ class Graph:
         here = self.current(walk)
         indent = self._digits + 3 + len(self._drawn[0]) + len(self._names[0]) + len(self._tensors[0])
         columns = self._columns.fitted(width - indent)
-        heading: Line = [(f"{'':{indent}}{columns.heading}"[:width], "dim")]
+        heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
         rows = [[*self._left(walk, row, row in here), *columns.row(walk, row)] for row in range(len(self.spots))]
-        raised: list[Line] = [[(f"! {error_line(walk.trace.error)}"[:width], "error")]] if walk.trace.error else []
-        return [heading, *self._fitted(rows, here, height - 1 - len(raised)), *raised]
+        raised: list[Line] = (
+            [[(one_line(f"! {error_line(walk.trace.error)}", width), "error")]] if walk.trace.error else []
+        )
+        return [*heading, *self._fitted(rows, here, height - len(heading) - len(raised)), *raised]
 
     def _fitted(self, rows: list[Line], here: list[int], room: int) -> list[Line]:
         """Give the rows with lanes between them, the rows alone, or those around the ones at hand."""
@@ -95,6 +98,14 @@ class Graph:
             (self._names[row][len(name) :], ""),
             (self._tensors[row], "" if passed else "dim"),
         ]
+
+
+def _shortened(spot: Spot) -> str:
+    """Keep the beginning of an operation's name, and the end of a leaf's."""
+    name = one_line(spot.name)
+    if len(name) <= MOST_NAME:
+        return name
+    return f"{name[: MOST_NAME - 1]}…" if spot.below else shortened(name, MOST_NAME)
 
 
 def _padded(texts: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from autograd_tui.text.line import Line
 
 AHEAD = "·"
 GAP = 3  # blanks between the two columns
-FORWARD, BACKWARD = "node: made for the backward", "gradient: d loss / d value"
+FORWARD, BACKWARD = "node: made for the backward", "gradient: dloss/dvalue"
 
 
 class GraphColumns:
@@ -32,11 +32,14 @@ class GraphColumns:
         if room not in self._fitted:
             values = [spot.value for spot in self.spots]
             grads = [gradient(op) for op in self.ops]
-            rest = Column.of(grads, max(room, 0))
-            least = max([0, *(len(each.name) for each in self.trace.nodes)]) if self.forward else rest.room
+            rest = Column.of(grads, max(room // 2, 0), norms=True)
+            last = [each.name for each in self.trace.nodes] if self.forward else map(rest.write, grads)
+            least = max([0, *map(len, last)])
             value = Column.of(values, max(room - GAP - least, (room - GAP) // 2, 0))
             width = max(5, *(len(value.write(each)) for each in values)) + GAP
-            self._fitted[room] = Fitted(self, value, width, Column.of(grads, max(room - width, 0)), room - width)
+            self._fitted[room] = Fitted(
+                self, value, width, Column.of(grads, max(room - width, 0), norms=True), room - width
+            )
         return self._fitted[room]
 
 
@@ -65,9 +68,12 @@ class Fitted:
         value = (f"{text:<{self.value_width}}", "dim" if ahead or spot.why else "strong" if here else "")
         return [value, *(self._node(spot, ahead) if forward else self._gradient(walk, spot, op))]
 
+    def _why(self, spot: Spot) -> Line:
+        return [(spot.why if len(spot.why) <= self.room else "not followed"[: self.room], "dim")]
+
     def _node(self, spot: Spot, ahead: bool) -> Line:
         if spot.why:
-            return [(spot.why[: self.room], "dim")]
+            return self._why(spot)
         if spot.node is None or spot.call is None or ahead:
             return []
         return [(self.columns.trace.nodes[spot.node].name[: self.room], "up")]
@@ -75,7 +81,7 @@ class Fitted:
     def _gradient(self, walk: Walk, spot: Spot, op: Op | None) -> Line:
         """Write the gradient once the walk has come to it, and where it goes to."""
         if spot.why:
-            return [(spot.why[: self.room], "dim")]
+            return self._why(spot)
         if op is None or op.number > walk.place:
             return [(AHEAD, "dim")]
         text, filled = self.grad.write(gradient(op)), ""

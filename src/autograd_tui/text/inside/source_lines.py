@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Sequence
 from pathlib import PurePath
+from textwrap import dedent
 
 from autograd_tui.engine.trace import Source
 from autograd_tui.text.inside.walk import Walk
@@ -26,11 +27,12 @@ def _around(source: Source, width: int, height: int) -> list[Line]:
     """Read the file again; where it no longer holds that line, that line alone is shown."""
     code = linecache.getlines(source.file)
     if not 0 < source.line <= len(code) or code[source.line - 1].strip() != source.text:
-        code = [""] * (source.line - 1) + [source.text]
+        return [[("▶ ", "accent"), (f"{source.line}  ", "dim"), (printable(source.text)[: width - 8], "now")]]
     first = max(min(source.line - (height + 1) // 2, len(code) - height), 0)
     digits = len(str(first + height))
+    shown = dedent("".join(code[first : first + height])).splitlines()
     rows: list[Line] = []
-    for place, text in enumerate(code[first : first + height], first + 1):
+    for place, text in enumerate(shown, first + 1):
         here = place == source.line
         line = printable(text.rstrip())[: width - digits - 4]
         rows.append(

@@ -20,11 +20,6 @@ class Branch:
     depth: int
     inside: tuple[Branch, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.part.path.rpartition(".")[2]
-
 
 @dataclass(eq=False)
 class Tree:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.trace import Op, Value
 from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
 from autograd_tui.text.inside.tree import Branch, Tree, all_of
+from autograd_tui.text.inside.tree_labels import TreeLabels
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
-from autograd_tui.text.numbers import count, number
+from autograd_tui.text.numbers import number
 from autograd_tui.text.table import shortened
 from autograd_tui.text.window import more_line, scrolled
 
 NUMBER = 11  # characters of a norm
 MOST_BAR, LEAST_BAR = 24, 6
-CHANGE = 20  # of "before → after"
-MOST_NAME = 44
+CHANGE = 20  # of "before → after", of large parameters their norms
+BEFORE_AND_AFTER, AFTER = "before → after", "→ after"
+MORE_ROOM = 8  # that names leave for it
+MOST_NAME, LEAST_NAME = 40, 8
 MARGIN = 3  # rows seen before and after the one that matters
+
+
+class Widths(NamedTuple):
+    """Characters of each column."""
+
+    name: int
+    bar: int
+    change: int
 
 
 class TreeLines:
@@ -30,17 +43,19 @@ class TreeLines:
     def __init__(self, tree: Tree) -> None:
         self.tree, self._trace = tree, tree.trace
         self._scale = Scale.of(tree.trace)
-        self._longest = max(len(self._label(branch)) for branch in all_of(tree.top))  # folded away or not
+        self._labels = TreeLabels(tree.trace, marked=any(branch.inside for branch in tree.top))
+        self._changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+        self._longest = max(len(self._labels.label(branch)) for branch in all_of(tree.top))  # folded away or not
         self._room = 1
         self._top = 0  # the first row shown last: rows stay where they are as long as they can
 
-    def rows(self, walk: Walk) -> list[Branch]:
-        """Give the rows as drawn last, all of them."""
-        return self.tree.rows(walk, self._room)
+    def rows_wanted(self) -> int:
+        """Count all rows there are, a heading, and what was raised."""
+        return sum(1 for _ in all_of(self.tree.top)) + 1 + (self._trace.error is not None)
 
     def moved(self, walk: Walk, by: int) -> Walk:
         """Move the cursor among the rows, from the operation at hand on where there is none."""
-        rows = self.rows(walk)
+        rows = self.tree.rows(walk, self._room)
         return walk.chosen(rows[min(max(_marked(rows, walk) + by, 0), len(rows) - 1)].part)
 
     def opened(self, walk: Walk) -> Walk | None:
@@ -51,96 +66,91 @@ class TreeLines:
 
     def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw the rows that fit, that of the operation at hand or of the cursor always among them."""
-        last: list[Line] = [[(f"! {error_line(self._trace.error)}"[:width], "error")]] if self._trace.error else []
-        self._room = room = max(height - 1 - len(last), 1)
-        rows = self.rows(walk)
-        more: list[Line] = []
-        if len(rows) > room:
-            room = max(room - 1, 1)
-            self._top = top = scrolled(self._top, _around(_marked(rows, walk), room), count=len(rows), room=room)
-            rows, more = rows[top : top + room], [more_line(top, top + room, len(rows))]
-        name_width = max(min(self._longest, MOST_NAME, width - NUMBER - LEAST_BAR - 3), 8)
-        bar_width = min(width - name_width - NUMBER - 4 - CHANGE * self._changes, MOST_BAR)
-        changes = width - name_width - NUMBER - bar_width - 4 if self._changes else 0
-        lines = [self._row(walk, row, name_width, bar_width, changes) for row in rows]
-        return [self._heading(name_width, bar_width, width), *lines, *more, *last]
+        error = self._trace.error
+        last: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
+        self._room = max(height - 1 - len(last), 1)
+        rows = self.tree.rows(walk, self._room)
+        opened = {row.part for row, after in pairwise(rows) if after.depth > row.depth}
+        shown, more = self._fitted(rows, walk)
+        widths = self._widths(width)
+        lines = [self._row(walk, row, widths, is_open=row.part in opened) for row in shown]
+        return [self._heading(widths, width), *lines, *more, *last]
 
-    @property
-    def _changes(self) -> bool:
-        return self._trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+    def _fitted(self, rows: list[Branch], walk: Walk) -> tuple[list[Branch], list[Line]]:
+        """Choose the rows that fit; where not all do, give a line too that counts the others."""
+        if len(rows) <= self._room:
+            return rows, []
+        room = max(self._room - 1, 1)
+        row, spare = _marked(rows, walk), min((room - 1) // 2, MARGIN)
+        wanted = range(max(row - spare, 0), row + 1 + spare)
+        self._top = top = scrolled(self._top, wanted, count=len(rows), room=room)
+        return rows[top : top + room], [more_line(top, top + room, len(rows))]
 
-    def _heading(self, name_width: int, bar_width: int, width: int) -> Line:
+    def _widths(self, width: int) -> Widths:
+        most = MOST_NAME - MORE_ROOM * self._changes
+        name = max(min(self._longest, most, width - NUMBER - LEAST_BAR - 4), LEAST_NAME)
+        rest = max(width - name - NUMBER - 4, 0)
+        bar = min(max(rest - CHANGE * self._changes, 0), MOST_BAR)
+        bar = bar if bar >= LEAST_BAR else 0
+        return Widths(name, bar, (rest - bar) * self._changes)
+
+    def _heading(self, widths: Widths, width: int) -> Line:
         low, high = (f"1e{power}" for power in (self._scale.low, self._scale.high))
-        scale = f"  {low}{'log':^{bar_width - len(low + high)}}{high}" if bar_width >= 14 else "  log"
-        change = "  before → after" if self._changes else ""
-        heading = f"  {'':<{name_width}}{WHAT[self._trace.phase]:>{NUMBER}}{scale:<{bar_width + 2}}{change}"
+        scale = (
+            f"  {low}{'log':^{widths.bar - len(low + high)}}{high}" if widths.bar >= 14 else "  log" * (widths.bar > 0)
+        )
+        change = f"  {BEFORE_AND_AFTER if widths.change > len(BEFORE_AND_AFTER) + 1 else AFTER}" * self._changes
+        heading = f"  {'':<{widths.name}}{WHAT[self._trace.phase]:>{NUMBER}}{scale:<{widths.bar + 2}}{change}"
         return [(heading[:width].rstrip(), "dim")]
 
-    def _row(self, walk: Walk, row: Branch, name_width: int, bar_width: int, changes: int) -> Line:
+    def _row(self, walk: Walk, row: Branch, widths: Widths, *, is_open: bool) -> Line:
         ops = self._trace.ops[row.ops.start : min(row.ops.stop, walk.place + 1)]
-        here = row.part.alone and walk.place in row.ops
-        chosen = row.part == walk.cursor
-        norm = norm_of(self._trace, ops[0]) if ops and row.part.alone else norm_over(self._trace, ops)
-        name = f"{shortened(self._label(row), name_width):<{name_width}}"
-        style = "now" if here else "accent" if chosen else "" if row.part.alone else "strong"
-        line: Line = [("▶ " if here else "→ " if chosen else "  ", "accent")]
-        indent = len(name) - len(name.lstrip())
-        lit = name[indent:].rstrip()
-        line += [(name[:indent], ""), (lit, style if ops or chosen else "dim"), (name[indent + len(lit) :], "")]
+        here, chosen = row.part.alone and walk.place in row.ops, row.part == walk.cursor
+        label = shortened(self._labels.label(row, is_open=is_open), widths.name)
+        name = label.lstrip()
+        style = "now" if here else "accent" if chosen else "dim" if not ops else "" if row.part.alone else "strong"
         return [
-            *line,
-            *self._numbers(norm, bar_width, reached=bool(ops), strong=here),
-            *self._change(ops, row, changes),
+            ("▶ " if here else "→ " if chosen else "  ", "accent"),
+            (" " * (len(label) - len(name)), ""),
+            (name, style),
+            (" " * (widths.name - len(label)), ""),
+            *self._numbers(ops, row, widths.bar, here=here),
+            *self._change(ops, row, widths.change),
         ]
 
-    def _numbers(self, norm: float | None, bar_width: int, *, reached: bool, strong: bool) -> Line:
-        if not reached:
+    def _numbers(self, ops: Sequence[Op], row: Branch, bar_width: int, *, here: bool) -> Line:
+        """Write the norm and draw its bar, once the walk has come there."""
+        if not ops:
             return [(f"{'·':>{NUMBER}}", "dim")]
+        norm = norm_of(self._trace, ops[0]) if row.part.alone else norm_over(self._trace, ops)
         if norm is None:
             return [(f"{'-':>{NUMBER}}{'':{bar_width + 2}}", "dim")]
         wild = not math.isfinite(norm)
-        drawn = "" if wild else self._scale.bar(norm, bar_width)
-        text = f"{number(norm):>{NUMBER}}"
-        return [(text, "error" if wild else "strong" if strong else ""), (f"  {drawn:<{bar_width}}", "up")]
+        drawn = self._scale.bar(norm, bar_width) if bar_width and not wild else ""
+        style = "error" if wild else "strong" if here else ""
+        return [(f"{number(norm):>{NUMBER}}", style), (f"  {drawn:<{bar_width}}", "up")]
 
     def _change(self, ops: Sequence[Op], row: Branch, room: int) -> Line:
         """Write what a step or zero_grad has made of one parameter."""
-        if not ops or not row.part.alone or room < 12:
+        if not ops or not row.part.alone or not room:
             return []
-        before = _of_role(ops[0].inputs, "value" if self._trace.phase is Phase.STEP else "grad")
-        after = _of_role(ops[0].output, "value" if self._trace.phase is Phase.STEP else "grad")
-        return [(f"  {_main(before)} → {_main(after)}"[:room], "strong")] if before is not None else []
-
-    def _label(self, row: Branch) -> str:
-        indent = "  " * row.depth
-        if not row.part.alone:
-            return f"{indent}{one_line(row.name)}  {count(len(row.ops))} operations"
-        return indent + self._called(row)
-
-    def _called(self, row: Branch) -> str:
-        """Name an operation, behind the rest of its module's path where that has no row of its own."""
-        op, path = self._trace.ops[row.part.first], row.part.path
-        rest = ".".join(path.split(".")[row.depth :]) if path else ""
-        name = op.name
-        if self._changes:
-            name, rest = op.name.rpartition(".")[2], rest
-        elif op.accumulates_into is not None:
-            own = op.accumulates_into.removeprefix(f"{path}.") if path else op.accumulates_into
-            name = f"→ {own}.grad"
-        return one_line(f"{rest} {name}" if rest and not self._changes else f"{rest}.{name}" if rest else name)
+        role = "value" if self._trace.phase is Phase.STEP else "grad"
+        before, after = (_of_role(side, role) for side in (ops[0].inputs, ops[0].output))
+        if before is None:
+            return []
+        told = f"  {_main(before)} → {_main(after)}"
+        return [((told if len(told) <= room else f"  → {_main(after)}")[:room], "strong")]
 
 
 def _marked(rows: Sequence[Branch], walk: Walk) -> int:
     """Find the row under the cursor, else that of the operation at hand."""
-    chosen = [place for place, row in enumerate(rows) if row.part == walk.cursor]
-    here = [place for place, row in enumerate(rows) if row.part.alone and walk.place in row.ops]
-    return (chosen or here or [0])[0]
-
-
-def _around(row: int, room: int) -> range:
-    """Give the rows to be seen: a few more than the one that matters."""
-    spare = min((room - 1) // 2, MARGIN)
-    return range(max(row - spare, 0), row + 1 + spare)
+    here = 0
+    for place, row in enumerate(rows):
+        if row.part == walk.cursor:
+            return place
+        if row.part.alone and walk.place in row.ops:
+            here = place
+    return here
 
 
 def _of_role(values: Sequence[Value], role: str) -> Value | None:
@@ -148,9 +158,10 @@ def _of_role(values: Sequence[Value], role: str) -> Value | None:
 
 
 def _main(value: Value | None) -> str:
+    """Write a tensor's one number, or else its norm."""
     if value is None:
         return "None"
     stats = value.stats
     if stats.size == 1 and stats.values:
         return terse(stats.values[0])
-    return f"norm {terse(stats.norm)}" if stats.norm is not None else "-"
+    return terse(stats.norm) if stats.norm is not None else "-"

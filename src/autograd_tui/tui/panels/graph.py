@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.graph import Graph, can_be_drawn
 from autograd_tui.text.inside.tree import Tree
@@ -11,8 +12,8 @@ from autograd_tui.text.line import Line
 from autograd_tui.tui.panels.walk import WalkPanel
 
 GRAPH = "Graph   ● operation  ◆ leaf  ○ not followed"
-MOST_ROWS = 100  # of a tree: as many as the layout lets it have
-TREE = "Operations by module, in the order in which they run"
+MOST_ROWS = 100  # before there is anything: as many as the layout gives
+TREE = "by module, in the order in which they run"
 
 
 class GraphPanel(WalkPanel):
@@ -24,15 +25,16 @@ class GraphPanel(WalkPanel):
         self._drawing: Graph | TreeLines | None = None
 
     def rows_wanted(self) -> int:
-        """Take a row for each node of a graph, and for a tree whatever there is."""
-        drawing = self._of(self.walk) if self.walk is not None else None
-        return drawing.rows_wanted() if isinstance(drawing, Graph) else MOST_ROWS
+        """Take a row for each node, or for each module and operation, folded or not."""
+        return self._of(self.walk).rows_wanted() if self.walk is not None else MOST_ROWS
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw the one or the other."""
         drawing = self._of(walk)
         if self.has_class("framed"):
-            self.retitle(GRAPH if isinstance(drawing, Graph) else TREE)
+            operations = walk.trace.phase in (Phase.FORWARD, Phase.BACKWARD)
+            tree = f"{'Operations' if operations else 'Parameters'} {TREE}"
+            self.retitle(GRAPH if isinstance(drawing, Graph) else tree)
         return drawing.lines(walk, width, height)
 
     def moved(self, walk: Walk, by: int) -> Walk:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, one_line, wrapped
+from autograd_tui.tui.panels.chain_rule import cut
 from autograd_tui.tui.panels.walk import WalkPanel
 
 
@@ -15,23 +17,27 @@ class HealthPanel(WalkPanel):
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
-        self.display = False
-        self._told: tuple[object, list[Line]] = (None, [])  # of one trace, wherever the walk is
-
-    def rows_wanted(self) -> int:
-        """Take a row for each line."""
-        return len(self._lines_of(self.walk)) if self.walk is not None else 0
+        self.display = False  # until there is something to say
+        self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # wherever the walk is in a trace
 
     def watch_walk(self) -> None:
         """Stand aside where there is nothing to say."""
-        self.display = bool(self.rows_wanted())
+        wanted = self.walk is not None and self.rows_wanted() > 0
+        if wanted != self.display:
+            self.display = wanted
         super().watch_walk()
+
+    def rows_wanted(self) -> int:
+        """Take a row for each line."""
+        width = self.content_size.width or self.app.size.width // 3
+        return len(self._lines_of(self.walk.trace, width)) if self.walk is not None else 1
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw what there is room for."""
-        return self._lines_of(walk)
+        return cut(self._lines_of(walk.trace, width), height)
 
-    def _lines_of(self, walk: Walk) -> list[Line]:
-        if self._told[0] is not walk.trace:
-            self._told = walk.trace, [*health_lines(walk.trace), *([(note, "dim")] for note in walk.trace.notes)]
-        return self._told[1]
+    def _lines_of(self, trace: Trace, width: int) -> list[Line]:
+        if self._told[:2] != (trace, width):
+            notes = [row for note in trace.notes for row in wrapped(one_line(note), width, style="dim")]
+            self._told = trace, width, [*health_lines(trace, width), *notes]
+        return self._told[2]

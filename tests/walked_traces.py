@@ -111,8 +111,11 @@ def tower(layers: int = 4, *, wild: int | None = None) -> Trace:
     calls, nodes, ops = [], [], []
     for place, module in enumerate(modules):
         conv, relu = f"{module}.conv1", f"{module}.relu"
-        calls.append(Op(2 * place, "conv2d", conv, LOSS, (large(2.0),), (large(2.0, maker=2 * place),)))
-        calls.append(Op(2 * place + 1, "relu", relu, LOSS, (large(2.0),), (large(1.5, maker=2 * place + 1),)))
+        came = large(1.5, name="" if place else "inputs", maker=2 * place - 1 if place else None)
+        calls.append(Op(2 * place, "conv2d", conv, LOSS, (came,), (large(2.0, maker=2 * place),)))
+        calls.append(
+            Op(2 * place + 1, "relu", relu, LOSS, (large(2.0, maker=2 * place),), (large(1.5, maker=2 * place + 1),))
+        )
     last = 3 * len(modules) - 1
     for place, module in enumerate(reversed(modules)):
         number, call = 3 * place, calls[2 * (len(modules) - 1 - place)]
