@@ -62,17 +62,10 @@ def _resume(words: list[str]) -> int:
     named = _named(journal, options)
 
     def open_session() -> Session:
-        from autograd_tui.engine.again import run_again
-        from autograd_tui.journal.tensors import load
-        from autograd_tui.journal.writing import JournalWriter
+        from autograd_tui.journal.resuming import resume
 
-        session, rest = _open_again(journal.opening, named, memory=options.memory), journal.recording()
-        if found := load(journal, session.checkpoint()):
-            before, rest = rest.split(found.checkpoint.frame.index)
-            session.take_up(found.checkpoint, before, found.history)
-        for _ in run_again(session, rest):
-            pass
-        session.recorder = JournalWriter.go_on(journal, session.about)
+        session = _open_again(journal.opening, named, memory=options.memory)
+        resume(session, journal)
         return session
 
     if journal.cut:

@@ -19,18 +19,33 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def plain_iteration(optimizer: str) -> Callable[[], Tensor]:
-    """Build the loop that anyone would write, and give one turn of it."""
+def plain_phases(optimizer: str) -> dict[str, Callable[[], Tensor | None]]:
+    """Build the loop that anyone would write, and give its lines by letter; forward gives the loss."""
     torch.manual_seed(0)
     model = resnet18()
     data, labels = torch.rand(1, 3, 64, 64), torch.rand(1, 1000)
     made = OPTIMIZERS[optimizer](model.parameters())
+    losses: list[Tensor] = []
+
+    def forward() -> Tensor:
+        losses[:] = [((labels - model(data)) ** 2).mean()]
+        return losses[0]
+
+    def backward() -> None:
+        losses[0].backward()  # type: ignore[no-untyped-call]
+
+    return {"f": forward, "b": backward, "s": made.step, "z": made.zero_grad}
+
+
+def plain_iteration(optimizer: str) -> Callable[[], Tensor]:
+    """Give one turn of that loop."""
+    phases = plain_phases(optimizer)
 
     def iterate() -> Tensor:
-        loss = ((labels - model(data)) ** 2).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        made.step()
-        made.zero_grad()
+        loss = phases["f"]()
+        for letter in "bsz":
+            phases[letter]()
+        assert loss is not None
         return loss
 
     return iterate

@@ -6,6 +6,7 @@ import argparse
 import random
 import resource
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from time import perf_counter, process_time
 
@@ -47,6 +48,9 @@ def go_everywhere(session: Session, targets: int) -> None:
     """Go to random frames, one after the other, and print how long that took."""
     draw, newest = random.Random(0), session.newest
     places = [draw.randrange(newest + 1) for _ in range(targets)]
+    at = [each.frame.index for each in session._way.checkpoints._kept]
+    widest = max((after - before for before, after in pairwise([*at, newest])), default=newest)
+    print(f"  {len(at)} checkpoints, at most {widest:,} frames apart: {widest * len(at) / newest:.2f} times even gaps")
     took = {place: seconds_of(lambda place=place: session.rewind(place)) for place in places}
     slowest = max(places, key=lambda place: took[place])
     checkpoints = session._way.checkpoints

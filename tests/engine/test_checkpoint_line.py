@@ -55,13 +55,24 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     assert (places[0], places[-1]) == (0, 796)
 
 
-def test_checkpoints_of_a_long_run_lie_thinner_towards_the_past() -> None:
+def test_checkpoints_of_a_long_run_lie_further_apart_and_at_most_twice_as_far_as_even_ones() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
-    session._way.checkpoints.spend(2e6, frames=1)  # as if a frame took many seconds
-    run(session, "fbsz*400")
-    places = kept(session)
-    gaps = [after - before for before, after in pairwise(places[1:])]
-    assert sum(gaps[: len(gaps) // 2]) > 3 * sum(gaps[len(gaps) // 2 :])
+    line = session._way.checkpoints
+    for _ in range(150):
+        run(session, "fbsz")
+        line.spend(4.0, frames=0)  # as if a frame took a second
+    gaps = [after - before for before, after in pairwise([*kept(session), session.newest])]
+    assert len(gaps) == 12
+    assert 50 < max(gaps) <= 2 * 600 / 12
+
+
+def test_a_checkpoint_is_due_when_it_lies_as_far_from_the_last_as_those_that_stay() -> None:
+    session = open_with_many_checkpoints("linear", budget=SMALL)
+    run(session, "fbsz*20")
+    session._way.checkpoints.spend(3600.0, frames=0)
+    run(session, "f")  # from here on a frame takes some seconds
+    assert not session._way.checkpoints.is_due(2.0)
+    assert session._way.checkpoints.is_due(3.0)
 
 
 def test_there_are_never_more_than_so_many() -> None:

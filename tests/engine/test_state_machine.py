@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame, TorchError
+from autograd_tui.engine.session import Session
 from autograd_tui.engine.stats_table import TensorStats
 from autograd_tui.open import open_session
 
@@ -63,16 +65,23 @@ class Machine(RuleBasedStateMachine):
     def open(self, world: World, optimizer: str, seed: int, decay: tuple[float, int] | None, checkpoints: str) -> None:
         scenario, spelled = as_scenario(world.build), f"{optimizer},lr=0.05"
         plateau = f"plateau:{decay[0]}:{decay[1]}" if decay else None
+        options: dict[str, Any] = {"optimizer": spelled, "seed": seed, "decay": plateau}
         self.world = world
-        self.session = open_session(scenario, optimizer=spelled, seed=seed, decay=plateau)
-        if checkpoints != "when due":
+
+        def opened() -> Session:
+            if checkpoints == "when due":
+                return open_session(scenario, **options)
             budget = {"many": PLENTY, "few": FEW, "none": 1}[checkpoints]
-            self.session = open_with_many_checkpoints(
-                scenario, budget=budget, frames=5000, optimizer=spelled, seed=seed, decay=plateau
-            )
+            return open_with_many_checkpoints(scenario, budget=budget, frames=5000, **options)
+
+        self.opened, self.session = opened, opened()
+        self.begin()
         self.plain = PlainRun(world.build, optimizer, lr=0.05, seed=seed, decay=decay)
         self.frames = [self.session.frame]
         self.left: dict[int, list[Frame]] = {}  # by branch
+
+    def begin(self) -> None:
+        """Do what is to be done with a session that has just been opened."""
 
     @rule(letter=st.sampled_from("fbszFBSZ"))
     def phase(self, letter: str) -> None:

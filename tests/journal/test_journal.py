@@ -137,7 +137,7 @@ def test_a_line_cut_off_is_left_out_and_written_over(path: Path) -> None:
     assert (told(journal), journal.cut) == (["f", "b"], 12)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(journal, session.about)
+    session.recorder = JournalWriter.go_on(journal, session.about, left={})
     session.run("s")
     assert (told(read_journal(path)), read_journal(path).cut) == (["f", "b", "s"], 0)
 
@@ -148,7 +148,7 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
     closed(first)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(read_journal(path), session.about)
+    session.recorder = JournalWriter.go_on(read_journal(path), session.about, left={})
     list(session.run_all("z @1 b"))
     assert told(read_journal(path)) == ["f", "b"]
 
@@ -179,7 +179,7 @@ def test_two_cannot_write_the_same_journal(path: Path) -> None:
     session = kept(path)
     session.run("f")
     with pytest.raises(Refused, match="is being written by another run"):
-        JournalWriter.go_on(read_journal(path), session.about)
+        JournalWriter.go_on(read_journal(path), session.about, left={})
 
 
 def problem(session: Session) -> str:

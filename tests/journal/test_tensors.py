@@ -12,11 +12,11 @@ from reach import as_scenario, loop_of, open_with_many_checkpoints, tensors
 from torch import nn
 from worlds import gated
 
-from autograd_tui.engine.again import run_again
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import tensors as kept
 from autograd_tui.journal import writing
 from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.resuming import resume
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 
@@ -31,6 +31,7 @@ def recorded(path: Path, scenario: object, words: str, **options: object) -> Ses
     session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
     session.recorder = JournalWriter(path, session.about, private=True)
     list(session.run_all(words))
+    session.close(in_order=False)
     return session
 
 
@@ -40,10 +41,7 @@ def resumed(path: Path, scenario: object, **options: object) -> tuple[Session, i
     session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
     found = kept.load(journal, session.checkpoint())
     assert found is not None
-    before, rest = journal.recording().split(found.checkpoint.frame.index)
-    session.take_up(found.checkpoint, before, found.history)
-    for _ in run_again(session, rest):
-        pass
+    resume(session, journal)
     return session, found.checkpoint.frame.index
 
 

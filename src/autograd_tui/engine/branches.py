@@ -17,8 +17,9 @@ class Branch:
 
     number: int  # in order of abandonment, from 1, and never given twice
     track: Track
-    history: History
+    history: History | None  # None where another program ran it: taking it runs it once more
     fork: int  # the last frame that it shared with what took its place
+    told: float | None = None  # its last loss, where there is no history
 
     def __len__(self) -> int:
         return len(self.track)
@@ -26,7 +27,7 @@ class Branch:
     @property
     def loss(self) -> float | None:
         """Give the last loss that it measured."""
-        return self.history.loss.values[-1] if self.history.loss.values else None
+        return self.told if self.history is None else self.history.last_loss
 
 
 class Branches:
@@ -36,12 +37,12 @@ class Branches:
         self._left = 0  # by now
         self.kept: tuple[Branch, ...] = ()  # replaced, never changed: any thread may read it
 
-    def leave(self, track: Track, history: History, *, fork: int) -> int | None:
+    def leave(self, track: Track, history: History | None, *, fork: int, told: float | None = None) -> int | None:
         """Keep a run whose frames after `fork` are about to be left, where there are any; give its number."""
         if len(track) <= fork:
             return None
         self._left += 1
-        self.kept = (*self.kept, Branch(self._left, track, history, fork))[-MOST:]
+        self.kept = (*self.kept, Branch(self._left, track, history, fork, told))[-MOST:]
         return self._left
 
     def get(self, number: int) -> Branch:

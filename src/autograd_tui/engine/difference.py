@@ -51,6 +51,21 @@ class Comparison:
             place += 1
 
 
+class Retelling(Comparison):
+    """Takes down what the frames after `after` bring, of a run that this program sees for the first time."""
+
+    def __init__(self, stored: Callable[[int], Frame | None], history: History, *, after: int) -> None:
+        super().__init__(stored, history)
+        self._after = after
+
+    def see(self, frame: Frame) -> None:
+        """Compare a frame that is known, or take it down."""
+        if frame.index <= self._after:
+            super().see(frame)
+        else:
+            self._history.append(frame)
+
+
 def _between(stored: Frame, frame: Frame) -> Difference:
     """Name the number that differs: the loss before all, else of each kind of tensor the one furthest apart."""
     if not _equal(stored.loss, frame.loss):

@@ -159,6 +159,11 @@ class History:
         """Give the column that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
         return {**self.metrics, "loss": self.loss, "grad": self.grad_norm}.get(name) or Series()
 
+    @property
+    def last_loss(self) -> float | None:
+        """Give the newest loss."""
+        return self.loss.values[-1] if self.loss.values else None
+
     def append(self, frame: Frame) -> None:
         """Take in what a new frame brought."""
         name = None if frame.command is None or frame.error else frame.command.name

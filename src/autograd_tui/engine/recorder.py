@@ -28,8 +28,8 @@ class Recorder(Protocol):
     def went_back(self, frame: Frame) -> None:
         """Take down that training stands at an earlier frame of its branch again."""
 
-    def left_branch(self, number: int) -> None:
-        """Take down that the present run is about to be left for another one, and by which number it can be had."""
+    def left_branch(self, number: int, loss: float | None) -> None:
+        """Take down that the present run is about to be left, by which number it can be had, and its last loss."""
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""

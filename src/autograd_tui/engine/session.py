@@ -15,7 +15,7 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
-from autograd_tui.engine.difference import Comparison, Difference
+from autograd_tui.engine.difference import Comparison, Difference, Retelling
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
@@ -27,7 +27,7 @@ from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.trace_store import TraceStore
+from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase, refusal
@@ -52,7 +52,7 @@ class Session:
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
-        self._traces = TraceStore()
+        self._traces = Traces(trainer, self._way)
         self._watching = Watching()
         self.fired: Fired | None = None  # the frame at which a watchpoint fired last
         self._unsaid: Fired | None = None
@@ -82,14 +82,14 @@ class Session:
     def _run(self, command: Command, *, recorded: bool = False) -> Frame:
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
-        apart = checkpoints.take_apart() if command.phase is Phase.FORWARD and self.watchpoints else None
+        aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command, recorded=recorded)
         self._forget_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
-        if apart:
-            checkpoints.keep_apart(apart, raised=frame.error is not None)
+        if aside:
+            checkpoints.keep_aside(aside, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._way.append(command, frame)
         if frame.error and frame.phase is Phase.STEP:
@@ -106,14 +106,10 @@ class Session:
         """Run a phase, and give its frame with a trace; a backward's includes the forward that made its graph."""
         if reason := refusal(self.frame, command):
             raise Refused(reason)
-        here = self.frame.index
-        if command.phase is Phase.BACKWARD and self.frame.graph == "alive" and not self._trainer.knows_forward:
-            forward, comparison = self._way.forward_before(here), self._comparison()
-            self._way.record(forward, comparison)
-            self._way.return_to(here, comparison)
+        if command.phase is Phase.BACKWARD:
+            self._traces.know_forward(self._comparison())
         frame = self._run(command, recorded=True)
-        self._keep_trace(frame, self._trainer.trace)
-        return replace(frame, trace=self._traces.get(frame.index))
+        return replace(frame, trace=self._traces.take(frame))
 
     def trace(self, index: int) -> Trace:
         """Tell what happened inside the phase that led to frame `index`; training stays where it is.
@@ -121,23 +117,7 @@ class Session:
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
         self._check(index)
-        command = next(self._way.commands.between(index - 1, index), None) if index else None
-        if command is None or command.phase is None:
-            what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
-            raise Refused(f"{what}: there is nothing inside it to walk.")
-        if self._traces.get(index) is None:
-            here, comparison = self.frame.index, self._comparison()
-            trace, frame = self._way.record(index, comparison), self._trainer.frame
-            self._keep_trace(frame, trace)
-            self._way.return_to(here, comparison)
-        trace = self._traces.get(index)
-        assert trace is not None
-        return trace
-
-    def _keep_trace(self, frame: Frame, trace: Trace | None) -> None:
-        """Keep what was recorded; a step that raised is not run again, and leaves its error alone."""
-        assert frame.phase is not None
-        self._traces.keep(trace or Trace(frame.phase, frame.index, frame.iteration, (), error=frame.error))
+        return self._traces.of(index, self._comparison())
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
@@ -160,7 +140,7 @@ class Session:
     def disarm(self) -> None:
         """Pause at no condition any more."""
         self._watching.disarm()
-        self._way.checkpoints.drop_apart()
+        self._way.checkpoints.drop_aside()
 
     def take_fired(self) -> Fired | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
@@ -297,13 +277,13 @@ class Session:
         branch = self._branches.get(number)
         shared = self._way.commands.shared_with(branch.track.commands)
         left = self._way.track
-        known = Comparison(lambda index: self.stored(index) if index <= shared else None, branch.history)
-        found = self._way.turn_into(branch.track, known)
+        known, history = self._known_of(branch, shared)
+        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
         self._branches.remove(branch)
         self._leave(left, self.history, fork=shared)
         if self.recorder is not None:
             self.recorder.took_branch(number, self.frame)
-        self.history = branch.history
+        self.history = history
         for frame in [*found, self.frame]:
             if frame.index >= shared:
                 self._frames.forget_after(frame)
@@ -364,10 +344,14 @@ class Session:
         save_case(case, path)
         return case
 
-    def take_up(self, checkpoint: Checkpoint, before: Recording, history: History) -> None:
-        """Stand at the end of a recording that another program ran, whose last state is a checkpoint."""
-        self._way.take_up(Track.of(before), checkpoint)
+    def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
+        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
+        self._way.take_up(track, checkpoint)
         self._frames, self._made_again, self.history = FrameStore(self.frame), {}, history
+
+    def take_up_branches(self, branches: Branches) -> None:
+        """Have the branches that another program left."""
+        self._branches = branches
 
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
@@ -392,7 +376,7 @@ class Session:
     def _leave(self, track: Track, history: History, *, fork: int) -> None:
         number = self._branches.leave(track, history, fork=fork)
         if number is not None and self.recorder is not None:
-            self.recorder.left_branch(number)
+            self.recorder.left_branch(number, history.last_loss)
 
     def _forget_after(self, frame: Frame) -> None:
         """Leave the frames that were ahead: a command has run from `frame`."""
@@ -414,6 +398,18 @@ class Session:
             return self.rewind(self.frame.index - 1)
         assert isinstance(command.value, int)
         return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
+
+    def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
+        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
+
+        def stored(index: int) -> Frame | None:
+            return self.stored(index) if index <= shared else None
+
+        if branch.history is not None:
+            return Comparison(stored, branch.history), branch.history
+        history = self.history.copy()
+        history.forget_after(shared)
+        return Retelling(stored, history, after=shared), history
 
     def _comparison(self) -> Comparison:
         return Comparison(self.stored, self.history)

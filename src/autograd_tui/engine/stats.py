@@ -108,7 +108,8 @@ class Plan:
         self._large = [row for row in rows if kinds[row].size > SAMPLE]
         self._sizes = [kinds[row].size for row in self._small]
         self._segments = _Segments(self._sizes)
-        self._places = [sampled_places(kinds[row].size, kinds[row].device) for row in self._large]
+        self._asks = [(kinds[row].size, kinds[row].device) for row in self._large]
+        self._places: list[Tensor] = []  # to sample, chosen when first asked
         self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
         self._scale = np.array([1.0] * len(self._small) + [kinds[row].size / SAMPLE for row in self._large])
         self.latest: Doubles = np.zeros(0)
@@ -116,6 +117,7 @@ class Plan:
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
         asked = [tensors[row] for row in self._small]
+        self._places = self._places or [sampled_places(*each) for each in self._asks]
         for row, places in zip(self._large, self._places, strict=True):
             asked += ask_large(tensors[row], places, exact=self.layout.exact)
         return asked
@@ -170,8 +172,10 @@ class _Segments:
         self._sizes = np.array(sizes, dtype=np.int64)
         self._starts = self._sizes.cumsum() - self._sizes
         self._row_of = np.repeat(np.arange(len(sizes)), self._sizes)
-        listed = [(row, start, size) for row, (start, size) in enumerate(zip(self._starts, sizes, strict=True))]
-        self._listed = [each for each in listed if each[2] <= MOST_VALUES]
+        few = self._sizes <= MOST_VALUES
+        self._few = np.flatnonzero(few)  # rows with all their values in them
+        self._listed = np.flatnonzero(few[self._row_of])  # those values, and the cells that they go to
+        self._cells = self._row_of[self._listed], 6 + (self._listed - self._starts[self._row_of[self._listed]])
 
     def describe(self, values: Doubles) -> Doubles:
         """Fill a row for each tensor; values: (all of them,)."""
@@ -183,11 +187,10 @@ class _Segments:
             rows[:, 4] = mean = np.add.reduceat(values, self._starts) / self._sizes
             deviation = values - mean[self._row_of]
             rows[:, 5] = np.sqrt(np.add.reduceat(deviation * deviation, self._starts) / self._sizes)
-        if len(self._listed) < len(rows):
+        if len(self._few) < len(rows):
             rows[:, 6:] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
-        for row, start, size in self._listed:
-            rows[row, 6:] = 0
-            rows[row, 6 : 6 + size] = values[start : start + size]
+        rows[self._few, 6:] = 0
+        rows[self._cells] = values[self._listed]
         return rows
 
 

@@ -13,6 +13,7 @@ BINS = 16
 MOST_VALUES = 16  # a tensor of at most this many has them all in its row
 SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
 WIDTH = 6 + MOST_VALUES  # norm min max nonfinite mean std, then the values, or else the histogram
+NONFINITE = 3  # its place among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,11 @@ class StatsTable(Sequence[TensorStats]):
         """Find the row of one tensor by its name."""
         return self[self.layout.names.index(name)] if name in self.layout.names else None
 
+    def norms(self) -> tuple[float | None, ...]:
+        """Give the Euclidean norm of each tensor, None where it has none."""
+        pairs = zip(self.numbers[::WIDTH], self.layout.measurable, strict=True)
+        return tuple(norm if measurable else None for norm, measurable in pairs)
+
     def norm(self) -> float:
         """Give the Euclidean norm over all tensors together."""
         return math.hypot(*self.numbers[::WIDTH]) if self.layout.names else 0.0
@@ -168,6 +174,11 @@ class Grads(Sequence[GradStats | None]):
         pairs = enumerate(zip(self.used, self.backwards, strict=True))
         held = [used for place, (used, backwards) in pairs if backwards and place not in self.outside]
         return "none" if not held else "used" if all(held) else "fresh"
+
+    def norms(self) -> tuple[float | None, ...]:
+        """Give the Euclidean norm of each gradient, None where `.grad` is None, or has none."""
+        held = iter(self.table.norms())
+        return tuple(next(held) if backwards else None for backwards in self.backwards)
 
     def norm(self) -> float | None:
         """Give the Euclidean norm over all gradients together, None where there are none."""

@@ -46,8 +46,8 @@ class Op:
 
     Of a forward: a call, from `inputs` to `output`. Of a backward: a node of the graph, from `grad_in`, the gradient of
     the loss by its output, to `grad_out`, those by its inputs in order; `inputs` and `output` are those of the call
-    that created it. Of a step or zero_grad: one parameter, `inputs` before it and `output` after it: the value, the
-    gradient ("grad") and the optimizer's state, by role.
+    that created it. Of a step: one parameter, `inputs` before it and `output` after it: the value, the gradient
+    ("grad") and the optimizer's state, by role. Of zero_grad: one parameter's gradient before and after, if any.
     """
 
     number: int  # its place in the trace, from 0

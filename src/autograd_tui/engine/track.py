@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.command_log import CommandLog, Pattern
 from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.recording import Recording, Step, Stretch
+from autograd_tui.engine.recording import Step, Stretch
 
 
 class Track:
@@ -16,19 +14,6 @@ class Track:
     def __init__(self) -> None:
         self.commands = CommandLog()  # the n-th one led to frame n
         self.errors: dict[int, TorchError] = {}  # by frame
-
-    @classmethod
-    def of(cls, recording: Recording) -> Track:
-        """Give the track of a run that was run elsewhere; what it raised there has a type and no text."""
-        track = cls()
-        for stretch in recording.stretches:
-            commands = tuple(step.command for step in stretch.steps)
-            for turn, (place, step) in product(range(stretch.times), enumerate(stretch.steps, start=1)):
-                if step.raised:
-                    index = len(track) + turn * len(commands) + place
-                    track.errors[index] = TorchError(step.raised, "", "", 0)
-            track.commands.append_all(commands, stretch.times)
-        return track
 
     def __len__(self) -> int:
         return len(self.commands)

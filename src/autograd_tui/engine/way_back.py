@@ -15,7 +15,6 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.progress import GivenUp, Progress, Watch, unwatched
 from autograd_tui.engine.recording import Stretch
 from autograd_tui.engine.rerun import Changed, Rerun
-from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 
@@ -121,11 +120,11 @@ class WayBack:
         here = self._trainer.frame.index
         self.travel(index, comparison)
         found = self._trainer.checkpoint()
-        self.go_to(here, from_here=index == here, watch=self._home, comparison=comparison)
+        self.return_to(here, comparison)
         return found
 
-    def record(self, index: int, comparison: Comparison) -> Trace | None:
-        """Go to a frame and record, on the way, the phase that led to it and the forward that it stands upon."""
+    def record(self, index: int, comparison: Comparison) -> None:
+        """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
         (command,) = self.commands.between(index - 1, index)
         forward = self.forward_before(index) if command.phase is Phase.BACKWARD else 0
         wanted = frozenset({index, forward} - {0})
@@ -139,7 +138,6 @@ class WayBack:
 
         self._trainer.trace = None
         self._or_stay(journey, comparison)
-        return self._trainer.trace
 
     def _go_to_start(self, forward: int, comparison: Comparison) -> None:
         """Stand where a forward can run as the one that led to a frame did, be it that an older graph is not there."""
@@ -152,15 +150,17 @@ class WayBack:
         """Go to where training stood before a journey, which nobody can give up."""
         self.go_to(index, watch=self._home, comparison=comparison)
 
-    def turn_into(self, track: Track, comparison: Comparison) -> list[Frame]:
+    def turn_into(self, track: Track, comparison: Comparison, *, skipping: bool = True) -> list[Frame]:
         """Go to the end of another track, from the last frame that both share; then this way is that one's."""
         shared = self.commands.shared_with(track.commands)
         other = WayBack(self._trainer, self.checkpoints.fork(shared))
         other.track = track
         stays = self._trainer.frame.index <= shared  # on the part that both share
-        found = self._or_stay(
-            lambda: other.go_to(len(track), from_here=stays, watch=self.watch, comparison=comparison), comparison
-        )
+
+        def journey() -> list[Frame]:
+            return other.go_to(len(track), from_here=stays, skipping=skipping, watch=self.watch, comparison=comparison)
+
+        found = self._or_stay(journey, comparison)
         self.track, self.checkpoints = track, other.checkpoints
         self.checkpoints.take_over()
         return found

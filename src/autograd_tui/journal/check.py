@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autograd_tui.engine.again import run_again
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.recording import Recording, Step, Stretch
+from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
@@ -32,7 +32,7 @@ def check(session: Session, journal: Journal) -> Iterator[Checked]:
                 session.rewind(0)  # its number is that of another session, where the run was resumed since
                 again = journal.recording(entry)
             else:
-                again = _alone(journal.opening, entry)
+                again = Recording(journal.opening, entry.stretches())
                 if session.frame.index != start:
                     session.rewind(start)
             for _ in run_again(session, again):
@@ -41,11 +41,6 @@ def check(session: Session, journal: Journal) -> Iterator[Checked]:
             yield Checked(entry, False)
             return
         yield Checked(entry, digest(session.frame) == entry.digest)
-
-
-def _alone(opening: Opening, entry: Entry) -> Recording:
-    stretches = [Stretch(tuple(map(Step, pattern)), times) for pattern, times in entry.commands().blocks()]
-    return Recording(opening, stretches)
 
 
 def machine(then: Opening, now: Opening) -> list[str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.frame import plain_number
+from autograd_tui.engine.frame import TorchError, plain_number
 from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.recording import Step, Stretch
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
+MORE = ("start", "raised", "said", "left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Entry:
     digest: str  # of the frame that it led to
     start: int | None = None  # the frame that it goes on from, where that is not the parent's last one
     raised: str | None = None  # the type of what its one command raised
+    said: Sequence[Any] | None = None  # and its message, file and line
+    left: float | str | None = None  # the last loss of the run that it leaves for another one, as strict JSON has it
 
     @property
     def goes_back(self) -> bool:
@@ -41,9 +45,22 @@ class Entry:
         """Give what ran."""
         return Commands() if self.goes_back else _parsed(self.command)
 
+    def stretches(self) -> list[Stretch]:
+        """Give what ran with what it raised."""
+        blocks = self.commands().blocks()
+        return [Stretch(tuple(Step(each, self.raised) for each in pattern), times) for pattern, times in blocks]
+
+    @property
+    def error(self) -> TorchError | None:
+        """Give what its one command raised, as far as the line tells."""
+        if self.raised is None:
+            return None
+        message, file, line = self.said or ("", "", 0)
+        return TorchError(self.raised, str(message), str(file), int(line))
+
     def line(self) -> str:
         """Write it as a line of the file."""
-        more = {name: value for name in ("start", "raised") if (value := getattr(self, name)) is not None}
+        more = {name: value for name in MORE if (value := getattr(self, name)) is not None}
         listed = [self.id, self.parent, self.command, self.digest, *([more] if more else [])]
         return json.dumps(listed, separators=(",", ":")) + "\n"
 

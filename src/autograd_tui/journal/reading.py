@@ -37,6 +37,11 @@ class Journal:
         return self.entries[-1] if self.entries else ROOT
 
     @property
+    def present(self) -> Entry:
+        """Give the entry that the branch ends with on which training stood last, perhaps at an earlier frame."""
+        return next((entry for entry in reversed(self.entries) if not entry.command.startswith("@")), ROOT)
+
+    @property
     def frame(self) -> int:
         """Give the index of the frame where training stood last."""
         return self.frames[-1] if self.frames else 0

@@ -67,16 +67,17 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
 
 
 def load(journal: Journal, like: Checkpoint) -> Kept | None:
-    """Read the newest checkpoint that lies on the way to where the run stood; None where there is none.
+    """Read the newest checkpoint that lies on the way to the end of the present branch; None where there is none.
 
     `like` is one of the same model, taken now. A file that cannot be read, or is of another model, is passed over.
     """
-    way = {entry.id: end for entry, end in journal.path_to(journal.tip)}
+    way = journal.path_to(journal.present)
+    ends, newest = {entry.id: end for entry, end in way}, way[-1][1] if way else 0
     for path in _files(journal.path):
         try:
             content = torch.load(path, weights_only=True)
             index = content["index"]  # before the last frame, whose graph and loss a forward must make
-            if content["format"] == FORMAT and index <= way.get(content["entry"], -1) and index < journal.frame:
+            if content["format"] == FORMAT and index <= ends.get(content["entry"], -1) and index < newest:
                 return Kept(_checkpoint(content, like), read_columns(content["history"]))
         except Exception:  # whatever a damaged file makes torch raise
             continue

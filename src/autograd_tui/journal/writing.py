@@ -6,16 +6,17 @@ import errno
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.command_log import CommandLog, Pattern
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.frame import Frame, TorchError, plain_number
 from autograd_tui.engine.history import History
 from autograd_tui.journal.descriptor import lock, open_file
 from autograd_tui.journal.digest import digest
@@ -48,6 +49,7 @@ class JournalWriter:
         self._id = 0  # of the newest entry
         self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
         self._left: dict[int, int] = {}  # by the number of a branch, its last entry
+        self._left_loss: float | None = None  # of the run that the next line leaves
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
         self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
@@ -55,8 +57,11 @@ class JournalWriter:
         self._loss: float | None = None  # of the frame where training stands
 
     @classmethod
-    def go_on(cls, journal: Journal, about: About) -> JournalWriter:
-        """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it."""
+    def go_on(cls, journal: Journal, about: About, *, left: Mapping[int, int]) -> JournalWriter:
+        """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it.
+
+        left: by the number of each branch that can be returned to, its last entry.
+        """
         writer = cls(journal.path, about, private=True)
         writer._open(os.O_WRONLY)
         assert writer._descriptor is not None
@@ -64,13 +69,14 @@ class JournalWriter:
             raise Refused(f"{journal.path} has been written to by another run just now: try again.")
         os.ftruncate(writer._descriptor, journal.size)
         writer._take_up(journal)
+        writer._left = dict(left)
         return writer
 
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
         self.finish_run()
         self._drawn.ran_from(frame.index - 1)
-        self._append(command, frame, start=frame.index - 1, raised=frame.error.type if frame.error else None)
+        self._append(command, frame, start=frame.index - 1)
 
     def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
         """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
@@ -95,10 +101,10 @@ class JournalWriter:
         self.finish_run()
         self._append(f"@{frame.index}", frame, start=frame.index)
 
-    def left_branch(self, number: int) -> None:
-        """Take note of where a run ends that is about to be left."""
+    def left_branch(self, number: int, loss: float | None) -> None:
+        """Take note of where a run ends that is about to be left, and with which loss."""
         self.finish_run()
-        self._left[number] = self._ids[-1] if self._ids else 0
+        self._left[number], self._left_loss = self._ids[-1] if self._ids else 0, loss
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
@@ -107,6 +113,7 @@ class JournalWriter:
             return
         self._drawn.ran_from(0)
         entry = Entry(self._id + 1, self._left.pop(number), f"branch={number}", digest(frame), frame.index)
+        entry = replace(entry, left=self._take_left_loss())
         if self._write(entry.line()):
             del self._ids[:], self._ends[:]
             self._take_up(read_journal(self.path))
@@ -153,14 +160,16 @@ class JournalWriter:
         problem, self.problem = self.problem, None
         return problem
 
-    def _append(self, command: str, frame: Frame, *, start: int, raised: str | None = None) -> None:
+    def _append(self, command: str, frame: Frame, *, start: int) -> None:
         self._loss = frame.loss
         if self._over:
             return
         place = bisect_left(self._ends, start)
         parent = self._ids[place] if start else 0
         follows = parent == self._id  # the line before, to its end
-        entry = Entry(self._id + 1, parent, command, digest(frame), None if follows else start, raised)
+        entry = Entry(self._id + 1, parent, command, digest(frame), None if follows else start)
+        if not entry.goes_back:
+            entry = replace(entry, left=self._take_left_loss(), **_told(frame.error))
         if not self._write(entry.line()):
             return
         self._id = entry.id
@@ -211,6 +220,15 @@ class JournalWriter:
     def _take_up(self, journal: Journal) -> None:
         """Stand where a journal ended."""
         self._id = journal.tip.id
-        for entry, end in journal.path_to(journal.tip):
+        for entry, end in journal.path_to(journal.present):
             self._ids.append(entry.id)
             self._ends.append(end)
+
+    def _take_left_loss(self) -> float | str | None:
+        loss, self._left_loss = self._left_loss, None
+        return plain_number(loss)
+
+
+def _told(error: TorchError | None) -> dict[str, Any]:
+    """Write what a command raised as fields of its entry."""
+    return {} if error is None else {"raised": error.type, "said": (error.message, error.file, error.line)}

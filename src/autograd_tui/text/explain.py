@@ -10,6 +10,7 @@ from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.stats_table import GradStats
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.explain_step import explain_step, loss_age
+from autograd_tui.text.grads import largest
 from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number, rate, short
 from autograd_tui.text.rules import is_plain_sgd, rates
@@ -54,7 +55,7 @@ def _question(frame: Frame, about: About) -> list[str]:
             "Nothing has run yet.",
             f"Which way should {names} move, and who decides? Make a guess, then press space: it runs forward.",
         ]
-    values = sum(row.size for row in frame.params)
+    values = sum(map(math.prod, frame.params.layout.shapes))
     return [f"Nothing has run yet: {len(frame.params)} parameters with {values:,} values wait.", "space runs forward."]
 
 
@@ -77,19 +78,20 @@ def _forward(frame: Frame) -> list[str]:
 
 
 def _backward(frame: Frame) -> list[str]:
-    held = [grad for grad in frame.grads if grad is not None]
+    held = [place for place, backwards in enumerate(frame.grads.backwards) if backwards]
     said = [f"backward computed the gradient of the loss for {_count(len(held))}."]
-    for grad in held[:4]:
+    for place in held[:FEW]:
+        grad: GradStats = frame.grads[place]
         if grad.values and grad.size == 1:
             value = grad.values[0]
             pull = _pull(grad.name, value) if grad.backwards == 1 else f": a sum of {grad.backwards}"
             said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{pull}")
-    if len(held) > 4 and (most := largest(held)):
+    if len(held) > FEW and (most := largest(frame.grads)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
     said += _without(frame)
-    summed = max((grad.backwards for grad in held), default=0)
+    summed = max(frame.grads.backwards, default=0)
     if summed > 1:
-        all_alike = all(grad.backwards == summed for grad in held)
+        all_alike = {*frame.grads.backwards} <= {0, summed}
         said.append(
             f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
             f"the sum of {summed} backwards, and need not point downhill."
@@ -113,12 +115,6 @@ def _listed(names: list[str]) -> str:
 
 def _them(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
-
-
-def largest(grads: list[GradStats]) -> GradStats | None:
-    """Give the gradient with the greatest norm; one that is NaN or infinite counts as greatest."""
-    known = [grad for grad in grads if grad.norm is not None]
-    return max(known, key=lambda grad: (not math.isfinite(grad.norm or 0.0), grad.norm or 0.0), default=None)
 
 
 def _derivative(frame: Frame, grad: GradStats) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import SAMPLE, GradStats, TensorStats
+from autograd_tui.engine.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.numbers import fitted, number, rate, short
 from autograd_tui.text.rules import has_velocity, is_plain_sgd, rule
 
@@ -56,9 +56,9 @@ def _made_elsewhere(frame: Frame) -> bool:
 
 
 def _points_downhill(frame: Frame) -> bool:
-    held = [grad for grad in frame.grads if grad is not None]
-    finite = all(grad.nonfinite == 0 for grad in held)
-    return finite and all(grad.backwards == 1 for grad in held) and not _made_elsewhere(frame)
+    table = frame.grads.table
+    finite = all(table.layout.measurable) and not any(table.numbers[NONFINITE::WIDTH])
+    return finite and max(frame.grads.backwards) == 1 and not _made_elsewhere(frame)
 
 
 def _scheduled(frame: Frame) -> list[str]:
@@ -100,12 +100,14 @@ def _move(frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: Gr
 def _most_and_least(frame: Frame) -> list[str]:
     """Name the parameters that moved most and least for their size, of those that had a gradient."""
     assert frame.before is not None
-    rows = zip(frame.before, frame.grads, frame.moves or (), strict=False)
-    shares = [(moved / old.norm, old) for old, grad, moved in rows if old.norm and grad is not None]
+    rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.moves or (), strict=False))
+    shares = [(moved / norm, place) for place, (norm, backwards, moved) in rows if norm and backwards]
     ranked = sorted(shares, key=lambda pair: pair[0])
     if not ranked:
         return []
-    return [
-        f"  {word} {row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}% of it"
-        for word, (share, row) in (("most: ", ranked[-1]), ("least:", ranked[0]))
-    ]
+    ends = (("most: ", *ranked[-1]), ("least:", *ranked[0]))
+    return [f"  {word} {_share_of(frame.params[place], share)} of it" for word, share, place in ends]
+
+
+def _share_of(row: TensorStats, share: float) -> str:
+    return f"{row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%"

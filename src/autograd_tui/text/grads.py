@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import WIDTH, GradStats
+from autograd_tui.engine.stats_table import NONFINITE, WIDTH, Grads, GradStats
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import number
 
@@ -22,6 +22,19 @@ def main_number(grad: GradStats) -> float:
 
 def age(frame: Frame, place: int) -> str:
     """Say in a word or two what has become of a parameter's gradient."""
+    return _age(frame, place, old=frame.old)
+
+
+def all_ages(frame: Frame) -> list[str]:
+    """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
+    places, old = range(len(frame.grads)), frame.old
+    marks = ([place in marked for place in places] for marked in (frame.frozen, frame.unused, frame.grads.outside))
+    kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, strict=True))
+    words = {kind: _age(frame, place, old=old) for kind, place in dict(zip(kinds, places, strict=True)).items()}
+    return [words[kind] for kind in kinds]
+
+
+def _age(frame: Frame, place: int, *, old: bool) -> str:
     backwards, used = frame.grads.backwards[place], frame.grads.used[place]
     if not backwards:
         return "frozen" if place in frame.frozen else "unused by loss" if place in frame.unused else "None"
@@ -30,7 +43,7 @@ def age(frame: Frame, place: int) -> str:
         return f"{summed or 'kept'}, no step's"
     if used:
         return f"{summed}, used" if summed else "used"
-    if frame.old:
+    if old:
         return summed or "before the move"
     return summed or ("unused" if frame.graph == "alive" else "fresh")  # alive: of a forward before this one
 
@@ -59,18 +72,21 @@ def cleared(frame: Frame, place: int) -> Line:
     return [(f"{'None':>10}", ""), (was, "dim")]
 
 
-def ages(frame: Frame, places: Sequence[int] | None = None) -> Counter[str]:
-    """Count the gradients of each age, in the order in which they are met; of some parameters, or of all."""
-    grads = frame.grads
-    every = range(len(grads)) if places is None else places
-    return Counter(age(frame, place) for place in every)
-
-
 def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
     """Say what has become of the gradients of some parameters, or of all."""
-    counted = ages(frame, places)
+    ages = all_ages(frame)
+    counted = Counter(ages if places is None else [ages[place] for place in places])
     only = next(iter(counted)) if len(counted) == 1 else None
     return LONGER.get(only, only) if only else ", ".join(f"{count} {word}" for word, count in counted.items())
+
+
+def largest(grads: Grads, places: Sequence[int] | None = None) -> GradStats | None:
+    """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest."""
+    norms = grads.norms()
+    every = range(len(norms)) if places is None else places
+    known = [(place, norm) for place in every if (norm := norms[place]) is not None]
+    most = max(known, key=lambda each: (not math.isfinite(each[1]), each[1]), default=None)
+    return grads[most[0]] if most else None
 
 
 def together(frame: Frame) -> list[str]:
@@ -79,5 +95,5 @@ def together(frame: Frame) -> list[str]:
     if not any(frame.grads.backwards):
         last = frame.last_grads.norm() if frame.last_grads else None
         return [said] if last is None else [said, f"|grad| was {number(last)}"]
-    nonfinite = sum(1 for count in frame.grads.table.numbers[3::WIDTH] if count)
+    nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE::WIDTH] if count)
     return [said, f"{nonfinite} hold NaN or infinity" if nonfinite else "all finite"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import SAMPLE, WIDTH, StatsTable
+from autograd_tui.engine.stats_table import SAMPLE
 
 MOST_ROWS = 12  # a model with more parameters is shown by layers
 Places = Sequence[int]  # of parameters, in the model's order
@@ -52,13 +52,12 @@ class Columns:
     @classmethod
     def of(cls, frame: Frame) -> Columns:
         """Take the columns out of a frame's tables."""
-        held = iter(_norms(frame.grads.table))
         return cls(
             tuple(map(math.prod, frame.params.layout.shapes)),
-            _norms(frame.params),
-            tuple(next(held) if backwards else None for backwards in frame.grads.backwards),
+            frame.params.norms(),
+            frame.grads.norms(),
             frame.moves,
-            _norms(frame.before) if frame.before is not None else (),
+            frame.before.norms() if frame.before is not None else (),
         )
 
     def size(self, places: Places) -> int:
@@ -84,11 +83,6 @@ class Columns:
     def estimated(self, places: Places) -> bool:
         """Tell whether the update comes from samples of large tensors."""
         return any(self.sizes[place] > SAMPLE for place in places)
-
-
-def _norms(table: StatsTable) -> tuple[float | None, ...]:
-    pairs = zip(table.numbers[::WIDTH], table.layout.measurable, strict=True)
-    return tuple(norm if measurable else None for norm, measurable in pairs)
 
 
 def _together(norms: Iterable[float | None]) -> float | None:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.stats_table import BINS, SAMPLE, TensorStats
-from autograd_tui.text.explain import largest
-from autograd_tui.text.grads import age, age_in_full, in_words
+from autograd_tui.text.grads import age, age_in_full, in_words, largest
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import count, fitted, number, rate
@@ -61,10 +60,10 @@ def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -
     sums = f"{_plural(len(places), 'parameter')} · {_plural(columns.size(places), 'value')}"
     lines: list[Line] = [[(shortened(name, width), "strong")], [(sums, "dim")]]
     lines += _packed("value", [f"norm {number(columns.norm(places))}"], width)
-    held = [grad for place in places if (grad := frame.grads[place]) is not None]
+    held = any(frame.grads.backwards[place] for place in places)
     norm = [f"norm {number(columns.grad(places))}"] if held else []
     lines += _packed("gradient", [in_words(frame, places), *norm], width)
-    most = largest(held)
+    most = largest(frame.grads, places)
     if most is not None:
         lines += _packed("largest", [f"{most.name.removeprefix(name)}, norm {number(most.norm)}"], width)
     update = columns.update(places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.engine.stats_table import SAMPLE, WIDTH, Grads, TensorStats
+from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads
 
 CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -39,29 +39,30 @@ class Spreads:
         ends = [numbers[row * WIDTH + end] for row in rows for end in (1, 2)]
         if not all(map(math.isfinite, ends)):
             return "not finite"
-        span = max(ends) - min(ends) if ends else 0.0
+        low, high = min(ends, default=0.0), max(ends, default=0.0)
+        span = high - low
         if not 0 < span < math.inf:
             return ""
         counts = [0.0] * CELLS
-        binned = 0
-        for row in rows:
-            stats = self.grads.table[row]
-            binned += stats.histogram is not None
-            _add(counts, stats, low=min(ends), span=span)
-        estimated = binned > 1 or any(math.prod(self.grads.table.layout.shapes[row]) > SAMPLE for row in rows)
+        sizes = [math.prod(self.grads.table.layout.shapes[row]) for row in rows]
+        for row, size in zip(rows, sizes, strict=True):
+            kept = numbers[row * WIDTH : (row + 1) * WIDTH]
+            _add(counts, kept, size, low=low, span=span)
+        estimated = sum(size > MOST_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE
         return "~" * estimated + sparkline(counts)
 
 
-def _add(counts: list[float], row: TensorStats, *, low: float, span: float) -> None:
+def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, span: float) -> None:
     """Add a tensor's values to cells of a common range; those of one bin count as evenly spread in it."""
-    for value in row.values or ():
-        counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1
-    if row.histogram is None or row.min is None or row.max is None:
+    _, least, greatest, _, _, _, *kept = row
+    if size <= MOST_VALUES:
+        for value in kept[:size]:
+            counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1
         return
-    weight = row.size / sum(row.histogram)
-    step = (row.max - row.min) / len(row.histogram) / span * CELLS
-    start = (row.min - low) / span * CELLS
-    for place, count in enumerate(row.histogram):
+    weight = size / sum(kept)
+    step = (greatest - least) / BINS / span * CELLS
+    start = (least - low) / span * CELLS
+    for place, count in enumerate(kept):
         if count:
             _pour(counts, start + place * step, start + (place + 1) * step, amount=count * weight)
 
@@ -69,6 +70,9 @@ def _add(counts: list[float], row: TensorStats, *, low: float, span: float) -> N
 def _pour(counts: list[float], start: float, end: float, *, amount: float) -> None:
     """Share an amount among the cells between two points, in proportion."""
     first, last = min(int(start), CELLS - 1), min(int(end), CELLS - 1)
+    if first == last:
+        counts[first] += amount
+        return
     for cell in range(first, last + 1):
-        inside = min(end, cell + 1) - max(start, cell) if last > first else 1.0
-        counts[cell] += amount * max(inside, 0.0) / (end - start if last > first else 1.0)
+        inside = min(end, cell + 1) - max(start, cell)
+        counts[cell] += amount * max(inside, 0.0) / (end - start)

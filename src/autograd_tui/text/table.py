@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.text.grads import ages
+from autograd_tui.text.grads import all_ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import count, fitted, number
@@ -37,7 +37,8 @@ class Table:
         self._frame, self._layers, self._columns = frame, layers, columns
         self._spreads = Spreads(frame.grads)
         self._everything = tuple(range(len(layers.names)))
-        self._mixed = len(ages(frame)) > 1
+        self._ages = all_ages(frame)
+        self._mixed = len(set(self._ages)) > 1
 
     def shape(self, view: TableView, listed: Sequence[Row], width: int) -> Shape:
         """Choose the columns that fit: those that matter least go first, but never the one that is sorted by."""
@@ -107,15 +108,11 @@ class Table:
         return number(norm) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
 
     def _state(self, at: Places) -> str:
-        words = self._ages(at)
-        return words[0] if len(words) == 1 else "mixed"
-
-    def _ages(self, at: Places) -> list[str]:
-        return list(ages(self._frame, at))
+        words = {self._ages[place] for place in at}
+        return words.pop() if len(words) == 1 else "mixed"
 
     def _grad_style(self, at: Places) -> str:
-        words = self._ages(at)
-        return "accent" if words == ["fresh"] else "dim" if words in (["None"], ["frozen"]) else ""
+        return {"fresh": "accent", "None": "dim", "frozen": "dim"}.get(self._state(at), "")
 
     def _update(self, at: Places) -> str:
         update = self._columns.update(at)

@@ -112,6 +112,15 @@ def test_a_fast_path_that_recording_turns_off_is_named() -> None:
     assert "fast path" in trace.notes[0]
 
 
+def test_a_compiled_module_is_one_operation_and_says_so() -> None:
+    session = open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="global hooks"):
+        trace = session.run("i:f").trace
+    assert trace is not None
+    assert "cannot be seen" in trace.notes[0]
+    assert trace.ops[0].name == "Addmm"
+
+
 def test_a_transformers_layer_owns_all_its_nodes() -> None:
     trace, _ = backward_of("transformer")
     assert {node.name for node in trace.nodes if node.op is not None} >= {"NativeLayerNormBackward0", "ReluBackward0"}

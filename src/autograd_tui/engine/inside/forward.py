@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.engine.inside.arguments import Arguments, tensors_in
-from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, root_of
+from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, name_of, root_of
 from autograd_tui.engine.inside.modules import ModulePath
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.saved import SavedTensors
@@ -41,7 +42,7 @@ class Call:
 
     def plain(self, number: int, moments: Moments, graph: Graph) -> Op:
         """Give it as a plain value."""
-        dead = self.dead and (int((moments.stats(self.dead[0]).values or (0.0,))[0]), self.dead[1])
+        dead = self.dead and (int(moments.single(self.dead[0])), self.dead[1])
         return Op(
             number,
             self.name,
@@ -57,20 +58,29 @@ class Call:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What is looked up but once, for many forwards: names of arguments, lines of code, attributes of nodes."""
+
+    arguments: Arguments = field(default_factory=Arguments)
+    sources: Sources = field(default_factory=Sources)
+    saved: dict[type, list[str]] = field(default_factory=dict)
+
+
 class ForwardRecorder(TorchFunctionMode):
     """Records what runs inside `with`; nothing of it stays behind.
 
     torch tells a mode of the outermost calls alone, so an operation owns all nodes between its output and its inputs.
     """
 
-    def __init__(self, model: nn.Module, moments: Moments) -> None:
+    def __init__(self, model: nn.Module, moments: Moments, known: Lookups) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.owner: dict[GraphNode, int] = {}
         self.sight = Sight(moments)
-        self.saved = SavedTensors(self.sight)
+        self.saved = SavedTensors(self.sight, known.saved)
         self._moments, self._modules = moments, ModulePath(model)
-        self._arguments, self._sources = Arguments(), Sources()
+        self._arguments, self._sources = known.arguments, known.sources
 
     def name(self, tensors: Mapping[str, Tensor], known: Mapping[str, TensorStats] | None = None) -> None:
         """Call tensors by names; `known`: numbers about them as they are now."""
@@ -128,7 +138,7 @@ class ForwardRecorder(TorchFunctionMode):
         if node is None or node in self.owner:
             return
         source = self._sources.line_of(sys._getframe(3))
-        call = Call(node.name().removesuffix("Backward"), self._modules.path, source, opaque=True)
+        call = Call(re.sub(r"Backward\d*$", "", name_of(node)), self._modules.path, source, opaque=True)
         self._made(call, [tensor])
 
     def _made(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
@@ -141,7 +151,7 @@ class ForwardRecorder(TorchFunctionMode):
         seen = [*call.output, *(each for _, each in call.inputs)]
         self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1:
-            call.dead = self._moments.see(_dead_units(outputs[0])), outputs[0].shape[1]
+            call.dead = self._moments.note(_dead_units(outputs[0])), outputs[0].shape[1]
 
     def _own(self, tensor: Tensor, call: Call, number: int) -> None:
         stack = [tensor.grad_fn]

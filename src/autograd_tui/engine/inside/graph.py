@@ -31,7 +31,7 @@ class Graph:
         return tuple(
             Node(
                 number,
-                node.name().removeprefix("torch::autograd::"),
+                name_of(node),
                 tuple(self.number.get(each) for each, _ in node.next_functions),
                 param=leaf_name(node, params),
                 op=(ops or {}).get(node),
@@ -53,6 +53,11 @@ class Graph:
 def root_of(tensor: Tensor) -> GraphNode | None:
     """Give the node that a tensor's gradient enters the graph by; None where nothing is followed."""
     return torch.autograd.graph.get_gradient_edge(tensor).node if tensor.requires_grad else None
+
+
+def name_of(node: GraphNode) -> str:
+    """Name a node as `grad_fn` shows it, without the C++ namespace that some have."""
+    return str(node.name()).rpartition("::")[2]
 
 
 def leaf_name(node: GraphNode, params: Mapping[int, str]) -> str | None:

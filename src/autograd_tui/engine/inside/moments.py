@@ -20,7 +20,7 @@ from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, WIDTH, StatsTab
 
 
 class Moments:
-    """Collects measurements; `see` gives each a number, by which `stats` and `first` know it once `read` was called.
+    """Collects measurements; each gets a number, by which `stats`, `first` and `single` know it after `read`.
 
     What is measured is the tensor as it is when seen: it may change or vanish afterwards.
     """
@@ -30,30 +30,35 @@ class Moments:
         self._kinds: list[Kind] = []
         self._answers: list[list[Tensor]] = []
         self._firsts: list[Tensor | None] = []  # of those above MOST_VALUES
+        self._singles: list[Tensor] = []
         self._rare: dict[int, Tensor] = {}  # copies of what is to be looked at again
         self._rows: list[TensorStats] = []
         self._first: list[float | None] = []
-
-    def __len__(self) -> int:
-        return len(self._kinds)
+        self._single: list[float] = []
 
     @torch.no_grad()
     def see(self, tensor: Tensor) -> int:
         """Measure a tensor as it is now; nothing is waited for, save by a large one on an accelerator."""
         kind, number = Kind.of(tensor), len(self._kinds)
+        answers, first = self._ask(tensor, kind, number) if kind.measurable else ([], None)
         self._kinds.append(kind)
-        self._answers.append(self._ask(tensor, kind, number))
-        many = kind.measurable and kind.size > MOST_VALUES
-        self._firsts.append(tensor.detach()[(0,) * tensor.dim()].clone() if many else None)
+        self._answers.append(answers)
+        self._firsts.append(first if kind.size > MOST_VALUES else None)
         return number
+
+    def note(self, number: Tensor) -> int:
+        """Take note of a tensor of one element."""
+        self._singles.append(number.detach().reshape(()).clone())
+        return len(self._singles) - 1
 
     def read(self) -> None:
         """Bring all that was asked to the host."""
         firsts = [first for first in self._firsts if first is not None]
         flat = [answer for answers in self._answers for answer in answers]
-        answered = iter(to_host(flat + firsts))
+        answered = iter(to_host(flat + firsts + self._singles))
         self._answers = [[next(answered) for _ in answers] for answers in self._answers]
         self._first = [None if first is None else float(next(answered)) for first in self._firsts]
+        self._single = [float(each) for each in answered]
         plan = Plan([""] * len(self._kinds), self._kinds)
         table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
         norms, ends = table.numbers[::WIDTH], zip(table.numbers[1::WIDTH], table.numbers[2::WIDTH], strict=True)
@@ -73,16 +78,21 @@ class Moments:
         """Give the first value of a tensor that is too large to have all in its numbers."""
         return self._first[number]
 
-    def _ask(self, tensor: Tensor, kind: Kind, number: int) -> list[Tensor]:
-        if not kind.measurable:
-            return []
+    def single(self, number: int) -> float:
+        """Give what `note` took note of."""
+        return self._single[number]
+
+    def _ask(self, tensor: Tensor, kind: Kind, number: int) -> tuple[list[Tensor], Tensor]:
+        """Start measuring a tensor: what its row is made of, and its first value."""
         if kind.size <= SAMPLE:
-            return [tensor.detach().reshape(-1).clone()]
+            whole = tensor.detach().reshape(-1).clone()
+            return [whole], whole[:1]
         place = kind.size, kind.device
         if place not in self._places:
-            self._places[place] = sampled_places(*place)
-        answers = ask_large(tensor, self._places[place])
-        norm = math.hypot(*answers[0].tolist())
+            sample = sampled_places(*place)
+            self._places[place] = torch.cat([sample.new_zeros(1), sample])
+        *ends, picked = ask_large(tensor, self._places[place])
+        norm = math.hypot(*ends[0].tolist())
         if not SMALLEST_NORM < norm < math.inf:
             self._rare[number] = tensor.detach().clone()
-        return answers
+        return [*ends, picked[1:]], picked[:1]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.stats import measurable, to_host
@@ -19,46 +19,39 @@ Firsts = Mapping[str, float]  # the first value of each large tensor: by "w", "w
 _OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
 
-@dataclass(frozen=True, slots=True)
 class Moment:
     """The parameters just before a phase, or just after it."""
 
-    frame: Frame
-    firsts: Firsts
-    state_of: Mapping[str, list[int]]  # rows of the optimizer's state, by the parameter's name
-    options: tuple[tuple[tuple[str, str], ...], ...]  # of each parameter group, as written
-
-    @classmethod
-    def of(cls, loop: Loop, frame: Frame) -> Moment:
-        state_of: dict[str, list[int]] = {}
-        for row, name in enumerate(frame.optimizer_state.layout.names):
-            state_of.setdefault(name.rpartition(".")[0], []).append(row)
-        options = tuple(_options(group) for group in loop.optimizer.param_groups)
-        return cls(frame, _firsts(loop), state_of, options)
+    def __init__(self, loop: Loop, frame: Frame) -> None:
+        self.names = frame.params.layout.names
+        self.options = tuple(_options(group) for group in loop.optimizer.param_groups)
+        self._params, self._grads, self._state = tuple(frame.params), tuple(frame.grads), tuple(frame.optimizer_state)
+        self._firsts = _firsts(loop)
+        self._state_of: dict[str, list[TensorStats]] = {}
+        for row in self._state:
+            self._state_of.setdefault(row.name.rpartition(".")[0], []).append(row)
 
     def values(self, place: int) -> tuple[Value, ...]:
         """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
-        frame, name = self.frame, self.frame.params.layout.names[place]
-        values = [self._value(frame.params[place], name, "value")]
-        if (grad := frame.grads[place]) is not None:
-            values.append(self._value(grad, f"{name}.grad", "grad"))
-        for row in (frame.optimizer_state[each] for each in self.state_of.get(name, ())):
-            values.append(self._value(row, row.name, row.name.rpartition(".")[2]))
-        return tuple(values)
+        state = self._state_of.get(self.names[place], ())
+        rows = [(self._params[place], "value"), *((row, row.name.rpartition(".")[2]) for row in state)]
+        values = [Value(row, role, first=self._firsts.get(row.name)) for row, role in rows]
+        return (values[0], *self.grad(place), *values[1:])
 
-    def _value(self, row: TensorStats, name: str, role: str) -> Value:
-        return Value(without_history(row, name), role, first=self.firsts.get(name))
+    def grad(self, place: int) -> tuple[Value, ...]:
+        """Give a parameter's gradient, if there is one."""
+        row, name = self._grads[place], f"{self.names[place]}.grad"
+        return () if row is None else (Value(without_history(row, name), "grad", first=self._firsts.get(name)),)
 
 
-def parameter_ops(before: Moment, after: Moment, loop: Loop) -> tuple[Op, ...]:
-    """Tell parameter by parameter what a step or zero_grad did."""
-    ops: list[Op] = []
-    for place, name in enumerate(before.frame.params.layout.names):
+def parameter_ops(phase: Phase, before: Moment, after: Moment, loop: Loop) -> tuple[Op, ...]:
+    """Tell parameter by parameter what a step did, or which gradients zero_grad cleared."""
+    ops = []
+    for place, name in enumerate(before.names):
         group = loop.group_of[place]
-        settings = () if group is None else before.options[group]
-        module = name.rpartition(".")[0]
-        op = Op(len(ops), name, module, inputs=before.values(place), output=after.values(place), settings=settings)
-        ops.append(op)
+        of = Moment.values if phase is Phase.STEP else Moment.grad
+        settings = before.options[group] if group is not None and phase is Phase.STEP else ()
+        ops.append(Op(place, name, name.rpartition(".")[0], None, of(before, place), of(after, place), settings))
     return tuple(ops)
 
 

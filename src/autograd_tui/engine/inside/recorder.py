@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.backward import BackwardRecorder
-from autograd_tui.engine.inside.forward import ForwardRecorder
+from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
 from autograd_tui.engine.inside.graph import Graph
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
@@ -37,6 +38,7 @@ class PhaseRecorder:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._places: dict[object, Tensor] = {}
+        self._lookups = Lookups()
         self._forward: RecordedForward | None = None
         self._finish: Finish | None = None
 
@@ -62,7 +64,7 @@ class PhaseRecorder:
     def forward(self, frame: Frame) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         loop, moments = self._loop, Moments(self._places)
-        recorder = ForwardRecorder(loop.model, moments)
+        recorder = ForwardRecorder(loop.model, moments, self._lookups)
         recorder.name(loop.params, {row.name: row for row in frame.params})
         recorder.name(dict(loop.model.named_buffers()))
         made: list[Tensor] = []
@@ -89,10 +91,10 @@ class PhaseRecorder:
 
     def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
         """Run the loop's step or zero_grad."""
-        loop, before = self._loop, Moment.of(self._loop, frame)
+        loop, before = self._loop, Moment(self._loop, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(before, Moment.of(loop, after), loop)
+            ops = parameter_ops(phase, before, Moment(loop, after), loop)
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
 
         self._finish = finish
@@ -108,7 +110,7 @@ class PhaseRecorder:
             for node, tensors in recorder.saved.by_node.items()
         }
         nodes = graph.plain(self._param_names(), ops=recorder.owner, saved=saved)
-        notes = tuple(_fast_paths(self._loop.model))
+        notes = (*_fast_paths(self._loop.model), *_compiled(self._loop.model))
         trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
         if loss is not None and loss is self._loop.loss:
             self._forward = RecordedForward(loss, graph, trace)
@@ -148,6 +150,11 @@ def _fast_paths(model: nn.Module) -> Iterator[str]:
             f"{type(quick[0]).__name__} in eval mode has a fast path that recording turns off: "
             "the last digits may differ from an unrecorded forward."
         )
+
+
+def _compiled(model: nn.Module) -> Iterator[str]:
+    if any(isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod") for module in model.modules()):
+        yield "A compiled module is one operation here: what happens in it cannot be seen."
 
 
 def _hidden(names: Iterator[str]) -> Iterator[str]:

@@ -20,10 +20,10 @@ class SavedTensors:
     Under torch.utils.checkpoint, and whatever else packs saved tensors away, reading one runs the forward again.
     """
 
-    def __init__(self, sight: Sight) -> None:
+    def __init__(self, sight: Sight, attributes: dict[type, list[str]]) -> None:
         self.by_node: dict[GraphNode, list[tuple[str, Seen]]] = {}
         self._sight = sight
-        self._attributes: dict[type, list[str]] = {}
+        self._attributes = attributes  # by the node's type, as far as they have been looked up
 
     def read(self, nodes: Iterable[GraphNode], around: Sequence[tuple[Tensor, Seen]]) -> None:
         """Read those of some nodes; `around`: the operation's own tensors, mostly the ones that are saved."""

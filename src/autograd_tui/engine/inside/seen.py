@@ -6,10 +6,10 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.stats import measurable
 from autograd_tui.engine.stats_table import TensorStats
 from autograd_tui.engine.trace import Value
 
@@ -18,20 +18,21 @@ from autograd_tui.engine.trace import Value
 class Seen:
     """A tensor at one moment, until its numbers have been read."""
 
-    moment: int  # in Moments: the tensor itself or, where its numbers were known already, its first value
+    moment: int  # its number in Moments, or that of its first value alone, where its numbers were `known` already
     name: str = ""
     maker: int | None = None
     version: int = 0
     known: TensorStats | None = None
+    _stats: TensorStats | None = None  # with its name
 
     def value(self, moments: Moments, role: str = "") -> Value:
         """Give it as a plain value."""
-        if self.known is None:
-            stats, first = moments.stats(self.moment), moments.first(self.moment)
-        else:
-            stats, values = self.known, moments.stats(self.moment).values
-            first = values[0] if values and stats.values is None else None
-        return Value(replace(stats, name=self.name), role, self.maker, first, self.version)
+        if self._stats is None:
+            stats = self.known or moments.stats(self.moment)
+            self._stats = replace(stats, name=self.name) if self.name else stats
+        first = moments.single(self.moment) if self.known else moments.first(self.moment)
+        shown = None if self._stats.values is not None else first
+        return Value(self._stats, role, self.maker, shown, self.version)
 
 
 class Sight:
@@ -50,8 +51,8 @@ class Sight:
             self._named[id(tensor)] = tensor, name
             if id(tensor) in self._seen and self._seen[id(tensor)][0]() is tensor:
                 self._seen[id(tensor)][2].name = name
-            elif known and name in known and tensor.numel() and tensor.layout is torch.strided:
-                first = self.moments.see(tensor.detach()[(slice(0, 1),) * tensor.dim()])
+            elif known and name in known and measurable(tensor):
+                first = self.moments.note(tensor.detach()[(0,) * tensor.dim()])
                 self._remember(tensor, Seen(first, name, None, version_of(tensor), known[name]))
 
     def meet(self, tensor: Tensor, *, maker: int | None = None) -> Seen:

@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import TensorStats
-from autograd_tui.text.grads import age, ages, cleared
+from autograd_tui.text.grads import age, all_ages, cleared
 from autograd_tui.text.grads import main_number as grad_number
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line
@@ -30,7 +30,7 @@ class BothPanel(RowPanel):
         pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
         width -= 2 * (self.view.cursor is not None)
         values = max(len(number(main_number(row))) for pair in pairs for row in pair)
-        fixed = values + 16 + max(map(len, ages(frame)))  # blanks, the gradient and its age included
+        fixed = values + 16 + max(map(len, all_ages(frame)))  # blanks, the gradient and its age included
         longest = max(len(row.name) for row in frame.params)
         old = longest + fixed + values + 3 <= width
         name_width = min(longest, max(width - fixed, 4))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.text.explain import largest
-from autograd_tui.text.grads import age_in_full, cleared, main_number, together
+from autograd_tui.text.grads import age_in_full, cleared, largest, main_number, together
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.tui.panels.panel import Panel
@@ -55,7 +54,7 @@ def _row(frame: Frame, place: int, name: str, *, name_width: int, most: float, b
 def _together(frame: Frame, width: int) -> list[Line]:
     """Say what is true of all gradients, and which is the largest."""
     lines = wrapped(", ".join(together(frame)), width)
-    most = largest([grad for grad in frame.grads if grad is not None])
+    most = largest(frame.grads)
     if most is None:
         return lines
     norm: Line = [(f"|grad| {number(frame.grads.norm())}", "strong")]

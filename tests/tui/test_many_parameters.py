@@ -1,0 +1,70 @@
+"""A model of 2,000 parameters: what is drawn depends on the rows that are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from app_screen import screen
+
+from autograd_tui.engine.stats_table import StatsTable, TensorStats
+
+LAYERS = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("many")
+def build(options):
+    model = nn.Module()
+    model.first, model.second = (nn.ModuleList(nn.Linear(2, 2) for _ in range(500)) for _ in range(2))
+    forward = lambda model, batch: sum(param.square().sum() for param in model.parameters())
+    return Parts(model=model, batch=lambda i: (), forward=forward)
+"""
+SEEN = 100  # rows of the largest terminal here, and some more
+SETTING = "second.499.bias[0]=1"
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
+@pytest.mark.parametrize("do", ["f", "fb", "fbs", "fbsz", "fbfb", f"fb {SETTING}"])
+async def test_no_row_is_made_that_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, do: str, size: tuple[int, int]
+) -> None:
+    (tmp_path / "many.py").write_text(LAYERS)
+    async with screen(str(tmp_path / "many.py"), do=do, size=size) as shown:
+        await shown.press("down", "enter")
+        drawn, main = shown.session.frame, shown.app.main
+        main.frame = shown.session.look(0)
+        made = counted(monkeypatch)
+        main.frame = drawn
+        await shown.settle()
+        assert len(made) < SEEN
+
+
+async def test_whether_the_loss_is_old_is_asked_for_all_gradients_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "many.py").write_text(LAYERS)
+    async with screen(str(tmp_path / "many.py"), do=f"fb {SETTING}") as shown:
+        drawn, main = shown.session.frame, shown.app.main
+        main.frame = shown.session.look(0)
+        asked: list[StatsTable] = []
+        whole: Callable[[StatsTable], bool] = StatsTable.whole.fget  # type: ignore[attr-defined]
+        monkeypatch.setattr(StatsTable, "whole", property(lambda table: asked.append(table) or whole(table)))
+        main.frame = drawn
+        await shown.settle()
+        assert 0 < len(asked) < SEEN
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take note of each row that a table makes from now on."""
+    made: list[int] = []
+    row: Callable[[StatsTable, int], TensorStats] = StatsTable._row
+
+    def noted(table: StatsTable, index: int) -> TensorStats:
+        made.append(index)
+        return row(table, index)
+
+    monkeypatch.setattr(StatsTable, "_row", noted)
+    return made
