@@ -24,6 +24,8 @@ from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Watch
+from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.proofs import Proofs
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
@@ -53,6 +55,7 @@ class Session:
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
         self._traces = Traces(trainer, self._way)
+        self._proofs = Proofs(trainer, self._way, self._traces, line=about.opening.scenario == "linear")
         self._watching = Watching()
         self.fired: Fired | None = None  # the frame at which a watchpoint fired last
         self._unsaid: Fired | None = None
@@ -257,6 +260,18 @@ class Session:
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
+
+    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> Proof:
+        """Compare a gradient at frame `index` with finite differences in float64; training stays where it is.
+
+        what: a parameter by its name, or the output of an operation by its number in the forward's trace.
+        Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`.
+        """
+        self._check(index)
+        proofs = self._proofs
+        if isinstance(what, int):
+            return proofs.of_output(index, what, self._comparison(), stopped)
+        return proofs.of_parameter(index, what, self._comparison(), stopped)
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
