@@ -16,6 +16,7 @@ from autograd_tui.scenarios.find import find
 from autograd_tui.text.screen_word import ALONE, READERS
 from autograd_tui.text.words import read
 from autograd_tui.tui.help_screen import key_rows
+from autograd_tui.tui.inside_keys import INSIDE_KEYS
 from autograd_tui.tui.keys import KEYS
 
 TOP = Path(__file__).parent.parent
@@ -32,8 +33,9 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_the_key_table_is_that_of_the_bindings() -> None:
-    rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(KEYS)]
-    assert "| key | does |\n|---|---|\n" + "\n".join(rows) + "\n\n" in README
+    for bindings, heading in ((KEYS, "key"), (INSIDE_KEYS, "key inside")):
+        rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(bindings)]
+        assert f"| {heading} | does |\n|---|---|\n" + "\n".join(rows) + "\n\n" in README
 
 
 def test_the_model_of_the_readme_trains(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Going back: how long any frame takes, what checkpoints hold, and what they add to a stepped iteration."""
+"""Going back: how long any frame takes, what checkpoints hold, and what they and a journal add to an iteration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import random
 import resource
 from collections.abc import Callable
 from itertools import pairwise
+from operator import sub
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
 import torch
@@ -18,6 +21,7 @@ from autograd_tui.engine import checkpoint_line, free_run, rerun
 from autograd_tui.engine import session as session_file
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.memory import size_in_words
+from autograd_tui.journal.writing import JournalWriter
 
 OPTIMIZER = "sgd,momentum=0.9"
 
@@ -88,24 +92,42 @@ def line(iterations: int, targets: int) -> None:
     go_everywhere(session, targets)
 
 
+def kept(session: Session, folder: Path) -> Session:
+    """Have a session keep what it runs."""
+    session.recorder = JournalWriter(folder / "journal", session.about, private=True)
+    return session
+
+
 def cost(blocks: int, iterations: int) -> None:
-    """Step with and without checkpoints beside the plain loop, block by block; a block has room for some of them."""
+    """Step with checkpoints and a journal, with checkpoints alone and with neither, beside the plain loop."""
     plain = plain_iteration(OPTIMIZER)
-    sessions = [open_session("resnet18", optimizer=OPTIMIZER, lr=1e-2, memory=memory) for memory in ("1GiB", "0")]
-    ratios: list[tuple[float, float]] = []
-    for _ in range(blocks + 1):
-        times = [0.0, 0.0, 0.0]
-        for _ in range(iterations):  # in turns, so that what else the machine does is spread over all
-            times[0] += seconds_of(plain)
-            for place, session in enumerate(sessions, 1):
-                times[place] += seconds_of(lambda session=session: step(session, 1))
-        ratios.append((times[1] / times[0], times[2] / times[0]))
-    ratios = ratios[1:]  # the first block warms up
-    medians = [median(column) for column in zip(*ratios, strict=True)]
-    added = median(one - other for one, other in ratios)
-    print(f"resnet18, {OPTIMIZER}: checkpoints add {added:+.3f} to stepped / plain;", end=" ")
-    print(f"{medians[0]:.3f} with them, {medians[1]:.3f} without")
+    with TemporaryDirectory() as folder:
+        opened = [open_session("resnet18", optimizer=OPTIMIZER, lr=1e-2, memory=size) for size in ("1GiB", "1GiB", "0")]
+        sessions = [kept(opened[0], Path(folder)), *opened[1:]]
+        ratios: list[list[float]] = []
+        for _ in range(blocks + 1):
+            times = [0.0] * 4
+            for _ in range(iterations):  # in turns, so that what else the machine does is spread over all
+                times[0] += seconds_of(plain)
+                for place, session in enumerate(sessions, 1):
+                    times[place] += seconds_of(lambda session=session: step(session, 1))
+            ratios.append([each / times[0] for each in times[1:]])
+        sessions[0].close(in_order=True)
+    both, checkpoints, neither = zip(*ratios[1:], strict=True)  # the first block warms up
+    print(f"resnet18, {OPTIMIZER}: stepped / plain is {median(neither):.3f};", end=" ")
+    print(f"checkpoints add {median(map(sub, checkpoints, neither)):+.3f},", end=" ")
+    print(f"checkpoints and journal {median(map(sub, both, neither)):+.3f}")
     print(f"  (medians of {blocks} blocks of {iterations} iterations each)")
+
+
+def journal(iterations: int) -> None:
+    """Step the line with a journal, and say what that takes on the disk."""
+    with TemporaryDirectory() as folder:
+        session = kept(open_session("linear"), Path(folder))
+        took = seconds_of(lambda: step(session, iterations))
+        session.close(in_order=True)
+        size = (Path(folder) / "journal").stat().st_size
+    print(f"the line, {iterations:,} stepped iterations in {took:.1f} s: a journal of {size_in_words(size)}")
 
 
 if __name__ == "__main__":
@@ -114,10 +136,17 @@ if __name__ == "__main__":
     parser.add_argument("--line", type=int, default=100_000, help="iterations of the line")
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--journal", type=int, default=100_000, help="stepped iterations of the line with a journal")
+    parser.add_argument("--only", choices=["line", "resnet18", "cost", "journal"], help="one of the four")
     parser.add_argument("--cpu-time", action="store_true", help="of one thread, where others share the machine")
     arguments = parser.parse_args()
     if arguments.cpu_time:
         count_processor_time()
-    line(arguments.line, arguments.targets)
-    resnet18(arguments.iterations, arguments.targets)
-    cost(arguments.blocks, 40)
+    measurements = {
+        "line": lambda: line(arguments.line, arguments.targets),
+        "resnet18": lambda: resnet18(arguments.iterations, arguments.targets),
+        "cost": lambda: cost(arguments.blocks, 40),
+        "journal": lambda: journal(arguments.journal),
+    }
+    for name in [arguments.only] if arguments.only else measurements:
+        measurements[name]()

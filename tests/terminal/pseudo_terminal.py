@@ -35,6 +35,7 @@ class Terminal:
         self.child.delaybeforesend = None
         self.child.ptyproc.delayafterterminate = 5.0  # seconds for the system to end it: machines are busy
         self.bytes = b""
+        self.echoed = True  # whether what is typed was shown by the terminal itself, when the program had ended
 
     @property
     def text(self) -> str:
@@ -82,6 +83,7 @@ class Terminal:
             self.read()
             if not self.child.isalive() and len(self.bytes) == before:
                 break
+        self.echoed = self.child.getecho()
         self.child.close()
         return self.bytes[start:].decode(errors="replace")
 

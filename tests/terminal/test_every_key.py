@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pytest
 from pseudo_terminal import Terminal, terminal
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
+from autograd_tui.tui.inside_keys import INSIDE_KEYS
 from autograd_tui.tui.keys import KEYS
 
 SENT = {  # what a terminal sends for a key that is no character
@@ -137,9 +138,37 @@ ROWS = [  # typed from top to bottom, in one program; a line's end after a frame
     Row("question_mark", "all keys ─"),
     Row("escape", goes="all keys ─"),
     Row("e", "written: "),
+    Row("i", "inside frame"),
+    Row("i", goes="inside frame"),
     Row("ctrl+c", "once more quits"),
     Row("1", "1_"),
     Row("q", goes="1_"),
+]
+INSIDE_ROWS = [  # the backward behind the first forward
+    Row("i", "operation 1 of 7"),
+    Row("space", "operation 2 of 7"),
+    Row("pagedown", "operation 3 of 7"),
+    Row("right", "operation 4 of 7"),
+    Row("left", "operation 3 of 7"),
+    Row("pageup", "operation 2 of 7"),
+    Row("n", "operation 3 of 7"),
+    Row("end", "operation 7 of 7"),
+    Row("home", "operation 1 of 7"),
+    Row("greater_than_sign", "operation 7 of 7"),
+    Row("less_than_sign", "operation 1 of 7"),
+    Row("down", "operation 2 of 7"),
+    Row("up", "operation 1 of 7"),
+    Row("enter", "the whole graph is open"),
+    Row("slash", "a part of an operation's"),
+    Row("escape", goes="a part of an operation's"),
+    Row("e", "written: "),
+    Row("question_mark", "the keys that matter"),
+    Row("question_mark", "all keys ─"),
+    Row("escape", goes="all keys ─"),
+    Row("ctrl+c", "once more quits"),
+    Row("i", goes="operation 1 of 7"),
+    Row("i", "parameter 1 of 2"),
+    Row("q", goes="parameter 1 of 2"),
 ]
 
 
@@ -165,6 +194,17 @@ def test_each_key_does_on_screen_what_it_says(tmp_path: Path, monkeypatch: pytes
         assert shown.exit_code == 0
 
 
-def test_every_name_of_every_key_is_typed() -> None:
-    names = {name for each in KEYS if isinstance(each, Binding) for name in each.key.split(",")}
-    assert names == {row.key for row in ROWS}
+def test_each_key_inside_does_on_screen_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with terminal("linear", "--do", "f") as shown:
+        shown.wait_for("frame 1 of 1")
+        for row in INSIDE_ROWS:
+            type_and_look(shown, row)
+        shown.type("q")
+        assert "autograd-tui linear --do fbs" in shown.end()
+
+
+@pytest.mark.parametrize(("keys", "rows"), [(KEYS, ROWS), (INSIDE_KEYS, INSIDE_ROWS)], ids=["main", "inside"])
+def test_every_name_of_every_key_is_typed(keys: list[BindingType], rows: list[Row]) -> None:
+    names = {name for each in keys if isinstance(each, Binding) for name in each.key.split(",")}
+    assert names == {row.key for row in rows}

@@ -38,7 +38,7 @@ class CheckpointLine:
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
         self._since = 0.0  # seconds of training since the last one
-        self._apart = 0.0  # how long that should be at least, now that not all have room
+        self._gap = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
         self._aside: Checkpoint | None = None  # just before the last forward, beside the budget
@@ -78,7 +78,7 @@ class CheckpointLine:
 
     def is_due(self, seconds: float = 0.0) -> bool:
         """Tell whether the last one will be long enough ago in so many seconds."""
-        apart = max(self._spacing, self._cost / self._share, self._apart)
+        apart = max(self._spacing, self._cost / self._share, self._gap)
         return bool(self._kept) and self._since + seconds >= apart
 
     def take_if_due(self) -> Checkpoint | None:
@@ -176,13 +176,13 @@ class CheckpointLine:
         room = self._budget - self._trainer.checkpoint_bytes()
         if room < sum(each.bytes for each in self._kept[: self._fixed]):
             return False
-        self._apart = 0.0
+        self._gap = 0.0
         while self.bytes > room or len(self._kept) >= self._most:
             crowded = self._most_crowded()
             if crowded is None:
                 return False
             self._recycled = self._kept.pop(crowded)
-            self._apart = apart(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
+            self._gap = apart(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
         return True
 
     def _most_crowded(self) -> int | None:

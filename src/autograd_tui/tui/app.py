@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import os
 import signal
 import sys
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from autograd_tui.engine.command import Commands
 from autograd_tui.engine.errors import Refused
 from autograd_tui.text.line import one_line
+from autograd_tui.tui import signals
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
@@ -78,16 +79,7 @@ class AutogradApp(ReadableApp):
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self, "ascii_only", self._remember, init=False)
         self.watch(self._main, "log_scale", self._remember, init=False)
-        loop = asyncio.get_running_loop()
-        for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
-            try:
-                loop.add_signal_handler(number, self.leave, code)
-            except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-                return
-        wakeup = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(
-            wakeup, warn_on_full_buffer=False
-        )  # a window that is dragged may signal faster than we look
+        signals.answer(self.leave)
 
     def _remember(self) -> None:
         if self._choices_file is not None:
@@ -130,6 +122,7 @@ def run_on_screen(
     """
     choices, terminal = _chosen(theme, ascii_only), this_terminal()
     output = Output()
+    signals.hold()
     output.take_over()
     app = AutogradApp(
         open_session,
@@ -149,17 +142,16 @@ def run_on_screen(
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving already, and PyTorch would show a traceback
         output.give_back()
+        signals.let_go()
     code = app.return_code or 0
-    if app.failure is not None:
-        _say_why(app.failure, output)
-    else:
-        for line in output.lines:
-            print(line, file=sys.stderr)
+    if app.failure is None:
         app.main.trainer.leave(in_order=code == 0)
-        if app.main.trainer.trains:
-            print(*app.main.trainer.left, app.main.command_line(), sep="\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        _say_last(app, output)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        os._exit(code)  # the terminal has gone away, and Python would still try to write to it
     if app.main.trainer.busy:
         os._exit(code)  # a phase that is still running cannot be cancelled, and would abort Python's own way out
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what they do at Python's own end may take long: ctrl+c ends that too
@@ -178,10 +170,15 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
     return choices
 
 
-def _say_why(failure: BaseException, output: Output) -> None:
+def _say_last(app: AutogradApp, output: Output) -> None:
+    """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     for line in output.lines:
         print(line, file=sys.stderr)
-    if isinstance(failure, Refused):
-        print(f"autograd-tui: {one_line(str(failure))}", file=sys.stderr)
-    else:
-        traceback.print_exception(failure)
+    if isinstance(app.failure, Refused):
+        print(f"autograd-tui: {one_line(str(app.failure))}", file=sys.stderr)
+    elif app.failure is not None:
+        traceback.print_exception(app.failure)
+    elif app.main.trainer.trains:
+        print(*app.main.trainer.left, app.main.command_line(), sep="\n")
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from autograd_tui.engine.errors import Refused
-from autograd_tui.tui.requests import Export, Request
+from autograd_tui.engine.trace import Trace
+from autograd_tui.tui.requests import Export, Record, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class FollowerThread(TrainerThread):
     """Shows a run that it cannot change; its session is one that is followed."""
 
     trains = False
-    unused_keys = ("space", "f b s z", "n", "r", "v", ":")
+    unused_keys = ("space", "f b s z", "n", "i", "r", "v", ":")
     sparse = True
 
     def leave(self, *, in_order: bool) -> None:
@@ -51,6 +52,9 @@ class FollowerThread(TrainerThread):
         return None
 
     def _export(self, what: Export) -> str:
+        raise Refused(ELSEWHERE)
+
+    def _record(self, what: Record) -> Trace | None:
         raise Refused(ELSEWHERE)
 
     def _train(self, request: Request) -> None:

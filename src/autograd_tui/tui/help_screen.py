@@ -70,10 +70,12 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,q,space,enter", "dismiss", "close", priority=True),
     ]
 
-    def __init__(self, first: Sequence[tuple[str, str]], all_keys: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, first: Sequence[tuple[str, str]], all_keys: Sequence[tuple[str, str]], *, rule: str = RULE
+    ) -> None:
         super().__init__()
         self._all_keys = all_keys
-        self._table = KeyTablePanel(RULE, first)
+        self._table = KeyTablePanel(rule, first)
 
     def compose(self) -> ComposeResult:
         """Yield the table in a box that scrolls."""

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from autograd_tui.engine.command import Commands
+from autograd_tui.tui.inside_entry import InsideEntry
 from autograd_tui.tui.keys import KEYS
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 
-class MainScreen(WordKeys, LookKeys):
+class MainScreen(WordKeys, LookKeys, InsideEntry):
     """Every key asks the trainer thread for something; every answer is a frame for the panels."""
 
     ALLOW_SELECT = False  # Textual would look for what a mouse pressed while a layout gives way to another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
 import threading
@@ -14,6 +15,20 @@ from time import monotonic
 from autograd_tui.text.line import printable
 
 MOST_LINES = 2000
+
+
+class _Terminal(io.TextIOWrapper):
+    """What the screen is painted on; one that has gone away takes it all, or Textual would wait for it for ever."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
 
 
 class Output:
@@ -37,7 +52,7 @@ class Output:
         self._kept = os.dup(0), os.dup(1), os.dup(2)
         self._kept_files = sys.stdin, sys.stdout, sys.stderr
         self._kept_originals = sys.__stdin__, sys.__stdout__, sys.__stderr__
-        self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+        self._terminal = _Terminal(os.fdopen(os.dup(2), "wb"), encoding="utf-8")
         self._keyboard = os.fdopen(os.dup(0), encoding="utf-8")
         sys.__stdin__ = self._keyboard  # type: ignore[misc]
         sys.__stdout__ = sys.__stderr__ = self._terminal  # type: ignore[misc]
@@ -64,7 +79,8 @@ class Output:
             sys.stdout = os.fdopen(1, "w", closefd=False)
         if sys.stderr.closed:
             sys.stderr = os.fdopen(2, "w", closefd=False)
-        self._terminal.close()
+        with suppress(OSError):  # it has gone away
+            self._terminal.close()
         self._keyboard.close()
         self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
         if self._part:

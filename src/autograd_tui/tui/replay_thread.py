@@ -10,7 +10,8 @@ from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
-from autograd_tui.tui.requests import Request
+from autograd_tui.engine.trace import Trace
+from autograd_tui.tui.requests import Record, Request
 from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
 
 JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes on, arrows look; resume trains on."
@@ -20,7 +21,7 @@ class ReplayThread(TrainerThread):
     """Runs the commands of a journal, and no others; they begin by themselves, and space pauses."""
 
     trains = False
-    unused_keys = ("f b s z", "v", ":")
+    unused_keys = ("f b s z", "i", "v", ":")
     _done = 0  # commands
 
     @property
@@ -48,6 +49,11 @@ class ReplayThread(TrainerThread):
             self._follow(self._iterations(request.times))
         else:
             raise Refused(JOURNAL_ALONE)
+
+    def _record(self, what: Record) -> Trace | None:
+        if what.index is None:
+            raise Refused("this is a replay: i records the phase of a frame looked at.")
+        return super()._record(what)
 
     def _play(self) -> None:
         """Run on, at the pace that is set, until the end, a stop, or a request that ends the run."""

@@ -15,6 +15,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
@@ -24,7 +25,7 @@ MOST_REPEATS = 8  # that may wait of one key held down
 class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
-    what: Command | Commands | Look | Inspect | Export | Arm | Goal | Open | Literal["next", "iteration"]
+    what: Command | Commands | Look | Inspect | Export | Record | Arm | Goal | Open | Literal["next", "iteration"]
     start: int | None = None  # the frame to go back to first, where one is being looked at
     times: int = 1
 
@@ -49,6 +50,13 @@ class Inspect:
     """A parameter, exactly, where training stands."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The next phase, or that of the frame `index`, operation by operation."""
+
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class News:
     looked_at: Frame | None = None  # the answer
     inspection: Inspection | None = None  # the answer to what was inspected
     written: str | None = None  # what an export has to say
+    recorded: Record | None = None  # that was asked for
+    trace: Trace | None = None  # the answer
 
 
 class RequestLine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Progress
+from autograd_tui.engine.trace import Trace
 from autograd_tui.text.going_back import difference_line
 from autograd_tui.text.watched import watched_line
-from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Request, RequestLine
+from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Record, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -150,7 +152,7 @@ class TrainerThread(threading.Thread):
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
-        refused = looked_at = inspection = written = None
+        refused = looked_at = inspection = written = trace = None
         try:
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
@@ -159,6 +161,8 @@ class TrainerThread(threading.Thread):
                 inspection = self._here.inspect(request.what.name)
             elif isinstance(request.what, Export):
                 written = self._export(request.what)
+            elif isinstance(request.what, Record):
+                trace = self._record(request.what)
             elif isinstance(request.what, Arm):
                 written = self._arm(request.what)
             else:
@@ -166,10 +170,19 @@ class TrainerThread(threading.Thread):
         except Refused as error:
             refused = str(error)
         look = request.what if isinstance(request.what, Look) else None
-        self._tell(refused=refused, look=look, looked_at=looked_at, inspection=inspection, written=written)
+        recorded = request.what if isinstance(request.what, Record) else None
+        self._tell(
+            refused=refused,
+            look=look,
+            looked_at=looked_at,
+            inspection=inspection,
+            written=written,
+            recorded=recorded,
+            trace=trace,
+        )
 
     def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect, Export, Arm))
+        assert not isinstance(request.what, (Look, Inspect, Export, Record, Arm))
         self._go_back(request.start)
         self._do(request.what, request.times)
 
@@ -181,6 +194,15 @@ class TrainerThread(threading.Thread):
         if found is None:
             raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
         return found
+
+    def _record(self, what: Record) -> Trace | None:
+        """Run the next phase recorded, or one that has been run again; None where it has not come to an operation."""
+        if what.index is not None:
+            self.busy = ("the recording", monotonic())
+            return self._here.trace(what.index)
+        command = replace(self._here.next_command(), recorded=True)
+        self.busy = (f"{command.name}, recorded,", monotonic())
+        return self._here.run(command).trace
 
     def _arm(self, what: Arm) -> str:
         """Arm a watchpoint, or disarm all; say what is armed now."""
@@ -315,6 +337,8 @@ class TrainerThread(threading.Thread):
         looked_at: Frame | None = None,
         inspection: Inspection | None = None,
         written: str | None = None,
+        recorded: Record | None = None,
+        trace: Trace | None = None,
     ) -> None:
         here, self.progress = self._here, None
         if here.recorder is not None:
@@ -322,7 +346,8 @@ class TrainerThread(threading.Thread):
             refused = here.recorder.take_problem() or refused
         said = self._to_be_said()
         history = here.history.copy()
-        self._news(News(here.frame, history, here.newest, refused, said, look, looked_at, inspection, written))
+        answers = (look, looked_at, inspection, written, recorded, trace)
+        self._news(News(here.frame, history, here.newest, refused, said, *answers))
 
     def _to_be_said(self) -> str | None:
         """Give, once, what the screen has to say about watchpoints and going back."""

@@ -106,6 +106,10 @@ class TrainingScreen(Screen[None]):
         """Make room for the model that a frame is of."""
         raise NotImplementedError
 
+    def show_trace(self, news: News) -> None:
+        """Step inside the phase that was recorded."""
+        raise NotImplementedError
+
     async def _opened(self, session: Session) -> None:
         frame = session.frame
         await self.lay_out(frame)
@@ -125,6 +129,7 @@ class TrainingScreen(Screen[None]):
         self.latest = news.frame
         self._take_history(news.history)
         self.inspection = news.inspection
+        self.show_trace(news)
         if news.looked_at is not None and news.look == self.awaited:
             self.show_frame(news.looked_at)
         elif news.look is not None and news.refused and self.frame is not None:
@@ -173,7 +178,7 @@ class TrainingScreen(Screen[None]):
     def _mode(self) -> Note | None:
         if self.count:
             return Note(f"{self.count}_", "accent")
-        if self.trainer.progress is not None and (patient := self._patient()):
+        if self.trainer.progress is not None and (patient := self.patient()):
             return patient
         if self.looking is not None:
             on = "a command goes on from here, " if self.trainer.trains else ""
@@ -184,9 +189,10 @@ class TrainingScreen(Screen[None]):
             pace = f"{pace_in_words(self.trainer.pace)}{watched}"
             return Note(f"running at {pace}{until}: space pauses, + - change it", "accent")
         sign = Note(self.trainer.sign, "accent") if self.trainer.sign else None
-        return self._patient() or sign or self._gone_back() or self._veiled() or self._has_printed()
+        return self.patient() or sign or self._gone_back() or self._veiled() or self._has_printed()
 
-    def _patient(self) -> Note | None:
+    def patient(self) -> Note | None:
+        """Say what has run for longer than a moment."""
         busy = self.trainer.busy
         if busy is None or monotonic() - busy[1] < PATIENCE:
             return None

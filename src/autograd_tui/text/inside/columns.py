@@ -1,0 +1,44 @@
+"""Tensors below each other: their numbers aligned where they are few, else each as it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autograd_tui.engine.trace import Value
+from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.numbers import number
+
+MOST_ALIGNED = 4  # numbers of one tensor
+GAP = 2  # blanks between two of them
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How the tensors of a column are written: a cell for each number, no cells where that takes too much room."""
+
+    room: int
+    cell: int
+
+    @classmethod
+    def of(cls, values: Iterable[Value | None], room: int) -> Column:
+        """Choose for all that the column is ever to hold, so that it stays as it is."""
+        numbers = [_few(value) for value in values]
+        cell = max((len(number(each)) for few in numbers for each in few), default=0)
+        width = max(map(len, numbers), default=0) * (cell + GAP) - GAP
+        return cls(max(width, 0), cell) if width <= room else cls(room, 0)
+
+    def write(self, value: Value | None) -> str:
+        """Write one tensor; "" for None."""
+        if value is None:
+            return ""
+        few = _few(value)
+        if few and self.cell:
+            return (" " * GAP).join(f"{number(each):>{self.cell}}" for each in few)
+        return value_words(value, self.room)[: self.room]
+
+
+def _few(value: Value | None) -> tuple[float, ...]:
+    """Give the numbers of a tensor that has few."""
+    numbers = value.stats.values if value is not None else None
+    return numbers if numbers is not None and len(numbers) <= MOST_ALIGNED else ()

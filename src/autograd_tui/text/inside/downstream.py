@@ -1,0 +1,147 @@
+"""One downstream gradient in rows: formula, numbers, what was summed, and whether it is what PyTorch has."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from autograd_tui.engine.trace import Value
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
+from autograd_tui.text.inside.part import Part, Rule
+from autograd_tui.text.inside.rows import headed, rows
+from autograd_tui.text.inside.scene import LETTERS, Scene
+from autograd_tui.text.inside.small import Small, broadcast, summed_to
+from autograd_tui.text.inside.value_words import nested, shape_words, terse, value_words
+from autograd_tui.text.line import Line
+
+MOST_SUMMED = 8  # terms of a sum that is written out
+NO_GRADIENT = "None: it needs no gradient, autograd follows nothing there."
+NO_TENSOR = "None: no tensor was given there."
+
+
+def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) -> list[Line]:
+    """Show the gradient that goes to one input."""
+    recorded = scene.op.grad_out[place]
+    head = f"to {scene.target(place)}"
+    if recorded is None:
+        return headed(head, _why_none(scene, place), width)
+    part = next((each for each in rule(scene) if each.place == place), None) if rule else None
+    if part is None:
+        return headed(head, f"got {value_words(recorded, width - 6)}", width)
+    told = _told(scene, part, recorded, rule, width)
+    if told is None:  # of an operation that is made of several, whose settings need not be this node's
+        return headed(head, f"got {value_words(recorded, width - 6)}", width)
+    letter = LETTERS[place % len(LETTERS)]
+    if re.search(rf"\b{letter}\b", part.formula) and scene.name(place) == letter:
+        head = f"{head} ({letter})"
+    local = rows(part.local, width, indent="  ") if part.local else []
+    return [*headed(head, part.formula, width), *local, *told]
+
+
+def _why_none(scene: Scene, place: int) -> str:
+    node = scene.node
+    if node is None or place >= len(node.next) or node.next[place] is not None:
+        return "None: the node gave no gradient for it."
+    if not scene.alone:
+        return "None: autograd follows nothing there."
+    return NO_GRADIENT if scene.given(place) else NO_TENSOR
+
+
+def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: int) -> list[Line] | None:
+    """Work the numbers; None where the formula does not hold and nothing says that it should."""
+    known = Small.of(recorded)
+    if part.result and known and broadcast(part.result.shape, known.shape) == part.result.shape:
+        total = summed_to(part.result, known.shape)
+        if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
+            return _worked(scene, part, known, width)
+        if said := overflow(part.result, recorded):
+            return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
+        return _contradicted(total, recorded, width) if scene.alone else None
+    first = _first(scene, part, recorded, rule, width)
+    if first is None:
+        return None
+    stretched = part.by_value and _stretched(scene, part.place, scene.op.grad_in[0], recorded)
+    if stretched:
+        first += rows(f"{stretched}.", width, style="dim", indent="  ")
+    return [*first, *_result(value_words(recorded, width - 4), width)]
+
+
+def _error(scene: Scene, recorded: Value) -> float:
+    saved = (scene.node and scene.node.saved) or ()
+    return rounding((recorded, *scene.op.grad_in, *saved))
+
+
+def _size(part: Part, total: Small) -> float:
+    assert part.result is not None
+    return max(part.size, part.result.largest) * math.sqrt(max(len(part.result.values) / len(total.values), 1))
+
+
+def _worked(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
+    assert part.result is not None
+    terms = part.result
+    summed = terms.shape != known.shape and len(terms.values) > len(known.values)
+    shown = nested((terms if summed else known).values, (terms if summed else known).shape)
+    if part.unchanged:
+        lines = rows(f"handed on as it is: {shown}", width, indent="  ", style="" if summed else "now")
+    elif part.worked.startswith("first value"):
+        first = rows(f"{part.worked} = {terse(known.values[0])}", width, indent="  ")
+        lines = [*first, *_result(shown, width)]
+    else:
+        lines = rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ", style="" if summed else "now")
+    return [*lines, *_sum(scene, part, known, width)] if summed else lines
+
+
+def _sum(scene: Scene, part: Part, known: Small, width: int) -> list[Line]:
+    """Say what was added up, since broadcasting had stretched it."""
+    terms = part.result
+    assert terms is not None
+    name = scene.target(part.place)
+    why = f"{name} was stretched from {shape_words(known.shape)} to {shape_words(terms.shape)}"
+    over = f"summed over {len(terms.values) // len(known.values)}, since {why}:"
+    shown = nested(known.values, known.shape)
+    if len(known.values) == 1 and len(terms.values) <= MOST_SUMMED:
+        return [*rows(over, width, indent="  "), *rows(f"{added(terms)} = {shown}", width, indent="  ", style="now")]
+    return [*rows(over, width, indent="  "), *_result(shown, width)]
+
+
+def added(terms: Small) -> str:
+    """Write a sum with its signs: 2 + 1.3333 - 2."""
+    first, *rest = terms.values
+    signed = [f"{'-' if math.copysign(1, each) < 0 else '+'} {terse(abs(each))}" for each in rest]
+    return " ".join([terse(first), *signed])
+
+
+def _result(written: str, width: int) -> list[Line]:
+    return rows(f"= {written}", width, indent="  ", style="now")
+
+
+def _first(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: int) -> list[Line] | None:
+    """Work the first value of a large tensor; None where that is not what PyTorch has."""
+    above, at = scene.op.grad_in[0] if scene.op.grad_in else None, Scene(scene.trace, scene.op, first=True)
+    known = at.small(recorded)
+    if not (part.by_value and rule and known and above) or above.stats.shape != recorded.stats.shape:
+        return []
+    one = next((each for each in rule(at) if each.place == part.place), None)
+    if one is None or one.result is None:
+        return []
+    size = max(one.size, one.result.largest)
+    if not near(one.result.values[0], known.values[0], error=_error(scene, recorded), size=size):
+        return _contradicted(one.result, recorded, width) if scene.alone else None
+    if one.unchanged:
+        return rows("handed on as it is", width, indent="  ")
+    return rows(f"first value: {one.worked} = {terse(known.values[0])}", width, indent="  ")
+
+
+def _stretched(scene: Scene, place: int, above: Value | None, recorded: Value) -> str:
+    if above is None or above.stats.shape == recorded.stats.shape or above.stats.size <= recorded.stats.size:
+        return ""
+    many = above.stats.size // recorded.stats.size
+    shapes = f"{shape_words(recorded.stats.shape)} to {shape_words(above.stats.shape)}"
+    return f"summed over {many}, since {scene.target(place)} was stretched from {shapes}"
+
+
+def _contradicted(computed: Small, recorded: Value, width: int) -> list[Line]:
+    """Say that the formula and PyTorch differ."""
+    worked = f"this formula gives {nested(computed.values, computed.shape)},"
+    came = f"but {value_words(recorded, width - 8)} came out: something else was computed, or changed it."
+    return [*rows(worked, width, indent="  ", style="warn"), *rows(came, width, indent="  ", style="warn")]

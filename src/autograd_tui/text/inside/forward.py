@@ -1,0 +1,145 @@
+"""What a forward operation computed from what, and what its nodes keep for backward."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.text.inside import forward_arithmetic, forward_layers
+from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
+from autograd_tui.text.inside.called import Called, Computed, ForwardRule
+from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
+from autograd_tui.text.inside.rows import headed, rows
+from autograd_tui.text.inside.small import Small
+from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
+from autograd_tui.text.line import Line, one_line
+
+FEW = 4  # nodes of one operation that are all named
+RULES: dict[str, ForwardRule] = {**forward_arithmetic.FORWARD, **forward_layers.FORWARD}
+
+
+def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
+    """Show what was computed, in numbers where they are few."""
+    rule = None if op.opaque or not (op.inputs and op.output) or _complex(op) else RULES.get(plain_name(op.name))
+    if rule is None:
+        return [*_unknown(trace, op, width), *saved_lines(trace, op, width)]
+    computed, output = rule(Called(trace, op)), op.output[0]
+    head = _named(trace, output)
+    lines = rows(f"{head}{computed.formula}", width, style="strong")
+    lines += _numbers(trace, op, rule, computed, width)
+    lines += _stretched(trace, op, computed, width)
+    if op.mutates:
+        said = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
+        lines += rows(said, width, style="dim")
+    return [*lines, *saved_lines(trace, op, width)]
+
+
+def _named(trace: Trace, output: Value) -> str:
+    return f"{short_name(trace, output)} = " if output.name else ""
+
+
+def _complex(op: Op) -> bool:
+    return any(value.stats.dtype.startswith("complex") for value in (*op.inputs, *op.output))
+
+
+def _unknown(trace: Trace, op: Op, width: int) -> list[Line]:
+    name = one_line(op.name)
+    said = f"No formula is known here for {name}."
+    if op.opaque or not op.inputs:
+        said = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
+    lines = rows(said, width, style="dim")
+    for value in op.inputs:
+        lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
+    for value in op.output:
+        lines += rows(f"= {value_words(value, width - 4)}", width, indent="  ", style="now")
+    return lines
+
+
+def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
+    output = op.output[0]
+    known, result = Small.of(output), computed.result
+    error = rounding((*op.inputs, output))
+    if result and known and result.shape == known.shape:
+        size = max(computed.size, result.largest)
+        if said := overflow(result, output):
+            return [*rows(said, width, indent="  "), *rows(f"= {value_words(output, width)}", width, indent="  ")]
+        if not agrees(result, known, error=error, size=size):
+            return _contradicted(nested(result.values, result.shape), output, width)
+        shown = nested(known.values, known.shape)
+        if computed.worked.startswith("first value"):
+            first = rows(f"{computed.worked} = {terse(known.values[0])}", width, indent="  ")
+            return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
+        return rows(f"{computed.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
+    lines: list[Line] = []
+    one = rule(Called(trace, op, first=True)) if computed.by_value else computed
+    ours = Called(trace, op, first=True).small(output)
+    if computed.by_value and one.result and ours and one.worked:
+        if not near(one.result.values[0], ours.values[0], error=error, size=max(one.size, one.result.largest)):
+            return _contradicted(f"{terse(one.result.values[0])} first", output, width)
+        lines += rows(f"first value: {one.worked} = {terse(ours.values[0])}", width, indent="  ")
+    return [*lines, *rows(f"= {value_words(output, width - 4)}", width, indent="  ", style="now")]
+
+
+def _contradicted(computed: str, output: Value, width: int) -> list[Line]:
+    said = f"this formula gives {computed}, but {value_words(output, width - 8)} came out."
+    return rows(said, width, indent="  ", style="warn")
+
+
+def _stretched(trace: Trace, op: Op, computed: Computed, width: int) -> list[Line]:
+    """Say which operand was repeated to fit the other."""
+    if not computed.by_value or len(op.inputs) < 2:
+        return []
+    shape = op.output[0].stats.shape
+    lines: list[Line] = []
+    for value in op.inputs:
+        if value.stats.size < op.output[0].stats.size and value.stats.shape:
+            name = expression(trace, value)
+            said = f"{name} was stretched from {shape_words(value.stats.shape)} to {shape_words(shape)}."
+            lines += rows(said, width, style="dim", indent="  ")
+    return lines
+
+
+def saved_lines(trace: Trace, op: Op, width: int) -> list[Line]:
+    """Say what each node keeps for backward and, for a product, why that is enough."""
+    nodes = [trace.nodes[number] for number in op.nodes]
+    if not nodes:
+        said = "It made no node of the graph below the loss: backward has nothing to do for it."
+        return rows(said, width, style="dim")
+    keeping = [node for node in nodes if node.saved or node.saved is None]
+    shown = nodes if len(nodes) <= FEW else keeping
+    kept = [_saved(trace, op, node) for node in shown]
+    if len(shown) < len(nodes):
+        kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
+    return [line for each in kept for line in rows(each, width, style="dim")]
+
+
+def _saved(trace: Trace, op: Op, node: Node) -> str:
+    name = one_line(node.name)
+    if node.saved is None:
+        return f"{name}: what it keeps for backward is not known."
+    if not node.saved:
+        return f"{name} keeps no tensor: its backward needs none."
+    kept = ", ".join(dict.fromkeys(_kept(trace, node, value) for value in node.saved))
+    return f"{name} keeps {kept} for backward.{_enough(trace, op, node)}"
+
+
+def _kept(trace: Trace, node: Node, value: Value) -> str:
+    own = value.name or value.maker is not None
+    return inner(expression(trace, value)) if own else kept_name(trace, node, value)
+
+
+def _enough(trace: Trace, op: Op, node: Node) -> str:
+    """Say why a product saves the one factor and not the other."""
+    if node.name != "MulBackward0" or len(op.inputs) != 2 or len(op.nodes) != 1 or len(node.next) != 2:
+        return ""
+    kept = {value.role for value in node.saved or ()}
+    left, right = (inner(expression(trace, value)) for value in op.inputs)
+    if kept == {"other"} and node.next[1] is None:
+        return _why(left, right)
+    if kept == {"self"} and node.next[0] is None:
+        return _why(right, left)
+    return f" Each is the derivative of the other: {left}'s gradient needs {right}, {right}'s needs {left}."
+
+
+def _why(follows: str, other: str) -> str:
+    """Name the factor that autograd follows, and the one that needs no gradient."""
+    why = f"the gradient of {follows} needs {other}; {other} needs no gradient, so {follows} is not kept."
+    return f" That is enough: {why}"

@@ -1,0 +1,75 @@
+"""The `.grad` of each parameter as far as the walk has come."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.numbers import number
+from autograd_tui.text.table import shortened
+from autograd_tui.text.window import more_line, scrolled
+
+MOST_NAME = 28
+
+
+def filling(trace: Trace) -> list[Op]:
+    """Give the operations that change a `.grad`, in order; of a step, those that use one."""
+    if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
+        return list(trace.ops)
+    return [op for op in trace.ops if op.accumulates_into is not None]
+
+
+def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
+    """Write a row a parameter, in the order in which they have their turn; those about to come are in sight."""
+    ops = filling(walk.trace)
+    if not ops or height < 1:
+        return []
+    done = sum(op.number <= walk.place for op in ops)
+    more: list[Line] = []
+    top, bottom = 0, len(ops)
+    if len(ops) > height:
+        room = max(height - 1, 1)
+        top = scrolled(0, range(max(done - room // 2, 0), done + (room + 1) // 2), count=len(ops), room=room)
+        bottom = top + room
+        more = [more_line(top, bottom, len(ops))]
+    names = min(max(len(_name(op)) for op in ops[top:bottom]), MOST_NAME, width // 2)
+    return [*(_row(walk, op, names, width) for op in ops[top:bottom]), *more]
+
+
+def summary(walk: Walk) -> str:
+    """Count those that have had their turn."""
+    ops = filling(walk.trace)
+    verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(walk.trace.phase, "filled")
+    return f"{sum(op.number <= walk.place for op in ops)} of {len(ops)} {verb}" if ops else ""
+
+
+def _row(walk: Walk, op: Op, names: int, width: int) -> Line:
+    here, done = op.number == walk.place, op.number <= walk.place
+    line: Line = [("▶ " if here else "  ", "accent"), (f"{shortened(_name(op), names):<{names}}  ", "strong")]
+    return [*line, *_state(walk.trace.phase, op, done, width - names - 4)]
+
+
+def _state(phase: Phase, op: Op, done: bool, room: int) -> Line:
+    if phase in (Phase.STEP, Phase.ZERO_GRAD):
+        held = next((value for value in op.inputs if value.role == "grad"), None)
+        then = ("  used", "dim") if phase is Phase.STEP else (" → None", "accent")
+        return [(_words(held, room - 7), "strong" if not done else ""), then if done else ("", "")]
+    before = "None" if op.grad_before is None else _words(op.grad_before, room // 2 if done else room)
+    if not done:
+        until = f", until operation {op.number + 1}"
+        return [(before, "dim"), (until if len(before) + len(until) <= room else "", "dim")]
+    arrow, after = f"{before} → ", _words(op.grad_after, room)
+    return [(arrow if len(arrow) + len(after) <= room else "", "dim"), (after[:room], "strong")]
+
+
+def _words(value: Value | None, room: int) -> str:
+    """Write a tensor, of a large one the norm alone where there is no room for its shape too."""
+    words = value_words(value, max(room, 8))
+    large = value is not None and value.stats.values is None and "norm" not in words
+    return f"norm {number(value.stats.norm)}" if large and value is not None else words
+
+
+def _name(op: Op) -> str:
+    return one_line(op.accumulates_into or op.name)

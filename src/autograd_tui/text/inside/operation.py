@@ -1,0 +1,124 @@
+"""One operation in full: what it is, where it was called, what went in and out, and what the graph keeps of it."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.command import Phase
+from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.text.inside.accumulation import is_accumulation
+from autograd_tui.text.inside.rows import rows
+from autograd_tui.text.inside.value_words import kept_name, name_of, op_name, value_words
+from autograd_tui.text.line import Line, one_line
+
+LABEL = 9  # characters, blank included
+FEW = 4  # nodes of one operation that are all named
+WIDE = 40  # characters from which labels stand in a column of their own
+
+
+def operation_lines(trace: Trace, op: Op, width: int) -> list[Line]:
+    """Describe an operation of any phase."""
+    lines = [*_title(trace, op, width), *_source(op, width)]
+    if trace.phase is Phase.BACKWARD:
+        return [*lines, *_backward(trace, op, width)]
+    for place, value in enumerate(op.inputs):
+        lines += _labelled(
+            "before" if _is_step(trace) else "from", _tensor(trace, value, width), width, again=place > 0
+        )
+    for place, value in enumerate(op.output):
+        lines += _labelled("after" if _is_step(trace) else "to", _tensor(trace, value, width), width, again=place > 0)
+    if op.settings:
+        written = ", ".join(f"{one_line(name) or 'argument'} {one_line(value)}" for name, value in op.settings)
+        lines += _labelled("settings", written, width)
+    lines += _graph(trace, op, width)
+    if op.dead is not None:
+        lines += _labelled("dead", f"{op.dead[0]} of {op.dead[1]} units are 0 for the whole batch", width)
+    return lines
+
+
+def _graph(trace: Trace, op: Op, width: int) -> list[Line]:
+    """Name the nodes that a call left; of many, those that keep something."""
+    nodes = [trace.nodes[number] for number in op.nodes]
+    shown = nodes if len(nodes) <= FEW else [node for node in nodes if node.saved or node.saved is None]
+    lines = [line for node in shown for line in _node(trace, node, width, freed=False)]
+    others = len(nodes) - len(shown)
+    return [*lines, *_labelled("", f"{others} more nodes keep no tensor", width, again=True)] if others else lines
+
+
+def _is_step(trace: Trace) -> bool:
+    return trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+
+
+def _title(trace: Trace, op: Op, width: int) -> list[Line]:
+    kind = {Phase.FORWARD: "operation", Phase.BACKWARD: "node"}.get(trace.phase, "parameter")
+    name, rest = one_line(op.name), f"{kind} {op.number + 1} of {len(trace.ops)}"
+    module = f" · in {one_line(op.module)}" if op.module and not _is_step(trace) else ""
+    line = f"{name} · {rest}{module}"
+    if len(line) <= width:
+        return [[(name, "strong"), (line.removeprefix(name), "dim")]]
+    return [*rows(name, width, style="strong"), *rows(f"{rest}{module}", width, style="dim")]
+
+
+def _source(op: Op, width: int) -> list[Line]:
+    if op.source is None:
+        return []
+    where = f"{one_line(op.source.file.replace(chr(92), '/').rpartition('/')[2])}:{op.source.line}"
+    return _labelled("line", f"{where}  {one_line(op.source.text)}", width)
+
+
+def _labelled(label: str, text: str, width: int, *, again: bool = False) -> list[Line]:
+    """Write a label and a text behind it; `again`: under the same label as the row before."""
+    if width < WIDE:
+        return rows(f"{label} {text}", width)
+    broken = rows(text, width - LABEL)
+    first = [(" " * LABEL if again else f"{label:<{LABEL}}", "dim")]
+    return [(first if row == 0 else [(" " * LABEL, "")]) + line for row, line in enumerate(broken)]
+
+
+def _tensor(trace: Trace, value: Value, width: int, *, name: str = "") -> str:
+    """Write a tensor's name and numbers, in one row where there is room."""
+    stepped = bool(value.role) and _is_step(trace)
+    plain = bool(name) or stepped or value.role in ("", "self", "other", "grad")
+    name = name or (one_line(value.role) if stepped else name_of(trace, value))
+    role = "" if plain or name.endswith(value.role) else f" as {one_line(value.role)}"
+    head = f"{name}{role}  "
+    return head + value_words(value, max(width - LABEL - len(head), 16))
+
+
+def _backward(trace: Trace, op: Op, width: int) -> list[Line]:
+    lines: list[Line] = []
+    if op.made_by is not None and trace.forward is not None:
+        lines += _labelled("made by", f"{op_name(trace, op.made_by)} of the forward", width)
+    for place, value in enumerate(op.grad_in):
+        lines += _labelled("came in", value_words(value, width - LABEL), width, again=place > 0)
+    node = trace.nodes[op.node] if op.node is not None else None
+    for place, value in enumerate(op.grad_out):
+        lines += _labelled("went out", _sent(trace, node, place, value, width), width, again=place > 0)
+    if is_accumulation(op):
+        into = f"{one_line(op.accumulates_into)}.grad" if op.accumulates_into else "the .grad of a leaf"
+        lines += _labelled("fills", into, width)
+    return [*lines, *_node(trace, node, width, freed=True, named=False)] if node else lines
+
+
+def _sent(trace: Trace, node: Node | None, place: int, value: Value | None, width: int) -> str:
+    after = node.next[place] if node and place < len(node.next) else None
+    to = f"  to {_goal(trace, trace.nodes[after])}" if after is not None else ""
+    return f"{value_words(value, max(width - LABEL - len(to), 16))}{to}"
+
+
+def _goal(trace: Trace, node: Node) -> str:
+    return one_line(node.param or "a leaf") if node.param is not None else one_line(node.name)
+
+
+def _node(trace: Trace, node: Node, width: int, *, freed: bool, named: bool = True) -> list[Line]:
+    """Say what a node keeps, and whether it is still there."""
+    name = f"{one_line(node.name)} " if named else ""
+    if node.param is not None:
+        return []
+    if node.saved is None:
+        return _labelled("graph", f"{name}keeps what is not known", width)
+    if not node.saved:
+        return _labelled("graph", f"{name}keeps no tensor", width)
+    state = "freed: it has run" if freed else "alive until its backward"
+    lines = _labelled("graph", f"{name}{'kept' if freed else 'keeps'}, {state}:", width)
+    for value in node.saved:
+        lines += _labelled("", _tensor(trace, value, width, name=kept_name(trace, node, value)), width, again=True)
+    return lines

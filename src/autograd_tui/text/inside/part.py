@@ -1,0 +1,85 @@
+"""The gradient of one input of a node, worked out by a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from autograd_tui.text.inside.scene import Scene
+from autograd_tui.text.inside.small import Small, broadcast, each, filled
+from autograd_tui.text.inside.value_words import terse
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One downstream gradient: in a formula, and in numbers where they are all known."""
+
+    place: int  # which input of the node
+    formula: str  # "d(w × x)/dw = x"
+    result: Small | None = None  # upstream x local, before what was stretched is summed
+    worked: str = ""  # the arithmetic of `result`, "" where there is nothing to show
+    local: str = ""  # the local derivative in numbers, where the formula does not show them
+    size: float = 0.0  # of the largest number that entered: rounding is judged by it
+    by_value: bool = False  # value by value, so that it can be shown with the first values alone
+    unchanged: bool = False
+
+
+Rule = Callable[[Scene], Sequence[Part]]
+
+
+def times(scene: Scene, place: int, formula: str, local: Small | None, *, by: str | None = None) -> Part:
+    """Multiply the upstream with the local derivative, value by value.
+
+    `by`: how that was worked out, "" where it is only to be shown; None where the formula names it.
+    """
+    upstream = scene.upstream
+    result = each(lambda up, by: up * by, upstream, local)
+    if upstream is None or local is None or result is None:
+        return Part(place, formula, by_value=True)
+    shown = "" if by is None else f"local: {f'{by} = ' if by else ''}{listed(local)}"
+    return Part(place, formula, result, products(upstream, local), shown, size(upstream, local), by_value=True)
+
+
+def scaled(scene: Scene, place: int, formula: str, by: float | None, *, words: str = "") -> Part:
+    """Multiply the upstream with one number; 1 hands it on as it is."""
+    upstream = scene.upstream
+    result = each(lambda up: up * (by or 0.0), upstream) if by is not None else None
+    if upstream is None or by is None or result is None:
+        return Part(place, formula, by_value=True)
+    worked = "" if by == 1 else f"{listed(upstream)} × {words or enclosed(by)}"
+    scale = size(upstream, filled((), by))
+    return Part(place, formula, result, worked, "", scale, by_value=True, unchanged=by == 1)
+
+
+def whole(
+    scene: Scene, place: int, formula: str, result: Small | None, *, worked: str = "", largest: float = 0
+) -> Part:
+    """Take a gradient that is not made value by value."""
+    upstream = scene.upstream
+    return Part(place, formula, result, worked, "", max(largest, upstream.largest if upstream else 0.0))
+
+
+def size(upstream: Small, local: Small) -> float:
+    """Give the size of the largest number in a product, by which rounding is judged."""
+    return upstream.largest * max(local.largest, 1.0)
+
+
+def listed(tensor: Small) -> str:
+    """Write values in one row, whatever their shape."""
+    written = ", ".join(map(terse, tensor.values))
+    return written if len(tensor.values) == 1 else f"[{written}]"
+
+
+def products(upstream: Small, local: Small) -> str:
+    """Write a product value by value where they are few: [2 × 1, 0.6667 × 2]; else list by list."""
+    shape = broadcast(upstream.shape, local.shape)
+    both = each(lambda up, _: up, upstream, local), each(lambda _, by: by, upstream, local)
+    if both[0] is None or both[1] is None or len(both[0].values) > 4:
+        return f"{listed(upstream)} × {listed(local)}"
+    terms = [f"{terse(up)} × {enclosed(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
+    return terms[0] if not shape or len(terms) == 1 else f"[{', '.join(terms)}]"
+
+
+def enclosed(value: float) -> str:
+    """Write a number that stands behind a sign: a negative one in parentheses."""
+    return f"({terse(value)})" if value < 0 else terse(value)

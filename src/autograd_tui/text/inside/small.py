@@ -1,0 +1,129 @@
+"""Tensors small enough to be worked by hand, in plain Python: the arithmetic that the chain rule is shown with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from autograd_tui.engine.trace import Value
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """All values of a tensor, in row-major order."""
+
+    shape: Shape
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, value: Value | None) -> Small | None:
+        """Take the values of a traced tensor; None where it is too large to have them all."""
+        if value is None or value.stats.values is None:
+            return None
+        return cls(value.stats.shape, value.stats.values)
+
+    @property
+    def largest(self) -> float:
+        """Give the greatest finite size among the values, 0 where there is none."""
+        return max((abs(each) for each in self.values if math.isfinite(each)), default=0.0)
+
+    def at(self, place: Shape) -> float:
+        """Look up one value; along what has size 1 or is missing it is the same everywhere, as in broadcasting."""
+        own = place[len(place) - len(self.shape) :]
+        index = 0
+        for size, each in zip(self.shape, own, strict=True):
+            index = index * size + (each if size > 1 else 0)
+        return self.values[index]
+
+    def reshaped(self, shape: Shape) -> Small:
+        return Small(shape, self.values)
+
+
+def places(shape: Shape) -> Iterator[Shape]:
+    """Go through a tensor's places in row-major order."""
+    return product(*map(range, shape))
+
+
+def filled(shape: Shape, number: float = 0.0) -> Small:
+    """Make a tensor of one number."""
+    return Small(shape, (number,) * math.prod(shape))
+
+
+def collected(shape: Shape, parts: Iterator[tuple[Shape, float]]) -> Small:
+    """Add numbers up at their places."""
+    sums = dict.fromkeys(places(shape), 0.0)
+    for place, number in parts:
+        sums[place] += number
+    return Small(shape, tuple(sums.values()))
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """Give the shape that shapes are stretched to together."""
+    longest = max(map(len, shapes), default=0)
+    padded = [(1,) * (longest - len(shape)) + shape for shape in shapes]
+    return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True))
+
+
+def each(function: Callable[..., float], *tensors: Small | None) -> Small | None:
+    """Apply a function value by value, stretching as PyTorch does; None where a tensor or a result is not known."""
+    known = [tensor for tensor in tensors if tensor is not None]
+    if len(known) < len(tensors):
+        return None
+    shape = broadcast(*(tensor.shape for tensor in known))
+    try:
+        return Small(shape, tuple(function(*(tensor.at(place) for tensor in known)) for place in places(shape)))
+    except (ArithmeticError, ValueError):  # 1/0, log(-1): PyTorch has infinity and NaN for them
+        return None
+
+
+def summed_to(tensor: Small, shape: Shape) -> Small:
+    """Add up what broadcasting had stretched."""
+    ahead = len(tensor.shape) - len(shape)
+
+    def home(place: Shape) -> Shape:
+        return tuple(at if size > 1 else 0 for at, size in zip(place[ahead:], shape, strict=True))
+
+    return collected(shape, ((home(place), tensor.at(place)) for place in places(tensor.shape)))
+
+
+def summed_over(tensor: Small, dims: Sequence[int]) -> Small:
+    """Add up along some dimensions, which stay with size 1."""
+    gone = {dim % len(tensor.shape) for dim in dims} if tensor.shape else set()
+    return summed_to(tensor, tuple(1 if dim in gone else size for dim, size in enumerate(tensor.shape)))
+
+
+def permuted(tensor: Small, dims: Sequence[int]) -> Small:
+    """Reorder the dimensions, as `Tensor.permute`."""
+    dims = [dim % len(tensor.shape) for dim in dims]
+    shape = tuple(tensor.shape[dim] for dim in dims)
+
+    def origin(place: Shape) -> Shape:
+        return tuple(at for _, at in sorted(zip(dims, place, strict=True)))
+
+    return Small(shape, tuple(tensor.at(origin(place)) for place in places(shape)))
+
+
+def turned(tensor: Small | None) -> Small | None:
+    """Swap the last two dimensions."""
+    if tensor is None or len(tensor.shape) < 2:
+        return tensor
+    rest = range(len(tensor.shape) - 2)
+    return permuted(tensor, [*rest, len(tensor.shape) - 1, len(tensor.shape) - 2])
+
+
+def multiplied(left: Small | None, right: Small | None) -> Small | None:
+    """Multiply matrices, or batches of them of one size; both with at least two dimensions."""
+    if left is None or right is None or len(left.shape) != len(right.shape) or left.shape[-1] != right.shape[-2]:
+        return None
+    shape = (*left.shape[:-1], right.shape[-1])
+    return Small(shape, tuple(math.fsum(x * y for x, y in pairs(left, right, place)) for place in places(shape)))
+
+
+def pairs(left: Small, right: Small, place: Shape) -> list[tuple[float, float]]:
+    """Give the pairs of numbers whose products add up to one value of a matrix product."""
+    *ahead, row, column = place
+    return [(left.at((*ahead, row, k)), right.at((*ahead, k, column))) for k in range(left.shape[-1])]

@@ -1,0 +1,101 @@
+"""A traced tensor in a few characters, and what it is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autograd_tui.engine.trace import Node, Trace, Value
+from autograd_tui.text.line import one_line
+from autograd_tui.text.numbers import number
+
+KEPT = {  # what torch calls only "result1"
+    ("NativeBatchNormBackward0", "result1"): "each channel's mean",
+    ("NativeBatchNormBackward0", "result2"): "each channel's 1 / sd",
+    ("NativeLayerNormBackward0", "result1"): "each row's mean",
+    ("NativeLayerNormBackward0", "result2"): "each row's 1 / sd",
+    ("MaxPool2DWithIndicesBackward0", "result1"): "where the greatest stood",
+}
+
+
+def terse(value: float) -> str:
+    """Write a number inside arithmetic: 2, 0.6667, 0.01235, 1.23e-05."""
+    if not math.isfinite(value):
+        return number(value)
+    if value == 0:
+        return "0"
+    if 0.001 <= abs(value) < 0.09995:
+        decimals = 4 - math.ceil(math.log10(abs(value)) + 1e-12)
+        return f"{value:.{decimals}f}".rstrip("0")
+    mantissa, exponent, power = number(value).partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + exponent + power
+
+
+def nested(values: Sequence[float], shape: tuple[int, ...]) -> str:
+    """Write all values as PyTorch nests them: [[1, 2], [3, 4]]."""
+    if len(values) == 1:
+        return terse(values[0])
+    if len(shape) <= 1:
+        return f"[{', '.join(map(terse, values))}]"
+    step = len(values) // shape[0]
+    return f"[{', '.join(_inner(values[at : at + step], shape[1:]) for at in range(0, len(values), step))}]"
+
+
+def _inner(values: Sequence[float], shape: tuple[int, ...]) -> str:
+    return f"[{terse(values[0])}]" if len(values) == 1 and len(shape) == 1 else nested(values, shape)
+
+
+def value_words(value: Value | None, width: int) -> str:
+    """Write a tensor's values where they fit, else its shape and as many of its numbers as do."""
+    if value is None:
+        return "None"
+    stats = value.stats
+    if stats.values is not None:
+        written = nested(stats.values, stats.shape)
+        if len(written) <= width or stats.size == 1:
+            return written
+    shape = shape_words(stats.shape)
+    return next((line for line in _longest_first(value, shape) if len(line) <= width), shape)
+
+
+def shape_words(shape: tuple[int, ...]) -> str:
+    """Write a shape as PyTorch's tuples: (64, 3, 7, 7), (3,), ()."""
+    return str(tuple(shape))
+
+
+def _longest_first(value: Value, shape: str) -> list[str]:
+    stats = value.stats
+    if stats.norm is None:
+        spread = [] if stats.mean is None or stats.std is None else [f"~{terse(stats.mean)}, std ~{terse(stats.std)}"]
+        return [*(f"{shape} mean {each}" for each in spread), f"{shape} {stats.dtype}"]
+    wrong = [f"{stats.nonfinite} NaN or infinite"] if stats.nonfinite else []
+    if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
+        kind = f"{shape} {stats.dtype}"
+        return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
+    norm = wrong or [f"norm {terse(stats.norm)}"]
+    ends = [] if wrong or stats.min is None or stats.max is None else [f"{terse(stats.min)} to {terse(stats.max)}"]
+    return [f"{shape} {', '.join([*norm, *ends])}", f"{shape} {norm[0]}"]
+
+
+def name_of(trace: Trace, value: Value | None) -> str:
+    """Name a tensor: as the model or the batch calls it, else by the operation that made it: "w", "Q", "mul 1"."""
+    if value is None:
+        return "None"
+    if value.name:
+        return one_line(value.name)
+    ops = (trace.forward or trace).ops
+    if value.maker is None or not value.maker < len(ops):
+        return "a number" if value.stats.size == 1 and not value.stats.shape else "a tensor"
+    return op_name(trace, value.maker)
+
+
+def kept_name(trace: Trace, node: Node, value: Value) -> str:
+    """Name what a node keeps; what has no name of its own by what it is to the node."""
+    if value.name or value.maker is not None:
+        return name_of(trace, value)
+    return KEPT.get((node.name, value.role), one_line(value.role))
+
+
+def op_name(trace: Trace, place: int) -> str:
+    """Name an operation of the forward by its place among all of them: "mul 1" is the first."""
+    return f"{one_line((trace.forward or trace).ops[place].name)} {place + 1}"

@@ -1,0 +1,58 @@
+"""The key that leads inside a phase."""
+
+from __future__ import annotations
+
+from autograd_tui.tui.inside_screen import InsideScreen
+from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.requests import News, Record, Request
+from autograd_tui.tui.training_screen import TrainingScreen
+
+
+class InsideEntry(TrainingScreen):
+    """Asks for a phase to be recorded; the screen inside it is there at once, and takes the next keys."""
+
+    inside: InsideScreen | None = None  # the one on top of this screen
+
+    def action_inside(self) -> None:
+        """Run the next phase recorded, or record that of the frame looked at, and step inside."""
+        if self.inside is not None:
+            return
+        self.interrupted = False
+        self.take_count()
+        self.inside = InsideScreen(picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside)
+        self.app.push_screen(self.inside)
+        self.trainer.ask(Request(Record(self.looking)))
+        self.watch_the_clock()
+
+    def show_trace(self, news: News) -> None:
+        """Show what was recorded, or leave where nothing was."""
+        if self.inside is None or news.recorded is None:
+            return
+        if news.trace is not None and news.trace.ops:
+            self.inside.about = self.about
+            self.inside.show(news.trace)
+        else:
+            inside, self.inside = self.inside, None
+            inside.dismiss()
+
+    def say(self, note: Note | None) -> None:
+        """Show a sentence where it is seen."""
+        if self.inside is None:
+            super().say(note)
+        else:
+            self.inside.say(note or self.patient())
+
+    def action_export(self) -> None:
+        """Write a picture."""
+        raise NotImplementedError
+
+    def action_interrupt(self) -> None:
+        """Stop the phase or run."""
+        raise NotImplementedError
+
+    def _left_inside(self) -> None:
+        waits = self.inside is not None and self.inside.walk is None
+        self.inside = None
+        if waits:
+            self.trainer.stop()
+        self.say(None)

@@ -1,0 +1,188 @@
+"""The screen inside a phase: what was recorded, one operation a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.reactive import var
+from textual.screen import Screen
+
+from autograd_tui.engine.about import About
+from autograd_tui.engine.trace import Trace
+from autograd_tui.text.inside.health import first_trouble
+from autograd_tui.text.inside.names import names_to_find
+from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.nearest import clipped
+from autograd_tui.text.word_list import Candidate
+from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.inside_keys import FIRST_INSIDE_KEYS, INSIDE_KEYS
+from autograd_tui.tui.inside_layouts import InsideLayout, inside_layout_for
+from autograd_tui.tui.panels.graph import GraphPanel
+from autograd_tui.tui.panels.keys import INSIDE, KeysPanel
+from autograd_tui.tui.panels.note import Note, NotePanel
+from autograd_tui.tui.prompt import Prompt
+
+RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
+Way = Literal["next", "back", "next_of_module", "first", "last"]
+
+
+class InsideScreen(Screen[None]):
+    """Waits for a trace, then walks it; keys typed in the meantime are kept.
+
+    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed.
+    """
+
+    ALLOW_SELECT = False
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = INSIDE_KEYS
+
+    walk: var[Walk | None] = var(None)
+    about: var[About | None] = var(None)
+    note: var[Note | None] = var(None)
+
+    def __init__(self, *, picture: Callable[[], None], interrupt: Callable[[], None], left: Callable[[], None]) -> None:
+        super().__init__()
+        self._picture, self._interrupt, self._left = picture, interrupt, left
+        self._typed_ahead: list[Callable[[], None]] = []
+        self.prompt = Prompt(self.run_to, self._offer, id="prompt")
+
+    def compose(self) -> ComposeResult:
+        """Lay out the panels."""
+        yield self._bound(inside_layout_for(self.app.size)())
+        yield NotePanel(id="note").data_bind(InsideScreen.note)
+        yield self.prompt
+        yield KeysPanel(id="keys", keys=INSIDE)
+
+    async def on_resize(self, event: events.Resize) -> None:
+        """Put the right layout in the place of another one."""
+        async with self.batch():
+            old, wanted = self.query_one_optional(InsideLayout), inside_layout_for(event.size)
+            if old is None or type(old) is wanted:
+                return
+            await old.remove()
+            layout = wanted()
+            await self.mount(layout, before="#note")
+            self._bound(layout)
+
+    def _bound(self, layout: InsideLayout) -> InsideLayout:
+        layout.data_bind(InsideScreen.walk, InsideScreen.about)
+        return layout
+
+    def show(self, trace: Trace) -> None:
+        """Walk a trace from its first trouble, from where it raised, or from its beginning."""
+        trouble = first_trouble(trace)
+        begin = trouble if trouble is not None else len(trace.ops) - 1 if trace.error else 0
+        self.walk = Walk(trace).at(begin)
+        typed, self._typed_ahead = self._typed_ahead, []
+        for act in typed:
+            act()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave all keys to the prompt while it is open, but those that leave and stop."""
+        return action in ("leave", "interrupt") or not self.prompt.is_open
+
+    def say(self, note: Note | None) -> None:
+        """Show a sentence, or none."""
+        self.note = note
+
+    def action_go(self, way: Way) -> None:
+        """Go to another operation."""
+        if self.walk is None:
+            self._typed_ahead.append(lambda: self.action_go(way))
+            return
+        walk = getattr(self.walk, way)()
+        moved, self.walk = walk.place != self.walk.place, walk
+        self.say(None if moved else self._stays(way))
+
+    def _stays(self, way: Way) -> Note | None:
+        assert self.walk is not None
+        if way == "next_of_module":
+            return Note(f"no later operation is of {self.walk.op.module or 'no module'}", "warn")
+        return Note("this is the last operation: space leads out", "accent") if way == "next" else None
+
+    def action_on(self) -> None:
+        """Go to the next operation, at the last one out."""
+        if self.walk is None:
+            self._typed_ahead.append(self.action_on)
+        elif self.walk.at_end:
+            self.action_out()
+        else:
+            self.action_go("next")
+
+    def action_select(self, by: int) -> None:
+        """Go to the row above or below."""
+        if self.walk is not None:
+            self.walk = self.query_one(GraphPanel).moved(self.walk, by)
+            self.say(None)
+
+    def action_open(self) -> None:
+        """Open what is under the cursor, or run to it."""
+        if self.walk is None:
+            return
+        panel = self.query_one(GraphPanel)
+        walk = panel.opened(self.walk)
+        if walk is not None:
+            self.walk = walk
+        elif panel.is_tree:
+            self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
+        else:
+            self.say(Note("the whole graph is open: ↑ and ↓ walk along it", "warn"))
+
+    def action_find(self) -> None:
+        """Take a name."""
+        if self.walk is not None:
+            self.prompt.open("/")
+
+    def _offer(self, text: str) -> tuple[str, list[Candidate]]:
+        part = text.removeprefix("/")
+        found = names_to_find(self.walk.trace, part) if self.walk is not None else []
+        return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
+
+    def run_to(self, text: str) -> bool:
+        """Run to the next operation of a name, or of the one looked for last; False where there is none."""
+        if self.walk is None:
+            return False
+        name = text.removeprefix("/").strip() or self.walk.search
+        walk = self.walk.to(name) if name else None
+        if walk is None:
+            told = (
+                f'no operation or module has "{clipped(name)}" in its name.'
+                if name
+                else "give a part of a name behind the /."
+            )
+            self.say(Note(told, "warn"))
+            return False
+        self.walk = walk
+        self.say(None)
+        return True
+
+    def action_export(self) -> None:
+        """Write a picture of this screen."""
+        self._picture()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.app.push_screen(HelpScreen(first_rows(INSIDE_KEYS, FIRST_INSIDE_KEYS), key_rows(INSIDE_KEYS), rule=RULE))
+
+    def action_interrupt(self) -> None:
+        """Stop what runs; a second time, quit."""
+        self._interrupt()
+
+    def action_leave(self) -> None:
+        """Leave the innermost thing: the prompt, the cursor, the phase."""
+        if self.prompt.is_open:
+            self.prompt.close()
+            self.say(None)
+        elif self.walk is not None and self.walk.cursor is not None:
+            self.walk = self.walk.at(self.walk.place)
+        else:
+            self.action_out()
+
+    def action_out(self) -> None:
+        """Leave the phase."""
+        self.dismiss()
+        self._left()

@@ -1,0 +1,56 @@
+"""The graph of a small model, or the tree of a large one's modules."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.trace import Trace
+from autograd_tui.text.inside.graph import Graph, can_be_drawn
+from autograd_tui.text.inside.tree import Tree
+from autograd_tui.text.inside.tree_lines import TreeLines
+from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.line import Line
+from autograd_tui.tui.panels.walk import WalkPanel
+
+GRAPH = "Graph   ● operation  ◆ leaf  ○ not followed"
+MOST_ROWS = 100  # of a tree: as many as the layout lets it have
+TREE = "Operations by module, in the order in which they run"
+
+
+class GraphPanel(WalkPanel):
+    """Draws what there is room for, the operation at hand always among it; knows what stands above and below it."""
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._trace: Trace | None = None
+        self._drawing: Graph | TreeLines | None = None
+
+    def rows_wanted(self) -> int:
+        """Take a row for each node of a graph, and for a tree whatever there is."""
+        drawing = self._of(self.walk) if self.walk is not None else None
+        return drawing.rows_wanted() if isinstance(drawing, Graph) else MOST_ROWS
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw the one or the other."""
+        drawing = self._of(walk)
+        if self.has_class("framed"):
+            self.retitle(GRAPH if isinstance(drawing, Graph) else TREE)
+        return drawing.lines(walk, width, height)
+
+    def moved(self, walk: Walk, by: int) -> Walk:
+        """Go to the operation drawn above or below; in a tree, move the cursor."""
+        return self._of(walk).moved(walk, by)
+
+    def opened(self, walk: Walk) -> Walk | None:
+        """Open or close the part under the cursor, or run to the operation there; None where there is no cursor."""
+        drawing = self._of(walk)
+        return drawing.opened(walk) if isinstance(drawing, TreeLines) else None
+
+    @property
+    def is_tree(self) -> bool:
+        return isinstance(self._drawing, TreeLines)
+
+    def _of(self, walk: Walk) -> Graph | TreeLines:
+        if self._drawing is None or self._trace is not walk.trace:
+            self._trace = walk.trace
+            drawn = can_be_drawn(walk.trace)
+            self._drawing = Graph(walk.trace) if drawn else TreeLines(Tree(walk.trace))
+        return self._drawing

@@ -1,0 +1,18 @@
+"""Where the walk inside a phase is."""
+
+from __future__ import annotations
+
+from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.inside.where import where_lines
+from autograd_tui.text.line import Line
+from autograd_tui.tui.panels.walk import WalkPanel
+
+
+class WherePanel(WalkPanel):
+    """The phases over the operation at hand."""
+
+    DEFAULT_CSS = "WherePanel { height: 2; }"
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw two rows."""
+        return where_lines(walk, width)

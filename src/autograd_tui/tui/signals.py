@@ -1,0 +1,36 @@
+"""The signals that end the program: kept waiting while the screen opens, then answered by leaving in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}  # the exit code of each
+_KNOWN = {signal.Signals[name]: code for name, code in CODES.items() if hasattr(signal, name)}  # on this system
+
+
+def hold() -> None:
+    """Keep them waiting: one that comes between the screen's opening and `answer` would leave it open."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _KNOWN)
+
+
+def let_go() -> None:
+    """Let those that wait come."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _KNOWN)
+
+
+def answer(leave: Callable[[int], None]) -> None:
+    """Have them call `leave` with their exit code, on the running event loop, and let those that wait come."""
+    loop = asyncio.get_running_loop()
+    try:
+        for number, code in _KNOWN.items():
+            loop.add_signal_handler(number, leave, code)
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)  # a dragged window may signal faster than we look
+    except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        return
+    finally:
+        let_go()

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import pytest
+from app_screen import Screen, screen
+
+from autograd_tui.engine.command import parse
+from autograd_tui.open import open_session
+from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.inside_screen import InsideScreen
+from autograd_tui.tui.panels.key_table import KeyTablePanel
+from autograd_tui.tui.panels.panel import Panel
+
+SIZES = [(120, 40), (80, 24), (60, 15)]
+
+
+def text(shown: Screen, panel: str) -> str:
+    """Give what a panel inside shows; `panel` is its class name."""
+    inside = shown.app.screen
+    assert isinstance(inside, InsideScreen)
+    (found,) = [each for each in inside.query(panel).results(Panel) if each.content_size.area]
+    return "\n".join(found.render_line(y).text.rstrip() for y in range(found.content_size.height))
+
+
+def lit(shown: Screen) -> str:
+    """Give the rows of the graph or tree that are lit."""
+    return "\n".join(row for row in text(shown, "GraphPanel").splitlines() if row.startswith("▶"))
+
+
+def note(shown: Screen) -> str:
+    inside = shown.app.screen
+    assert isinstance(inside, InsideScreen)
+    return inside.note.text if inside.note else ""
+
+
+async def test_i_runs_the_next_phase_and_steps_inside_it() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i")
+        assert "BACKWARD" in text(shown, "WherePanel")
+        assert "operation 1 of 7  MeanBackward0" in text(shown, "WherePanel")
+        assert shown.session.newest == 2
+
+
+async def test_while_looking_back_i_records_the_phase_looked_at_and_trains_nothing() -> None:
+    async with screen(do="fbsz") as shown:
+        await shown.press("left", "left", "left", "i")
+        assert "▌FORWARD▐" in text(shown, "WherePanel")
+        assert "inside frame 1" in text(shown, "WherePanel")
+        assert shown.session.frame.index == shown.session.newest == 4
+
+
+async def test_arrows_walk_there_and_back() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "right", "right")
+        assert "sub" in lit(shown)
+        await shown.press("left")
+        assert "pow 2" in lit(shown)
+
+
+async def test_space_walks_on_and_behind_the_last_operation_leads_out() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", *["space"] * 6)
+        assert "operation 7 of 7" in text(shown, "WherePanel")
+        await shown.press("space")
+        assert shown.app.screen is shown.app.main
+        assert shown.session.newest == 2
+
+
+async def test_keys_typed_before_the_recording_is_there_walk_it() -> None:
+    async with screen(do="f") as shown:
+        await shown.pilot.press("i", "space", "space", "right")
+        await shown.settle()
+        assert "operation 4 of 7" in text(shown, "WherePanel")
+        assert shown.session.newest == 2
+
+
+async def test_i_before_the_session_is_open_waits_for_it() -> None:
+    app = AutogradApp(lambda _: open_session("linear"), parse(""), title="linear")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f", "i", "space")
+        shown = Screen(app, pilot)
+        await shown.settle()
+        assert "operation 2 of 7" in text(shown, "WherePanel")
+
+
+async def test_home_and_end_and_their_signs_go_to_the_first_and_the_last() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "end")
+        assert "operation 7 of 7" in text(shown, "WherePanel")
+        await shown.press("home")
+        assert "operation 1 of 7" in text(shown, "WherePanel")
+        await shown.press("greater_than_sign", "less_than_sign")
+        assert "operation 1 of 7" in text(shown, "WherePanel")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_gradients_appear_as_the_walk_reaches_them(size: tuple[int, int]) -> None:
+    async with screen(do="f", size=size) as shown:
+        await shown.press("i")
+        assert "1.3333" not in text(shown, "GraphPanel")
+        await shown.press("end")
+        assert "1.3333  → w.grad" in text(shown, "GraphPanel")
+
+
+async def test_where_autograd_follows_nothing_the_graph_says_why() -> None:
+    async with screen(do="f", size=(80, 24)) as shown:
+        await shown.press("i")
+        (row,) = [row for row in text(shown, "GraphPanel").splitlines() if "○ x" in row]
+        assert "requires_grad=False" in row
+
+
+async def test_in_a_forward_values_appear_from_the_leaves_up() -> None:
+    async with screen() as shown:
+        await shown.press("i", "right")
+        (row,) = [row for row in text(shown, "GraphPanel").splitlines() if "AddBackward0" in row]
+        assert "8.0000  10.0000  12.0000" in row
+        assert "3.6667" not in text(shown, "GraphPanel")
+
+
+async def test_up_follows_the_picture() -> None:
+    async with screen() as shown:
+        await shown.press("i", "up")
+        assert "add" in lit(shown)
+
+
+async def test_a_step_has_an_operation_for_each_parameter() -> None:
+    async with screen(do="fb") as shown:
+        await shown.press("i", "right")
+        assert "parameter 2 of 2  b" in text(shown, "WherePanel")
+        assert "6 → 5.8" in text(shown, "GraphPanel")
+
+
+async def test_a_zero_grad_shows_what_it_clears() -> None:
+    async with screen(do="fbs") as shown:
+        await shown.press("i")
+        assert "1.3333 → None" in text(shown, "GraphPanel")
+
+
+async def test_the_state_of_each_grad_is_told_as_far_as_the_walk_has_come() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", *["space"] * 4)
+        assert text(shown, "WalkGradsPanel").splitlines() == ["▶ b  None → 2", "  w  None, until operation 7"]
+
+
+async def test_the_line_of_source_is_lit() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "right")
+        (row,) = [row for row in text(shown, "SourcePanel").splitlines() if row.startswith("▶")]
+        assert row.endswith("return ((target - prediction) ** 2).mean()")
+
+
+async def test_n_goes_to_the_next_operation_of_the_module() -> None:
+    async with screen("resnet18", do="f", image_size=32, batch_size=2) as shown:
+        await shown.press("i", "slash", *"layer4.1.bn2", "enter")
+        assert "NativeBatchNormBackward0" in lit(shown)
+        await shown.press("n")
+        assert "→ weight.grad" in lit(shown)
+
+
+async def test_n_stays_where_the_module_has_no_later_operation() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "end", "n")
+        assert "no later operation" in note(shown)
+
+
+async def test_slash_finds_nothing_of_an_unknown_name_and_says_so() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "slash", *"softmax", "enter")
+        assert 'no operation or module has "softmax" in its name.' in note(shown)
+
+
+async def test_a_large_model_is_a_tree_folded_to_what_fits() -> None:
+    async with screen("resnet18", do="f", image_size=32, batch_size=2) as shown:
+        await shown.press("i")
+        tree = text(shown, "GraphPanel")
+        assert "layer4  31 operations" in tree
+        assert "layer4.0" not in tree
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_operation_at_hand_is_always_in_sight(size: tuple[int, int]) -> None:
+    async with screen("resnet18", do="f", size=size, image_size=32, batch_size=2) as shown:
+        await shown.press("i")
+        for _ in range(135):
+            assert len(lit(shown).splitlines()) == 1
+            await shown.pilot.press("right")
+
+
+async def test_enter_opens_what_arrows_have_chosen() -> None:
+    async with screen("resnet18", do="f", image_size=32, batch_size=2) as shown:
+        await shown.press("i", "home")
+        before = len(text(shown, "GraphPanel").split("operations"))
+        for _ in range(20):
+            await shown.press("down")
+            if any("→ layer3 " in row for row in text(shown, "GraphPanel").splitlines()):
+                break
+        await shown.press("enter")
+        assert len(text(shown, "GraphPanel").split("operations")) > before
+        await shown.press("down", "enter", "down", "enter")
+        assert "in layer3.1" in text(shown, "WherePanel")
+
+
+async def test_enter_without_a_chosen_row_says_how_to_choose() -> None:
+    async with screen("resnet18", do="f", image_size=32, batch_size=2) as shown:
+        await shown.press("i", "enter")
+        assert "↑ and ↓ select a row" in note(shown)
+
+
+@pytest.mark.parametrize("key", ["escape", "i", "q"])
+async def test_out_again(key: str) -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", key)
+        assert shown.app.screen is shown.app.main
+        assert shown.app.is_running
+
+
+async def test_escape_leaves_the_prompt_first() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "slash", "escape")
+        assert isinstance(shown.app.screen, InsideScreen)
+        assert not shown.app.screen.prompt.is_open
+
+
+async def test_a_phase_that_raises_shows_what_came_before_and_the_error_last() -> None:
+    async with screen("resnet18", image_size=32) as shown:
+        await shown.press("i")
+        last = text(shown, "GraphPanel").rstrip().splitlines()[-1]
+        assert last.startswith("! ValueError: Expected more than 1 value per channel")
+
+
+async def test_where_something_goes_infinite_the_walk_opens_there() -> None:
+    async with screen(do="b=inf") as shown:
+        await shown.press("i")
+        assert "operation 2 of 5  add" in text(shown, "WherePanel")
+
+
+async def test_a_frame_without_a_phase_has_no_inside() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("left", "i")
+        assert shown.app.screen is shown.app.main
+        assert "there is nothing inside it to walk" in shown.note
+
+
+async def test_ctrl_c_twice_quits() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "ctrl+c")
+        assert "once more quits" in note(shown)
+        await shown.press("ctrl+c")
+        assert shown.app.return_code == 130
+
+
+async def test_help_lists_the_keys_inside() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "question_mark")
+        panel = shown.app.screen.query_one(KeyTablePanel)
+        words = " ".join(panel.render_line(y).text for y in range(panel.size.height))
+        assert "the next operation" in words
+
+
+async def test_another_size_brings_another_layout_of_the_same_place() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "right")
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.settle()
+        assert "pow 2" in lit(shown)
+        await shown.press("escape")
+        assert shown.app.screen is shown.app.main
+
+
+async def test_training_goes_on_after_a_walk() -> None:
+    async with screen() as shown:
+        await shown.press(*["i", "escape"] * 4, "space")
+        assert shown.session.commands() == "fbsz f"
