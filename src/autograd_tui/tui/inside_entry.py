@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import News, Record, Request
+from autograd_tui.tui.requests import News, Prove, Record, Request
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -19,13 +19,17 @@ class InsideEntry(TrainingScreen):
             return
         self.interrupted = False
         self.take_count()
-        self.inside = InsideScreen(picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside)
+        self.inside = InsideScreen(
+            picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside, prove=self._prove
+        )
         self.app.push_screen(self.inside)
         self.trainer.ask(Request(Record(self.looking)))
         self.watch_the_clock()
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
+        if self.inside is not None and news.proof is not None and news.prove is not None:
+            self.inside.show_proof(news.prove, news.proof)
         if self.inside is None or news.recorded is None:
             return
         if news.trace is not None and news.trace.ops:
@@ -34,6 +38,10 @@ class InsideEntry(TrainingScreen):
         else:
             inside, self.inside = self.inside, None
             inside.dismiss()
+
+    def _prove(self, what: Prove) -> None:
+        self.trainer.ask(Request(what))
+        self.watch_the_clock()
 
     def say(self, note: Note | None) -> None:
         """Show a sentence where it is seen."""
