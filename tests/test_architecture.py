@@ -24,6 +24,7 @@ VALUES = [
     "frame",
     "memory",
     "progress",
+    "proof_result",
     "still_session",
     "trace",
     "track",

@@ -206,24 +206,24 @@ def test_an_armed_watchpoint_changes_no_bit(watched: list[str], optimizer: str, 
     assert session.history.loss.points() == plain.history.loss.points()
 
 
-def test_what_is_kept_apart_is_one_checkpoint_beside_the_budget() -> None:
+def test_what_is_kept_aside_is_one_checkpoint_beside_the_budget() -> None:
     session = opened("loss > 1e9", memory=1)
     run(session, Goal(iteration=20))
     line = session._way.checkpoints
     assert len(line) == 0
-    assert line.apart is not None
-    assert line.apart.frame.index == 76
-    assert line.apart.bytes < 2 * BARE_CHECKPOINT
+    assert line.aside is not None
+    assert line.aside.frame.index == 76
+    assert line.aside.bytes < 2 * BARE_CHECKPOINT
 
 
 def test_its_memory_is_used_again() -> None:
     session = opened("loss > 1e9")
     list(session.run_all("fbsz"))
     line = session._way.checkpoints
-    assert line.apart is not None
-    rooms = sorted(each.data_ptr() for each in line.apart.params.values())
+    assert line.aside is not None
+    rooms = sorted(each.data_ptr() for each in line.aside.params.values())
     list(session.run_all("fbsz*3"))
-    assert sorted(each.data_ptr() for each in line.apart.params.values()) == rooms
+    assert sorted(each.data_ptr() for each in line.aside.params.values()) == rooms
 
 
 def test_the_latest_iteration_can_be_walked_again_where_no_checkpoint_has_room() -> None:
@@ -263,11 +263,11 @@ def test_what_was_kept_of_a_model_that_has_been_built_anew_since_is_left_alone()
     assert differing(tensors(session), at_hand) == []
 
 
-def test_disarmed_nothing_is_kept_apart() -> None:
+def test_disarmed_nothing_is_kept_aside() -> None:
     session = opened("loss > 1e9")
     session.run("f")
     session.disarm()
-    assert session._way.checkpoints.apart is None
+    assert session._way.checkpoints.aside is None
 
 
 def test_the_loss_of_one_iteration_is_compared_once() -> None:

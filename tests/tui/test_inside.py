@@ -304,3 +304,21 @@ async def test_training_goes_on_after_a_walk() -> None:
     async with screen() as shown:
         await shown.press(*["i", "escape"] * 4, "space")
         assert shown.session.commands() == "fbsz f"
+
+
+async def test_p_proves_the_gradient_at_hand_and_walking_on_puts_the_proof_away() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "greater_than_sign", "p")
+        assert "w.grad: proven" in text(shown, "ChainRulePanel")
+        assert "+1.3333" in text(shown, "ChainRulePanel")
+        await shown.press("left")
+        assert "proven" not in text(shown, "ChainRulePanel")
+        await shown.press("p")
+        assert "dLoss/d(mul 1): proven" in text(shown, "ChainRulePanel")
+
+
+async def test_in_a_step_p_proves_the_gradient_that_moved_the_parameter() -> None:
+    for do in ("fb", "fbs"):
+        async with screen(do=do) as shown:
+            await shown.press("i", "p")
+            assert "w.grad: proven" in text(shown, "ChainRulePanel"), do

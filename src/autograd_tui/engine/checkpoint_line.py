@@ -41,9 +41,9 @@ class CheckpointLine:
         self._gap = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
-        self._apart: Checkpoint | None = None  # just before the last forward, beside the budget
-        self._apart_leads = False  # whether a forward starts there that did not raise
-        self._apart_starts = 0  # of the trainer, when it was taken
+        self._aside: Checkpoint | None = None  # just before the last forward, beside the budget
+        self._aside_leads = False  # whether a forward starts there that did not raise
+        self._aside_starts = 0  # of the trainer, when it was taken
         self._fixed = 1  # how many of them stay, from the first on
         self._size = trainer.checkpoint_bytes()  # of one, at first
         if self._makes_room():
@@ -91,23 +91,23 @@ class CheckpointLine:
         self._since = 0.0  # looking for room takes time too
         return None
 
-    def take_apart(self) -> Checkpoint:
-        """Take a checkpoint, whatever the budget, into the memory of the one kept apart; to be kept so in its place."""
-        last, self._apart = self._apart, None
+    def take_aside(self) -> Checkpoint:
+        """Take a checkpoint, whatever the budget, into the memory of the one kept aside; to be kept so in its place."""
+        last, self._aside = self._aside, None
         return self._trainer.checkpoint(last)
 
-    def keep_apart(self, checkpoint: Checkpoint, *, raised: bool) -> None:
+    def keep_aside(self, checkpoint: Checkpoint, *, raised: bool) -> None:
         """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
-        self._apart, self._apart_leads, self._apart_starts = checkpoint, not raised, self._trainer.starts
+        self._aside, self._aside_leads, self._aside_starts = checkpoint, not raised, self._trainer.starts
 
-    def drop_apart(self) -> None:
-        """Keep none apart any more."""
-        self._apart = None
+    def drop_aside(self) -> None:
+        """Keep none aside any more."""
+        self._aside = None
 
     @property
-    def apart(self) -> Checkpoint | None:
-        """What is kept apart, if it is of the model that is there now."""
-        return self._apart if self._apart_starts == self._trainer.starts else None
+    def aside(self) -> Checkpoint | None:
+        """What is kept aside, if it is of the model that is there now."""
+        return self._aside if self._aside_starts == self._trainer.starts else None
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that a forward has followed."""
@@ -122,28 +122,28 @@ class CheckpointLine:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
             self._recycled = self._kept.pop()
-        if self._apart is not None and self._apart.frame.index >= index:
-            self._apart = None
+        if self._aside is not None and self._aside.frame.index >= index:
+            self._aside = None
 
     def before(self, index: int) -> Checkpoint | None:
         """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
         found = self._kept[max(place - 1, 0)] if self._kept else None
-        apart = self.apart if self._apart_leads else None
-        if apart is None or apart.frame.index >= index:
+        aside = self.aside if self._aside_leads else None
+        if aside is None or aside.frame.index >= index:
             return found
-        return apart if found is None or found.frame.index < apart.frame.index else found
+        return aside if found is None or found.frame.index < aside.frame.index else found
 
     def state_at(self, index: int) -> Checkpoint | None:
         """Give one of frame `index`, be it that its forward raised: a state, but no beginning for other frames."""
-        apart = self.apart
-        return apart if apart is not None and apart.frame.index == index else self.at(index)
+        aside = self.aside
+        return aside if aside is not None and aside.frame.index == index else self.at(index)
 
     def at(self, index: int) -> Checkpoint | None:
         """Give one of frame `index` itself, for a forward from there; None where none is kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
-        apart = [self.apart] if self.apart and self._apart_leads else []
-        return next((each for each in [*self._kept[place : place + 1], *apart] if each.frame.index == index), None)
+        aside = [self.aside] if self.aside and self._aside_leads else []
+        return next((each for each in [*self._kept[place : place + 1], *aside] if each.frame.index == index), None)
 
     def fork(self, index: int) -> CheckpointLine:
         """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
@@ -152,8 +152,8 @@ class CheckpointLine:
         """
         other = copy(self)
         other._recycled = self._recycled = None
-        if self._apart is not None and self._apart.frame.index >= index:
-            other._apart = None
+        if self._aside is not None and self._aside.frame.index >= index:
+            other._aside = None
         other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
         other._fixed = len(other._kept)
         other._budget = self._whole - self.bytes + other.bytes

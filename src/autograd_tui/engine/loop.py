@@ -64,7 +64,7 @@ class Loop:
         `predict` runs in place of `self.predict`, to look on at it.
         """
         with self._theirs(undo=self._keep_buffers_and_rng()):
-            batch = _to_device(self.parts.batch(self.forwards), self.device)
+            batch = to_device(self.parts.batch(self.forwards), self.device)
             loss, prediction = (predict or self.predict)(batch)
             metrics = self._metrics(prediction, batch)
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
@@ -119,7 +119,7 @@ class Loop:
             with one_process():
                 batch = self.parts.batch(self.forwards)
                 if batch is not at_hand:
-                    moved = _to_device(batch, self.device)
+                    moved = to_device(batch, self.device)
                     at_hand, batch = (batch if moved is batch else None), moved
                 loss, _ = self.predict(batch)
                 self.forwards += 1
@@ -215,17 +215,7 @@ class Loop:
 
     def predict(self, batch: Any) -> tuple[Tensor, Any]:
         """Run the model and the loss, in whichever form the scenario gives them."""
-        if self.parts.loss is not None:
-            inputs, targets = batch
-            prediction = self.model(inputs)
-            loss = self.parts.loss(prediction, targets)
-        else:
-            assert self.parts.forward is not None
-            result = self.parts.forward(self.model, batch)
-            loss, prediction = result if isinstance(result, tuple) else (result, None)
-        if not isinstance(loss, Tensor):
-            raise TypeError(f"the loss must be a tensor, not {type(loss).__name__}")
-        return loss, prediction
+        return predict(self.parts, self.model, self.parts.loss, batch)
 
     def _metrics(self, prediction: Any, batch: Any) -> tuple[tuple[str, Tensor], ...]:
         """Measure what the user asked for, without a trace in the random numbers or the graph."""
@@ -301,14 +291,29 @@ def _nothing() -> None:
     """Undo nothing: what a step leaves half done is restored from a checkpoint."""
 
 
-def _to_device(value: Any, device: torch.device) -> Any:
+def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any]:
+    """Give the loss of a batch, and the prediction."""
+    if loss_function is not None:
+        inputs, targets = batch
+        prediction = model(inputs)
+        loss = loss_function(prediction, targets)
+    else:
+        assert parts.forward is not None
+        result = parts.forward(model, batch)
+        loss, prediction = result if isinstance(result, tuple) else (result, None)
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the loss must be a tensor, not {type(loss).__name__}")
+    return loss, prediction
+
+
+def to_device(value: Any, device: torch.device) -> Any:
     """Bring a batch of any shape to the device; what is there already is given as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
-        return type(value)((key, _to_device(each, device)) for key, each in value.items())
+        return type(value)((key, to_device(each, device)) for key, each in value.items())
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        moved = type(value)(_to_device(each, device) for each in value)
+        moved = type(value)(to_device(each, device) for each in value)
         here = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
         return value if here else moved
     return value

@@ -25,6 +25,8 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.optimizer_spec import GroupSpec
 from autograd_tui.engine.progress import Watch
+from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.proofs import Proofs
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
@@ -54,6 +56,7 @@ class Session:
         self._frames = FrameStore(trainer.frame)
         self._made_again: dict[int, Frame] = {}  # for the last look, by index
         self._traces = Traces(trainer, self._way)
+        self._proofs = Proofs(trainer, self._way, self._traces, line=about.opening.scenario == "linear")
         self._watching = Watching()
         self.fired: Fired | None = None  # the frame at which a watchpoint fired last
         self._unsaid: Fired | None = None
@@ -83,14 +86,14 @@ class Session:
     def _run(self, command: Command, *, recorded: bool = False) -> Frame:
         checkpoints = self._way.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
-        apart = checkpoints.take_apart() if command.phase is Phase.FORWARD and self.watchpoints else None
+        aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command, recorded=recorded)
         self._forget_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
-        if apart:
-            checkpoints.keep_apart(apart, raised=frame.error is not None)
+        if aside:
+            checkpoints.keep_aside(aside, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._way.append(command, frame)
         if frame.error and frame.phase is Phase.STEP:
@@ -141,7 +144,7 @@ class Session:
     def disarm(self) -> None:
         """Pause at no condition any more."""
         self._watching.disarm()
-        self._way.checkpoints.drop_apart()
+        self._way.checkpoints.drop_aside()
 
     def take_fired(self) -> Fired | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
@@ -258,6 +261,18 @@ class Session:
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
+
+    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> Proof:
+        """Compare a gradient at frame `index` with finite differences in float64; training stays where it is.
+
+        what: a parameter by its name, or the output of an operation by its number in the forward's trace.
+        Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`.
+        """
+        self._check(index)
+        proofs = self._proofs
+        if isinstance(what, int):
+            return proofs.of_output(index, what, self._comparison(), stopped)
+        return proofs.of_parameter(index, what, self._comparison(), stopped)
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import weakref
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -26,6 +27,8 @@ from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.optimizer_spec import GroupSpec
+from autograd_tui.engine.proof import Held, Stopped, output_of, parameter_of, prove
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.raised import torch_error
 from autograd_tui.engine.recording import Step
 from autograd_tui.engine.scenario import Parts
@@ -194,6 +197,38 @@ class Trainer:
         self.frame = checkpoint.frame
         self._batch_read = []
         self._inside.forget()
+
+    def place_of(self, name: str) -> tuple[str, int]:
+        """Give a parameter's first name, and its place; raises Refused where the model has none of that name."""
+        self._loop.param(name)
+        first = self._loop.names[name]
+        return first, list(self._loop.params).index(first)
+
+    def gradient(self, name: str) -> Tensor | None:
+        """Copy what a parameter's `.grad` holds now."""
+        grad = self._loop.params[name].grad
+        return None if grad is None else grad.detach().clone()
+
+    def prove_parameter(self, name: str, held: Held, *, index: int, line: bool, stopped: Stopped) -> Proof:
+        """Prove a gradient held at frame `index`, from just before its forward; nothing of the loop is touched."""
+        with self._loop.surroundings, self._untouched():
+            return prove(name, held, parameter_of(self._loop, name, line=line), index=index, stopped=stopped)
+
+    def prove_output(self, number: int, name: str, *, index: int, stopped: Stopped) -> Proof:
+        """Prove the gradient of an operation's output, from just before its forward; nothing is touched."""
+        with self._loop.surroundings, self._untouched():
+            held, measured = output_of(self._loop, number, name)
+            return prove(f"{name} {number + 1}", held, measured, index=index, stopped=stopped)
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Put the random numbers back, whatever happens inside."""
+        mark = self._loop.surroundings.mark_closely()
+        try:
+            with torch.enable_grad():
+                yield
+        finally:
+            self._loop.surroundings.return_to(mark)
 
     def case(self, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
         """Tell what a script needs to repeat some steps from a checkpoint; training stays where it is."""

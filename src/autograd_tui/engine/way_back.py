@@ -105,6 +105,24 @@ class WayBack:
             index -= 1
         return 0
 
+    def backward_before(self, index: int) -> int:
+        """Find the frame of the last backward up to frame `index` that did not raise; 0 where there is none."""
+        while index:
+            (command,) = self.commands.between(index - 1, index)
+            if command.phase is Phase.BACKWARD and index not in self.track.errors:
+                return index
+            index -= 1
+        return 0
+
+    def go_to_start(self, forward: int, comparison: Comparison) -> None:
+        """Go where the forward that led to a frame began, as long as that is wanted; raises GivenUp, as `travel`."""
+
+        def journey() -> list[Frame]:
+            self._go_to_start(forward, comparison)
+            return []
+
+        self._or_stay(journey, comparison)
+
     def latest_forward(self, index: int) -> int:
         """Find the frame of the forward that the iteration of frame `index` begins with, which may have raised there.
 
@@ -120,7 +138,7 @@ class WayBack:
         here = self._trainer.frame.index
         self.travel(index, comparison)
         found = self._trainer.checkpoint()
-        self.go_to(here, from_here=index == here, watch=self._home, comparison=comparison)
+        self.return_to(here, comparison)
         return found
 
     def record(self, index: int, comparison: Comparison) -> None:

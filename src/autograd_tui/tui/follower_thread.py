@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.trace import Trace
-from autograd_tui.tui.requests import Export, Request
+from autograd_tui.tui.requests import Export, Prove, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class FollowerThread(TrainerThread):
         raise Refused(ELSEWHERE)
 
     def _record(self, request: Request) -> Trace | None:
+        raise Refused(ELSEWHERE)
+
+    def _prove(self, what: Prove) -> Proof:
         raise Refused(ELSEWHERE)
 
     def _train(self, request: Request) -> None:

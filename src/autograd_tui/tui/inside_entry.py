@@ -8,7 +8,7 @@ from autograd_tui.engine.command import Command, Commands
 from autograd_tui.engine.goal import Goal
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import News, Open, Record, Request
+from autograd_tui.tui.requests import News, Open, Prove, Record, Request
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -33,13 +33,17 @@ class InsideEntry(TrainingScreen):
     def _enter(self, request: Request) -> None:
         self.interrupted = False
         self.take_count()
-        self.inside = InsideScreen(picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside)
+        self.inside = InsideScreen(
+            picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside, prove=self._prove
+        )
         self.app.push_screen(self.inside)
         self.trainer.ask(request)
         self.watch_the_clock()
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
+        if self.inside is not None and news.proof is not None and news.prove is not None:
+            self.inside.show_proof(news.prove, news.proof)
         if self.inside is None or news.recorded is None:
             return
         if news.trace is not None and news.trace.ops:
@@ -48,6 +52,10 @@ class InsideEntry(TrainingScreen):
         else:
             inside, self.inside = self.inside, None
             inside.dismiss()
+
+    def _prove(self, what: Prove) -> None:
+        self.trainer.ask(Request(what))
+        self.watch_the_clock()
 
     def say(self, note: Note | None) -> None:
         """Show a sentence where it is seen."""

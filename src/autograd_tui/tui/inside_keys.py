@@ -17,6 +17,7 @@ _KEYS = [
     Binding("down", "select(1)", id="inside-down", tooltip="the row below"),
     Binding("enter", "open", id="inside-open", tooltip="open or close the module selected; run to the operation"),
     Binding("slash", "find", id="inside-find", tooltip="run to an operation or module by a part of its name"),
+    Binding("p", "prove", id="inside-prove", tooltip="prove the gradient at hand by finite differences"),
     Binding("e", "export", id="inside-export", tooltip="write a picture of the screen"),
     Binding("question_mark", "help", id="inside-help", tooltip="the keys that matter; once more: all keys"),
     Binding("i", "out", id="inside-out", tooltip="out of the phase"),
@@ -34,5 +35,6 @@ FIRST_INSIDE_KEYS: dict[str, str] = {
     "inside-first inside-last": "the first and the last operation",
     "inside-up inside-down inside-open": "choose a row of the tree, and open it",
     "inside-find": "",
+    "inside-prove": "",
     "inside-out": "",
 }

@@ -8,6 +8,7 @@ from textual.geometry import Size
 from textual.reactive import var
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.tui.panels.chain_rule import ChainRulePanel
 from autograd_tui.tui.panels.graph import GraphPanel
@@ -23,6 +24,7 @@ class InsideLayout(Container):
 
     walk: var[Walk | None] = var(None)
     about: var[About | None] = var(None)
+    proof: var[Proof | None] = var(None)
 
     def where_and_line(self) -> ComposeResult:
         """Yield what comes first where there is little room: where the walk is, and the line of source."""
@@ -44,7 +46,7 @@ class WideInside(InsideLayout):
                 yield WalkGradsPanel(title=".grad").data_bind(InsideLayout.walk)
                 yield HealthPanel(title="Health").data_bind(InsideLayout.walk)
         with Horizontal(classes="below"):
-            yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk)
+            yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk, InsideLayout.proof)
             yield SourcePanel(title="Source").data_bind(InsideLayout.walk, InsideLayout.about)
 
 
@@ -55,7 +57,7 @@ class NarrowInside(InsideLayout):
         """Yield the panels."""
         yield from self.where_and_line()
         yield GraphPanel().data_bind(InsideLayout.walk)
-        yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk)
+        yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk, InsideLayout.proof)
 
 
 class SmallInside(InsideLayout):
@@ -64,7 +66,7 @@ class SmallInside(InsideLayout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield from self.where_and_line()
-        yield ChainRulePanel().data_bind(InsideLayout.walk)
+        yield ChainRulePanel().data_bind(InsideLayout.walk, InsideLayout.proof)
         yield GraphPanel().data_bind(InsideLayout.walk)
 
 

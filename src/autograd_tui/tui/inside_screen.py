@@ -12,9 +12,11 @@ from textual.reactive import var
 from textual.screen import Screen
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.health import first_trouble, health_lines
 from autograd_tui.text.inside.names import names_to_find
+from autograd_tui.text.inside.proven import what_to_prove
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import plain
 from autograd_tui.text.nearest import clipped
@@ -26,6 +28,7 @@ from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.keys import INSIDE, KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.requests import Prove
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
 WHOLE = 1000  # characters: a sentence in one row
@@ -35,7 +38,8 @@ Way = Literal["next", "back", "next_of_module", "first", "last"]
 class InsideScreen(Screen[None]):
     """Waits for a trace, then walks it; keys typed in the meantime are kept.
 
-    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed.
+    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, and
+    `prove` asks for a proof, which `show_proof` shows.
     """
 
     ALLOW_SELECT = False
@@ -45,9 +49,19 @@ class InsideScreen(Screen[None]):
     walk: var[Walk | None] = var(None)
     about: var[About | None] = var(None)
     note: var[Note | None] = var(None)
+    proof: var[Proof | None] = var(None)  # of the gradient at hand, once it was asked for
 
-    def __init__(self, *, picture: Callable[[], None], interrupt: Callable[[], None], left: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        picture: Callable[[], None],
+        interrupt: Callable[[], None],
+        left: Callable[[], None],
+        prove: Callable[[Prove], None],
+    ) -> None:
         super().__init__()
+        self._prove = prove
+        self._awaited: Prove | None = None
         self._picture, self._interrupt, self._left = picture, interrupt, left
         self._typed_ahead: list[Callable[[], object]] = []
         self.prompt = Prompt(self.run_to, self._offer, id="prompt")
@@ -71,7 +85,7 @@ class InsideScreen(Screen[None]):
             self._bound(layout)
 
     def _bound(self, layout: InsideLayout) -> InsideLayout:
-        layout.data_bind(InsideScreen.walk, InsideScreen.about)
+        layout.data_bind(InsideScreen.walk, InsideScreen.about, InsideScreen.proof)
         return layout
 
     def watch_note(self) -> None:
@@ -170,6 +184,24 @@ class InsideScreen(Screen[None]):
         self.walk = walk
         self.say(None)
         return True
+
+    def watch_walk(self) -> None:
+        """Put the proof of another gradient away."""
+        self.proof = self._awaited = None
+
+    def action_prove(self) -> None:
+        """Ask for the proof of the gradient at hand."""
+        found = what_to_prove(self.walk.trace, self.walk.op) if self.walk is not None else None
+        if found is None:
+            self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
+            return
+        self._awaited = Prove(*found)
+        self._prove(self._awaited)
+
+    def show_proof(self, asked: Prove, proof: Proof) -> None:
+        """Show a proof, if the walk still stands where it was asked for."""
+        if asked == self._awaited:
+            self.proof = proof
 
     def action_export(self) -> None:
         """Write a picture of this screen."""

@@ -15,6 +15,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.watchpoint import Watchpoint
 
@@ -25,7 +26,9 @@ MOST_REPEATS = 8  # that may wait of one key held down
 class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
-    what: Command | Commands | Look | Inspect | Export | Record | Arm | Goal | Open | Literal["next", "iteration"]
+    what: (
+        Command | Commands | Look | Inspect | Export | Record | Prove | Arm | Goal | Open | Literal["next", "iteration"]
+    )
     start: int | None = None  # the frame to go back to first, where one is being looked at
     times: int = 1
 
@@ -34,7 +37,7 @@ class Request:
         """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect, Export, Arm))
+        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,14 @@ class Record:
 
     index: int | None = None
     command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """The gradient at frame `index` of a parameter, or of what came out of an operation of its forward."""
+
+    index: int
+    what: str | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,8 @@ class News:
     written: str | None = None  # what an export has to say
     recorded: Record | None = None  # that was asked for
     trace: Trace | None = None  # the answer
+    prove: Prove | None = None  # that was asked for
+    proof: Proof | None = None  # the answer
 
 
 class RequestLine:

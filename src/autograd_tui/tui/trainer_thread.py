@@ -16,10 +16,11 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.progress import Progress
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.going_back import difference_line, left_line
 from autograd_tui.text.watched import watched_line
-from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Record, Request, RequestLine
+from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Prove, Record, Request, RequestLine
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -152,7 +153,7 @@ class TrainerThread(threading.Thread):
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
-        refused = looked_at = inspection = written = trace = None
+        refused = looked_at = inspection = written = trace = proof = None
         try:
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
@@ -163,6 +164,8 @@ class TrainerThread(threading.Thread):
                 written = self._export(request.what)
             elif isinstance(request.what, Record):
                 trace = self._record(request)
+            elif isinstance(request.what, Prove):
+                proof = self._prove(request.what)
             elif isinstance(request.what, Arm):
                 written = self._arm(request.what)
             else:
@@ -179,6 +182,8 @@ class TrainerThread(threading.Thread):
             written=written,
             recorded=recorded,
             trace=trace,
+            prove=request.what if isinstance(request.what, Prove) else None,
+            proof=proof,
         )
 
     def _left_by(self, request: Request) -> str | None:
@@ -189,7 +194,7 @@ class TrainerThread(threading.Thread):
         return left_line(newest[0]) if newest and newest != before and self._here is session else None
 
     def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect, Export, Record, Arm))
+        assert not isinstance(request.what, (Look, Inspect, Export, Record, Prove, Arm))
         self._go_back(request.start)
         self._do(request.what, request.times)
 
@@ -212,6 +217,11 @@ class TrainerThread(threading.Thread):
         command = replace(request.what.command or self._here.next_command(), recorded=True)
         self.busy = (f"{command.name}, recorded,", monotonic())
         return self._here.run(command).trace
+
+    def _prove(self, what: Prove) -> Proof:
+        """Compare a gradient with finite differences."""
+        self.busy = ("the proof", monotonic())
+        return self._here.prove(what.index, what.what, stopped=lambda: self._line.stopped)
 
     def _arm(self, what: Arm) -> str:
         """Arm a watchpoint, or disarm all; say what is armed now."""
@@ -348,6 +358,8 @@ class TrainerThread(threading.Thread):
         written: str | None = None,
         recorded: Record | None = None,
         trace: Trace | None = None,
+        prove: Prove | None = None,
+        proof: Proof | None = None,
     ) -> None:
         here, self.progress = self._here, None
         if here.recorder is not None:
@@ -355,7 +367,7 @@ class TrainerThread(threading.Thread):
             refused = here.recorder.take_problem() or refused
         said = self._to_be_said()
         history = here.history.copy()
-        answers = (look, looked_at, inspection, written, recorded, trace)
+        answers = (look, looked_at, inspection, written, recorded, trace, prove, proof)
         self._news(News(here.frame, history, here.newest, refused, said, *answers))
 
     def _to_be_said(self) -> str | None:

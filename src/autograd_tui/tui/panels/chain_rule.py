@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from textual.reactive import var
+
 from autograd_tui.engine.command import Phase
+from autograd_tui.engine.proof_result import Proof
 from autograd_tui.text.frame_line import raised_line
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
+from autograd_tui.text.inside.proof_lines import proof_lines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line, wrapped
 from autograd_tui.tui.panels.walk import WalkPanel
@@ -20,12 +24,20 @@ TITLES = {
 
 
 class ChainRulePanel(WalkPanel):
-    """Numbers where they are few, else shapes and norms."""
+    """Numbers where they are few, else shapes and norms; in their place a proof, once there is one."""
+
+    proof: var[Proof | None] = var(None)
+
+    def watch_proof(self) -> None:
+        """Show a proof, or put it away."""
+        self.watch_walk()
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
         if self.has_class("framed"):
-            self.retitle(TITLES[walk.trace.phase])
+            self.retitle("Proof   by finite differences" if self.proof else TITLES[walk.trace.phase])
+        if self.proof is not None:
+            return cut(proof_lines(self.proof, width), height)
         lines = chain_rule_lines(walk.trace, walk.op, width)
         error = walk.trace.error if walk.at_end else None
         return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)

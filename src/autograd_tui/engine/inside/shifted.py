@@ -1,0 +1,76 @@
+"""A forward in which what comes out of one operation is shifted, to see how the loss follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.inside.double import Double
+from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
+from autograd_tui.engine.inside.moments import Moments
+
+
+class Shifted:
+    """Runs the forward of a copy, counting operations as the recorder does; `number` is the one that is shifted."""
+
+    def __init__(self, double: Double, number: int, name: str) -> None:
+        self._double, self._number, self._name = double, number, name
+        self.size = 1.0
+
+    def grad(self, *, check: bool = False) -> Tensor:
+        """Give the gradient of the loss by the operation's output; `check`: that the copy is in float64 all the way."""
+        shifting = self._shifting(None)
+        loss = self._double.loss(shifting)
+        if check:
+            self._double.check(loss)
+        if shifting.shift is None:
+            raise Refused(f"{self._name} cannot be shifted: nothing of its own comes out of it.")
+        (found,) = torch.autograd.grad(loss, [shifting.shift], allow_unused=True)
+        if found is None:
+            raise Refused(f"the loss does not depend on what came out of {self._name}, so there is nothing to prove.")
+        self.size = shifting.size
+        return found
+
+    def loss_at(self, shift: Tensor) -> float:
+        """Give the loss where the output is shifted so."""
+        return self._double.loss(self._shifting(shift)).item()
+
+    def _shifting(self, shift: Tensor | None) -> Shifting:
+        return Shifting(self._double, self._number, self._name, shift)
+
+
+class Shifting(ForwardRecorder):
+    """Adds a shift to the first output of one operation: the one given, else zeros that have a gradient."""
+
+    def __init__(self, double: Double, number: int, name: str, shift: Tensor | None) -> None:
+        super().__init__(double.model, Moments({}), Lookups())
+        self._number, self._name, self.shift = number, name, shift
+        self.size = 1.0
+        self._done = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one call, and shift what comes out where it is the one."""
+        result = super().__torch_function__(func, types, args, kwargs)
+        if len(self.calls) != self._number + 1 or self.calls[-1].opaque or self._done:
+            return result
+        self._done = True
+        if self.calls[-1].name != self._name:
+            raise Refused(f"the forward runs other operations in float64: {self.calls[-1].name}, not {self._name}.")
+        return self._shifted(result)
+
+    def _shifted(self, result: Any) -> Any:
+        if isinstance(result, (tuple, list)):
+            return type(result)((self._shifted(result[0]), *result[1:]))
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            raise Refused(f"{self._name} gives no floating-point numbers, so there is no gradient to prove.")
+        if self.shift is None:
+            self.shift = torch.zeros_like(result, requires_grad=True)
+        self.size = result.detach().norm().item() / math.sqrt(max(result.numel(), 1))
+        return result + self.shift

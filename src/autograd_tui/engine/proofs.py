@@ -1,0 +1,58 @@
+"""Proofs of any gradient of a run: from where training stands, and back to there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autograd_tui.engine.difference import Comparison
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.proof import Held
+from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.traces import Traces
+from autograd_tui.engine.trainer import Trainer
+from autograd_tui.engine.way_back import WayBack
+
+
+class Proofs:
+    """Goes to the forward that a gradient is from, proves it on a copy, and comes back."""
+
+    def __init__(self, trainer: Trainer, way: WayBack, traces: Traces, *, line: bool) -> None:
+        """Take what trains; `line`: whether it is the line, whose gradients have a formula."""
+        self._trainer, self._way, self._traces, self._line = trainer, way, traces, line
+
+    def of_parameter(self, index: int, name: str, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+        """Prove the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
+        here, trainer, way = self._trainer.frame.index, self._trainer, self._way
+        name, place = trainer.place_of(name)
+        backward = way.backward_before(index)
+        forward = way.forward_before(backward)
+        try:
+            way.travel(index, comparison)
+            grad, counted = trainer.gradient(name), trainer.frame.grads.backwards[place]
+            if grad is None or not forward:
+                raise Refused(f"{name} has no gradient at frame {index}: there is one after backward, until zero_grad.")
+            way.go_to_start(forward, comparison)
+            before, earlier = trainer.gradient(name), trainer.frame.grads.backwards[place]
+            if counted <= earlier and before is not None:
+                raise Refused(f"the last backward has added nothing to the gradient of {name}.")
+            held = Held(grad, before, counted - (earlier if before is not None else 0))
+            return trainer.prove_parameter(name, held, index=index, line=self._line, stopped=stopped)
+        finally:
+            way.return_to(here, comparison)
+
+    def of_output(self, index: int, number: int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+        """Prove the gradient of what came out of operation `number` of the forward that frame `index` stands upon."""
+        here, way = self._trainer.frame.index, self._way
+        forward = way.forward_before(index)
+        if not forward:
+            raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
+        ops = self._traces.of(forward, comparison).ops
+        if not 0 <= number < len(ops):
+            raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
+        if ops[number].opaque:
+            raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
+        try:
+            way.go_to_start(forward, comparison)
+            return self._trainer.prove_output(number, ops[number].name, index=index, stopped=stopped)
+        finally:
+            way.return_to(here, comparison)

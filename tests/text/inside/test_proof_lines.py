@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autograd_tui.engine.proof_result import Proof, Verdict
+from autograd_tui.open import open_session
+from autograd_tui.text.inside.proof_lines import proof_lines
+from autograd_tui.text.line import length, plain
+
+
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    session = open_session()
+    list(session.run_all("fb"))
+    return session.prove(2, "w")
+
+
+def text(proof: Proof, width: int = 78) -> str:
+    return "\n".join(map(plain, proof_lines(proof, width)))
+
+
+def test_the_line_shows_its_gradient_in_four_ways(proof: Proof) -> None:
+    rows = text(proof).splitlines()
+    assert rows[0] == "w.grad: proven"
+    assert rows[1].split() == ["differences", "the", "run", "float64", "formula"]
+    assert rows[2].split() == ["[0]", *["+1.3333"] * 4]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("agrees", "Autograd in float64 is off by"),
+        ("wrong", "some operation's backward is not the slope of its forward"),
+        ("differs", "more than float32 rounds, so something else has changed it, such as a hook"),
+        ("kink", "In 1 of 1 the loss has a kink"),
+    ],
+)
+def test_each_verdict_says_what_follows(verdict: Verdict, said: str, proof: Proof) -> None:
+    assert said in " ".join(text(replace(proof, verdict=verdict, kinks=1)).split())
+
+
+@pytest.mark.parametrize("width", [20, 40, 78])
+def test_every_row_fits(width: int, proof: Proof) -> None:
+    many = tuple(range(40))
+    large = replace(proof, shape=(4, 10), numeric=many, held=many, exact=many, closed=None)
+    for each in (proof, large, replace(large, kind="directions")):
+        assert max(map(length, proof_lines(each, width))) <= width
+
+
+def test_elements_are_named_by_their_place_and_many_are_counted(proof: Proof) -> None:
+    many = tuple(map(float, range(12)))
+    shown = text(replace(proof, shape=(3, 4), numeric=many, held=many, exact=many, closed=None))
+    assert shown.splitlines()[8].split() == ["[1,2]", *["+6.0000"] * 3]
+    assert "and 4 more" in shown
+
+
+def test_what_comes_out_of_an_operation_is_named_as_such(proof: Proof) -> None:
+    assert text(replace(proof, name="mul 1")).startswith("dLoss/d(mul 1): proven")
