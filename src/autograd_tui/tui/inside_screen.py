@@ -88,11 +88,6 @@ class InsideScreen(Screen[None]):
         layout.data_bind(InsideScreen.walk, InsideScreen.about, InsideScreen.proof)
         return layout
 
-    def watch_note(self) -> None:
-        """Lie over the last row of the panels while there is a sentence."""
-        for panel in self.query(NotePanel):
-            panel.display = self.note is not None
-
     def show(self, trace: Trace) -> None:
         """Walk a trace from its first trouble, from where it raised, or from its beginning."""
         trouble = first_trouble(trace)

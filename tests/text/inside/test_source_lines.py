@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from autograd_tui.engine.trace import Source
 from autograd_tui.text.inside.source_lines import source_lines
 from autograd_tui.text.inside.walk import Walk
@@ -27,6 +29,16 @@ def test_the_line_stands_lit_among_its_neighbours(tmp_path: Path) -> None:
     lines = source_lines(at(Source(str(file), 3, "y = self.w * x")), (), 60, 3)
     assert told(lines) == ["  2  def forward(self, x):", "▶ 3      y = self.w * x", "  4      return y + self.b"]
     assert [style for _, style in lines[1]][-1] == "now"
+
+
+@pytest.mark.parametrize("height", range(2, 14))
+def test_every_line_of_a_file_is_in_sight(height: int, tmp_path: Path) -> None:
+    file = tmp_path / f"long{height}.py"
+    file.write_text("".join(f"x{place}\n" for place in range(1, 41)))
+    for place in range(1, 41):
+        rows = told(source_lines(at(Source(str(file), place, f"x{place}")), (), 60, height))
+        assert len(rows) == height
+        assert [row for row in rows if row.startswith("▶") and row.endswith(f"  x{place}")]
 
 
 def test_near_the_end_of_a_file_as_many_lines_are_shown(tmp_path: Path) -> None:

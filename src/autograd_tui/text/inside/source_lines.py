@@ -11,6 +11,8 @@ from autograd_tui.engine.trace import Source
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, printable, spread
 
+ROOMY = 8  # rows, from which on lines stay where they are
+
 
 def source_lines(walk: Walk, listing: Sequence[str], width: int, height: int) -> list[Line]:
     """Give as many lines as fit, that of the operation lit; without a source of its own, the phase's in `listing`."""
@@ -23,12 +25,20 @@ def source_lines(walk: Walk, listing: Sequence[str], width: int, height: int) ->
     return _around(source, width, height)
 
 
+def _first(place: int, height: int) -> int:
+    """Give the line to begin with: the same for lines near each other, so that a key repaints little."""
+    if height < ROOMY:
+        return place - (height - 1) // 2
+    half = height // 2
+    return place // half * half - half // 2
+
+
 def _around(source: Source, width: int, height: int) -> list[Line]:
     """Read the file again; where it no longer holds that line, that line alone is shown."""
     code = linecache.getlines(source.file)
     if not 0 < source.line <= len(code) or code[source.line - 1].strip() != source.text:
         return [[("▶ ", "accent"), (f"{source.line}  ", "dim"), (printable(source.text)[: width - 8], "now")]]
-    first = max(min(source.line - (height + 1) // 2, len(code) - height), 0)
+    first = max(min(_first(source.line - 1, height), len(code) - height), 0)
     digits = len(str(first + height))
     shown = dedent("".join(code[first : first + height])).splitlines()
     rows: list[Line] = []

@@ -7,25 +7,17 @@ from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line, wrapped
 from autograd_tui.tui.panels.chain_rule import cut
-from autograd_tui.tui.panels.walk import WalkPanel
+from autograd_tui.tui.panels.walk import SidePanel
 
 
-class HealthPanel(WalkPanel):
+class HealthPanel(SidePanel):
     """The first NaN or infinity, dead units, gradients that vanish; what the recorder could not see."""
 
     DEFAULT_CSS = "HealthPanel { height: auto; max-height: 6; }"
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
-        self.display = False  # until there is something to say
         self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # wherever the walk is in a trace
-
-    def watch_walk(self) -> None:
-        """Stand aside where there is nothing to say."""
-        wanted = self.walk is not None and self.rows_wanted() > 0
-        if wanted != self.display:
-            self.display = wanted
-        super().watch_walk()
 
     def rows_wanted(self) -> int:
         """Take a row for each line."""

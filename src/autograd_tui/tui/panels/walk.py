@@ -26,3 +26,18 @@ class WalkPanel(Panel):
     def lines(self, width: int, height: int) -> list[Line]:
         """Give the rows as they stand, nothing before there is a walk."""
         return [] if self.walk is None else self.draw_walk(self.walk, width, height)
+
+
+class SidePanel(WalkPanel):
+    """Stands aside where there is nothing to show."""
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self.display = False
+
+    def watch_walk(self) -> None:
+        """Show another place, or nothing."""
+        wanted = self.walk is not None and self.rows_wanted() > 0
+        if wanted != self.display:
+            self.display = wanted
+        super().watch_walk()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from autograd_tui.text.inside.grad_lines import filling, grad_lines, summary
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line
-from autograd_tui.tui.panels.walk import WalkPanel
+from autograd_tui.tui.panels.walk import SidePanel
 
 
-class WalkGradsPanel(WalkPanel):
+class WalkGradsPanel(SidePanel):
     """A row a parameter in the order in which they have their turn."""
 
     def rows_wanted(self) -> int:
