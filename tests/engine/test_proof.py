@@ -178,6 +178,13 @@ def test_noise_and_dropout_draw_what_the_run_drew() -> None:
         assert proof.relative_held_error < 1e-4
 
 
+def test_a_gradient_that_is_nothing_but_rounding_is_not_said_to_differ() -> None:
+    session = after("fbsz*2 fb", small_net_fresh)
+    proof = session.prove(session.frame.index, "0.bias")  # which the batch norm behind it takes out again
+    assert max(map(abs, proof.exact)) < 1e-12 < max(map(abs, proof.held))
+    assert proof.verdict == "agrees"
+
+
 def test_a_large_gradient_is_proven_along_random_directions() -> None:
     proof = after("fbsz fb", of(lambda: nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 1)))).prove(
         6, "0.weight"

@@ -19,6 +19,8 @@ from autograd_tui.engine.proof_result import Proof
 MOST_ELEMENTS = 64  # of a tensor whose every element is measured
 DIRECTIONS = 8  # random ones, in which a larger one is
 EXACT = 2e-5  # as a share of the largest slope: what differences may miss autograd by
+ROUNDED = 4  # times the root of the run's precision, as a share: what a gradient may lose on a long way
+CANCELLED = 32  # times the run's precision, as a share of all gradients: what is left of terms that cancel
 Stopped = Callable[[], bool]
 
 
@@ -38,6 +40,7 @@ class Measured:
     loss_at: Callable[[Tensor], float]
     exact: Tensor
     size: float  # of a usual element of what is shifted
+    around: float  # the norm of all gradients together: terms of that size may cancel, and leave their rounding
     closed: Tensor | None = None
 
 
@@ -48,7 +51,9 @@ def parameter_of(loop: Loop, name: str, *, line: bool) -> Measured:
     base = param.detach().clone()
     loss = double.loss()
     double.check(loss)
-    (exact,) = torch.autograd.grad(loss, [param], allow_unused=True)
+    trained = {each: param for each, param in double.params.items() if param.requires_grad}
+    grads = dict(zip(trained, torch.autograd.grad(loss, list(trained.values()), allow_unused=True), strict=True))
+    exact = grads.get(name)
     if exact is None:
         raise Refused(f"the loss does not depend on {name} in the forward before: there is nothing to prove.")
 
@@ -57,7 +62,8 @@ def parameter_of(loop: Loop, name: str, *, line: bool) -> Measured:
             param.copy_(base + shift)
         return float(double.loss().item())
 
-    return Measured(loss_at, exact.to_dense(), _usual(base), _closed_form(double, name) if line else None)
+    around = math.hypot(*(each.norm().item() for each in grads.values() if each is not None))
+    return Measured(loss_at, exact.to_dense(), _usual(base), around, _closed_form(double, name) if line else None)
 
 
 def output_of(loop: Loop, number: int, name: str) -> tuple[Held, Measured]:
@@ -70,14 +76,14 @@ def output_of(loop: Loop, number: int, name: str) -> tuple[Held, Measured]:
     loop.surroundings.return_to(mark)
     shifted = Shifted(Double(loop), number, name)
     exact = shifted.grad(check=True)
-    return held, Measured(shifted.loss_at, exact, shifted.size)
+    return held, Measured(shifted.loss_at, exact, shifted.size, exact.norm().item())
 
 
 def prove(name: str, held: Held, measured: Measured, *, index: int, stopped: Stopped) -> Proof:
     """Compare along each element, or along random directions; raises Refused where that says nothing."""
     exact = measured.exact
     directions = _directions(exact)
-    before = torch.zeros_like(exact) if held.before is None else held.before.to(exact)
+    before = torch.zeros_like(exact) if held.before is None else held.before.to_dense().to(exact)
     step = STEP * max(1.0, measured.size)
     loss, slopes = _slopes(measured, directions, step=step, stopped=stopped)
 
@@ -101,7 +107,7 @@ def prove(name: str, held: Held, measured: Measured, *, index: int, stopped: Sto
         backwards=held.backwards,
         kinks=sum(each.kink for each in slopes),
     )
-    return _judged(proof, slopes, loss=loss, rounding=4 * math.sqrt(torch.finfo(held.grad.dtype).eps))
+    return _judged(proof, slopes, loss=loss, around=measured.around, eps=torch.finfo(held.grad.dtype).eps)
 
 
 def _slopes(
@@ -125,15 +131,13 @@ def _slopes(
     return loss, found
 
 
-def _judged(proof: Proof, slopes: Sequence[Slope], *, loss: float, rounding: float) -> Proof:
+def _judged(proof: Proof, slopes: Sequence[Slope], *, loss: float, around: float, eps: float) -> Proof:
     """Say how the three agree, within what differences and the run's dtype can tell; a kink has no slope to miss."""
     size = max(map(abs, (*proof.numeric, *proof.exact)), default=0.0)
     pairs = zip(slopes, proof.numeric, proof.exact, strict=True)
     right = all(each.kink or is_near(a, b, size=size, function=loss, tolerance=EXACT) for each, a, b in pairs)
-    same = all(
-        is_near(a, b, size=size, function=loss, tolerance=rounding)
-        for a, b in zip(proof.exact, proof.held, strict=True)
-    )
+    bound = ROUNDED * math.sqrt(eps) * size + CANCELLED * eps * around
+    same = all(abs(a - b) <= bound for a, b in zip(proof.exact, proof.held, strict=True))
     return replace(
         proof, verdict="wrong" if not right else "differs" if not same else "kink" if proof.kinks else "agrees"
     )

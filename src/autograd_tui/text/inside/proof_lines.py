@@ -81,4 +81,6 @@ def _sentences(proof: Proof) -> Iterator[str]:
 
 
 def _off(error: float, share: float) -> str:
+    if share > 1:  # of next to nothing
+        return f"{error:.1e}"
     return f"{error:.1e}, a share of {share:.0e}" if error else "nothing"
