@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from autograd_tui.engine.difference import Comparison
 from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.proof import Held
+from autograd_tui.engine.proof import Held, output_of, parameter_of, prove
 from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.trainer import Trainer
@@ -23,20 +25,21 @@ class Proofs:
     def of_parameter(self, index: int, name: str, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
         """Prove the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
         here, trainer, way = self._trainer.frame.index, self._trainer, self._way
-        name, place = trainer.place_of(name)
+        name, place = self._place_of(name)
         backward = way.backward_before(index)
         forward = way.forward_before(backward)
         try:
             way.travel(index, comparison)
-            grad, counted = trainer.gradient(name), trainer.frame.grads.backwards[place]
+            grad, counted = self._gradient(name), trainer.frame.grads.backwards[place]
             if grad is None or not forward:
                 raise Refused(f"{name} has no gradient at frame {index}: there is one after backward, until zero_grad.")
             way.go_to_start(forward, comparison)
-            before, earlier = trainer.gradient(name), trainer.frame.grads.backwards[place]
+            before, earlier = self._gradient(name), trainer.frame.grads.backwards[place]
             if counted <= earlier and before is not None:
                 raise Refused(f"the last backward has added nothing to the gradient of {name}.")
             held = Held(grad, before, counted - (earlier if before is not None else 0))
-            return trainer.prove_parameter(name, held, index=index, line=self._line, stopped=stopped)
+            with trainer.beside() as loop:
+                return prove(name, held, parameter_of(loop, name, line=self._line), index=index, stopped=stopped)
         finally:
             way.return_to(here, comparison)
 
@@ -53,6 +56,21 @@ class Proofs:
             raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
         try:
             way.go_to_start(forward, comparison)
-            return self._trainer.prove_output(number, ops[number].name, index=index, stopped=stopped)
+            with self._trainer.beside() as loop:
+                held, measured = output_of(loop, number, ops[number].name)
+                return prove(f"{ops[number].name} {number + 1}", held, measured, index=index, stopped=stopped)
         finally:
             way.return_to(here, comparison)
+
+    def _place_of(self, name: str) -> tuple[str, int]:
+        """Give a parameter's first name, and its place; raises Refused where the model has none of that name."""
+        with self._trainer.beside() as loop:
+            loop.param(name)
+            first = loop.names[name]
+            return first, list(loop.params).index(first)
+
+    def _gradient(self, name: str) -> Tensor | None:
+        """Copy what a parameter's `.grad` holds now."""
+        with self._trainer.beside() as loop:
+            grad = loop.params[name].grad
+            return None if grad is None else grad.detach().clone()

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
-from autograd_tui.engine.case import Case, save_case
+from autograd_tui.engine.case import Case, make_case, save_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
@@ -359,7 +359,8 @@ class Session:
         commands = enumerate(way.commands.between(forward - 1, here), forward)
         steps = [Step(command, raised.get(index)) for index, command in commands]
         fired = self.fired.said if self.fired is not None and forward <= self.fired.index <= here else ""
-        case = self._trainer.case(checkpoint, steps, self.about)
+        with self._trainer.beside() as loop:
+            case = make_case(loop, checkpoint, steps, self.about)
         case |= {"iteration": self.frame.iteration, "end": here, "fault": fired}
         save_case(case, path)
         return case

@@ -5,40 +5,30 @@ from __future__ import annotations
 import gc
 import weakref
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograd_tui.engine import checkpoint as checkpoints
-from autograd_tui.engine.about import About
-from autograd_tui.engine.case import Case, make_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Command, Phase
 from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.exact import inspect
-from autograd_tui.engine.frame import Frame, Groups
-from autograd_tui.engine.groups import specs, spelled
+from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.groups import specs
 from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.loop import Loop, theirs
 from autograd_tui.engine.optimizer_spec import GroupSpec
-from autograd_tui.engine.proof import Held, Stopped, output_of, parameter_of, prove
-from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.raised import torch_error
-from autograd_tui.engine.recording import Step
+from autograd_tui.engine.readings import Changes, Readings
 from autograd_tui.engine.scenario import Parts
-from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.turn import refusal
-
-_TOP_NAMES = ("classes", "values", "targets")
-Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +63,9 @@ class Trainer:
         self._inside = PhaseRecorder(self._loop)
         self._recorded = False  # whether the phase that runs now is
         self.trace: Trace | None = None  # of the phase that was recorded last
-        self._reader = StatsReader()
-        self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
+        self._readings = Readings(self._loop)
         with self._loop.surroundings:
-            self.frame = self._first_frame()
+            self.frame = self._readings.first_frame()
 
     @property
     def tied(self) -> dict[str, tuple[str, ...]]:
@@ -86,7 +75,7 @@ class Trainer:
     def start_over(self) -> None:
         """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
         old = weakref.ref(self._loop.model)
-        del self._loop, self._inside, self._reader, self._batch_read
+        del self._loop, self._inside, self._readings
         if old() is not None:
             gc.unfreeze()  # a program around us may have frozen it
             gc.collect()  # a model of the user's may refer to itself
@@ -133,13 +122,13 @@ class Trainer:
         """
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
-        raised, all_rates = None, self._learning_rates()
+        raised, all_rates = None, self._readings.learning_rates()
         self._inside.forget()
         with self._loop.surroundings:
             try:
                 for loss in self._loop.iterations():
                     losses.append(loss)
-                    if self._loop.scheduler is not None and all_rates != (all_rates := self._learning_rates()):
+                    if self._loop.scheduler is not None and all_rates != (all_rates := self._readings.learning_rates()):
                         rates.append((len(losses), all_rates[0]))
                     if not goes_on(len(losses), loss):
                         break
@@ -154,22 +143,16 @@ class Trainer:
     def _frame_after(self, iterations: int) -> Frame:
         """Make what a frame after so many iterations must hold for the next iteration to be built upon it."""
         frame = self.frame
-        self._batch_read = []
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
-        read = self._reader.read({"params": Group(self._loop.params), "buffers": Group(self._loop.buffers.now())})
         return replace(
             frame,
             index=frame.index + iterations * len(Phase),
             command=Command(Phase.ZERO_GRAD.value),
-            params=read["params"],
-            buffers=read["buffers"],
-            grads=self._read_grads(),
-            learning_rate=self._learning_rate(),
-            groups=self._groups(),
             iteration=frame.iteration + iterations - 1 + rises,
             steps=frame.steps + iterations,
             loss_steps=frame.steps + iterations - 1,
             graph="freed",
+            **self._readings.after_many(),
         )
 
     def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
@@ -193,47 +176,19 @@ class Trainer:
         """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""
         with self._loop.surroundings:
             checkpoints.put_back(self._loop, checkpoint)
-            self._reader.read({"params": Group(self._loop.params)})  # what the next step's moves are counted from
+            self._readings.begin_anew()
         self.frame = checkpoint.frame
-        self._batch_read = []
         self._inside.forget()
 
-    def place_of(self, name: str) -> tuple[str, int]:
-        """Give a parameter's first name, and its place; raises Refused where the model has none of that name."""
-        self._loop.param(name)
-        first = self._loop.names[name]
-        return first, list(self._loop.params).index(first)
-
-    def gradient(self, name: str) -> Tensor | None:
-        """Copy what a parameter's `.grad` holds now."""
-        grad = self._loop.params[name].grad
-        return None if grad is None else grad.detach().clone()
-
-    def prove_parameter(self, name: str, held: Held, *, index: int, line: bool, stopped: Stopped) -> Proof:
-        """Prove a gradient held at frame `index`, from just before its forward; nothing of the loop is touched."""
-        with self._loop.surroundings, self._untouched():
-            return prove(name, held, parameter_of(self._loop, name, line=line), index=index, stopped=stopped)
-
-    def prove_output(self, number: int, name: str, *, index: int, stopped: Stopped) -> Proof:
-        """Prove the gradient of an operation's output, from just before its forward; nothing is touched."""
-        with self._loop.surroundings, self._untouched():
-            held, measured = output_of(self._loop, number, name)
-            return prove(f"{name} {number + 1}", held, measured, index=index, stopped=stopped)
-
     @contextmanager
-    def _untouched(self) -> Iterator[None]:
-        """Put the random numbers back, whatever happens inside."""
-        mark = self._loop.surroundings.mark_closely()
-        try:
-            with torch.enable_grad():
-                yield
-        finally:
-            self._loop.surroundings.return_to(mark)
-
-    def case(self, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
-        """Tell what a script needs to repeat some steps from a checkpoint; training stays where it is."""
-        with self._loop.surroundings:
-            return make_case(self._loop, checkpoint, steps, about)
+    def beside(self) -> Iterator[Loop]:
+        """Give the loop to be looked at and copied; its random numbers are put back, whatever happens."""
+        with self._loop.surroundings, torch.enable_grad():
+            mark = self._loop.surroundings.mark_closely()
+            try:
+                yield self._loop
+            finally:
+                self._loop.surroundings.return_to(mark)
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.
@@ -254,9 +209,8 @@ class Trainer:
             loop.forward()
             self._inside.forget()
         self._clock()
-        read = self._read_forward()
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
-        return read | {
+        return self._readings.forward(frame) | {
             "graph": loop.graph,
             "iteration": frame.iteration + rises,
             "loss_steps": frame.steps,
@@ -271,27 +225,23 @@ class Trainer:
         else:
             loop.backward()
         self._clock()
-        return {"graph": loop.graph, "grads": self._read_grads(), "unused": self._unused()}
+        return {"graph": loop.graph, "grads": self._readings.grads(), "unused": self._readings.unused()}
 
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
-        group = Group(loop.params)
-        moves = self._reader.watch("params", group)
+        moves = self._readings.watch_params()
         touched = self._inside.parameters(Phase.STEP, loop.step, frame) if self._recorded else loop.step()
         self._clock()
-        read = self._reader.read({"params": group, "optimizer_state": self._optimizer_state()})
-        params = _shared(read["params"], frame.params)
+        read = self._readings.params(frame, state=True)
         return {
-            "params": params,
+            **read,
+            **self._readings.rates(),
             "before": frame.params,
             "mover": command,
             "moves": moves(),
-            "moved": frame.moved or touched or params is not frame.params,  # fused ones touch without a trace
-            "optimizer_state": read["optimizer_state"],
-            "learning_rate": self._learning_rate(),
+            "moved": frame.moved or touched or read["params"] is not frame.params,  # fused ones touch without a trace
             "step_rate": frame.learning_rate,
             "step_rates": frame.learning_rates,
-            "groups": self._groups(),
             "steps": frame.steps + 1,
             "grads": replace(frame.grads, used=tuple(loop.used)),
         }
@@ -303,125 +253,29 @@ class Trainer:
             self._loop.zero_grad()
         self._clock()
         cleared = self.frame.grads
-        changes: Changes = {"grads": self._read_grads(), "unused": frozenset()}
+        changes: Changes = {"grads": self._readings.grads(), "unused": frozenset()}
         return changes | ({"last_grads": cleared} if cleared.state != "none" else {})
 
     # The settings.
 
     def _set_lr(self, command: Command) -> Changes:
         self._loop.set_lr(command.value, command.group)  # type: ignore[arg-type]
-        return {"learning_rate": self._learning_rate(), "groups": self._groups()}
+        return self._readings.rates()
 
     def _set_requires_grad(self, command: Command) -> Changes:
         self._loop.set_requires_grad(command.target, wanted=command.value is True)
-        return {"frozen": self._frozen()}
+        return {"frozen": self._readings.frozen()}
 
     def _set_optimizer(self, command: Command) -> Changes:
         self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
-        read = self._reader.read({"optimizer_state": self._optimizer_state()})
-        changes = {"optimizer": self._optimizer_name(), "learning_rate": self._learning_rate()}
-        return read | changes | {"groups": self._groups()}
+        return self._readings.optimizer()
 
     def _set_value(self, command: Command) -> Changes:
-        loop, frame = self._loop, self.frame
-        loop.set_value(command.name, command.value)  # type: ignore[arg-type]
-        group = Group(loop.params)
-        moves = self._reader.watch("params", group)
-        params = _shared(self._reader.read({"params": group})["params"], frame.params)
-        return {"params": params, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
-
-    # The numbers.
-
-    def _first_frame(self) -> Frame:
-        loop = self._loop
-        groups = {"params": Group(loop.params), "buffers": Group(loop.buffers.now())}
-        read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
-        return Frame(
-            index=0,
-            grads=self._read_grads(),
-            optimizer=self._optimizer_name(),
-            learning_rate=self._learning_rate(),
-            groups=self._groups(),
-            frozen=self._frozen(),
-            **read,
-        )
-
-    def _read_forward(self) -> Changes:
-        """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
-        loop = self._loop
-        seen: dict[str, Any] = {"loss": loop.loss, "prediction": loop.prediction}
-        top = _largest(loop.prediction, loop.batch[1] if loop.parts.loss else None)
-        batch = dict(zip(("inputs", "targets"), loop.batch, strict=True)) if loop.parts.loss else {}
-        version = [(each, each._version) for each in batch.values() if isinstance(each, Tensor)]
-        fresh = len(version) != len(self._batch_read) or any(
-            new is not old or now != then for (new, now), (old, then) in zip(version, self._batch_read, strict=True)
-        )
-        self._batch_read = version
-        if fresh:
-            seen |= batch
-        groups = {
-            "seen": Group({name: value for name, value in seen.items() if isinstance(value, Tensor)}),
-            "top": Group(top),
-            "metrics": Group(dict(loop.metrics)),
-            "buffers": Group(loop.buffers.now()),
-        }
-        read = self._reader.read(groups)
-        row = read["seen"].named
-        loss = row("loss")
-        changes = {
-            "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
-            "prediction": row("prediction"),
-            "top": _as_top(read["top"]),
-            "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
-            "buffers": _shared(read["buffers"], self.frame.buffers),
-            "buffers_before": self.frame.buffers,
-        }
-        return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
-
-    def _read_grads(self) -> Grads:
-        loop = self._loop
-        held = {name: param.grad for name, param in loop.params.items() if param.grad is not None}
-        table = self._reader.read({"grads": Group(held)})["grads"]
-        outside = frozenset(place for place, group in enumerate(loop.group_of) if group is None)
-        return Grads(table, tuple(loop.backwards), tuple(loop.used), outside)
-
-    def _frozen(self) -> frozenset[int]:
-        params = self._loop.params.values()
-        return frozenset(place for place, param in enumerate(params) if not param.requires_grad)
-
-    def _unused(self) -> frozenset[int]:
-        """Find what a backward has not reached, though nothing froze it."""
-        loop = self._loop
-        empty = {place for place, param in enumerate(loop.params.values()) if param.grad is None}
-        return frozenset(empty - self._frozen() - loop.frozen_in_graph)
-
-    def _groups(self) -> Groups | None:
-        loop = self._loop
-        groups = loop.optimizer.param_groups
-        if len(groups) == 1 and None not in loop.group_of:
-            return None
-        spellings = tuple(spelled(loop.spec, group) for group in loop.groups)
-        return Groups(loop.group_of, self._learning_rates(), spellings)
-
-    def _optimizer_state(self) -> Group:
-        """Name the optimizer's state as rows: "w.momentum_buffer"."""
-        state = self._loop.optimizer.state
-        rows = {
-            f"{name}.{key}": torch.as_tensor(value)
-            for name, param in self._loop.params.items()
-            for key, value in state.get(param, {}).items()
-            if value is not None
-        }
-        return Group(rows, exact=False)
-
-    def _learning_rate(self) -> float:
-        return self._learning_rates()[0]
-
-    def _learning_rates(self) -> tuple[float, ...]:
-        return tuple(float(group["lr"]) for group in self._loop.optimizer.param_groups)
-
-    def _optimizer_name(self) -> str:
-        return str(replace(self._loop.spec, lr=None))
+        frame = self.frame
+        self._loop.set_value(command.name, command.value)  # type: ignore[arg-type]
+        moves = self._readings.watch_params()
+        read = self._readings.params(frame, state=False)
+        return {**read, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
 
     def _clock(self) -> None:
         """Stop the phase's own time, before the numbers about it are worked out."""
@@ -431,34 +285,6 @@ class Trainer:
 
     def _memory(self) -> int | None:
         return None if self._loop.device.type == "cpu" else torch.accelerator.memory_allocated()
-
-
-def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
-    """Give the old table where nothing has changed."""
-    return old if new == old else new
-
-
-def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
-    """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
-    if not isinstance(prediction, Tensor) or prediction.dim() != 2 or not prediction.is_floating_point():
-        return {}
-    if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
-        return {}
-    with torch.no_grad():
-        values, classes = prediction[0].topk(5)
-        top = {"classes": classes, "values": values}
-        if isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex():
-            top["targets"] = targets[0].index_select(0, classes)
-    return top
-
-
-def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
-    """Arrange what `_largest` picked as rows: class, output, target."""
-    classes, values, targets = (row.values if (row := read.named(name)) else None for name in _TOP_NAMES)
-    if not classes or not values:
-        return ()
-    wanted = targets or (None,) * len(classes)
-    return tuple((int(place), value, target) for place, value, target in zip(classes, values, wanted, strict=True))
 
 
 def _as_doubles(losses: list[Tensor]) -> array[float]:
