@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
+from autograd_tui.engine.command import Phase
+from autograd_tui.tui.inside_screen import InsideScreen
+
 
 async def say(shown: Screen, words: str) -> None:
     shown.app.main.run_words(words)
@@ -19,7 +22,9 @@ async def test_a_run_pauses_where_a_watchpoint_fires_and_says_so() -> None:
         await shown.press("r")
         frame = shown.session.frame
         assert frame.loss is not None
-        assert shown.note == f"paused at frame {frame.index}: loss {frame.loss:.4g} < 3"
+        assert (
+            shown.note == f"paused at frame {frame.index}: loss {frame.loss:.4g} < 3; i looks inside, e writes a case"
+        )
 
 
 async def test_it_is_armed_while_a_run_goes_on() -> None:
@@ -35,14 +40,14 @@ async def test_many_iterations_in_words_pause_too() -> None:
         await say(shown, "watch grad_norm > 2")
         await say(shown, "fbsz*100")
         assert shown.session.frame.index == 2
-        assert shown.note == "paused at frame 2: grad_norm 2.404 > 2"
+        assert shown.note == "paused at frame 2: grad_norm 2.404 > 2; i looks inside, e writes a case"
 
 
 async def test_a_single_phase_says_that_one_fires() -> None:
     async with screen() as shown:
         await say(shown, "watch grad_norm > 2")
         await shown.press("f", "b")
-        assert shown.note == "frame 2: grad_norm 2.404 > 2"
+        assert shown.note == "frame 2: grad_norm 2.404 > 2; i looks inside, e writes a case"
         await shown.press("s")
         assert shown.note == ""
 
@@ -80,3 +85,23 @@ async def test_at_the_frame_where_it_fired_e_writes_a_case(tmp_path: Path, monke
         assert shown.note == "written: case-2.pt; case-2.py repeats it"
         await shown.press("s", "e")
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pt", ".py", ".svg", ".txt"]
+
+
+async def test_i_looks_inside_the_phase_of_the_fault_and_the_next_i_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with screen(do="fbsz w=3e38") as shown:
+        await say(shown, "watch nonfinite")
+        await shown.press("r")
+        assert shown.session.frame.index == 6
+        await shown.press("i")
+        assert shown.session.newest == 6
+        inside = shown.app.screen
+        assert isinstance(inside, InsideScreen)
+        assert inside.walk is not None
+        assert (inside.walk.trace.phase, inside.walk.op.name) == (Phase.FORWARD, "mul")
+        await shown.press("e", "i")
+        assert (tmp_path / "case-6.pt").exists()
+        await shown.press("i")
+        assert shown.session.newest == 7

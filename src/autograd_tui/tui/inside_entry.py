@@ -16,11 +16,15 @@ class InsideEntry(TrainingScreen):
     """Asks for a phase to be recorded; the screen inside it is there at once, and takes the next keys."""
 
     inside: InsideScreen | None = None  # the one on top of this screen
+    _seen_into: int | None = None  # the frame of a fault that was looked into: from there on training goes on
 
     def action_inside(self) -> None:
-        """Run the next phase recorded, or record that of the frame looked at, and step inside."""
-        if self.inside is None:
-            self._enter(Request(Record(self.looking)))
+        """Run the next phase recorded and step inside; look into that of the frame looked at, or where a fault is."""
+        if self.inside is not None:
+            return
+        fault = self.fault if self.fault != self._seen_into else None
+        self._seen_into = self.fault
+        self._enter(Request(Record(fault if self.looking is None else self.looking)))
 
     def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
         """Ask for something that trains; step inside where it is one phase to be recorded."""

@@ -333,7 +333,7 @@ class TrainerThread(threading.Thread):
         """Take note of a watchpoint that has fired; tell whether one has."""
         fired = self._here.take_fired()
         if fired is not None:
-            self._fired = f"paused at {fired}" if self.running is not None else str(fired)
+            self._fired = f"{'paused at ' * (self.running is not None)}{fired}; i looks inside, e writes a case"
         return fired is not None
 
     def _follow(self, frames: Iterable[Frame]) -> bool:

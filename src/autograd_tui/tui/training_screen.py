@@ -100,6 +100,13 @@ class TrainingScreen(Screen[None]):
         count, self.count = int(self.count or 1), ""
         return count
 
+    @property
+    def fault(self) -> int | None:
+        """The frame at which a watchpoint has fired, where training stands there and it is the one shown."""
+        fired = self.trainer.session.fired if self.trainer.session else None
+        shown = self.latest is self.frame is not None and fired is not None and fired.index == self.frame.index
+        return fired.index if fired is not None and shown else None
+
     # What the trainer thread tells.
 
     async def lay_out(self, frame: Frame | None) -> None:

@@ -137,9 +137,8 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
 
     def action_export(self) -> None:
         """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
-        fired = self.trainer.session.fired if self.trainer.session else None
-        if fired is not None and self.latest is self.frame is not None and fired.index == self.frame.index:
-            self.trainer.ask(Request(Export(Path(f"case-{fired.index}.pt"))))
+        if self.fault is not None:
+            self.trainer.ask(Request(Export(Path(f"case-{self.fault}.pt"))))
             self.watch_the_clock()
         else:
             self.write_picture_and_line()
