@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -14,16 +15,17 @@ from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 
 HERE = Path(__file__).parent
-PICTURES = {
-    "line.svg": ("linear", "fbs", (120, 40)),
-    "line-hall.svg": ("linear", "fb", (80, 24)),
-    "resnet18.svg": ("resnet18", "fbsz*3 fb", (120, 40)),
+PICTURES: dict[str, tuple[str, str, tuple[int, int], list[str]]] = {
+    "line.svg": ("linear", "fbs", (120, 40), []),
+    "line-hall.svg": ("linear", "fb", (80, 24), []),
+    "inside.svg": ("linear", "f", (80, 24), ["i", *["right"] * 5]),
+    "resnet18.svg": ("resnet18", "fbsz*3 fb", (120, 40), []),
 }
 FIRST_CYCLE = "first-cycle.svg"
 SECONDS = 4  # that each of its frames is shown
 
 
-async def pictures(scenario: str, commands: str, size: tuple[int, int], keys: str = "") -> list[str]:
+async def pictures(scenario: str, commands: str, size: tuple[int, int], keys: Iterable[str]) -> list[str]:
     """Give the screen after some commands, and after each of some keys, as SVG that asks no other site for a font."""
     app = AutogradApp(lambda name: open_session(name or scenario, device="cpu"), parse(commands), title=scenario)
     async with app.run_test(size=size) as pilot:
@@ -69,8 +71,8 @@ def _inside(picture: str) -> str:
 
 def main() -> None:
     """Write all pictures beside this script."""
-    for name, (scenario, commands, size) in PICTURES.items():
-        (drawn,) = asyncio.run(pictures(scenario, commands, size))
+    for name, (scenario, commands, size, keys) in PICTURES.items():
+        *_, drawn = asyncio.run(pictures(scenario, commands, size, keys))
         (HERE / name).write_text(drawn, encoding="utf-8")
     (HERE / FIRST_CYCLE).write_text(animated(asyncio.run(pictures("linear", "", (80, 24), "fbsz"))), encoding="utf-8")
 
