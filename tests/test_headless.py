@@ -42,6 +42,22 @@ def test_the_line_learns_as_its_lesson_says() -> None:
     assert losses == pytest.approx([3.666667, 3.318520, 3.158808], abs=1e-6)
 
 
+def test_a_recorded_phase_has_a_line_for_each_operation() -> None:
+    lines = run("f i:b i:s", json_lines=False)[1]
+    assert [line.split()[1:] for line in lines[7:10]] == [
+        ["AccumulateGrad", "b.grad", "None", "->", "2"],
+        ["MulBackward0", "[2,", "0.6667,", "-0.6667]", "->", "1.3333,", "None"],
+        ["AccumulateGrad", "w.grad", "None", "->", "1.3333"],
+    ]
+    assert lines[11].split() == ["1", "w", "w", "2,", "w.grad", "1.3333", "->", "1.8667"]
+
+
+def test_a_recorded_phase_has_its_operations_in_json() -> None:
+    forward, backward = objects("i:f i:b")
+    assert [op["name"] for op in forward["trace"]["ops"]] == ["mul", "add", "sub", "pow", "mean"]
+    assert backward["trace"]["ops"][-1]["accumulates_into"] == "w"
+
+
 def test_going_back_prints_the_frame_arrived_at() -> None:
     assert [each["index"] for each in objects("fbsz @2 undo @0")] == [1, 2, 3, 4, 2, 1, 0]
 

@@ -13,6 +13,7 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
 from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
 from autograd_tui.text.going_back import difference_line
+from autograd_tui.text.inside.trace_lines import trace_lines
 from autograd_tui.text.line import one_line
 
 
@@ -68,6 +69,6 @@ def _table_writer(out: TextIO) -> Callable[[Frame], None]:
         if not started:
             print(HEADER, file=out)
             started = True
-        print(frame_line(frame), file=out, flush=True)
+        print(*[frame_line(frame), *(trace_lines(frame.trace) if frame.trace else [])], sep="\n", file=out, flush=True)
 
     return write
