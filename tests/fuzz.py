@@ -1,4 +1,7 @@
-"""Feed the command line what nobody would type: `python tests/fuzz.py 10000` runs so many cases."""
+"""Feed the program what nobody would give it.
+
+`python tests/fuzz.py 10000` runs so many cases, `python tests/fuzz.py 10000 file` those of one kind.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,20 @@ import contextlib
 import io
 import os
 import random
+import re
 import sys
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from torchvision import models
 
 from autograd_tui.cli import main
 from autograd_tui.tui.choices import Choices, load
+from spoiled_files import REFUSALS, small_resnet18, some_file
 
+KINDS = ("do", "arguments", "settings", "file")
 PIECES = [
     "f",
     "b",
@@ -138,41 +147,63 @@ def quietly(arguments: list[str]) -> tuple[int, str]:
         os.close(out)
 
 
-def complaint(arguments: list[str]) -> str | None:
-    """Say what is wrong with how the program took these arguments; None where nothing is."""
+def complaint(arguments: list[str], refusals: str = ".") -> str | None:
+    """Say what is wrong with how the program took these arguments; None where nothing is.
+
+    refusals: what it says where it exits with 2 must look like this, as a regular expression.
+    """
     try:
         code, said = quietly(arguments)
     except BaseException:
         return traceback.format_exc()
     lines = said.splitlines()
-    fine = (code == 0 and not lines) or (code in (1, 2) and len(lines) == 1 and lines[0].startswith("autograd-tui: "))
-    return None if fine else f"exit code {code}, {len(lines)} lines: {said[:500]}"
+    one = len(lines) == 1 and lines[0].startswith("autograd-tui: ")
+    fine = (not lines, one, one and re.search(refusals, lines[0]))
+    return None if code in (0, 1, 2) and fine[code] else f"exit code {code}, {len(lines)} lines: {said[:500]}"
 
 
-def case(number: int, folder: Path) -> tuple[object, str | None]:
-    """Make and run case `number`; give it, and what is wrong."""
+def case_of_a_file(rng: random.Random, folder: Path) -> tuple[object, str | None]:
+    """Open a file of weights or of a state: nothing in it may run."""
+    arguments, ran = some_file(rng, folder), folder / "ran"
+    with patch.object(models, "resnet18", small_resnet18):
+        wrong = complaint(arguments, REFUSALS)
+    if ran.exists():
+        ran.rmdir()
+        wrong = "something in the file was run"
+    return arguments, wrong
+
+
+def case_of_settings(rng: random.Random, folder: Path) -> tuple[object, str | None]:
+    """Read what a screen may have remembered."""
+    file = folder / "screen.json"
+    text = mutated("".join(rng.choices(SETTINGS, k=rng.randrange(12))), rng).encode()
+    file.write_bytes(rng.randbytes(rng.randrange(60)) if rng.random() < 0.3 else text)
+    try:
+        return text, None if isinstance(load(file), Choices) else "no choices"
+    except Exception:
+        return text, traceback.format_exc()
+
+
+def case(number: int, folder: Path, kind: str | None = None) -> tuple[object, str | None]:
+    """Make and run case `number`, of any kind where none is given; give it, and what is wrong."""
     rng = random.Random(number)
-    kind = rng.choice(("do", "do", "arguments", "settings"))
+    kind = kind or rng.choice(KINDS)
+    if kind == "file":
+        return case_of_a_file(rng, folder)
     if kind == "settings":
-        file = folder / "screen.json"
-        text = mutated("".join(rng.choices(SETTINGS, k=rng.randrange(12))), rng).encode()
-        file.write_bytes(rng.randbytes(rng.randrange(60)) if rng.random() < 0.3 else text)
-        try:
-            return text, None if isinstance(load(file), Choices) else "no choices"
-        except Exception:
-            return text, traceback.format_exc()
+        return case_of_settings(rng, folder)
     arguments = some_arguments(rng) if kind == "arguments" else ["--headless", f"--do={some_words(rng)}"]
     if any("*" in word and any(len(part) > 3 for part in word.split("*")[1:]) for word in arguments):
         return arguments, None  # it may ask for a million iterations, rightly
     return arguments, complaint(arguments)
 
 
-def run(first: int, cases: int) -> int:
-    """Run the cases, print those that went wrong, and count them."""
+def run(first: int, cases: int, kind: str | None = None) -> int:
+    """Run the cases, print those that went wrong, and count them; their journals are not kept."""
     wrong = 0
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, patch.dict(os.environ, XDG_STATE_HOME=folder):
         for number in range(first, first + cases):
-            what, why = case(number, Path(folder))
+            what, why = case(number, Path(folder), kind)
             if why:
                 wrong += 1
                 print(f"case {number}: {what!r}\n{why}")
@@ -181,4 +212,5 @@ def run(first: int, cases: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(bool(run(0, int([*sys.argv[1:], "1000"][0]))))
+    many, *of_kind = [*sys.argv[1:], *["1000"][len(sys.argv) - 1 :]]
+    raise SystemExit(bool(run(0, int(many), *of_kind)))

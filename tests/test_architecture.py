@@ -80,6 +80,12 @@ ROOMS = {  # by the longest beginning that fits
         "autograd_tui.scenarios.picture",
         "autograd_tui.scenarios.weights",
     },
+    "scenarios/transformer": {
+        "torch",
+        "autograd_tui.engine.errors",
+        "autograd_tui.engine.options",
+        "autograd_tui.engine.scenario",
+    },
     "scenarios/weights": ENGINE,
     "text/": {"autograd_tui.text", *PLAIN},
     "text/plot": {"autograd_tui.text", "plotext", *PLAIN},

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from autograd_tui.cli import main
+from autograd_tui.scenarios.transformer import TEXT
 from program import Run
 
 OPTIONS = r"""
@@ -145,6 +146,40 @@ LATER = {  # what only a session can know: one line all the same, exit code 1
     "b": "backward needs a loss, and there is none yet: run forward first (B tries it all the same).",
     "s": "step has no gradient to use, so nothing would move (S shows it): run backward first.",
 }
+OWN_OPTIONS = {  # of the scenarios that come with the program
+    "spiral width=0": "--option width must lie between 1 and 65536, not 0.",
+    "spiral width=-3": "--option width must lie between 1 and 65536, not -3.",
+    "spiral width=1e9": "--option width must lie between 1 and 65536, not 1000000000.",
+    "spiral width=1e300": "--option width must lie between 1 and 65536, not 1e+300.",
+    "spiral width=nan": "--option width=nan must be a whole number, as its default 32 is.",
+    "spiral width=1.5": "--option width=1.5 must be a whole number, as its default 32 is.",
+    "spiral width=": "--option width= must be a whole number, as its default 32 is.",
+    "lstm width=0": "--option width must lie between 1 and 2048, not 0.",
+    "lstm width=1e9": "--option width must lie between 1 and 2048, not 1000000000.",
+    "lstm steps=0": "--option steps must lie between 1 and 10000, not 0.",
+    "lstm steps=-1": "--option steps must lie between 1 and 10000, not -1.",
+    "lstm steps=1e9": "--option steps must lie between 1 and 10000, not 1000000000.",
+    "transformer width=-32": "--option width must lie between 1 and 2048, not -32.",
+    "transformer width=1e9": "--option width must lie between 1 and 2048, not 1000000000.",
+    "transformer width=30": "--option heads=4 does not divide width=30: each head takes an equal share of it.",
+    "transformer heads=0": "--option heads must lie between 1 and 2048, not 0.",
+    "transformer heads=3": "--option heads=3 does not divide width=32: each head takes an equal share of it.",
+    "transformer heads=64": "--option heads=64 does not divide width=32: each head takes an equal share of it.",
+    "transformer layers=-1": "--option layers must lie between 0 and 64, not -1.",
+    "transformer layers=1e9": "--option layers must lie between 0 and 64, not 1000000000.",
+    "transformer context=0": f"--option context must lie between 1 and {len(TEXT) - 1}, not 0.",
+    f"transformer context={len(TEXT)}": f"--option context must lie between 1 and {len(TEXT) - 1}, not {len(TEXT)}.",
+    "transformer context=1e9": f"--option context must lie between 1 and {len(TEXT) - 1}, not 1000000000.",
+}
+JUST_POSSIBLE = """
+spiral width=1
+lstm width=1
+lstm steps=1
+transformer width=1 heads=1
+transformer heads=32
+transformer layers=0
+transformer context=1
+"""
 
 
 def rows(table: str) -> list[str]:
@@ -173,6 +208,23 @@ def test_a_word_that_is_no_command_is_refused_with_its_place(run: Run, word: str
 def test_what_only_a_session_can_know_is_one_sentence_too(run: Run, word: str) -> None:
     done = run("--headless", "--do", word)
     assert (done.code, done.out, done.err) == (1, [], [f"autograd-tui: {LATER[word]}"])
+
+
+def own(row: str) -> list[str]:
+    scenario, *options = row.split()
+    return [scenario, *(word for option in options for word in ("--option", option))]
+
+
+@pytest.mark.parametrize("row", OWN_OPTIONS)
+def test_a_size_that_a_shipped_scenario_cannot_have_is_refused(run: Run, row: str) -> None:
+    done = run(*own(row), "--headless", "--do", "f")
+    assert (done.code, done.out, done.err) == (2, [], [f"autograd-tui: {OWN_OPTIONS[row]}"])
+
+
+@pytest.mark.parametrize("row", [*rows(JUST_POSSIBLE), f"transformer context={len(TEXT) - 1}"])
+def test_the_least_and_greatest_sizes_train(run: Run, row: str) -> None:
+    done = run(*own(row), "--headless", "--do", "fbsz*2")
+    assert (done.code, done.err) == (0, [])
 
 
 def test_the_nearest_optimizer_is_named(run: Run) -> None:

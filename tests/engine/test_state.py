@@ -159,7 +159,15 @@ def damaged(kind: str, folder: Path) -> str:
         "another shape": {**model, "0.bias": torch.zeros(7)},
         "no tensor": {**model, "0.bias": "bias"},
         "another optimizer": {"model": model, "optimizer": after_three("adam,lr=0.01")["optimizer"]},
-        "fewer groups": {"model": model, "optimizer": {"state": {}, "param_groups": []}},
+        "no groups left": {"model": model, "optimizer": {"state": {}, "param_groups": []}},
+        "a group of fewer": {"model": model, "optimizer": {"state": {}, "param_groups": [{"params": [0]}]}},
+        "a state in words": {"model": model, "optimizer": {**optimizer, "state": {0: "moments"}}},
+        "sparse": {**model, "0.bias": torch.zeros(32).to_sparse()},
+        "complex": {**model, "0.bias": torch.zeros(32, dtype=torch.complex64)},
+        "without values": {**model, "0.bias": torch.zeros(32, device="meta")},
+        "complex moments": {"model": model, "optimizer": _remembering(optimizer, torch.zeros(32) * 1j)},
+        "moments as numbers": {"model": model, "optimizer": _remembering(optimizer, 0.5)},
+        "moments in words": {"model": model, "optimizer": _remembering(optimizer, "moments")},
         "no groups": {"model": model, "optimizer": {"state": {}}},
         "moments of another shape": {
             "model": model,
@@ -173,30 +181,58 @@ def damaged(kind: str, folder: Path) -> str:
     return save(path, values[kind])
 
 
+def _remembering(optimizer: dict[str, Any], moment: object) -> dict[str, Any]:
+    """Put something in the place of what is remembered of the second parameter, 0.bias."""
+    return {**optimizer, "state": {**optimizer["state"], 1: {"momentum_buffer": moment}}}
+
+
 SENTENCES = {
     "cut": "is cut short, damaged, or not what torch.save",
     "empty": "is cut short, damaged, or not what torch.save",
     "a folder": "could not be read: Is a directory.",
     "malicious": "mkdir, which is neither a tensor nor a plain value: nothing in it was run.",
-    "a list": "holds a list, and no state dict.",
+    "a list": "holds a value of type list, and no state dict.",
     "numbers": "holds no state dict, neither bare nor as one of model,",
-    "no dict inside": "holds a int as model, and no state dict.",
+    "no dict inside": "holds a value of type int as model, and no state dict.",
     "a whole model": "Linear, which is neither a tensor nor a plain value: nothing in it was run.",
     "names that are numbers": "holds no state dict",
     "another model": "8 missing (0.weight, 0.bias, 1.weight, …); 2 unexpected (weight, bias).",
     "another shape": "1 of another shape (0.bias (7,) in place of (32,)).",
     "no tensor": "1 no tensors (0.bias).",
     "another optimizer": "is from another optimizer than SGD: it has no momentum, dampening",
-    "fewer groups": "does not fit the optimizer: ",
-    "no groups": "does not fit the optimizer: ",
+    "no groups left": "does not fit the optimizer: its groups hold no parameters in place of 6.",
+    "a group of fewer": "does not fit the optimizer: its groups hold 1 parameters in place of 6.",
+    "no groups": "holds no state dict of an optimizer: that has state and param_groups.",
+    "a state in words": "holds no state dict of an optimizer: that has state and param_groups.",
+    "sparse": "does not fit the model: 1 of another kind (0.bias sparse).",
+    "complex": "does not fit the model: 1 of another kind (0.bias complex).",
+    "without values": "does not fit the model: 1 of another kind (0.bias without values).",
+    "complex moments": "does not fit SGD: momentum_buffer of 0.bias is complex.",
+    "moments in words": "does not fit SGD: momentum_buffer of 0.bias is a value of type str.",
     "moments of another shape": "does not fit SGD: momentum_buffer of 0.weight has shape (5,).",
-    "a learning rate in words": "does not fit the optimizer: ",
+    "moments as numbers": "does not fit SGD: momentum_buffer of 0.bias is a value of type float.",
+    "a learning rate in words": "does not fit SGD: its lr is a value of type str.",
 }
 
 
 @pytest.mark.parametrize("kind", SENTENCES)
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, kind: str) -> None:
     assert SENTENCES[kind] in refusal(damaged(kind, tmp_path))
+
+
+def test_a_state_without_what_its_optimizer_counts_is_refused(tmp_path: Path) -> None:
+    saved = after_three("adam,lr=0.01")
+    del saved["optimizer"]["state"][0]["step"]
+    said = refusal(save(tmp_path / "state.pth", saved), "adam,lr=0.01")
+    assert said.endswith("does not fit Adam: it lacks 'step'.")
+
+
+def test_a_step_that_is_a_number_is_read_as_in_older_files(tmp_path: Path) -> None:
+    saved = after_three("adam,lr=0.01")
+    for remembered in saved["optimizer"]["state"].values():
+        remembered["step"] = 3
+    session = opened(save(tmp_path / "state.pth", saved), "adam,lr=0.01")
+    assert run(session, "fbs").frame.error is None
 
 
 def test_nothing_in_a_malicious_file_is_run(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ optimizer = optim.SGD(model.parameters(), lr=0.1)
 
 
 @pytest.fixture(autouse=True)
-def modules_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_the_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the file alone: what torch imports late meanwhile, such as sympy, can be imported only once."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    yield
+    sys.modules.pop("plain_file", None)
 
 
 def file(folder: Path, text: str = SCRIPT, *changes: tuple[str, str]) -> str:

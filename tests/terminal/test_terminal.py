@@ -64,6 +64,24 @@ def test_the_screen_is_up_before_torch_is_loaded() -> None:
         assert "space next" in shown.text
 
 
+def test_a_run_that_was_cut_off_is_named_at_the_start_and_again_on_leaving(tmp_path: Path) -> None:
+    with terminal("linear", XDG_STATE_HOME=str(tmp_path)) as shown:
+        shown.wait_for("space next")
+        shown.type("fbsz" * 2)
+        shown.wait_for("frame 8 of 8")
+        shown.child.kill(signal.SIGKILL)
+        shown.end()
+    (journal,) = (tmp_path / "autograd-tui" / "runs").glob("*.journal")
+    with terminal(XDG_STATE_HOME=str(tmp_path), width=200) as shown:
+        shown.wait_for("a run of linear waits at frame 8; to go on with it: autograd-tui resume ")
+        shown.type(" ")
+        shown.wait_for("frame 1 of 1")
+        shown.type("q")
+        assert f"autograd-tui: a run of linear waits at frame 8; to go on with it: autograd-tui resume {journal}" in (
+            shown.end()
+        )
+
+
 def test_what_a_model_prints_never_tears_the_screen(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(NOISY)
     with terminal(str(tmp_path / "noisy.py")) as shown:

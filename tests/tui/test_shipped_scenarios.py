@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from app_screen import screen
 
+from autograd_tui.tui.panels.output import OutputPanel
+
 LOSS_LINES = {
     "spiral": "loss = binary_cross_entropy_with_logits(logits, y)",
     "lstm": "loss = mse_loss(prediction, y)",
@@ -34,3 +36,29 @@ async def test_a_transformer_is_shown_by_its_layers() -> None:
     async with screen("transformer", do="fb") as shown:
         table = shown.text("TablePanel")
         assert all(layer in table for layer in ("characters", "positions", "layers", "head"))
+
+
+async def test_a_transformer_shows_its_outputs_for_each_position() -> None:
+    async with screen("transformer", do="f") as shown:
+        prediction = shown.session.frame.prediction
+        assert prediction is not None
+        first, second = shown.text("OutputPanel").splitlines()
+        assert first.startswith(f"{prediction.min:.4f} ~▕")
+        assert first.endswith(f"▏ {prediction.max:.4f}")
+        assert second.startswith("mean ~")
+        panel = shown.app.main.query_one(OutputPanel)
+        assert panel.border_title == "Output   29 for each of 32 positions"
+
+
+@pytest.mark.parametrize(("scenario", "size"), [("lstm", (120, 40)), ("transformer", (100, 30))])
+async def test_no_room_is_taken_for_outputs_where_there_is_little_to_tell(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, size=size, do="f") as shown:
+        assert not shown.app.main.query_one(OutputPanel).display
+
+
+async def test_the_veil_covers_how_outputs_are_spread() -> None:
+    async with screen("transformer") as shown:
+        await shown.press("v", "f")
+        assert set(shown.text("OutputPanel").splitlines()[0]) <= {"▒", " "}
+        await shown.press("space")
+        assert "▕" in shown.text("OutputPanel")

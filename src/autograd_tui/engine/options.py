@@ -52,6 +52,15 @@ def chosen(title: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) ->
     return dict(defaults) | {name: _value(name, value, defaults[name]) for name, value in given.items()}
 
 
+def check_ranges(options: Options, **ranges: tuple[int, int]) -> None:
+    """Raise Refused where an option lies outside its range, both ends of which are allowed."""
+    for name, (least, most) in ranges.items():
+        value = getattr(options, name)
+        if not least <= value <= most:
+            shown = value if abs(value) < 1e15 else f"{float(value):g}"
+            raise Refused(f"{flag(name).rstrip('=')} must lie between {least} and {most}, not {shown}.")
+
+
 def _none(title: str, name: str) -> str:
     return f'"{title}" has no {flag(name)}.' if name in FLAGS else f'"{title}" has no option {name}, nor any other.'
 

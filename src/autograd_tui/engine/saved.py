@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from autograd_tui.engine.errors import Refused
 
 MODEL = ("model", "model_state_dict", "state_dict", "model_state")  # as scripts spell it in what they save
 OPTIMIZER = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state")
+DAMAGED = "is cut short, damaged, or not what torch.save or safetensors writes."
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+) ")
 
 
@@ -32,7 +34,9 @@ def read_saved(path: str) -> Any:
     except Refused:
         raise
     except OSError as error:
-        raise Refused(f'"{path}" could not be read: {error.strerror or error}.') from error
+        # A damaged file may send its reader to a place where there is none.
+        said = DAMAGED if error.errno == errno.EINVAL else f"could not be read: {error.strerror or error}."
+        raise Refused(f'"{path}" {said}') from error
     except Exception as error:
         raise Refused(f'"{path}" {_wrong(error)}') from error
 
@@ -48,13 +52,29 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _wrong(error: Exception) -> str:
     if found := _GLOBAL.search(str(error)):
         return f"holds {found[1]}, which is neither a tensor nor a plain value: nothing in it was run."
-    return "is cut short, damaged, or not what torch.save or safetensors writes."
+    return DAMAGED
+
+
+def kind_of(value: object) -> str:
+    """Say what a value is that should be another one."""
+    return f"a value of type {type(value).__name__}"
+
+
+def wrong_kind(value: Tensor, own: Tensor) -> str | None:
+    """Say why the numbers of one tensor cannot become those of another; None where they can."""
+    if value.is_meta:
+        return "without values"
+    if value.is_quantized and not own.is_quantized:
+        return "quantized"
+    if value.layout is not torch.strided and own.layout is torch.strided:
+        return "sparse"
+    return "complex" if value.is_complex() and not own.is_complex() else None
 
 
 def model_state(saved: Any, path: str) -> Mapping[str, Any]:
     """Find a model's state dict in what a file holds: under one of the usual names, or bare. Raises Refused."""
     if not isinstance(saved, Mapping):
-        raise Refused(f'"{path}" holds a {type(saved).__name__}, and no state dict.')
+        raise Refused(f'"{path}" holds {kind_of(saved)}, and no state dict.')
     found = _named(saved, MODEL, path)
     state: Mapping[Any, Any] = saved if found is None else found
     if not state or not all(isinstance(name, str) for name in state) or (found is None and _not_tensors(state)):
@@ -71,7 +91,7 @@ def _named(saved: Mapping[str, Any], names: Iterable[str], path: str) -> Mapping
     for name in names:
         if name in saved and not isinstance(saved[name], Tensor):
             if not isinstance(saved[name], Mapping):
-                raise Refused(f'"{path}" holds a {type(saved[name]).__name__} as {name}, and no state dict.')
+                raise Refused(f'"{path}" holds {kind_of(saved[name])} as {name}, and no state dict.')
             return saved[name]  # type: ignore[no-any-return]
     return None
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.made_optimizer import words_of
-from autograd_tui.engine.saved import model_state, optimizer_state, read_saved
-
-BY_FACTORS = ("row_var", "col_var")  # an optimizer's tensors that rightly differ in shape from their parameter
+from autograd_tui.engine.optimizer_fit import check_options, check_state
+from autograd_tui.engine.raised import in_words
+from autograd_tui.engine.saved import model_state, optimizer_state, read_saved, wrong_kind
 
 
 class State:
@@ -34,49 +34,45 @@ class State:
         put_into_model(loop.model, self._model, self._path)
         if self._optimizer is None:
             return
+        check_state(self._optimizer, loop, self._path)
         try:
             # Copied, since `load_state_dict` shares its tensors, which the steps to come would change.
             loop.optimizer.load_state_dict(deepcopy(dict(self._optimizer)))
-            self._check(loop)
+            check_options(loop, self._path)
             for group in loop.optimizer.param_groups:
                 group.update(self._asked)
             loop.spec = words_of(loop.optimizer)
         except Refused:
             raise
+        except KeyError as error:
+            raise Refused(f'"{self._path}" does not fit {type(loop.optimizer).__name__}: it lacks {error}.') from error
         except Exception as error:
-            raise Refused(f'"{self._path}" does not fit the optimizer: {error}') from error
-
-    def _check(self, loop: Loop) -> None:
-        """See that what was loaded is of this optimizer and these parameters, since PyTorch does not."""
-        name = type(loop.optimizer).__name__
-        missing = [option for option in loop.optimizer.defaults if option not in loop.optimizer.param_groups[0]]
-        if missing:
-            raise Refused(f'"{self._path}" is from another optimizer than {name}: it has no {", ".join(missing)}.')
-        for param_name, param in loop.params.items():
-            for key, value in loop.optimizer.state.get(param, {}).items():
-                if isinstance(value, Tensor) and value.dim() and key not in BY_FACTORS and value.shape != param.shape:
-                    raise Refused(
-                        f'"{self._path}" does not fit {name}: {key} of {param_name} has shape {tuple(value.shape)}.'
-                    )
+            raise Refused(f'"{self._path}" does not fit the optimizer: {in_words(error)}.') from error
 
 
 def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
     """Load a state dict, copied; raises Refused, saying which names do not fit."""
-    own = {name: value.shape for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    reshaped = [
-        f"{name} {tuple(state[name].shape)} in place of {tuple(shape)}"
-        for name, shape in own.items()
-        if isinstance(state.get(name), Tensor) and state[name].shape != shape
-    ]
-    foreign = [name for name in own if name in state and not isinstance(state[name], Tensor)]
-    if reshaped or foreign:
-        raise Refused(_unfit(path, {"of another shape": reshaped, "no tensors": foreign}))
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    given = {name: value for name in own if isinstance(value := state.get(name), Tensor)}
+    wrong = {
+        "of another shape": [
+            f"{name} {tuple(value.shape)} in place of {tuple(own[name].shape)}"
+            for name, value in given.items()
+            if value.shape != own[name].shape
+        ],
+        "of another kind": [
+            f"{name} {kind}" for name, value in given.items() if (kind := wrong_kind(value, own[name]))
+        ],
+        "no tensors": [name for name in own if name in state and name not in given],
+    }
+    if any(wrong.values()):
+        raise Refused(_unfit(path, wrong))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             missing, unexpected = model.load_state_dict(state, strict=False)
     except Exception as error:
-        raise Refused(f'"{path}" does not fit the model: {error}') from error
+        raise Refused(f'"{path}" does not fit the model: {in_words(error)}.') from error
     if missing or unexpected:
         raise Refused(_unfit(path, {"missing": missing, "unexpected": unexpected}))
 
@@ -87,4 +83,4 @@ def _unfit(path: str, wrong: Mapping[str, list[str]]) -> str:
 
 
 def _first(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+    return ", ".join(name or '""' for name in names[:most]) + ", …" * (len(names) > most)

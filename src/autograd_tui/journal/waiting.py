@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
 from autograd_tui.engine.errors import Refused
 from autograd_tui.journal.descriptor import is_locked
 from autograd_tui.journal.folder import journals
-from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.reading import Journal, read_journal
 
 MOST_BYTES = 1 << 20  # of a journal that is read for a word at the start
+MOST_JOURNALS = 20  # that are read
+FEW = 8  # commands: a shorter run, tried out in passing, hides none that waits behind it
 
 
 def waiting_run() -> str | None:
-    """Say, in a sentence, that the latest run was cut off and waits; None where it was left in order, or goes on."""
-    latest = next(iter(journals()), None)
-    try:
-        if latest is None or latest.stat().st_size > MOST_BYTES or is_locked(latest):
-            return None
-        journal = read_journal(latest)
-    except (Refused, OSError):
-        return None
-    if journal.left is not None or not journal.entries:
-        return None
-    return f"a run of {journal.opening.scenario} waits at frame {journal.frame:,}: autograd-tui resume goes on with it"
+    """Say, in a sentence, which run was cut off and how to go on with it.
+
+    That is the latest run of some length, else a later and shorter one; None where they were left in order, or go on.
+    """
+    waiting: Journal | None = None
+    with suppress(Refused, OSError):
+        for path in islice(journals(), MOST_JOURNALS):
+            if path.stat().st_size > MOST_BYTES:
+                break
+            journal = read_journal(path)
+            has_length = _commands(journal) >= FEW
+            if _waits(journal) and (has_length or waiting is None):
+                waiting = journal
+            if has_length:
+                break
+    return _sentence(waiting) if waiting else None
+
+
+def _waits(journal: Journal) -> bool:
+    return journal.left is None and bool(journal.entries) and not is_locked(journal.path)
+
+
+def _commands(journal: Journal) -> int:
+    return sum(len(entry.commands()) for entry in journal.entries)
+
+
+def _sentence(journal: Journal) -> str:
+    """Name the journal: the latest one is another as soon as a key is pressed."""
+    where = f"a run of {journal.opening.scenario} waits at frame {journal.frame:,}"
+    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}"
+
+
+def _spelled(path: Path) -> str:
+    """Write a path as a shell takes it."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))

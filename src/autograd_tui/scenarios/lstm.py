@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from autograd_tui.engine.options import Options
+from autograd_tui.engine.options import Options, check_ranges
 from autograd_tui.engine.scenario import Parts, scenario
 
 
@@ -37,6 +37,7 @@ def waves(count: int, steps: int, generator: torch.Generator | None = None) -> t
 @scenario("LSTM on sines", device="cpu", batch_size=16, data="fresh", width=16, steps=24)
 def lstm(options: Options) -> Parts:
     """Predict the next value of sines of `steps` values, with a memory of `width` numbers."""
+    check_ranges(options, width=(1, 2048), steps=(1, 10_000))
     model = NextValue(options.width)
 
     def draw(generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

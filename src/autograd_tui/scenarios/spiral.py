@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from autograd_tui.engine.options import Options
+from autograd_tui.engine.options import Options, check_ranges
 from autograd_tui.engine.scenario import Parts, scenario
 
 
@@ -29,6 +29,7 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 @scenario("two spirals", device="cpu", batch_size=128, data="fixed", width=32)
 def spiral(options: Options) -> Parts:
     """Separate two spirals, with `width` neurons in between."""
+    check_ranges(options, width=(1, 65_536))
     model = nn.Sequential(nn.Linear(2, options.width), nn.Tanh(), nn.Linear(options.width, 1))
     fixed = spirals(options.batch_size) if options.data == "fixed" else None
     return Parts(

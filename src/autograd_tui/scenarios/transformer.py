@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from autograd_tui.engine.options import Options
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.options import Options, check_ranges
 from autograd_tui.engine.scenario import Parts, scenario
 
 TEXT = """\
@@ -49,6 +50,7 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 @scenario("transformer", device="cpu", batch_size=16, data="fresh", width=32, heads=4, layers=1, context=32)
 def transformer(options: Options) -> Parts:
     """Predict the next character of a text, from up to `context` characters before it."""
+    _check(options)
     text = torch.tensor([CHARACTERS.index(character) for character in TEXT])
     model = LanguageModel(width=options.width, heads=options.heads, layers=options.layers, context=options.context)
 
@@ -70,3 +72,11 @@ def transformer(options: Options) -> Parts:
             "forward": "logits = model(x)  # for each next character\nloss = cross_entropy(logits, y)",
         },
     )
+
+
+def _check(options: Options) -> None:
+    """Raise Refused for sizes that no transformer, or no machine, can have; without layers it still learns pairs."""
+    check_ranges(options, width=(1, 2048), heads=(1, 2048), layers=(0, 64), context=(1, len(TEXT) - 1))
+    if options.width % options.heads:
+        shares = "each head takes an equal share of it"
+        raise Refused(f"--option heads={options.heads} does not divide width={options.width}: {shares}.")

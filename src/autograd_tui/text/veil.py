@@ -88,4 +88,4 @@ def _blank(table: StatsTable) -> StatsTable:
 
 def _blank_row(row: TensorStats) -> TensorStats:
     values = row.values and (nan,) * len(row.values)
-    return replace(row, norm=nan, min=nan, max=nan, mean=nan, std=nan, values=values)
+    return replace(row, norm=nan, min=nan, max=nan, mean=nan, std=nan, values=values, histogram=None)

@@ -54,7 +54,7 @@ class AutogradApp(ReadableApp):
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
         `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
-        `greeting` is said at the start.
+        `greeting` is said at the start, until there is something else to say.
         """
         super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Choices(), choices_file
@@ -120,6 +120,7 @@ def run_on_screen(
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
     theme: "light", "dark", "ansi" or a name of Textual's. It and ascii_only are None for what was chosen last.
+    greeting: said at the start, and again on leaving, where the terminal keeps it.
     """
     choices, terminal = _chosen(theme, ascii_only), this_terminal()
     output = Output()
@@ -148,7 +149,7 @@ def run_on_screen(
     if app.failure is None:
         app.main.trainer.leave(in_order=code == 0)
     try:
-        _say_last(app, output)
+        _say_last(app, output, greeting)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
@@ -171,7 +172,7 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
     return choices
 
 
-def _say_last(app: AutogradApp, output: Output) -> None:
+def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     for line in output.lines:
         print(line, file=sys.stderr)
@@ -181,5 +182,7 @@ def _say_last(app: AutogradApp, output: Output) -> None:
         traceback.print_exception(app.failure)
     elif app.main.trainer.trains:
         print(*app.main.trainer.left, app.main.command_line(), sep="\n")
+        if greeting:
+            print(f"autograd-tui: {greeting}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

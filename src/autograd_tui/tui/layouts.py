@@ -13,6 +13,7 @@ from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
 from autograd_tui.text.fit import can_fit
 from autograd_tui.text.layers import MOST_ROWS
+from autograd_tui.text.positions import outputs_by_position
 from autograd_tui.text.table_view import TableView
 from autograd_tui.text.veil import Veil
 from autograd_tui.tui.panels.both import BothPanel
@@ -74,6 +75,7 @@ class Layout(Container):
         if self.frame.prediction is not None:
             self.set_class(can_fit(self.frame), "-points")
             self.set_class(bool(self.frame.top), "-classes")
+            self.set_class(outputs_by_position(self.frame) is not None, "-positions")
 
     def watch_view(self) -> None:
         """Mark whether there is a cursor, and whether a parameter's numbers are asked for."""

@@ -1,24 +1,31 @@
-"""The largest outputs of a model with many, beside their labels."""
+"""The largest outputs of a model with many, beside their labels; for each position of a sequence, their range."""
 
 from __future__ import annotations
 
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import bar, number
+from autograd_tui.text.positions import outputs_by_position, position_lines
 from autograd_tui.tui.panels.panel import Panel
 
 
 class OutputPanel(Panel):
-    """Five rows, of the first sample in the batch."""
+    """Five rows, of the first sample in the batch; two where there are positions."""
 
     DEFAULT_CSS = "OutputPanel { height: auto; }"
 
     def rows_wanted(self) -> int:
         """Take a row for each output shown."""
-        return max(len(self.frame.top), 1) if self.frame else 5
+        if self.frame is None:
+            return 5
+        return 2 if outputs_by_position(self.frame) else max(len(self.frame.top), 1)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw names, numbers and bars."""
+        if by_position := outputs_by_position(frame):
+            outputs, positions = by_position
+            self.retitle(f"Output   {outputs} for each of {positions} positions")
+            return position_lines(frame)
         outputs = frame.prediction.shape[-1] if frame.prediction and frame.prediction.shape else 0
         self.retitle(f"Output   the largest 5 of {outputs}")
         names = self.about.class_names if self.about else ()

@@ -1,0 +1,89 @@
+"""A run that was cut off is named at the next start, with the journal to resume it by."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.journal.folder import new_path
+from autograd_tui.journal.waiting import waiting_run
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+
+LONG, SHORT = "fbsz*2", "fb"
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def ran(words: str, *, when: int, left: bool = False) -> Path:
+    """Keep a run that was `left` in order or cut off; `when` it was written last, in seconds since the epoch."""
+    session = open_session("linear")
+    path = new_path(session.about.opening)
+    session.recorder = JournalWriter(path, session.about, private=True)
+    for _ in session.run_all(words):
+        pass
+    session.recorder.close(in_order=left)
+    os.utime(path, (when, when))
+    return path
+
+
+def sentence(path: Path, frame: int) -> str:
+    resume = f"autograd-tui resume ~/state/autograd-tui/runs/{path.name}"
+    return f"a run of linear waits at frame {frame}; to go on with it: {resume}"
+
+
+def test_nothing_waits_where_nothing_is_kept() -> None:
+    assert waiting_run() is None
+
+
+@pytest.mark.parametrize("words", [LONG, SHORT])
+def test_a_run_that_was_cut_off_is_named_by_its_journal(words: str) -> None:
+    path = ran(words, when=1)
+    assert waiting_run() == sentence(path, 8 if words == LONG else 2)
+
+
+def test_a_run_that_was_left_in_order_waits_for_nobody() -> None:
+    ran(LONG, when=1)
+    ran(LONG, when=2, left=True)
+    assert waiting_run() is None
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_few_keys_tried_since_do_not_hide_the_run_that_waits(left: bool) -> None:
+    path = ran(LONG, when=1)
+    ran(SHORT, when=2, left=left)
+    ran(SHORT, when=3, left=left)
+    assert waiting_run() == sentence(path, 8)
+
+
+def test_a_short_run_waits_where_no_longer_one_does() -> None:
+    ran(LONG, when=1, left=True)
+    path = ran(SHORT, when=2)
+    assert waiting_run() == sentence(path, 2)
+
+
+def test_a_run_that_goes_on_elsewhere_does_not_wait() -> None:
+    session = open_session("linear")
+    session.recorder = JournalWriter(new_path(session.about.opening), session.about, private=True)
+    session.run("f")
+    assert waiting_run() is None
+
+
+def test_a_damaged_journal_hides_nothing_newer() -> None:
+    ran(LONG, when=1).write_text("no journal")
+    path = ran(SHORT, when=1 << 40)
+    assert waiting_run() == sentence(path, 2)
+
+
+def test_a_path_is_spelled_as_a_shell_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "my state"))
+    path = ran(SHORT, when=1)
+    assert str(waiting_run()).endswith(f"resume ~/'my state/autograd-tui/runs/{path.name}'")
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert str(waiting_run()).endswith(f"resume '{path}'")
