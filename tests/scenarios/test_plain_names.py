@@ -55,6 +55,12 @@ def test_a_file_with_plain_names_opens_and_trains(tmp_path: Path) -> None:
     assert last.loss < first.loss / 2
 
 
+def test_a_schedule_of_its_own_is_left_out_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = "\nscheduler = optim.lr_scheduler.StepLR(optimizer, 2)\n"
+    find(file(tmp_path, SCRIPT + schedule))
+    assert "scheduler, a StepLR, is left out: --decay plateau" in capsys.readouterr().err
+
+
 def test_it_is_called_by_its_file_and_its_names(tmp_path: Path) -> None:
     about = open_session(file(tmp_path)).about
     assert (about.title, about.names) == ("plain_file.py", ("data", "labels", "prediction"))

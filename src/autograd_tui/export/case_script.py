@@ -109,7 +109,7 @@ def _iteration(
         if step.raised is None and phase is Phase.BACKWARD:
             lines.append("print(first_nonfinite())")
         progress.take(step)
-    return lines
+    return [*lines, 'print("in the run:", case["fault"])'] if case["fault"] else lines
 
 
 def _predict(setting_up: Setup, case: Mapping[str, Any], place: int) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from autograd_tui.engine.errors import Refused
@@ -50,6 +52,10 @@ def _parts(names: Mapping[str, Any]) -> Parts:
     if missing := [what for what, name in found.items() if not name]:
         raise Refused(f"missing: {', '.join(missing)}.")
     made = names[optimizer]
+    for name, value in names.items():
+        if isinstance(value, LRScheduler):
+            kind = type(value).__name__
+            print(f"{name}, a {kind}, is left out: --decay plateau is the schedule that there is", file=sys.stderr)
     inputs, targets = pair if pair and not loader else ("inputs", "targets")
     return Parts(
         model=names[model],

@@ -106,7 +106,12 @@ def _without(frame: Frame) -> list[str]:
     frozen = [names[place] for place in sorted(frame.frozen) if not frame.grads.backwards[place]]
     unused = [names[place] for place in sorted(frame.unused)]
     said = [f"{_listed(frozen)}: None, frozen (requires_grad=False)."] if frozen else []
-    return said + ([f"{_listed(unused)}: None, since the loss does not use {_them(unused)}."] if unused else [])
+    if unused:
+        said.append(
+            f"{_listed(unused)}: None, no gradient reached {_them(unused)}: the loss does not use {_them(unused)}, "
+            "or detach or no_grad cut the graph on the way."
+        )
+    return said
 
 
 def _listed(names: list[str]) -> str:

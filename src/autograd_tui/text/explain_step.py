@@ -41,7 +41,7 @@ def why_none(frame: Frame, place: int) -> str:
     """Say why a parameter has no gradient, where that is known."""
     if place in frame.frozen:
         return ", since it is frozen"
-    return ", since the loss does not use it" if place in frame.unused else ""
+    return ", since no gradient reached it" if place in frame.unused else ""
 
 
 def _why_not(frame: Frame) -> str:

@@ -66,7 +66,7 @@ def cleared(frame: Frame, place: int) -> Line:
     if place in frame.frozen:
         return [(f"{'frozen':>10}", "dim")]
     if place in frame.unused:
-        return [(f"{'None':>10}", ""), ("  the loss does not use it", "dim")]
+        return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
     last = frame.last_grads and frame.last_grads[place]
     was = f"  was {number(main_number(last), signed=last.size == 1)}" if last else ""
     return [(f"{'None':>10}", ""), (was, "dim")]

@@ -138,7 +138,7 @@ def _gone(frame: Frame, place: int) -> list[str]:
     if place in frame.frozen:
         return ["None: it is frozen, requires_grad=False"]
     if place in frame.unused:
-        return ["None: the loss does not use it"]
+        return ["None: no gradient reached it"]
     last = frame.last_grads and frame.last_grads[place]
     return ["None", f"norm was {number(last.norm)}"] if last else ["None"]
 

@@ -22,10 +22,11 @@ def text(proof: Proof, width: int = 78) -> str:
 
 
 def test_the_line_shows_its_gradient_in_four_ways(proof: Proof) -> None:
-    rows = text(proof).splitlines()
-    assert rows[0] == "w.grad: proven"
-    assert rows[1].split() == ["differences", "the", "run", "float64", "formula"]
-    assert rows[2].split() == ["[0]", *["+1.3333"] * 4]
+    title, verdict, heading, row, *_ = text(proof, 140).splitlines()
+    assert title == "w.grad: proven"
+    assert verdict.startswith("Autograd in float64 is off by")
+    assert heading.split() == ["differences", "the", "run", "float64", "formula"]
+    assert row.split() == ["[0]", *["+1.3333"] * 4]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_every_row_fits(width: int, proof: Proof) -> None:
 def test_elements_are_named_by_their_place_and_many_are_counted(proof: Proof) -> None:
     many = tuple(map(float, range(12)))
     shown = text(replace(proof, shape=(3, 4), numeric=many, held=many, exact=many, closed=None))
-    assert shown.splitlines()[8].split() == ["[1,2]", *["+6.0000"] * 3]
+    assert ["[1,2]", *["+6.0000"] * 3] in [row.split() for row in shown.splitlines()]
     assert "and 4 more" in shown
 
 

@@ -137,6 +137,7 @@ FORWARD: dict[str, ForwardRule] = {
     "cat": said("{} and more, joined end to end"),
     "stack": said("{} and more, one above the other"),
     "clone": said("a copy of {}"),
+    "detach": said("{} cut off from its graph: no gradient goes back from here"),
     "contiguous": said("{}, laid out row by row in memory"),
     "embedding": said("for each of {}: the row of that number in the weight"),
     "binary_cross_entropy_with_logits": binary,

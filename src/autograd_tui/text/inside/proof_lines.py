@@ -17,10 +17,9 @@ def proof_lines(proof: Proof, width: int) -> list[Line]:
     """Show the ways in which a gradient was found, one column each, and say how they agree; a line fits in `width`."""
     style = {"agrees": "accent", "kink": "warn"}.get(proof.verdict, "error")
     lines: list[Line] = [[(f"{_title(proof)}: {HEADINGS[proof.verdict]}", style)]]
-    lines += _table(proof, width)
-    for sentence in _sentences(proof):
+    for sentence in _verdict(proof):
         lines += wrapped(sentence, width)
-    return lines
+    return [*lines, *_table(proof, width), *wrapped(_method(proof), width)]
 
 
 def _title(proof: Proof) -> str:
@@ -55,12 +54,15 @@ def _place(proof: Proof, row: int) -> str:
     return f"[{','.join(reversed(places))}]"
 
 
-def _sentences(proof: Proof) -> Iterator[str]:
+def _method(proof: Proof) -> str:
     many = len(proof.numeric)
     what = "each element" if proof.kind == "elements" else f"{many} random directions of length 1"
-    yield (
+    return (
         f"Measured along {what}: the loss a step of {proof.step:.1e} to both sides, in float64, on a copy of the model."
     )
+
+
+def _verdict(proof: Proof) -> Iterator[str]:
     if proof.backwards > 1:
         yield f"The gradient is a sum of {proof.backwards} backwards of this forward."
     off, held = _off(proof.error, proof.relative_error), _off(proof.held_error, proof.relative_held_error)
@@ -73,7 +75,7 @@ def _sentences(proof: Proof) -> Iterator[str]:
         )
     elif proof.verdict == "kink":
         yield (
-            f"In {proof.kinks} of {many} the loss has a kink: its slopes on both sides differ, "
+            f"In {proof.kinks} of {len(proof.numeric)} the loss has a kink: its slopes on both sides differ, "
             "and autograd chooses one of those between."
         )
     else:
