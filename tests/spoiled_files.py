@@ -25,43 +25,10 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "adafactor": lambda params: optim.Adafactor(params, lr=0.1),
 }
 DTYPES = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]
-KEYS = [
-    "w",
-    "b",
-    "model",
-    "optimizer",
-    "state",
-    "param_groups",
-    "params",
-    "lr",
-    "",
-    "a b",
-    "w.b",
-    0,
-    -1,
-    None,
-    (1,),
-]
-PLAIN = [
-    None,
-    True,
-    0,
-    -1,
-    3,
-    10**30,
-    0.5,
-    float("nan"),
-    float("inf"),
-    1j,
-    "text",
-    "",
-    b"bytes",
-    [],
-    {},
-    (),
-    [[]],
-    {1: 2},
-]
+NAMES = ["w", "b", "w.b", "model", "optimizer", "state", "param_groups", "params", "lr", "", "a b"]
+KEYS = [*NAMES, 0, -1, None, (1,)]
+NUMBERS = [True, 0, -1, 3, 10**30, 0.5, float("nan"), float("inf"), 1j]
+PLAIN = [*NUMBERS, None, "text", "", [], {}, (), [[]], {1: 2}]
 
 KIND = r"(sparse|quantized|complex|without values|a value of type \w+)"
 FORMS = [

@@ -23,19 +23,11 @@ def check_state(saved: Saved, loop: Loop, path: str) -> None:
     sizes = [len(group["params"]) for group in saved["param_groups"]]
     wanted = [len(group["params"]) for group in loop.optimizer.param_groups]
     if sizes != wanted:
-        has = ", ".join(map(str, sizes)) or "no"
-        raise Refused(
-            f'"{path}" does not fit the optimizer: its groups hold {has} parameters in place of '
-            f"{', '.join(map(str, wanted))}."
-        )
-    name = type(loop.optimizer).__name__
-    for key, row, param, value in _remembered(saved, loop):
-        if isinstance(value, Tensor) and (kind := wrong_kind(value, param)):
-            raise Refused(f'"{path}" does not fit {name}: {key} of {row} is {kind}.')
-        if isinstance(value, Tensor) and value.dim() and key not in BY_FACTORS and value.shape != param.shape:
-            raise Refused(f'"{path}" does not fit {name}: {key} of {row} has shape {tuple(value.shape)}.')
-        if value is not None and not isinstance(value, (Tensor, int, float) if key in NUMBERS else Tensor):
-            raise Refused(f'"{path}" does not fit {name}: {key} of {row} is {kind_of(value)}.')
+        has, place = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
+        raise Refused(f'"{path}" does not fit the optimizer: its groups hold {has} parameters in place of {place}.')
+    for key, name, param, value in _remembered(saved, loop):
+        if wrong := _wrong(key, value, param):
+            raise Refused(f'"{path}" does not fit {type(loop.optimizer).__name__}: {key} of {name} {wrong}.')
 
 
 def check_options(loop: Loop, path: str) -> None:
@@ -47,6 +39,16 @@ def check_options(loop: Loop, path: str) -> None:
         for option, default in defaults.items():
             if not _alike(group[option], default):
                 raise Refused(f'"{path}" does not fit {name}: its {option} is {kind_of(group[option])}.')
+
+
+def _wrong(key: str, value: Any, param: Tensor) -> str | None:
+    """Say why a value cannot be what is remembered of a parameter under a key; None where it can."""
+    if not isinstance(value, Tensor):
+        return None if value is None or (key in NUMBERS and isinstance(value, (int, float))) else f"is {kind_of(value)}"
+    if kind := wrong_kind(value, param):
+        return f"is {kind}"
+    unlike = value.dim() and key not in BY_FACTORS and value.shape != param.shape
+    return f"has shape {tuple(value.shape)}" if unlike else None
 
 
 def _is_state_dict(saved: Saved) -> bool:

@@ -52,19 +52,7 @@ class State:
 
 def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
     """Load a state dict, copied; raises Refused, saying which names do not fit."""
-    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    given = {name: value for name in own if isinstance(value := state.get(name), Tensor)}
-    wrong = {
-        "of another shape": [
-            f"{name} {tuple(value.shape)} in place of {tuple(own[name].shape)}"
-            for name, value in given.items()
-            if value.shape != own[name].shape
-        ],
-        "of another kind": [
-            f"{name} {kind}" for name, value in given.items() if (kind := wrong_kind(value, own[name]))
-        ],
-        "no tensors": [name for name in own if name in state and name not in given],
-    }
+    wrong = _misfits(model.state_dict(), state)
     if any(wrong.values()):
         raise Refused(_unfit(path, wrong))
     try:
@@ -75,6 +63,23 @@ def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> Non
         raise Refused(f'"{path}" does not fit the model: {in_words(error)}.') from error
     if missing or unexpected:
         raise Refused(_unfit(path, {"missing": missing, "unexpected": unexpected}))
+
+
+def _misfits(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Find by name what cannot be copied, by what is wrong with it."""
+    pairs = {name: (value, state[name]) for name, value in own.items() if isinstance(value, Tensor) and name in state}
+    tensors = {name: pair for name, pair in pairs.items() if isinstance(pair[1], Tensor)}
+    return {
+        "of another shape": [
+            f"{name} {tuple(given.shape)} in place of {tuple(value.shape)}"
+            for name, (value, given) in tensors.items()
+            if given.shape != value.shape
+        ],
+        "of another kind": [
+            f"{name} {kind}" for name, (value, given) in tensors.items() if (kind := wrong_kind(given, value))
+        ],
+        "no tensors": [name for name in pairs if name not in tensors],
+    }
 
 
 def _unfit(path: str, wrong: Mapping[str, list[str]]) -> str:
