@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,18 @@ from autograd_tui.export.file import export_case
 from autograd_tui.open import open_session
 
 RUN_ALL = """
-import contextlib, io, json, runpy, sys
+import contextlib, hashlib, io, json, runpy, sys
+
+def bits(tensor):
+    return hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
+
 found = []
 for path in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         left = runpy.run_path(path)
     ours = {name for name in sys.modules if name.split(".")[0] == "autograd_tui"}
-    grads = {name: param.grad.tolist() for name, param in left["model"].named_parameters() if param.grad is not None}
-    found.append([out.getvalue(), sorted(ours), grads, [param.tolist() for param in left["model"].parameters()]])
+    grads = {name: bits(param.grad) for name, param in left["model"].named_parameters() if param.grad is not None}
+    found.append([out.getvalue(), sorted(ours), grads, [bits(param) for param in left["model"].parameters()]])
 print(json.dumps(found))
 """
 NAN = """
@@ -70,8 +75,12 @@ def opened(scenario: str, words: str, **options: object) -> Session:
 def values(session: Session) -> tuple[dict[str, object], list[object]]:
     """Give the gradients and parameters of a session, as a script's are given."""
     loop = session._trainer._loop
-    grads = {name: param.grad.tolist() for name, param in loop.params.items() if param.grad is not None}
-    return grads, [param.tolist() for param in loop.params.values()]
+    grads = {name: bits(param.grad) for name, param in loop.params.items() if param.grad is not None}
+    return grads, [bits(param) for param in loop.params.values()]
+
+
+def bits(tensor: torch.Tensor) -> str:
+    return sha256(tensor.detach().numpy().tobytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")

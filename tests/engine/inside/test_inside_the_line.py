@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import tracemalloc
 
 import pytest
@@ -174,7 +175,8 @@ def test_json_holds_every_operation() -> None:
     assert plain["ops"][6]["accumulates_into"] == "w"
 
 
-def test_a_thousand_recorded_iterations_take_no_more_memory() -> None:
+def test_recorded_iterations_take_no_more_memory_the_more_there_are() -> None:
+    times = 100 if os.environ.get("AUTOGRAD_TUI_LONG") else 10
     session = line()
 
     def run(iterations: int) -> int:
@@ -183,12 +185,12 @@ def test_a_thousand_recorded_iterations_take_no_more_memory() -> None:
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
-    run(300)
+    run(3 * times)
     tracemalloc.start()
-    before = run(300)
-    growth = run(700) - before
+    before = run(3 * times)
+    growth = run(7 * times) - before
     tracemalloc.stop()
-    assert growth < 700 * 4 * 2_000 / 4, growth  # frames, which are kept, take less than 2 kB each
+    assert growth < 7 * times * 4 * 2_000, growth  # frames are kept, traces are not: one takes 50 kB and more
 
 
 def first_nonfinite(op: Op | None) -> str:
