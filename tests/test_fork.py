@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cases import LONG
 from hostile import PLACES, write
 
 sys.path.insert(0, str(Path(__file__).parent / "terminal"))
@@ -19,7 +20,6 @@ from pseudo_terminal import terminal
 COMES_BACK = "os.fork()"
 RAISES = "if os.fork() == 0: raise ValueError('in the copy')"
 LEAVES = "if os.fork() == 0: sys.exit(3)"
-ALL = bool(os.environ.get("AUTOGRAD_TUI_LONG"))  # wherever a scenario's code runs
 FORWARD = [("forward", RAISES), ("forward", LEAVES)]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
 
@@ -29,7 +29,7 @@ def headless(scenario: str, do: str, journal: Path) -> subprocess.CompletedProce
     return subprocess.run([sys.executable, "-m", "autograd_tui", *words], capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize(("place", "code"), [(place, COMES_BACK) for place in PLACES] + FORWARD if ALL else FORWARD)
+@pytest.mark.parametrize(("place", "code"), [(place, COMES_BACK) for place in PLACES] + FORWARD if LONG else FORWARD)
 def test_every_line_is_written_once(tmp_path: Path, place: str, code: str) -> None:
     journal = tmp_path / "run.jsonl"
     done = headless(write(tmp_path, code, place), "fbszf", journal)
@@ -48,7 +48,7 @@ print(session.frame.index, session.frame.error)
 """
 
 
-@pytest.mark.parametrize(("place", "code"), [("batch", COMES_BACK), *FORWARD] if ALL else [("batch", COMES_BACK)])
+@pytest.mark.parametrize(("place", "code"), [("batch", COMES_BACK), *FORWARD] if LONG else [("batch", COMES_BACK)])
 def test_a_free_run_goes_on_in_one_process(tmp_path: Path, place: str, code: str) -> None:
     words = [sys.executable, "-c", FREELY, write(tmp_path, code, place)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)

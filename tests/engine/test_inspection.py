@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_loop import copied, differing, small_net
 from reach import as_scenario, loop_of, tensors
@@ -16,6 +16,7 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.exact import cosine, exact_row
 from autograd_tui.engine.stats_table import BINS
 from autograd_tui.open import open_session
+from cases import LONG
 
 SIZES = (1, 2, 16, 17, 3000)
 
@@ -48,6 +49,7 @@ def test_the_histogram_counts_every_finite_value(tensor: torch.Tensor) -> None:
         assert sum(histogram) == int(tensor.isfinite().sum())
 
 
+@settings(max_examples=60 if LONG else 15)
 @given(float_tensors((3000,)), st.integers(1, 3000))
 def test_a_tensor_measured_in_parts_gives_the_same_numbers(tensor: torch.Tensor, part: int) -> None:
     whole = exact_row("it", tensor)

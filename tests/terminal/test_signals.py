@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import PATIENCE, Terminal, terminal
 
+from cases import LONG
 from hostile import write
 
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
@@ -73,7 +74,6 @@ def asked(folder: Path) -> Iterator[Terminal]:
 
 Moment = Callable[[Path], AbstractContextManager[Terminal]]
 MOMENTS: list[Moment] = [opening, importing, building, in_a_phase, running, asked]
-ALL = bool(os.environ.get("AUTOGRAD_TUI_LONG"))  # each moment with each way of leaving; otherwise some of them
 SIGNALS = [(moment, sent) for moment in MOMENTS for sent in CODES]
 SOME_SIGNALS = [*((moment, signal.SIGTERM) for moment in MOMENTS), (importing, signal.SIGHUP), (running, signal.SIGINT)]
 
@@ -88,14 +88,14 @@ def check_left(shown: Terminal, code: int) -> None:
     assert shown.exit_code == code
 
 
-@pytest.mark.parametrize(("moment", "sent"), SIGNALS if ALL else SOME_SIGNALS)
+@pytest.mark.parametrize(("moment", "sent"), SIGNALS if LONG else SOME_SIGNALS)
 def test_a_signal_leaves_the_terminal_as_it_was(moment: Moment, sent: signal.Signals, tmp_path: Path) -> None:
     with moment(tmp_path) as shown:
         shown.child.kill(sent)
         check_left(shown, CODES[sent])
 
 
-@pytest.mark.parametrize("moment", MOMENTS if ALL else [importing, in_a_phase])
+@pytest.mark.parametrize("moment", MOMENTS if LONG else [importing])
 def test_ctrl_c_twice_leaves_at_any_moment(moment: Moment, tmp_path: Path) -> None:
     with moment(tmp_path) as shown:
         shown.type("\x03\x03")
@@ -103,7 +103,7 @@ def test_ctrl_c_twice_leaves_at_any_moment(moment: Moment, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there is no other way to wait for so long at most")
-@pytest.mark.parametrize("moment", MOMENTS if ALL else [in_a_phase, asked])
+@pytest.mark.parametrize("moment", MOMENTS if LONG else [in_a_phase])
 def test_a_terminal_that_goes_away_ends_the_program(moment: Moment, tmp_path: Path) -> None:
     with moment(tmp_path) as shown:
         shown.child.ptyproc.fileobj.close()

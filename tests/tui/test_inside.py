@@ -9,6 +9,7 @@ from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.key_table import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
+from cases import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 
@@ -203,7 +204,7 @@ async def test_a_large_model_is_a_tree_folded_to_what_fits() -> None:
         assert "layer4.0" not in tree
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", some(SIZES, 1))
 async def test_the_operation_at_hand_is_always_in_sight(size: tuple[int, int]) -> None:
     async with screen("resnet18", do="f", size=size, image_size=32, batch_size=2) as shown:
         await shown.press("i")

@@ -9,6 +9,7 @@ import pytest
 from app_screen import screen
 
 from autograd_tui.engine.stats_table import StatsTable, TensorStats
+from cases import some
 
 LAYERS = """
 import torch
@@ -26,7 +27,7 @@ SEEN = 100  # rows of the largest terminal here, and some more
 SETTING = "second.499.bias[0]=1"
 
 
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
+@pytest.mark.parametrize("size", some([(120, 40), (80, 24), (60, 15)], 1))
 @pytest.mark.parametrize("do", ["f", "fb", "fbs", "fbsz", "fbfb", f"fb {SETTING}"])
 async def test_no_row_is_made_that_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, do: str, size: tuple[int, int]

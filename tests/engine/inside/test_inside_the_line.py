@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import tracemalloc
 
 import pytest
@@ -10,6 +9,7 @@ from autograd_tui import Session, open_session
 from autograd_tui.engine.command import Command, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.trace import Op, Trace, Value
+from cases import LONG
 
 
 def line(commands: str = "") -> Session:
@@ -176,7 +176,7 @@ def test_json_holds_every_operation() -> None:
 
 
 def test_recorded_iterations_take_no_more_memory_the_more_there_are() -> None:
-    times = 100 if os.environ.get("AUTOGRAD_TUI_LONG") else 10
+    times = 100 if LONG else 10
     session = line()
 
     def run(iterations: int) -> int:
