@@ -292,7 +292,7 @@ def check_row(row: TensorStats | None, tensor: torch.Tensor | None) -> None:
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(ASKED or 35),
+    max_examples=int(ASKED or 20),
     stateful_step_count=30,
     deadline=None,
     derandomize=ASKED is None,

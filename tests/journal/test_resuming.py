@@ -143,7 +143,7 @@ class Resuming(Machine):
 
 TestResuming = Resuming.TestCase
 TestResuming.settings = settings(
-    max_examples=int(ASKED or 12),
+    max_examples=int(ASKED or 8),
     stateful_step_count=30,
     deadline=None,
     derandomize=ASKED is None,
