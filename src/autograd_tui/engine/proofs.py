@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.difference import Comparison
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.proof import Held, output_of, parameter_of, prove
@@ -26,8 +27,8 @@ class Proofs:
         """Prove the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
         here, trainer, way = self._trainer.frame.index, self._trainer, self._way
         name, place = self._place_of(name)
-        backward = way.backward_before(index)
-        forward = way.forward_before(backward)
+        backward = way.last(Phase.BACKWARD, index)
+        forward = way.last(Phase.FORWARD, backward)
         try:
             way.travel(index, comparison)
             grad, counted = self._gradient(name), trainer.frame.grads.backwards[place]
@@ -46,7 +47,7 @@ class Proofs:
     def of_output(self, index: int, number: int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
         """Prove the gradient of what came out of operation `number` of the forward that frame `index` stands upon."""
         here, way = self._trainer.frame.index, self._way
-        forward = way.forward_before(index)
+        forward = way.last(Phase.FORWARD, index)
         if not forward:
             raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
         ops = self._traces.of(forward, comparison).ops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.command import Phase
 from autograd_tui.engine.difference import Comparison
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
@@ -23,7 +24,7 @@ class Traces:
         """Have the forward that made the live graph recorded; where it was not, it runs again from a checkpoint."""
         here = self._trainer.frame
         if here.graph == "alive" and not self._trainer.knows_forward:
-            self._way.record(self._way.forward_before(here.index), comparison)
+            self._way.record(self._way.last(Phase.FORWARD, here.index), comparison)
             self._way.return_to(here.index, comparison)
 
     def take(self, frame: Frame) -> Trace:

@@ -96,20 +96,11 @@ class WayBack:
         self.difference = comparison.first
         return found
 
-    def forward_before(self, index: int) -> int:
-        """Find the frame of the forward whose loss there is at frame `index`; 0 where there is none."""
+    def last(self, phase: Phase, index: int) -> int:
+        """Find the frame of the last such phase up to frame `index` that did not raise; 0 where there is none."""
         while index:
             (command,) = self.commands.between(index - 1, index)
-            if command.phase is Phase.FORWARD and index not in self.track.errors:
-                return index
-            index -= 1
-        return 0
-
-    def backward_before(self, index: int) -> int:
-        """Find the frame of the last backward up to frame `index` that did not raise; 0 where there is none."""
-        while index:
-            (command,) = self.commands.between(index - 1, index)
-            if command.phase is Phase.BACKWARD and index not in self.track.errors:
+            if command.phase is phase and index not in self.track.errors:
                 return index
             index -= 1
         return 0
@@ -129,7 +120,7 @@ class WayBack:
         0 where there is none.
         """
         (command,) = self.commands.between(index - 1, index) if index else (None,)
-        return index if command is not None and command.phase is Phase.FORWARD else self.forward_before(index)
+        return index if command is not None and command.phase is Phase.FORWARD else self.last(Phase.FORWARD, index)
 
     def state_at(self, index: int, comparison: Comparison) -> Checkpoint:
         """Give the state at a frame that a forward follows; training stays where it is."""
@@ -144,7 +135,7 @@ class WayBack:
     def record(self, index: int, comparison: Comparison) -> None:
         """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
         (command,) = self.commands.between(index - 1, index)
-        forward = self.forward_before(index) if command.phase is Phase.BACKWARD else 0
+        forward = self.last(Phase.FORWARD, index) if command.phase is Phase.BACKWARD else 0
         wanted = frozenset({index, forward} - {0})
 
         def journey() -> list[Frame]:
