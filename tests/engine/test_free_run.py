@@ -165,3 +165,28 @@ def test_a_long_run_keeps_little() -> None:
     assert session.newest == 40_000
     assert len(session.history.loss) <= session.history.loss.capacity
     assert session.commands() == "fbsz*10000"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("before", ["", "fbszf", "fbsz"])
+def test_a_run_ends_where_all_is_frozen_and_no_iteration_can_follow(before: str, watched: bool) -> None:
+    session = stepped("linear", f"{before} requires_grad=False")
+    if watched:
+        session.arm("nonfinite")
+    iteration = session.frame.iteration
+    *_, frame = run(session, session.end_of(50))
+    assert frame.graph in ("none", "freed")
+    assert frame.iteration <= iteration + 1
+    assert session.end_of(50).is_out_of_reach(frame) or frame.phase is Phase.ZERO_GRAD
+    assert session.newest < 20
+
+
+def test_a_run_ends_where_the_graph_leads_to_no_parameter() -> None:
+    x = torch.ones(3, requires_grad=True)
+
+    def build(seed: int) -> tuple[nn.Module, Callable[[int], Batch]]:
+        return nn.Linear(3, 1).requires_grad_(False), lambda i: (x, torch.ones(1))
+
+    session = open_session(as_scenario(build))
+    *_, frame = run(session, session.end_of(50))
+    assert (str(frame.command), frame.iteration) == ("b", 1)

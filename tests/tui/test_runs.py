@@ -130,3 +130,10 @@ def test_paces_go_up_and_down_a_ladder_with_full_speed_on_top() -> None:
 )
 def test_a_pace_is_said_in_words(pace: float | None, words: str) -> None:
     assert pace_in_words(pace) == words
+
+
+async def test_a_run_that_cannot_get_to_its_end_says_why() -> None:
+    async with screen(do="fbsz requires_grad=False") as shown:
+        await shown.press(*"50", "n")
+        assert shown.note == "the run ends here: no parameter gets a gradient, so there is no further iteration."
+        assert str(shown.session.frame.command) == "f"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.optimizer_spec import format_number
+from autograd_tui.engine.turn import next_phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,18 @@ class Goal:
     above: float | None = None
 
     def reached_by(self, frame: Frame) -> bool:
-        """Tell whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured."""
+        """Tell whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured.
+
+        It also ends where that is out of reach.
+        """
         if frame.phase is Phase.FORWARD and self.has_loss(frame.loss):
             return True
         ends = frame.phase is Phase.ZERO_GRAD or (frame.phase is Phase.FORWARD and frame.graph == "none")
-        return ends and self.iteration is not None and frame.iteration >= self.iteration
+        return self.iteration is not None and ((ends and frame.iteration >= self.iteration) or _stands_still(frame))
+
+    def is_out_of_reach(self, frame: Frame) -> bool:
+        """Tell whether its iteration will not come, as when all parameters are frozen."""
+        return self.iteration is not None and frame.iteration < self.iteration and _stands_still(frame)
 
     def has_loss(self, loss: float | None) -> bool:
         """Tell whether this loss is one to stop at; a NaN is neither below nor above anything."""
@@ -40,3 +48,8 @@ class Goal:
         said += [] if self.below is None else [f"the loss is below {format_number(self.below)}"]
         said += [] if self.above is None else [f"the loss is above {format_number(self.above)}"]
         return " or ".join(said)
+
+
+def _stands_still(frame: Frame) -> bool:
+    """Tell whether forward comes next without a step, for lack of a gradient; the iteration cannot rise then."""
+    return frame.phase in (Phase.FORWARD, Phase.BACKWARD) and next_phase(frame) is Phase.FORWARD

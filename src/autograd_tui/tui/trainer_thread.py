@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SAMPLE = 0.1  # seconds between the frames of a run that the screen gets to see
 MANY = 16  # iterations in words from which on they run freely
 
+NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
+
 
 class TrainerThread(threading.Thread):
     """Runs a session. A daemon: a phase that never ends must not keep the program from leaving.
@@ -286,6 +288,8 @@ class TrainerThread(threading.Thread):
         self.busy = ("the run", monotonic())
         for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
             self._tell()
+            if goal.is_out_of_reach(frame):
+                self._warning = NOTHING_LEARNS
             if frame.error or goal.reached_by(frame) or self._fires():
                 return False
             if pace:
