@@ -20,6 +20,8 @@ _state = tempfile.TemporaryDirectory()
 os.environ["XDG_STATE_HOME"] = _state.name
 # So are pretrained weights, and the user's own must not change what is tested.
 os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
+# In those programs, threads that wait for work leave the cores to other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[Any], float], optim.Optimizer]] = {
 def two_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Divide the parameters: every other one has a learning rate of its own."""
     params = list(model.parameters())
-    return [{"params": params[::2]}, {"params": params[1::2], "lr": 0.01}]
+    return [{"params": params[::2]}, {"params": params[1::2], "lr": 0.01}]  # the second may be empty
 
 
 class PlainRun:

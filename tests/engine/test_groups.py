@@ -133,6 +133,17 @@ def test_the_plot_marks_a_change_in_any_group() -> None:
     assert [point.index for point in session.history.learning_rate.points()] == [0, 5]
 
 
+def an_empty_one(model: nn.Sequential) -> Sequence[Any]:
+    return [{"params": model.parameters()}, {"params": [], "lr": 0.5}]
+
+
+def test_a_group_may_be_empty() -> None:
+    session = open_session(grouped(an_empty_one))
+    list(session.run_all("fbsz*3"))
+    assert same(held(session), plain(3, an_empty_one))
+    assert session.frame.learning_rates == (0.01, 0.5)
+
+
 def test_a_group_that_is_not_there_is_refused() -> None:
     with pytest.raises(Refused, match="there is no parameter group 2: there are 2, counted from 0"):
         open_session(grouped()).run("lr[2]=0.5")
@@ -142,7 +153,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda model: [*two(model), {"params": [model[0].bias]}], "group 2 holds 0.bias a second time"),
     (lambda model: [{"params": [model[0].bias, model[0].bias]}], "group 0 holds .* a second time"),
     (lambda model: [{"params": torch.rand(7)}], r"group 0 holds a tensor of shape \(7,\) that is not the model's"),
-    (lambda model: [{"params": []}], "group 0 holds no parameter"),
+    (lambda model: [{"params": []}], "the parameter groups are empty: there is nothing to train."),
     (lambda model: [{"params": ["nobody"]}], "group 0 takes parameters of the model, or their names, not 'nobody'"),
     (lambda model: [{"params": 3}], 'as "params" of a group'),
     (lambda model: [{"lr": 0.1}], "groups= as torch does"),

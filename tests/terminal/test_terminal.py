@@ -146,7 +146,7 @@ def test_nothing_is_written_while_nothing_happens() -> None:
     with terminal("linear", "--do", "fb") as shown:
         shown.wait_for("frame 2 of 2")
         shown.wait(lambda: not shown.read(1.5), "a quiet moment")
-        assert not shown.read(10.0)
+        assert not shown.read(5.0)
 
 
 def test_leaving_gives_the_terminal_back_as_it_was() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 from textual.pilot import Pilot
 
@@ -37,10 +38,17 @@ class Screen:
     async def settle(self) -> None:
         """Wait until the trainer thread has nothing to do and its news is shown."""
         trainer = self.app.main.trainer
-        while self.app.is_running and (trainer.session is None or trainer.busy or trainer.waiting):
+        while self.app.is_running and (trainer.session is None or trainer.waiting or trainer.busy):
             await self.pilot.pause(0.01)
         await self.pilot.pause()
         await self.pilot.pause()
+
+    async def until(self, true: Callable[[], bool], *, seconds: float = 100) -> None:
+        """Wait for what the app comes to by itself."""
+        given_up = monotonic() + seconds
+        while not true():
+            assert self.app.is_running and monotonic() < given_up, f'it did not come; the note is "{self.note}"'
+            await self.pilot.pause(0.01)
 
     def text(self, panel: str) -> str:
         """Give what a panel shows, cut to its size; `panel` is its class name."""

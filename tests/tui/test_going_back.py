@@ -9,7 +9,6 @@ from threading import Semaphore
 import pytest
 import torch
 from app_screen import Screen, running
-from textual.pilot import Pilot
 from torch import Tensor, nn
 
 from autograd_tui.engine.command import parse
@@ -71,18 +70,13 @@ async def slow_screen(
         yield shown, gate
 
 
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    while not true():
-        await pilot.pause(0.01)
-
-
 @pytest.mark.parametrize("key", ["escape", "q", "ctrl+c"])
 async def test_going_back_says_how_far_it_is_and_can_be_given_up(key: str) -> None:
     async with slow_screen("fbsz*30 fb") as (shown, gate):
         gate.is_open = False
         await shown.pilot.press(*"g80", "enter")
         gate.let_pass(10)
-        await until(shown.pilot, lambda: shown.note == "going back: 40 of 80 frames, escape gives it up")
+        await shown.until(lambda: shown.note == "going back: 40 of 80 frames, escape gives it up")
         await shown.pilot.press(key)
         gate.open()
         await shown.settle()
@@ -99,7 +93,7 @@ async def test_a_look_at_a_frame_to_be_made_again_can_be_given_up() -> None:
         gate.is_open = False
         shown.app.main.look_at(index)
         gate.let_pass(5)
-        await until(shown.pilot, lambda: shown.note.startswith(f"going back: 20 of {index} frames"))
+        await shown.until(lambda: shown.note.startswith(f"going back: 20 of {index} frames"))
         await shown.pilot.press("escape")
         gate.open()
         await shown.settle()
@@ -116,7 +110,7 @@ async def test_a_recording_of_a_frame_looked_at_can_be_given_up() -> None:
         inside = shown.app.screen
         assert isinstance(inside, InsideScreen)
         gate.let_pass(10)
-        await until(shown.pilot, lambda: inside.note is not None and inside.note.text.startswith("going back: 40 of"))
+        await shown.until(lambda: inside.note is not None and inside.note.text.startswith("going back: 40 of"))
         await shown.pilot.press("escape")
         gate.open()
         await shown.settle()
@@ -131,7 +125,7 @@ async def test_a_branch_that_takes_too_long_leaves_all_as_it_was() -> None:
         gate.is_open = False
         await shown.pilot.press(":", *"branch=1", "enter")
         gate.let_pass(3)
-        await until(shown.pilot, lambda: shown.note.startswith("going back: 12 of 120 frames"))
+        await shown.until(lambda: shown.note.startswith("going back: 12 of 120 frames"))
         await shown.pilot.press("escape")
         gate.open()
         await shown.settle()

@@ -60,8 +60,7 @@ async def test_n_stops_at_what_raises() -> None:
 async def test_r_runs_until_space_pauses_it() -> None:
     async with screen() as shown:
         await shown.pilot.press("r")
-        while shown.session.newest < 200:
-            await shown.pilot.pause(0.01)
+        await shown.until(lambda: shown.session.newest >= 200)
         await shown.press("space")
         stopped_at = shown.session.newest
         await shown.press("f" if shown.session.frame.graph != "alive" else "b")

@@ -137,8 +137,8 @@ async def test_a_click_on_the_plot_looks_at_that_iteration() -> None:
 async def test_another_scenario_opens_in_words_and_the_old_ones_line_is_kept() -> None:
     async with screen(do="fb") as shown:
         await shown.press("colon", *"model", "space", *"resnet18", "enter")
-        while shown.app.main.about is None or shown.app.main.about.title != "resnet18":
-            await shown.pilot.pause(0.02)
+        main = shown.app.main
+        await shown.until(lambda: main.about is not None and main.about.title == "resnet18")
         await shown.press("f")
         assert "resnet18" in shown.text("StatusPanel")
         assert shown.app.main.trainer.left == ["autograd-tui linear --do fb"]

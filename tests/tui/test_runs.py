@@ -8,15 +8,14 @@ from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
 from autograd_tui.tui.requests import Request
 
 
-async def until(shown: Screen, index: int) -> None:
-    while shown.session.newest < index:
-        await shown.pilot.pause(0.01)
+async def to_frame(shown: Screen, index: int) -> None:
+    await shown.until(lambda: shown.session.newest >= index)
 
 
 async def test_a_run_says_how_fast_it_is_and_how_to_pause_it() -> None:
     async with screen() as shown:
         await shown.pilot.press("r")
-        await until(shown, 1000)
+        await to_frame(shown, 1000)
         await shown.pilot.pause()
         assert shown.note == "running at full speed: space pauses, + - change it"
         await shown.press("space")
@@ -27,7 +26,7 @@ async def test_a_run_says_how_fast_it_is_and_how_to_pause_it() -> None:
 async def test_a_count_of_iterations_runs_freely_and_says_what_will_stop_it() -> None:
     async with screen() as shown:
         await shown.pilot.press(*"90000", "n")
-        await until(shown, 1000)
+        await to_frame(shown, 1000)
         await shown.pilot.pause()
         assert "until iteration 90000 is done" in shown.note
         await shown.press("escape")
@@ -49,7 +48,7 @@ async def test_a_slow_run_shows_every_frame_and_space_ends_it_at_once() -> None:
     async with screen() as shown:
         await shown.pilot.press(*["minus"] * 3, "r")
         assert shown.app.main.trainer.pace == 20
-        await until(shown, 3)
+        await to_frame(shown, 3)
         await shown.press("space")
         stopped_at = shown.session.newest
         assert shown.session.stored(stopped_at - 1) is not None
@@ -62,19 +61,18 @@ async def test_the_pace_can_be_changed_while_it_runs() -> None:
         await shown.pilot.press(*["minus"] * 9, "r")
         assert shown.app.main.trainer.pace == 1
         await shown.pilot.press(*["plus"] * 9)
-        await until(shown, 2000)
+        await to_frame(shown, 2000)
         await shown.press("space")
 
 
 async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
     async with screen() as shown:
         await shown.pilot.press("r")
-        await until(shown, 400)
+        await to_frame(shown, 400)
         await shown.pilot.press("l", *"0.05", "enter")
-        while shown.session.frame.learning_rate != 0.05:
-            await shown.pilot.pause(0.01)
+        await shown.until(lambda: shown.session.frame.learning_rate == 0.05)
         index = shown.session.newest
-        await until(shown, index + 400)
+        await to_frame(shown, index + 400)
         assert shown.app.main.trainer.running is not None
         await shown.press("space")
         assert "lr=0.05 fbsz" in shown.session.commands()
@@ -83,7 +81,7 @@ async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
 async def test_a_phase_key_ends_a_run() -> None:
     async with screen() as shown:
         await shown.pilot.press("r")
-        await until(shown, 400)
+        await to_frame(shown, 400)
         await shown.press("f")
         assert shown.app.main.trainer.running is None
         assert shown.session.commands().endswith(" f")
@@ -92,10 +90,10 @@ async def test_a_phase_key_ends_a_run() -> None:
 async def test_looking_back_does_not_hold_a_run_up() -> None:
     async with screen() as shown:
         await shown.pilot.press("r")
-        await until(shown, 400)
+        await to_frame(shown, 400)
         await shown.pilot.press("less_than_sign", "right")
         index = shown.session.newest
-        await until(shown, index + 400)
+        await to_frame(shown, index + 400)
         assert shown.app.main.frame is not None
         assert 0 < shown.app.main.frame.index < index
         await shown.press("space", "escape")

@@ -25,6 +25,8 @@ def read_groups(given: Sequence[Mapping[str, Any]], model: nn.Module) -> list[Gr
     if not given:
         return [{"params": list(model.parameters())}]
     groups = [{**group, "params": _members(number, group, params)} for number, group in enumerate(given)]
+    if not any(group["params"] for group in groups):
+        raise Refused("the parameter groups are empty: there is nothing to train.")
     seen: set[Tensor] = set()
     for number, group in enumerate(groups):
         twice = [param for param in group["params"] if param in seen]
@@ -77,11 +79,8 @@ def spelled(spec: OptimizerSpec, group: Group) -> str:
 
 def _members(number: int, group: Mapping[str, Any], params: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
     """Find the parameters of one group, which come as tensors, as pairs of name and tensor, or as names."""
-    listed = group["params"]
-    if not listed:
-        raise Refused(f"group {number} holds no parameter.")
     own, members = set(params.values()), []
-    for each in listed:
+    for each in group["params"]:
         member = each[1] if isinstance(each, tuple) and len(each) == 2 else each
         member = params.get(member, member) if isinstance(member, str) else member
         if not isinstance(member, Tensor):

@@ -167,14 +167,18 @@ class RequestLine:
         self._closed = True
         self.stop()
 
-    def next(self, idle: Callable[[], None]) -> Request | None:
-        """Give the next request, waiting for it, None where none can follow; `idle` is called before a wait."""
+    def next(self, idle: Callable[[], None], busy: Callable[[], None]) -> Request | None:
+        """Give the next request, waiting for it, None where none can follow.
+
+        `idle` is called before a wait, `busy` while the request that will be given is still counted in line.
+        """
         with self._changed:
             while not self._waiting and not self._closed:
                 idle()
                 self._changed.wait()
             if self._closed:
                 return None
+            busy()
             self._stop.clear()
             return self._waiting.popleft()
 

@@ -123,7 +123,7 @@ class TrainerThread(threading.Thread):
 
     def _next(self) -> Request | None:
         """Wait for what is asked for next; None at the end."""
-        return self._line.next(self._rest)
+        return self._line.next(self._rest, self._begin)
 
     def _open(self, scenario: str | None) -> None:
         session = self._open_session(scenario)
@@ -139,6 +139,9 @@ class TrainerThread(threading.Thread):
         """Take note of how far going back has come; tell whether it is still wanted."""
         self.progress = progress
         return not self._line.stopped
+
+    def _begin(self) -> None:
+        self.busy = ("what was asked for", monotonic())
 
     def _rest(self) -> None:
         self.busy = None

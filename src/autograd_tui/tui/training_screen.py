@@ -238,7 +238,7 @@ class TrainingScreen(Screen[None]):
 
     def _tick(self) -> None:
         self._clock = None
-        if self.trainer.busy is None:
+        if not self.trainer.waiting and self.trainer.busy is None:
             if self.note is self._patience:
                 self.say(None)  # it ended just after its news were heard
             return
