@@ -47,7 +47,8 @@ class Screen:
         """Wait for what the app comes to by itself."""
         given_up = monotonic() + seconds
         while not true():
-            assert self.app.is_running and monotonic() < given_up, f'it did not come; the note is "{self.note}"'
+            if not self.app.is_running or monotonic() > given_up:
+                raise AssertionError(f'it did not come; the note is "{self.note}"')
             await self.pilot.pause(0.01)
 
     def text(self, panel: str) -> str:
