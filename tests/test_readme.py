@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autograd_tui.cli import main
-from autograd_tui.cli_runs import RUN_COMMANDS
+from autograd_tui.cli.program import RUN_COMMANDS
 from autograd_tui.engine.command import parse
 from autograd_tui.engine.options import FLAGS
 from autograd_tui.engine.scenario_names import BUILT_IN

@@ -1,4 +1,4 @@
-"""The command line for exports: which file, and how screens in it are drawn."""
+"""The command `export`: which run into which file, and how screens in it are drawn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from autograd_tui.cli.arguments import add_which, new_parser
+from autograd_tui.cli.which import journal_of, open_again, scenario_of
 from autograd_tui.engine.errors import Refused
 
 if TYPE_CHECKING:
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
 TOLD_EVERY = 3.0  # seconds, of how far an export is
+
+
+def export(words: list[str]) -> int:
+    """Write what a journal tells into a file."""
+
+    parser = new_parser("export", "Write what a journal tells as a script, a page, a table and so on.")
+    add_which(parser, optional=False)
+    add_export_arguments(parser)
+    options = parser.parse_args(words)
+    journal = journal_of(options)
+    named = scenario_of(journal, options)
+    recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
+    return run_export(options, recording, lambda: open_again(journal.opening, named))
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,33 @@
+"""The command `follow`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from autograd_tui.cli.arguments import add_looks, new_parser
+from autograd_tui.cli.running import check_terminal
+from autograd_tui.cli.which import path_of
+from autograd_tui.engine.command import Commands
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+
+def follow(words: list[str]) -> int:
+    """Show a run that another terminal leads."""
+    from autograd_tui.journal.following import Following
+
+    parser = new_parser("follow", "Show a run that another terminal leads; this one disturbs nothing.")
+    parser.add_argument("journal", nargs="?", help="the journal's file (default: the latest)")
+    add_looks(parser)
+    options = parser.parse_args(words)
+    following = Following(path_of(options, "follow"))
+    check_terminal()
+    from autograd_tui.tui.app import run_on_screen
+    from autograd_tui.tui.follower_thread import FollowerThread
+
+    def open_one(_: str | None) -> Session:
+        return cast("Session", following)
+
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    return run_on_screen(open_one, Commands(), title=following.about.title, thread=FollowerThread, **looks)

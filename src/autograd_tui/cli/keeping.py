@@ -1,0 +1,29 @@
+"""Where a run is kept."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograd_tui.engine.errors import Refused
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+
+def kept(session: Session, options: argparse.Namespace) -> Session:
+    """Have a session that has just been opened keep what it runs, where that is asked for."""
+    from autograd_tui.journal.folder import new_path
+    from autograd_tui.journal.writing import JournalWriter
+
+    if options.no_journal:
+        return session
+    if options.journal is None:
+        session.recorder = JournalWriter(new_path(session.about.opening), session.about, private=True)
+        return session
+    path = Path(options.journal)
+    if path.exists():
+        raise Refused(f"{path} exists already: autograd-tui resume {path} goes on with it.")
+    session.recorder = JournalWriter(path, session.about, private=False)
+    return session

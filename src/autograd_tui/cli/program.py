@@ -1,0 +1,78 @@
+"""The program: the words of a command line into an exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from autograd_tui.cli.export import export
+from autograd_tui.cli.follow import follow
+from autograd_tui.cli.replay import replay
+from autograd_tui.cli.resume import resume
+from autograd_tui.cli.sessions import sessions
+from autograd_tui.cli.train import train
+from autograd_tui.engine.errors import Refused
+from autograd_tui.text.line import one_line
+
+RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "resume": resume,
+    "replay": replay,
+    "follow": follow,
+    "export": export,
+    "sessions": sessions,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and give its exit code."""
+    _mend_descriptors()
+    _mend_encodings()
+    before = threading.enumerate()
+    code = _run(arguments)
+    if any(not each.daemon and each not in before for each in threading.enumerate()):
+        for file in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever a scenario has made of it
+                file.flush()
+        os._exit(code)  # Python would wait for a scenario's threads, which may never end
+    return code
+
+
+def _mend_descriptors() -> None:
+    """Lead standard descriptors that are closed nowhere, before a file of ours or theirs gets their numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _mend_encodings() -> None:
+    """Write what a terminal's encoding does not know as \\xe9 is: a name with an accent must not stop a run."""
+    for file in (sys.stdout, sys.stderr):
+        if isinstance(file, io.TextIOWrapper) and file.errors in ("strict", "surrogateescape"):
+            file.reconfigure(errors="backslashreplace")
+
+
+def _run(arguments: list[str] | None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        command = RUN_COMMANDS.get(words[0]) if words else None
+        return command(words[1:]) if command else train(words, others=RUN_COMMANDS)
+    except Refused as error:
+        print(f"autograd-tui: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our lines has left, as `head` does: not an error, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except OSError as error:
+        print(f"autograd-tui: the lines could not be written: {error.strerror}", file=sys.stderr)
+        return 1

@@ -1,0 +1,73 @@
+"""The command `replay`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autograd_tui.cli.arguments import add_looks, add_which, new_parser
+from autograd_tui.cli.running import check_terminal
+from autograd_tui.cli.which import journal_of, open_again, scenario_of
+from autograd_tui.engine.command import parse
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.optimizer_spec import parse_number
+
+if TYPE_CHECKING:
+    from autograd_tui.journal.reading import Journal
+
+
+def replay(words: list[str]) -> int:
+    """Run again what a journal tells, on a screen or to compare it."""
+
+    parser = new_parser("replay", "Run again what a journal tells.")
+    add_which(parser, optional=False)
+    parser.add_argument("--speed", default="4", help="commands a second, or full (default 4); + and - change it")
+    parser.add_argument("--headless", action="store_true", help="no screen")
+    parser.add_argument("--check", action="store_true", help="say whether every number is the same, to the bit")
+    add_looks(parser)
+    options = parser.parse_args(words)
+    if options.headless != options.check:
+        raise Refused("replay --headless --check says whether all numbers are the same; on a screen, use neither.")
+    journal = journal_of(options)
+    named = scenario_of(journal, options)
+    if options.check:
+        return _check(journal, named)
+    pace = _pace(options.speed)
+    check_terminal()
+    from autograd_tui.tui.app import run_on_screen
+    from autograd_tui.tui.replay_thread import ReplayThread
+
+    return run_on_screen(
+        lambda _: open_again(journal.opening, named),
+        parse(" ".join(entry.command for entry in journal.entries)),
+        title=named,
+        theme=options.theme,
+        ascii_only=options.ascii,
+        thread=ReplayThread,
+        pace=pace,
+    )
+
+
+def _pace(text: str) -> float | None:
+    """Read a number of commands a second; None for as many as there is time for."""
+    number = parse_number(text)
+    if text == "full":
+        return None
+    if number is None or not 0 < number < 1e6:
+        raise Refused(f"--speed {text} is no number of commands a second: use --speed 4, or --speed full.")
+    return number
+
+
+def _check(journal: Journal, named: str) -> int:
+    """Run everything again; 0 where all digests agree, else 1, naming the first line that differs."""
+    from autograd_tui.journal.check import check, machine
+
+    session = open_again(journal.opening, named)
+    elsewhere = machine(journal.opening, session.about.opening)
+    where = f" on another machine: {', '.join(elsewhere)}" if elsewhere else ""
+    for checked in check(session, journal):
+        if not checked.agrees:
+            line = f'line {checked.entry.id + 1} ("{checked.entry.command}")'
+            print(f"{journal.path}: differs from {line} on{where}.")
+            return 1
+    print(f"{journal.path}: all {len(journal.entries)} lines agree{where}.")
+    return 0

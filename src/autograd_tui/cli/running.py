@@ -1,0 +1,128 @@
+"""A session that runs what was asked for, on a screen or without one."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from autograd_tui.cli.keeping import kept
+from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
+from autograd_tui.engine.errors import NotUnderstood, Refused
+from autograd_tui.engine.watchpoint import parse_watchpoint
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+
+def run(options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str) -> int:
+    """Run what is asked for on a screen or without one, from where the session stands."""
+    watchpoints = [parse_watchpoint(text) for text in options.watch or ()]
+
+    def armed() -> Session:
+        session = open_session()
+        for each in watchpoints:
+            session.arm(each)
+        return session
+
+    if options.headless:
+        return _headless(options, armed, commands)
+    return _screen(options, armed, commands, title=title)
+
+
+def _headless(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands) -> int:
+    if sys.stdout is None:
+        raise Refused("stdout is closed, and there the lines would go.")
+    from_stdin = options.do == "-"
+    if from_stdin and options.repeat is not None:
+        raise Refused("--repeat needs commands that can be read twice: --do - reads them once.")
+    if options.theme is not None:
+        raise Refused("--theme is for the screen, and --headless has none.")
+    if options.do is None:
+        raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
+    wanted = _from_stdin(sys.stdin or ()) if from_stdin else iter(commands)
+    if from_stdin:
+        sys.stdin = io.StringIO()  # a scenario's input() would take our commands
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        signal.signal(number, _leave_with(code))
+    # stdout is for data alone: what a model prints, even from C, goes to stderr.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        session = open_session()
+        from autograd_tui.headless import run_headless
+
+        code = run_headless(session, wanted, json_lines=options.json, out=out)
+        session.close(in_order=True)
+        return code
+
+
+def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
+    """Make a signal's answer: leave at once, since each line is flushed and a running phase cannot be interrupted."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(code)
+
+    return leave
+
+
+def _screen(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands, *, title: str) -> int:
+    if options.json:
+        raise Refused("--json needs --headless: a screen prints no lines.")
+    if options.do == "-":
+        raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
+    check_terminal()
+    from autograd_tui.journal.waiting import waiting_run
+    from autograd_tui.tui.app import run_on_screen
+
+    def open_one(scenario: str | None) -> Session:
+        return open_session() if scenario is None else _open_another(scenario, options)
+
+    greeting = waiting_run() if len(sys.argv) == 1 else None
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    return run_on_screen(open_one, commands, title=title, greeting=greeting, **looks)
+
+
+def check_terminal() -> None:
+    """Raise Refused where there is no terminal to draw on."""
+    if sys.stdout is None:
+        raise Refused("stdout is closed, and there the command line that repeats the run would go.")
+    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
+        raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
+    term = os.environ.get("TERM", "")
+    if term in ("", "dumb", "unknown"):
+        raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
+
+
+def given_commands(options: argparse.Namespace) -> Commands:
+    """Read what --do and --repeat ask for; nothing where commands come from stdin."""
+    if options.do == "-":
+        return Commands()
+    if options.repeat is not None and options.repeat < 1:
+        raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
+    commands, times = parse(options.do or ""), options.repeat or 1
+    if len(commands) * times > MOST_COMMANDS:
+        raise Refused(f"--repeat {times} asks for more than {MOST_COMMANDS:,} commands at once.")
+    return commands * times
+
+
+def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
+    try:
+        for line in lines:
+            yield from parse(line)
+    except UnicodeDecodeError:
+        raise NotUnderstood("what comes from stdin is no text.") from None
+
+
+def _open_another(scenario: str, options: argparse.Namespace) -> Session:
+    """Open another scenario in the same place; how it is trained is its own again."""
+    from autograd_tui.open import open_session
+
+    asked = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    options.journal = None  # that one is the first session's
+    return kept(open_session(scenario, seed=getattr(options, "seed", 0), **given), options)

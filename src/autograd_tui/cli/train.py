@@ -1,0 +1,85 @@
+"""The command without a name: a scenario into a session that trains."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from autograd_tui import __version__
+from autograd_tui.cli.arguments import add_journal, add_running, new_parser
+from autograd_tui.cli.keeping import kept
+from autograd_tui.cli.running import given_commands, run
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.scenario_names import BUILT_IN
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+
+# What the command line hands on to `open_session`, under the same names.
+OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
+OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "hub_dir", "image")
+
+
+def train(words: list[str], *, others: Iterable[str]) -> int:
+    """Open what is asked for and run it; `others`: the commands with names, to be told of."""
+    options = _parser(others).parse_args(words)
+    first = given_commands(options)
+    return run(options, lambda: _open(options), commands=first, title=options.scenario)
+
+
+def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
+    parser = new_parser("", "See training happen, one step at a time: real PyTorch, one phase a key press.")
+    parser.epilog = f"autograd-tui {', '.join(others)}: what has been run before; each has a --help of its own."
+    parser.add_argument("--version", action="version", version=f"autograd-tui {__version__}")
+    parser.add_argument(
+        "scenario",
+        nargs="?",
+        default="linear",
+        help=f"{', '.join(BUILT_IN)}, an installed one, or your own my_model.py[:name] (default: linear)",
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    training.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the accelerator where there is one)")
+    training.add_argument("--threads", type=int, help="that PyTorch may use on the CPU")
+    training.add_argument("--optimizer", help="any of torch.optim by name: adam, or sgd,momentum=0.9,nesterov=true")
+    training.add_argument("--lr", type=float, help="learning rate")
+    training.add_argument("--momentum", type=float)
+    training.add_argument("--weight-decay", type=float)
+    training.add_argument("--decay", metavar="plateau[:factor[:patience]]", help="lower the learning rate on a plateau")
+    training.add_argument("--batch-size", type=int)
+    training.add_argument("--image-size", type=int, help="height and width in pixels")
+    training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")
+    training.add_argument(
+        "--weights",
+        metavar="auto|random|pretrained|FILE",
+        help="of resnet18: pretrained ones are fetched once, and auto uses them from then on",
+    )
+    training.add_argument("--hub-dir", metavar="FOLDER", help="where torch.hub keeps pretrained weights")
+    training.add_argument("--image", metavar="FILE", help="a JPEG or PNG picture in place of resnet18's dummy image")
+    training.add_argument("--state", metavar="FILE", help="what the model, and the optimizer, begin with")
+    training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
+    add_running(parser)
+    add_journal(parser)
+    return parser
+
+
+def _open(options: argparse.Namespace) -> Session:
+    """Open the session; torch is imported here, and no sooner."""
+    from autograd_tui.open import open_session
+
+    asked = {name: getattr(options, name) for name in OPTIONS}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return kept(open_session(options.scenario, **given, **_own(options)), options)
+
+
+def _own(options: argparse.Namespace) -> dict[str, Any]:
+    """Read what --option gives for the scenario's own options."""
+    own: dict[str, Any] = {}
+    for word in options.option or ():
+        name, equals, own[name] = word.partition("=")
+        if not (equals and name.isidentifier()):
+            raise Refused(f"--option {word} is not understood: use --option NAME=VALUE, such as --option width=8.")
+        if name in OPTIONS:
+            raise Refused(f"--option {word}: {name} has a flag of its own, --{name.replace('_', '-')}.")
+    return own

@@ -1,0 +1,56 @@
+"""Which of the runs that are kept, and its session once more."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.scenario_names import BUILT_IN
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.opening import Opening
+    from autograd_tui.engine.session import Session
+    from autograd_tui.journal.reading import Journal
+
+
+def journal_of(options: argparse.Namespace) -> Journal:
+    """Read the journal that is named, else the latest."""
+    from autograd_tui.journal.reading import read_journal
+
+    return read_journal(path_of(options, "resume"))
+
+
+def path_of(options: argparse.Namespace, what: str) -> Path:
+    """Give the journal that is named, else the latest."""
+    from autograd_tui.journal.folder import journals
+
+    if options.journal is not None:
+        return Path(options.journal)
+    latest = next(iter(journals()), None)
+    if latest is None:
+        raise Refused(f"no run is kept yet: there is nothing to {what}.")
+    return latest
+
+
+def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
+    """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
+    opening = journal.opening
+    if opening.scenario in BUILT_IN:  # their code comes with this program
+        return opening.scenario
+    if options.scenario is None:
+        raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {opening.scenario}.")
+    from autograd_tui.engine.opening import sha256
+
+    if sha256(options.scenario) != opening.sha256 and not options.changed:
+        raise Refused(f"{options.scenario} is not as it was in this run: --changed takes it all the same.")
+    named: str = options.scenario
+    return named
+
+
+def open_again(opening: Opening, named: str, *, memory: str | None = None) -> Session:
+    """Open the session that a journal began with, writing no journal."""
+    from autograd_tui.open import open_session
+
+    return open_session(named, **{**opening.arguments, **({"memory": memory} if memory else {})}, **opening.own)
