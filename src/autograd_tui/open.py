@@ -20,7 +20,7 @@ from autograd_tui.engine.opening import Opening, sha256
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, override
 from autograd_tui.engine.options import Options
-from autograd_tui.engine.process import one_process
+from autograd_tui.engine.process import OneProcess
 from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
@@ -148,7 +148,7 @@ def _build(scenario: Scenario, options: Options) -> Parts:
 def _built(title: str) -> Iterator[None]:
     """Run other people's code: what it raises is refused in one sentence."""
     try:
-        with one_process():
+        with OneProcess():
             yield
     except Refused:
         raise

@@ -72,13 +72,14 @@ def main() -> None:
     """Press keys in both, in turns, and print medians; or inside a phase alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--scenario", default="linear")
+    parser.add_argument("--scenario", help="default: linear, and inside resnet18, where a walk is long enough")
     parser.add_argument("--inside", action="store_true", help="walk the operations of a backward")
     arguments = parser.parse_args()
     if arguments.inside:
-        walk(arguments.scenario, arguments.rounds)
+        walk(arguments.scenario or "resnet18", arguments.rounds)
         return
-    ours = Terminal(arguments.scenario, width=120, height=40)
+    scenario = arguments.scenario or "linear"
+    ours = Terminal(scenario, width=120, height=40)
     bare = pexpect.spawn(sys.executable, ["-c", BARE], dimensions=(40, 120), timeout=60)
     bare.delaybeforesend = None
     ours.wait_for("frame 0 of 0")
@@ -98,7 +99,7 @@ def main() -> None:
             bare_sizes.append(count)
     everything = [each for column in times.values() for each in column]
     all_sizes = [each for column in sizes.values() for each in column]
-    print(f"{arguments.scenario}, 120 x 40, medians of {arguments.rounds} rounds of f b s z:")
+    print(f"{scenario}, 120 x 40, medians of {arguments.rounds} rounds of f b s z:")
     for key in "fbsz":
         print(f"  {key}  {median(times[key]) * 1000:5.1f} ms  {median(sizes[key]) / 1000:4.1f} kB")
     print(f"  all {median(everything) * 1000:4.1f} ms  {median(all_sizes) / 1000:4.1f} kB")

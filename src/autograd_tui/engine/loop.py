@@ -16,7 +16,7 @@ from autograd_tui.engine.errors import Raised, Refused
 from autograd_tui.engine.groups import places, read_groups
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.optimizers import Decay, make_optimizer
-from autograd_tui.engine.process import one_process
+from autograd_tui.engine.process import OneProcess
 from autograd_tui.engine.scenario import Parts
 from autograd_tui.engine.stats_table import MOST_VALUES
 from autograd_tui.engine.surroundings import Surroundings
@@ -115,15 +115,15 @@ class Loop:
         self.loss = self.batch = self.prediction = None
         self.graph, self.metrics = "freed", ()
         outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
-        while True:
-            with one_process():
+        with OneProcess() as process:
+            while True:
                 batch = self.parts.batch(self.forwards)
                 if batch is not at_hand:
                     moved = to_device(batch, self.device)
                     at_hand, batch = (batch if moved is batch else None), moved
                 loss, _ = self.predict(batch)
                 self.forwards += 1
-                count = self._counting(outside)
+                count = self._counting(outside) if outside else _nothing
                 loss.backward()  # type: ignore[no-untyped-call]
                 count()
                 loss = loss.detach()
@@ -131,7 +131,8 @@ class Loop:
                 if scheduler is not None:
                     scheduler.step(loss)
                 optimizer.zero_grad()
-            yield loss
+                process.check()
+                yield loss
 
     def _counting(self, at: Sequence[int]) -> Callable[[], None]:
         """Look at gradients before a backward; what is given back counts it for those that it has added to."""
@@ -235,7 +236,7 @@ class Loop:
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
         """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
         try:
-            with one_process():
+            with OneProcess():
                 yield
         except BaseException as error:
             undo()
@@ -288,7 +289,7 @@ def theirs(error: BaseException) -> bool:
 
 
 def _nothing() -> None:
-    """Undo nothing: what a step leaves half done is restored from a checkpoint."""
+    """Do nothing, as where a step is to be undone: what it leaves half done is restored from a checkpoint."""
 
 
 def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
-@contextmanager
-def one_process() -> Iterator[None]:
-    """Run other people's code; a copy of this process that it has made by os.fork ends when it is through with it.
+class OneProcess:
+    """Runs other people's code; a copy of this process that it has made by os.fork ends when it is through with it.
 
     It would read the same keys, and write to the same terminal and journal.
     """
-    process = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != process:
+
+    __slots__ = ("_process",)
+
+    def __enter__(self) -> OneProcess:
+        self._process = os.getpid()
+        return self
+
+    def check(self) -> None:
+        """End here if this is a copy."""
+        if os.getpid() != self._process:
             os._exit(0)
+
+    def __exit__(self, *raised: object) -> None:
+        self.check()

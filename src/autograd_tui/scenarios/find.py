@@ -14,7 +14,7 @@ from types import ModuleType
 
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.loop import theirs
-from autograd_tui.engine.process import one_process
+from autograd_tui.engine.process import OneProcess
 from autograd_tui.engine.raised import in_words
 from autograd_tui.engine.scenario import Scenario
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
@@ -59,7 +59,7 @@ def _installed(brought: EntryPoint) -> Scenario:
     """Import what a package has registered."""
     where = f"the installed scenario {brought.name} ({brought.value})"
     try:
-        with one_process():
+        with OneProcess():
             found = brought.load()
     except (Exception, SystemExit) as error:
         raise Refused(f"{where} could not be imported: {type(error).__name__}: {error}") from error
@@ -101,7 +101,7 @@ def _load(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))  # as `python my_model.py` would: its neighbours can be imported
     sys.modules.setdefault(path.stem, module)
     try:
-        with one_process():
+        with OneProcess():
             spec.loader.exec_module(module)
     except BaseException as error:
         if not theirs(error):
