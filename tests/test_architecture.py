@@ -23,6 +23,7 @@ VALUES = [
     "errors",
     "frame",
     "memory",
+    "nearest",
     "progress",
     "proof_result",
     "still_session",

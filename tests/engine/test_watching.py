@@ -162,10 +162,24 @@ class Roots(nn.Module):
         return self.offset + (self.scale + x).sqrt()
 
 
-@pytest.mark.parametrize("watched", ["v > 3", "w.bias > 3", "loss still", "v still 3", "grad > 3"])
+@pytest.mark.parametrize("watched", ["v > 3", "w.bias > 3", "loss still", "v still 3", "weight > 3"])
 def test_a_parameter_that_the_model_lacks_is_refused(watched: str) -> None:
     with pytest.raises(Refused, match=r"there is no parameter .* to watch: this model has w, b\."):
         opened(watched)
+
+
+@pytest.mark.parametrize(
+    ("watched", "meant"),
+    [("grad_nrm > 3", "grad_norm"), ("los < 1", "loss"), ("w.grd > 3", "w.grad"), ("grad > 3", "w.grad")],
+)
+def test_what_is_misspelt_is_answered_with_the_nearest_that_can_be_watched(watched: str, meant: str) -> None:
+    with pytest.raises(Refused, match=rf"to watch: the nearest is {meant}\.$"):
+        opened(watched)
+
+
+def test_only_a_parameter_is_the_nearest_where_it_is_to_keep_still() -> None:
+    with pytest.raises(Refused, match=r"the nearest is 0\.weight\.$"):
+        opened("0.weight.grd still", scenario=as_scenario(small_net_fresh))
 
 
 def test_a_condition_is_armed_once_and_all_are_disarmed_together() -> None:

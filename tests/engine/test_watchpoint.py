@@ -45,6 +45,13 @@ def test_a_condition_is_read_and_written_as_it_is_read(text: str, watchpoint: Wa
         ("still 0", '"still 0" needs whole iterations, 1 or more'),
         ("loss rises 1.5", "needs whole iterations"),
         ("w >", '"w >" needs a number behind >'),
+        ("nonfinit", '"nonfinit" is no watchpoint: the nearest is nonfinite.'),
+        ("w stil", "the nearest is w still."),
+        ("loss rise 3", "the nearest is loss rises 5."),
+        ("grad_norm", "the nearest is grad_norm > 10."),
+        ("NaN", "nonfinite watches for NaN and infinity."),
+        ("loss >= 1e3", "the nearest is loss > 1e3."),
+        ("loss >= ten", '"loss >= ten" needs a number behind >'),
     ],
 )
 def test_what_is_no_condition_is_said_in_a_sentence(text: str, said: str) -> None:

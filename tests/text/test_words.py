@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.nearest import nearest
 from autograd_tui.engine.watchpoint import Watchpoint
-from autograd_tui.text.nearest import nearest
 from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
 from autograd_tui.text.words import read
 

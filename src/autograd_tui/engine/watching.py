@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.nearest import clipped, nearest
 from autograd_tui.engine.stats_table import WIDTH, StatsTable, TensorStats
 from autograd_tui.engine.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint
 
@@ -50,8 +51,7 @@ class Watching:
         names, name = frame.params.layout.names, watchpoint.tensor
         param = name if name is None or watchpoint.kind == "still" or name in names else name.removesuffix(".grad")
         if param is not None and param not in names:
-            some = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
-            raise Refused(f'there is no parameter "{name}" to watch: this model has {some}.')
+            raise Refused(_no_such(watchpoint, names))
         if watchpoint not in self.armed:
             self.armed += (watchpoint,)
 
@@ -80,6 +80,15 @@ class Watching:
                 return _rises(watchpoint, frame, memory)
             case _:
                 return next(_nonfinite(frame), None)
+
+
+def _no_such(watchpoint: Watchpoint, names: Sequence[str]) -> str:
+    """Say that a model has nothing of this name to watch, and what is most like it."""
+    more = () if watchpoint.kind == "still" else (LOSS, GRAD_NORM, PARAM_NORM, *(f"{name}.grad" for name in names))
+    near = nearest(watchpoint.name, (*names, *more))
+    has = f"this model has {', '.join(names[:4])}{', ...' * (len(names) > 4)}"
+    rest = f"the nearest is {near}" if near else has
+    return f'there is no parameter "{clipped(watchpoint.name)}" to watch: {rest}.'
 
 
 def _is_new(name: str, frame: Frame) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.nearest import nearest
 from autograd_tui.engine.optimizer_spec import format_number, parse_number
 
 LOSS, GRAD_NORM, PARAM_NORM = "loss", "grad_norm", "param_norm"
 USUAL_TIMES = 5  # iterations, where none are said
 LONGEST = 60  # characters of what is quoted in a sentence
-EXAMPLES = "nonfinite, loss > 10, grad_norm > 10, w.grad < 1e-6, w still, loss rises 5"
+EXAMPLES = ("nonfinite", "loss > 10", "grad_norm > 10", "w.grad < 1e-6", "w still", "loss rises 5")
 _NAME = r"\w+(?:\.\w+)*"
 _BOUND = re.compile(rf"({_NAME})\s*([<>])\s*(.*)")
 _STILL = re.compile(rf"(?:({_NAME}) )?still(?: (\S+))?")
@@ -67,10 +68,22 @@ def parse_watchpoint(text: str) -> Watchpoint:
         return Watchpoint("still", match[1] or "", times=_times(match[2], text))
     if match := _BOUND.fullmatch(text):
         return _bounded(match[1], match[2], match[3], text)
-    raise NotUnderstood(f'"{_clipped(text)}" is no watchpoint: there are {EXAMPLES}.')
+    raise NotUnderstood(f'"{_clipped(text)}" is no watchpoint: {_meant(text)}.')
+
+
+def _meant(text: str) -> str:
+    """Say which condition a text is most like, or else which there are."""
+    if text.lower() in ("nan", "inf", "infinity", "infinite"):
+        return "nonfinite watches for NaN and infinity"
+    name, blank, _ = text.partition(" ")
+    near = nearest(text, (*EXAMPLES, f"{name} still" if blank else "still"))
+    return f"the nearest is {near}" if near else f"there are {', '.join(EXAMPLES)}"
 
 
 def _bounded(name: str, sign: str, number: str, text: str) -> Watchpoint:
+    if number.startswith("=") and parse_number(number[1:].strip()) is not None:
+        likely = f"{name} {sign} {number[1:].strip()}"
+        raise NotUnderstood(f'"{_clipped(text)}" is no watchpoint: the nearest is {_clipped(likely)}.')
     bound = parse_number(number)
     if bound is None or not math.isfinite(bound):
         raise NotUnderstood(f'"{_clipped(text)}" needs a number behind {sign}, as in {_clipped(name)} {sign} 10.')

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from autograd_tui.engine.command import MOST_COMMANDS, PHASES
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.nearest import clipped, unknown
 from autograd_tui.engine.optimizer_spec import parse_number
 from autograd_tui.engine.scenario_names import BUILT_IN, installed
 from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
-from autograd_tui.text.nearest import clipped, unknown
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from autograd_tui.engine.command import PHASES, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.text.nearest import clipped, nearest
+from autograd_tui.engine.nearest import clipped, nearest
 from autograd_tui.text.screen_word import ALONE, READERS, ScreenWord, is_screen_word, read_screen_word
 
 SETTINGS = ("lr", "optimizer", "branch")

@@ -12,6 +12,7 @@ from textual.reactive import var
 from textual.screen import Screen
 
 from autograd_tui.engine.about import About
+from autograd_tui.engine.nearest import clipped
 from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.trace import Trace
 from autograd_tui.text.inside.health import first_trouble, health_lines
@@ -19,7 +20,6 @@ from autograd_tui.text.inside.names import names_to_find
 from autograd_tui.text.inside.proven import what_to_prove
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import plain
-from autograd_tui.text.nearest import clipped
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.inside_keys import FIRST_INSIDE_KEYS, INSIDE_KEYS
