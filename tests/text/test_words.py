@@ -9,6 +9,7 @@ from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.nearest import nearest
 from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.text.other_words import ANSWERS, EXAMPLE, SETTINGS
 from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
 from autograd_tui.text.words import read
 
@@ -95,6 +96,14 @@ def test_words_for_the_screen_are_read(text: str, word: ScreenWord) -> None:
         ("exprot", "export"),
         ("sort updat", "update"),
         ("model resnet", "resnet18"),
+        ("set lr 0.1", "lr=0.1"),
+        ("set lr=0.1", "lr=0.1"),
+        ("optimizer.step()", "step"),
+        ("run loss<=0.1", "run loss<0.1"),
+        ("run loss >= 1e1", "run loss>1e1"),
+        ("run until loss<0.1", "run loss<0.1"),
+        ("run loss 0.1", "run loss<0.1"),
+        ("run 100 iterations", "run 100"),
     ],
 )
 def test_a_misspelt_word_is_answered_with_the_nearest(text: str, meant: str) -> None:
@@ -110,6 +119,47 @@ def test_a_misspelt_word_is_answered_with_the_nearest(text: str, meant: str) -> 
 )
 def test_a_number_that_makes_no_sense_gets_a_sentence_that_quotes_it(text: str) -> None:
     assert f'"{text}"' in said(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "does"),
+    [
+        ("goto 3", "@3"),
+        ("@ 3", "@3"),
+        ("3", "@3"),
+        ("back", "undo"),
+        ("u", "undo"),
+        ("reset", "@0"),
+        ("restart", "@0"),
+        ("step 3", "step*3"),
+        ("f b 2", "b*2"),
+        ("train 10", "run"),
+        ("exit", "quit"),
+        ("q", "quit"),
+        ("save", "export run.py"),
+        ("load mine.py", "model spiral"),
+        ("spiral", "model spiral"),
+        ("adam", "optimizer=adam"),
+        ("dark", "theme dark"),
+        ("lr", "lr=0.1"),
+        ("break loss>3", "watch loss>3"),
+        ("freeze w", "w.requires_grad=False"),
+        ("?", "help"),
+    ],
+)
+def test_a_word_of_another_program_is_answered_with_what_does_it_here(text: str, does: str) -> None:
+    assert said(text).startswith(f'"{text}" is not understood: {does} ')
+    assert read(does)
+
+
+def test_several_commands_are_undone_by_a_count() -> None:
+    assert "the keys 4u go 4 back" in said("undo 4")
+
+
+@pytest.mark.parametrize(("words", "told"), [*ANSWERS.items(), *SETTINGS.items()])
+def test_no_word_of_another_program_is_one_that_this_one_has(words: str, told: str) -> None:
+    for word in words.split():
+        assert word == "undo" or told.format(EXAMPLE) in said(word)
 
 
 def test_a_learning_rate_that_is_no_number_gets_a_sentence() -> None:

@@ -87,19 +87,29 @@ def _speed(text: str) -> float | None:
 def _run(text: str) -> int | Goal:
     if not text:
         return Goal()
-    if until := re.fullmatch(r"loss ?([<>]) ?(.*)", text):
+    if until := re.fullmatch(r"loss ?([<>]) ?(?!=)(.*)", text):
         loss = parse_number(until[2])
         if loss is None or not math.isfinite(loss):
             raise NotUnderstood(f'"run {clipped(text)}" needs a number behind {until[1]}, as in run loss<0.01.')
         return Goal(below=loss) if until[1] == "<" else Goal(above=loss)
     times = parse_number(text)
     if times is None:
-        raise NotUnderstood(f'"run {clipped(text)}" is not understood: say run, run 100 or run loss<0.01.')
+        raise NotUnderstood(f'"run {clipped(text)}" is not understood: {_run_meant(text)}.')
     if not (times >= 1 and times.is_integer()):
         raise NotUnderstood(f'"run {clipped(text)}" makes no sense: give whole iterations, 1 or more.')
     if times > MOST_ITERATIONS:
         raise NotUnderstood(f'"run {clipped(text)}" asks for more than {MOST_ITERATIONS:,} iterations at once.')
     return int(times)
+
+
+def _run_meant(text: str) -> str:
+    """Say how a run is asked for that goes on for so long or so far; a loss is compared by < and > alone."""
+    loss = re.fullmatch(r"(?:until |till |to |while )?loss ?(<=|>=|=<|=>|≤|≥|[<>=]|) ?(\S+)", text)
+    if loss and parse_number(loss[2]) is not None:
+        return f"the nearest is run loss{'>' if set(loss[1]) & set('>≥') else '<'}{clipped(loss[2])}"
+    if times := re.fullmatch(r"(?:for )?(\d{1,15}) (?:iterations?|epochs?|steps?|times)", text):
+        return f"the nearest is run {times[1]}"
+    return "say run, run 100 or run loss<0.01"
 
 
 def _watch(text: str) -> Watchpoint | str | None:

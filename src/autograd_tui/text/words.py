@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from autograd_tui.engine.command import PHASES, Commands, parse
 from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.nearest import clipped, nearest
+from autograd_tui.text.other_words import answer
 from autograd_tui.text.screen_word import ALONE, READERS, ScreenWord, is_screen_word, read_screen_word
 
 SETTINGS = ("lr", "optimizer", "branch")
@@ -26,10 +27,16 @@ def read(text: str) -> Commands | ScreenWord:
 
 
 def _correction(words: list[str]) -> str | None:
-    """Say what the first word that is no command was meant to be, where that can be guessed."""
+    """Say what was meant, where that is known or the first word that is no command can be guessed."""
+    if words[0].lower() == "set" and len(words) > 1:
+        words = words[1:]
+        if _is_command(" ".join(words)):
+            return _nearest_is(f"set {' '.join(words)}", " ".join(words))
     joined = re.sub(r" ?= ?", "=", " ".join(words))  # lr = 0.1
     if joined != " ".join(words) and _is_command(joined):
         return _nearest_is(" ".join(words), joined)
+    if does := answer(words):
+        return f'"{clipped(" ".join(words))}" is not understood: {does}.'
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if is_screen_word(word):
             return f'"{word}" is for the screen, and stands on a line of its own.'
@@ -47,7 +54,8 @@ def _guesses(word: str, after: str) -> Iterator[tuple[str, str]]:
         return
     if after:
         yield f"{word} {after}", f"{setting}={after}"
-    yield word, nearest(word, WORDS) or ""
+    called = word.removesuffix("()").rpartition(".")[2]  # optimizer.step()
+    yield word, nearest(called, WORDS) or ""
 
 
 def _nearest_is(said: str, meant: str) -> str:
