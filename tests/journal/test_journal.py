@@ -46,7 +46,29 @@ def test_each_command_is_a_line_of_id_parent_command_and_digest(path: Path) -> N
     session = kept(path)
     frames = list(session.run_all("fb lr=0.5"))
     expected = [[1, 0, "f"], [2, 1, "b"], [3, 2, "lr=0.5"]]
-    assert lines(path) == [[*three, digest(frame)] for three, frame in zip(expected, frames, strict=True)]
+    written = [line[:4] for line in lines(path)]
+    assert written == [[*three, digest(frame)] for three, frame in zip(expected, frames, strict=True)]
+
+
+def test_the_loss_is_written_where_it_is_another_one(path: Path) -> None:
+    session = kept(path)
+    first = session.run("f").loss
+    list(session.run_all("bsz w=nan f b"))
+    assert [line[4:] for line in lines(path)] == [[{"loss": first}], *[[]] * 4, [{"loss": "NaN"}], []]
+
+
+@pytest.mark.parametrize(
+    "words", ["z", "lr=0.5", "fb", "fbsz*2 b=3", "fbsz*2 @2", "fbsz*2 @2 lr=0.5", "fb @0", "fbszf @2 s branch=1"]
+)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_last_loss_is_read_back_also_where_the_run_was_cut_off(path: Path, words: str, goes_on: bool) -> None:
+    session = kept(path)
+    list(session.run_all(words))
+    closed(session)
+    if goes_on:
+        writer = JournalWriter.go_on(read_journal(path), session.about, left={})
+        writer.close(in_order=True)
+    assert read_journal(path).loss == session.frame.loss
 
 
 def test_the_header_opens_the_same_run(path: Path) -> None:

@@ -180,6 +180,15 @@ def test_sessions_lists_the_newest_first(do: Do, own_state_folder: Path) -> None
     assert older.endswith(str(first))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [("lr=0.5 z", "-"), ("w=nan f", "nan"), ("w=1e30 f b", "inf"), ("w=nan f @0", "-")]
+)
+def test_a_last_loss_that_is_not_finite_is_said_also_of_a_run_that_was_resumed(do: Do, words: str, said: str) -> None:
+    do("linear", "--headless", "--do", words)
+    do("resume", "--headless", "--do", "@0" if said == "-" else "z")
+    assert do("sessions").out[1].split()[4] == said
+
+
 def test_sessions_deletes_what_is_named(do: Do, own_state_folder: Path) -> None:
     do("linear", "--headless", "--do", "f")
     (journal,) = own_state_folder.iterdir()

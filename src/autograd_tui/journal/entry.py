@@ -10,13 +10,13 @@ from typing import Any
 
 from autograd_tui.engine.command import Commands, parse
 from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.frame import TorchError, plain_number
+from autograd_tui.engine.frame import TorchError
 from autograd_tui.engine.opening import Opening
 from autograd_tui.engine.recording import Step, Stretch
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
-MORE = ("start", "raised", "said", "left")
+MORE = ("start", "raised", "said", "left", "loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Entry:
     raised: str | None = None  # the type of what its one command raised
     said: Sequence[Any] | None = None  # and its message, file and line
     left: float | str | None = None  # the last loss of the run that it leaves for another one, as strict JSON has it
+    loss: float | str | None = None  # of the frame that it led to, where that is not the one of the line before
 
     @property
     def goes_back(self) -> bool:
@@ -85,9 +86,9 @@ def _parsed(command: str) -> Commands:
     return parse(command)
 
 
-def left_line(when: float, loss: float | None) -> str:
+def left_line(when: float, loss: float | str | None) -> str:
     """Write that the run was left in order at a time, in seconds since the epoch, and with which loss."""
-    return json.dumps({"left": when, "loss": plain_number(loss)}) + "\n"
+    return json.dumps({"left": when, "loss": loss}) + "\n"
 
 
 def header_line(opening: Opening, *, started: float) -> str:

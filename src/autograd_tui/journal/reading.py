@@ -46,6 +46,16 @@ class Journal:
         """Give the index of the frame where training stood last."""
         return self.frames[-1] if self.frames else 0
 
+    @property
+    def loss(self) -> float | None:
+        """Give the loss at the frame where training stood last; None where there is none yet."""
+        if self.left is not None and self.left.get("loss") is not None:
+            return float(self.left["loss"])
+        entry = self.tip
+        while entry.loss is None and entry.parent and entry.start is None:
+            entry = self.entries[entry.parent - 1]
+        return None if entry.loss is None else float(entry.loss)
+
     def start(self, entry: Entry) -> int:
         """Give the frame that an entry goes on from."""
         return entry.start if entry.start is not None else self.frames[entry.parent - 1] if entry.parent else 0

@@ -14,12 +14,12 @@ HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'
 
 
 def summary_line(path: Path) -> str:
-    """Say when a run was begun, of what, how long it is, its last loss where that is known, and what it takes."""
+    """Say when a run was begun, of what, how long it is, its last loss where there is one, and what it takes."""
     try:
         journal = read_journal(path)
         size = sum(each.stat().st_size for each in (path, *companions(path)))
     except (Refused, OSError) as error:
         return f"{'?':<16}  {path}: {error}"
     begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
-    loss = "-" if journal.left is None or journal.left.get("loss") is None else f"{float(journal.left['loss']):.6g}"
+    loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
     return f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"

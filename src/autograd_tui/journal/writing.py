@@ -54,7 +54,7 @@ class JournalWriter:
         self._written = 0.0  # when
         self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
         self._kept_frame: Frame | None = None  # the one that it is of
-        self._loss: float | None = None  # of the frame where training stands
+        self._loss: float | str | None = None  # of the frame where training stands, as strict JSON has it
 
     @classmethod
     def go_on(cls, journal: Journal, about: About, *, left: Mapping[int, int]) -> JournalWriter:
@@ -112,8 +112,9 @@ class JournalWriter:
         if self._over or number not in self._left:
             return
         self._drawn.ran_from(0)
+        self._loss = plain_number(frame.loss)
         entry = Entry(self._id + 1, self._left.pop(number), f"branch={number}", digest(frame), frame.index)
-        entry = replace(entry, left=self._take_left_loss())
+        entry = replace(entry, left=self._take_left_loss(), loss=self._loss)
         if self._write(entry.line()):
             del self._ids[:], self._ends[:]
             self._take_up(read_journal(self.path))
@@ -161,13 +162,15 @@ class JournalWriter:
         return problem
 
     def _append(self, command: str, frame: Frame, *, start: int) -> None:
-        self._loss = frame.loss
+        before, self._loss = self._loss, plain_number(frame.loss)
         if self._over:
             return
         place = bisect_left(self._ends, start)
         parent = self._ids[place] if start else 0
         follows = parent == self._id  # the line before, to its end
         entry = Entry(self._id + 1, parent, command, digest(frame), None if follows else start)
+        if not follows or self._loss != before:
+            entry = replace(entry, loss=self._loss)
         if not entry.goes_back:
             entry = replace(entry, left=self._take_left_loss(), **_told(frame.error))
         if not self._write(entry.line()):
@@ -219,7 +222,7 @@ class JournalWriter:
 
     def _take_up(self, journal: Journal) -> None:
         """Stand where a journal ended."""
-        self._id = journal.tip.id
+        self._id, self._loss = journal.tip.id, plain_number(journal.loss)
         for entry, end in journal.path_to(journal.present):
             self._ids.append(entry.id)
             self._ends.append(end)
