@@ -87,6 +87,27 @@ async def test_at_the_frame_where_it_fired_e_writes_a_case(tmp_path: Path, monke
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pt", ".py", ".svg", ".txt"]
 
 
+async def test_each_e_there_writes_a_case_of_its_own_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "case-2-3.py").write_text("mine")
+    async with screen() as shown:
+        await say(shown, "watch grad_norm > 2")
+        await shown.press("r", "e", "e")
+        assert shown.note == "written: case-2-2.pt; case-2-2.py repeats it"
+        await shown.press("e")
+        assert shown.note == "written: case-2-4.pt; case-2-4.py repeats it"
+        assert (tmp_path / "case-2-3.py").read_text() == "mine"
+
+
+async def test_a_case_of_a_given_name_goes_over_no_script(tmp_path: Path) -> None:
+    (tmp_path / "fault.py").write_text("mine")
+    async with screen(do="f") as shown:
+        await say(shown, f"export {tmp_path / 'fault.pt'}")
+        assert shown.note == f"{tmp_path / 'fault.py'} exists: give another name."
+
+
 async def test_i_looks_inside_the_phase_of_the_fault_and_the_next_i_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

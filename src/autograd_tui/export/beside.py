@@ -9,16 +9,22 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surroundings import ForeignRandom
 from autograd_tui.export.file import export_case, export_file
+from autograd_tui.export.target import free
 from autograd_tui.open import open_session
 
 
-def export_beside(path: Path, session: Session, stopped: Callable[[], bool]) -> str:
+def export_beside(path: Path, session: Session, stopped: Callable[[], bool], *, numbered: bool = False) -> str:
     """Write what has led to where the session stands, and leave the session as it is; say what was written.
 
+    numbered: a case goes to a name of its own where its files exist already.
     Raises Refused, also where it is `stopped`, with nothing written.
     """
-    if path.exists():
-        raise Refused(f"{path} exists: give another name.")
+    if numbered:
+        path = free(path, beside=".py")
+    beside = [path.with_suffix(".py")] if path.suffix == ".pt" else []
+    for each in (path, *beside):
+        if each.exists():
+            raise Refused(f"{each} exists: give another name.")
     if path.suffix == ".pt":
         return f"written: {path}; {export_case(path, session)}"
     recording = session.recording()

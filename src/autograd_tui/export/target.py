@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 from autograd_tui.engine.errors import Refused
@@ -21,6 +22,12 @@ def check(path: Path, *, overwrite: bool) -> None:
         raise Refused(f"there is no folder {path.parent} to write {path.name} into.")
     if path.is_dir() and not (path.suffix == ".tb" and all(each.name.startswith(EVENTS) for each in path.iterdir())):
         raise Refused(f"{path} is a folder with other things in it, which are left alone: give another name.")
+
+
+def free(path: Path, *, beside: str) -> Path:
+    """Give a path where nothing is, nor with the ending of what lies `beside`: this one, or numbered, case-9-2.pt."""
+    names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
+    return next(each for each in names if not each.exists() and not each.with_suffix(beside).exists())
 
 
 @contextmanager

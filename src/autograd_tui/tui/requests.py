@@ -87,9 +87,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The run up to here, into a file."""
+    """The run up to here, into a file; `numbered` where that name is taken."""
 
     path: Path
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ class TrainerThread(threading.Thread):
         from autograd_tui.export.beside import export_beside
 
         self.busy = (f"the export to {what.path.name}", monotonic())
-        return export_beside(what.path, self._here, lambda: self._line.stopped)
+        return export_beside(what.path, self._here, lambda: self._line.stopped, numbered=what.numbered)
 
     def _go_back(self, start: int | None) -> None:
         if start is not None and start != self._here.frame.index:

@@ -138,7 +138,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
     def action_export(self) -> None:
         """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
         if self.fault is not None:
-            self.trainer.ask(Request(Export(Path(f"case-{self.fault}.pt"))))
+            self.trainer.ask(Request(Export(Path(f"case-{self.fault}.pt"), numbered=True)))
             self.watch_the_clock()
         else:
             self.write_picture_and_line()
