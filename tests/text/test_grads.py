@@ -31,8 +31,14 @@ def test_a_gradient_says_what_has_become_of_it(commands: str, word: str, sentenc
 
 def test_a_cleared_gradient_is_none_and_says_what_it_was() -> None:
     frame = list(open_session("linear").run_all("fbsz"))[-1]
-    assert plain(cleared(frame, 0)).split() == ["None", "was", "+1.3333"]
+    assert plain(cleared(frame, 0, room=23)) == "      None  was +1.3333"
     assert in_words(frame) == "None"
+
+
+def test_where_there_is_less_room_what_it_was_is_left_out_before_a_digit_is_cut() -> None:
+    frame = list(open_session("linear").run_all("fbsz"))[-1]
+    assert plain(cleared(frame, 0, room=22)) == "      None was +1.3333"
+    assert plain(cleared(frame, 0, room=21)) == "      None"
 
 
 def test_gradients_of_several_ages_are_counted() -> None:

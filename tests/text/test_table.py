@@ -48,6 +48,11 @@ def test_the_cursor_and_opened_layers_are_marked_by_signs() -> None:
     assert row_of(lines, ".0.bias").startswith("▶   .0.bias")
 
 
+@pytest.mark.parametrize("width", [-1, 0, 1, 2, 3, 4, 5])
+def test_where_there_is_no_room_rows_are_drawn_without_names(width: int) -> None:
+    assert len(drawn(after("fb"), width=width)) == len(drawn(after("fb")))
+
+
 def test_names_inside_a_layer_are_shortened_by_its_own() -> None:
     assert [line.split()[0] for line in drawn(after("fb"))[4:6]] == [".0.weight", "▶"]
 

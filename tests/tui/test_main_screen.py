@@ -355,3 +355,10 @@ async def test_an_old_prediction_is_called_old_beside_its_points(size: tuple[int
         assert "old" not in shown.text("FitPanel")
         await shown.press("s")
         assert "old" in shown.text("FitPanel")
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
+async def test_what_zero_grad_took_away_is_shown_with_all_its_digits(size: tuple[int, int]) -> None:
+    async with screen(do="fbsz", size=size) as shown:
+        panel = "GradientsPanel" if size == (120, 40) else "BothPanel"
+        assert [row.split()[-1] for row in shown.text(panel).splitlines()] == ["+1.3333", "+2.0000"]

@@ -254,6 +254,13 @@ async def test_words_that_were_not_understood_can_be_mended_with_the_list() -> N
         assert shown.session.commands() == "optimizer=adam"
 
 
+@pytest.mark.parametrize("key", ["up", "down"])
+async def test_an_arrow_behind_words_that_were_refused_brings_the_list_back(key: str) -> None:
+    async with screen() as shown:
+        await shown.press("colon", *"lr", "enter", key)
+        assert "learning rate" in shown.text("CandidatesPanel")
+
+
 async def test_a_burst_of_words_and_keys_keeps_its_order() -> None:
     async with screen() as shown:
         await burst(shown, *"flx", "backspace", *"0.5", "enter", "b", "colon", *"w=3", "enter", "s")

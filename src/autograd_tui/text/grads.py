@@ -61,15 +61,16 @@ def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
     return summed or ("unused, from before this forward" if frame.graph == "alive" else "fresh")
 
 
-def cleared(frame: Frame, place: int) -> Line:
-    """Write None, and what the last zero_grad took away; or why there is none."""
+def cleared(frame: Frame, place: int, *, room: int) -> Line:
+    """Write None, and what the last zero_grad took away; or why there is none. No number is cut to fit."""
     if place in frame.frozen:
         return [(f"{'frozen':>10}", "dim")]
     if place in frame.unused:
         return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
     last = frame.last_grads and frame.last_grads[place]
-    was = f"  was {number(main_number(last), signed=last.size == 1)}" if last else ""
-    return [(f"{'None':>10}", ""), (was, "dim")]
+    was = f"was {number(main_number(last), signed=last.size == 1)}" if last else ""
+    said = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
+    return [(f"{'None':>10}", ""), (said, "dim")]
 
 
 def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:

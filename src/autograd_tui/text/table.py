@@ -51,7 +51,8 @@ class Table:
                 room -= column.width
                 kept.add(column.key)
         columns = [column for column in self._possible() if column.key in kept]
-        return Shape(columns, min(longest, width - GUTTER - sum(column.width for column in columns)), view)
+        left = max(0, width - GUTTER - sum(column.width for column in columns))
+        return Shape(columns, min(longest, left), view)
 
     def heading(self, shape: Shape) -> Line:
         """Write the names of the columns, the sorted one marked."""

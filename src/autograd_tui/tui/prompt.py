@@ -38,6 +38,7 @@ class Prompt(Vertical):
         super().__init__(id=id, disabled=True)
         self.display = False
         self._submit_words, self._offer = submit, offer
+        self._title = ""
         self._candidates: Sequence[Candidate] = ()
         self._place, self._chosen = 0, False  # of the candidate that is marked
         self._earlier = EarlierWords()
@@ -81,9 +82,9 @@ class Prompt(Vertical):
     def _edited(self) -> None:
         """Offer what fits to the words as they are now."""
         if self.is_open:
-            title, self._candidates = self._offer(self._line.value)
+            self._title, self._candidates = self._offer(self._line.value)
             self._place, self._chosen = 0, False
-            self._list.offer(self._candidates, title=title)
+            self._list.offer(self._candidates, title=self._title)
 
     def _submit(self) -> None:
         """Hand the words on, the chosen candidate among them; where that is but a beginning, go on typing."""
@@ -116,5 +117,7 @@ class Prompt(Vertical):
         if not self._chosen and self._line.value == self._earlier.here and self._earlier.go(by):
             self._line.write(self._earlier.here)
         elif self._candidates:
+            if not self._list.display:  # it had made room for a sentence
+                self._list.offer(self._candidates, title=self._title)
             self._place, self._chosen = (self._place + by) % len(self._candidates), True
             self._list.mark(self._place, chosen=True)

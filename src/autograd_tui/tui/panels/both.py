@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.stats_table import GradStats, TensorStats
 from autograd_tui.text.grads import age, all_ages, cleared
 from autograd_tui.text.grads import main_number as grad_number
 from autograd_tui.text.layers import Columns
-from autograd_tui.text.line import Line
+from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.table import shortened
 from autograd_tui.tui.panels.parameters import main_number
@@ -42,7 +42,9 @@ class BothPanel(RowPanel):
             place = row.place or 0
             name: Line = [(f"{shortened(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
             value = _value(frame, *pairs[place], width=values, old=old)
-            lines.append(self.marked(row, name + value + _gradient(frame, place, room=room)))
+            left = width - length([*name, *value])
+            grad = cleared(frame, place, room=left) if frame.grads[place] is None else _gradient(frame, place, room)
+            lines.append(self.marked(row, name + value + grad))
         return lines + more
 
 
@@ -59,17 +61,15 @@ def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int,
     return first + last
 
 
-def _gradient(frame: Frame, place: int, *, room: int) -> Line:
-    grad = frame.grads[place]
-    if grad is None:
-        return cleared(frame, place)
+def _gradient(frame: Frame, place: int, room: int) -> Line:
+    grad: GradStats = frame.grads[place]
     value = grad_number(grad)
     sizes = [abs(grad_number(each)) for each in frame.grads if each is not None]
     most = max((size for size in sizes if math.isfinite(size)), default=0.0)
     line: Line = [(f"{number(value, signed=grad.size == 1):>10} ", "" if grad.used else "strong")]
     if room > 2:
-        length = min(room, 8)
-        drawn = bar(abs(value) / most if most else 0.0, length)
-        line.append((f"{drawn:<{length}}", "dim" if grad.used else "up"))
+        longest = min(room, 8)
+        drawn = bar(abs(value) / most if most else 0.0, longest)
+        line.append((f"{drawn:<{longest}}", "dim" if grad.used else "up"))
     state = age(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]

@@ -32,19 +32,18 @@ class GradientsPanel(Panel):
         longest = max((len(age_in_full(frame, *pair)) for pair in pairs), default=0)
         bar_width = min(width - name_width - longest - 16, 16)
         return [
-            _row(frame, place, name, name_width=name_width, most=most, bar_width=bar_width)
+            [(f"{name:<{name_width}}  ", "strong"), *_cell(frame, place, width - name_width - 2, most, bar_width)]
             for place, name in enumerate(names)
         ]
 
 
-def _row(frame: Frame, place: int, name: str, *, name_width: int, most: float, bar_width: int) -> Line:
+def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> Line:
     grad = frame.grads[place]
-    line: Line = [(f"{name:<{name_width}}  ", "strong")]
     if grad is None:
-        return line + cleared(frame, place)
+        return cleared(frame, place, room=width)
     value = main_number(grad)
     fresh = not grad.used
-    line.append((f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else ""))
+    line: Line = [(f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else "")]
     said = age_in_full(frame, grad, place)
     if bar_width > 2:
         line.append((f"  {bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "up" if fresh else "dim"))
