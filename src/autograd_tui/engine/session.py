@@ -58,8 +58,6 @@ class Session:
         self._traces = Traces(trainer, self._way)
         self._proofs = Proofs(trainer, self._way, self._traces, line=about.opening.scenario == "linear")
         self._watching = Watching()
-        self.fired: Fired | None = None  # the frame at which a watchpoint fired last
-        self._unsaid: Fired | None = None
 
     @property
     def frame(self) -> Frame:
@@ -103,7 +101,7 @@ class Session:
         if self.recorder is not None:
             self.recorder.ran(str(command), frame)
             self._record_checkpoint()
-        self._look_out(frame)
+        self._watching.see(frame)
         return frame
 
     def _run_recorded(self, command: Command) -> Frame:
@@ -146,18 +144,14 @@ class Session:
         self._watching.disarm()
         self._way.checkpoints.drop_aside()
 
+    @property
+    def fired(self) -> Fired | None:
+        """Where a watchpoint fired last; any thread may ask."""
+        return self._watching.fired
+
     def take_fired(self) -> Fired | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
-        fired, self._unsaid = self._unsaid, None
-        return fired
-
-    def _look_out(self, frame: Frame) -> None:
-        fired = self._watching.see(frame)
-        if fired is not None:
-            self.fired = self._unsaid = fired
-
-    def _fired_at(self, frame: Frame) -> bool:
-        return self.fired is not None and self.fired.index == frame.index
+        return self._watching.take_fired()
 
     def next_command(self) -> Command:
         """Give the phase that goes on from here."""
@@ -168,7 +162,7 @@ class Session:
         while not self._is_past(goal):
             frame = self.run(self.next_command())
             yield frame
-            if frame.error or goal.reached_by(frame) or self._fired_at(frame):
+            if frame.error or goal.reached_by(frame) or self._watching.fired_at(frame):
                 return
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
@@ -409,8 +403,7 @@ class Session:
         self._frames.forget_after(frame)
         self._traces.forget_after(frame.index)
         self._made_again = {}
-        if self.fired is not None and self.fired.index > frame.index:
-            self.fired = None
+        self._watching.forget_after(frame.index)
 
     def _go_back(self, command: Command) -> Frame:
         if command.name == "undo":
