@@ -15,10 +15,10 @@ from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
 from autograd_tui.engine.command_log import CommandLog
-from autograd_tui.engine.difference import Comparison, Difference, Retelling
+from autograd_tui.engine.difference import Difference
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.frame_store import FrameStore
+from autograd_tui.engine.frame_line import FrameLine
 from autograd_tui.engine.free_run import FreeRun
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
@@ -30,7 +30,6 @@ from autograd_tui.engine.proofs import Proofs
 from autograd_tui.engine.recorder import Recorder
 from autograd_tui.engine.recording import Recording, Step
 from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
 from autograd_tui.engine.turn import next_phase, refusal
@@ -48,15 +47,10 @@ class Session:
     def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
         self.about = about
         self.recorder: Recorder | None = None  # takes down what runs from now on
-        self.history = History()
-        self.history.append(trainer.frame)
         self._trainer = trainer
-        self._branches = Branches()
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
-        self._frames = FrameStore(trainer.frame)
-        self._made_again: dict[int, Frame] = {}  # for the last look, by index
-        self._traces = Traces(trainer, self._way)
-        self._proofs = Proofs(trainer, self._way, self._traces, line=about.opening.scenario == "linear")
+        self._line = FrameLine(trainer, self._way)
+        self._proofs = Proofs(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
         self._watching = Watching()
 
     @property
@@ -67,7 +61,12 @@ class Session:
     @property
     def newest(self) -> int:
         """The index of the last frame of this branch: greater than `frame.index` after going back."""
-        return len(self._way.commands)
+        return self._line.newest
+
+    @property
+    def history(self) -> History:
+        """The columns that plots need, of this branch."""
+        return self._line.history
 
     def run(self, command: Command | str) -> Frame:
         """Run one command, "f" or "forward" or "lr=0.01", and give the frame arrived at.
@@ -87,17 +86,15 @@ class Session:
         aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watchpoints else None
         before, started = self.frame, perf_counter()
         frame = self._trainer.run(command, recorded=recorded)
-        self._forget_after(before)
+        if left := self._line.leave_after(before):
+            self._watching.forget_after(before.index)
+            self._record_left(left)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
         if aside:
             checkpoints.keep_aside(aside, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
-        self._way.append(command, frame)
-        if frame.error and frame.phase is Phase.STEP:
-            self._way.undo_half_a_step(frame)
-        self._frames.append(frame)
-        self.history.append(frame)
+        self._line.append(command, frame)
         if self.recorder is not None:
             self.recorder.ran(str(command), frame)
             self._record_checkpoint()
@@ -109,17 +106,16 @@ class Session:
         if reason := refusal(self.frame, command):
             raise Refused(reason)
         if command.phase is Phase.BACKWARD:
-            self._traces.know_forward(self._comparison())
+            self._line.traces.know_forward(self._line.comparison())
         frame = self._run(command, recorded=True)
-        return replace(frame, trace=self._traces.take(frame))
+        return replace(frame, trace=self._line.traces.take(frame))
 
     def trace(self, index: int) -> Trace:
         """Tell what happened inside the phase that led to frame `index`; training stays where it is.
 
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
-        self._check(index)
-        return self._traces.of(index, self._comparison())
+        return self._line.trace(index)
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
@@ -185,7 +181,7 @@ class Session:
             start = self.frame
             if regular and start.iteration + 1 != goal.iteration:
                 frame = free.go_on(goal)
-                self._frames.append(frame)
+                self._line.frames.append(frame)
                 regular = not free.irregular
                 self._record_run(start, frame)
             else:
@@ -226,31 +222,19 @@ class Session:
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        return self._frames.get(index) or self._made_again.get(index)
+        return self._line.stored(index)
 
     def nearest(self, index: int, by: int) -> int:
         """Give the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1), on any thread."""
-        return self._frames.nearest(index, by)
+        return self._line.frames.nearest(index, by)
 
     def look(self, index: int) -> Frame:
         """Give frame `index` to look at; training stays where it is."""
-        self._check(index)
-        stored = self.stored(index)
-        if stored is not None:
-            return stored
-        found = self._way.visit(index, self._comparison())
-        self._made_again = {frame.index: frame for frame in found}
-        return found[-1]
+        return self._line.look(index)
 
     def look_alike(self, index: int, by: int) -> Frame | None:
         """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
-        here, place = self.look(index), index + by
-        while 0 < place <= self.newest:
-            (command,) = self._way.commands.between(place - 1, place)
-            if command.phase is here.phase and (found := self.look(place)).iteration != here.iteration:
-                return found
-            place += by
-        return None
+        return self._line.look_alike(index, by)
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
@@ -262,17 +246,16 @@ class Session:
         what: a parameter by its name, or the output of an operation by its number in the forward's trace.
         Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`.
         """
-        self._check(index)
-        proofs = self._proofs
+        self._line.check(index)
+        proofs, known = self._proofs, self._line.comparison()
         if isinstance(what, int):
-            return proofs.of_output(index, what, self._comparison(), stopped)
-        return proofs.of_parameter(index, what, self._comparison(), stopped)
+            return proofs.of_output(index, what, known, stopped)
+        return proofs.of_parameter(index, what, known, stopped)
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
-        self._check(index)
         here = self.frame.index
-        self._way.travel(index, self._comparison())
+        self._line.go_to(index)
         if self.recorder is not None and index != here:
             self.recorder.went_back(self.frame)
         return self.frame
@@ -280,25 +263,15 @@ class Session:
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The runs that were rewound over, in order of abandonment; any thread may ask."""
-        return self._branches.kept
+        return self._line.branches.kept
 
     def take_branch(self, number: int) -> Frame:
         """Return to the end of a branch; what is left for it becomes a branch itself."""
-        branch = self._branches.get(number)
-        shared = self._way.commands.shared_with(branch.track.commands)
-        left = self._way.track
-        known, history = self._known_of(branch, shared)
-        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
-        self._branches.remove(branch)
-        self._leave(left, self.history, fork=shared)
+        left = self._line.take_branch(number)
+        if left:
+            self._record_left(left)
         if self.recorder is not None:
             self.recorder.took_branch(number, self.frame)
-        self.history = history
-        for frame in [*found, self.frame]:
-            if frame.index >= shared:
-                self._frames.forget_after(frame)
-        self._traces.forget_after(shared)
-        self._made_again = {}
         return self.frame
 
     @property
@@ -348,7 +321,7 @@ class Session:
         forward = way.latest_forward(here)
         if not forward:
             raise Refused("there is no iteration to write yet: run forward first.")
-        checkpoint = way.state_at(forward - 1, self._comparison())
+        checkpoint = way.state_at(forward - 1, self._line.comparison())
         raised = {index: error.type for index, error in way.track.errors.items()}
         commands = enumerate(way.commands.between(forward - 1, here), forward)
         steps = [Step(command, raised.get(index)) for index, command in commands]
@@ -361,12 +334,11 @@ class Session:
 
     def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
         """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self._way.take_up(track, checkpoint)
-        self._frames, self._made_again, self.history = FrameStore(self.frame), {}, history
+        self._line.take_up(checkpoint, track, history)
 
     def take_up_branches(self, branches: Branches) -> None:
         """Have the branches that another program left."""
-        self._branches = branches
+        self._line.branches = branches
 
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
@@ -384,26 +356,9 @@ class Session:
         if self.recorder is not None and newest is not None and newest.frame.index:
             self.recorder.keep(newest, self.history)
 
-    def _check(self, index: int) -> None:
-        if not 0 <= index <= self.newest:
-            raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
-
-    def _leave(self, track: Track, history: History, *, fork: int) -> None:
-        number = self._branches.leave(track, history, fork=fork)
-        if number is not None and self.recorder is not None:
-            self.recorder.left_branch(number, history.last_loss)
-
-    def _forget_after(self, frame: Frame) -> None:
-        """Leave the frames that were ahead: a command has run from `frame`."""
-        if self.newest == frame.index:
-            return
-        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
-        self._way.forget_after(frame.index)
-        self.history.forget_after(frame.index)
-        self._frames.forget_after(frame)
-        self._traces.forget_after(frame.index)
-        self._made_again = {}
-        self._watching.forget_after(frame.index)
+    def _record_left(self, branch: Branch) -> None:
+        if self.recorder is not None:
+            self.recorder.left_branch(branch.number, branch.loss)
 
     def _go_back(self, command: Command) -> Frame:
         if command.name == "undo":
@@ -412,18 +367,3 @@ class Session:
             return self.rewind(self.frame.index - 1)
         assert isinstance(command.value, int)
         return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
-
-    def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
-        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
-
-        def stored(index: int) -> Frame | None:
-            return self.stored(index) if index <= shared else None
-
-        if branch.history is not None:
-            return Comparison(stored, branch.history), branch.history
-        history = self.history.copy()
-        history.forget_after(shared)
-        return Retelling(stored, history, after=shared), history
-
-    def _comparison(self) -> Comparison:
-        return Comparison(self.stored, self.history)
