@@ -10,11 +10,10 @@ from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
-from autograd_tui.engine.case import Case, make_case, save_case
+from autograd_tui.engine.case import Case, latest_case, save_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
 from autograd_tui.engine.command import Command, Phase, parse, parse_one
-from autograd_tui.engine.command_log import CommandLog
 from autograd_tui.engine.difference import Difference
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
@@ -28,7 +27,7 @@ from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.proofs import Proofs
 from autograd_tui.engine.recorder import Recorder
-from autograd_tui.engine.recording import Recording, Step
+from autograd_tui.engine.recording import Recording
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
@@ -155,7 +154,7 @@ class Session:
 
     def run_until(self, goal: Goal) -> Iterator[Frame]:
         """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
-        while not self._is_past(goal):
+        while not goal.is_past(self.frame):
             frame = self.run(self.next_command())
             yield frame
             if frame.error or goal.reached_by(frame) or self._watching.fired_at(frame):
@@ -177,7 +176,7 @@ class Session:
     def _run_iterations(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
         free = FreeRun(self._trainer, self._way, self.history, stopped=stopped, every=every)
         regular = False  # whether the last iteration was f b s z, so that the next ones will be too
-        while not self._is_past(goal):
+        while not goal.is_past(self.frame):
             start = self.frame
             if regular and start.iteration + 1 != goal.iteration:
                 frame = free.go_on(goal)
@@ -205,13 +204,7 @@ class Session:
 
     def end_of(self, iterations: int) -> Goal:
         """Give the goal that is so many iterations from here, the one that has begun included."""
-        frame = self.frame
-        begins = next_phase(frame) is Phase.FORWARD and (frame.iteration == 0 or frame.steps > frame.loss_steps)
-        return Goal(frame.iteration + begins + iterations - 1)
-
-    def _is_past(self, goal: Goal) -> bool:
-        end = self.end_of(1).iteration
-        return goal.iteration is not None and end is not None and end > goal.iteration
+        return Goal.from_here(self.frame, iterations)
 
     def _run_this_iteration(self, goal: Goal, stopped: Callable[[], bool]) -> Frame:
         """Run to the end of this iteration, or to where a run ends before that."""
@@ -295,10 +288,7 @@ class Session:
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""
-        log = self._way.commands
-        if self.frame.index < self.newest:
-            log = CommandLog(log.between(0, self.frame.index))
-        return str(log)
+        return str(self._way.commands.up_to(self.frame.index))
 
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""
@@ -317,18 +307,8 @@ class Session:
 
         Training stays where it is. Raises Refused where there has been no forward.
         """
-        here, way = self.frame.index, self._way
-        forward = way.latest_forward(here)
-        if not forward:
-            raise Refused("there is no iteration to write yet: run forward first.")
-        checkpoint = way.state_at(forward - 1, self._line.comparison())
-        raised = {index: error.type for index, error in way.track.errors.items()}
-        commands = enumerate(way.commands.between(forward - 1, here), forward)
-        steps = [Step(command, raised.get(index)) for index, command in commands]
-        fired = self.fired.said if self.fired is not None and forward <= self.fired.index <= here else ""
-        with self._trainer.beside() as loop:
-            case = make_case(loop, checkpoint, steps, self.about)
-        case |= {"iteration": self.frame.iteration, "end": here, "fault": fired}
+        known, fired = self._line.comparison(), self.fired
+        case = latest_case(self._trainer, self._way, known, about=self.about, fired=fired)
         save_case(case, path)
         return case
 
