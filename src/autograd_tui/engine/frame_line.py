@@ -10,6 +10,7 @@ from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.frame_store import FrameStore
 from autograd_tui.engine.history import History
+from autograd_tui.engine.reporter import Reporter
 from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
@@ -24,8 +25,8 @@ class FrameLine:
     has run from there: then it is left as a branch, with its track and its history, and can be taken again.
     """
 
-    def __init__(self, trainer: Trainer, way: WayBack) -> None:
-        self._trainer, self._way = trainer, way
+    def __init__(self, trainer: Trainer, way: WayBack, reporter: Reporter) -> None:
+        self._trainer, self._way, self._reporter = trainer, way, reporter
         self.history = History()
         self.history.append(trainer.frame)
         self.frames = FrameStore(trainer.frame)
@@ -88,39 +89,57 @@ class FrameLine:
 
     # Going back, and leaving what is ahead.
 
-    def go_to(self, index: int) -> None:
-        """Bring training to frame `index`; later frames stay."""
-        self.check(index)
-        self._way.travel(index, self.comparison())
+    def go_back(self, command: Command) -> Frame:
+        """Do as "undo", "@40" or "branch=1" says."""
+        if command.name == "undo":
+            if self._trainer.frame.index == 0:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(self._trainer.frame.index - 1)
+        assert isinstance(command.value, int)
+        return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
 
-    def leave_after(self, frame: Frame) -> Branch | None:
-        """Leave what is ahead of `frame`, from which another command has run; give the branch, where there is one."""
+    def rewind(self, index: int) -> Frame:
+        """Return to frame `index`; later frames stay."""
+        self.check(index)
+        here = self._trainer.frame.index
+        self._way.travel(index, self.comparison())
+        if index != here:
+            self._reporter.went_back(self._trainer.frame)
+        return self._trainer.frame
+
+    def leave_after(self, frame: Frame) -> bool:
+        """Leave what is ahead of `frame`, from which another command has run; tell whether there was anything."""
         if self.newest == frame.index:
-            return None
-        left = self.branches.leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
+            return False
+        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
         self._way.forget_after(frame.index)
         self.history.forget_after(frame.index)
         self.frames.forget_after(frame)
         self.traces.forget_after(frame.index)
         self._made_again = {}
-        return left
+        return True
 
-    def take_branch(self, number: int) -> Branch | None:
-        """Go to the end of a branch, the present one from now on; give the branch that was left for it, if any."""
+    def take_branch(self, number: int) -> Frame:
+        """Return to the end of a branch, the present one from now on; what is left for it becomes a branch itself."""
         branch = self.branches.get(number)
         shared = self._way.commands.shared_with(branch.track.commands)
-        track = self._way.track
+        left = self._way.track
         known, history = self._known_of(branch, shared)
         found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
         self.branches.remove(branch)
-        left = self.branches.leave(track, self.history, fork=shared)
+        self._leave(left, self.history, fork=shared)
+        self._reporter.took(number, self._trainer.frame)
         self.history = history
         for frame in [*found, self._trainer.frame]:
             if frame.index >= shared:
                 self.frames.forget_after(frame)
         self.traces.forget_after(shared)
         self._made_again = {}
-        return left
+        return self._trainer.frame
+
+    def _leave(self, track: Track, history: History, *, fork: int) -> None:
+        if left := self.branches.leave(track, history, fork=fork):
+            self._reporter.left(left)
 
     def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
         """Give what is known of a branch, and its history, which fills on the way where another program ran it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from autograd_tui.engine.conditions import Memory, check
 from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,10 @@ class Watching:
         self._memories: dict[Watchpoint, Memory] = {}
         self._seen = -1  # the frame looked at last
 
-    def arm(self, watchpoint: Watchpoint, frame: Frame) -> None:
-        """Look out for one more; raises Refused where `frame`, one of the model's, has no such parameter."""
+    def arm(self, watchpoint: Watchpoint | str, frame: Frame) -> None:
+        """Look out for one more, be it in words; raises Refused where `frame`, of the model, has no such parameter."""
+        if isinstance(watchpoint, str):
+            watchpoint = parse_watchpoint(watchpoint)
         names, name = frame.params.layout.names, watchpoint.tensor
         param = name if name is None or watchpoint.kind == "still" or name in names else name.removesuffix(".grad")
         if param is not None and param not in names:
