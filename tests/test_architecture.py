@@ -18,6 +18,7 @@ VALUES = [
     "branches",
     "command",
     "command_log",
+    "conditions",
     "crowd",
     "difference",
     "errors",

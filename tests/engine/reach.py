@@ -59,5 +59,5 @@ def open_with_many_checkpoints(
     trainer = session._trainer
     line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
     session = Session(trainer, about=session.about, checkpoints=line)
-    session._frames = FrameStore(trainer.frame, budget=frames)
+    session._line.frames = FrameStore(trainer.frame, budget=frames)
     return session

@@ -24,6 +24,18 @@ def test_between_gives_what_a_slice_gives(listed: list[Command], start: int, end
     assert list(CommandLog(listed).between(start, end)) == listed[start:end]
 
 
+@given(lists, st.integers(0, 40), lists)
+def test_a_log_up_to_a_place_goes_on_without_the_whole_one(
+    listed: list[Command], length: int, more: list[Command]
+) -> None:
+    log = CommandLog(listed)
+    part = log.up_to(length)
+    assert str(part) == str(CommandLog(listed[:length]))
+    for command in more:
+        part.append(command)
+    assert str(log) == str(CommandLog(listed))
+
+
 @given(lists)
 def test_a_log_is_as_long_as_its_list(listed: list[Command]) -> None:
     assert len(CommandLog(listed)) == len(listed)

@@ -37,13 +37,14 @@ class Branches:
         self._left = 0  # by now
         self.kept: tuple[Branch, ...] = ()  # replaced, never changed: any thread may read it
 
-    def leave(self, track: Track, history: History | None, *, fork: int, told: float | None = None) -> int | None:
-        """Keep a run whose frames after `fork` are about to be left, where there are any; give its number."""
+    def leave(self, track: Track, history: History | None, *, fork: int, told: float | None = None) -> Branch | None:
+        """Keep a run whose frames after `fork` are about to be left, where there are any, as a branch; give it."""
         if len(track) <= fork:
             return None
         self._left += 1
-        self.kept = (*self.kept, Branch(self._left, track, history, fork, told))[-MOST:]
-        return self._left
+        left = Branch(self._left, track, history, fork, told)
+        self.kept = (*self.kept, left)[-MOST:]
+        return left
 
     def get(self, number: int) -> Branch:
         """Give a branch by its number; raises Refused where there is none, or none any more."""

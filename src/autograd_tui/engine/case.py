@@ -12,15 +12,38 @@ from torch import Tensor
 from autograd_tui.engine.about import About
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.command import Phase
+from autograd_tui.engine.difference import Comparison
+from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.groups import known_optimizers
 from autograd_tui.engine.loop import Loop
 from autograd_tui.engine.recording import Step
 from autograd_tui.engine.surroundings import ForeignRandom
+from autograd_tui.engine.trainer import Trainer
+from autograd_tui.engine.watching import Fired
+from autograd_tui.engine.way_back import WayBack
 
 Case = dict[str, Any]  # what torch.load reads with weights_only=True
 
 
-def make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
+def latest_case(trainer: Trainer, way: WayBack, known: Comparison, *, about: About, fired: Fired | None) -> Case:
+    """Tell the iteration up to where training stands, with all that it begins with; training stays where it is.
+
+    `known` is what there was on the way; `fired`, where a watchpoint did last. Raises Refused where there has been no
+    forward.
+    """
+    here = trainer.frame
+    forward = way.latest_forward(here.index)
+    if not forward:
+        raise Refused("there is no iteration to write yet: run forward first.")
+    checkpoint = way.state_at(forward - 1, known)
+    steps = way.track.steps(forward - 1, here.index)
+    fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
+    with trainer.beside() as loop:
+        case = _make_case(loop, checkpoint, steps, about)
+    return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
+
+
+def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
     """Tell all that the steps begin with at a checkpoint; call it inside the loop's surroundings.
 
     The tensors are the checkpoint's own, on the host.

@@ -88,6 +88,12 @@ class CommandLog:
         if rest:
             yield rest, 1
 
+    def up_to(self, length: int) -> CommandLog:
+        """Give a log of the first `length` commands, of its own."""
+        other = self.copy()
+        other.forget_after(length)
+        return other
+
     def forget_after(self, length: int) -> None:
         """Keep the first `length` commands."""
         if length >= len(self):

@@ -18,6 +18,15 @@ class Goal:
     below: float | None = None  # the loss is less than this
     above: float | None = None
 
+    @classmethod
+    def from_here(cls, frame: Frame, iterations: int) -> Goal:
+        """Give the end of so many iterations from a frame on, the one that has begun included."""
+        return cls(_coming_iteration(frame) + iterations - 1)
+
+    def is_past(self, frame: Frame) -> bool:
+        """Tell whether its iteration is done: the phase that comes next belongs to a later one."""
+        return self.iteration is not None and _coming_iteration(frame) > self.iteration
+
     def reached_by(self, frame: Frame) -> bool:
         """Tell whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured.
 
@@ -48,6 +57,12 @@ class Goal:
         said += [] if self.below is None else [f"the loss is below {format_number(self.below)}"]
         said += [] if self.above is None else [f"the loss is above {format_number(self.above)}"]
         return " or ".join(said)
+
+
+def _coming_iteration(frame: Frame) -> int:
+    """Give the iteration that the next phase belongs to."""
+    begins = next_phase(frame) is Phase.FORWARD and (frame.iteration == 0 or frame.steps > frame.loss_steps)
+    return frame.iteration + begins
 
 
 def _stands_still(frame: Frame) -> bool:

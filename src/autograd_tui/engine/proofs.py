@@ -23,7 +23,13 @@ class Proofs:
         """Take what trains; `line`: whether it is the line, whose gradients have a formula."""
         self._trainer, self._way, self._traces, self._line = trainer, way, traces, line
 
-    def of_parameter(self, index: int, name: str, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+    def of(self, index: int, what: str | int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+        """Prove the gradient of a parameter, by its name, or of what came out of an operation, by its number."""
+        if isinstance(what, int):
+            return self._of_output(index, what, comparison, stopped)
+        return self._of_parameter(index, what, comparison, stopped)
+
+    def _of_parameter(self, index: int, name: str, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
         """Prove the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
         here, trainer, way = self._trainer.frame.index, self._trainer, self._way
         name, place = self._place_of(name)
@@ -44,7 +50,7 @@ class Proofs:
         finally:
             way.return_to(here, comparison)
 
-    def of_output(self, index: int, number: int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+    def _of_output(self, index: int, number: int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
         """Prove the gradient of what came out of operation `number` of the forward that frame `index` stands upon."""
         here, way = self._trainer.frame.index, self._way
         forward = way.last(Phase.FORWARD, index)

@@ -1,4 +1,4 @@
-"""The session: the line of frames, with a few checkpoints to return to."""
+"""The session: a training run that goes on one command at a time, and back to any frame, exactly."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.branches import Branch, Branches
-from autograd_tui.engine.case import Case, make_case, save_case
+from autograd_tui.engine.case import Case, latest_case, save_case
 from autograd_tui.engine.checkpoint import Checkpoint
 from autograd_tui.engine.checkpoint_line import CheckpointLine
-from autograd_tui.engine.command import Command, Phase, parse, parse_one
-from autograd_tui.engine.command_log import CommandLog
-from autograd_tui.engine.difference import Comparison, Difference, Retelling
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.command import Command, parse, parse_one
+from autograd_tui.engine.difference import Difference
 from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.frame_store import FrameStore
-from autograd_tui.engine.free_run import FreeRun
+from autograd_tui.engine.frame_line import FrameLine
 from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.history import History
 from autograd_tui.engine.inspection import Inspection
@@ -28,38 +24,42 @@ from autograd_tui.engine.progress import Watch
 from autograd_tui.engine.proof_result import Proof
 from autograd_tui.engine.proofs import Proofs
 from autograd_tui.engine.recorder import Recorder
-from autograd_tui.engine.recording import Recording, Step
+from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.reporter import Reporter
 from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
-from autograd_tui.engine.turn import next_phase, refusal
 from autograd_tui.engine.watching import Fired, Watching
-from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
+from autograd_tui.engine.watchpoint import Watchpoint
 from autograd_tui.engine.way_back import WayBack
+from autograd_tui.engine.way_on import WayOn
 
 
 class Session:
-    """Runs commands one at a time, and goes back to any frame, exactly.
+    """What a screen, a script and a test have of a run: commands go in, frames come out.
 
-    `about` says what does not change while it is open.
+    `about` says what does not change while it is open. New commands run on the way on, frames are made again on the
+    way back, and the line of frames holds what is known of the present branch.
     """
 
     def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
         self.about = about
-        self.recorder: Recorder | None = None  # takes down what runs from now on
-        self.history = History()
-        self.history.append(trainer.frame)
         self._trainer = trainer
-        self._branches = Branches()
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
-        self._frames = FrameStore(trainer.frame)
-        self._made_again: dict[int, Frame] = {}  # for the last look, by index
-        self._traces = Traces(trainer, self._way)
-        self._proofs = Proofs(trainer, self._way, self._traces, line=about.opening.scenario == "linear")
+        self._reporter = Reporter(self._way)
+        self._line = FrameLine(trainer, self._way, self._reporter)
         self._watching = Watching()
-        self.fired: Fired | None = None  # the frame at which a watchpoint fired last
-        self._unsaid: Fired | None = None
+        self._on = WayOn(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
+        self._proofs = Proofs(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who takes down what runs from now on."""
+        return self._reporter.recorder
+
+    @recorder.setter
+    def recorder(self, recorder: Recorder | None) -> None:
+        self._reporter.recorder = recorder
 
     @property
     def frame(self) -> Frame:
@@ -69,7 +69,14 @@ class Session:
     @property
     def newest(self) -> int:
         """The index of the last frame of this branch: greater than `frame.index` after going back."""
-        return len(self._way.commands)
+        return self._line.newest
+
+    @property
+    def history(self) -> History:
+        """The columns that plots need, of this branch."""
+        return self._line.history
+
+    # Going on.
 
     def run(self, command: Command | str) -> Frame:
         """Run one command, "f" or "forward" or "lr=0.01", and give the frame arrived at.
@@ -80,53 +87,35 @@ class Session:
         if isinstance(command, str):
             command = parse_one(command)
         if command.recorded:
-            return self._run_recorded(replace(command, recorded=False))
-        return self._go_back(command) if command.goes_back else self._run(command)
-
-    def _run(self, command: Command, *, recorded: bool = False) -> Frame:
-        checkpoints = self._way.checkpoints
-        checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
-        aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watchpoints else None
-        before, started = self.frame, perf_counter()
-        frame = self._trainer.run(command, recorded=recorded)
-        self._forget_after(before)
-        if checkpoint:
-            (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
-        if aside:
-            checkpoints.keep_aside(aside, raised=frame.error is not None)
-        checkpoints.spend(perf_counter() - started)
-        self._way.append(command, frame)
-        if frame.error and frame.phase is Phase.STEP:
-            self._way.undo_half_a_step(frame)
-        self._frames.append(frame)
-        self.history.append(frame)
-        if self.recorder is not None:
-            self.recorder.ran(str(command), frame)
-            self._record_checkpoint()
-        self._look_out(frame)
-        return frame
-
-    def _run_recorded(self, command: Command) -> Frame:
-        """Run a phase, and give its frame with a trace; a backward's includes the forward that made its graph."""
-        if reason := refusal(self.frame, command):
-            raise Refused(reason)
-        if command.phase is Phase.BACKWARD:
-            self._traces.know_forward(self._comparison())
-        frame = self._run(command, recorded=True)
-        return replace(frame, trace=self._traces.take(frame))
-
-    def trace(self, index: int) -> Trace:
-        """Tell what happened inside the phase that led to frame `index`; training stays where it is.
-
-        Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
-        """
-        self._check(index)
-        return self._traces.of(index, self._comparison())
+            return self._on.run_recorded(replace(command, recorded=False))
+        return self._line.go_back(command) if command.goes_back else self._on.run(command)
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
         for command in parse(text):
             yield self.run(command)
+
+    def next_command(self) -> Command:
+        """Give the phase that goes on from here."""
+        return self._on.next_command()
+
+    def run_until(self, goal: Goal) -> Iterator[Frame]:
+        """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
+        return self._on.run_until(goal)
+
+    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
+        """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
+
+        `every`: seconds between them, more where making them would cost too much of the run. The frames between are
+        not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
+        """
+        return self._on.run_free(goal, stopped, every=every)
+
+    def end_of(self, iterations: int) -> Goal:
+        """Give the goal that is so many iterations from here, the one that has begun included."""
+        return Goal.from_here(self.frame, iterations)
+
+    # Pausing.
 
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:
@@ -138,174 +127,74 @@ class Session:
 
         Raises NotUnderstood where it is none, and Refused where the model has no such parameter.
         """
-        wanted = parse_watchpoint(watchpoint) if isinstance(watchpoint, str) else watchpoint
-        self._watching.arm(wanted, self.frame)
+        self._watching.arm(watchpoint, self.frame)
 
     def disarm(self) -> None:
         """Pause at no condition any more."""
         self._watching.disarm()
         self._way.checkpoints.drop_aside()
 
+    @property
+    def fired(self) -> Fired | None:
+        """Where a watchpoint fired last; any thread may ask."""
+        return self._watching.fired
+
     def take_fired(self) -> Fired | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
-        fired, self._unsaid = self._unsaid, None
-        return fired
+        return self._watching.take_fired()
 
-    def _look_out(self, frame: Frame) -> None:
-        fired = self._watching.see(frame)
-        if fired is not None:
-            self.fired = self._unsaid = fired
-
-    def _fired_at(self, frame: Frame) -> bool:
-        return self.fired is not None and self.fired.index == frame.index
-
-    def next_command(self) -> Command:
-        """Give the phase that goes on from here."""
-        return Command(next_phase(self.frame).value)
-
-    def run_until(self, goal: Goal) -> Iterator[Frame]:
-        """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
-        while not self._is_past(goal):
-            frame = self.run(self.next_command())
-            yield frame
-            if frame.error or goal.reached_by(frame) or self._fired_at(frame):
-                return
-
-    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
-        """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
-
-        `every`: seconds between them, more where making them would cost too much of the run. The frames between are
-        not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
-        """
-        try:
-            run = self._run_watched if self.watchpoints else self._run_iterations
-            yield from run(goal, stopped, every=every)
-        finally:
-            if self.recorder is not None:
-                self.recorder.finish_run()
-
-    def _run_iterations(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
-        free = FreeRun(self._trainer, self._way, self.history, stopped=stopped, every=every)
-        regular = False  # whether the last iteration was f b s z, so that the next ones will be too
-        while not self._is_past(goal):
-            start = self.frame
-            if regular and start.iteration + 1 != goal.iteration:
-                frame = free.go_on(goal)
-                self._frames.append(frame)
-                regular = not free.irregular
-                self._record_run(start, frame)
-            else:
-                frame = self._run_this_iteration(goal, stopped)
-                regular = frame.phase is Phase.ZERO_GRAD and frame.index - start.index == len(Phase)
-            yield frame
-            if frame.error or goal.reached_by(frame) or stopped():
-                return
-
-    def _run_watched(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
-        """Run phase by phase, so that nothing is missed; the frames given are as far apart as in other runs."""
-        given, frame = perf_counter(), None
-        for frame in self.run_until(goal):
-            if stopped():
-                break
-            if perf_counter() - given >= every:
-                yield frame
-                given, frame = perf_counter(), None
-        if frame is not None:
-            yield frame
-
-    def end_of(self, iterations: int) -> Goal:
-        """Give the goal that is so many iterations from here, the one that has begun included."""
-        frame = self.frame
-        begins = next_phase(frame) is Phase.FORWARD and (frame.iteration == 0 or frame.steps > frame.loss_steps)
-        return Goal(frame.iteration + begins + iterations - 1)
-
-    def _is_past(self, goal: Goal) -> bool:
-        end = self.end_of(1).iteration
-        return goal.iteration is not None and end is not None and end > goal.iteration
-
-    def _run_this_iteration(self, goal: Goal, stopped: Callable[[], bool]) -> Frame:
-        """Run to the end of this iteration, or to where a run ends before that."""
-        for _ in self.run_until(replace(goal, iteration=self.end_of(1).iteration)):
-            if stopped():
-                break
-        return self.frame
+    # Looking: training stays where it is.
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        return self._frames.get(index) or self._made_again.get(index)
+        return self._line.stored(index)
 
     def nearest(self, index: int, by: int) -> int:
         """Give the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1), on any thread."""
-        return self._frames.nearest(index, by)
+        return self._line.frames.nearest(index, by)
 
     def look(self, index: int) -> Frame:
-        """Give frame `index` to look at; training stays where it is."""
-        self._check(index)
-        stored = self.stored(index)
-        if stored is not None:
-            return stored
-        found = self._way.visit(index, self._comparison())
-        self._made_again = {frame.index: frame for frame in found}
-        return found[-1]
+        """Give frame `index` to look at."""
+        return self._line.look(index)
 
     def look_alike(self, index: int, by: int) -> Frame | None:
         """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
-        here, place = self.look(index), index + by
-        while 0 < place <= self.newest:
-            (command,) = self._way.commands.between(place - 1, place)
-            if command.phase is here.phase and (found := self.look(place)).iteration != here.iteration:
-                return found
-            place += by
-        return None
+        return self._line.look_alike(index, by)
+
+    def trace(self, index: int) -> Trace:
+        """Tell what happened inside the phase that led to frame `index`.
+
+        Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
+        """
+        return self._line.trace(index)
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
 
     def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> Proof:
-        """Compare a gradient at frame `index` with finite differences in float64; training stays where it is.
+        """Compare a gradient at frame `index` with finite differences in float64.
 
         what: a parameter by its name, or the output of an operation by its number in the forward's trace.
         Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`.
         """
-        self._check(index)
-        proofs = self._proofs
-        if isinstance(what, int):
-            return proofs.of_output(index, what, self._comparison(), stopped)
-        return proofs.of_parameter(index, what, self._comparison(), stopped)
+        self._line.check(index)
+        return self._proofs.of(index, what, self._line.comparison(), stopped)
+
+    # Going back.
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
-        self._check(index)
-        here = self.frame.index
-        self._way.travel(index, self._comparison())
-        if self.recorder is not None and index != here:
-            self.recorder.went_back(self.frame)
-        return self.frame
+        return self._line.rewind(index)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The runs that were rewound over, in order of abandonment; any thread may ask."""
-        return self._branches.kept
+        return self._line.branches.kept
 
     def take_branch(self, number: int) -> Frame:
         """Return to the end of a branch; what is left for it becomes a branch itself."""
-        branch = self._branches.get(number)
-        shared = self._way.commands.shared_with(branch.track.commands)
-        left = self._way.track
-        known, history = self._known_of(branch, shared)
-        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
-        self._branches.remove(branch)
-        self._leave(left, self.history, fork=shared)
-        if self.recorder is not None:
-            self.recorder.took_branch(number, self.frame)
-        self.history = history
-        for frame in [*found, self.frame]:
-            if frame.index >= shared:
-                self._frames.forget_after(frame)
-        self._traces.forget_after(shared)
-        self._made_again = {}
-        return self.frame
+        return self._line.take_branch(number)
 
     @property
     def warning(self) -> str | None:
@@ -314,12 +203,13 @@ class Session:
 
     def take_difference(self) -> Difference | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""
-        found, self._way.difference = self._way.difference, None
-        return found
+        return self._way.take_difference()
 
     def watch(self, watch: Watch) -> None:
         """Have `watch` told how far going back has come; where it gives False, all stays as it was."""
         self._way.watch = watch
+
+    # Keeping.
 
     def command_line(self) -> str:
         """Give the command line that repeats the run up to where training stands."""
@@ -328,10 +218,7 @@ class Session:
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""
-        log = self._way.commands
-        if self.frame.index < self.newest:
-            log = CommandLog(log.between(0, self.frame.index))
-        return str(log)
+        return str(self._way.commands.up_to(self.frame.index))
 
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""
@@ -348,89 +235,21 @@ class Session:
     def write_case(self, path: Path) -> Case:
         """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
 
-        Training stays where it is. Raises Refused where there has been no forward.
+        Raises Refused where there has been no forward.
         """
-        here, way = self.frame.index, self._way
-        forward = way.latest_forward(here)
-        if not forward:
-            raise Refused("there is no iteration to write yet: run forward first.")
-        checkpoint = way.state_at(forward - 1, self._comparison())
-        raised = {index: error.type for index, error in way.track.errors.items()}
-        commands = enumerate(way.commands.between(forward - 1, here), forward)
-        steps = [Step(command, raised.get(index)) for index, command in commands]
-        fired = self.fired.said if self.fired is not None and forward <= self.fired.index <= here else ""
-        with self._trainer.beside() as loop:
-            case = make_case(loop, checkpoint, steps, self.about)
-        case |= {"iteration": self.frame.iteration, "end": here, "fault": fired}
+        known, fired = self._line.comparison(), self.fired
+        case = latest_case(self._trainer, self._way, known, about=self.about, fired=fired)
         save_case(case, path)
         return case
 
     def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
         """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self._way.take_up(track, checkpoint)
-        self._frames, self._made_again, self.history = FrameStore(self.frame), {}, history
+        self._line.take_up(checkpoint, track, history)
 
     def take_up_branches(self, branches: Branches) -> None:
         """Have the branches that another program left."""
-        self._branches = branches
+        self._line.branches = branches
 
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
-        if self.recorder is not None:
-            self.recorder.close(in_order=in_order)
-
-    def _record_run(self, start: Frame, frame: Frame) -> None:
-        if self.recorder is not None and frame.index > start.index:
-            commands = self._way.commands.stretches(start.index, frame.index)
-            self.recorder.ran_freely(commands, start.index, frame)
-            self._record_checkpoint()
-
-    def _record_checkpoint(self) -> None:
-        newest = self._way.checkpoints.newest
-        if self.recorder is not None and newest is not None and newest.frame.index:
-            self.recorder.keep(newest, self.history)
-
-    def _check(self, index: int) -> None:
-        if not 0 <= index <= self.newest:
-            raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
-
-    def _leave(self, track: Track, history: History, *, fork: int) -> None:
-        number = self._branches.leave(track, history, fork=fork)
-        if number is not None and self.recorder is not None:
-            self.recorder.left_branch(number, history.last_loss)
-
-    def _forget_after(self, frame: Frame) -> None:
-        """Leave the frames that were ahead: a command has run from `frame`."""
-        if self.newest == frame.index:
-            return
-        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
-        self._way.forget_after(frame.index)
-        self.history.forget_after(frame.index)
-        self._frames.forget_after(frame)
-        self._traces.forget_after(frame.index)
-        self._made_again = {}
-        if self.fired is not None and self.fired.index > frame.index:
-            self.fired = None
-
-    def _go_back(self, command: Command) -> Frame:
-        if command.name == "undo":
-            if self.frame.index == 0:
-                raise Refused("there is nothing to undo: this is frame 0.")
-            return self.rewind(self.frame.index - 1)
-        assert isinstance(command.value, int)
-        return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
-
-    def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
-        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
-
-        def stored(index: int) -> Frame | None:
-            return self.stored(index) if index <= shared else None
-
-        if branch.history is not None:
-            return Comparison(stored, branch.history), branch.history
-        history = self.history.copy()
-        history.forget_after(shared)
-        return Retelling(stored, history, after=shared), history
-
-    def _comparison(self) -> Comparison:
-        return Comparison(self.stored, self.history)
+        self._reporter.close(in_order=in_order)

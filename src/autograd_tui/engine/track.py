@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.engine.command import Command
-from autograd_tui.engine.command_log import CommandLog, Pattern
+from autograd_tui.engine.command_log import CommandLog
 from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.recording import Step, Stretch
 
@@ -47,12 +47,16 @@ class Track:
             if not self.raised_between(start, ends):
                 found.append(Stretch(tuple(map(Step, pattern)), times))
             else:
-                found += [Stretch(self._steps(pattern, start + len(pattern) * turn)) for turn in range(times)]
+                turns = range(start, ends, len(pattern))
+                found += [Stretch(self.steps(turn, turn + len(pattern))) for turn in turns]
             start = ends
         return found
 
-    def _steps(self, pattern: Pattern, start: int) -> tuple[Step, ...]:
-        errors = [self.errors.get(start + place) for place in range(1, len(pattern) + 1)]
-        return tuple(
-            Step(command, error.type if error else None) for command, error in zip(pattern, errors, strict=True)
-        )
+    def steps(self, start: int, end: int) -> tuple[Step, ...]:
+        """Give the commands after frame `start`, up to frame `end`, one by one with what they raised."""
+        commands = enumerate(self.commands.between(start, end), start + 1)
+        return tuple(Step(command, self._raised(index)) for index, command in commands)
+
+    def _raised(self, index: int) -> str | None:
+        error = self.errors.get(index)
+        return error.type if error else None

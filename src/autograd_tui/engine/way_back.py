@@ -96,6 +96,11 @@ class WayBack:
         self.difference = comparison.first
         return found
 
+    def take_difference(self) -> Difference | None:
+        """Give, once, where the last journey found another frame than there had been."""
+        found, self.difference = self.difference, None
+        return found
+
     def last(self, phase: Phase, index: int) -> int:
         """Find the frame of the last such phase up to frame `index` that did not raise; 0 where there is none."""
         while index:

@@ -48,8 +48,8 @@ class ToldBranches:
 
     def _leave(self, track: Track, entry: Entry, *, fork: int) -> None:
         told = None if entry.left is None else float(entry.left)
-        if (number := self.branches.leave(track, None, fork=fork, told=told)) is not None:
-            self.ends[number] = self._end
+        if (left := self.branches.leave(track, None, fork=fork, told=told)) is not None:
+            self.ends[left.number] = self._end
 
 
 def told_branches(journal: Journal) -> ToldBranches:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui.engine.trace import Op, Trace
-from autograd_tui.text.inside.backward import RULES
+from autograd_tui.text.inside.backward.node import RULES
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import summed_to
 from autograd_tui.text.line import length
 

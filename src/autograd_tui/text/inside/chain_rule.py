@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.trace import Op, Trace
-from autograd_tui.text.inside.backward import backward_lines
-from autograd_tui.text.inside.forward import forward_lines
+from autograd_tui.text.inside.backward.node import backward_lines
+from autograd_tui.text.inside.forward.computed import forward_lines
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.step_formulas import step_lines
+from autograd_tui.text.inside.step.formulas import step_lines
 from autograd_tui.text.inside.value_words import value_words
 from autograd_tui.text.line import Line, one_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.trace import Node, Op, Trace, Value
-from autograd_tui.text.inside.accumulation import is_accumulation
+from autograd_tui.text.inside.backward.accumulation import is_accumulation
 from autograd_tui.text.inside.rows import rows
 from autograd_tui.text.inside.value_words import kept_name, name_of, op_name, value_words
 from autograd_tui.text.line import Line, one_line

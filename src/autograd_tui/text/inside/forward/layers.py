@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from autograd_tui.text.inside.called import Called, Computed, ForwardRule
+from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.small import Small, each, summed_over
 
 

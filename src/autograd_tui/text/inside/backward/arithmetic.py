@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from autograd_tui.text.inside.backward.part import Part, Rule, scaled, times
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, inner, tight
-from autograd_tui.text.inside.part import Part, Rule, scaled, times
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import each
 from autograd_tui.text.inside.value_words import terse
 

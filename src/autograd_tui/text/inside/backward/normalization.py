@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from autograd_tui.text.inside.backward.part import Part, Rule, whole
+from autograd_tui.text.inside.backward.scene import Scene, parsed
 from autograd_tui.text.inside.expression import short_name
-from autograd_tui.text.inside.part import Part, Rule, whole
-from autograd_tui.text.inside.scene import Scene, parsed
 from autograd_tui.text.inside.small import Shape, Small, collected, filled, places
 
 

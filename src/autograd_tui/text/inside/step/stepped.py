@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from autograd_tui.engine.trace import Op, Trace, Value
 from autograd_tui.text.inside.agreement import near, rounding
+from autograd_tui.text.inside.backward.scene import parsed
 from autograd_tui.text.inside.rows import rows
-from autograd_tui.text.inside.scene import parsed
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.line import Line, one_line
 

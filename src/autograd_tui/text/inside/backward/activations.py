@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.text.inside.arithmetic import derivative, unary
+from autograd_tui.text.inside.backward.arithmetic import derivative, unary
+from autograd_tui.text.inside.backward.part import Part, Rule, times, whole
+from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.expression import differential, inner
-from autograd_tui.text.inside.part import Part, Rule, times, whole
-from autograd_tui.text.inside.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Small, each, summed_over
 
 

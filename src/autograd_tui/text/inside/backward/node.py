@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.engine.trace import Op, Trace, Value
-from autograd_tui.text.inside import (
+from autograd_tui.text.inside.backward import (
     activations,
     arithmetic,
     attention,
@@ -16,12 +16,12 @@ from autograd_tui.text.inside import (
     reductions,
     shapes,
 )
-from autograd_tui.text.inside.accumulation import accumulation_lines, is_accumulation
-from autograd_tui.text.inside.downstream import downstream_lines
+from autograd_tui.text.inside.backward.accumulation import accumulation_lines, is_accumulation
+from autograd_tui.text.inside.backward.downstream import downstream_lines
+from autograd_tui.text.inside.backward.part import Rule
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, expression
-from autograd_tui.text.inside.part import Rule
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.value_words import terse, value_words
 from autograd_tui.text.line import Line, length, one_line, plain
 

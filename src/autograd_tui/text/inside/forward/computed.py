@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from autograd_tui.engine.trace import Node, Op, Trace, Value
-from autograd_tui.text.inside import forward_arithmetic, forward_layers, forward_products
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
-from autograd_tui.text.inside.called import Called, Computed, ForwardRule
+from autograd_tui.text.inside.backward.part import MOST_LISTED
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
-from autograd_tui.text.inside.part import MOST_LISTED
+from autograd_tui.text.inside.forward import arithmetic, layers, products
+from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
@@ -15,9 +15,9 @@ from autograd_tui.text.line import Line, one_line
 
 FEW = 4  # nodes of one operation that are all named
 RULES: dict[str, ForwardRule] = {
-    **forward_arithmetic.FORWARD,
-    **forward_layers.FORWARD,
-    **forward_products.FORWARD,
+    **arithmetic.FORWARD,
+    **layers.FORWARD,
+    **products.FORWARD,
 }
 
 

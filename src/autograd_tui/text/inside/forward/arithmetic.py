@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from autograd_tui.text.inside.activations import sigmoid
-from autograd_tui.text.inside.called import Called, Computed, ForwardRule
-from autograd_tui.text.inside.downstream import added
+from autograd_tui.text.inside.backward.activations import sigmoid
+from autograd_tui.text.inside.backward.downstream import added
+from autograd_tui.text.inside.backward.part import MOST_LISTED, MOST_PAIRS, listed
 from autograd_tui.text.inside.expression import call_written, inner, plain_name, tight
-from autograd_tui.text.inside.part import MOST_LISTED, MOST_PAIRS, listed
+from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.small import Small, each, summed_over
 from autograd_tui.text.inside.value_words import terse
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.text.inside.adam import average
-from autograd_tui.text.inside.descent import changed, decayed
-from autograd_tui.text.inside.part import enclosed
-from autograd_tui.text.inside.stepped import Stepped, Worksheet
+from autograd_tui.text.inside.backward.part import enclosed
+from autograd_tui.text.inside.step.adam import average
+from autograd_tui.text.inside.step.descent import changed, decayed
+from autograd_tui.text.inside.step.stepped import Stepped, Worksheet
 from autograd_tui.text.inside.value_words import terse
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.text.inside.part import enclosed
-from autograd_tui.text.inside.stepped import Stepped, Worksheet, signed
+from autograd_tui.text.inside.backward.part import enclosed
+from autograd_tui.text.inside.step.stepped import Stepped, Worksheet, signed
 from autograd_tui.text.inside.value_words import terse
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.text.inside.part import Part, Rule, whole
-from autograd_tui.text.inside.scene import Scene
+from autograd_tui.text.inside.backward.part import Part, Rule, whole
+from autograd_tui.text.inside.backward.scene import Scene
 
 WEIGHTS = "P = softmax(query @ key.T × scale)"
 SLOPES = "D = P × (upstream @ value.T - its mean by P)"

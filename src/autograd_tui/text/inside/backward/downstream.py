@@ -7,9 +7,9 @@ import re
 
 from autograd_tui.engine.trace import Value
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
-from autograd_tui.text.inside.part import MOST_LISTED, Part, Rule
+from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule
+from autograd_tui.text.inside.backward.scene import LETTERS, Scene
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.scene import LETTERS, Scene
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
 from autograd_tui.text.inside.value_words import nested, shape_words, terse, value_words
 from autograd_tui.text.line import Line

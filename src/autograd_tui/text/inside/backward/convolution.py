@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autograd_tui.text.inside.backward.part import Part, Rule, size, whole
+from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.expression import differential, short_name
-from autograd_tui.text.inside.part import Part, Rule, size, whole
-from autograd_tui.text.inside.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Shape, Small, collected, places
 
 

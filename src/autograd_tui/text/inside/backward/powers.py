@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.text.inside.arithmetic import both, derivative
+from autograd_tui.text.inside.backward.arithmetic import both, derivative
+from autograd_tui.text.inside.backward.part import Part, Rule, listed, times
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import tight
-from autograd_tui.text.inside.part import Part, Rule, listed, times
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import each
 from autograd_tui.text.inside.value_words import terse
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from autograd_tui.text.inside.backward.part import Part, Rule, added_products, scaled, size, times, whole
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, inner, short_name
-from autograd_tui.text.inside.part import Part, Rule, added_products, scaled, size, times, whole
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import Small, multiplied, pairs, turned
 
 MOST_TERMS = 4  # of a sum that is written out

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from autograd_tui.engine.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.trace import Op, Trace
-from autograd_tui.text.inside.adam import adam
-from autograd_tui.text.inside.descent import sgd
-from autograd_tui.text.inside.rmsprop import rmsprop
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.stepped import Stepped, StepRule
+from autograd_tui.text.inside.step.adam import adam
+from autograd_tui.text.inside.step.descent import sgd
+from autograd_tui.text.inside.step.rmsprop import rmsprop
+from autograd_tui.text.inside.step.stepped import Stepped, StepRule
 from autograd_tui.text.inside.value_words import value_words
 from autograd_tui.text.line import Line, one_line
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from itertools import product
 
-from autograd_tui.text.inside.part import Part, Rule, whole
-from autograd_tui.text.inside.scene import Scene, parsed_whole
+from autograd_tui.text.inside.backward.part import Part, Rule, whole
+from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Shape, Small, collected, places
 
 Window = Callable[[Shape, Shape, Shape], list[range]]  # of an output place, in an output and an input of such sizes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.text.inside.part import Part, Rule, scaled, whole
-from autograd_tui.text.inside.scene import Scene, parsed_whole
+from autograd_tui.text.inside.backward.part import Part, Rule, scaled, whole
+from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Shape, Small, collected, permuted, places
 
 REORDERED = "the same values in another order: the gradient is ordered back"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.text.inside.scene import Scene
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.small import Small, broadcast, each, filled
 from autograd_tui.text.inside.value_words import terse
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.text.inside.part import MOST_LISTED, Part, Rule, listed, size
-from autograd_tui.text.inside.scene import Scene, parsed_whole
+from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule, listed, size
+from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Small, each, filled
 from autograd_tui.text.inside.value_words import terse
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from autograd_tui.text.inside.called import Called, Computed, ForwardRule
+from autograd_tui.text.inside.backward.part import added_products
+from autograd_tui.text.inside.backward.products import MOST_TERMS
 from autograd_tui.text.inside.expression import inner, short_name
-from autograd_tui.text.inside.part import added_products
-from autograd_tui.text.inside.products import MOST_TERMS
+from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.small import Small, each, multiplied, pairs, turned
 from autograd_tui.text.inside.value_words import terse
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from autograd_tui.engine.trace import Value
-from autograd_tui.text.inside.activations import sigmoid
+from autograd_tui.text.inside.backward.activations import sigmoid
+from autograd_tui.text.inside.backward.part import Part, Rule, times
+from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential
-from autograd_tui.text.inside.part import Part, Rule, times
-from autograd_tui.text.inside.scene import Scene
 from autograd_tui.text.inside.small import Small, each, places
 
 
