@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from autograd_tui import Frame, Session, open_session
 from autograd_tui.engine.command import Command
 from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.line import plain, printable
@@ -125,6 +126,29 @@ def test_accumulated_gradients_are_said_to_be_sums() -> None:
     session = open_session()
     *_, frame = session.run_all("fb fb")
     assert "each is the sum of 2 backwards" in said(frame, session)
+
+
+@pytest.mark.parametrize(("words", "cleared"), [("Z", False), ("fZ", False), ("fbsz Z", False), ("fbz", True)])
+def test_zero_grad_says_whether_there_was_anything_to_clear(words: str, cleared: bool) -> None:
+    session = open_session()
+    *_, frame = session.run_all(words)
+    assert ("zero_grad cleared the gradients" in said(frame, session)) == cleared
+    assert ("had nothing to clear: each .grad was None already" in said(frame, session)) == (not cleared)
+
+
+@pytest.mark.parametrize(("words", "first"), [("fbz", "zero_grad cleared"), ("fbzZ", "zero_grad had nothing to clear")])
+def test_zero_grad_says_which_gradients_it_does_not_reach(words: str, first: str) -> None:
+    def build(_: object) -> Parts:
+        model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1))
+        data, groups = (torch.ones(1, 1), torch.zeros(1, 1)), [{"params": model[1].parameters()}]
+        return Parts(model=model, batch=lambda i: data, loss=torch.nn.functional.mse_loss, groups=groups)
+
+    session = open_session(Scenario("its head alone", build))
+    *_, frame = session.run_all(words)
+    assert said(frame, session).startswith(first)
+    assert "each .grad that the optimizer holds" in said(frame, session)
+    assert "Outside the optimizer 2 parameters still have a gradient" in said(frame, session)
+    assert sum(grad is not None for grad in frame.grads) == 2
 
 
 def test_a_step_without_gradients_is_said_to_move_nothing() -> None:

@@ -47,6 +47,14 @@ async def test_the_veil_hides_the_numbers_of_a_large_model(do: str) -> None:
         assert "▒" not in shown.text("TablePanel")
 
 
+async def test_the_veil_hides_what_a_forward_has_counted() -> None:
+    async with screen("resnet18") as shown:
+        await shown.press("v", "space")
+        assert "num_batches_tracked  0 → ▒" in shown.text("BuffersPanel")
+        await shown.press("space")
+        assert "num_batches_tracked  0 → 1" in shown.text("BuffersPanel")
+
+
 async def test_v_takes_the_veil_away_and_shows_all() -> None:
     async with screen() as shown:
         await shown.press("v", "space", "v")

@@ -254,8 +254,7 @@ class Trainer:
             self._loop.zero_grad()
         self._clock()
         cleared = self.frame.grads
-        changes: Changes = {"grads": self._readings.grads(), "unused": frozenset()}
-        return changes | ({"last_grads": cleared} if cleared.state != "none" else {})
+        return {"grads": self._readings.grads(), "unused": frozenset(), "last_grads": cleared}
 
     # The settings.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.stats_table import WIDTH, StatsTable, TensorStats
@@ -65,8 +67,8 @@ def _row(frame: Frame, place: int, *, name_width: int, width: int) -> Line:
 
 
 def _content(row: TensorStats) -> str:
-    """Write a single value, a whole number as one, else the norm."""
+    """Write a single value, a whole number as one, else the norm; NaN stands for what the veil hides of any dtype."""
     if row.size == 1 and row.values:
-        whole = not row.dtype.startswith(("float", "bfloat"))
+        whole = not row.dtype.startswith(("float", "bfloat")) and not math.isnan(row.values[0])
         return count(int(row.values[0])) if whole else number(row.values[0])
     return f"norm {number(row.norm)}" if row.norm is not None else row.dtype

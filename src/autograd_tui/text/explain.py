@@ -152,11 +152,16 @@ def _pull(name: str, grad: float) -> str:
 
 
 def _zero_grad(frame: Frame) -> list[str]:
-    return [
-        "zero_grad cleared the gradients: each .grad is None again, so the next backward starts from nothing.",
-        "The parameters stay as they are"
-        + (", and so does what the optimizer remembers." if frame.optimizer_state else "."),
-    ]
+    found, kept = (sum(map(bool, grads.backwards)) if grads else 0 for grads in (frame.last_grads, frame.grads))
+    each = "each .grad that the optimizer holds" if kept else "each .grad"
+    said = [f"zero_grad had nothing to clear: {each} was None already."]
+    if found > kept:
+        said = [f"zero_grad cleared the gradients: {each} is None again, so the next backward starts from nothing."]
+    if kept:
+        still = "still has a gradient" if kept == 1 else "still have a gradient"
+        said.append(f"Outside the optimizer {_count(kept)} {still}: a backward adds to it.")
+    memory = ", and so does what the optimizer remembers" if frame.optimizer_state else ""
+    return [*said, f"The parameters stay as they are{memory}."]
 
 
 def _setting(frame: Frame) -> list[str]:
