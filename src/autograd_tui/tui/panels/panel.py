@@ -12,15 +12,15 @@ from textual.events import MouseEvent
 from textual.geometry import Offset, Region
 from textual.reactive import var
 from textual.strip import Strip
-from textual.widget import Widget
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, printable
 from autograd_tui.text.veil import Veil, veiled
+from autograd_tui.tui.kept_rows import KeptRows
 
 
-class Face(Widget):
+class Face(KeptRows):
     """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
 
     def render_line(self, y: int) -> Strip:
@@ -29,7 +29,7 @@ class Face(Widget):
         return self.parent.render_line(y)
 
 
-class Panel(Widget):
+class Panel(KeptRows):
     """Draws the frame it is given: a panel overrides `draw`, and knows nothing of any other."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
