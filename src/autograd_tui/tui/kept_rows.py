@@ -18,8 +18,12 @@ class KeptRows(Widget):
     def render_lines(self, crop: Region) -> list[Strip]:
         """Give the rows to the compositor."""
         if self._rows_kept is None or self._rows_kept[0] != crop:
-            self._rows_kept = crop, super().render_lines(crop)
+            self._rows_kept = crop, self.rows(crop)
         return self._rows_kept[1]
+
+    def rows(self, crop: Region) -> list[Strip]:
+        """Put the rows together."""
+        return super().render_lines(crop)
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """Ask for other rows."""
