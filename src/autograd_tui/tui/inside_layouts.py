@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Container, Horizontal, Vertical
+from textual.containers import Container
 from textual.geometry import Size
 from textual.reactive import var
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.proof_result import Proof
 from autograd_tui.text.inside.walk import Walk
+from autograd_tui.tui.kept_rows import KeptHorizontal, KeptRows, KeptVertical
 from autograd_tui.tui.panels.chain_rule import ChainRulePanel
 from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.health import HealthPanel
@@ -19,7 +20,7 @@ from autograd_tui.tui.panels.walk_grads import WalkGradsPanel
 from autograd_tui.tui.panels.where import WherePanel
 
 
-class InsideLayout(Container):
+class InsideLayout(Container, KeptRows):
     """Hands the walk on to the panels inside it."""
 
     walk: var[Walk | None] = var(None)
@@ -39,13 +40,13 @@ class WideInside(InsideLayout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield WherePanel().data_bind(InsideLayout.walk)
-        with Horizontal(classes="above"):
+        with KeptHorizontal(classes="above"):
             yield GraphPanel(title="Graph").data_bind(InsideLayout.walk)
-            with Vertical():
+            with KeptVertical():
                 yield OperationPanel(title="Operation").data_bind(InsideLayout.walk)
                 yield WalkGradsPanel(title=".grad").data_bind(InsideLayout.walk)
                 yield HealthPanel(title="Health").data_bind(InsideLayout.walk)
-        with Horizontal(classes="below"):
+        with KeptHorizontal(classes="below"):
             yield ChainRulePanel(title="Chain rule").data_bind(InsideLayout.walk, InsideLayout.proof)
             yield SourcePanel(title="Source").data_bind(InsideLayout.walk, InsideLayout.about)
 

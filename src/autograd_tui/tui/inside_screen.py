@@ -24,6 +24,7 @@ from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.inside_keys import FIRST_INSIDE_KEYS, INSIDE_KEYS
 from autograd_tui.tui.inside_layouts import InsideLayout, inside_layout_for
+from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.keys import INSIDE, KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
@@ -35,7 +36,7 @@ WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
-class InsideScreen(Screen[None]):
+class InsideScreen(Screen[None], KeptRows):
     """Waits for a trace, then walks it; keys typed in the meantime are kept.
 
     `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, and

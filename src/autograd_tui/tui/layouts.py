@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Container, Horizontal, Vertical
+from textual.containers import Container
 from textual.geometry import Size
 from textual.reactive import var
 
@@ -16,6 +16,7 @@ from autograd_tui.text.layers import MOST_ROWS
 from autograd_tui.text.positions import outputs_by_position
 from autograd_tui.text.table_view import TableView
 from autograd_tui.text.veil import Veil
+from autograd_tui.tui.kept_rows import KeptHorizontal, KeptRows, KeptVertical
 from autograd_tui.tui.panels.both import BothPanel
 from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
@@ -36,7 +37,7 @@ SHORT = 36  # rows, below which the wide layouts leave out what matters least
 MANY = 6  # parameters, from which a small model's lists leave room for what is selected
 
 
-class Layout(Container):
+class Layout(Container, KeptRows):
     """Hands the frame on to the panels inside it."""
 
     frame: var[Frame | None] = var(None)
@@ -104,14 +105,14 @@ class WideLayout(Layout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel().data_bind(Layout.frame)
-        with Horizontal():
-            with Vertical(classes="half"):
+        with KeptHorizontal():
+            with KeptVertical(classes="half"):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
                 yield from self.console()
-            with Vertical(classes="half"):
+            with KeptVertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame, Layout.view)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
                 yield from self.details()
@@ -125,15 +126,15 @@ class FoldedLayout(Layout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel().data_bind(Layout.frame)
-        with Horizontal():
-            with Vertical(classes="less"):
+        with KeptHorizontal():
+            with KeptVertical(classes="less"):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 yield from self.console()
-            with Vertical(classes="more"):
+            with KeptVertical(classes="more"):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 table = TablePanel(title="Parameters and gradients, by layer", hint=hint)
                 yield table.data_bind(Layout.frame, Layout.view)
@@ -148,13 +149,13 @@ class NarrowLayout(Layout):
         """Yield the panels."""
         yield from self.phase_and_line()
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
-        with Horizontal():
-            with Vertical(classes="left"):
+        with KeptHorizontal():
+            with KeptVertical(classes="left"):
                 yield BothPanel(title="Parameters   .grad").data_bind(Layout.frame, Layout.view)
                 table = TablePanel(title="By layer", hint="enter opens · / finds a name")
                 yield table.data_bind(Layout.frame, Layout.view)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
-            with Vertical(classes="right"):
+            with KeptVertical(classes="right"):
                 yield FitPanel(title="Fit  o truth  * prediction").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 selected = SelectedPanel(title="Selected")

@@ -21,6 +21,7 @@ from autograd_tui.text.going_back import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.table_view import TableView
 from autograd_tui.text.veil import STAGES, Veil, veil_over
+from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.output import Output
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
@@ -35,7 +36,7 @@ PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
-class TrainingScreen(Screen[None]):
+class TrainingScreen(Screen[None], KeptRows):
     """Asks the trainer thread for something, and takes in its answers: frames for the panels."""
 
     frame: var[Frame | None] = var(None)  # the one shown

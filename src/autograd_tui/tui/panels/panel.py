@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -12,24 +14,28 @@ from textual.events import MouseEvent
 from textual.geometry import Offset, Region
 from textual.reactive import var
 from textual.strip import Strip
-from textual.widget import Widget
 
 from autograd_tui.engine.about import About
 from autograd_tui.engine.frame import Frame
 from autograd_tui.text.line import Line, printable
 from autograd_tui.text.veil import Veil, veiled
+from autograd_tui.tui.kept_rows import KeptRows
 
 
-class Face(Widget):
+class Face(KeptRows):
     """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
 
-    def render_line(self, y: int) -> Strip:
-        """Give what the panel has drawn."""
+    def rows(self, crop: Region) -> list[Strip]:
+        """Give what the panel has drawn: there is no border, for which Textual would take each row apart."""
         assert isinstance(self.parent, Panel)
-        return self.parent.render_line(y)
+        rows = [self.parent.render_line(y) for y in crop.line_range]
+        _, background = self.background_colors
+        for each in self.get_line_filters():
+            rows = [row.apply_filter(each, background) for row in rows]
+        return [row.crop(*crop.column_span) for row in rows]
 
 
-class Panel(Widget):
+class Panel(KeptRows):
     """Draws the frame it is given: a panel overrides `draw`, and knows nothing of any other."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -192,7 +198,7 @@ class Panel(Widget):
 
     def _strip(self, line: Line, width: int) -> Strip:
         segments = [Segment(printable(text), self._look(name)) for text, name in line if text]
-        return Strip(segments).adjust_cell_length(width, self._look("")).simplify()
+        return Strip(Segment.simplify(Segment.adjust_line_length(segments, width, self._look(""))), width)
 
     def _look(self, name: str) -> Style:
         if name not in self._looks:
@@ -204,15 +210,21 @@ def _changed(before: Strip, after: Strip, y: int) -> Region | None:
     """Give the span of a row from its first to its last changed cell."""
     if before is after or before == after:
         return None
-    old, new = _cells(before), _cells(after)
-    if old is None or new is None or len(old) != len(new):
-        return Region(0, y, after.cell_length, 1)
-    different = [x for x, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-    return Region(different[0], y, different[-1] - different[0] + 1, 1) if different else None
+    width = after.cell_length
+    if before.cell_length != width or any(cell_len(row.text) != len(row.text) for row in (before, after)):
+        return Region(0, y, width, 1)  # a character takes more or less than a cell
+    backwards = [[Segment(text[::-1], style) for text, style, _ in reversed(list(row))] for row in (before, after)]
+    first = _alike(before, after)
+    return Region(first, y, width - _alike(*backwards) - first, 1)
 
 
-def _cells(strip: Strip) -> list[tuple[str, Style | None]] | None:
-    """Take a row apart into cells; None where a character takes more or less than one."""
-    if cell_len(strip.text) != len(strip.text):
-        return None
-    return [(character, segment.style) for segment in strip for character in segment.text]
+def _alike(before: Iterable[Segment], after: Iterable[Segment]) -> int:
+    """Count the cells before the first one that differs."""
+    count = 0
+    for old, new in zip(before, after, strict=False):
+        if old == new:
+            count += len(old.text)
+            continue
+        pairs = zip(old.text, new.text, strict=False) if old.style == new.style else ()
+        return count + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return count
