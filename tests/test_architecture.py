@@ -31,6 +31,7 @@ VALUES = [
     "frame_store",
     "goal",
     "history",
+    "later",
     "inspection",
     "opening",
     "optimizer_spec",

@@ -89,10 +89,9 @@ class Moments:
             return [whole], whole[:1]
         place = kind.size, kind.device
         if place not in self._places:
-            sample = sampled_places(*place)
-            self._places[place] = torch.cat([sample.new_zeros(1), sample])
+            self._places[place] = sampled_places(*place)
         *ends, picked = ask_large(tensor, self._places[place])
         norm = math.hypot(*ends[0].tolist())
         if not SMALLEST_NORM < norm < math.inf:
             self._rare[number] = tensor.detach().clone()
-        return [*ends, picked[1:]], picked[:1]
+        return [*ends, picked], picked[:1]

@@ -94,7 +94,7 @@ class PhaseRecorder:
         loop, before = self._loop, Moment(self._loop, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, Moment(loop, after), loop)
+            ops = parameter_ops(phase, before, Moment(loop, after))
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
 
         self._finish = finish
