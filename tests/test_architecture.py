@@ -33,6 +33,7 @@ VALUES = [
     "frame_store",
     "goal",
     "history",
+    "later",
     "inspection",
     "opening",
     "optimizer_spec",

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autograd_tui.engine import stats
 from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import SAMPLE, TensorStats
+from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, TensorStats
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
@@ -216,6 +216,14 @@ def test_a_tensor_is_measured_alike_alone_and_beside_others(size: int) -> None:
     tensor = normal(size)
     beside = {"first": normal(3000), "it": tensor, "nan": torch.full((50,), math.nan)}
     assert StatsReader().read({"group": Group(beside)})["group"].named("it") == read(tensor)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_value_is_kept_of_what_is_too_large_for_its_row(size: int) -> None:
+    tensor = normal(size)
+    table = StatsReader().read({"group": Group({"one": normal(3), "it": tensor}, exact=False)})["group"]
+    assert table.first(0) is None
+    assert table.first(1) == (tensor[0].item() if size > MOST_VALUES else None)
 
 
 def test_sampling_is_the_same_each_time() -> None:

@@ -184,7 +184,7 @@ def test_a_run_that_draws_nothing_cannot_be_followed(leader: Leader) -> None:
         Following(leader.path)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 1, "about": {}}\n'])
+@pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 2, "about": {}}\n'])
 def test_what_is_no_file_of_frames_is_refused(tmp_path: Path, text: str) -> None:
     frames_path(tmp_path / "j").write_text(text)
     with pytest.raises(Refused, match=r"has drawn nothing yet|no run that can be followed"):

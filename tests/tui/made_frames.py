@@ -170,7 +170,7 @@ def _table(*rows: TensorStats) -> StatsTable:
     for row in rows:
         kept = row.values if row.values is not None else row.histogram or (0,) * BINS
         numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))
-        numbers.extend([0.0] * (MOST_VALUES - len(kept)))
+        numbers.extend([0.0] * (MOST_VALUES - len(kept)) + [row.min or 0.0])
     assert len(numbers) == WIDTH * len(rows)
     layout = Layout(
         tuple(row.name for row in rows),

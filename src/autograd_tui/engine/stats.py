@@ -94,7 +94,8 @@ class Kind:
 class Plan:
     """How to measure one group.
 
-    Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest and sample.
+    Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest, first
+    value and sample.
     """
 
     def __init__(self, names: Sequence[str], kinds: Sequence[Kind], *, exact: bool = True) -> None:
@@ -110,9 +111,8 @@ class Plan:
         self._segments = _Segments(self._sizes)
         self._asks = [(kinds[row].size, kinds[row].device) for row in self._large]
         self._places: list[Tensor] = []  # to sample, chosen when first asked
-        self._starts = np.cumsum([0, *self._sizes, *[SAMPLE] * len(self._large)])[:-1]
-        self._scale = np.array([1.0] * len(self._small) + [kinds[row].size / SAMPLE for row in self._large])
-        self.latest: Doubles = np.zeros(0)
+        self._scale = np.array([kinds[row].size / SAMPLE for row in self._large])
+        self.latest: tuple[Doubles, Doubles] = np.zeros(0), np.zeros((0, SAMPLE))  # the small ones, samples of others
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
@@ -129,25 +129,28 @@ class Plan:
     def numbers(self, answers: Sequence[Tensor]) -> array[float]:
         """Arrange what came back as the rows of a table."""
         rows = np.zeros((len(self.layout.names), WIDTH))
-        small = large = np.zeros(0)
+        small, large = self.latest
         if self._small:
             small = _doubles(answers[: len(self._small)])
             rows[self._small] = self._segments.describe(small)
         if self._large:
-            large = _doubles(answers[len(self._small) :][3::4] if self.layout.exact else answers[len(self._small) :])
-            rows[self._large] = self._describe_large(large.reshape(-1, SAMPLE), answers[len(self._small) :])
-        self.latest = np.concatenate((small, large))
+            picked = _doubles(answers[len(self._small) :][3::4] if self.layout.exact else answers[len(self._small) :])
+            first, large = np.split(picked.reshape(-1, 1 + SAMPLE), [1], axis=1)
+            rows[self._large] = self._describe_large(large, answers[len(self._small) :])
+            rows[self._large, -1:] = first
+        self.latest = small, large
         numbers = array("d")
         numbers.frombytes(rows.tobytes())
         return numbers
 
-    def moves(self, before: Doubles) -> array[float]:
+    def moves(self, before: tuple[Doubles, Doubles]) -> array[float]:
         """Compare what was read last with an earlier reading."""
         ways = np.zeros(len(self.layout.names))
-        if len(self._starts):
-            with np.errstate(all="ignore"):
-                squares = np.add.reduceat((self.latest - before) ** 2, self._starts)
-                ways[[*self._small, *self._large]] = np.sqrt(squares * self._scale)
+        with np.errstate(all="ignore"):
+            small, large = (now - then for now, then in zip(self.latest, before, strict=True))
+            if self._small:
+                ways[self._small] = np.sqrt(self._segments.sums(small * small))
+            ways[self._large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
         return array("d", ways.tolist())
 
     def _describe_large(self, samples: Doubles, answers: Sequence[Tensor]) -> Doubles:
@@ -161,7 +164,7 @@ class Plan:
             deviation = samples - rows[:, 4, None]
             rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE)
         if exact:
-            rows[:, 6:] = _histograms(samples, rows[:, 1, None], rows[:, 2, None], np.arange(len(rows))[:, None])
+            rows[:, 6:-1] = _histograms(samples, rows[:, 1, None], rows[:, 2, None], np.arange(len(rows))[:, None])
         return rows
 
 
@@ -177,20 +180,25 @@ class _Segments:
         self._listed = np.flatnonzero(few[self._row_of])  # those values, and the cells that they go to
         self._cells = self._row_of[self._listed], 6 + (self._listed - self._starts[self._row_of[self._listed]])
 
+    def sums(self, values: Doubles) -> Doubles:
+        """Add up the values of each tensor; values: (all of them,)."""
+        return np.add.reduceat(values, self._starts)
+
     def describe(self, values: Doubles) -> Doubles:
         """Fill a row for each tensor; values: (all of them,)."""
         rows = np.zeros((len(self._sizes), WIDTH))
         with np.errstate(all="ignore"):
-            rows[:, 0] = np.sqrt(np.add.reduceat(values * values, self._starts))
+            rows[:, 0] = np.sqrt(self.sums(values * values))
             rows[:, 1] = low = np.minimum.reduceat(values, self._starts)
             rows[:, 2] = high = np.maximum.reduceat(values, self._starts)
-            rows[:, 4] = mean = np.add.reduceat(values, self._starts) / self._sizes
+            rows[:, 4] = mean = self.sums(values) / self._sizes
             deviation = values - mean[self._row_of]
-            rows[:, 5] = np.sqrt(np.add.reduceat(deviation * deviation, self._starts) / self._sizes)
+            rows[:, 5] = np.sqrt(self.sums(deviation * deviation) / self._sizes)
         if len(self._few) < len(rows):
-            rows[:, 6:] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
-        rows[self._few, 6:] = 0
+            rows[:, 6:-1] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
+        rows[self._few, 6:-1] = 0
         rows[self._cells] = values[self._listed]
+        rows[:, -1] = values[self._starts]
         return rows
 
 
@@ -234,7 +242,7 @@ def _norms(tensor: Tensor) -> Tensor:
 
 
 def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
-    """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, and its sample."""
+    """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, first value and sample."""
     tensor = as_measured(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
     ends = [_norms(tensor if flat is None else flat), *torch.aminmax(tensor)] if exact else []
@@ -242,9 +250,13 @@ def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Ten
 
 
 def sampled_places(size: int, device: torch.device) -> Tensor:
-    """Choose the places to sample, the same for all tensors of a size; in order, since memory is read faster so."""
+    """Choose the first place and those to sample, the same for all tensors of a size.
+
+    They are in order, since memory is read faster so.
+    """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    return torch.randint(size, (SAMPLE,), generator=generator).sort().values.to(device)
+    sample = torch.randint(size, (SAMPLE,), generator=generator).sort().values
+    return torch.cat([sample.new_zeros(1), sample]).to(device)
 
 
 def _doubles(tensors: Sequence[Tensor]) -> Doubles:

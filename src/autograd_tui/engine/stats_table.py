@@ -12,7 +12,7 @@ from typing import Any
 BINS = 16
 MOST_VALUES = 16  # a tensor of at most this many has them all in its row
 SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
-WIDTH = 6 + MOST_VALUES  # norm min max nonfinite mean std, then the values, or else the histogram
+WIDTH = 6 + MOST_VALUES + 1  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
 NONFINITE = 3  # its place among them
 
 
@@ -68,7 +68,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StatsTable(Sequence[TensorStats]):
-    """The rows of one group of tensors, made when asked for; 176 bytes a tensor."""
+    """The rows of one group of tensors, made when asked for; 184 bytes a tensor."""
 
     layout: Layout
     numbers: array[float]  # WIDTH a row
@@ -104,6 +104,12 @@ class StatsTable(Sequence[TensorStats]):
         """Find the row of one tensor by its name."""
         return self[self.layout.names.index(name)] if name in self.layout.names else None
 
+    def first(self, index: int) -> float | None:
+        """Give the first value of a tensor that is too large to have all in its row; None for others."""
+        if not self.layout.measurable[index] or math.prod(self.layout.shapes[index]) <= MOST_VALUES:
+            return None
+        return self.numbers[(index + 1) * WIDTH - 1]
+
     def norms(self) -> tuple[float | None, ...]:
         """Give the Euclidean norm of each tensor, None where it has none."""
         pairs = zip(self.numbers[::WIDTH], self.layout.measurable, strict=True)
@@ -119,7 +125,7 @@ class StatsTable(Sequence[TensorStats]):
         if not layout.measurable[index]:
             return row
         size = row.size
-        norm, low, high, nonfinite, mean, std, *rest = self.numbers[index * WIDTH : (index + 1) * WIDTH]
+        norm, low, high, nonfinite, mean, std, *rest, _ = self.numbers[index * WIDTH : (index + 1) * WIDTH]
         exact = layout.exact or size <= SAMPLE
         return TensorStats(
             row.name,
@@ -167,6 +173,10 @@ class Grads(Sequence[GradStats | None]):
         row = self.table[place]
         numbers: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(TensorStats)}
         return GradStats(**numbers, backwards=self.backwards[index], used=self.used[index])
+
+    def first(self, index: int) -> float | None:
+        """Give the first value of a gradient that is too large to have all in its row; None for others."""
+        return self.table.first(sum(map(bool, self.backwards[:index]))) if self.backwards[index] else None
 
     @property
     def state(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +103,20 @@ class Trace:
     phase: Phase
     index: int  # of the frame that it led to
     iteration: int
-    ops: tuple[Op, ...]  # in the order in which they ran
-    nodes: tuple[Node, ...] = ()  # the graph, from the loss down: no node stands before one that leads to it
+    ops: Sequence[Op]  # in the order in which they ran
+    nodes: Sequence[Node] = ()  # the graph, from the loss down: no node stands before one that leads to it
     forward: Trace | None = None  # of a backward: the forward that made its graph
     optimizer: str = ""  # of a step: as a command spells it, with the learning rate
     notes: tuple[str, ...] = ()  # what could not be seen, and what recording itself changed: one sentence each
     error: TorchError | None = None  # what the phase raised after its last operation
+
+    def made(self) -> Trace:
+        """Have everything made by now that would be once it is looked at."""
+        for row in (self.ops, self.nodes):
+            tuple(row)
+        if self.forward is not None:
+            self.forward.made()
+        return self
 
     def plain(self) -> dict[str, Any]:
         """Give the trace as strict JSON values."""

@@ -16,7 +16,7 @@ from autograd_tui.engine.opening import Opening
 
 def first_line(about: About, history: History) -> str:
     """Write what the run is, and how it went so far."""
-    return json.dumps({"autograd-tui frames": 1, "about": asdict(about), "history": columns(history)}) + "\n"
+    return json.dumps({"autograd-tui frames": 2, "about": asdict(about), "history": columns(history)}) + "\n"
 
 
 def read_first_line(line: bytes) -> tuple[About, History]:

@@ -18,7 +18,7 @@ from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
 from autograd_tui.journal.reading import Journal
 
-FORMAT = 1
+FORMAT = 2
 MOST = 2  # files beside a journal
 MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
 

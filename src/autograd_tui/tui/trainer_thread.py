@@ -217,11 +217,12 @@ class TrainerThread(threading.Thread):
         assert isinstance(request.what, Record)
         if request.what.index is not None:
             self.busy = ("the recording", monotonic())
-            return self._here.trace(request.what.index)
+            return self._here.trace(request.what.index).made()
         self._go_back(request.start)
         command = replace(request.what.command or self._here.next_command(), recorded=True)
         self.busy = (f"{command.name}, recorded,", monotonic())
-        return self._here.run(command).trace
+        trace = self._here.run(command).trace
+        return trace and trace.made()  # here, so that the screen need not wait for it
 
     def _prove(self, what: Prove) -> Proof:
         """Compare a gradient with finite differences."""

@@ -31,6 +31,9 @@ class Arguments:
         tensors: list[tuple[str, Tensor]] = []
         settings: list[tuple[str, str]] = []
         for role, value in (*given, *kwargs.items()):
+            if isinstance(value, Tensor):
+                tensors.append((role, value))
+                continue
             found = list(tensors_in(value))
             tensors += [(role, each) for each in found]
             if not found and value is not None:
@@ -73,6 +76,8 @@ def _schema(name: str) -> tuple[str, ...]:
 
 
 def _written(value: Any) -> str:
+    if type(value) in (bool, int, float):
+        return repr(value)
     try:
         text = repr(value).replace("torch.", "")
     except Exception as error:

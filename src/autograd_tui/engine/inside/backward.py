@@ -13,7 +13,8 @@ from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.graph import Graph
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.seen import version_of
-from autograd_tui.engine.stats_table import without_history
+from autograd_tui.engine.later import Later
+from autograd_tui.engine.stats_table import Grads, StatsTable, without_history
 from autograd_tui.engine.trace import Node, Op, Value
 
 Gradients = tuple[Tensor | None, ...]
@@ -26,6 +27,20 @@ class Ran:
     node: int
     grad_in: list[int | None]
     grad_out: list[int | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulated:
+    """What each parameter's `.grad` held before a backward, and after it."""
+
+    names: tuple[str, ...]
+    before: Grads
+    after: Grads
+
+    def of(self, name: str | None, grads: Grads) -> Value | None:
+        """Give one of them."""
+        row = grads[self.names.index(name)] if name in self.names else None
+        return None if row is None else Value(without_history(row, f"{name}.grad"), "grad")
 
 
 class BackwardRecorder:
@@ -51,35 +66,14 @@ class BackwardRecorder:
             for handle in handles:  # a leaf's node outlives its graph, and would run them in the next one
                 handle.remove()
 
-    def ops(self, nodes: Sequence[Node], calls: Sequence[Op], *, before: Frame, after: Frame) -> tuple[Op, ...]:
+    def ops(self, nodes: Sequence[Node], calls: Sequence[Op], *, before: Frame, after: Frame) -> Later[Op]:
         """Give what ran as plain values; calls: the operations of the forward, as far as it was recorded."""
         self._moments.read()
-        return tuple(
-            self._op(number, ran, nodes[ran.node], calls, before=before, after=after)
-            for number, ran in enumerate(self._ran)
-        )
-
-    def _op(self, number: int, ran: Ran, node: Node, calls: Sequence[Op], *, before: Frame, after: Frame) -> Op:
-        call = calls[node.op] if node.op is not None and calls else None
-        around = replace(call, nodes=(), dead=None, mutates=False, opaque=False) if call else Op(number, "")
-        return replace(
-            around,
-            number=number,
-            name=node.name,
-            module=call.module if call else (node.param or "").rpartition(".")[0],
-            grad_in=self._values(ran.grad_in),
-            grad_out=self._values(ran.grad_out),
-            accumulates_into=node.param or None,
-            grad_before=_grad(before, node.param),
-            grad_after=_grad(after, node.param),
-            node=ran.node,
-            made_by=node.op,
-        )
-
-    def _values(self, seen: Sequence[int | None]) -> tuple[Value | None, ...]:
-        moments = self._moments
-        return tuple(
-            None if each is None else Value(moments.stats(each), "grad", first=moments.first(each)) for each in seen
+        ran, table, names = self._ran, self._moments.table, before.params.layout.names
+        grads = Accumulated(names, before.grads, after.grads)
+        return Later(
+            len(ran),
+            lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(ran)),
         )
 
     def _before(self, number: int) -> Callable[[Gradients], None]:
@@ -118,8 +112,23 @@ def _address(tensor: Tensor) -> int:
     return tensor.data_ptr() if tensor.layout is torch.strided else -id(tensor)
 
 
-def _grad(frame: Frame, name: str | None) -> Value | None:
-    """Give what a parameter's `.grad` holds in a frame."""
-    names = frame.params.layout.names
-    row = frame.grads[names.index(name)] if name in names else None
-    return None if row is None else Value(without_history(row, f"{name}.grad"), "grad")
+def _op(number: int, ran: Ran, node: Node, calls: Sequence[Op], table: StatsTable, grads: Accumulated) -> Op:
+    call = calls[node.op] if node.op is not None and calls else None
+    around = replace(call, nodes=(), dead=None, mutates=False, opaque=False) if call else Op(number, "")
+    return replace(
+        around,
+        number=number,
+        name=node.name,
+        module=call.module if call else (node.param or "").rpartition(".")[0],
+        grad_in=_values(ran.grad_in, table),
+        grad_out=_values(ran.grad_out, table),
+        accumulates_into=node.param or None,
+        grad_before=grads.of(node.param, grads.before),
+        grad_after=grads.of(node.param, grads.after),
+        node=ran.node,
+        made_by=node.op,
+    )
+
+
+def _values(seen: Sequence[int | None], table: StatsTable) -> tuple[Value | None, ...]:
+    return tuple(None if row is None else Value(table[row], "grad", first=table.first(row)) for row in seen)

@@ -19,7 +19,7 @@ from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.saved import SavedTensors
 from autograd_tui.engine.inside.seen import Seen, Sight, version_of
 from autograd_tui.engine.inside.source import Sources
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.stats_table import StatsTable
 from autograd_tui.engine.trace import Op, Source
 
 _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
@@ -35,14 +35,20 @@ class Call:
     inputs: list[tuple[str, Seen]] = field(default_factory=list)
     output: list[Seen] = field(default_factory=list)
     settings: tuple[tuple[str, str], ...] = ()
-    nodes: list[GraphNode] = field(default_factory=list)
-    dead: tuple[int, int] | None = None  # the measurement of how many units are, and how many there are
+    nodes: list[GraphNode] = field(default_factory=list)  # until they are numbered
+    numbers: tuple[int, ...] = ()
+    dead: tuple[int, int] | None = None  # the measurement of how many units are not, and how many there are
     mutates: bool = False
     opaque: bool = False
 
-    def plain(self, number: int, moments: Moments, graph: Graph) -> Op:
+    def number_nodes(self, graph: Graph) -> None:
+        """Let the nodes go, and keep their numbers."""
+        self.numbers = tuple(sorted(graph.number[node] for node in self.nodes if node in graph.number))
+        self.nodes = []
+
+    def plain(self, number: int, moments: Moments) -> Op:
         """Give it as a plain value."""
-        dead = self.dead and (int(moments.single(self.dead[0])), self.dead[1])
+        dead = self.dead and (self.dead[1] - int(moments.single(self.dead[0])), self.dead[1])
         return Op(
             number,
             self.name,
@@ -51,7 +57,7 @@ class Call:
             inputs=tuple(seen.value(moments, role) for role, seen in self.inputs),
             output=tuple(seen.value(moments) for seen in self.output),
             settings=self.settings,
-            nodes=tuple(sorted(graph.number[node] for node in self.nodes if node in graph.number)),
+            nodes=self.numbers,
             dead=dead,
             mutates=self.mutates,
             opaque=self.opaque,
@@ -82,7 +88,7 @@ class ForwardRecorder(TorchFunctionMode):
         self._moments, self._modules = moments, ModulePath(model)
         self._arguments, self._sources = known.arguments, known.sources
 
-    def name(self, tensors: Mapping[str, Tensor], known: Mapping[str, TensorStats] | None = None) -> None:
+    def name(self, tensors: Mapping[str, Tensor], known: StatsTable | None = None) -> None:
         """Call tensors by names; `known`: numbers about them as they are now."""
         self.sight.name(tensors, known)
 
@@ -124,7 +130,10 @@ class ForwardRecorder(TorchFunctionMode):
         """Give the graph of the forward, an empty one where it made none."""
         if loss is not None:
             self._notice(loss)
-        return Graph(loss)
+        graph = Graph(loss)
+        for call in self.calls:
+            call.number_nodes(graph)
+        return graph
 
     def _meet(self, given: list[tuple[str, Tensor]]) -> list[tuple[str, Seen]]:
         """Measure what a call is given, before it may change it."""
@@ -150,8 +159,8 @@ class ForwardRecorder(TorchFunctionMode):
         call.output = [self.sight.meet(tensor, maker=number) for tensor in outputs]
         seen = [*call.output, *(each for _, each in call.inputs)]
         self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
-        if call.name in ("relu", "relu_") and outputs[0].dim() > 1:
-            call.dead = self._moments.note(_dead_units(outputs[0])), outputs[0].shape[1]
+        if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
+            call.dead = self._moments.note(_live_units(outputs[0])), outputs[0].shape[1]
 
     def _own(self, tensor: Tensor, call: Call, number: int) -> None:
         stack = [tensor.grad_fn]
@@ -178,7 +187,9 @@ def _is_transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-@torch.no_grad()
-def _dead_units(output: Tensor) -> Tensor:
-    """Count the units, along dimension 1, that are 0 for the whole batch."""
-    return (output == 0).transpose(0, 1).flatten(1).all(1).sum()
+def _live_units(output: Tensor) -> Tensor:
+    """Count the units, along dimension 1, that are not 0 for the whole batch; output: that of a relu, so never below 0.
+
+    NaN is not 0. The greatest of each is found far sooner than all are compared with 0.
+    """
+    return torch.count_nonzero(output.detach().amax([place for place in range(output.dim()) if place != 1]))

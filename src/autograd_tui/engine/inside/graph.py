@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.trace import Node, Value
+from autograd_tui.engine.trace import Node
 
 GraphNode = Any  # torch.autograd.graph.Node, whose subclasses have attributes that it does not name
 
@@ -25,9 +25,8 @@ class Graph:
         params: Mapping[int, str],
         *,
         ops: Mapping[GraphNode, int] | None = None,
-        saved: Mapping[GraphNode, tuple[Value, ...]] | None = None,
     ) -> tuple[Node, ...]:
-        """Give the nodes as plain values; params: names by the parameter's id."""
+        """Give the nodes as plain values, without what they saved; params: names by the parameter's id."""
         return tuple(
             Node(
                 number,
@@ -35,7 +34,6 @@ class Graph:
                 tuple(self.number.get(each) for each, _ in node.next_functions),
                 param=leaf_name(node, params),
                 op=(ops or {}).get(node),
-                saved=(saved or {}).get(node),
             )
             for number, node in enumerate(self.nodes)
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from autograd_tui.engine.stats import (
@@ -16,34 +18,62 @@ from autograd_tui.engine.stats import (
     sampled_places,
     to_host,
 )
-from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, WIDTH, StatsTable, TensorStats
+from autograd_tui.engine.stats_table import SAMPLE, WIDTH, Layout, StatsTable
+
+MOST_WAYS = 1024  # that are remembered: a model may meet ever new shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How tensors of one kind are measured."""
+
+    kind: Kind
+    places: Tensor | None  # to sample, of what is too large to be taken whole: slow to draw anew
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The ways of all kinds met so far, looked up for each tensor of each phase."""
+
+    known: dict[object, Way] = field(default_factory=dict)
+
+    def of(self, tensor: Tensor) -> Way:
+        key = tensor.shape, tensor.dtype, tensor.device, tensor.layout
+        way = self.known.get(key)
+        return self._find(key, tensor) if way is None else way
+
+    def _find(self, key: Any, tensor: Tensor) -> Way:
+        if len(self.known) >= MOST_WAYS:
+            self.known.clear()
+        kind = Kind.of(tensor)
+        large = kind.measurable and kind.size > SAMPLE
+        self.known[key] = way = Way(kind, sampled_places(kind.size, kind.device) if large else None)
+        return way
 
 
 class Moments:
-    """Collects measurements; each gets a number, by which `stats`, `first` and `single` know it after `read`.
+    """Collects measurements; each gets a number, its row in `table` once they are `read`.
 
     What is measured is the tensor as it is when seen: it may change or vanish afterwards.
     """
 
-    def __init__(self, places: dict[object, Tensor] | None = None) -> None:
-        self._places = {} if places is None else places  # to sample, by size and device: slow to draw anew
+    def __init__(self, ways: Ways | None = None) -> None:
+        self.table = StatsTable(Layout((), (), (), ()), array("d"))
+        self._ways = Ways() if ways is None else ways
         self._kinds: list[Kind] = []
         self._answers: list[list[Tensor]] = []
-        self._firsts: list[Tensor | None] = []  # of those above MOST_VALUES
         self._singles: list[Tensor] = []
         self._rare: dict[int, Tensor] = {}  # copies of what is to be looked at again
-        self._rows: list[TensorStats] = []
-        self._first: list[float | None] = []
         self._single: list[float] = []
 
-    @torch.no_grad()
     def see(self, tensor: Tensor) -> int:
         """Measure a tensor as it is now; nothing is waited for, save by a large one on an accelerator."""
-        kind, number = Kind.of(tensor), len(self._kinds)
-        answers, first = self._ask(tensor, kind, number) if kind.measurable else ([], None)
-        self._kinds.append(kind)
-        self._answers.append(answers)
-        self._firsts.append(first if kind.size > MOST_VALUES else None)
+        way, plain, number = self._ways.of(tensor), tensor.detach(), len(self._kinds)
+        self._kinds.append(way.kind)
+        if way.places is not None:
+            self._answers.append(self._ask(plain, way.places, number))
+        else:
+            self._answers.append([plain.clone()] if way.kind.measurable else [])
         return number
 
     def note(self, number: Tensor) -> int:
@@ -52,47 +82,33 @@ class Moments:
         return len(self._singles) - 1
 
     def read(self) -> None:
-        """Bring all that was asked to the host."""
-        firsts = [first for first in self._firsts if first is not None]
-        flat = [answer for answers in self._answers for answer in answers]
-        answered = iter(to_host(flat + firsts + self._singles))
+        """Bring all that was asked to the host; only numbers are left."""
+        answered = iter(to_host([*(answer for answers in self._answers for answer in answers), *self._singles]))
         self._answers = [[next(answered) for _ in answers] for answers in self._answers]
-        self._first = [None if first is None else float(next(answered)) for first in self._firsts]
         self._single = [float(each) for each in answered]
         plan = Plan([""] * len(self._kinds), self._kinds)
-        table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
-        norms, ends = table.numbers[::WIDTH], zip(table.numbers[1::WIDTH], table.numbers[2::WIDTH], strict=True)
-        for number, (kind, norm, (low, high)) in enumerate(zip(self._kinds, norms, ends, strict=True)):
-            usual = SMALLEST_NORM < norm < math.inf or low == high == 0
-            if kind.measurable and kind.size <= SAMPLE and not usual:
-                look_again(table, number, self._answers[number][0])
-        for number, tensor in self._rare.items():
-            look_again(table, number, tensor)
-        self._rows, self._answers, self._rare = list(table), [], {}
-
-    def stats(self, number: int) -> TensorStats:
-        """Give one tensor in numbers; it has no name."""
-        return self._rows[number]
-
-    def first(self, number: int) -> float | None:
-        """Give the first value of a tensor that is too large to have all in its numbers."""
-        return self._first[number]
+        self.table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
+        self._look_again()
+        self._kinds, self._answers, self._singles, self._rare = [], [], [], {}
 
     def single(self, number: int) -> float:
         """Give what `note` took note of."""
         return self._single[number]
 
-    def _ask(self, tensor: Tensor, kind: Kind, number: int) -> tuple[list[Tensor], Tensor]:
-        """Start measuring a tensor: what its row is made of, and its first value."""
-        if kind.size <= SAMPLE:
-            whole = tensor.detach().reshape(-1).clone()
-            return [whole], whole[:1]
-        place = kind.size, kind.device
-        if place not in self._places:
-            sample = sampled_places(*place)
-            self._places[place] = torch.cat([sample.new_zeros(1), sample])
-        *ends, picked = ask_large(tensor, self._places[place])
-        norm = math.hypot(*ends[0].tolist())
+    def _ask(self, plain: Tensor, places: Tensor, number: int) -> list[Tensor]:
+        """Start measuring a large tensor."""
+        answers = ask_large(plain, places)
+        norm = math.hypot(*answers[0].tolist())
         if not SMALLEST_NORM < norm < math.inf:
-            self._rare[number] = tensor.detach().clone()
-        return [*ends, picked[1:]], picked[:1]
+            self._rare[number] = plain.clone()
+        return answers
+
+    def _look_again(self) -> None:
+        """Measure again what is not finite, or out of range."""
+        columns = (self.table.numbers[column::WIDTH] for column in range(3))
+        for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
+            usual = SMALLEST_NORM < norm < math.inf or low == high == 0
+            if kind.measurable and kind.size <= SAMPLE and not usual:
+                look_again(self.table, number, self._answers[number][0])
+        for number, tensor in self._rare.items():
+            look_again(self.table, number, tensor)

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.later import Later
 from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.stats import measurable, to_host
-from autograd_tui.engine.stats_table import MOST_VALUES, TensorStats, without_history
+from autograd_tui.engine.stats_table import without_history
 from autograd_tui.engine.trace import Op, Value
 
-Firsts = Mapping[str, float]  # the first value of each large tensor: by "w", "w.grad", "w.momentum_buffer"
 _OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
 
 class Moment:
-    """The parameters just before a phase, or just after it."""
+    """The parameters just before a phase, or just after it, as the frame has them."""
 
     def __init__(self, loop: Loop, frame: Frame) -> None:
         self.names = frame.params.layout.names
+        self.group_of = loop.group_of
         self.options = tuple(_options(group) for group in loop.optimizer.param_groups)
-        self._params, self._grads, self._state = tuple(frame.params), tuple(frame.grads), tuple(frame.optimizer_state)
-        self._firsts = _firsts(loop)
-        self._state_of: dict[str, list[TensorStats]] = {}
-        for row in self._state:
-            self._state_of.setdefault(row.name.rpartition(".")[0], []).append(row)
+        self._params, self._grads, self._state = frame.params, frame.grads, frame.optimizer_state
+        self._state_of: dict[str, list[int]] | None = None
 
     def values(self, place: int) -> tuple[Value, ...]:
         """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
-        state = self._state_of.get(self.names[place], ())
-        rows = [(self._params[place], "value"), *((row, row.name.rpartition(".")[2]) for row in state)]
-        values = [Value(row, role, first=self._firsts.get(row.name)) for row, role in rows]
-        return (values[0], *self.grad(place), *values[1:])
+        param = Value(self._params[place], "value", first=self._params.first(place))
+        return (param, *self.grad(place), *self._states(self.names[place]))
 
     def grad(self, place: int) -> tuple[Value, ...]:
         """Give a parameter's gradient, if there is one."""
         row, name = self._grads[place], f"{self.names[place]}.grad"
-        return () if row is None else (Value(without_history(row, name), "grad", first=self._firsts.get(name)),)
+        return () if row is None else (Value(without_history(row, name), "grad", first=self._grads.first(place)),)
+
+    def _states(self, name: str) -> Iterator[Value]:
+        if self._state_of is None:
+            self._state_of = _by_parameter(self._state.layout.names)
+        for place in self._state_of.get(name, ()):
+            row = self._state[place]
+            yield Value(row, row.name.rpartition(".")[2], first=self._state.first(place))
 
 
-def parameter_ops(phase: Phase, before: Moment, after: Moment, loop: Loop) -> tuple[Op, ...]:
+def parameter_ops(phase: Phase, before: Moment, after: Moment) -> Later[Op]:
     """Tell parameter by parameter what a step did, or which gradients zero_grad cleared."""
-    ops = []
-    for place, name in enumerate(before.names):
-        group = loop.group_of[place]
-        of = Moment.values if phase is Phase.STEP else Moment.grad
-        settings = before.options[group] if group is not None and phase is Phase.STEP else ()
-        ops.append(Op(place, name, name.rpartition(".")[0], None, of(before, place), of(after, place), settings))
-    return tuple(ops)
+    of = Moment.values if phase is Phase.STEP else Moment.grad
+
+    def ops() -> Iterator[Op]:
+        for place, name in enumerate(before.names):
+            group = before.group_of[place]
+            settings = before.options[group] if group is not None and phase is Phase.STEP else ()
+            yield Op(place, name, name.rpartition(".")[0], None, of(before, place), of(after, place), settings)
+
+    return Later(len(before.names), ops)
 
 
 def _options(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -62,19 +65,9 @@ def _options(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-@torch.no_grad()
-def _firsts(loop: Loop) -> Firsts:
-    large = {
-        name: tensor[(0,) * tensor.dim()]
-        for name, tensor in _tensors(loop)
-        if isinstance(tensor, Tensor) and measurable(tensor) and tensor.numel() > MOST_VALUES
-    }
-    return {name: float(value) for name, value in zip(large, to_host(list(large.values())), strict=True)}
-
-
-def _tensors(loop: Loop) -> Iterable[tuple[str, Any]]:
-    for name, param in loop.params.items():
-        yield name, param.detach()
-        yield f"{name}.grad", param.grad
-        for key, value in loop.optimizer.state.get(param, {}).items():
-            yield f"{name}.{key}", value
+def _by_parameter(names: tuple[str, ...]) -> dict[str, list[int]]:
+    """Find the places of the rows "w.exp_avg" by parameter."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name.rpartition(".")[0], []).append(place)
+    return places

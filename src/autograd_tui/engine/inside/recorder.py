@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,13 @@ from autograd_tui.engine.command import Phase
 from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.backward import BackwardRecorder
 from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
-from autograd_tui.engine.inside.graph import Graph
-from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.graph import Graph, name_of
+from autograd_tui.engine.inside.moments import Moments, Ways
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
+from autograd_tui.engine.inside.seen import Seen
+from autograd_tui.engine.later import Later
 from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.trace import Node, Trace
 
 _FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
 Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the phase led to
@@ -37,7 +39,7 @@ class PhaseRecorder:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._places: dict[object, Tensor] = {}
+        self._ways = Ways()
         self._lookups = Lookups()
         self._forward: RecordedForward | None = None
         self._finish: Finish | None = None
@@ -63,9 +65,9 @@ class PhaseRecorder:
 
     def forward(self, frame: Frame) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
-        loop, moments = self._loop, Moments(self._places)
+        loop, moments = self._loop, Moments(self._ways)
         recorder = ForwardRecorder(loop.model, moments, self._lookups)
-        recorder.name(loop.params, {row.name: row for row in frame.params})
+        recorder.name(loop.params, frame.params)
         recorder.name(dict(loop.model.named_buffers()))
         made: list[Tensor] = []
 
@@ -85,7 +87,7 @@ class PhaseRecorder:
         """Run the loop's backward; raises as it does, and there is a trace all the same."""
         forward = self._forward if self.knows_forward else None
         graph = forward.graph if forward else Graph(self._loop.loss)
-        recorder = BackwardRecorder(graph, Moments(self._places))
+        recorder = BackwardRecorder(graph, Moments(self._ways))
         self._finish = lambda after: self._backward_trace(recorder, forward, frame, after)
         self._loop.backward(recorder.backward)
 
@@ -94,7 +96,7 @@ class PhaseRecorder:
         loop, before = self._loop, Moment(self._loop, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, Moment(loop, after), loop)
+            ops = parameter_ops(phase, before, Moment(loop, after))
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
 
         self._finish = finish
@@ -104,12 +106,10 @@ class PhaseRecorder:
         loss = made[0] if made else None
         graph = recorder.finish(loss)
         moments.read()
-        ops = tuple(call.plain(number, moments, graph) for number, call in enumerate(recorder.calls))
-        saved = {
-            node: tuple(seen.value(moments, role) for role, seen in tensors)
-            for node, tensors in recorder.saved.by_node.items()
-        }
-        nodes = graph.plain(self._param_names(), ops=recorder.owner, saved=saved)
+        calls, saved = recorder.calls, {graph.number.get(node): each for node, each in recorder.saved.by_node.items()}
+        bare = graph.plain(self._param_names(), ops=recorder.owner)
+        ops = Later(len(calls), lambda: (call.plain(number, moments) for number, call in enumerate(calls)))
+        nodes = Later(len(bare), lambda: (_with_saved(node, saved.get(node.number), moments) for node in bare))
         notes = (*_fast_paths(self._loop.model), *_compiled(self._loop.model))
         trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
         if loss is not None and loss is self._loop.loss:
@@ -122,11 +122,16 @@ class PhaseRecorder:
         nodes = forward.trace.nodes if forward else recorder.graph.plain(self._param_names())
         whole = forward.trace if forward else None
         ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
-        notes = tuple(_hidden(node.name for node in nodes))
+        notes = tuple(_hidden(map(name_of, recorder.graph.nodes)))
         return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=notes)
 
     def _param_names(self) -> dict[int, str]:
         return {id(param): name for name, param in self._loop.params.items()}
+
+
+def _with_saved(node: Node, saved: Sequence[tuple[str, Seen]] | None, moments: Moments) -> Node:
+    """Tell what a node keeps, as far as it is known."""
+    return node if saved is None else replace(node, saved=tuple(seen.value(moments, role) for role, seen in saved))
 
 
 def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from autograd_tui.engine.inside.moments import Moments
-from autograd_tui.engine.stats import measurable
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.stats_table import StatsTable, TensorStats
 from autograd_tui.engine.trace import Value
 
 
@@ -18,21 +17,20 @@ from autograd_tui.engine.trace import Value
 class Seen:
     """A tensor at one moment, until its numbers have been read."""
 
-    moment: int  # its number in Moments, or that of its first value alone, where its numbers were `known` already
+    row: int  # its number in Moments, or its place in the table where it was `known` already
     name: str = ""
     maker: int | None = None
     version: int = 0
-    known: TensorStats | None = None
+    known: StatsTable | None = None
     _stats: TensorStats | None = None  # with its name
 
     def value(self, moments: Moments, role: str = "") -> Value:
         """Give it as a plain value."""
+        table = moments.table if self.known is None else self.known
         if self._stats is None:
-            stats = self.known or moments.stats(self.moment)
-            self._stats = replace(stats, name=self.name) if self.name else stats
-        first = moments.single(self.moment) if self.known else moments.first(self.moment)
-        shown = None if self._stats.values is not None else first
-        return Value(self._stats, role, self.maker, shown, self.version)
+            stats: TensorStats = table[self.row]
+            self._stats = stats if stats.name == self.name else replace(stats, name=self.name)
+        return Value(self._stats, role, self.maker, table.first(self.row), self.version)
 
 
 class Sight:
@@ -43,17 +41,17 @@ class Sight:
         self._seen: dict[int, tuple[weakref.ref[Tensor], int, Seen]] = {}  # by the tensor's id
         self._named: dict[int, tuple[Tensor, str]] = {}
 
-    def name(self, tensors: Mapping[str, Tensor], known: Mapping[str, TensorStats] | None = None) -> None:
+    def name(self, tensors: Mapping[str, Tensor], known: StatsTable | None = None) -> None:
         """Call tensors by names from now on; `known`: numbers about them as they are now."""
+        places = {} if known is None else {name: place for place, name in enumerate(known.layout.names)}
         for name, tensor in tensors.items():
             if id(tensor) in self._named:
                 continue
             self._named[id(tensor)] = tensor, name
             if id(tensor) in self._seen and self._seen[id(tensor)][0]() is tensor:
                 self._seen[id(tensor)][2].name = name
-            elif known and name in known and measurable(tensor):
-                first = self.moments.note(tensor.detach()[(0,) * tensor.dim()])
-                self._remember(tensor, Seen(first, name, None, version_of(tensor), known[name]))
+            elif name in places:
+                self._remember(tensor, Seen(places[name], name, None, version_of(tensor), known))
 
     def meet(self, tensor: Tensor, *, maker: int | None = None) -> Seen:
         """Measure a tensor, where it was not met in this state before; `maker`: the operation that has just made it."""
@@ -83,4 +81,7 @@ class Sight:
 
 def version_of(tensor: Tensor) -> int:
     """Count the changes in place; 0 for what does not count them."""
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:  # an inference tensor
+        return 0

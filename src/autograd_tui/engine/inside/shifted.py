@@ -48,7 +48,7 @@ class Shifting(ForwardRecorder):
     """Adds a shift to the first output of one operation: the one given, else zeros that have a gradient."""
 
     def __init__(self, double: Double, number: int, name: str, shift: Tensor | None) -> None:
-        super().__init__(double.model, Moments({}), Lookups())
+        super().__init__(double.model, Moments(), Lookups())
         self._number, self._name, self.shift = number, name, shift
         self.size = 1.0
         self._done = False
