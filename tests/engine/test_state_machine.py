@@ -100,6 +100,26 @@ class Machine(RuleBasedStateMachine):
             return
         self.run(letter)
 
+    @rule(letter=st.sampled_from("fbszFB"))
+    def run_recorded(self, letter: str) -> None:
+        if letter.islower() and not self.may_run(letter):
+            self.refused(f"i:{letter}")
+            return
+        frame = self.run(letter, inside="i:")
+        assert frame.trace is not None
+        assert (frame.trace.phase, frame.trace.index, frame.trace.error) == (frame.phase, frame.index, frame.error)
+
+    @rule(where=st.floats(0, 1))
+    def look_inside(self, where: float) -> None:
+        index, before = round(where * self.session.newest), self.session.frame
+        phase = self.frames[index].phase
+        if phase is None:
+            with pytest.raises(Refused):
+                self.session.trace(index)
+        else:
+            assert self.session.trace(index).phase is phase
+        assert self.session.frame.same(before)
+
     @rule(times=st.integers(1, 6))
     def go_on(self, times: int) -> None:
         for _ in range(times):
@@ -222,9 +242,9 @@ class Machine(RuleBasedStateMachine):
             return any(count and not self.plain.used[name] for name, count in self.plain.backwards.items())
         return True
 
-    def run(self, command: str) -> None:
+    def run(self, command: str, *, inside: str = "") -> Frame:
         left = self.frames[:]
-        frame, raised = self.session.run(command), self.plain.run(command)
+        frame, raised = self.session.run(inside + command), self.plain.run(command)
         self.remember(left)
         self.frames[frame.index :] = [frame]
         assert wording(frame.error) == wording(raised)
@@ -234,6 +254,7 @@ class Machine(RuleBasedStateMachine):
         assert frame.grads.used == tuple(self.plain.used.values())
         frozen = [place for place, param in enumerate(self.plain.params.values()) if not param.requires_grad]
         assert sorted(frame.frozen) == frozen
+        return frame
 
     def remember(self, left: list[Frame]) -> None:
         """Keep the frames of a run for the branch that it has just become, if it has."""
