@@ -148,6 +148,17 @@ def test_gradients_that_a_raising_backward_has_added_to_are_put_back(tmp_path: P
     assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
 
 
+def test_a_seed_set_on_the_way_is_set_in_the_script(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        OWN.replace("import torch\n", "import random\nimport numpy\nimport torch\n", 1).replace(
+            "+ self.gate +", "+ self.gate + random.random() + numpy.random.rand() +"
+        )
+    )
+    session = open_session(str(tmp_path / "own.py"))
+    frames = list(session.run_all("seed=7 fbsz*3 seed=9 fbsz"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
 def test_resnet18_prints_the_same_losses_by_itself(tmp_path: Path) -> None:
     session = open_session("resnet18", optimizer="adam", image_size=40, data="fresh", batch_size=2)
     frames = list(session.run_all("fbsz*3 fbBs lr=0.01 fbszf"))

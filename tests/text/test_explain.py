@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograd_tui import Frame, Session, open_session
+from autograd_tui.engine.command import Command
 from autograd_tui.engine.errors import Refused
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.explain import explain
@@ -135,6 +137,14 @@ def test_what_pytorch_raised_is_shown_in_its_own_words() -> None:
     *_, frame = session.run_all("fbB")
     assert frame.error is not None
     assert frame.error.message.split("\n")[0] in said(frame, session)
+
+
+def test_a_forward_that_raised_says_how_to_get_past_chance() -> None:
+    session = open_session("linear")
+    *_, frame = session.run_all("fbB")
+    assert "chance" not in said(frame, session)
+    forward = replace(frame, command=Command("forward"))
+    assert said(forward, session).endswith("it would again: :seed=1 gives it other random numbers.")
 
 
 def test_frame_0_asks_which_way() -> None:

@@ -33,8 +33,8 @@ class Phase(StrEnum):
 class Command:
     """One thing to do.
 
-    `name` is a phase, "lr" or that of one group, "lr[1]", "optimizer", "@", "undo", "branch", the tensor to set: "w",
-    "b[0]", or what is to be frozen or not: "w.requires_grad".
+    `name` is a phase, "lr" or that of one group, "lr[1]", "optimizer", "seed", "@", "undo", "branch", the tensor to
+    set: "w", "b[0]", or what is to be frozen or not: "w.requires_grad".
     `forced` runs a phase even out of turn, `recorded` takes down its operations. `value` is what a setting sets, the
     frame after "@", or the branch's number.
     """
@@ -204,6 +204,10 @@ def _parse_setting(word: str) -> Command:
     if name == "branch":
         if not re.fullmatch(r"[1-9]\d{0,14}", value):
             raise NotUnderstood(f'"{word}" needs the number of a branch after "=", such as branch=1.')
+        return Command(name, int(value))
+    if name == "seed":
+        if not re.fullmatch(r"\d{1,12}", value):
+            raise NotUnderstood(f'"{word}" needs a whole number from 0 up after "=", such as seed=1.')
         return Command(name, int(value))
     if name in PHASES or name == "undo":
         raise NotUnderstood(f'"{word}" sets nothing: {name} is a command and takes no value.')

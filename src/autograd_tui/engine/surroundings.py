@@ -49,6 +49,12 @@ class Surroundings:
         """Swap Python's and NumPy's states so often yet, and no longer if nobody inside has drawn from them by then."""
         self._trial = times
 
+    def seed(self, seed: int) -> None:
+        """Start all random numbers anew, inside `with`; Python's and NumPy's are swapped from here on."""
+        torch.manual_seed(seed)
+        ForeignRandom.seed(seed)
+        self._trial = None
+
     def mark(self) -> Mark:
         """Remember what is in force now, inside `with`."""
         return self._read()

@@ -54,6 +54,7 @@ class Trainer:
             "lr": self._set_lr,
             "optimizer": self._set_optimizer,
             "requires_grad": self._set_requires_grad,
+            "seed": self._set_seed,
         }
         self._begin()
 
@@ -269,6 +270,10 @@ class Trainer:
     def _set_optimizer(self, command: Command) -> Changes:
         self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
         return self._readings.optimizer()
+
+    def _set_seed(self, command: Command) -> Changes:
+        self._loop.surroundings.seed(command.value)  # type: ignore[arg-type]
+        return {}
 
     def _set_value(self, command: Command) -> Changes:
         frame = self.frame

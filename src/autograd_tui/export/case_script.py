@@ -95,7 +95,8 @@ def _iteration(
     for place, step in enumerate(steps):
         phase = step.command.phase
         if phase is None:
-            lines += setting_lines(step.command, OptimizerLines(None, decay))  # one group: see `case_script`
+            one_group = OptimizerLines(None, decay)  # see `case_script`
+            lines += setting_lines(step.command, setting_up, one_group)
             continue
         last = place == len(steps) - 1
         lines += [f"# in the run this raised {step.raised}"] if last and step.raised else []

@@ -94,7 +94,7 @@ class _Loops:
         lines: list[str] = []
         for step, said in zip(one.steps, remarks, strict=True):
             if step.command.phase is None:
-                lines += setting_lines(step.command, self._optimizer)
+                lines += setting_lines(step.command, self._setup, self._optimizer)
             else:
                 scheduled = bool(self._optimizer.decay) and self._progress.has_loss
                 lines += phase_lines(step, self._setup, said=said, scheduled=scheduled, rng=self._rng)
@@ -127,7 +127,16 @@ def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str
     copies = _raises(run, Phase.STEP) or (setting_up.foreign and _raises(run, Phase.FORWARD))
     theirs = [*setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
     ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
-    return ["", *["import copy", ""] * copies, "import torch", *(each for each in theirs if each not in ours), *ours]
+    seeds = setting_up.foreign and any(step.command.name == "seed" for one in run for step in one.steps)
+    library = ["import copy"] * copies + ["import random"] * seeds
+    library += [""] * bool(library) + ["import numpy"] * seeds
+    return [
+        "",
+        *library,
+        "import torch",
+        *(each for each in theirs if each not in ours),
+        *ours,
+    ]
 
 
 def _threads(opening: Opening) -> list[str]:

@@ -104,12 +104,15 @@ def caught(raised: str) -> str:
     return raised if isinstance(known, type) and issubclass(known, BaseException) else "Exception"
 
 
-def setting_lines(command: Command, optimizer: OptimizerLines) -> list[str]:
+def setting_lines(command: Command, setup: Setup, optimizer: OptimizerLines) -> list[str]:
     """Write a setting."""
     if command.group is not None:
         return [f'optimizer.param_groups[{command.group}]["lr"] = {literal(command.value)}']
     if command.name == "lr":
         return ["for group in optimizer.param_groups:", f'    group["lr"] = {literal(command.value)}']
+    if command.name == "seed":
+        foreign = [f"random.seed({command.value})", f"numpy.random.seed({command.value} % 2**32)"]
+        return [f"torch.manual_seed({command.value})", *foreign * setup.foreign]
     if isinstance(command.value, OptimizerSpec):
         return optimizer.change(command.value)
     if command.kind == "requires_grad":

@@ -15,6 +15,7 @@ from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number, rate, short
 from autograd_tui.text.rules import is_plain_sgd, rates
 
+CHANCE = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 FEW = 4  # parameters, which are called by their names
 
 
@@ -167,6 +168,8 @@ def _setting(frame: Frame) -> list[str]:
         return _froze(frame, wanted=frame.command.value is True)
     if frame.command.name == "lr":
         return [f"The learning rate is {rate(frame.learning_rate)} from the next step on. Nothing else has changed."]
+    if frame.command.name == "seed":
+        return [f"Random numbers begin anew from seed {frame.command.value}. Nothing else has changed."]
     if frame.command.name == "optimizer":
         return [f"The optimizer is {frame.optimizer} now, with empty state and lr {rates(frame)}."]
     return [f"You set {frame.command}: no gradient had a say in it.", *loss_age(frame)]
@@ -190,6 +193,7 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
         f"{name} raised {error.type}{where}:",
         *(printable(line) for line in error.message.strip().split("\n") if line),
         "Parameters, gradients, buffers and random numbers are as before it.",
+        *[CHANCE] * (frame.phase is Phase.FORWARD),
     ]
 
 

@@ -31,7 +31,6 @@ ANSWERS = {
     "case": "export case.pt writes this iteration",
     "h ? man info keys": "help shows the keys",
     "load open scenario": "model spiral trains another, and so does model my_model.py",
-    "seed": "autograd-tui --seed {0} opens with other random numbers",
     "v": "veil hides new numbers until the next space",
     "y": "log draws the loss on a log scale, linear on a plain one",
     "i": "inside walks the operations of the next phase",
@@ -40,6 +39,7 @@ ANSWERS = {
 SETTINGS = {  # that lack what they set
     "lr l": "lr=0.1 sets the learning rate",
     "optimizer optim o": "optimizer=adam starts another optimizer",
+    "seed": "seed=1 starts the random numbers anew",
     "branch branches": "branch=1 returns to what was rewound over",
 }
 _ANSWERS, _SETTINGS = (

@@ -39,6 +39,7 @@ PHASES = {
 SETTINGS = {
     "lr=": "the learning rate, as in lr=0.01",
     "optimizer=": "start another, as in optimizer=adam",
+    "seed=": "other random numbers, as in seed=1",
 }
 MOVES = {
     "@0": "return to a frame, here the first",

@@ -11,7 +11,7 @@ from autograd_tui.engine.nearest import clipped, nearest
 from autograd_tui.text.other_words import answer
 from autograd_tui.text.screen_word import ALONE, READERS, ScreenWord, is_screen_word, read_screen_word
 
-SETTINGS = ("lr", "optimizer", "branch")
+SETTINGS = ("lr", "optimizer", "seed", "branch")
 WORDS = (*PHASES, "undo", *READERS, *ALONE)
 
 
