@@ -130,6 +130,16 @@ def test_what_is_frozen_may_rest_unless_it_is_named() -> None:
     assert where(session) == f"frame {session.frame.index - 1}: w has not changed for 2 iterations"
 
 
+def test_what_fired_on_a_branch_is_not_known_on_another() -> None:
+    session = open_session("linear")
+    list(session.run_all("fbsz*2 @4"))
+    session.arm("loss > 0")
+    list(session.run_all("lr=0.01 f b"))
+    assert session.fired is not None
+    session.run("branch=1")
+    assert session.fired is None
+
+
 def test_counting_begins_anew_after_going_back() -> None:
     session = opened("loss rises 3", lr=0.6)
     list(session.run_all("fbsz*3"))

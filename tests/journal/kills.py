@@ -54,6 +54,11 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+def _has_begun(path: Path) -> bool:
+    """Tell whether a journal has a first line: the file is there a moment before."""
+    return path.exists() and path.stat().st_size > 0
+
+
 def kill_while_typing(path: Path, rng: random.Random) -> str | None:
     """Kill a run of single commands; say what is wrong with its journal, or None."""
     words = rng.choices(WORDS, k=100_000)
@@ -74,7 +79,7 @@ def kill_while_typing(path: Path, rng: random.Random) -> str | None:
 
     lines = killed(run, after=rng.uniform(0.02, 0.3))
     done, sent = lines.count("done"), lines.count("sent") - lines.count("refused")
-    if not path.exists():
+    if not _has_begun(path):
         return None if done == 0 else f"{done} commands were done, and there is no journal"
     journal = read_journal(path)
     if not done <= len(journal.entries) <= sent:
@@ -96,6 +101,8 @@ def kill_a_free_run(path: Path, rng: random.Random) -> str | None:
         return None
     last = float(lines[-1][1])
     wanted = max((int(index) for index, when in lines if float(when) < last - QUARTER), default=0)
+    if not _has_begun(path):
+        return None if wanted == 0 else f"frame {wanted} was there, and there is no journal"
     journal = read_journal(path)
     if journal.frame < wanted:
         return f"frame {journal.frame} is kept; frame {wanted} was there a quarter of a second before the end"

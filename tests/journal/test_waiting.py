@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.journal.folder import new_path
+from autograd_tui.journal.folder import journals, new_path
 from autograd_tui.journal.waiting import waiting_run
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
@@ -87,3 +87,9 @@ def test_a_path_is_spelled_as_a_shell_takes_it(tmp_path: Path, monkeypatch: pyte
     assert str(waiting_run()).endswith(f"resume ~/'my state/autograd-tui/runs/{path.name}'")
     monkeypatch.setenv("HOME", "/nowhere")
     assert str(waiting_run()).endswith(f"resume '{path}'")
+
+
+def test_a_journal_without_a_line_yet_is_no_run_to_resume() -> None:
+    path = ran(LONG, when=100)
+    path.with_name("later.journal").touch()
+    assert journals() == [path]

@@ -166,3 +166,15 @@ async def test_the_screen_says_at_which_frame_a_rerun_differs() -> None:
     async with slow_screen("fb", model=Counting) as (shown, _):
         await shown.press("u")
         assert shown.note.startswith("run again, frame 1 is not what it was: loss ")
+
+
+async def test_a_run_says_that_it_waits_for_an_iteration_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograd_tui.tui.training_screen.SILENCE", 0.2)
+    async with slow_screen("fbsz") as (shown, gate):
+        gate.is_open = False
+        await shown.pilot.press("r")
+        await shown.until(lambda: shown.note.startswith("this iteration has run for"))
+        gate.open()
+        await shown.until(lambda: shown.note.startswith("running at"))
+        await shown.press("space")
+        assert shown.session.frame.error is None

@@ -15,6 +15,7 @@ from autograd_tui.engine.trace import Trace
 from autograd_tui.engine.traces import Traces
 from autograd_tui.engine.track import Track
 from autograd_tui.engine.trainer import Trainer
+from autograd_tui.engine.watching import Watching
 from autograd_tui.engine.way_back import WayBack
 
 
@@ -25,8 +26,9 @@ class FrameLine:
     has run from there: then it is left as a branch, with its track and its history, and can be taken again.
     """
 
-    def __init__(self, trainer: Trainer, way: WayBack, reporter: Reporter) -> None:
-        self._trainer, self._way, self._reporter = trainer, way, reporter
+    def __init__(self, trainer: Trainer, way: WayBack, *, watching: Watching, reporter: Reporter) -> None:
+        self._trainer, self._way = trainer, way
+        self._watching, self._reporter = watching, reporter
         self.history = History()
         self.history.append(trainer.frame)
         self.frames = FrameStore(trainer.frame)
@@ -107,17 +109,15 @@ class FrameLine:
             self._reporter.went_back(self._trainer.frame)
         return self._trainer.frame
 
-    def leave_after(self, frame: Frame) -> bool:
-        """Leave what is ahead of `frame`, from which another command has run; tell whether there was anything."""
+    def leave_after(self, frame: Frame) -> None:
+        """Leave what is ahead of `frame`, from which another command has run."""
         if self.newest == frame.index:
-            return False
+            return
         self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
         self._way.forget_after(frame.index)
         self.history.forget_after(frame.index)
         self.frames.forget_after(frame)
-        self.traces.forget_after(frame.index)
-        self._made_again = {}
-        return True
+        self._forget_after(frame.index)
 
     def take_branch(self, number: int) -> Frame:
         """Return to the end of a branch, the present one from now on; what is left for it becomes a branch itself."""
@@ -133,9 +133,14 @@ class FrameLine:
         for frame in [*found, self._trainer.frame]:
             if frame.index >= shared:
                 self.frames.forget_after(frame)
-        self.traces.forget_after(shared)
-        self._made_again = {}
+        self._forget_after(shared)
         return self._trainer.frame
+
+    def _forget_after(self, index: int) -> None:
+        """Forget what is known of later frames than `index` beside the frames themselves."""
+        self.traces.forget_after(index)
+        self._watching.forget_after(index)
+        self._made_again = {}
 
     def _leave(self, track: Track, history: History, *, fork: int) -> None:
         if left := self.branches.leave(track, history, fork=fork):

@@ -47,8 +47,8 @@ class Session:
         self._trainer = trainer
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._reporter = Reporter(self._way)
-        self._line = FrameLine(trainer, self._way, self._reporter)
         self._watching = Watching()
+        self._line = FrameLine(trainer, self._way, watching=self._watching, reporter=self._reporter)
         self._on = WayOn(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
         self._proofs = Proofs(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
 

@@ -38,8 +38,7 @@ class WayOn:
         aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self._watching.armed else None
         before, started = self._trainer.frame, perf_counter()
         frame = self._trainer.run(command, recorded=recorded)
-        if self._line.leave_after(before):
-            self._watching.forget_after(before.index)
+        self._line.leave_after(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
         if aside:

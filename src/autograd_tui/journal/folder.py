@@ -28,12 +28,13 @@ def new_path(opening: Opening) -> Path:
 
 
 def journals() -> list[Path]:
-    """Give the journals that there are, the newest first."""
+    """Give the journals that there are, the newest first; in an empty one nothing has run."""
     try:
-        found = [(path.stat().st_mtime, path) for path in folder().glob(f"*{ENDING}")]
+        found = [(path.stat(), path) for path in folder().glob(f"*{ENDING}")]
     except OSError:
         return []
-    return [path for _, path in sorted(found, reverse=True)]
+    begun = [(stat.st_mtime, path) for stat, path in found if stat.st_size]
+    return [path for _, path in sorted(begun, reverse=True)]
 
 
 def companions(path: Path) -> list[Path]:

@@ -62,6 +62,7 @@ class TrainerThread(threading.Thread):
         self.progress: Progress | None = None  # of going back
         self._warning: str | None = None  # of the session just opened
         self._fired: str | None = None  # where a watchpoint has
+        self._told = monotonic()  # when the screen got its latest news
         self.running: str | None = None  # what a run goes on until, in words; None while there is none
 
     @property
@@ -82,6 +83,12 @@ class TrainerThread(threading.Thread):
     def waiting(self) -> int:
         """How many requests are in line behind the one that runs."""
         return len(self._line)
+
+    @property
+    def silent(self) -> float:
+        """For how many seconds what runs has had no news."""
+        busy = self.busy
+        return 0.0 if busy is None else monotonic() - max(busy[1], self._told)
 
     @property
     def can_be_stopped(self) -> bool:
@@ -369,7 +376,7 @@ class TrainerThread(threading.Thread):
         prove: Prove | None = None,
         proof: Proof | None = None,
     ) -> None:
-        here, self.progress = self._here, None
+        here, self.progress, self._told = self._here, None, monotonic()
         if here.recorder is not None:
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LEAST_PLOT_SECONDS, MOST_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
 PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
+SILENCE = 3.0  # seconds without a new frame before a run is said to wait for one
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -192,6 +193,8 @@ class TrainingScreen(Screen[None], KeptRows):
             on = "a command goes on from here, " if self.trainer.trains else ""
             return Note(f"frame {self.looking} of {self.newest}: {on}escape returns", "now")
         if self.trainer.running is not None:
+            if (silent := self.trainer.silent) > SILENCE:
+                return Note(f"this iteration has run for {duration(silent)}: space pauses behind it", "accent")
             until = f" until {self.trainer.running}" if self.trainer.running else ""
             watched = ", watched" if self.trainer.session and self.trainer.session.watchpoints else ""
             pace = f"{pace_in_words(self.trainer.pace)}{watched}"
