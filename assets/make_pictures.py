@@ -9,7 +9,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from autograd_tui.engine.command import parse
+from autograd_tui.engine.values.command import parse
 from autograd_tui.export.screens import by_itself
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from plain_loop import Tensors, copied, differing, mse, named_tensors
 from reach import loop_of, tensors
 
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.open import open_session
 
 CLASSES, LEARNING_RATE = 10, 0.01

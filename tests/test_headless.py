@@ -13,8 +13,8 @@ from torch import nn
 
 from autograd_tui import Parts
 from autograd_tui.cli import main
-from autograd_tui.engine.command import parse
-from autograd_tui.engine.scenario import Scenario
+from autograd_tui.engine.training.scenario import Scenario
+from autograd_tui.engine.values.command import parse
 from autograd_tui.headless import run_headless
 from autograd_tui.open import open_session
 from autograd_tui.text.frame_line import HEADER

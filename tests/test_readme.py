@@ -7,10 +7,10 @@ import pytest
 
 from autograd_tui.cli import main
 from autograd_tui.cli.program import RUN_COMMANDS
-from autograd_tui.engine.command import parse
-from autograd_tui.engine.options import FLAGS
-from autograd_tui.engine.scenario_names import BUILT_IN
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.options import FLAGS
+from autograd_tui.engine.values.command import parse
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 from autograd_tui.text.screen_word import ALONE, READERS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import TorchError
-from autograd_tui.engine.stats_table import TensorStats
-from autograd_tui.engine.trace import Node, Op, Source, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import TorchError
+from autograd_tui.engine.values.stats_table import TensorStats
+from autograd_tui.engine.values.trace import Node, Op, Source, Trace, Value
 
 AGAIN = TorchError("RuntimeError", "Trying to backward through the graph a second time", file="", line=0)
 MODEL = Source("line.py", 19, "return self.w * x + self.b")

@@ -6,26 +6,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autograd_tui.engine.command import Phase
-    from autograd_tui.engine.frame import Frame
-    from autograd_tui.engine.loader import from_loader
-    from autograd_tui.engine.options import Options
-    from autograd_tui.engine.scenario import Parts, scenario
     from autograd_tui.engine.session import Session
+    from autograd_tui.engine.training.loader import from_loader
+    from autograd_tui.engine.training.options import Options
+    from autograd_tui.engine.training.scenario import Parts, scenario
+    from autograd_tui.engine.values.command import Phase
+    from autograd_tui.engine.values.frame import Frame
     from autograd_tui.open import open_session
 
 __version__ = "0.1.0"
 __all__ = ["Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
-    "Frame": "engine.frame",
-    "Options": "engine.options",
-    "Parts": "engine.scenario",
-    "Phase": "engine.command",
+    "Frame": "engine.values.frame",
+    "Options": "engine.training.options",
+    "Parts": "engine.training.scenario",
+    "Phase": "engine.values.command",
     "Session": "engine.session",
-    "from_loader": "engine.loader",
+    "from_loader": "engine.training.loader",
     "open_session": "open",
-    "scenario": "engine.scenario",
+    "scenario": "engine.training.scenario",
 }
 
 

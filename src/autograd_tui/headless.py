@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from autograd_tui.engine.command import Command
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.command import Command
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
 from autograd_tui.text.going_back import difference_line
 from autograd_tui.text.inside.trace_lines import trace_lines

@@ -11,23 +11,23 @@ from typing import Any
 import torch
 
 from autograd_tui import __version__
-from autograd_tui.engine.about import About
-from autograd_tui.engine.checkpoint_line import CheckpointLine
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loop import Loop, theirs
-from autograd_tui.engine.memory import BUDGET, read_size
-from autograd_tui.engine.opening import Opening, sha256
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.optimizers import Decay, override
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.process import OneProcess
-from autograd_tui.engine.raised import in_words
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.start import Start
-from autograd_tui.engine.state import State
-from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
-from autograd_tui.engine.trainer import Trainer
+from autograd_tui.engine.training.loop import Loop, theirs
+from autograd_tui.engine.training.optimizers import Decay, override
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.raised import in_words
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.training.start import Start
+from autograd_tui.engine.training.state import State
+from autograd_tui.engine.training.surroundings import ForeignRandom, Surroundings
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.memory import BUDGET, read_size
+from autograd_tui.engine.values.opening import Opening, sha256
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.scenarios.find import find
 
 MOST_THREADS = 1024

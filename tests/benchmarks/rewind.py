@@ -17,10 +17,10 @@ import torch
 from overhead import plain_iteration
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine import checkpoint_line, free_run, rerun
 from autograd_tui.engine import session as session_file
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.memory import size_in_words
+from autograd_tui.engine.line import checkpoint_line, free_run, rerun
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.memory import size_in_words
 from autograd_tui.journal.writing import JournalWriter
 
 OPTIMIZER = "sgd,momentum=0.9"

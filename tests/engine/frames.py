@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from autograd_tui.engine.command import parse_one
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import Grads, StatsTable
+from autograd_tui.engine.training.stats import Group, StatsReader
+from autograd_tui.engine.values.command import parse_one
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import Grads, StatsTable
 
 
 def table(**tensors: list[float]) -> StatsTable:

@@ -8,13 +8,13 @@ from typing import Any
 from plain_loop import Build, Tensors, mse, named_tensors
 from torch import nn
 
-from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
-from autograd_tui.engine.checkpoint_line import CheckpointLine
-from autograd_tui.engine.command import Command
-from autograd_tui.engine.frame_store import FrameStore
-from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.command import Command
+from autograd_tui.engine.values.frame_store import FrameStore
 from autograd_tui.open import open_session
 
 MakeGroups = Callable[[nn.Module], Sequence[Any]]

@@ -7,10 +7,10 @@ from plain_loop import copied, differing, small_net
 from reach import as_scenario, open_with_many_checkpoints, tensors
 from worlds import gated, words
 
-from autograd_tui.engine.branches import MOST
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.branches import MOST
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.open import open_session
 
 

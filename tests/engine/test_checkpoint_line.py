@@ -10,9 +10,9 @@ import pytest
 import torch
 from reach import loop_of, open_with_many_checkpoints
 
-from autograd_tui.engine.checkpoint import BARE_CHECKPOINT, Checkpoint
-from autograd_tui.engine.checkpoint_line import CheckpointLine
+from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from autograd_tui.open import open_session
 
 SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8

@@ -7,8 +7,8 @@ from commands import commands
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, Phase, parse, parse_one
-from autograd_tui.engine.errors import NotUnderstood
+from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, Phase, parse, parse_one
+from autograd_tui.engine.values.errors import NotUnderstood
 
 WORDS = "fbsz*3 zero_grad F*2 lr=1e-05 w=3 b[0]=.5 0.weight[1,2]=-1 optimizer=sgd,lr=0.1,betas=(0.9,0.999) @40 undo"
 

@@ -11,10 +11,10 @@ from plain_loop import Batch, differing, small_net_fresh
 from reach import as_scenario, loop_of, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 
-from autograd_tui.engine.command import Phase, parse
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.command import Phase, parse
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.open import open_session
 
 

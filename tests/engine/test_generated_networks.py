@@ -17,7 +17,7 @@ from reach import open_with_many_checkpoints, tensors
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Parts, Scenario
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 WIDTH, ROWS = 4, 6

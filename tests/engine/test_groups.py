@@ -10,9 +10,9 @@ import torch
 from reach import loop_of, open_with_many_checkpoints
 from torch import Tensor, nn
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 
 Form = Callable[[nn.Sequential], Sequence[Any]]

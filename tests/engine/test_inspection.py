@@ -11,10 +11,10 @@ from reach import as_scenario, loop_of, tensors
 from test_stats import float_tensors
 from worlds import words
 
-from autograd_tui.engine import exact
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.exact import cosine, exact_row
-from autograd_tui.engine.stats_table import BINS
+from autograd_tui.engine.training import exact
+from autograd_tui.engine.training.exact import cosine, exact_row
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.stats_table import BINS
 from autograd_tui.open import open_session
 from cases import LONG
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.engine.later import Later
+from autograd_tui.engine.values.later import Later
 
 
 def test_things_are_made_once_and_not_before_they_are_looked_at() -> None:

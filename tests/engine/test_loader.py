@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils import data
 from torch.utils.data import DataLoader, TensorDataset
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loader import from_loader
+from autograd_tui.engine.training.loader import from_loader
+from autograd_tui.engine.values.errors import Refused
 
 ROWS = TensorDataset(torch.arange(20.0).reshape(10, 2), torch.arange(10))
 Loader = DataLoader[Any]

@@ -11,8 +11,8 @@ from reach import as_scenario, tensors
 from torch import Tensor, nn
 from worlds import Gated, gated, mixed, tripwire, wilful, words
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn, optim
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.made_optimizer import spec_of
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.training.made_optimizer import spec_of
+from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 
 NOT_STEPPED = ("lbfgs", "sparseadam")
 OTHERS: dict[str, dict[str, Any]] = {

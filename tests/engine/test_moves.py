@@ -5,7 +5,7 @@ import torch
 from reach import loop_of
 
 from autograd_tui import Parts, Session, open_session
-from autograd_tui.engine.scenario import Scenario
+from autograd_tui.engine.training.scenario import Scenario
 
 
 def params(session: Session) -> dict[str, torch.Tensor]:

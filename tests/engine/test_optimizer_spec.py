@@ -8,8 +8,8 @@ from commands import specs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.optimizer_spec import OptimizerSpec, format_number, parse_number
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec, format_number, parse_number
 
 
 @given(specs)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.optimizers import Decay, known_optimizers, make_optimizer, override
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, scenario
+from autograd_tui.engine.training.optimizers import Decay, known_optimizers, make_optimizer, override
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.open import open_session
 
 # torch.optim's own, in the versions that this program takes: those that need a closure, sparse gradients or matrices.

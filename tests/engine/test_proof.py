@@ -14,10 +14,10 @@ from reach import as_scenario, tensors
 from torch import Tensor, nn
 from worlds import gated
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.scenario import Parts, Scenario
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.open import open_session
 
 

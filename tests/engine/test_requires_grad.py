@@ -8,9 +8,9 @@ from plain_loop import line, mse
 from reach import as_scenario, loop_of, open_with_many_checkpoints
 from torch import Tensor
 
-from autograd_tui.engine.command import parse_one
-from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.command import parse_one
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.open import open_session
 
 

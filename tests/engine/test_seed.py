@@ -11,8 +11,8 @@ from plain_loop import small_net
 from reach import as_scenario
 from torch import Tensor, nn
 
-from autograd_tui.engine.errors import NotUnderstood
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import NotUnderstood
 from autograd_tui.open import open_session
 
 

@@ -9,8 +9,8 @@ from plain_loop import Build, copied, differing
 from reach import FEW, PLENTY, as_scenario, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
-from autograd_tui.engine.errors import NotUnderstood, Refused
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.open import open_session
 
 SIXTY = (

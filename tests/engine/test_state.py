@@ -14,8 +14,8 @@ from reach import as_scenario, loop_of, tensors
 from saved_files import Malicious, cut, save
 from torch import nn
 
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 from program import Run
 

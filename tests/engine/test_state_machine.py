@@ -17,10 +17,10 @@ from plain_run import OPTIMIZERS, PlainRun, two_groups
 from reach import FEW, PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame, TorchError
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame, TorchError
+from autograd_tui.engine.values.stats_table import TensorStats
 from autograd_tui.open import open_session
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")

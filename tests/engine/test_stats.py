@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograd_tui.engine import stats
-from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import MOST_VALUES, SAMPLE, TensorStats
+from autograd_tui.engine.training import stats
+from autograd_tui.engine.training.stats import Group, StatsReader
+from autograd_tui.engine.values.stats_table import MOST_VALUES, SAMPLE, TensorStats
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import Grads, GradStats, StatsTable
+from autograd_tui.engine.training.stats import Group, StatsReader
+from autograd_tui.engine.values.stats_table import Grads, GradStats, StatsTable
 
 
 def table(*values: list[float]) -> StatsTable:

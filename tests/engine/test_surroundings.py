@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from autograd_tui.engine.surroundings import ForeignRandom, Surroundings
+from autograd_tui.engine.training.surroundings import ForeignRandom, Surroundings
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from reach import as_scenario, tensors
 from torch import nn
 from worlds import gated, tripwire, words
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.open import open_session
 
 

@@ -7,10 +7,10 @@ from plain_loop import copied, differing
 from reach import tensors
 from torch import Tensor, nn
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, scenario
-from autograd_tui.engine.turn import next_phase
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.turn import next_phase
 from autograd_tui.open import open_session
 
 REFUSALS = [

@@ -10,11 +10,11 @@ from plain_loop import Batch, copied, differing, small_net_fresh
 from reach import as_scenario, tensors
 from torch import Tensor, nn
 
-from autograd_tui.engine.checkpoint import BARE_CHECKPOINT
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.open import open_session
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.watchpoint import Watchpoint, parse_watchpoint
 
 
 @pytest.mark.parametrize(

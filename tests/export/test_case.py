@@ -14,9 +14,9 @@ from test_script import OWN
 from walks import printed
 
 from autograd_tui.cli import main
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.goal import Goal
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.export.file import export_case
 from autograd_tui.open import open_session
 

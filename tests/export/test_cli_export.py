@@ -9,7 +9,7 @@ import pytest
 
 from autograd_tui.cli import export as cli_export
 from autograd_tui.cli.export import add_export_arguments, run_export
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.export.file import WRITERS, Looks, export_file
 from autograd_tui.open import open_session
 

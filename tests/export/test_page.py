@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.values.recording import Recording
 from autograd_tui.export.file import export_file
 from autograd_tui.export.kept_screens import kept_screens, left_out
 from autograd_tui.open import open_session

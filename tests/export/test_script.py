@@ -14,8 +14,8 @@ import pytest
 import torch
 from walks import Walk, losses, printed
 
-from autograd_tui.engine.groups import known_optimizers
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.groups import known_optimizers
 from autograd_tui.export.script import script
 from autograd_tui.open import open_session
 from autograd_tui.text.rules import NAMES

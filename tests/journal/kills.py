@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal.check import check
 from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.writing import JournalWriter

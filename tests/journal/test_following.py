@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.journal import drawn_frames
 from autograd_tui.journal.drawn_frames import DrawnFrames, frames_path
 from autograd_tui.journal.following import Following

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from plain_loop import small_net
 from reach import as_scenario
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.open import open_session
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.reading import Journal, read_journal

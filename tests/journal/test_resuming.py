@@ -15,8 +15,8 @@ from plain_loop import differing
 from reach import tensors
 from test_state_machine import Machine
 
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
 from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.resuming import resume

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario_names import installed
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.scenario_names import installed
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 from autograd_tui.text.screen_word import ScreenWord

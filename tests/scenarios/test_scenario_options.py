@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, Scenario, scenario
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, Scenario, scenario
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.cli import main
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.scenario import Parts
+from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 from autograd_tui.scenarios.lstm import waves

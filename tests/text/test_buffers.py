@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.buffers import buffer_lines
 from autograd_tui.text.line import plain
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autograd_tui import Frame
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.optimizers import known_optimizers, make_optimizer
-from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.open import open_session
 from autograd_tui.text.completion import completed, completions, heading
 from autograd_tui.text.optimizer_list import OPTIMIZERS, OPTIONS

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograd_tui import Frame, Session, open_session
-from autograd_tui.engine.command import Command
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.command import Command
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.line import plain, printable

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, scenario
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.values.frame import Frame, TorchError
 from autograd_tui.open import open_session
 from autograd_tui.text.frame_line import HEADER, error_line, frame_line
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.engine.branches import Branch
-from autograd_tui.engine.command import parse
-from autograd_tui.engine.difference import Difference
-from autograd_tui.engine.history import History
-from autograd_tui.engine.progress import Progress
-from autograd_tui.engine.track import Track
+from autograd_tui.engine.values.branches import Branch
+from autograd_tui.engine.values.command import parse
+from autograd_tui.engine.values.difference import Difference
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.progress import Progress
+from autograd_tui.engine.values.track import Track
 from autograd_tui.text.completion import completions, heading
 from autograd_tui.text.going_back import branch_line, difference_line, left_line, progress_line
 

@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 
-from autograd_tui.engine.history import Point
+from autograd_tui.engine.values.history import Point
 from autograd_tui.text.line import length, plain
 from autograd_tui.text.plot import GUTTER, plot_lines
 
@@ -73,7 +73,7 @@ def test_no_room_draws_nothing() -> None:
 ALL_FLOATS = """
 import json, math, sys
 from hypothesis import given, settings, strategies as st
-from autograd_tui.engine.history import Point
+from autograd_tui.engine.values.history import Point
 from autograd_tui.text.line import length
 from autograd_tui.text.plot import plot_lines
 

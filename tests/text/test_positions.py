@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import plain
 from autograd_tui.text.positions import outputs_by_position, position_lines
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from reach import loop_of
 
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.open import open_session
 
 

@@ -8,9 +8,9 @@ import torch
 from nested import NAMES, open_nested
 
 from autograd_tui import open_session
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.inspection import Inspection
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.line import plain
 from autograd_tui.text.numbers import number
 from autograd_tui.text.selected import layer_lines, parameter_lines

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.stats import Group, StatsReader
-from autograd_tui.engine.stats_table import Grads
+from autograd_tui.engine.training.stats import Group, StatsReader
+from autograd_tui.engine.values.stats_table import Grads
 from autograd_tui.text.spread import CELLS, Spreads, sparkline
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nested import NAMES, open_nested
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.layers import Columns, Layers
 from autograd_tui.text.line import length, plain
 from autograd_tui.text.screen_word import COLUMNS

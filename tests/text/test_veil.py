@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autograd_tui import open_session
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.line import plain
 from autograd_tui.text.veil import known, veil_over, veiled

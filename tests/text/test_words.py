@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.command import Commands, parse
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.nearest import nearest
-from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.engine.values.command import Commands, parse
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.nearest import nearest
+from autograd_tui.engine.values.watchpoint import Watchpoint
 from autograd_tui.text.other_words import ANSWERS, EXAMPLE, SETTINGS
 from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
 from autograd_tui.text.words import read

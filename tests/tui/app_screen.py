@@ -9,8 +9,8 @@ from time import monotonic
 
 from textual.pilot import Pilot
 
-from autograd_tui.engine.command import parse
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.command import parse
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import Choices

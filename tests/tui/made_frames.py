@@ -7,11 +7,20 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command import parse_one
-from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, Layout, StatsTable, TensorStats
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import parse_one
+from autograd_tui.engine.values.frame import Frame, TorchError
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.stats_table import (
+    BINS,
+    MOST_VALUES,
+    SAMPLE,
+    WIDTH,
+    Grads,
+    Layout,
+    StatsTable,
+    TensorStats,
+)
 
 BELL = (0, 1, 9, 28, 66, 118, 171, 199, 187, 124, 71, 32, 13, 4, 0, 1)  # 1,024 values
 LINE = About(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command import Command
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
-from autograd_tui.engine.still_session import StillSession
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import Command
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.still_session import StillSession
+from autograd_tui.engine.values.trace import Trace
 
 
 class MadeSession(StillSession):

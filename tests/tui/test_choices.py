@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from app_screen import screen
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.tui.choices import Choices, load, save
 from autograd_tui.tui.terminal import Terminal
 from autograd_tui.tui.themes import theme_named

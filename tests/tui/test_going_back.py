@@ -11,8 +11,8 @@ import torch
 from app_screen import Screen, running
 from torch import Tensor, nn
 
-from autograd_tui.engine.command import parse
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.command import parse
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.inside_screen import InsideScreen

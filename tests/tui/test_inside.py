@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.command import parse
+from autograd_tui.engine.values.command import parse
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.inside_screen import InsideScreen

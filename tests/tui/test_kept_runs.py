@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from app_screen import Screen, running, screen
 
-from autograd_tui.engine.command import Commands, parse
+from autograd_tui.engine.values.command import Commands, parse
 from autograd_tui.journal.following import Following
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 from autograd_tui.tui.panels.panel import Panel
 

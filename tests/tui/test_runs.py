@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
 from autograd_tui.tui.requests import Request
 

@@ -16,7 +16,7 @@ from app_screen import running
 from made_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
 from made_session import MadeSession, TracedSession
 
-from autograd_tui.engine.command import parse
+from autograd_tui.engine.values.command import parse
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import THEMES, Choices
 from walked_traces import line_backward, tower

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.command import Phase
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.tui.inside_screen import InsideScreen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 
 
 class _Parser(argparse.ArgumentParser):

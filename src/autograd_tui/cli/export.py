@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.cli.arguments import add_which, new_parser
 from autograd_tui.cli.which import journal_of, open_again, scenario_of
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 
 if TYPE_CHECKING:
-    from autograd_tui.engine.recording import Recording
     from autograd_tui.engine.session import Session
+    from autograd_tui.engine.values.recording import Recording
 
 SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
 TOLD_EVERY = 3.0  # seconds, of how far an export is

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from autograd_tui.cli.arguments import add_looks, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.cli.which import path_of
-from autograd_tui.engine.command import Commands
+from autograd_tui.engine.values.command import Commands
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

@@ -15,7 +15,7 @@ from autograd_tui.cli.replay import replay
 from autograd_tui.cli.resume import resume
 from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.text.line import one_line
 
 RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {

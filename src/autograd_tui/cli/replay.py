@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from autograd_tui.cli.arguments import add_looks, add_which, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.cli.which import journal_of, open_again, scenario_of
-from autograd_tui.engine.command import parse
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.optimizer_spec import parse_number
+from autograd_tui.engine.values.command import parse
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.optimizer_spec import parse_number
 
 if TYPE_CHECKING:
     from autograd_tui.journal.reading import Journal

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from autograd_tui.cli.keeping import kept
-from autograd_tui.engine.command import MOST_COMMANDS, Command, Commands, parse
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.watchpoint import parse_watchpoint
+from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, parse
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.watchpoint import parse_watchpoint
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

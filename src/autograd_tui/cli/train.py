@@ -10,8 +10,8 @@ from autograd_tui import __version__
 from autograd_tui.cli.arguments import add_journal, add_running, new_parser
 from autograd_tui.cli.keeping import kept
 from autograd_tui.cli.running import given_commands, run
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

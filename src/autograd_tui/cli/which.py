@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 
 if TYPE_CHECKING:
-    from autograd_tui.engine.opening import Opening
     from autograd_tui.engine.session import Session
+    from autograd_tui.engine.values.opening import Opening
     from autograd_tui.journal.reading import Journal
 
 
@@ -41,7 +41,7 @@ def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
         return opening.scenario
     if options.scenario is None:
         raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {opening.scenario}.")
-    from autograd_tui.engine.opening import sha256
+    from autograd_tui.engine.values.opening import sha256
 
     if sha256(options.scenario) != opening.sha256 and not options.changed:
         raise Refused(f"{options.scenario} is not as it was in this run: --changed takes it all the same.")

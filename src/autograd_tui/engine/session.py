@@ -7,32 +7,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.branches import Branch, Branches
-from autograd_tui.engine.case import Case, latest_case, save_case
-from autograd_tui.engine.checkpoint import Checkpoint
-from autograd_tui.engine.checkpoint_line import CheckpointLine
-from autograd_tui.engine.command import Command, parse, parse_one
-from autograd_tui.engine.difference import Difference
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.frame_line import FrameLine
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.history import History
-from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.optimizer_spec import GroupSpec
-from autograd_tui.engine.progress import Watch
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.proofs import Proofs
-from autograd_tui.engine.recorder import Recorder
-from autograd_tui.engine.recording import Recording
-from autograd_tui.engine.reporter import Reporter
-from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.track import Track
-from autograd_tui.engine.trainer import Trainer
-from autograd_tui.engine.watching import Fired, Watching
-from autograd_tui.engine.watchpoint import Watchpoint
-from autograd_tui.engine.way_back import WayBack
-from autograd_tui.engine.way_on import WayOn
+from autograd_tui.engine.line.case import Case, latest_case, save_case
+from autograd_tui.engine.line.checkpoint_line import CheckpointLine
+from autograd_tui.engine.line.frame_line import FrameLine
+from autograd_tui.engine.line.proofs import Proofs
+from autograd_tui.engine.line.reporter import Reporter
+from autograd_tui.engine.line.way_back import WayBack
+from autograd_tui.engine.line.way_on import WayOn
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.branches import Branch, Branches
+from autograd_tui.engine.values.command import Command, parse, parse_one
+from autograd_tui.engine.values.difference import Difference
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.optimizer_spec import GroupSpec
+from autograd_tui.engine.values.progress import Watch
+from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.recorder import Recorder
+from autograd_tui.engine.values.recording import Recording
+from autograd_tui.engine.values.trace import Trace
+from autograd_tui.engine.values.track import Track
+from autograd_tui.engine.values.watching import Fired, Watching
+from autograd_tui.engine.values.watchpoint import Watchpoint
 
 
 class Session:

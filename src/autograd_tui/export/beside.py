@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.surroundings import ForeignRandom
+from autograd_tui.engine.training.surroundings import ForeignRandom
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.export.file import export_case, export_file
 from autograd_tui.export.target import free
 from autograd_tui.open import open_session

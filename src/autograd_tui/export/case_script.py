@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autograd_tui.engine.command import Phase, parse_one
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.recording import Step
+from autograd_tui.engine.values.command import Phase, parse_one
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.recording import Step
 from autograd_tui.export.case_setup import case_setup
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script import decay_line, random_modules

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.values.opening import Opening
 from autograd_tui.export.script_setup import BUILT_IN, Setup, setup, to_device
 
 CLASS = ("", "", "class Model(nn.Module):", "    def __init__(self):", "        super().__init__()")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.recording import Recording
 from autograd_tui.export.case_script import case_script
 from autograd_tui.export.frames import Rerun
 from autograd_tui.export.json_lines import write_json_lines

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.recording import Recording
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

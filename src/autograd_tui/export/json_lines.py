@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 
 
 def write_json_lines(path: Path, frames: Iterable[Frame]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.values.recording import Recording
 
 MOST = 300
 NEWEST = 8

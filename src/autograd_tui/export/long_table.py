@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import TensorStats
 
 COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
 STATS = ("norm", "min", "max", "nonfinite", "mean", "std")

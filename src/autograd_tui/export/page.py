@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.export.frames import Rerun
 from autograd_tui.export.kept_screens import kept_screens, left_out
 from autograd_tui.export.markup import Markup

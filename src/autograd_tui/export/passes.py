@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.recording import Recording, Step
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.recording import Recording, Step
 
 
 @dataclass(frozen=True, slots=True)

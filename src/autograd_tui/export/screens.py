@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.style import Style
 from textual.pilot import Pilot
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command import Commands
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
-from autograd_tui.engine.still_session import StillSession
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import Commands
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.still_session import StillSession
 from autograd_tui.export.frames import Rerun
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.choices import Choices

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.optimizer_spec import GroupSpec, OptimizerSpec, parse_number
-from autograd_tui.engine.recording import Recording, Step
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.optimizer_spec import GroupSpec, OptimizerSpec, parse_number
+from autograd_tui.engine.values.recording import Recording, Step
 from autograd_tui.export.passes import Pass, Progress, passes
 from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
 from autograd_tui.export.script_phases import (

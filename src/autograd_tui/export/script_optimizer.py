@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.optimizer_spec import GroupSpec, OptimizerSpec
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.optimizer_spec import GroupSpec, OptimizerSpec
 from autograd_tui.text.rules import NAMES
 
 MODEL = ("model", "model_state_dict", "state_dict", "model_state")  # where files keep a model beside other things

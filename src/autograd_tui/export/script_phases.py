@@ -6,9 +6,9 @@ import builtins
 import keyword
 from collections.abc import Sequence
 
-from autograd_tui.engine.command import Command, Phase
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.recording import Step
+from autograd_tui.engine.values.command import Command, Phase
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.recording import Step
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script_optimizer import OptimizerLines, literal
 from autograd_tui.export.script_setup import Setup

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.values.opening import Opening
 
 
 @dataclass(frozen=True, slots=True)

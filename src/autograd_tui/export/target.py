@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 
 EVENTS = "events.out.tfevents."  # what TensorBoard's files begin with
 

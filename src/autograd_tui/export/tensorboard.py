@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import TensorStats
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

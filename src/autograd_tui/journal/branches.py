@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from autograd_tui.engine.branches import Branches
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.track import Track
+from autograd_tui.engine.values.branches import Branches
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.track import Track
 from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reading import Journal
 

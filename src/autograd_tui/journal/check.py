@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autograd_tui.engine.again import run_again
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.recording import Recording
+from autograd_tui.engine.line.again import run_again
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.recording import Recording
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reading import Journal

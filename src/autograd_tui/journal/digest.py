@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from hashlib import blake2b
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 
 
 def digest(frame: Frame) -> str:

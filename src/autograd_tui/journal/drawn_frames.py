@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
 from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.drawn_header import first_line, written
 from autograd_tui.journal.frame_codec import FrameWriter

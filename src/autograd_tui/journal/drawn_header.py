@@ -8,10 +8,10 @@ from base64 import b64decode, b64encode
 from dataclasses import asdict
 from typing import Any
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.history import History, Series
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.history import History, Series
+from autograd_tui.engine.values.opening import Opening
 
 
 def first_line(about: About, history: History) -> str:

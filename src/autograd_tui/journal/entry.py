@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from autograd_tui.engine.command import Commands, parse
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.frame import TorchError
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.recording import Step, Stretch
+from autograd_tui.engine.values.command import Commands, parse
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.frame import TorchError
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.recording import Step, Stretch
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")

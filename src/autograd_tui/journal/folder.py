@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from autograd_tui.engine.opening import Opening
+from autograd_tui.engine.values.opening import Opening
 
 ENDING = ".journal"
 

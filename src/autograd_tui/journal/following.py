@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.frame_store import FrameStore
-from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.still_session import StillSession
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.frame_store import FrameStore
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.still_session import StillSession
 from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader

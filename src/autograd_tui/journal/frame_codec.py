@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from autograd_tui.engine.command import Command, parse_one
-from autograd_tui.engine.frame import Frame, Groups, TorchError
-from autograd_tui.engine.stats_table import Grads, GradStats, Layout, StatsTable, TensorStats
+from autograd_tui.engine.values.command import Command, parse_one
+from autograd_tui.engine.values.frame import Frame, Groups, TorchError
+from autograd_tui.engine.values.stats_table import Grads, GradStats, Layout, StatsTable, TensorStats
 
 _KINDS = (TorchError, Grads, Groups, TensorStats, GradStats, Layout)
 _CLASSES: dict[str, type[Any]] = {each.__name__: each for each in _KINDS}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autograd_tui.engine.surroundings import ForeignRandom, Mark
+from autograd_tui.engine.training.surroundings import ForeignRandom, Mark
 
 
 def plain_state(value: Any) -> Any:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograd_tui.engine.command_log import CommandLog
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.opening import Opening
-from autograd_tui.engine.recording import Recording, Step, Stretch
+from autograd_tui.engine.values.command_log import CommandLog
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.recording import Recording, Step, Stretch
 from autograd_tui.journal.entry import Entry, read_header
 
 ROOT = Entry(0, 0, "@0", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.again import run_again
+from autograd_tui.engine.line.again import run_again
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.branches import told_branches
 from autograd_tui.journal.reading import Journal

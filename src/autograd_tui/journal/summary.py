@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.memory import size_in_words
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.memory import size_in_words
 from autograd_tui.journal.folder import companions
 from autograd_tui.journal.reading import read_journal
 

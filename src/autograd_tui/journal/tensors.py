@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from autograd_tui.engine.checkpoint import Checkpoint
-from autograd_tui.engine.history import History
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.drawn_header import columns, read_columns
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal.descriptor import is_locked
 from autograd_tui.journal.folder import journals
 from autograd_tui.journal.reading import Journal, read_journal

@@ -13,11 +13,11 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command_log import CommandLog, Pattern
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame, TorchError, plain_number
-from autograd_tui.engine.history import History
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command_log import CommandLog, Pattern
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame, TorchError, plain_number
+from autograd_tui.engine.values.history import History
 from autograd_tui.journal.descriptor import lock, open_file
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
@@ -25,7 +25,7 @@ from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.reading import Journal, read_journal
 
 if TYPE_CHECKING:
-    from autograd_tui.engine.checkpoint import Checkpoint
+    from autograd_tui.engine.training.checkpoint import Checkpoint
 
 KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
 KEEP_SHARE = 0.01  # of the run's time that they may cost

@@ -12,12 +12,12 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loop import theirs
-from autograd_tui.engine.process import OneProcess
-from autograd_tui.engine.raised import in_words
-from autograd_tui.engine.scenario import Scenario
-from autograd_tui.engine.scenario_names import BUILT_IN, installed
+from autograd_tui.engine.training.loop import theirs
+from autograd_tui.engine.training.raised import in_words
+from autograd_tui.engine.training.scenario import Scenario
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.process import OneProcess
+from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
 from autograd_tui.scenarios.plain_names import plain_scenario
 
 LONGEST = 60  # characters of a name that is compared, or shown in a sentence

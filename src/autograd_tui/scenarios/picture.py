@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torch import Tensor
 
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.errors import Refused
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.loader import from_loader
-from autograd_tui.engine.made_optimizer import groups_of, spec_of
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, Scenario
+from autograd_tui.engine.training.loader import from_loader
+from autograd_tui.engine.training.made_optimizer import groups_of, spec_of
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.errors import Refused
 
 MODELS = ("model", "net")
 LOADERS = ("loader", "dataloader", "train_loader", "train_dataloader")

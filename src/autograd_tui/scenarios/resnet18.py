@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.options import Options
-from autograd_tui.engine.scenario import Parts, scenario
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
 from autograd_tui.scenarios.picture import prepared, read_picture
 from autograd_tui.scenarios.weights import choose
 

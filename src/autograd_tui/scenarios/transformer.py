@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.options import Options, check_ranges
-from autograd_tui.engine.scenario import Parts, scenario
+from autograd_tui.engine.training.options import Options, check_ranges
+from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.values.errors import Refused
 
 TEXT = """\
 the ball lies high upon the hill, and does not know the way.

@@ -17,9 +17,9 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.saved import model_state, read_saved
-from autograd_tui.engine.state import put_into_model
+from autograd_tui.engine.training.saved import model_state, read_saved
+from autograd_tui.engine.training.state import put_into_model
+from autograd_tui.engine.values.errors import Refused
 
 SILENCE = 30.0  # seconds without a byte after which a server is given up
 FILES = (".pth", ".pt", ".safetensors")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import WIDTH, StatsTable, TensorStats
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import WIDTH, StatsTable, TensorStats
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import count, number
 from autograd_tui.text.table import shortened

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from autograd_tui.engine.branches import Branch
-from autograd_tui.engine.command import can_be_spelled
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
-from autograd_tui.engine.memory import BUDGET, size_in_words
-from autograd_tui.engine.optimizer_spec import format_number
-from autograd_tui.engine.scenario_names import BUILT_IN
-from autograd_tui.engine.stats_table import MOST_VALUES
+from autograd_tui.engine.values.branches import Branch
+from autograd_tui.engine.values.command import can_be_spelled
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.memory import BUDGET, size_in_words
+from autograd_tui.engine.values.optimizer_spec import format_number
+from autograd_tui.engine.values.scenario_names import BUILT_IN
+from autograd_tui.engine.values.stats_table import MOST_VALUES
 from autograd_tui.text import word_list as words
 from autograd_tui.text.going_back import branch_line
 from autograd_tui.text.numbers import number, rate

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import fitted, number, short
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.stats_table import GradStats
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame, TorchError
+from autograd_tui.engine.values.stats_table import GradStats
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.grads import largest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.numbers import fitted, number, rate, short
 from autograd_tui.text.rules import has_velocity, is_plain_sgd, rule
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame, TorchError
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.values.frame import Frame, TorchError
+from autograd_tui.engine.values.stats_table import TensorStats
 from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import rate
 

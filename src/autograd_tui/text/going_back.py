@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.branches import Branch
-from autograd_tui.engine.difference import Difference
-from autograd_tui.engine.progress import Progress
+from autograd_tui.engine.values.branches import Branch
+from autograd_tui.engine.values.difference import Difference
+from autograd_tui.engine.values.progress import Progress
 from autograd_tui.text.numbers import number
 
 

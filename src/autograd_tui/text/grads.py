@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import NONFINITE, WIDTH, Grads, GradStats
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH, Grads, GradStats
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import number
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import SAMPLE
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import SAMPLE
 
 MOST_ROWS = 12  # a model with more parameters is shown by layers
 Places = Sequence[int]  # of parameters, in the model's order

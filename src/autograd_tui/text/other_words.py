@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from autograd_tui.engine.command import PHASES, can_be_spelled
-from autograd_tui.engine.optimizer_spec import parse_number
-from autograd_tui.engine.scenario_names import BUILT_IN
+from autograd_tui.engine.values.command import PHASES, can_be_spelled
+from autograd_tui.engine.values.optimizer_spec import parse_number
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.text.optimizer_list import OPTIMIZERS
 from autograd_tui.text.word_list import THEMES
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from autograd_tui.engine.history import Point
+from autograd_tui.engine.values.history import Point
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import fitted
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.text.numbers import rate
 
 MOST_RATES = 3  # of parameter groups, that are named one by one

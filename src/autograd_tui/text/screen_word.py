@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autograd_tui.engine.command import MOST_COMMANDS, PHASES
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.nearest import clipped, unknown
-from autograd_tui.engine.optimizer_spec import parse_number
-from autograd_tui.engine.scenario_names import BUILT_IN, installed
-from autograd_tui.engine.watchpoint import Watchpoint, parse_watchpoint
+from autograd_tui.engine.values.command import MOST_COMMANDS, PHASES
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.nearest import clipped, unknown
+from autograd_tui.engine.values.optimizer_spec import parse_number
+from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
+from autograd_tui.engine.values.watchpoint import Watchpoint, parse_watchpoint
 
 COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
 MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.stats_table import BINS, SAMPLE, TensorStats
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.stats_table import BINS, SAMPLE, TensorStats
 from autograd_tui.text.grads import age, age_in_full, in_words, largest
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, wrapped

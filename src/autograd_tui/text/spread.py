@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.engine.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads
+from autograd_tui.engine.values.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads
 
 CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line, length, spread
 from autograd_tui.text.rules import NAMES, rates
 

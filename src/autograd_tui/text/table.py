@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import all_ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line

@@ -7,9 +7,9 @@ from array import array
 from dataclasses import dataclass, replace
 from math import nan
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import MOST_VALUES, WIDTH, StatsTable, TensorStats
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import MOST_VALUES, WIDTH, StatsTable, TensorStats
 from autograd_tui.text.line import Line, plain
 
 COVER = "▒"

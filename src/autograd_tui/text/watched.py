@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.engine.values.watchpoint import Watchpoint
 
 
 def watched_line(watchpoints: Sequence[Watchpoint]) -> str:

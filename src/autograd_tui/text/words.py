@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from autograd_tui.engine.command import PHASES, Commands, parse
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.nearest import clipped, nearest
+from autograd_tui.engine.values.command import PHASES, Commands, parse
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.nearest import clipped, nearest
 from autograd_tui.text.other_words import answer
 from autograd_tui.text.screen_word import ALONE, READERS, ScreenWord, is_screen_word, read_screen_word
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.command import Commands
-from autograd_tui.engine.errors import Refused
+from autograd_tui.engine.values.command import Commands
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.text.line import one_line
 from autograd_tui.tui import signals
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save

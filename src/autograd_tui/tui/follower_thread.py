@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.tui.requests import Export, Prove, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from autograd_tui.engine.command import Command, Commands
-from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.requests import News, Open, Prove, Record, Request

@@ -7,8 +7,8 @@ from textual.containers import Container
 from textual.geometry import Size
 from textual.reactive import var
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.tui.kept_rows import KeptHorizontal, KeptRows, KeptVertical
 from autograd_tui.tui.panels.chain_rule import ChainRulePanel

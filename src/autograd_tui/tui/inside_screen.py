@@ -11,10 +11,10 @@ from textual.binding import BindingType
 from textual.reactive import var
 from textual.screen import Screen
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.nearest import clipped
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.nearest import clipped
+from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.health import first_trouble, health_lines
 from autograd_tui.text.inside.names import names_to_find
 from autograd_tui.text.inside.proven import what_to_prove

@@ -7,10 +7,10 @@ from textual.containers import Container
 from textual.geometry import Size
 from textual.reactive import var
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
-from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.fit import can_fit
 from autograd_tui.text.layers import MOST_ROWS
 from autograd_tui.text.positions import outputs_by_position

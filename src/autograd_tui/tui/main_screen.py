@@ -9,7 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from autograd_tui.engine.command import Commands
+from autograd_tui.engine.values.command import Commands
 from autograd_tui.tui.keys import KEYS
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys

@@ -10,14 +10,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from autograd_tui.engine.command import Command, Commands
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.history import History
-from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.trace import Trace
-from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.trace import Trace
+from autograd_tui.engine.values.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
 

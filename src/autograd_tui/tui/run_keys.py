@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from autograd_tui.engine.command import LETTERS, Command
-from autograd_tui.engine.goal import Goal
+from autograd_tui.engine.values.command import LETTERS, Command
+from autograd_tui.engine.values.goal import Goal
 from autograd_tui.text.veil import STAGES
 from autograd_tui.tui.paces import faster, pace_in_words, slower
 from autograd_tui.tui.panels.note import Note

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.nearest import clipped
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.nearest import clipped
 from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
 from autograd_tui.text.table_view import found, moved, name_of, rows, toggled
 from autograd_tui.tui.panels.note import Note

@@ -8,8 +8,8 @@ from dataclasses import replace
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES, Theme
 
-from autograd_tui.engine.errors import NotUnderstood
-from autograd_tui.engine.nearest import unknown
+from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.nearest import unknown
 from autograd_tui.tui.choices import THEMES
 from autograd_tui.tui.contrast import legible
 

@@ -9,15 +9,15 @@ from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.command import Command, Commands
-from autograd_tui.engine.command_log import ITERATION
-from autograd_tui.engine.errors import Refused
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.inspection import Inspection
-from autograd_tui.engine.progress import Progress
-from autograd_tui.engine.proof_result import Proof
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.command_log import ITERATION
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.progress import Progress
+from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.going_back import difference_line, left_line
 from autograd_tui.text.watched import watched_line
 from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Prove, Record, Request, RequestLine

@@ -11,12 +11,12 @@ from textual.reactive import var
 from textual.screen import Screen
 from textual.timer import Timer
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.command import Command, Commands
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.history import History
-from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.going_back import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.table_view import TableView

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.goal import Goal
-from autograd_tui.engine.memory import BUDGET
-from autograd_tui.engine.nearest import unknown
-from autograd_tui.engine.scenario_names import BUILT_IN, installed
-from autograd_tui.engine.watchpoint import Watchpoint
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.memory import BUDGET
+from autograd_tui.engine.values.nearest import unknown
+from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
+from autograd_tui.engine.values.watchpoint import Watchpoint
 from autograd_tui.text.completion import completions, heading
 from autograd_tui.text.screen_word import ScreenWord
 from autograd_tui.text.watched import watched_line

@@ -7,7 +7,7 @@ from strange_models import MODELS, Attention, Packed, Partly, strange
 from torch import Tensor, nn
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 
 
 def run(session: Session, commands: str) -> None:

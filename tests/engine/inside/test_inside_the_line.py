@@ -6,9 +6,9 @@ import tracemalloc
 import pytest
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.command import Command, parse
-from autograd_tui.engine.errors import NotUnderstood, Refused
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.command import Command, parse
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from cases import LONG
 
 

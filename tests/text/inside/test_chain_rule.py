@@ -14,7 +14,7 @@ from recorded_functions import backward_of, text, warnings
 from torch import Tensor
 from torch.nn import functional
 
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.backward.node import RULES
 from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.chain_rule import chain_rule_lines

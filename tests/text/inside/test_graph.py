@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.graph import Graph, can_be_drawn
 from autograd_tui.text.inside.spots import in_engine_order
 from autograd_tui.text.inside.walk import Walk

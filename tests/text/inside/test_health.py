@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui import open_session
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.health import first_trouble, health_lines
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.proof_result import Proof, Verdict
+from autograd_tui.engine.values.proof_result import Proof, Verdict
 from autograd_tui.open import open_session
 from autograd_tui.text.inside.proof_lines import proof_lines
 from autograd_tui.text.line import length, plain

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.trace import Source
+from autograd_tui.engine.values.trace import Source
 from autograd_tui.text.inside.source_lines import source_lines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, plain

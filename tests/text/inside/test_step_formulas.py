@@ -6,7 +6,7 @@ import pytest
 import torch
 from recorded_functions import open_made, text, warnings
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 
 SGD = ["sgd", "sgd,weight_decay=0.1", "sgd,maximize=true", "sgd,weight_decay=0.1,maximize=true"]

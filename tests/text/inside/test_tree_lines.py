@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.tree import Tree
 from autograd_tui.text.inside.tree_lines import TreeLines
 from autograd_tui.text.inside.walk import Walk

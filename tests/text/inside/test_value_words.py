@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui import open_session
-from autograd_tui.engine.stats_table import TensorStats
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.stats_table import TensorStats
+from autograd_tui.engine.values.trace import Value
 from autograd_tui.text.inside.value_words import name_of, terse, value_words
 
 

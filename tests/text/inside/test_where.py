@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.inside.where import where_lines
 from autograd_tui.text.line import plain

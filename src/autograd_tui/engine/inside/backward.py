@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.graph import Graph
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.seen import version_of
-from autograd_tui.engine.later import Later
-from autograd_tui.engine.stats_table import Grads, StatsTable, without_history
-from autograd_tui.engine.trace import Node, Op, Value
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.later import Later
+from autograd_tui.engine.values.stats_table import Grads, StatsTable, without_history
+from autograd_tui.engine.values.trace import Node, Op, Value
 
 Gradients = tuple[Tensor | None, ...]
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.buffers import Buffers
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.inside.as_drawn import DrawnAsInFloat32
 from autograd_tui.engine.inside.graph import GraphNode, is_leaf, name_of
-from autograd_tui.engine.loop import Loop, predict, to_device
-from autograd_tui.engine.raised import in_words
+from autograd_tui.engine.training.buffers import Buffers
+from autograd_tui.engine.training.loop import Loop, predict, to_device
+from autograd_tui.engine.training.raised import in_words
+from autograd_tui.engine.values.errors import Refused
 
 _CAST = "ToCopyBackward"
 

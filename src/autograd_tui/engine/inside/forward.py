@@ -19,8 +19,8 @@ from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.saved import SavedTensors
 from autograd_tui.engine.inside.seen import Seen, Sight, version_of
 from autograd_tui.engine.inside.source import Sources
-from autograd_tui.engine.stats_table import StatsTable
-from autograd_tui.engine.trace import Op, Source
+from autograd_tui.engine.values.stats_table import StatsTable
+from autograd_tui.engine.values.trace import Op, Source
 
 _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.trace import Node
+from autograd_tui.engine.values.trace import Node
 
 GraphNode = Any  # torch.autograd.graph.Node, whose subclasses have attributes that it does not name
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autograd_tui.engine.stats import (
+from autograd_tui.engine.training.stats import (
     SMALLEST_NORM,
     Kind,
     Plan,
@@ -18,7 +18,7 @@ from autograd_tui.engine.stats import (
     sampled_places,
     to_host,
 )
-from autograd_tui.engine.stats_table import SAMPLE, WIDTH, Layout, StatsTable
+from autograd_tui.engine.values.stats_table import SAMPLE, WIDTH, Layout, StatsTable
 
 MOST_WAYS = 1024  # that are remembered: a model may meet ever new shapes
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.later import Later
-from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.stats_table import without_history
-from autograd_tui.engine.trace import Op, Value
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.later import Later
+from autograd_tui.engine.values.stats_table import without_history
+from autograd_tui.engine.values.trace import Op, Value
 
 _OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 

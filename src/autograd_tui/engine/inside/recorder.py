@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
 from autograd_tui.engine.inside.backward import BackwardRecorder
 from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
 from autograd_tui.engine.inside.graph import Graph, name_of
 from autograd_tui.engine.inside.moments import Moments, Ways
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
 from autograd_tui.engine.inside.seen import Seen
-from autograd_tui.engine.later import Later
-from autograd_tui.engine.loop import Loop
-from autograd_tui.engine.trace import Node, Trace
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.later import Later
+from autograd_tui.engine.values.trace import Node, Trace
 
 _FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
 Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the phase led to

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from autograd_tui.engine.inside.moments import Moments
-from autograd_tui.engine.stats_table import StatsTable, TensorStats
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.stats_table import StatsTable, TensorStats
+from autograd_tui.engine.values.trace import Value
 
 
 @dataclass(slots=True)

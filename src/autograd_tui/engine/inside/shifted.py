@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.errors import Refused
 from autograd_tui.engine.inside.double import Double
 from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
 from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.values.errors import Refused
 
 
 class Shifted:

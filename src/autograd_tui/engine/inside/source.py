@@ -9,7 +9,7 @@ from types import FrameType
 
 import torch
 
-from autograd_tui.engine.trace import Source
+from autograd_tui.engine.values.trace import Source
 
 _OURS = str(Path(__file__).parent.parent) + os.sep
 _SCENARIOS = _OURS + "scenarios" + os.sep

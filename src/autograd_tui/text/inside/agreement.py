@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.trace import Value
 from autograd_tui.text.inside.small import Small
 
 ROUNDING = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}  # of a few operations one after the other

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.backward.node import backward_lines
 from autograd_tui.text.inside.forward.computed import forward_lines
 from autograd_tui.text.inside.rows import headed, rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.trace import Value
 from autograd_tui.text.inside.value_words import terse, value_words
 from autograd_tui.text.numbers import number
 

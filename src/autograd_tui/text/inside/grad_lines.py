@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.value_words import value_words
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.line import one_line

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.graph_columns import GraphColumns
 from autograd_tui.text.inside.lanes import lanes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.columns import Column
 from autograd_tui.text.inside.spots import Spot
 from autograd_tui.text.inside.walk import Walk

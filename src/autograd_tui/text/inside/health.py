@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.gradients import gradient_sentences
 from autograd_tui.text.inside.overwritten import overwritten
 from autograd_tui.text.inside.rows import rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.walk import names_of
 from autograd_tui.text.line import one_line
 from autograd_tui.text.numbers import count

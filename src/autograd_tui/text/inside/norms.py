@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.numbers import bar
 
 WHAT = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
 from autograd_tui.text.inside.rows import rows
 from autograd_tui.text.inside.value_words import kept_name, name_of, op_name, value_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside.value_words import name_of
 from autograd_tui.text.line import one_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import number
 

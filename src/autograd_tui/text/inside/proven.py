@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace
 
 
 def what_to_prove(trace: Trace, op: Op) -> tuple[int, str | int] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.trace import Value
 
 Shape = tuple[int, ...]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from textwrap import dedent
 
-from autograd_tui.engine.trace import Source
+from autograd_tui.engine.values.trace import Source
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, printable, spread
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 
 NODE, LEAF, DATA = "●", "◆", "○"
 

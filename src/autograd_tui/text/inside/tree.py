@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.walk import Part, Walk
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Value
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Value
 from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
 from autograd_tui.text.inside.tree import Branch, Tree, all_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.engine.trace import Node, Trace, Value
+from autograd_tui.engine.values.trace import Node, Trace, Value
 from autograd_tui.text.line import one_line
 from autograd_tui.text.numbers import number
 

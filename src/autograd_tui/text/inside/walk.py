@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.trace import Op, Trace
 
 
 class Part(NamedTuple):

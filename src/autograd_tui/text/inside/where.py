@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, length, one_line, spread
 from autograd_tui.text.numbers import count

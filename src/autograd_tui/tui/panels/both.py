@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import GradStats, TensorStats
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import GradStats, TensorStats
 from autograd_tui.text.grads import age, all_ages, cleared
 from autograd_tui.text.grads import main_number as grad_number
 from autograd_tui.text.layers import Columns

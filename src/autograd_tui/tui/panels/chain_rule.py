@@ -6,8 +6,8 @@ from itertools import groupby
 
 from textual.reactive import var
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.proof_result import Proof
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.text.frame_line import raised_line
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.proof_lines import proof_lines

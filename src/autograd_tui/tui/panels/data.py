@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.line import Line
 from autograd_tui.tui.panels.panel import Panel

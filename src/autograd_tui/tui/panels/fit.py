@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.fit import fit_lines
 from autograd_tui.text.line import Line
 from autograd_tui.text.veil import Veil

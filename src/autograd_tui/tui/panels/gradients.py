@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import age_in_full, cleared, largest, main_number, together
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import bar, number

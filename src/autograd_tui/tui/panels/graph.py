@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.graph import Graph, can_be_drawn
 from autograd_tui.text.inside.tree import Tree
 from autograd_tui.text.inside.tree_lines import TreeLines

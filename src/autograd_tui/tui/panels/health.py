@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Trace
+from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line, wrapped

@@ -6,8 +6,8 @@ from textual import events
 from textual.message import Message
 from textual.reactive import var
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.history import History
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.history import History
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.positions import outputs_by_position, position_lines

@@ -15,8 +15,8 @@ from textual.geometry import Offset, Region
 from textual.reactive import var
 from textual.strip import Strip
 
-from autograd_tui.engine.about import About
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line, printable
 from autograd_tui.text.veil import Veil, veiled
 from autograd_tui.tui.kept_rows import KeptRows

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import TensorStats
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import TensorStats
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, length
 from autograd_tui.text.numbers import number

@@ -7,10 +7,10 @@ import math
 from textual import events
 from textual.message import Message
 
-from autograd_tui.engine.command import Phase
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.stats_table import SAMPLE
-from autograd_tui.engine.turn import next_phase
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import SAMPLE
+from autograd_tui.engine.values.turn import next_phase
 from autograd_tui.text.line import Line, length, plain, spread
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.panel import Panel

@@ -8,7 +8,7 @@ from textual import events
 from textual.message import Message
 from textual.reactive import var
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.layers import Columns, Layers
 from autograd_tui.text.line import Line
 from autograd_tui.text.table_view import Row, TableView, count_rows, places, rows

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from textual.reactive import var
 
-from autograd_tui.engine.frame import Frame
-from autograd_tui.engine.inspection import Inspection
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.layers import Layers
 from autograd_tui.text.line import Line
 from autograd_tui.text.selected import layer_lines, nothing_lines, parameter_lines

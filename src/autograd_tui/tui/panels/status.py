@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.reactive import var
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line
 from autograd_tui.text.status import status_line
 from autograd_tui.tui.panels.panel import Panel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.frame import Frame
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import together
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Op, Value
+from autograd_tui.engine.values.trace import Op, Value
 from autograd_tui.text.inside.agreement import agrees, near, rounding
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small, each

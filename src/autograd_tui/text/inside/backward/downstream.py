@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.trace import Value
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule
 from autograd_tui.text.inside.backward.scene import LETTERS, Scene

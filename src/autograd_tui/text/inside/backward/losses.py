@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Value
+from autograd_tui.engine.values.trace import Value
 from autograd_tui.text.inside.backward.activations import sigmoid
 from autograd_tui.text.inside.backward.part import Part, Rule, times
 from autograd_tui.text.inside.backward.scene import Scene

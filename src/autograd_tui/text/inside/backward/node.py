@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.backward import (
     activations,
     arithmetic,

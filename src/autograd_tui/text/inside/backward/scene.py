@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside.expression import expression, operands
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import name_of, op_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.backward.scene import parsed, parsed_whole, setting
 from autograd_tui.text.inside.expression import expression, operands
 from autograd_tui.text.inside.small import Small

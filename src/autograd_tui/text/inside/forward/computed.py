@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.text.inside.backward.part import enclosed
 from autograd_tui.text.inside.step.descent import changed, decayed
 from autograd_tui.text.inside.step.stepped import Stepped, Worksheet

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.trace import Op, Trace
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.step.adam import adam
 from autograd_tui.text.inside.step.descent import sgd

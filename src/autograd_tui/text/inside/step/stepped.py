@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autograd_tui.engine.trace import Op, Trace, Value
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.agreement import near, rounding
 from autograd_tui.text.inside.backward.scene import parsed
 from autograd_tui.text.inside.rows import rows

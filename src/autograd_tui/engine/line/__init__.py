@@ -1,0 +1,1 @@
+"""The line of frames: going on, going back, and looking at what was."""

@@ -1,0 +1,137 @@
+"""A case: one iteration in plain values, from just before its forward, that a script can repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.engine.line.way_back import WayBack
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.groups import known_optimizers
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.surroundings import ForeignRandom
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.difference import Comparison
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.recording import Step
+from autograd_tui.engine.values.watching import Fired
+
+Case = dict[str, Any]  # what torch.load reads with weights_only=True
+
+
+def latest_case(trainer: Trainer, way: WayBack, known: Comparison, *, about: About, fired: Fired | None) -> Case:
+    """Tell the iteration up to where training stands, with all that it begins with; training stays where it is.
+
+    `known` is what there was on the way; `fired`, where a watchpoint did last. Raises Refused where there has been no
+    forward.
+    """
+    here = trainer.frame
+    forward = way.latest_forward(here.index)
+    if not forward:
+        raise Refused("there is no iteration to write yet: run forward first.")
+    checkpoint = way.state_at(forward - 1, known)
+    steps = way.track.steps(forward - 1, here.index)
+    fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
+    with trainer.beside() as loop:
+        case = _make_case(loop, checkpoint, steps, about)
+    return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
+
+
+def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about: About) -> Case:
+    """Tell all that the steps begin with at a checkpoint; call it inside the loop's surroundings.
+
+    The tensors are the checkpoint's own, on the host.
+    """
+    forwards = sum(step.command.phase is Phase.FORWARD for step in steps)
+    return {
+        "scenario": about.opening.scenario,
+        "options": dict(about.opening.own),
+        "seed": about.seed,
+        "device": about.device,
+        "threads": about.opening.threads,
+        "versions": {name: str(version) for name, version in about.opening.versions.items()},
+        "frame": checkpoint.frame.index,
+        "steps": [(str(step.command), step.raised) for step in steps],
+        "params": checkpoint.params,
+        "buffers": checkpoint.buffers,
+        "grads": checkpoint.grads,
+        "requires_grad": dict(zip(checkpoint.params, checkpoint.requires_grad, strict=True)),
+        "optimizer": _optimizer(loop, checkpoint),
+        "scheduler": checkpoint.scheduler,
+        "rng": _random_states(checkpoint),
+        "forwards": checkpoint.forwards,
+        "batches": _batches(loop, checkpoint, min(forwards, 2)),  # one that raises does not count
+    }
+
+
+def save_case(case: Case, path: Path) -> None:
+    """Write it, to be read with `torch.load(path, weights_only=True)`."""
+    torch.save(case, path)
+
+
+def _optimizer(loop: Loop, checkpoint: Checkpoint) -> dict[str, Any]:
+    names = {id(param): name for name, param in loop.params.items()}
+    return {
+        "class": known_optimizers()[checkpoint.optimizer.name].__name__,
+        "words": str(checkpoint.optimizer),
+        "params": [[names[id(param)] for param in group["params"]] for group in loop.groups],
+        "groups": checkpoint.groups,
+        "state": checkpoint.state,
+    }
+
+
+def _random_states(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Give the random states; Python's and NumPy's as plain numbers."""
+    states, on_device, *_ = checkpoint.mark.torch
+    foreign: ForeignRandom = checkpoint.mark.foreign
+    version, numbers, gauss = foreign.python
+    numpy = foreign.numpy
+    return {
+        "torch": states,
+        "device": on_device,
+        "python": [version, list(numbers), gauss],
+        "numpy": numpy
+        and [
+            numpy["bit_generator"],
+            torch.from_numpy(numpy["state"]["key"].astype("int64")),
+            numpy["state"]["pos"],
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
+    }
+
+
+def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> list[Any] | None:
+    """Draw the batches of so many forwards; None where they are not plain, or come out of the loop's random numbers."""
+    surroundings = loop.surroundings
+    here = surroundings.mark_closely()
+    surroundings.return_to(checkpoint.mark)
+    start = surroundings.mark_closely()
+    batches = [loop.parts.batch(checkpoint.forwards + each) for each in range(count)]
+    end = surroundings.mark_closely()
+    surroundings.return_to(here)
+    alone = end.same(start) and end.foreign.same(start.foreign)
+    return [_on_host(batch) for batch in batches] if alone and all(map(_is_plain, batches)) else None
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether torch.load reads a value back without running any code."""
+    if type(value) is dict:
+        return all(isinstance(key, (str, int)) and _is_plain(each) for key, each in value.items())
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return type(value) is Tensor or value is None or type(value) in (bool, int, float, str)
+
+
+def _on_host(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _on_host(each) for key, each in value.items()}
+    return type(value)(map(_on_host, value)) if isinstance(value, (list, tuple)) else value

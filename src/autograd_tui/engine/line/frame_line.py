@@ -1,0 +1,164 @@
+"""The line of frames: what is known of the present branch, and the branches that were left for it."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.line.reporter import Reporter
+from autograd_tui.engine.line.traces import Traces
+from autograd_tui.engine.line.way_back import WayBack
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.values.branches import Branch, Branches
+from autograd_tui.engine.values.command import Command, Phase
+from autograd_tui.engine.values.difference import Comparison, Retelling
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.frame_store import FrameStore
+from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.trace import Trace
+from autograd_tui.engine.values.track import Track
+from autograd_tui.engine.values.watching import Watching
+
+
+class FrameLine:
+    """Holds the present branch's frames, history and traces, and goes along its way back.
+
+    To look at a frame leaves training where it is. To go back moves training; what was ahead stays until a command
+    has run from there: then it is left as a branch, with its track and its history, and can be taken again.
+    """
+
+    def __init__(self, trainer: Trainer, way: WayBack, *, watching: Watching, reporter: Reporter) -> None:
+        self._trainer, self._way = trainer, way
+        self._watching, self._reporter = watching, reporter
+        self.history = History()
+        self.history.append(trainer.frame)
+        self.frames = FrameStore(trainer.frame)
+        self._made_again: dict[int, Frame] = {}  # for the last look, by index
+        self.traces = Traces(trainer, way)
+        self.branches = Branches()
+
+    @property
+    def newest(self) -> int:
+        """The index of the last frame: greater than the one where training stands after going back."""
+        return len(self._way.commands)
+
+    def append(self, command: Command, frame: Frame) -> None:
+        """Add the frame that a command has led to."""
+        self._way.append(command, frame)
+        if frame.error and frame.phase is Phase.STEP:
+            self._way.undo_half_a_step(frame)
+        self.frames.append(frame)
+        self.history.append(frame)
+
+    # Looking: training stays where it is.
+
+    def stored(self, index: int) -> Frame | None:
+        """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
+        return self.frames.get(index) or self._made_again.get(index)
+
+    def look(self, index: int) -> Frame:
+        """Give frame `index`, made again where it is not stored."""
+        self.check(index)
+        stored = self.stored(index)
+        if stored is not None:
+            return stored
+        found = self._way.visit(index, self.comparison())
+        self._made_again = {frame.index: frame for frame in found}
+        return found[-1]
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
+        here, place = self.look(index), index + by
+        while 0 < place <= self.newest:
+            (command,) = self._way.commands.between(place - 1, place)
+            if command.phase is here.phase and (found := self.look(place)).iteration != here.iteration:
+                return found
+            place += by
+        return None
+
+    def trace(self, index: int) -> Trace:
+        """Tell what happened inside the phase that led to frame `index`, which runs again where it was not recorded."""
+        self.check(index)
+        return self.traces.of(index, self.comparison())
+
+    def check(self, index: int) -> None:
+        """Raise Refused where the branch has no frame `index`."""
+        if not 0 <= index <= self.newest:
+            raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
+
+    def comparison(self) -> Comparison:
+        """Give what holds frames that are made again against those that there were."""
+        return Comparison(self.stored, self.history)
+
+    # Going back, and leaving what is ahead.
+
+    def go_back(self, command: Command) -> Frame:
+        """Do as "undo", "@40" or "branch=1" says."""
+        if command.name == "undo":
+            if self._trainer.frame.index == 0:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(self._trainer.frame.index - 1)
+        assert isinstance(command.value, int)
+        return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
+
+    def rewind(self, index: int) -> Frame:
+        """Return to frame `index`; later frames stay."""
+        self.check(index)
+        here = self._trainer.frame.index
+        self._way.travel(index, self.comparison())
+        if index != here:
+            self._reporter.went_back(self._trainer.frame)
+        return self._trainer.frame
+
+    def leave_after(self, frame: Frame) -> None:
+        """Leave what is ahead of `frame`, from which another command has run."""
+        if self.newest == frame.index:
+            return
+        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
+        self._way.forget_after(frame.index)
+        self.history.forget_after(frame.index)
+        self.frames.forget_after(frame)
+        self._forget_after(frame.index)
+
+    def take_branch(self, number: int) -> Frame:
+        """Return to the end of a branch, the present one from now on; what is left for it becomes a branch itself."""
+        branch = self.branches.get(number)
+        shared = self._way.commands.shared_with(branch.track.commands)
+        left = self._way.track
+        known, history = self._known_of(branch, shared)
+        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
+        self.branches.remove(branch)
+        self._leave(left, self.history, fork=shared)
+        self._reporter.took(number, self._trainer.frame)
+        self.history = history
+        for frame in [*found, self._trainer.frame]:
+            if frame.index >= shared:
+                self.frames.forget_after(frame)
+        self._forget_after(shared)
+        return self._trainer.frame
+
+    def _forget_after(self, index: int) -> None:
+        """Forget what is known of later frames than `index` beside the frames themselves."""
+        self.traces.forget_after(index)
+        self._watching.forget_after(index)
+        self._made_again = {}
+
+    def _leave(self, track: Track, history: History, *, fork: int) -> None:
+        if left := self.branches.leave(track, history, fork=fork):
+            self._reporter.left(left)
+
+    def _known_of(self, branch: Branch, shared: int) -> tuple[Comparison, History]:
+        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
+
+        def stored(index: int) -> Frame | None:
+            return self.stored(index) if index <= shared else None
+
+        if branch.history is not None:
+            return Comparison(stored, branch.history), branch.history
+        history = self.history.copy()
+        history.forget_after(shared)
+        return Retelling(stored, history, after=shared), history
+
+    def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
+        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
+        self._way.take_up(track, checkpoint)
+        self.frames, self._made_again, self.history = FrameStore(self._trainer.frame), {}, history

@@ -1,0 +1,57 @@
+"""Looking inside phases: those that run now, and any that ran before."""
+
+from __future__ import annotations
+
+from autograd_tui.engine.line.way_back import WayBack
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.values.command import Phase
+from autograd_tui.engine.values.difference import Comparison
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.trace import Trace
+
+MOST = 4  # that are kept: one of resnet18's backward, its forward included, takes a megabyte or two
+
+
+class Traces:
+    """Keeps the traces that were asked for last, and has others recorded by running their phase again."""
+
+    def __init__(self, trainer: Trainer, way: WayBack) -> None:
+        self._trainer, self._way = trainer, way
+        self._kept: dict[int, Trace] = {}  # by frame
+
+    def know_forward(self, comparison: Comparison) -> None:
+        """Have the forward that made the live graph recorded; where it was not, it runs again from a checkpoint."""
+        here = self._trainer.frame
+        if here.graph == "alive" and not self._trainer.knows_forward:
+            self._way.record(self._way.last(Phase.FORWARD, here.index), comparison)
+            self._way.return_to(here.index, comparison)
+
+    def take(self, frame: Frame) -> Trace:
+        """Give the trace of the phase that has just been recorded, and led to a frame; it is kept."""
+        assert frame.phase is not None
+        # A step that raised is not run again, and leaves its error alone.
+        trace = self._trainer.trace or Trace(frame.phase, frame.index, frame.iteration, (), error=frame.error)
+        self._kept.pop(frame.index, None)
+        self._kept[frame.index] = trace
+        while len(self._kept) > MOST:
+            del self._kept[next(iter(self._kept))]
+        return trace
+
+    def of(self, index: int, comparison: Comparison) -> Trace:
+        """Give the trace of the phase that led to frame `index`; raises Refused where none did."""
+        command = next(self._way.commands.between(index - 1, index), None) if index else None
+        if command is None or command.phase is None:
+            what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
+            raise Refused(f"{what}: there is nothing inside it to walk.")
+        if index in self._kept:
+            return self._kept[index]
+        here = self._trainer.frame.index
+        self._way.record(index, comparison)
+        trace = self.take(self._trainer.frame)
+        self._way.return_to(here, comparison)
+        return trace
+
+    def forget_after(self, index: int) -> None:
+        """Let those of later frames go: another command has been run from there."""
+        self._kept = {each: trace for each, trace in self._kept.items() if each <= index}

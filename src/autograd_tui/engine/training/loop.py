@@ -1,0 +1,329 @@
+"""The training loop itself, on real PyTorch: four phases, and what may be set between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from autograd_tui.engine.training.buffers import Buffers
+from autograd_tui.engine.training.groups import places, read_groups
+from autograd_tui.engine.training.optimizers import Decay, make_optimizer
+from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.surroundings import Surroundings
+from autograd_tui.engine.values.errors import Raised, Refused
+from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.process import OneProcess
+from autograd_tui.engine.values.stats_table import MOST_VALUES
+
+
+class Loop:
+    """One model with its data, its optimizer and the live graph.
+
+    A phase raises Raised where PyTorch or the user's code raises, and then leaves parameters, gradients, buffers and
+    random numbers as they were; a step alone may be left half done. Call it inside its `surroundings`.
+    """
+
+    def __init__(
+        self, parts: Parts, spec: OptimizerSpec, *, device: str, decay: Decay | None, surroundings: Surroundings
+    ) -> None:
+        self.parts = parts
+        self.device = torch.device(device)
+        self.surroundings = surroundings
+        self.model = parts.model.to(self.device).train()
+        self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        if any(nn.parameter.is_lazy(param) for param in self.params.values()):
+            raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        self.names: dict[str, str] = _names(self.model)
+        self.groups = read_groups(parts.groups, self.model)
+        self.group_of = places(self.groups, self.params.values())  # the group of each parameter
+        self.decay = decay
+        self.optimizer: torch.optim.Optimizer
+        self.scheduler: ReduceLROnPlateau | None
+        self._start_optimizer(spec)
+        self.buffers = Buffers.of(self.model)  # as the last forward met them
+        self._kept_buffers: dict[str, Tensor] = {}  # room for a copy, used again by each forward
+        self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
+        self.graph: Literal["none", "alive", "freed"] = "none"
+        self.batch: Any = None
+        self.prediction: Any = None
+        self.metrics: tuple[tuple[str, Tensor], ...] = ()
+        self.frozen_in_graph: frozenset[int] = frozenset()  # places of parameters that were frozen in the last forward
+        self.forwards = 0  # completed; the next one takes batch(forwards)
+        self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
+        self.used = [False] * len(self.params)  # whether a step has used it
+
+    def forward(self, predict: Callable[[Any], tuple[Tensor, Any]] | None = None) -> None:
+        """Predict and measure the loss; the old graph is let go once the new one stands.
+
+        `predict` runs in place of `self.predict`, to look on at it.
+        """
+        with self._theirs(undo=self._keep_buffers_and_rng()):
+            batch = to_device(self.parts.batch(self.forwards), self.device)
+            loss, prediction = (predict or self.predict)(batch)
+            metrics = self._metrics(prediction, batch)
+        self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
+        self.graph = "alive" if loss.requires_grad else "none"
+        self.frozen_in_graph = frozenset(
+            place for place, param in enumerate(self.params.values()) if not param.requires_grad
+        )
+        self.forwards += 1
+
+    def backward(self, run: Callable[[Tensor], None] | None = None) -> None:
+        """Compute the gradients; they add to what `.grad` holds. `run` does it in place of the loss, to look on."""
+        count = self._counting(range(len(self.params)))
+        if self.graph == "alive":
+            self.graph = "freed"  # also where it raises half way
+        with self._theirs(undo=self._keep_grads()):
+            if self.loss is None:
+                raise NameError("name 'loss' is not defined")  # as the script's line would
+            if run is None:
+                self.loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                run(self.loss)
+        count()
+
+    def step(self) -> bool:
+        """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
+        before = [param._version for param in self.params.values()]
+        with self._theirs(undo=_nothing):
+            self.optimizer.step()
+            if self.scheduler is not None and self.loss is not None:
+                self.scheduler.step(self.loss.detach())
+        for place, group in enumerate(self.group_of):
+            self.used[place] |= group is not None and self.backwards[place] > 0
+        return before != [param._version for param in self.params.values()]
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of what the optimizer holds: each `.grad` is None again."""
+        self.optimizer.zero_grad()
+        for place, group in enumerate(self.group_of):
+            if group is not None:
+                self.backwards[place], self.used[place] = 0, False
+
+    def iterations(self) -> Iterator[Tensor]:
+        """Run the four phases again and again, and give each iteration's loss, detached.
+
+        Nothing is kept to undo a phase that raises: whoever runs them must be able to return to where they began.
+        """
+        optimizer, scheduler, at_hand = self.optimizer, self.scheduler, None
+        self.loss = self.batch = self.prediction = None
+        self.graph, self.metrics = "freed", ()
+        outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
+        with OneProcess() as process:
+            while True:
+                batch = self.parts.batch(self.forwards)
+                if batch is not at_hand:
+                    moved = to_device(batch, self.device)
+                    at_hand, batch = (batch if moved is batch else None), moved
+                loss, _ = self.predict(batch)
+                self.forwards += 1
+                count = self._counting(outside) if outside else _nothing
+                loss.backward()  # type: ignore[no-untyped-call]
+                count()
+                loss = loss.detach()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step(loss)
+                optimizer.zero_grad()
+                process.check()
+                yield loss
+
+    def _counting(self, at: Sequence[int]) -> Callable[[], None]:
+        """Look at gradients before a backward; what is given back counts it for those that it has added to."""
+        params = list(self.params.values()) if at else []
+        before = [(place, grad := params[place].grad, grad is not None and grad._version) for place in at]
+
+        def count() -> None:
+            for place, grad, version in before:
+                now = params[place].grad
+                if now is not None and (now is not grad or now._version != version):
+                    self.backwards[place] += 1
+                    self.used[place] = False
+
+        return count
+
+    def set_lr(self, lr: float, group: int | None = None) -> None:
+        """Set the learning rate of every parameter group, or of one; the scheduler's counters stay."""
+        if not 0 <= lr < float("inf"):
+            raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
+        groups = self.optimizer.param_groups
+        if group is not None and group >= len(groups):
+            raise Refused(f"there is no parameter group {group}: {_there_are(len(groups))}.")
+        for each in groups if group is None else [groups[group]]:
+            each["lr"] = lr
+
+    def set_optimizer(self, spec: OptimizerSpec) -> None:
+        """Start another optimizer with empty state, and the scheduler anew; without an lr each group's stays."""
+        rates = [group["lr"] if spec.lr is None else spec.lr for group in self.optimizer.param_groups]
+        self._start_optimizer(spec if spec.lr is not None else spec.with_option("lr", rates[0]), rates)
+
+    def _start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
+        self.optimizer = make_optimizer(spec, self.groups, lrs)
+        self.spec = spec
+        self.scheduler = self.decay.scheduler(self.optimizer) if self.decay else None
+
+    @torch.no_grad()
+    def set_value(self, target: str, value: float) -> None:
+        """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
+        name, bracket, at = target.partition("[")
+        param = self.param(name)
+        if param.numel() > MOST_VALUES:
+            raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MOST_VALUES} can be set.")
+        index = tuple(int(place) for place in at.rstrip("]").split(",")) if bracket else (0,) * param.dim()
+        if not bracket and param.numel() > 1:
+            first = ",".join("0" * param.dim())
+            raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
+        inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
+        if not inside:
+            raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
+        try:
+            param[index] = value
+        except RuntimeError:
+            dtype = str(param.dtype).removeprefix("torch.")
+            raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
+
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """Give the other names of each parameter that has some."""
+        others: dict[str, tuple[str, ...]] = {}
+        for name, first in self.names.items():
+            if name != first:
+                others[first] = (*others.get(first, ()), name)
+        return others
+
+    def param(self, name: str) -> nn.Parameter:
+        """Find a parameter by any of its names; raises Refused."""
+        if name not in self.names:
+            some = ", ".join(list(self.params)[:4])
+            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
+        return self.params[self.names[name]]
+
+    def set_requires_grad(self, name: str, *, wanted: bool) -> None:
+        """Freeze or unfreeze one parameter, all of a module, or with no name all there are; the next graphs see it."""
+        named = [each for each in self.names if not name or each == name or each.startswith(f"{name}.")]
+        params = [self.params[self.names[each]] for each in named] or [self.param(name)]
+        for param in params:
+            if wanted and not (param.is_floating_point() or param.is_complex()):
+                dtype = str(param.dtype).removeprefix("torch.")
+                raise Refused(f"{name} holds numbers of {dtype}, which have no gradient.")
+        for param in params:
+            param.requires_grad_(wanted)
+
+    def predict(self, batch: Any) -> tuple[Tensor, Any]:
+        """Run the model and the loss, in whichever form the scenario gives them."""
+        return predict(self.parts, self.model, self.parts.loss, batch)
+
+    def _metrics(self, prediction: Any, batch: Any) -> tuple[tuple[str, Tensor], ...]:
+        """Measure what the user asked for, without a trace in the random numbers or the graph."""
+        if not self.parts.metrics:
+            return ()
+        mark = self.surroundings.mark()
+        targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
+        with torch.no_grad():
+            # No generator: what a StopIteration of theirs would become in one is none of theirs.
+            metrics = [
+                (name, _one_number(function(prediction, targets))) for name, function in self.parts.metrics.items()
+            ]
+        self.surroundings.return_to(mark)
+        return tuple(metrics)
+
+    @contextmanager
+    def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
+        """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
+        try:
+            with OneProcess():
+                yield
+        except BaseException as error:
+            undo()
+            if not theirs(error):
+                raise
+            raise Raised(error) from error
+
+    def _keep_buffers_and_rng(self) -> Callable[[], None]:
+        self.buffers = buffers = Buffers.of(self.model)
+        tensors, room = buffers.tensors(), self._kept_buffers
+        for name, buffer in tensors.items():
+            copy = room.get(name)
+            if copy is None or (copy.shape, copy.dtype) != (buffer.shape, buffer.dtype):
+                room[name] = torch.empty_like(buffer, requires_grad=False)
+            room[name].copy_(buffer.detach())
+        mark = self.surroundings.mark()
+
+        def undo() -> None:
+            buffers.put_back(room)
+            self.surroundings.return_to(mark)
+
+        return undo
+
+    def _keep_grads(self) -> Callable[[], None]:
+        """Copy the gradients that there are: none, in the usual order of phases."""
+        kept = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
+        mark = self.surroundings.mark()
+
+        def undo() -> None:
+            for param, grad in kept:
+                param.grad = grad
+            self.surroundings.return_to(mark)
+
+        return undo
+
+
+def _names(model: nn.Module) -> dict[str, str]:
+    """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
+    first: dict[nn.Parameter, str] = {}
+    return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
+
+
+def _there_are(groups: int) -> str:
+    return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
+
+
+def theirs(error: BaseException) -> bool:
+    """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
+    return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
+
+
+def _nothing() -> None:
+    """Do nothing, as where a step is to be undone: what it leaves half done is restored from a checkpoint."""
+
+
+def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any]:
+    """Give the loss of a batch, and the prediction."""
+    if loss_function is not None:
+        inputs, targets = batch
+        prediction = model(inputs)
+        loss = loss_function(prediction, targets)
+    else:
+        assert parts.forward is not None
+        result = parts.forward(model, batch)
+        loss, prediction = result if isinstance(result, tuple) else (result, None)
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the loss must be a tensor, not {type(loss).__name__}")
+    return loss, prediction
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Bring a batch of any shape to the device; what is there already is given as it is."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)((key, to_device(each, device)) for key, each in value.items())
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        moved = type(value)(to_device(each, device) for each in value)
+        here = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
+        return value if here else moved
+    return value
+
+
+def _one_number(value: Any) -> Tensor:
+    number = torch.as_tensor(value).reshape(())
+    return number.float() if number.dtype is torch.bool else number
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,0 +1,83 @@
+"""What a user writes: a function that builds a model, its data and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from autograd_tui.engine.training.options import RESERVED, Options, chosen
+from autograd_tui.engine.values.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A training loop in parts, as `build` returns them."""
+
+    model: nn.Module
+    batch: Callable[[int], Any]  # batch(0) is the first; (inputs, targets) unless `forward` knows better
+    loss: Callable[[Any, Any], Tensor] | None = None  # loss(prediction, target), in torch's order
+    forward: Callable[[nn.Module, Any], Any] | None = None  # (model, batch) -> loss, or (loss, output)
+    optimizer: str = "sgd,lr=0.01"  # as the command optimizer= spells it; flags override
+    groups: Sequence[Mapping[str, Any]] = ()  # of parameters, in torch's own form; by default one holds them all
+    listing: Mapping[str, str] = field(default_factory=dict)  # source lines: "setup", and one for each phase
+    names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
+    class_names: tuple[str, ...] = ()
+    settled: Mapping[str, Any] = field(default_factory=dict)  # own options as they turned out, to repeat it with
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.optimizer, str):
+            raise Refused(
+                'Parts takes optimizer= in words, such as "sgd,lr=0.1,momentum=0.9": the optimizer is made of it.'
+            )
+        for name, value in (("metrics", self.metrics), ("listing", self.listing)):
+            if not isinstance(value, Mapping):
+                raise Refused(f"Parts takes {name}= as a dict by name, not {type(value).__name__}.")
+        object.__setattr__(self, "groups", _as_lists(self.groups))
+        if not isinstance(self.model, nn.Module):
+            raise Refused(f"Parts takes a torch.nn.Module as model=, not {type(self.model).__name__}.")
+        if not callable(self.batch):
+            raise Refused("Parts takes a function as batch=, such as lambda i: (x, y).")
+        if (self.loss is None) == (self.forward is None):
+            raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
+
+
+def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
+    """Read each group's parameters once: `model.parameters()` can be read no second time."""
+    given = groups if isinstance(groups, (list, tuple)) else [None]
+    if not all(isinstance(each, Mapping) and "params" in each for each in given):
+        raise Refused('Parts takes groups= as torch does: [{"params": model.parameters(), "lr": 0.1}, ...].')
+    params = [each["params"] for each in groups]
+    if not all(isinstance(each, (Tensor, str, Iterable)) for each in params):
+        raise Refused('Parts takes parameters as "params" of a group, as in {"params": model.parameters()}.')
+    listed = [[each] if isinstance(each, (Tensor, str)) else list(each) for each in params]
+    return tuple({**each, "params": own} for each, own in zip(groups, listed, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A name and the function that builds it; `defaults` holds the options that it takes."""
+
+    title: str
+    build: Callable[[Options], Parts]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
+        """Put what was given over the defaults; raises Refused for an option that has no meaning here."""
+        own = {name: default for name, default in self.defaults.items() if name != "device"}
+        return Options(seed, device, chosen(self.title, own, given))
+
+
+def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts]], Scenario]:
+    """Make a scenario of a build function.
+
+    `defaults` name the options that it takes, as `options.NAME` there: batch_size, image_size and data have flags of
+    their own, others are given with --option NAME=VALUE. `device` is where it trains unless --device says otherwise.
+    """
+    taken = [name for name in defaults if name in RESERVED]
+    if taken:
+        raise Refused(f'scenario("{title}") names {", ".join(taken)}: that is an option of every scenario already.')
+    return lambda build: Scenario(title, build, defaults)

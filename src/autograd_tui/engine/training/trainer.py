@@ -1,0 +1,296 @@
+"""The trainer: runs one command on real PyTorch and gives back a frame."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from autograd_tui.engine.inside.recorder import PhaseRecorder
+from autograd_tui.engine.training import checkpoint as checkpoints
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.exact import inspect
+from autograd_tui.engine.training.groups import specs
+from autograd_tui.engine.training.loop import Loop, theirs
+from autograd_tui.engine.training.raised import torch_error
+from autograd_tui.engine.training.readings import Changes, Readings
+from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.values.command import Command, Phase
+from autograd_tui.engine.values.errors import Raised, Refused
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.optimizer_spec import GroupSpec
+from autograd_tui.engine.values.trace import Trace
+from autograd_tui.engine.values.turn import refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Iterations that ran without frames."""
+
+    losses: array[float]  # one each
+    rates: tuple[tuple[int, float], ...]  # where the scheduler changed the learning rate: after how many, to what
+    raised: BaseException | None  # by the iteration that came next
+
+
+class Trainer:
+    """Turns commands into frames, one at a time; `frame` is the newest."""
+
+    def __init__(self, start: Callable[[], Loop]) -> None:
+        self._start = start
+        self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
+        self._runs: dict[str, Callable[[Command], Changes]] = {
+            "forward": self._forward,
+            "backward": self._backward,
+            "step": self._step,
+            "zero_grad": self._zero_grad,
+            "lr": self._set_lr,
+            "optimizer": self._set_optimizer,
+            "requires_grad": self._set_requires_grad,
+            "seed": self._set_seed,
+        }
+        self._begin()
+
+    def _begin(self) -> None:
+        self.starts += 1
+        self._loop = self._start()
+        self._inside = PhaseRecorder(self._loop)
+        self._recorded = False  # whether the phase that runs now is
+        self.trace: Trace | None = None  # of the phase that was recorded last
+        self._readings = Readings(self._loop)
+        with self._loop.surroundings:
+            self.frame = self._readings.first_frame()
+
+    @property
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """The other names of each parameter that has some."""
+        return self._loop.tied()
+
+    def start_over(self) -> None:
+        """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
+        old = weakref.ref(self._loop.model)
+        del self._loop, self._inside, self._readings
+        if old() is not None:
+            gc.unfreeze()  # a program around us may have frozen it
+            gc.collect()  # a model of the user's may refer to itself
+        try:
+            self._begin()
+        except Refused as error:
+            raise RuntimeError(f"the scenario could be built once, but not again: {error}") from error
+
+    @property
+    def knows_forward(self) -> bool:
+        """Whether the forward that made the loss was recorded."""
+        return self._inside.knows_forward
+
+    def run(self, command: Command, *, recorded: bool = False) -> Frame:
+        """Run one command; what PyTorch raises is in the frame's `error`.
+
+        A phase may be `recorded`: `trace` then tells its operations. Raises Refused, with no frame and nothing
+        changed, where the command is out of turn or impossible.
+        """
+        reason = refusal(self.frame, command)
+        if reason:
+            raise Refused(reason)
+        run = self._runs.get(command.kind, self._set_value)
+        self._recorded = recorded and command.phase is not None
+        with self._loop.surroundings:
+            self._started = perf_counter()
+            self._seconds = 0.0
+            try:
+                changes: Changes = {"error": None} | run(command)
+            except Raised as raised:
+                self._clock()
+                changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
+        index, memory = self.frame.index + 1, self._memory()
+        self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
+        if self._recorded:
+            self.trace = self._inside.take(self.frame)
+        return self.frame
+
+    def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> Stretch:
+        """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
+
+        `goes_on` gets how many are done, and the last one's loss. What the next iteration's frames show of an earlier
+        one is not true: only its last frame is. Where an iteration raises, the state is of no use any more.
+        """
+        losses: list[Tensor] = []
+        rates: list[tuple[int, float]] = []
+        raised, all_rates = None, self._readings.learning_rates()
+        self._inside.forget()
+        with self._loop.surroundings:
+            try:
+                for loss in self._loop.iterations():
+                    losses.append(loss)
+                    if self._loop.scheduler is not None and all_rates != (all_rates := self._readings.learning_rates()):
+                        rates.append((len(losses), all_rates[0]))
+                    if not goes_on(len(losses), loss):
+                        break
+            except BaseException as error:
+                if not theirs(error):
+                    raise
+                raised = error
+            else:
+                self.frame = self._frame_after(len(losses))
+        return Stretch(_as_doubles(losses), tuple(rates), raised)
+
+    def _frame_after(self, iterations: int) -> Frame:
+        """Make what a frame after so many iterations must hold for the next iteration to be built upon it."""
+        frame = self.frame
+        rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        return replace(
+            frame,
+            index=frame.index + iterations * len(Phase),
+            command=Command(Phase.ZERO_GRAD.value),
+            iteration=frame.iteration + iterations - 1 + rises,
+            steps=frame.steps + iterations,
+            loss_steps=frame.steps + iterations - 1,
+            graph="freed",
+            **self._readings.after_many(),
+        )
+
+    def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
+        """Copy the state just before a forward; the memory of a `recycled` one is used again, and that one spoiled."""
+        with self._loop.surroundings:
+            return checkpoints.take(self._loop, self.frame, recycled)
+
+    @property
+    def parts(self) -> Parts:
+        return self._loop.parts
+
+    def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
+        """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
+        return specs(self._loop.groups, optimizer, self._loop.params)
+
+    def checkpoint_bytes(self) -> int:
+        """Count the bytes that a checkpoint would take now."""
+        return checkpoints.size(self._loop)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""
+        with self._loop.surroundings:
+            checkpoints.put_back(self._loop, checkpoint)
+            self._readings.begin_anew()
+        self.frame = checkpoint.frame
+        self._inside.forget()
+
+    @contextmanager
+    def beside(self) -> Iterator[Loop]:
+        """Give the loop to be looked at and copied; its random numbers are put back, whatever happens."""
+        with self._loop.surroundings, torch.enable_grad():
+            mark = self._loop.surroundings.mark_closely()
+            try:
+                yield self._loop
+            finally:
+                self._loop.surroundings.return_to(mark)
+
+    def inspect(self, name: str) -> Inspection:
+        """Give exact numbers of one parameter as it is now; nothing is changed.
+
+        Raises Refused where the model has no parameter of that name.
+        """
+        param = self._loop.param(name)
+        with self._loop.surroundings:
+            return inspect(name, param, state=self._loop.optimizer.state.get(param, {}), index=self.frame.index)
+
+    # The phases: the line of the training loop, then the numbers that it changed.
+
+    def _forward(self, _: Command) -> Changes:
+        loop, frame = self._loop, self.frame
+        if self._recorded:
+            self._inside.forward(frame)
+        else:
+            loop.forward()
+            self._inside.forget()
+        self._clock()
+        rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        return self._readings.forward(frame) | {
+            "graph": loop.graph,
+            "iteration": frame.iteration + rises,
+            "loss_steps": frame.steps,
+            "loss_params": frame.params,
+            "moved": False,
+        }
+
+    def _backward(self, _: Command) -> Changes:
+        loop = self._loop
+        if self._recorded:
+            self._inside.backward(self.frame)
+        else:
+            loop.backward()
+        self._clock()
+        return {"graph": loop.graph, "grads": self._readings.grads(), "unused": self._readings.unused()}
+
+    def _step(self, command: Command) -> Changes:
+        loop, frame = self._loop, self.frame
+        moves = self._readings.watch_params()
+        touched = self._inside.parameters(Phase.STEP, loop.step, frame) if self._recorded else loop.step()
+        self._clock()
+        read = self._readings.params(frame, state=True)
+        return {
+            **read,
+            **self._readings.rates(),
+            "before": frame.params,
+            "mover": command,
+            "moves": moves(),
+            "moved": frame.moved or touched or read["params"] is not frame.params,  # fused ones touch without a trace
+            "step_rate": frame.learning_rate,
+            "step_rates": frame.learning_rates,
+            "steps": frame.steps + 1,
+            "grads": replace(frame.grads, used=tuple(loop.used)),
+        }
+
+    def _zero_grad(self, _: Command) -> Changes:
+        if self._recorded:
+            self._inside.parameters(Phase.ZERO_GRAD, self._loop.zero_grad, self.frame)
+        else:
+            self._loop.zero_grad()
+        self._clock()
+        cleared = self.frame.grads
+        return {"grads": self._readings.grads(), "unused": frozenset(), "last_grads": cleared}
+
+    # The settings.
+
+    def _set_lr(self, command: Command) -> Changes:
+        self._loop.set_lr(command.value, command.group)  # type: ignore[arg-type]
+        return self._readings.rates()
+
+    def _set_requires_grad(self, command: Command) -> Changes:
+        self._loop.set_requires_grad(command.target, wanted=command.value is True)
+        return {"frozen": self._readings.frozen()}
+
+    def _set_optimizer(self, command: Command) -> Changes:
+        self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
+        return self._readings.optimizer()
+
+    def _set_seed(self, command: Command) -> Changes:
+        self._loop.surroundings.seed(command.value)  # type: ignore[arg-type]
+        return {}
+
+    def _set_value(self, command: Command) -> Changes:
+        frame = self.frame
+        self._loop.set_value(command.name, command.value)  # type: ignore[arg-type]
+        moves = self._readings.watch_params()
+        read = self._readings.params(frame, state=False)
+        return {**read, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
+
+    def _clock(self) -> None:
+        """Stop the phase's own time, before the numbers about it are worked out."""
+        if self._loop.device.type != "cpu":
+            torch.accelerator.synchronize()
+        self._seconds = perf_counter() - self._started
+
+    def _memory(self) -> int | None:
+        return None if self._loop.device.type == "cpu" else torch.accelerator.memory_allocated()
+
+
+def _as_doubles(losses: list[Tensor]) -> array[float]:
+    """Bring losses of one element each to the host, all at once."""
+    return array("d", torch.cat([loss.reshape(1) for loss in losses]).tolist() if losses else [])

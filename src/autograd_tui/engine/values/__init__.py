@@ -1,0 +1,1 @@
+"""Plain values: commands, frames and what else can be known without torch."""

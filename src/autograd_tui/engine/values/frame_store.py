@@ -1,0 +1,71 @@
+"""The newest frames, whole, within a budget."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import StatsTable
+
+BUDGET = 64 << 20  # bytes
+MOST = 1000  # frames: older ones are soon made again
+BARE_FRAME = 1000  # bytes of a frame without tables, about
+
+
+class FrameStore:
+    """Frames by index, not all of a free run; the oldest are let go when the budget is spent, or there are too many."""
+
+    def __init__(self, first: Frame, *, budget: int = BUDGET, most: int = MOST) -> None:
+        self._budget, self._most = budget, most
+        self._frames: OrderedDict[int, tuple[Frame, int]] = OrderedDict()
+        self._bytes = 0
+        self.append(first)
+
+    @property
+    def newest(self) -> Frame:
+        return self._frames[next(reversed(self._frames))][0]
+
+    @property
+    def oldest(self) -> Frame:
+        return self._frames[next(iter(self._frames))][0]
+
+    def append(self, frame: Frame) -> None:
+        """Add the newest frame."""
+        size = BARE_FRAME + _own_bytes(frame, self.newest if self._frames else None)
+        self._frames[frame.index] = (frame, size)
+        self._bytes += size
+        while (self._bytes > self._budget or len(self._frames) > self._most) and len(self._frames) > 1:
+            self._bytes -= self._frames.popitem(last=False)[1][1]
+
+    def get(self, index: int) -> Frame | None:
+        """Give frame `index`; None where there is none, or none any more."""
+        kept = self._frames.get(index)
+        return kept and kept[0]
+
+    def nearest(self, index: int, by: int) -> int:
+        """Give the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last."""
+        places = list(self._frames)
+        at = bisect_left(places, index) if by > 0 else bisect_right(places, index) - 1
+        return places[min(max(at, 0), len(places) - 1)]
+
+    def forget_after(self, frame: Frame) -> None:
+        """Drop the frames after `frame`, which is then the newest."""
+        while self._frames and self.newest.index >= frame.index:
+            self._bytes -= self._frames.popitem()[1][1]
+        self.append(frame)
+
+
+def _own_bytes(frame: Frame, previous: Frame | None) -> int:
+    """Count the bytes of the tables that the frame before does not share."""
+    shared = _tables(previous) if previous else {}
+    own = [table.numbers for place, table in _tables(frame).items() if place not in shared]
+    return sum(numbers.itemsize * len(numbers) for numbers in own)
+
+
+def _tables(frame: Frame) -> dict[int, StatsTable]:
+    """Give the tables that a frame holds, each once."""
+    held = [frame.params, frame.grads.table, frame.optimizer_state, frame.buffers, frame.before, frame.loss_params]
+    if frame.last_grads is not None:
+        held.append(frame.last_grads.table)
+    return {id(table): table for table in held if table is not None}

@@ -1,0 +1,54 @@
+"""What opens a session at frame 0: enough to open the same one again, elsewhere or later."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograd_tui.engine.values.optimizer_spec import format_number
+
+FLAGS = (
+    "batch_size",
+    "image_size",
+    "data",
+    "weights",
+    "hub_dir",
+    "image",
+)  # a scenario's own options that have a flag of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A scenario and what was asked of it, and what it ran on; values that JSON can hold."""
+
+    scenario: str  # as the command line names it
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of `open_session`, those alone that were given
+    own: Mapping[str, Any] = field(default_factory=dict)  # the scenario's own options, those that were given
+    device: str = "cpu"  # the one chosen
+    threads: int = 1  # that PyTorch uses on the CPU
+    versions: Mapping[str, str] = field(default_factory=dict)  # by package
+    sha256: str | None = None  # of the scenario's file, where it is one
+
+    @property
+    def command_line(self) -> str:
+        """Give the command line that opens it."""
+        words = ["autograd-tui", self.scenario]
+        for name, value in {**self.arguments, **{name: self.own[name] for name in self.own if name in FLAGS}}.items():
+            words += ["--" + name.replace("_", "-"), _written(value)]
+        for name, value in self.own.items():
+            words += [] if name in FLAGS else ["--option", f"{name}={_written(value)}"]
+        return shlex.join(words)
+
+
+def _written(value: Any) -> str:
+    return format_number(value) if isinstance(value, float) else str(value)
+
+
+def sha256(scenario: str) -> str | None:
+    """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
+    path = Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None

@@ -1,0 +1,95 @@
+"""An optimizer in words: sgd,lr=0.1,momentum=0.9."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autograd_tui.engine.values.errors import NotUnderstood
+
+type_of_value = float | int | bool | str | None | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSpec:
+    """The name of a `torch.optim` class in small letters, a learning rate, the other options in order."""
+
+    name: str
+    lr: float | None = None  # None keeps the learning rate as it is
+    options: tuple[tuple[str, type_of_value], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> OptimizerSpec:
+        """Read `name[,option=value ...]`; raises NotUnderstood."""
+        name, *words = re.split(r",(?![^(]*\))", text)
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+            raise NotUnderstood(f'"optimizer={text}" needs a name first, such as optimizer=adam.')
+        spec = cls(name.lower())
+        for word in words:
+            option, equals, value = word.partition("=")
+            if not (equals and option.isidentifier()):
+                raise NotUnderstood(f'"{word}" in "optimizer={text}" is not an option=value.')
+            spec = spec.with_option(option, _parse_value(option, value))
+        return spec
+
+    def with_option(self, option: str, value: type_of_value) -> OptimizerSpec:
+        """Give the same spec with one option set; the learning rate is one of them."""
+        if option == "lr":
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise NotUnderstood(f'the learning rate must be a number, not "{value}".')
+            return replace(self, lr=float(value))
+        return replace(self, options=tuple((dict(self.options) | {option: value}).items()))
+
+    def __str__(self) -> str:
+        options = [] if self.lr is None else [f"lr={format_number(self.lr)}"]
+        options += [f"{option}={_format_value(value)}" for option, value in self.options]
+        return ",".join([self.name, *options])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """One of an optimizer's parameter groups: whom it holds, in order, and the options of its own but the lr."""
+
+    names: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def parse_number(text: str) -> float | None:
+    """Read a finite number, nan or inf; None where it is no number."""
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf)", text):
+        return None
+    return float(text)
+
+
+def format_number(value: float) -> str:
+    """Write a number with the fewest digits that read back as the same one."""
+    whole = float(value).is_integer() and abs(value) < 1e15 and not str(value).startswith("-0")
+    return str(int(value)) if whole else repr(float(value))
+
+
+def _parse_value(option: str, text: str) -> type_of_value:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[+-]?\d{1,15}", text):
+        return int(text)
+    if (number := parse_number(text)) is not None:
+        return number
+    if text.startswith("("):
+        numbers = [parse_number(each.strip()) for each in text[1:].removesuffix(")").removesuffix(",").split(",")]
+        if None in numbers or not text.endswith(")"):
+            raise NotUnderstood(f'"{option}={text}" is not a list of numbers.')
+        return tuple(number for number in numbers if number is not None)
+    if re.fullmatch(r"\w+", text):
+        return text
+    raise NotUnderstood(f'"{option}={text}" is not a value that an optimizer takes.')
+
+
+def _format_value(value: type_of_value) -> str:
+    if isinstance(value, tuple):
+        return "(" + ",".join(format_number(number) for number in value) + ",)"[len(value) > 1 :]
+    if isinstance(value, float):
+        return format_number(value) if not value.is_integer() else repr(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
