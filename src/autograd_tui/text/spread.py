@@ -54,7 +54,7 @@ class Spreads:
 
 def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, span: float) -> None:
     """Add a tensor's values to cells of a common range; those of one bin count as evenly spread in it."""
-    _, least, greatest, _, _, _, *kept = row
+    _, least, greatest, _, _, _, *kept, _ = row
     if size <= MOST_VALUES:
         for value in kept[:size]:
             counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1

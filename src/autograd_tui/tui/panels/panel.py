@@ -27,7 +27,8 @@ class Face(KeptRows):
 
     def rows(self, crop: Region) -> list[Strip]:
         """Give what the panel has drawn: there is no border, for which Textual would take each row apart."""
-        assert isinstance(self.parent, Panel)
+        if not isinstance(self.parent, Panel):  # it is being removed
+            return [Strip.blank(crop.width)] * crop.height
         rows = [self.parent.render_line(y) for y in crop.line_range]
         _, background = self.background_colors
         for each in self.get_line_filters():
