@@ -55,6 +55,15 @@ async def test_the_veil_hides_what_a_forward_has_counted() -> None:
         assert "num_batches_tracked  0 → 1" in shown.text("BuffersPanel")
 
 
+async def test_on_a_small_screen_the_question_about_the_loss_shows_the_prediction() -> None:
+    async with screen(size=(60, 15)) as shown:
+        await shown.press("v", "space")
+        assert "8, 10, 12" not in shown.text("ExplanationPanel")
+        await shown.press("space")
+        assert "How far off is the prediction 8, 10, 12," in shown.text("ExplanationPanel")
+        assert "3.6667" not in shown.text("ExplanationPanel") + shown.text("PhasesPanel")
+
+
 async def test_v_takes_the_veil_away_and_shows_all() -> None:
     async with screen() as shown:
         await shown.press("v", "space", "v")

@@ -11,9 +11,11 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import MOST_VALUES, WIDTH, StatsTable, TensorStats
 from autograd_tui.text.line import Line, plain
+from autograd_tui.text.numbers import short
 
 COVER = "▒"
 BAR = set("█▏▎▍▌▋▊▉")
+FEW = 4  # numbers that a sentence may hold
 QUESTIONS = {  # by phase, one for each stage
     Phase.FORWARD: (
         "forward has run. What does it predict? space shows the prediction.",
@@ -36,7 +38,17 @@ class Veil:
 def veil_over(frame: Frame, stage: int) -> Veil | None:
     """Hide what a frame's phase has brought, from `stage` 0 on; None where nothing is hidden any more."""
     questions = QUESTIONS.get(frame.phase, ()) if frame.phase and not frame.error else ()
-    return Veil(known(frame, stage), questions[stage]) if stage < len(questions) else None
+    if stage >= len(questions):
+        return None
+    return Veil(known(frame, stage), questions[stage].replace("that prediction", _prediction(frame)))
+
+
+def _prediction(frame: Frame) -> str:
+    """Write the few numbers predicted: a small screen shows them nowhere else."""
+    values = frame.prediction.values if frame.prediction else None
+    if not values or len(values) > FEW:
+        return "that prediction"
+    return f"the prediction {', '.join(map(short, values))}"
 
 
 def known(frame: Frame, stage: int) -> Frame:
