@@ -32,7 +32,7 @@ def importing(folder: Path) -> Iterator[Terminal]:
     """Give the program while it imports a PyTorch that takes long to come."""
     (folder / "torch.py").write_text("import time; time.sleep(1000)")
     with terminal("linear", PYTHONPATH=str(folder)) as shown:
-        shown.wait_for("loading PyTorch and linear runs: 0.")
+        shown.wait_for("loading PyTorch and linear: 0.")
         yield shown
 
 

@@ -212,3 +212,16 @@ def test_a_scheduler_that_lowers_the_rate_is_named() -> None:
 
 def test_escape_sequences_of_an_error_never_reach_the_screen() -> None:
     assert printable("boom \x1b[31mred\x1b[0m\x07") == "boom red"
+
+
+def test_a_backward_that_is_added_shows_the_addition() -> None:
+    session = open_session("linear")
+    *_, frame = session.run_all("fb fb")
+    text = said(frame, session)
+    assert "w.grad = 1.3333 + 1.3333 = +2.6667: a sum of 2" in text
+    *_, frame = session.run_all("s fb")
+    assert frame.added_to is not None
+    before, after = frame.added_to[0].values[0], frame.grads[0].values[0]
+    assert f"w.grad = {before:.4f} - {before - after:.4f} = {after:+.4f}: a sum of 3" in said(frame, session)
+    *_, frame = session.run_all("z fb")
+    assert frame.added_to is None

@@ -43,15 +43,15 @@ def test_a_difference_says_at_which_frame_and_by_how_much(difference: Difference
 
 
 def test_a_branch_says_its_length_where_it_was_left_and_its_last_loss() -> None:
-    assert branch_line(branch(1, "fbsz*300", 40, 0.125)) == "1,200 frames, left at 40, last loss 0.1250"
-    assert branch_line(branch(1, "lr=1", 0, None)) == "1 frame, left at 0"
+    assert branch_line(branch(1, "fbsz*300", 40, 0.125)) == "1,200 frames, left at frame 40, last loss 0.1250"
+    assert branch_line(branch(1, "lr=1", 0, None)) == "1 frame, left at frame 0"
 
 
 @pytest.mark.parametrize(
     ("words", "fork", "line"),
     [
-        ("fbszf", 2, "frames 3 to 5 are kept as a branch: branch=3 returns there."),
-        ("fbszf", 4, "frame 5 is kept as a branch: branch=3 returns there."),
+        ("fbszf", 2, "frames 3 to 5 are kept as a branch: :branch=3 returns there."),
+        ("fbszf", 4, "frame 5 is kept as a branch: :branch=3 returns there."),
     ],
 )
 def test_what_is_left_says_how_to_return_to_it(words: str, fork: int, line: str) -> None:

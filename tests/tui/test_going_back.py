@@ -139,7 +139,7 @@ async def test_what_was_rewound_over_is_listed_and_returned_to() -> None:
         await shown.press(":", *"bra")
         assert "branch=" in shown.text("CandidatesPanel")
         await shown.press(*"nch=")
-        assert "12 frames, left at 4, last loss" in shown.text("CandidatesPanel")
+        assert "12 frames, left at frame 4, last loss" in shown.text("CandidatesPanel")
         await shown.press("tab", "enter")
         assert shown.session.commands() == "fbsz*3"
         assert "frame 12 of 12" in shown.text("StatusPanel")
@@ -148,7 +148,7 @@ async def test_what_was_rewound_over_is_listed_and_returned_to() -> None:
 async def test_a_command_from_an_earlier_frame_says_what_it_leaves_and_how_to_return() -> None:
     async with slow_screen("fbsz*2") as (shown, _):
         await shown.press("left", "left", "l", *"0.5", "enter")
-        assert shown.note == "frames 7 to 8 are kept as a branch: branch=1 returns there."
+        assert shown.note == "frames 7 to 8 are kept as a branch: :branch=1 returns there."
         await shown.press("s")
         assert shown.note == ""
 

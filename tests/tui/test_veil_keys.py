@@ -97,3 +97,12 @@ async def test_a_run_is_not_stopped_by_questions() -> None:
     async with screen() as shown:
         await shown.press("v", "4", "n")
         assert "▒" not in shown.text("ParametersPanel") + shown.text("DataPanel")
+
+
+async def test_a_space_while_pytorch_is_loaded_is_run_under_the_veil_too() -> None:
+    async with screen() as shown:
+        await shown.press("v")
+        main = shown.app.main
+        main.trainer.busy, main.latest = ("loading", 0.0), None  # as before the session is there
+        await shown.press("space")
+        assert shown.session.commands() == "f"

@@ -7,7 +7,7 @@ import math
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.engine.values.stats_table import GradStats
+from autograd_tui.engine.values.stats_table import Grads, GradStats
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.grads import largest
@@ -86,7 +86,8 @@ def _backward(frame: Frame) -> list[str]:
         if grad.values and grad.size == 1:
             value = grad.values[0]
             pull = _pull(grad.name, value) if grad.backwards == 1 else f": a sum of {grad.backwards}"
-            said.append(f"  {_derivative(frame, grad)} = {number(value, signed=True)}{pull}")
+            made_of = _derivative(frame, grad) + _addition(frame.added_to, place, value)
+            said.append(f"  {made_of} = {number(value, signed=True)}{pull}")
     if len(held) > FEW and (most := largest(frame.grads)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
     said += _without(frame)
@@ -141,6 +142,15 @@ def _derivative(frame: Frame, grad: GradStats) -> str:
                 terms = " ".join(products).removeprefix("+ ")
                 return f"{grad.name}.grad = 2/{n} × ({terms})"
     return f"{grad.name}.grad"
+
+
+def _addition(found: Grads | None, place: int, total: float) -> str:
+    """Write what a backward has added to a gradient: " = 1.3333 + 1.3333"; nothing where there was none."""
+    before = found[place] if found else None
+    if before is None or not before.values or not math.isfinite(total - before.values[0]):
+        return ""
+    added = total - before.values[0]
+    return f" = {number(before.values[0])} {'-' if added < 0 else '+'} {number(abs(added))}"
 
 
 def _pull(name: str, grad: float) -> str:

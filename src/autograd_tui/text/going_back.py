@@ -31,13 +31,13 @@ def left_line(branch: Branch) -> str:
     """Say what was left just now, and how to return to it."""
     first, last = branch.fork + 1, len(branch)
     frames = f"frame {last:,} is" if first == last else f"frames {first:,} to {last:,} are"
-    return f"{frames} kept as a branch: branch={branch.number} returns there."
+    return f"{frames} kept as a branch: :branch={branch.number} returns there."
 
 
 def branch_line(branch: Branch) -> str:
     """Say where a branch was left for another, how long it is, and how well it trained."""
     loss = "" if branch.loss is None else f", last loss {number(branch.loss)}"
-    return f"{len(branch):,} {'frame' if len(branch) == 1 else 'frames'}, left at {branch.fork:,}{loss}"
+    return f"{len(branch):,} {'frame' if len(branch) == 1 else 'frames'}, left at frame {branch.fork:,}{loss}"
 
 
 def _exact(value: float | None) -> str:

@@ -38,7 +38,7 @@ class RunKeys(TrainingScreen):
         if not self.veiling or self.looking is not None:
             return False
         if self.veil is None:
-            return self.trainer.busy is not None
+            return self.trainer.busy is not None and self.latest is not None
         self.stage += 1
         self.draw_veil()
         self.say(None)

@@ -148,7 +148,7 @@ class TrainerThread(threading.Thread):
         return not self._line.stopped
 
     def _begin(self) -> None:
-        self.busy = ("what was asked for", monotonic())
+        self.busy = ("what was asked for runs", monotonic())
 
     def _rest(self) -> None:
         self.busy = None
@@ -170,7 +170,7 @@ class TrainerThread(threading.Thread):
             if isinstance(request.what, Look):
                 looked_at = self._look(request.what)
             elif isinstance(request.what, Inspect):
-                self.busy = ("the exact measurement", monotonic())
+                self.busy = ("the exact measurement runs", monotonic())
                 inspection = self._here.inspect(request.what.name)
             elif isinstance(request.what, Export):
                 written = self._export(request.what)
@@ -223,17 +223,17 @@ class TrainerThread(threading.Thread):
         """Run a phase recorded, or one that has been run again."""
         assert isinstance(request.what, Record)
         if request.what.index is not None:
-            self.busy = ("the recording", monotonic())
+            self.busy = ("the recording runs", monotonic())
             return self._here.trace(request.what.index).made()
         self._go_back(request.start)
         command = replace(request.what.command or self._here.next_command(), recorded=True)
-        self.busy = (f"{command.name}, recorded,", monotonic())
+        self.busy = (f"{command.name}, recorded, runs", monotonic())
         trace = self._here.run(command).trace
         return trace and trace.made()  # here, so that the screen need not wait for it
 
     def _prove(self, what: Prove) -> Proof:
         """Compare a gradient with finite differences."""
-        self.busy = ("the proof", monotonic())
+        self.busy = ("the proof runs", monotonic())
         return self._here.prove(what.index, what.what, stopped=lambda: self._line.stopped)
 
     def _arm(self, what: Arm) -> str:
@@ -247,7 +247,7 @@ class TrainerThread(threading.Thread):
     def _export(self, what: Export) -> str:
         from autograd_tui.export.beside import export_beside
 
-        self.busy = (f"the export to {what.path.name}", monotonic())
+        self.busy = (f"the export to {what.path.name} runs", monotonic())
         return export_beside(what.path, self._here, lambda: self._line.stopped, numbered=what.numbered)
 
     def _go_back(self, start: int | None) -> None:
@@ -296,7 +296,7 @@ class TrainerThread(threading.Thread):
         def over() -> bool:
             return self._line.interrupted or self._pace != pace
 
-        self.busy = ("the run", monotonic())
+        self.busy = ("the run goes on", monotonic())
         for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
             self._tell()
             if goal.is_out_of_reach(frame):
@@ -341,7 +341,7 @@ class TrainerThread(threading.Thread):
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
             self.progress = None
-            self.busy = (command.phase.value if command.phase else str(command), monotonic())
+            self.busy = (f"{command.phase.value if command.phase else command} runs", monotonic())
             yield self._here.run(command)
 
     def _fires(self) -> bool:

@@ -216,7 +216,7 @@ class TrainingScreen(Screen[None], KeptRows):
         if self.trainer.progress is not None:
             return progress_line(self.trainer.progress)
         bar = self.output.unfinished(since)
-        return f"{f'{bar} so far' if bar else f'{what} runs'}: {duration(monotonic() - since)}"
+        return f"{f'{bar} so far' if bar else what}: {duration(monotonic() - since)}"
 
     def _gone_back(self) -> Note | None:
         if self.latest is None or self.latest.index == self.newest:

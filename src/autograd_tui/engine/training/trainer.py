@@ -226,7 +226,13 @@ class Trainer:
         else:
             loop.backward()
         self._clock()
-        return {"graph": loop.graph, "grads": self._readings.grads(), "unused": self._readings.unused()}
+        found = self.frame.grads
+        return {
+            "graph": loop.graph,
+            "grads": self._readings.grads(),
+            "added_to": found if any(found.backwards) else None,
+            "unused": self._readings.unused(),
+        }
 
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame

@@ -64,6 +64,7 @@ class Frame:
     before: StatsTable | None = None  # the parameters before the last step or setting
     mover: Command | None = None  # that step or setting
     moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values
+    added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
     metrics: tuple[tuple[str, float], ...] = ()

@@ -66,6 +66,5 @@ def _own_bytes(frame: Frame, previous: Frame | None) -> int:
 def _tables(frame: Frame) -> dict[int, StatsTable]:
     """Give the tables that a frame holds, each once."""
     held = [frame.params, frame.grads.table, frame.optimizer_state, frame.buffers, frame.before, frame.loss_params]
-    if frame.last_grads is not None:
-        held.append(frame.last_grads.table)
+    held += [grads.table for grads in (frame.added_to, frame.last_grads) if grads is not None]
     return {id(table): table for table in held if table is not None}
