@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from cases import LONG
 from program import run as run  # a fixture for all tests
 
-settings.register_profile("patient", deadline=None, max_examples=60)
+settings.register_profile("patient", deadline=None, max_examples=100 if LONG else 25)
 settings.load_profile("patient")
 torch.set_num_threads(1)
 # Runs are kept in the user's state folder: here, as for the programs that tests start, in one that goes with them.

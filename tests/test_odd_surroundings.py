@@ -42,7 +42,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
     return subprocess.run(["sh", "-c", command], capture_output=True, env={**kept, **environment}, timeout=300)
 
 
-@pytest.mark.parametrize("encoding", POOR)
+@pytest.mark.parametrize("encoding", some(POOR, 1))
 def test_an_accent_is_printed_as_far_as_the_encoding_goes(tmp_path: Path, encoding: dict[str, str]) -> None:
     (tmp_path / "net.py").write_text(ACCENTS.format(body="pass"), encoding="utf-8")
     done = shell(f"{PROGRAM} {tmp_path}/net.py --headless --do fbs", **encoding)
@@ -79,7 +79,7 @@ def test_streams_that_are_closed_or_full_are_no_traceback(closed: str, code: int
     assert b"Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+@pytest.mark.parametrize("closed", some(["2>&-", "<&-", ">&-"], 1))
 def test_a_screen_without_one_of_its_streams_is_refused(closed: str) -> None:
     done = shell(f"{PROGRAM} linear {closed}")
     assert done.returncode == 2

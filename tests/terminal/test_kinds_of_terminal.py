@@ -123,7 +123,7 @@ def test_no_home_folder_is_no_reason_to_stop(home: str | None, monkeypatch: pyte
         assert shown.exit_code == 0
 
 
-@pytest.mark.parametrize("kind", ["folder", "loop", "secret"])
+@pytest.mark.parametrize("kind", some(["folder", "loop", "secret"], 1))
 def test_choices_that_cannot_be_read_or_kept_are_as_if_never_made(tmp_path: Path, kind: str) -> None:
     file = tmp_path / CHOSEN
     file.parent.mkdir()

@@ -100,7 +100,7 @@ async def test_a_replay_pauses_and_goes_on_command_by_command() -> None:
         shown = Screen(app, pilot)
         await shows(shown, "frame 1 of 1")
         await shown.press("space")
-        assert shown.note == "a replay, 1 of 200 commands: space runs the next one, r goes on"
+        await shown.until(lambda: shown.note == "a replay, 1 of 200 commands: space runs the next one, r goes on")
         await shown.press("space")
         assert shown.session.frame.index == 2
         await shown.press("n")

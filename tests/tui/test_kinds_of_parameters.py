@@ -11,6 +11,7 @@ from app_screen import Screen, screen
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 from autograd_tui.tui.panels.panel import Panel
+from cases import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 HEAD = """
@@ -162,7 +163,7 @@ async def test_a_plot_of_what_is_not_there_is_refused(tmp_path: Path) -> None:
         assert "the nearest is mae" in shown.note
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", some(SIZES, 1))
 @pytest.mark.parametrize("source", [DTYPES, NAMED.replace("{names!r}", repr(NAMES)), KINDS, GROUPS])
 async def test_every_phase_and_every_row_can_be_shown(tmp_path: Path, source: str, size: tuple[int, int]) -> None:
     async with screen(written(tmp_path, source), size=size) as shown:

@@ -87,7 +87,7 @@ async def test_all_text_stands_out_where_there_are_256_colours(theme: str) -> No
     assert not await faults(theme, 7.0 if theme in MOST else 4.5, terminal=Terminal(colors=256))
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", some(THEMES, 8))
 def test_text_stands_out_in_every_theme_of_256_colours(theme: str) -> None:
     variables = BUILTIN_THEMES[theme].to_color_system().generate()
     made = readable(BUILTIN_THEMES[theme], variables, shown=nearest_of_256)

@@ -143,3 +143,10 @@ async def test_another_scenario_opens_in_words_and_the_old_ones_line_is_kept() -
         assert "resnet18" in shown.text("StatusPanel")
         assert shown.app.main.trainer.left == ["autograd-tui linear --do fb"]
         assert shown.session.commands() == "f"
+
+
+async def test_where_there_is_no_panel_to_choose_both_keys_say_so() -> None:
+    async with screen(size=(60, 15)) as shown:
+        for key in ("a", "tab"):
+            await shown.press(key)
+            assert shown.note == "there is room for one panel alone here"

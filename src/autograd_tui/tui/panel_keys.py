@@ -9,6 +9,7 @@ from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_LINES = 200  # of what a model prints, on the screen
+NO_CHOICE = Note("there is room for one panel alone here", "warn")
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 
 
@@ -20,9 +21,9 @@ class PanelKeys(LayoutScreen):
     def action_panel(self, by: int) -> None:
         """Choose the next panel, or the one before."""
         self.unzoom()
-        panels = [each for each in self.layout_shown.query(Panel) if each.can_focus and each.content_size.area]
+        panels = self._to_choose_from()
         if not panels:
-            self.say(Note("there is room for one panel alone here", "warn"))
+            self.say(NO_CHOICE)
             return
         at = panels.index(self.focused) + by if self.focused in panels else min(by, 0)
         self.set_focus(panels[at % len(panels)], scroll_visible=False)
@@ -33,8 +34,13 @@ class PanelKeys(LayoutScreen):
             self.unzoom()
         elif isinstance(self.focused, Panel):
             self.zoom(self.focused)
-        else:
+        elif self._to_choose_from():
             self.say(Note("tab chooses a panel, and then a shows it alone", "warn"))
+        else:
+            self.say(NO_CHOICE)
+
+    def _to_choose_from(self) -> list[Panel]:
+        return [each for each in self.layout_shown.query(Panel) if each.can_focus and each.content_size.area]
 
     def show_console(self) -> None:
         """Show what the model has printed, alone."""
