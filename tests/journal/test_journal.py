@@ -137,7 +137,8 @@ def test_a_free_run_is_a_line_and_reads_back_as_one_stretch(path: Path, monkeypa
     monkeypatch.setattr(writing, "RUN_SECONDS", float("inf"))  # a machine under load may write more lines
     session = kept(path)
     list(session.run_free(session.end_of(2000), lambda: False))
-    assert [line[2] for line in lines(path)] == [*"fbsz", "fbsz*1999"]
+    # The last iteration runs phase by phase where a frame happened to be made just before it.
+    assert [line[2] for line in lines(path)] in ([*"fbsz", "fbsz*1999"], [*"fbsz", "fbsz*1998", *"fbsz"])
     journal = read_journal(path)
     assert (len(journal.recording()), len(journal.recording().stretches)) == (8000, 1)
     assert lines(path)[-1][3] == digest(session.frame)
