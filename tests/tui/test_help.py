@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from app_screen import Screen, screen
+from textual.binding import Binding
 from textual.containers import VerticalScroll
 
+from autograd_tui.engine.values.command import LETTERS, Phase
+from autograd_tui.engine.values.turn import refusal
+from autograd_tui.open import open_session
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.panels.key_table import KeyTablePanel
@@ -70,3 +76,15 @@ async def test_a_third_question_mark_closes_the_help() -> None:
 def test_every_key_that_matters_is_one_of_all() -> None:
     ids = [binding.id for binding in KEYS]  # type: ignore[union-attr]
     assert {each for together in FIRST_KEYS for each in together.split()} <= set(ids)
+
+
+def test_the_keys_say_of_exactly_those_phases_that_they_are_refused_which_ever_are() -> None:
+    session = open_session("linear")
+    frames = [session.frame]
+    for letters in product("FBSZ", repeat=3):
+        frames += [*session.run_all(" ".join(letters))]
+    refused = {phase.value for phase in Phase if any(refusal(frame, LETTERS[phase.letter]) for frame in frames)}
+    phases = {binding.id: binding.tooltip for binding in KEYS if isinstance(binding, Binding)}
+    assert refused == {phase.value for phase in Phase if "refused" in phases[phase.value]}
+    assert refused == {phase.value for phase in Phase if "is refused" in phases[f"force-{phase.value}"]}
+    assert all(Phase(each).letter in FIRST_KEYS["forward backward step zero_grad"].split() for each in refused)

@@ -34,7 +34,7 @@ def listed(lines: dict[str, str], before: str = "") -> list[Candidate]:
 PHASES = {
     "fbsz": "forward, backward, step, zero_grad",
     "fbsz*10": "ten iterations",
-    "B": "backward, even out of turn; so F, S, Z",
+    "B": "backward, even where b is refused; so S",
 }
 SETTINGS = {
     "lr=": "the learning rate, as in lr=0.01",
@@ -71,9 +71,9 @@ LETTERS = {  # offered only where one has begun to type them
     "b": "backward",
     "s": "step",
     "z": "zero_grad",
-    "F": "forward, even out of turn",
-    "S": "step, even out of turn",
-    "Z": "zero_grad, even out of turn",
+    "F": "forward, as f",
+    "S": "step, even where s is refused",
+    "Z": "zero_grad, as z",
     "forward": "prediction and loss",
     "backward": "the gradients, added to what is there",
     "step": "move the parameters by the gradients",

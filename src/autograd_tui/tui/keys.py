@@ -11,14 +11,14 @@ from textual.binding import Binding, BindingType
 
 _KEYS = [
     Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
-    Binding("f", "phase('f')", id="forward", tooltip="forward; a phase out of turn is refused"),
-    Binding("b", "phase('b')", id="backward", tooltip="backward"),
-    Binding("s", "phase('s')", id="step", tooltip="step"),
+    Binding("f", "phase('f')", id="forward", tooltip="forward"),
+    Binding("b", "phase('b')", id="backward", tooltip="backward; refused without a graph that it could go back through"),
+    Binding("s", "phase('s')", id="step", tooltip="step; refused without a gradient that no step has used yet"),
     Binding("z", "phase('z')", id="zero_grad", tooltip="zero_grad"),
-    Binding("F,shift+f", "phase('F')", id="force-forward", tooltip="forward, out of turn too"),
-    Binding("B,shift+b", "phase('B')", id="force-backward", tooltip="backward, out of turn too"),
-    Binding("S,shift+s", "phase('S')", id="force-step", tooltip="step, out of turn too"),
-    Binding("Z,shift+z", "phase('Z')", id="force-zero_grad", tooltip="zero_grad, out of turn too"),
+    Binding("F,shift+f", "phase('F')", id="force-forward", tooltip="forward, which is never refused: as f"),
+    Binding("B,shift+b", "phase('B')", id="force-backward", tooltip="backward, also where b is refused"),
+    Binding("S,shift+s", "phase('S')", id="force-step", tooltip="step, also where s is refused"),
+    Binding("Z,shift+z", "phase('Z')", id="force-zero_grad", tooltip="zero_grad, which is never refused: as z"),
     Binding("i", "inside", id="inside", tooltip="inside the next phase, or that of the frame looked at, and out"),
     Binding("n", "run('iteration')", id="iteration", tooltip="to the end of this iteration"),
     *(Binding(digit, f"count({digit})", id=f"digit-{digit}") for digit in "0123456789"),
@@ -64,8 +64,8 @@ KEYS: list[BindingType] = [replace(key, priority=True) for key in _KEYS]
 # Those that matter, by their ids: a row each in the first help, with words of its own where several stand together.
 FIRST_KEYS: dict[str, str] = {
     "next": "",
-    "forward backward step zero_grad": "one phase; refused where out of turn",
-    "force-forward force-backward force-step force-zero_grad": "the same, even out of turn",
+    "forward backward step zero_grad": "one phase; b and s are refused out of turn",
+    "force-forward force-backward force-step force-zero_grad": "the same; B and S even out of turn",
     "iteration run": "to the end of this iteration; run, and pause",
     "inside": "inside a phase, one operation a key",
     "back on": "look at the frame before, after",

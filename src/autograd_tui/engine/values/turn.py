@@ -14,7 +14,10 @@ def next_phase(frame: Frame) -> Phase:
 
 
 def refusal(frame: Frame, command: Command) -> str | None:
-    """Say why a phase is out of turn and what would follow; None where it may run."""
+    """Say why a backward or step is out of turn and what would follow; None for a phase that may run.
+
+    forward and zero_grad always may, and so may a backward that adds to gradients that are there.
+    """
     if command.forced:
         return None
     if command.phase is Phase.BACKWARD and frame.graph == "none":
