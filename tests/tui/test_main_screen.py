@@ -84,6 +84,14 @@ async def test_a_command_while_looking_back_goes_on_from_there() -> None:
         assert "frame 3 of 3" in shown.text("StatusPanel")
 
 
+async def test_frame_0_looked_back_at_claims_of_no_panel_that_nothing_has_come_yet() -> None:
+    async with screen(do="fbsz*2 f") as shown:
+        await shown.press("home")
+        said = "\n".join(map(shown.text, ("ExplanationPanel", "DataPanel", "FitPanel", "LossPanel", "PhasesPanel")))
+        assert "Frame 0: no phase has run before it." in said
+        assert " yet" not in said
+
+
 async def test_looking_stops_at_both_ends() -> None:
     async with screen(do="f") as shown:
         await shown.press("left", "left", "left", "right", "right")

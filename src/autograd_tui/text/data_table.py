@@ -15,7 +15,7 @@ def data_lines(frame: Frame, about: About, width: int) -> list[Line]:
     """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
     x, y, q = frame.inputs, frame.targets, frame.prediction
     if frame.loss_params is None:
-        return [[("no batch yet: forward takes the first", "dim")]]
+        return [[("no batch here: forward takes the first", "dim")]]
     label_width = max(8, *(len(name) + 6 for name in about.names))
     columns = (width - label_width) // 10
     few = [row.values for row in (x, y, q) if row and row.values]

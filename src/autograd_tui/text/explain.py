@@ -53,11 +53,12 @@ def _question(frame: Frame, about: About) -> list[str]:
     names = " and ".join(frame.params.layout.names)
     if frame.params.whole and len(frame.params) <= 2:
         return [
-            "Nothing has run yet.",
+            "Frame 0: no phase has run before it.",
             f"Which way should {names} move, and who decides? Make a guess, then press space: it runs forward.",
         ]
     values = sum(map(math.prod, frame.params.layout.shapes))
-    return [f"Nothing has run yet: {len(frame.params)} parameters with {values:,} values wait.", "space runs forward."]
+    begin = f"{len(frame.params)} parameters with {values:,} values are as they begin."
+    return ["Frame 0: no phase has run before it.", begin, "space runs forward."]
 
 
 def _forward(frame: Frame) -> list[str]:

@@ -24,7 +24,7 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
         return []
     xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
     if not (can_fit(frame) and xs and ys and qs):
-        return [[("no prediction yet: forward makes one", "dim")]]
+        return [[("no prediction here: forward makes one", "dim")]]
     heights = [value for value in (*ys, *qs) if math.isfinite(value)]
     if not heights or not all(map(math.isfinite, xs)):
         return [[("no finite points to draw", "warn")]]

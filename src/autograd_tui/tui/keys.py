@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 _KEYS = [
     Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
     Binding("f", "phase('f')", id="forward", tooltip="forward"),
-    Binding("b", "phase('b')", id="backward", tooltip="backward; refused without a graph that it could go back through"),
+    Binding("b", "phase('b')", id="backward", tooltip="backward; refused without a graph to go back through"),
     Binding("s", "phase('s')", id="step", tooltip="step; refused without a gradient that no step has used yet"),
     Binding("z", "phase('z')", id="zero_grad", tooltip="zero_grad"),
     Binding("F,shift+f", "phase('F')", id="force-forward", tooltip="forward, which is never refused: as f"),

@@ -96,7 +96,7 @@ class LossPanel(Panel):
 
 def _number_and_age(frame: Frame, width: int) -> Line:
     if frame.loss is None:
-        return [("none yet", "dim")]
+        return [("none before the first forward" if frame.loss_params is None else "not one number", "dim")]
     age = "  old: a parameter has moved since" if frame.old else "  fresh"
     age = age if len(age) + 8 <= width else "  old"
     line: Line = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
