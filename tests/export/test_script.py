@@ -49,6 +49,21 @@ def build(options):
 """
 RAISED = {("forward", "LookupError"), ("backward", "NameError"), ("backward", "RuntimeError"), ("step", "RuntimeError")}
 # A second backward adds to the gradient of b before it raises at that of w.
+# Batch norm and dropout that are put to eval, as one does to keep what was trained.
+FROZEN = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
+
+@scenario("frozen")
+def build(options):
+    body = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+    x = torch.rand(8, 3)
+    return Parts(
+        model=nn.Sequential(body.eval(), nn.Linear(8, 1)), batch=lambda i: (x, x.sum(1, True)),
+        loss=nn.functional.mse_loss, optimizer="sgd,lr=0.1",
+    )
+"""
 SUM = """
 import torch
 from torch import nn
@@ -148,6 +163,13 @@ def test_gradients_that_a_raising_backward_has_added_to_are_put_back(tmp_path: P
     assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
 
 
+def test_modules_in_eval_mode_are_so_in_the_script(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(FROZEN)
+    session = open_session(str(tmp_path / "own.py"))
+    frames = list(session.run_all("fbsz*4"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
 def test_a_seed_set_on_the_way_is_set_in_the_script(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         OWN.replace("import torch\n", "import random\nimport numpy\nimport torch\n", 1).replace(
@@ -220,7 +242,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     text = script(recording, session.frame, session.groups)
     compile(text, "run.py", "exec")
     for line in (
-        "model = parts.model.to('cuda:1').train()",
+        "model = parts.model.to('cuda:1')",
         "    batch = moved(batch, 'cuda:1')",
         "rng_on_device = torch.get_device_module('cuda:1').get_rng_state()",
     ):

@@ -107,7 +107,7 @@ def _imported(opening: Opening) -> Setup:
         f"scenario = find({opening.scenario!r})",
         f"torch.manual_seed({_seed(opening)})  # once more: reading it may have drawn random numbers",
         f"parts = scenario.build(scenario.options({options}))",
-        f"model = parts.model.to({opening.device!r}).train()",
+        f"model = parts.model.to({opening.device!r})",
         "",
         "",
         "def forward(batch):",

@@ -1,4 +1,4 @@
-"""A model's buffers, also where its forward puts other tensors in their places."""
+"""A model's buffers and modes, also where its forward puts other tensors in their places, or changes a mode."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """Which tensor, or None, lies under each name; the tensors themselves, not copies."""
+    """Which tensor, or None, lies under each name; the tensors themselves, not copies. And which modules train."""
 
     held: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # of each module
+    modes: tuple[bool, ...]  # `training` of each
 
     @classmethod
     def of(cls, model: nn.Module) -> Buffers:
         """Say what the model holds now."""
-        return cls(tuple((name, module, dict(module._buffers)) for name, module in model.named_modules()))
+        held = tuple((name, module, dict(module._buffers)) for name, module in model.named_modules())
+        return cls(held, tuple(module.training for _, module, _ in held))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors by their names."""
@@ -31,9 +33,10 @@ class Buffers:
     @torch.no_grad()
     def put_back(self, copies: dict[str, Tensor]) -> None:
         """Hold the same tensors again, filled with what `copies` remember of them."""
-        for _, module, buffers in self.held:
+        for (_, module, buffers), training in zip(self.held, self.modes, strict=True):
             module._buffers.clear()
             module._buffers.update(buffers)
+            module.training = training
         for name, buffer in self.tensors().items():
             if _writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid

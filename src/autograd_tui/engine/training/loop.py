@@ -35,7 +35,7 @@ class Loop:
         self.parts = parts
         self.device = torch.device(device)
         self.surroundings = surroundings
-        self.model = parts.model.to(self.device).train()
+        self.model = parts.model.to(self.device)  # in the mode that it has, train unless somebody chose eval
         self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
         if any(nn.parameter.is_lazy(param) for param in self.params.values()):
             raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
@@ -219,16 +219,18 @@ class Loop:
         return predict(self.parts, self.model, self.parts.loss, batch)
 
     def _metrics(self, prediction: Any, batch: Any) -> tuple[tuple[str, Tensor], ...]:
-        """Measure what the user asked for, without a trace in the random numbers or the graph."""
+        """Measure what the user asked for, without a trace in random numbers, graph, buffers and modes."""
         if not self.parts.metrics:
             return ()
-        mark = self.surroundings.mark()
+        mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
+        copies = {name: buffer.detach().clone() for name, buffer in buffers.tensors().items()}
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
             # No generator: what a StopIteration of theirs would become in one is none of theirs.
             metrics = [
                 (name, _one_number(function(prediction, targets))) for name, function in self.parts.metrics.items()
             ]
+        buffers.put_back(copies)
         self.surroundings.return_to(mark)
         return tuple(metrics)
 
