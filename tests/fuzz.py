@@ -84,6 +84,7 @@ VALUES = [
         "sgd,lr=0.1",
         "plateau",
         "plateau:0.5:1",
+        "plateau:0.5:1:1e-4",
         "fixed",
         "fresh",
         "x=1",

@@ -66,7 +66,8 @@ two words
 --decay plateau:nan
 --decay plateau:0.1:-1
 --decay plateau:0.1:x
---decay plateau:0.1:5:6
+--decay plateau:0.1:5:-1
+--decay plateau:0.1:5:1e-5:6
 --batch-size 0
 --batch-size -1
 --batch-size text

@@ -14,7 +14,7 @@ from autograd_tui import __version__
 from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.loop import Loop, theirs
-from autograd_tui.engine.training.optimizers import Decay, override
+from autograd_tui.engine.training.optimizers import override
 from autograd_tui.engine.training.options import Options
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.training.scenario import Parts, Scenario
@@ -26,7 +26,7 @@ from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.memory import BUDGET, read_size
 from autograd_tui.engine.values.opening import Opening, sha256
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
 from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.scenarios.find import find
 
@@ -52,7 +52,8 @@ def open_session(
 
     scenario: "linear", "resnet18" and so on, "my_model.py", "my_model.py:name", or what @scenario made.
     optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
-    decay: "plateau[:factor[:patience]]". memory: for the checkpoints that make going back quick: "500MB", or bytes.
+    decay: "plateau[:factor[:patience[:min_lr]]]".
+    memory: for the checkpoints that make going back quick: "500MB", or bytes.
     state: a file with what the model, and the optimizer, begin with; an lr given here holds nevertheless.
     options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
@@ -67,7 +68,7 @@ def open_session(
             raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {threads}.")
         torch.set_num_threads(threads)
     budget = memory if isinstance(memory, int) else read_size(memory)
-    plateau = Decay(decay) if decay is not None else None
+    plateau = Decay.parse(decay) if decay is not None else None
     asked_for = rates if lr is None else {"lr": lr, **rates}
     begin = State(state, asked_for) if state is not None else None
     surroundings = Surroundings()
@@ -91,7 +92,12 @@ def open_session(
     trainer = Trainer(Start(build, surroundings))
     parts = trainer.parts
     asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
-    asked |= {**rates, "decay": decay, "memory": None if budget == BUDGET else memory, "state": state}
+    asked |= {
+        **rates,
+        "decay": None if plateau is None else str(plateau),
+        "memory": None if budget == BUDGET else memory,
+        "state": state,
+    }
     name = scenario if isinstance(scenario, str) else found.title
     opening = Opening(
         name,

@@ -78,7 +78,7 @@ def plain_loop(
     model, batch = build(seed)
     model.train()
     optimizer = make_optimizer(model.parameters())
-    scheduler = ReduceLROnPlateau(optimizer, factor=plateau[0], patience=plateau[1]) if plateau else None
+    scheduler = ReduceLROnPlateau(optimizer, factor=plateau[0], patience=plateau[1], min_lr=1e-5) if plateau else None
     i = 0
     while True:
         inputs, targets = batch(i)

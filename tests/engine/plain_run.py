@@ -203,7 +203,7 @@ class PlainRun:
     def _use(self, optimizer: optim.Optimizer) -> None:
         self.optimizer = optimizer
         factor, patience = self._decay or (0.1, 10)
-        scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
+        scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=1e-5)
         self._scheduler: Any = scheduler if self._decay else None
 
     @contextmanager

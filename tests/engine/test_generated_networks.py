@@ -108,7 +108,7 @@ def plain(plan: Plan) -> Iterator[Tensors]:
     torch.manual_seed(plan.seed)
     model, batch, groups = make(plan)
     optimizer = OPTIMIZERS[plan.optimizer](groups or model.parameters())
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0) if plan.decay else None
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, min_lr=1e-5) if plan.decay else None
     for i in range(1000):
         now = batch(i)
         loss = measure(plan, model, now if plan.dicts else {"x": now[0], "y": now[1]})

@@ -12,6 +12,7 @@ import pytest
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
+from autograd_tui.journal.check import check
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.writing import JournalWriter
@@ -76,6 +77,17 @@ def test_the_header_opens_the_same_run(path: Path) -> None:
     session.recorder = JournalWriter(path, session.about, private=True)
     session.run("f")
     assert read_journal(path).opening == session.about.opening
+
+
+def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: Path) -> None:
+    session = open_session("linear", decay="plateau:0.1:0:0")
+    session.recorder = JournalWriter(path, session.about, private=True)
+    *_, last = session.run_all("w=4 b=1 fbsz*12")
+    assert last.learning_rate < 1e-6
+    path.write_text(path.read_text().replace("plateau:0.1:0:0", "plateau:0.1:0"))
+    journal = read_journal(path)
+    again = open_session("linear", decay=journal.opening.arguments["decay"])
+    assert all(each.agrees for each in check(again, journal))
 
 
 def test_nothing_is_made_before_the_first_command(path: Path) -> None:

@@ -46,7 +46,11 @@ def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, help="learning rate")
     training.add_argument("--momentum", type=float)
     training.add_argument("--weight-decay", type=float)
-    training.add_argument("--decay", metavar="plateau[:factor[:patience]]", help="lower the learning rate on a plateau")
+    training.add_argument(
+        "--decay",
+        metavar="plateau[:factor[:patience[:min_lr]]]",
+        help="lower the learning rate on a plateau (default 0.1:10:1e-5), not below min_lr",
+    )
     training.add_argument("--batch-size", type=int)
     training.add_argument("--image-size", type=int, help="height and width in pixels")
     training.add_argument("--data", choices=["fixed", "fresh"], help="one batch for all, or a new one each forward")

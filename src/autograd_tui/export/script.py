@@ -8,7 +8,7 @@ from dataclasses import replace
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.optimizer_spec import GroupSpec, OptimizerSpec, parse_number
+from autograd_tui.engine.values.optimizer_spec import Decay, GroupSpec, OptimizerSpec
 from autograd_tui.engine.values.recording import Recording, Step
 from autograd_tui.export.passes import Pass, Progress, passes
 from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
@@ -150,9 +150,9 @@ def decay_line(opening: Opening) -> str:
     """Write the line that makes the scheduler; "" where there is none."""
     if (text := opening.arguments.get("decay")) is None:
         return ""
-    given = [parse_number(word) for word in str(text).split(":")[1:]]
-    factor, patience = given[0] if given else 0.1, int(given[1] or 0) if len(given) > 1 else 10
-    return f"scheduler = ReduceLROnPlateau(optimizer, factor={factor!r}, patience={patience!r})"
+    decay = Decay.parse(str(text))
+    floor = f", min_lr={decay.min_lr!r}" if decay.min_lr else ""
+    return f"scheduler = ReduceLROnPlateau(optimizer, factor={decay.factor!r}, patience={decay.patience!r}{floor})"
 
 
 def random_modules(opening: Opening) -> list[str]:

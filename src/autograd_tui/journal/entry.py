@@ -12,6 +12,7 @@ from autograd_tui.engine.values.command import Commands, parse
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import TorchError
 from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.optimizer_spec import Decay
 from autograd_tui.engine.values.recording import Step, Stretch
 
 FORMAT = 1
@@ -107,7 +108,7 @@ def read_header(line: str, *, path: str) -> tuple[Opening, float]:
             raise Refused(f"{path} is a journal of format {number}, and this version reads format {FORMAT}.")
         opening = Opening(
             str(header["scenario"]),
-            dict(header["arguments"]),
+            _with_least_rate(header["arguments"]),
             dict(header["own"]),
             device=str(header["device"]),
             threads=int(header["threads"]),
@@ -117,3 +118,9 @@ def read_header(line: str, *, path: str) -> tuple[Opening, float]:
         return opening, float(header["started"])
     except (ValueError, KeyError, TypeError):
         raise Refused(f"{path} is no journal: its first line says nothing that opens a run.") from None
+
+
+def _with_least_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the decay's least learning rate: 0 in journals from before there was one."""
+    decay = arguments.get("decay")
+    return {**arguments, **({} if decay is None else {"decay": str(Decay.parse(str(decay), min_lr=0.0))})}

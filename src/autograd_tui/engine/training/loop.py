@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.groups import places, read_groups
-from autograd_tui.engine.training.optimizers import Decay, make_optimizer
+from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.surroundings import Surroundings
 from autograd_tui.engine.values.errors import Raised, Refused
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
 from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.engine.values.stats_table import MOST_VALUES
 
@@ -166,7 +166,7 @@ class Loop:
     def _start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
         self.optimizer = make_optimizer(spec, self.groups, lrs)
         self.spec = spec
-        self.scheduler = self.decay.scheduler(self.optimizer) if self.decay else None
+        self.scheduler = make_scheduler(self.decay, self.optimizer) if self.decay else None
 
     @torch.no_grad()
     def set_value(self, target: str, value: float) -> None:

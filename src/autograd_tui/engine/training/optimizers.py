@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -13,8 +12,8 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.training.groups import Group, fitting, known_optimizers
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec, parse_number
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
 
 LONGEST = 40  # characters of a name that is compared, or shown in a sentence
 
@@ -74,26 +73,6 @@ def override(spec: OptimizerSpec, name: str | None, lr: float | None, options: d
     return spec
 
 
-class Decay:
-    """`ReduceLROnPlateau` in words: plateau[:factor[:patience]]."""
-
-    def __init__(self, text: str) -> None:
-        match = re.fullmatch(r"plateau(?::([^:]+))?(?::([^:]+))?", text)
-        factor = parse_number(match[1] or "0.1") if match else None
-        patience = parse_number(match[2] or "10") if match else None
-        if factor is None or patience is None:
-            raise NotUnderstood(f'"--decay {text}" is not understood: use plateau, plateau:0.1 or plateau:0.1:10.')
-        if not 0 < factor < 1:
-            raise Refused(f"--decay {text}: the factor must lie between 0 and 1.")
-        if not (patience >= 0 and patience.is_integer()):
-            raise Refused(f"--decay {text}: the patience must be a whole number of iterations, 0 or more.")
-        self.text, self.factor, self.patience = text, factor, int(patience)
-
-    def scheduler(self, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
-        """Make the scheduler, its counters at zero."""
-        return ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
-
-    @property
-    def line(self) -> str:
-        """Give the line of a script that steps it."""
-        return f"scheduler.step(loss)  # plateau: lr x {self.factor:g} after {self.patience} without improvement"
+def make_scheduler(decay: Decay, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
+    """Make the scheduler, its counters at zero."""
+    return ReduceLROnPlateau(optimizer, factor=decay.factor, patience=decay.patience, min_lr=decay.min_lr)

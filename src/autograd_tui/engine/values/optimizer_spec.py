@@ -1,4 +1,4 @@
-"""An optimizer in words: sgd,lr=0.1,momentum=0.9."""
+"""An optimizer and the decay of its learning rate in words: sgd,lr=0.1,momentum=0.9 and plateau:0.1:10:1e-5."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
 
+LEAST_RATE = 1e-5  # below which a decay does not go unless told to: the smallest learning rate in common use
 type_of_value = float | int | bool | str | None | tuple[float, ...]
 
 
@@ -54,6 +55,40 @@ class GroupSpec:
 
     names: tuple[str, ...]
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """`ReduceLROnPlateau` in words: plateau[:factor[:patience[:min_lr]]]."""
+
+    factor: float = 0.1
+    patience: int = 10  # iterations without improvement
+    min_lr: float = LEAST_RATE
+
+    @classmethod
+    def parse(cls, text: str, *, min_lr: float = LEAST_RATE) -> Decay:
+        """Read it; `min_lr` is for a text that gives none. Raises NotUnderstood or Refused."""
+        kind, *words = text.split(":")
+        given = [parse_number(word) for word in words]
+        if kind != "plateau" or len(given) > 3 or None in given:
+            raise NotUnderstood(f'"--decay {text}" is not understood: use plateau, or as in plateau:0.1:10:1e-5.')
+        factor, patience, floor = [*(each for each in given if each is not None), *(0.1, 10.0, min_lr)[len(given) :]]
+        if not 0 < factor < 1:
+            raise Refused(f"--decay {text}: the factor must lie between 0 and 1.")
+        if not (patience >= 0 and patience.is_integer()):
+            raise Refused(f"--decay {text}: the patience must be a whole number of iterations, 0 or more.")
+        if not 0 <= floor < float("inf"):
+            raise Refused(f"--decay {text}: the least learning rate must be a number from 0 up.")
+        return cls(factor, int(patience), floor)
+
+    def __str__(self) -> str:
+        return ":".join(["plateau", *map(format_number, (self.factor, self.patience, self.min_lr))])
+
+    @property
+    def line(self) -> str:
+        """Give the line of a script that steps it."""
+        floor = f", not below {self.min_lr:g}" if self.min_lr else ""
+        return f"scheduler.step(loss)  # plateau: lr x {self.factor:g} after {self.patience} without improvement{floor}"
 
 
 def parse_number(text: str) -> float | None:
