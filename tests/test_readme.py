@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fnmatch
 import re
 from pathlib import Path
 
@@ -87,3 +88,14 @@ def test_the_options_of_the_small_networks_are_those_they_have() -> None:
     for name, said in rows:
         own = {option: value for option, value in find(name).defaults.items() if option not in ("device", *FLAGS)}
         assert re.findall(r"`(\w+=\w+)`", said) == [f"{option}={value}" for option, value in own.items()]
+
+
+def test_what_contributors_are_told_of_is_there() -> None:
+    package = TOP / "src" / "autograd_tui"
+    there = {path.stem for path in package.rglob("*")} | {"platformdirs"}
+    rows = [row for row in README.split("## For contributors")[1].split("\n") if row.startswith("| `")]
+    assert rows
+    for row in rows:
+        for name in re.findall(r"`([^`]+)`", row):
+            pattern = name.rstrip("/").removesuffix(".py").split("/")[-1]
+            assert fnmatch.filter(there, pattern), f"{name} in {row}"

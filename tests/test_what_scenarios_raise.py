@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import autograd_tui
+from autograd_tui.engine.training.raised import torch_error
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from hostile import PLACES, SCENARIO, line_of, write
 from program import Run
 
@@ -69,3 +74,41 @@ def test_input_takes_no_commands_from_a_stream(run: Run, tmp_path: Path) -> None
     done = run(write(tmp_path, "input()", "forward"), "--headless", "--json", "--do", "-", stdin="f\nf\n")
     assert (done.code, len(done.out)) == (1, 1)
     assert "EOFError" in done.err[0]
+
+
+PACKAGE = Path(autograd_tui.__file__).parent
+
+
+def raised_in(*files: Path | str) -> str:
+    """Give the file that is named where functions of these files call each other, and the last one raises."""
+    names: dict[str, Any] = {"inner": partial(int, "no number")}
+    for file in reversed(files):
+        exec(compile("def outer(inner=inner):\n    inner()", str(file), "exec"), names)
+        names["inner"] = names["outer"]
+    with pytest.raises(ValueError, match="no number") as raised:
+        names["inner"]()
+    inside = raised.tb.tb_next  # of what was called, not of this file
+    return torch_error(raised.value.with_traceback(inside)).file
+
+
+def test_no_file_of_ours_is_ever_named() -> None:
+    shipped = {PACKAGE / "scenarios" / f"{name}.py" for name in BUILT_IN}
+    for path in set(PACKAGE.rglob("*.py")) - shipped:
+        assert raised_in("my_model.py", path) == "my_model.py"
+        assert raised_in(path) == ""
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_model_that_comes_with_the_program_is_named_as_a_library_is(name: str) -> None:
+    shipped = PACKAGE / "scenarios" / f"{name}.py"
+    assert raised_in("my_model.py", shipped) == "my_model.py"
+    assert raised_in(PACKAGE / "open.py", shipped) == str(shipped)
+
+
+def test_a_call_that_does_not_fit_is_not_blamed_on_our_line(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "my_model.py"
+    path.write_text("from autograd_tui import scenario\n@scenario('mine')\ndef build():\n    pass\n")
+    done = run(str(path), "--headless", "--do", "f")
+    assert done.err == [
+        'autograd-tui: "mine" could not be built: TypeError: build() takes 0 positional arguments but 1 was given'
+    ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+from threading import Thread
 from time import monotonic
 
 import pytest
@@ -34,3 +36,18 @@ def test_what_a_bar_shows_is_known_before_its_line_ends(texts: tuple[str, ...]) 
 def test_what_was_left_unfinished_before_is_no_progress() -> None:
     made = output("> ")
     assert made.unfinished(monotonic() + 1) == ""
+
+
+def test_nothing_is_lost_where_two_threads_print_at_once() -> None:
+    made, switches = Output(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [Thread(target=lambda: [made.write("x") for _ in range(2000)]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switches)
+    made.write("\n")
+    assert made.last(9) == ("x" * 4000,)

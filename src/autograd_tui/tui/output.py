@@ -40,6 +40,7 @@ class Output:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._writing = threading.RLock()  # what Python prints comes on one thread, all the rest on another
         self.on_line: Callable[[str], None] = lambda line: None
         self._part = ""
         self._part_came = 0.0  # when
@@ -83,22 +84,30 @@ class Output:
             self._terminal.close()
         self._keyboard.close()
         self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
-        if self._part:
-            self.lines.append(printable(self._part.rstrip("\r")))
+        with self._writing:
+            if self._part:
+                self.lines.append(printable(self._part.rstrip("\r")))
 
     def write(self, text: str) -> None:
-        """Take in printed text, in whatever pieces it comes."""
-        *whole, part = map(_written_over, (self._part + text).replace("\r\n", "\n").split("\n"))
-        if part and (whole or part != self._part):
-            self._part_came = monotonic()
-        self._part = part
-        for line in whole:
-            self.lines.append(printable(line.rstrip("\r")))
-            self.on_line(self.lines[-1])
+        """Take in printed text, in whatever pieces it comes; on any thread."""
+        with self._writing:
+            *whole, part = map(_written_over, (self._part + text).replace("\r\n", "\n").split("\n"))
+            if part and (whole or part != self._part):
+                self._part_came = monotonic()
+            self._part = part
+            for line in whole:
+                self.lines.append(printable(line.rstrip("\r")))
+                self.on_line(self.lines[-1])
+
+    def last(self, count: int) -> tuple[str, ...]:
+        """Give the newest whole lines; on any thread."""
+        with self._writing:
+            return tuple(self.lines)[-count:]
 
     def unfinished(self, since: float) -> str:
-        """Give the line that has no end yet, as of a progress bar, if any of it came after `since`; any thread."""
-        return printable(self._part.strip()) if self._part_came >= since else ""
+        """Give the line that has no end yet, as of a progress bar, if any of it came after `since`; on any thread."""
+        with self._writing:
+            return printable(self._part.strip()) if self._part_came >= since else ""
 
     def _read(self, reading: int) -> None:
         with os.fdopen(reading, "rb", buffering=0) as pipe:

@@ -57,5 +57,5 @@ class PanelKeys(LayoutScreen):
 
     def _look_at_prints(self) -> None:
         self._prints_wait = False
-        self.printed = tuple(list(self.output.lines)[-MOST_LINES:])
+        self.printed = self.output.last(MOST_LINES)
         self.say(None)

@@ -65,12 +65,6 @@ class Sight:
         self._remember(tensor, seen)
         return seen
 
-    def knows(self, tensor: Tensor) -> Seen | None:
-        """Give a tensor that was met in just this state."""
-        known = self._seen.get(id(tensor))
-        alive = known is not None and known[0]() is tensor and known[1] == version_of(tensor)
-        return known[2] if known is not None and alive else None
-
     def _remember(self, tensor: Tensor, seen: Seen) -> None:
         self._seen[id(tensor)] = weakref.ref(tensor), seen.version, seen
 

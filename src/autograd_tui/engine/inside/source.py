@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import linecache
-import os
-from pathlib import Path
 from types import FrameType
 
-import torch
-
+from autograd_tui.engine.training.raised import is_ours, is_theirs
 from autograd_tui.engine.values.trace import Source
-
-_OURS = str(Path(__file__).parent.parent) + os.sep
-_SCENARIOS = _OURS + "scenarios" + os.sep
-_TORCH = str(Path(torch.__file__).parent) + os.sep
 
 
 class Sources:
@@ -23,15 +16,15 @@ class Sources:
         self._known: dict[tuple[str, int], Source] = {}
 
     def line_of(self, frame: FrameType | None) -> Source | None:
-        """Go outwards to the first line of a scenario, a model or another library; None where the engine comes first.
+        """Go outwards to the first line of a scenario, a model or another library; None where ours comes first.
 
         `frame`: where to begin, within other people's code.
         """
         while frame is not None:
             file = frame.f_code.co_filename
-            if file.startswith(_OURS) and not file.startswith(_SCENARIOS):
+            if is_ours(file):
                 return None
-            if not file.startswith((_TORCH, "<frozen ")):
+            if is_theirs(file):
                 return self._read(file, frame.f_lineno)
             frame = frame.f_back
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -10,10 +11,24 @@ from pathlib import Path
 import torch
 
 from autograd_tui.engine.values.frame import TorchError
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 
 LONGEST = 10_000  # characters of a message that are kept
-_OURS = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parents[2]
+_OURS = str(_PACKAGE) + os.sep
+_SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
+_TORCH = str(Path(torch.__file__).parent) + os.sep
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+
+
+def is_ours(file: str) -> bool:
+    """Tell whether a file is of this package, wherever it lies; the models that come with it are as a library's."""
+    return file.startswith(_OURS) and file not in _SHIPPED
+
+
+def is_theirs(file: str) -> bool:
+    """Tell whether a file may be named: it is neither ours, nor PyTorch's, nor a part of Python itself."""
+    return not (is_ours(file) or file.startswith((_TORCH, "<frozen ")))
 
 
 def torch_error(error: BaseException) -> TorchError:
@@ -43,15 +58,16 @@ def _where(error: BaseException) -> tuple[str, int]:
     steps = list(_outside(error))
     if isinstance(error, SyntaxError) and error.filename:
         steps.append((error.filename, error.lineno or 0))
-    own = [step for step in steps if not any(Path(step[0]).is_relative_to(library) for library in _LIBRARIES)]
+    own = [step for step in steps if not _is_a_library(step[0])]
     return (own or steps or [("", 0)])[-1]
 
 
+def _is_a_library(file: str) -> bool:
+    return file in _SHIPPED or any(Path(file).is_relative_to(library) for library in _LIBRARIES)
+
+
 def _outside(error: BaseException) -> Iterator[tuple[str, int]]:
-    """Give the lines on the way to the error that are neither PyTorch's, ours, nor part of Python itself."""
+    """Give the lines on the way to the error that may be named."""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = frame.f_code.co_filename
-        parents = Path(file).parents
-        ours = _OURS in parents and _OURS / "scenarios" not in parents
-        if not (ours or Path(torch.__file__).parent in parents or file.startswith("<frozen ")):
-            yield file, line
+        if is_theirs(frame.f_code.co_filename):
+            yield frame.f_code.co_filename, line

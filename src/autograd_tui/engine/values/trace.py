@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,16 +122,6 @@ class Trace:
         """Give the trace as strict JSON values."""
         ops = [op.plain() for op in self.ops]
         return {"phase": self.phase.value, "ops": ops, **({"notes": list(self.notes)} if self.notes else {})}
-
-    def first_nonfinite(self) -> Op | None:
-        """Find the first operation out of which came NaN or infinity."""
-        return next((op for op in self.ops if any(value.nonfinite for value in _made(op))), None)
-
-
-def _made(op: Op) -> Iterator[Value]:
-    for value in (*op.output, op.grad_after) if not op.grad_in else (*op.grad_out, op.grad_after):
-        if value is not None:
-            yield value
 
 
 def _plain(values: tuple[Value | None, ...]) -> list[dict[str, Any] | None]:
