@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
@@ -158,6 +160,30 @@ def test_the_gradients_that_are_not_finite_are_named_and_counted() -> None:
     session = opened("nonfinite", scenario=as_scenario(build))
     run(session)
     assert where(session) == "frame 2: scale.grad has 3 of 3 values that are NaN or infinite"
+
+
+class Masked(nn.Module):
+    """A mask of -inf among the buffers and the parameters, and in the prediction, where it counts for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.never = nn.Parameter(torch.tensor([0.0, 0.0, -torch.inf]), requires_grad=False)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.never + self.mask
+
+
+def test_a_mask_of_infinities_is_nothing_to_pause_at() -> None:
+    def build(_: Options) -> Parts:
+        batch = torch.ones(2, 3), torch.zeros(2, dtype=torch.long)
+        return Parts(model=Masked(), batch=lambda i: batch, loss=nn.CrossEntropyLoss())
+
+    session = opened("nonfinite", scenario=scenario("masked", device="cpu")(build))
+    run(session, Goal(iteration=2))
+    assert where(session) is None
+    assert session.frame.index == 8
 
 
 class Roots(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import count, number
@@ -29,7 +31,9 @@ def position_lines(frame: Frame) -> list[Line]:
         return []
     old = ("  old" if frame.old else "", "warn")
     if row.nonfinite:
-        return [[(f"{count(row.nonfinite)} of {count(row.size)} are NaN or infinite", "error"), old]]
+        # Infinities are a mask where the loss is finite all the same.
+        ill = row.min != row.min or frame.loss is None or not math.isfinite(frame.loss)
+        return [[(f"{count(row.nonfinite)} of {count(row.size)} are NaN or infinite", "error" if ill else "dim"), old]]
     mark = "~" * row.sampled
     spread = f"{mark}▕{sparkline(row.histogram)}▏" if row.histogram else "to"
     return [

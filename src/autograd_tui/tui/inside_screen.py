@@ -15,9 +15,10 @@ from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.nearest import clipped
 from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.health import first_trouble, health_lines
+from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.names import names_to_find
 from autograd_tui.text.inside.proven import what_to_prove
+from autograd_tui.text.inside.trouble import first_trouble
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import plain
 from autograd_tui.text.word_list import Candidate

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from recorded_functions import Function, open_made, text
@@ -10,7 +13,8 @@ from torch.nn import functional
 
 from autograd_tui import open_session
 from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.health import first_trouble, health_lines
+from autograd_tui.text.inside.health import health_lines
+from autograd_tui.text.inside.trouble import first_trouble
 
 
 def traces(function: Function, given: dict[str, Tensor], commands: str = "i:f i:b") -> list[Trace]:
@@ -62,13 +66,100 @@ def test_the_node_of_a_backward_that_made_the_first_infinity_is_named() -> None:
     assert "was finite: it was made here" in said(backward)
 
 
-def test_a_mask_of_minus_infinity_is_no_trouble() -> None:
-    def masked(a: Tensor) -> Tensor:
-        mask = torch.full((2, 2), float("-inf")).triu(1)
-        return functional.softmax(a + mask * 1, 1)
+FUTURE = torch.ones(3, 3).triu(1) == 1
+WHOLE_ROW = torch.tensor([[False, True, True], [False, False, True], [True, True, True]])
 
-    forward, backward = traces(masked, {"a": torch.rand(2, 2)})
-    assert all(word not in said(trace) for trace in (forward, backward) for word in ("full", "triu"))
+
+def set_in_place(a: Tensor) -> Tensor:
+    scores = a @ a.T
+    scores[FUTURE] = -math.inf
+    return scores.softmax(-1)
+
+
+def filled_through_a_view(a: Tensor) -> Tensor:
+    scores = a @ a.T
+    scores[0, 1:].fill_(-math.inf)
+    return scores.softmax(-1)
+
+
+def greatest_so_far(a: Tensor) -> Tensor:
+    most = torch.full((3,), -math.inf)
+    for column in a.unbind(1):
+        most = torch.maximum(most, column)
+    return most
+
+
+def attention_in_one_call(a: Tensor) -> Tensor:
+    mask = torch.full((3, 3), -math.inf).triu(1)
+    return functional.scaled_dot_product_attention(a[None], a[None], a[None], attn_mask=mask)
+
+
+MASKED: dict[str, Callable[[Tensor], Tensor]] = {
+    "masked_fill": lambda a: (a @ a.T).masked_fill(FUTURE, -math.inf).softmax(-1),
+    "then scaled": lambda a: ((a @ a.T).masked_fill(FUTURE, -math.inf) / 2).softmax(-1),
+    "where": lambda a: torch.where(FUTURE, torch.tensor(-math.inf), a @ a.T).log_softmax(-1).exp(),
+    "added": lambda a: functional.softmax(a @ a.T + torch.full((3, 3), -math.inf).triu(1) * 1, 1),
+    "log of 0": lambda a: (a + torch.eye(3).log()).softmax(-1),
+    "padded": lambda a: functional.pad(a, (0, 1), value=-math.inf).amax(-1),
+    "least of inf": lambda a: a.masked_fill(FUTURE, math.inf).amin(-1),
+    "a loss that takes it": lambda a: functional.cross_entropy(a.masked_fill(FUTURE, -math.inf), torch.arange(3)),
+    "set in place": set_in_place,
+    "filled through a view": filled_through_a_view,
+    "greatest so far": greatest_so_far,
+    "attention in one call": attention_in_one_call,
+}
+
+
+@pytest.mark.parametrize("masked", MASKED.values(), ids=MASKED.keys())
+def test_an_infinity_that_comes_to_neither_loss_nor_gradients_is_no_trouble(masked: Function) -> None:
+    for trace in traces(masked, {"a": torch.randn(3, 3)}):
+        assert first_trouble(trace) is None
+        assert "First" not in said(trace)
+
+
+def test_a_mask_that_comes_to_the_loss_is_named() -> None:
+    def target_masked(a: Tensor) -> Tensor:
+        return functional.cross_entropy(a.masked_fill(FUTURE, -math.inf), torch.full((3,), 2))
+
+    forward, _ = traces(target_masked, {"a": torch.randn(3, 3)})
+    assert "First infinity: 3 of 9 values out of masked_fill, 1 of 4. The code asked for it" in said(forward)
+
+
+def test_an_infinity_that_turns_into_nan_on_its_way_to_the_loss_is_where_it_began() -> None:
+    forward, _ = traces(lambda a: ((a * 1000).exp() - math.inf).softmax(-1), {"a": torch.ones(3)})
+    assert "First infinity: 3 of 3 values out of exp" in said(forward)
+
+
+def test_the_nan_of_a_mask_times_0_is_blamed_on_the_product() -> None:
+    def product(a: Tensor) -> Tensor:
+        logs = a.masked_fill(FUTURE, -math.inf).log_softmax(-1)
+        return logs.exp() * logs
+
+    forward, _ = traces(product, {"a": torch.randn(3, 3)})
+    assert "First NaN: 3 of 9 values out of mul, 4 of 8. It was made here." in said(forward)
+    assert "A mask went in: log_softmax 2 (3 of 9 values)." in said(forward)
+
+
+def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() -> None:
+    def attention(a: Tensor) -> Tensor:
+        scores = (a @ a.T).masked_fill(WHOLE_ROW, -math.inf)
+        return functional.softmax(scores, 1)[:2]
+
+    forward, backward = traces(attention, {"a": torch.randn(3, 3)})
+    row = "A row of masked_fill 3 has nothing but -inf: softmax has 0 / 0 there."
+    assert first_trouble(forward) == 3
+    assert f"First NaN: 3 of 9 values out of softmax, 4 of 9. It was made here. {row}" in said(forward)
+    assert f"It was already in what went in: softmax 4 (3 of 9 values). {row}" in said(backward)
+    assert "masked_fill 3 (" not in said(backward)
+
+
+def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
+    def padded(a: Tensor) -> Tensor:
+        attention = torch.nn.MultiheadAttention(3, 1)
+        return attention(a, a, a, key_padding_mask=torch.ones(3, dtype=torch.bool))[0]  # type: ignore[no-any-return]
+
+    forward, _ = traces(padded, {"a": torch.randn(3, 3)})
+    assert "3 of 3 values): a row that it masks wholly is 0 / 0 in the softmax." in said(forward)
 
 
 def test_units_that_are_dead_for_the_whole_batch_are_counted() -> None:

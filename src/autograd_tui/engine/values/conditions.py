@@ -75,22 +75,37 @@ def _outside(watchpoint: Watchpoint, frame: Frame) -> str | None:
 
 
 def _nonfinite(frame: Frame) -> Iterator[str]:
-    """Say which of the new numbers are not finite, the nearest to the loss first."""
+    """Say which of the new numbers are not finite, the nearest to the loss first.
+
+    Infinities in a prediction of which the loss is finite, or in what stayed as it was, are a mask.
+    """
     if frame.phase is Phase.FORWARD:
         if frame.loss is not None and not math.isfinite(frame.loss):
             yield f"the loss is {'NaN' if math.isnan(frame.loss) else frame.loss}"
-        if frame.prediction is not None and frame.prediction.nonfinite:
+        if frame.prediction is not None and frame.prediction.nonfinite and _has_nan(frame.prediction):
             yield _counted("the prediction", frame.prediction)
-        yield from _first_of(frame.buffers, "")
+        yield from _first_of(frame.buffers, "", frame.buffers_before)
     if frame.phase is Phase.BACKWARD:
         yield from _first_of(frame.grads.table, ".grad")
     if frame.mover is frame.command:
-        yield from _first_of(frame.params, "")
+        yield from _first_of(frame.params, "", frame.before)
         yield from _first_of(frame.optimizer_state, "")
 
 
-def _first_of(table: StatsTable, ending: str) -> Iterator[str]:
-    places = [place for place, count in enumerate(table.numbers[NONFINITE::WIDTH]) if count]
+def _has_nan(row: TensorStats) -> bool:
+    return any(end is not None and math.isnan(end) for end in (row.min, row.max))
+
+
+def _first_of(table: StatsTable, ending: str, before: StatsTable | None = None) -> Iterator[str]:
+    """Name the first tensor that is not finite; as many infinities as `before`, and no NaN, are nothing new."""
+    known = before.numbers if before is not None and before.layout == table.layout else None
+    places = [place for place, many in enumerate(table.numbers[NONFINITE::WIDTH]) if many]
+    if known is not None:
+        places = [
+            place
+            for place in places
+            if _has_nan(table[place]) or table.numbers[place * WIDTH + NONFINITE] > known[place * WIDTH + NONFINITE]
+        ]
     if places:
         row: TensorStats = table[places[0]]
         yield _counted(f"{row.name}{ending}", row) + f", as has {len(places) - 1} more" * (len(places) > 1)

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
+from autograd_tui.text.inside.backward.scene import parsed_whole
 from autograd_tui.text.inside.gradients import gradient_sentences
 from autograd_tui.text.inside.overwritten import overwritten
 from autograd_tui.text.inside.rows import rows
-from autograd_tui.text.inside.value_words import name_of
+from autograd_tui.text.inside.trouble import Masks, came, first_trouble, has_nan, is_mask, went
+from autograd_tui.text.inside.value_words import kept_name, name_of
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import count
 
 MOST = 3  # cases of one kind that are named
+SOFTMAX = ("softmax", "log_softmax")
+ATTENTION = ("multi_head_attention_forward", "scaled_dot_product_attention")
 MANY_DEAD = 0.5  # share of a layer's units from which it is worth a warning
-
-
-def first_trouble(trace: Trace) -> int | None:
-    """Find the place of the first operation out of which NaN or infinity came."""
-    return next((op.number for op in trace.ops if any(_is_wrong(trace, op, value) for value in _went(op))), None)
-
-
-def _is_wrong(trace: Trace, maker: Op | None, value: Value) -> bool:
-    """Tell whether a tensor has NaN or infinity, and is no mask: -inf alone, made apart from the graph."""
-    stats, apart = value.stats, trace.phase is Phase.FORWARD and maker is not None and not maker.nodes
-    numbers = [each for each in (stats.min, stats.max) if each is not None]
-    masks = apart and -math.inf in numbers and all(each < math.inf for each in numbers)
-    return bool(value.nonfinite) and not masks
 
 
 def health_lines(trace: Trace, width: int = 80) -> list[Line]:
@@ -46,52 +36,64 @@ def _nonfinite(trace: Trace) -> Iterator[tuple[str, str]]:
     if place is None:
         return
     op = trace.ops[place]
-    came, went = _came(op), _went(op)
-    wrong = next(value for value in went if _is_wrong(trace, op, value))
+    made = [value for value in went(op) if value.nonfinite]
+    wrong = next((value for value in made if has_nan(value)), made[0])
     where = f" in {one_line(op.module)}" if op.module and trace.phase is not Phase.STEP else ""
-    said = (
-        f"First {kind_of(wrong)}: {_amount(wrong)} out of {one_line(op.name)}{where}, {place + 1} of {len(trace.ops)}. "
-    )
-    ill = [value for value in came if _is_wrong(trace, _maker(trace, value), value)]
+    who = f"{one_line(op.name)}{where}, {place + 1} of {len(trace.ops)}"
+    yield f"First {kind_of(wrong)}: {_amount(wrong)} out of {who}. {_whence(trace, op, wrong)}", "error"
+
+
+def _whence(trace: Trace, op: Op, wrong: Value) -> str:
+    """Say whether what is wrong was there before, or was made here, and of what."""
+    forward = trace.forward or trace
+    masks, wild = Masks(forward), [value for value in came(trace, op) if value.nonfinite]
+    ill = [value for value in wild if not (has_nan(wrong) and masks.has(value))]
+    ill = [value for value in ill if has_nan(value)] or ill
     if ill:
-        had = ", ".join(f"{_called(trace, value)} ({_amount(value)})" for value in ill[:MOST])
-        yield f"{said}It was already in what went in: {had}.", "error"
-    elif came:
-        yield f"{said}Everything that went in was finite: it was made here.", "error"
-    else:
-        yield f"{said}What went in is not known.", "error"
-
-
-def _maker(trace: Trace, value: Value) -> Op | None:
-    return trace.ops[value.maker] if trace.phase is Phase.FORWARD and value.maker is not None else None
+        makers = (forward.ops[value.maker] for value in ill if value.maker is not None and value.role != "grad")
+        rows = {_wholly_masked(forward, maker) for maker in makers} if trace.phase is Phase.BACKWARD else set()
+        return " ".join((f"It was already in what went in: {_counted(trace, op, ill)}.", *sorted(rows - {""})))
+    if masks.has(wrong):
+        return "The code asked for it, and it comes to the loss."
+    if wild:
+        return f"It was made here. {_wholly_masked(trace, op) or f'A mask went in: {_counted(trace, op, wild)}.'}"
+    return "Everything that went in was finite: it was made here." if came(trace, op) else "What went in is not known."
 
 
 def kind_of(value: Value) -> str:
     """Say which of the two it is; NaN wins."""
-    numbers = value.stats.values or (value.stats.min, value.stats.max)
-    nan = any(number is not None and number != number for number in numbers)
-    return "NaN" if nan else "infinity"
+    return "NaN" if has_nan(value) else "infinity"
 
 
 def _amount(value: Value) -> str:
     return f"{count(value.nonfinite)} of {count(value.stats.size)} values"
 
 
-def _called(trace: Trace, value: Value) -> str:
+def _counted(trace: Trace, op: Op, values: Sequence[Value]) -> str:
+    """Name tensors, each with how much of it is not finite."""
+    return ", ".join(f"{_called(trace, op, value)} ({_amount(value)})" for value in values[:MOST])
+
+
+def _called(trace: Trace, op: Op, value: Value) -> str:
     if value.role == "grad" and not value.name:
         return "the upstream gradient"
-    return name_of(trace, value)
+    node = trace.nodes[op.node] if op.node is not None else None
+    return name_of(trace, value) if node is None or value.role == "grad" else kept_name(trace, node, value)
 
 
-def _came(op: Op) -> list[Value]:
-    """Give what went into an operation: of a backward the upstream, and what was there to add to."""
-    given: Iterable[Value | None] = (*op.grad_in, op.grad_before, *op.inputs) if op.grad_in else op.inputs
-    return [value for value in given if value is not None]
-
-
-def _went(op: Op) -> list[Value]:
-    given: Iterable[Value | None] = (*op.grad_out, op.grad_after) if op.grad_in else op.output
-    return [value for value in given if value is not None]
+def _wholly_masked(trace: Trace, op: Op) -> str:
+    """Say which rows made a softmax NaN: without NaN or infinity in them, only those of nothing but -inf do."""
+    masks, after = [value for value in op.inputs if is_mask(value)], op.output[:1]
+    if not masks or not any(map(has_nan, after)) or any(map(has_nan, op.inputs)):
+        return ""
+    if op.name in ATTENTION:
+        return f"A mask went in, {_counted(trace, op, masks)}: a row that it masks wholly is 0 / 0 in the softmax."
+    if op.name not in SOFTMAX:
+        return ""
+    dim, shape = parsed_whole(dict(op.settings).get("dim")), masks[0].stats.shape
+    many = after[0].nonfinite // max(shape[dim[0]] if dim and shape else 1, 1)
+    have = "A row of {} has" if many == 1 else f"{count(many)} rows of {{}} have"
+    return f"{have.format(name_of(trace, masks[0]))} nothing but -inf: softmax has 0 / 0 there."
 
 
 def _dead(trace: Trace) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
 from autograd_tui.text.inside.tree import Branch, Tree, all_of
 from autograd_tui.text.inside.tree_labels import TreeLabels
+from autograd_tui.text.inside.trouble import first_trouble
 from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
@@ -43,6 +44,7 @@ class TreeLines:
     def __init__(self, tree: Tree) -> None:
         self.tree, self._trace = tree, tree.trace
         self._scale = Scale.of(tree.trace)
+        self._trouble = first_trouble(tree.trace)  # infinities before it, as a mask's, are none
         self._labels = TreeLabels(tree.trace, marked=any(branch.inside for branch in tree.top))
         self._changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
         self._longest = max(len(self._labels.label(branch)) for branch in all_of(tree.top))  # folded away or not
@@ -127,7 +129,8 @@ class TreeLines:
             return [(f"{'-':>{NUMBER}}{'':{bar_width + 2}}", "dim")]
         wild = not math.isfinite(norm)
         drawn = self._scale.bar(norm, bar_width) if bar_width and not wild else ""
-        style = "error" if wild else "strong" if here else ""
+        ill = wild and self._trouble is not None and ops[-1].number >= self._trouble
+        style = "error" if ill else "strong" if here else ""
         return [(f"{number(norm):>{NUMBER}}", style), (f"  {drawn:<{bar_width}}", "up")]
 
     def _change(self, ops: Sequence[Op], row: Branch, room: int) -> Line:

@@ -73,13 +73,23 @@ def _longest_first(value: Value, shape: str) -> list[str]:
     if stats.norm is None:
         spread = [] if stats.mean is None or stats.std is None else [f"~{terse(stats.mean)}, std ~{terse(stats.std)}"]
         return [*(f"{shape} mean {each}" for each in spread), f"{shape} {stats.dtype}"]
-    wrong = [f"{stats.nonfinite} NaN or infinite"] if stats.nonfinite else []
+    wrong = [_wild(value)] if stats.nonfinite else []
     if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
         kind = f"{shape} {stats.dtype}"
         return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
     norm = wrong or [f"norm {terse(stats.norm)}"]
     ends = [] if wrong or stats.min is None or stats.max is None else [f"{terse(stats.min)} to {terse(stats.max)}"]
     return [f"{shape} {', '.join([*norm, *ends])}", f"{shape} {norm[0]}"]
+
+
+def _wild(value: Value) -> str:
+    """Count what is not finite, and say what it is: of a mask, how great the rest is."""
+    stats = value.stats
+    if stats.min is not None and stats.max is not None and stats.min == -math.inf < stats.max < math.inf:
+        return f"{stats.nonfinite} -inf, else up to {terse(stats.max)}"
+    if stats.min is not None and stats.max is not None and -math.inf < stats.min < stats.max == math.inf:
+        return f"{stats.nonfinite} inf, else from {terse(stats.min)}"
+    return f"{stats.nonfinite} NaN or infinite"
 
 
 def name_of(trace: Trace, value: Value | None) -> str:
