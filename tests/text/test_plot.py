@@ -4,10 +4,17 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autograd_tui.engine.values.history import Point
+from autograd_tui.text.ascii import to_ascii
 from autograd_tui.text.line import length, plain
-from autograd_tui.text.plot import GUTTER, plot_lines
+from autograd_tui.text.plot import GUTTER, plot_columns, plot_lines
+from autograd_tui.text.spread import LEVELS
 
 
 def points(*values: float) -> list[Point]:
@@ -67,6 +74,78 @@ def test_no_points_ask_for_the_first() -> None:
 
 def test_no_room_draws_nothing() -> None:
     assert text(1.0, 2.0, width=12, height=3) == ""
+
+
+DOTS = (0b00001001, 0b00010010, 0b00100100, 0b11000000)  # of a braille cell, from the top
+
+
+def ink(rows: Sequence[str], column: int) -> list[float]:
+    """Give how far below the top each mark in a column is, in quarters of a row; a block counts by its height."""
+    found = []
+    for place, row in enumerate(rows):
+        cell = row[GUTTER + column]
+        found += [place * 4 + 1.5] if cell == "•" else []
+        found += [place * 4 + 4 - LEVELS.index(cell) / 2] if cell in LEVELS[1:] else []
+        dots = ord(cell) - 0x2800 if 0x2800 <= ord(cell) < 0x2900 else 0
+        found += [place * 4 + dot for dot, mask in enumerate(DOTS) if dots & mask]
+    return found
+
+
+def check_upright(values: Sequence[float], width: int, height: int, *, log_scale: bool) -> None:
+    listed = points(*values)
+    drawn = [plain(line) for line in plot_lines(listed, width, height, log_scale=log_scale)]
+    rows, columns = drawn[: height if height < 4 else height - 2], plot_columns(width)
+    if not rows or columns < 8:
+        return
+    first, last = listed[0].iteration, max(listed[-1].iteration, listed[0].iteration + 1)
+    greatest, least = (
+        ink(rows, min(int((values.index(end(values)) + 1 - first) / (last - first) * (columns - 1) + 0.5), columns - 1))
+        for end in (max, min)
+    )
+    assert greatest, (values, width, height)
+    assert least, (values, width, height)
+    assert min(greatest) <= max(least), (values, width, height)
+    if len(rows) > 1 and len(set(values)) > 1:  # the labels stand beside the rows that they name
+        labelled = [place for place, row in enumerate(rows) if row[: GUTTER - 2].strip()]
+        assert labelled == [0, len(rows) - 1]
+        assert min(greatest) < 4
+        assert max(least) >= len(rows) * 4 - 4
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 6, 11, 24, 45, 60])
+@pytest.mark.parametrize("width", [1, 17, 18, 30, 46, 79, 120, 300])
+def test_the_greatest_value_never_stands_below_the_least(height: int, width: int) -> None:
+    falling, rising = [3.6667 * 0.8**step for step in range(40)], [1.0, 2.0, 3.0]
+    for values in ([2.0], [2.0, 2.0], falling, rising, [1.0, 9.0] * 150):
+        for log_scale in (False, True):
+            check_upright(values, width, height, log_scale=log_scale)
+
+
+@settings(max_examples=50)
+@given(
+    values=st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=400),
+    width=st.integers(1, 300),
+    height=st.integers(1, 60),
+    log_scale=st.booleans(),
+)
+def test_no_series_is_drawn_upside_down_at_any_size(
+    values: list[float], width: int, height: int, log_scale: bool
+) -> None:
+    check_upright(values, width, height, log_scale=log_scale)
+
+
+def test_one_row_is_a_sparkline() -> None:
+    (drawn,) = (plain(line)[GUTTER:] for line in plot_lines(points(*range(8, 0, -1)), GUTTER + 8, 1))
+    assert drawn == "█▇▆▅▄▃▂▁"
+    assert to_ascii(drawn, 8) == "#%*+=-:."
+
+
+def test_one_row_marks_the_shown_frame_and_what_has_no_place_on_the_scale() -> None:
+    drawn = text(3.0, math.nan, 1.0, height=1, shown=2)
+    assert drawn.endswith("◆")
+    assert drawn.count("!") == 1
+    (on_log_scale,) = plot_lines(points(1.0, 0.0, 100.0), GUTTER + 9, 1, log_scale=True)
+    assert plain(on_log_scale)[GUTTER:] == "▁▂▃▄!▅▆▇█"
 
 
 # plotext ends the process on some numbers, so all floats are tried in a process of their own.

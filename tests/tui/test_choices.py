@@ -56,6 +56,15 @@ async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:
     assert load(file) == Choices(theme="nord", log_scale=True)
 
 
+async def test_a_log_scale_that_is_remembered_is_said_at_the_start() -> None:
+    async with screen(choices=Choices(log_scale=True)) as shown:
+        assert "on a log scale, as it was when you left" in shown.text("NotePanel")
+        assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
+        await shown.press("v", "f", *"y")
+        assert shown.app.main.veil is not None
+        assert shown.app.main.query("LossPanel").first().border_title == "Loss"
+
+
 async def test_a_theme_that_is_gone_gives_way_to_the_usual_one() -> None:
     async with screen(choices=Choices(theme="no such theme")) as shown:
         assert shown.app.theme == Choices().theme

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from autograd_tui.engine.values.history import Point
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import fitted
+from autograd_tui.text.spread import LEVELS
 
 GUTTER = 10  # columns for the labels of the y axis, and the axis
 
@@ -25,6 +28,7 @@ def plot_lines(
 ) -> list[Line]:
     """Draw values over iterations in `height` rows, few points a column; the point `shown` is marked.
 
+    One row is a sparkline: a block as high as the curve in each column.
     `changes` are the iterations after which the learning rate changed, marked under the axis. NaN, infinities, and on
     a log scale what is not positive, have no place on a scale: they are marked on the top row.
     """
@@ -37,17 +41,21 @@ def plot_lines(
         return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
     span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
     limits = _limits([point.value for point in placed])
-    canvas = [list(row) for row in _canvas(tuple(placed), columns, rows, span, limits)]
 
     def column(iteration: int) -> int:
         return min(int((iteration - span[0]) / (span[1] - span[0]) * (columns - 1) + 0.5), columns - 1)
+
+    if rows == 1:  # plotext would draw it upside down
+        canvas = [_blocks([(column(point.iteration), point.value) for point in placed], columns, limits)]
+    else:
+        canvas = [list(row) for row in _canvas(tuple(placed), columns, rows, span, limits)]
 
     def row(point: Point) -> int:
         low, high = limits
         return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
 
     labels = _labels(placed, row, rows, log_scale)
-    if len(placed) * 4 <= columns:
+    if len(placed) * 4 <= columns and rows > 1:
         for point in placed:
             canvas[row(point)][column(point.iteration)] = "•"
     seen = {point.index for point in placed}
@@ -62,9 +70,9 @@ def plot_lines(
         text = "".join(characters)
         if marked and row(marked) == place:
             at = column(marked.iteration)
-            lines.append([*axis, (text[:at], "accent"), ("◆", "now"), (text[at + 1 :], "accent")])
+            lines.append([*axis, *_curve(text[:at]), ("◆", "now"), *_curve(text[at + 1 :])])
         else:
-            lines.append([*axis, (text, "accent")])
+            lines.append([*axis, *_curve(text)])
     if bare:
         return lines
     under = ["─"] * columns
@@ -77,6 +85,11 @@ def plot_lines(
 def plot_columns(width: int) -> int:
     """Say for how many columns of points there is room."""
     return max(width - GUTTER, 1)
+
+
+def _curve(text: str) -> Line:
+    """Give a part of a row its looks: what has no place on the scale is an error."""
+    return [(part, "error" if part.startswith("!") else "accent") for part in re.split("(!+)", text) if part]
 
 
 def _labels(placed: Sequence[Point], row: Callable[[Point], int], rows: int, log_scale: bool) -> dict[int, str]:
@@ -120,6 +133,22 @@ def _placed(points: Sequence[Point], log_scale: bool) -> list[Point]:
     return [Point(point.index, point.iteration, math.log10(point.value)) for point in positive]
 
 
+def _blocks(heights: Sequence[tuple[int, float]], columns: int, limits: tuple[float, float]) -> list[str]:
+    """Draw a curve through (column, value) in one row of blocks; of several values in a column the greatest."""
+    greatest: dict[int, float] = {}
+    for at, value in heights:
+        greatest[at] = max(value, greatest.get(at, value))
+    low, half = limits[0], limits[1] / 2 - limits[0] / 2
+    shares = {at: (value / 2 - low / 2) / half for at, value in greatest.items()}
+    row = [" "] * columns
+    for at, share in shares.items():
+        row[at] = LEVELS[1 + round(share * 7)]
+    for (left, start), (right, end) in pairwise(shares.items()):
+        for at in range(left + 1, right):
+            row[at] = LEVELS[1 + round((start + (end - start) * (at - left) / (right - left)) * 7)]
+    return row
+
+
 @lru_cache(maxsize=4)
 def _canvas(
     points: tuple[Point, ...], columns: int, rows: int, x: tuple[float, float], y: tuple[float, float]
@@ -132,6 +161,7 @@ def _canvas(
     middle, half = y[0] / 2 + y[1] / 2, y[1] / 2 - y[0] / 2
     figure = plotext.figure
     figure.clear()
+    plotext.terminal.limit(False, False)  # or it would cut the plot to what it takes the terminal's size to be
     figure.theme("colorless")
     figure.plot_size(columns, rows)
     figure.axes(False)

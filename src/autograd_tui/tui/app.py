@@ -28,6 +28,8 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
+LOG_SCALE = "the plot is on a log scale, as it was when you left: y puts it on the linear one"  # said at the start
+
 
 class AutogradApp(ReadableApp):
     """Shows one session."""
@@ -62,7 +64,7 @@ class AutogradApp(ReadableApp):
         self.failure: BaseException | None = None
         self._main = MainScreen(open_session, first, title=title, output=output or Output(), thread=thread)
         self._main.trainer.pace = pace
-        self._main.greeting = greeting
+        self._main.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
 
     @property
     def main(self) -> MainScreen:

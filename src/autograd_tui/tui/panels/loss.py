@@ -62,17 +62,21 @@ class LossPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
-        of = "" if self.plotted == "loss" else f"   plot of {NAMES.get(self.plotted, self.plotted)}"
-        self.retitle("Loss" + of + "   log scale" * self.log_scale)
+        self._name_what_is_plotted()
         return [_number_and_age(frame, width), *self._plot(frame.index, width, height - 1)]
 
     def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
         """Leave out the newest point where it is hidden."""
         assert self.frame is not None
+        self._name_what_is_plotted()
         frame, known = self.frame, veil.known
         first = veiled([_number_and_age(frame, width)], [_number_and_age(known, width)])
         hidden = known.grads is not frame.grads if self.plotted == "grad" else known.loss != frame.loss
         return [*first, *self._plot(frame.index - hidden, width, height - 1)]
+
+    def _name_what_is_plotted(self) -> None:
+        of = "" if self.plotted == "loss" else f"   plot of {NAMES.get(self.plotted, self.plotted)}"
+        self.retitle("Loss" + of + "   log scale" * self.log_scale)
 
     def _plot(self, index: int, width: int, height: int) -> list[Line]:
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
