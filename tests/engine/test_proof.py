@@ -17,6 +17,7 @@ from worlds import gated
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.progress import Progress
 from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.open import open_session
 
@@ -277,10 +278,34 @@ def test_where_there_is_no_gradient_there_is_no_proof() -> None:
     assert refused(session, 2, "v") == 'there is no parameter "v": this model has w, b.'
 
 
-def test_it_can_be_given_up() -> None:
-    session = after("fb")
-    with pytest.raises(Refused, match="the proof was given up"):
-        session.prove(2, "w", stopped=lambda: True)
+class Counted(nn.Linear):
+    forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Counted.forwards += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("what", ["weight", 0])
+def test_it_can_be_given_up_before_any_of_its_forwards(what: str | int) -> None:
+    session = after("fb", of(lambda: Counted(3, 2)))
+    session.trace(1)
+    before = copied(tensors(session))
+    for forwards in (0, 1, 2, 5):
+        Counted.forwards = 0
+        with pytest.raises(Refused, match="the proof was given up"):
+            session.prove(2, what, stopped=lambda most=forwards: Counted.forwards >= most)  # type: ignore[misc]
+        assert Counted.forwards - 2 <= forwards  # two more made frame 2 again, which nobody gives up
+        assert differing(tensors(session), before) == []
+
+
+def test_who_watches_is_told_how_far_it_has_come() -> None:
+    session, told = after("fb", of(lambda: nn.Linear(3, 2))), list[Progress]()
+    session.watch(lambda progress: told.append(progress) is None)
+    session.prove(2, "weight")
+    far = [(each.done, each.of) for each in told if each.proof == "weight.grad"]
+    assert far == sorted(far)
+    assert set(far) == {(0, 0), *((done, 6) for done in range(6))}
 
 
 # Of what comes out of operations.

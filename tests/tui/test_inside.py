@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import pytest
-from app_screen import Screen, screen
+import threading
 
+import pytest
+import torch
+from app_screen import Screen, screen
+from reach import as_scenario
+from torch import Tensor, nn
+
+from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.engine.values.command import parse
 from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
@@ -323,3 +329,59 @@ async def test_in_a_step_p_proves_the_gradient_that_moved_the_parameter() -> Non
         async with screen(do=do) as shown:
             await shown.press("i", "p")
             assert "w.grad: proven" in text(shown, "ChainRulePanel"), do
+
+
+class Gated(nn.Linear):
+    """Waits in its forward in float64, which nothing but a proof runs, until it is let through."""
+
+    through, reached = threading.Event(), threading.Event()
+    forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype is torch.float64:
+            Gated.forwards += 1
+            Gated.reached.set()
+            assert Gated.through.wait(60)
+        return super().forward(x)
+
+
+def gated_scenario() -> Scenario:
+    x = torch.rand(2, 3)
+    return as_scenario(lambda seed: (Gated(3, 1), lambda i: (x, x[:, :1])))
+
+
+async def test_a_proof_says_how_far_it_is_and_each_key_that_leaves_gives_it_up() -> None:
+    async with screen(gated_scenario(), do="fbs") as shown:  # type: ignore[arg-type]
+        main = shown.app.main
+        await shown.press("left", "left", "i", "end", "left")
+
+        async def begin() -> None:
+            Gated.through.clear()
+            Gated.reached.clear()
+            Gated.forwards = 0
+            await shown.pilot.press("p", "p")
+            await shown.until(Gated.reached.is_set)
+            await shown.until(lambda: note(shown).startswith("proving dLoss/d(pow 3)"))
+            assert not main.trainer.waiting  # the second p asked for nothing
+
+        async def let_through() -> None:
+            Gated.through.set()
+            await shown.settle()
+            assert Gated.forwards == 1
+            assert "proven" not in text(shown, "ChainRulePanel")
+
+        for key in ("escape", "q", "ctrl+c", "right"):
+            await begin()
+            await shown.pilot.press(key)
+            await let_through()
+            assert note(shown) == "the proof was given up.", key
+        await shown.press("left", "p")
+        assert "dLoss/d(pow 3): proven" in text(shown, "ChainRulePanel")
+        assert note(shown) == ""
+        await begin()
+        await shown.pilot.press("i", "space")
+        Gated.through.set()
+        await shown.settle()
+        assert shown.app.screen is main
+        assert shown.session.commands() == "fb"  # it went on from the frame looked at
+        assert Gated.forwards == 1

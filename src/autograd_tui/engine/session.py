@@ -176,7 +176,8 @@ class Session:
         """Compare a gradient at frame `index` with finite differences in float64.
 
         what: a parameter by its name, or the output of an operation by its number in the forward's trace.
-        Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`.
+        Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`, which is asked before
+        each forward.
         """
         self._line.check(index)
         return self._proofs.of(index, what, self._line.comparison(), stopped)
@@ -206,7 +207,7 @@ class Session:
         return self._way.take_difference()
 
     def watch(self, watch: Watch) -> None:
-        """Have `watch` told how far going back has come; where it gives False, all stays as it was."""
+        """Have `watch` told how far going back or a proof has come; where it gives False, all stays as it was."""
         self._way.watch = watch
 
     # Keeping.

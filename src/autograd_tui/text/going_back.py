@@ -1,4 +1,4 @@
-"""Going back, in words: how far it has come, what it found otherwise, and where one can return to."""
+"""Going back, in words: how far it or a proof has come, what it found otherwise, and where one can return to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from autograd_tui.text.numbers import number
 
 
 def progress_line(progress: Progress) -> str:
-    """Say how far going back has come."""
+    """Say how far going back or a proof has come."""
+    if progress.proof:
+        so_far = f": {progress.done:,} of {progress.of:,}" if progress.of else ""
+        return f"proving {progress.proof}{so_far}, escape gives it up"
     frames = f"{progress.done:,} of {progress.of:,} frames"
     return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
 

@@ -38,7 +38,11 @@ class InsideEntry(TrainingScreen):
         self.interrupted = False
         self.take_count()
         self.inside = InsideScreen(
-            picture=self.action_export, interrupt=self.action_interrupt, left=self._left_inside, prove=self._prove
+            picture=self.action_export,
+            interrupt=self.action_interrupt,
+            left=self._left_inside,
+            prove=self._prove,
+            give_up=self.trainer.stop,
         )
         self.app.push_screen(self.inside)
         self.trainer.ask(request)
@@ -46,7 +50,7 @@ class InsideEntry(TrainingScreen):
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
-        if self.inside is not None and news.proof is not None and news.prove is not None:
+        if self.inside is not None and news.prove is not None:
             self.inside.show_proof(news.prove, news.proof)
         if self.inside is None or news.recorded is None:
             return
@@ -58,6 +62,7 @@ class InsideEntry(TrainingScreen):
             inside.dismiss()
 
     def _prove(self, what: Prove) -> None:
+        self.interrupted = False
         self.trainer.ask(Request(what))
         self.watch_the_clock()
 
@@ -67,8 +72,8 @@ class InsideEntry(TrainingScreen):
             super().say(note)
         elif note is not None:
             self.inside.say(note)
-        elif self.inside.walk is None:  # still being recorded
-            self.inside.say(self.patient())
+        elif self.inside.awaits_an_answer and (patient := self.patient()):
+            self.inside.say(patient)
 
     def action_export(self) -> None:
         """Write a picture."""
@@ -79,7 +84,7 @@ class InsideEntry(TrainingScreen):
         raise NotImplementedError
 
     def _left_inside(self) -> None:
-        waits = self.inside is not None and self.inside.walk is None
+        waits = self.inside is not None and self.inside.awaits_an_answer
         self.inside = None
         if waits:
             self.trainer.stop()

@@ -33,6 +33,7 @@ from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.requests import Prove
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
+ENDING = "the proof ends after the forward that runs"
 WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
@@ -40,8 +41,8 @@ Way = Literal["next", "back", "next_of_module", "first", "last"]
 class InsideScreen(Screen[None], KeptRows):
     """Waits for a trace, then walks it; keys typed in the meantime are kept.
 
-    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, and
-    `prove` asks for a proof, which `show_proof` shows.
+    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, `prove` asks for a
+    proof, which `show_proof` shows, and `give_up` ends what was asked for.
     """
 
     ALLOW_SELECT = False
@@ -60,9 +61,10 @@ class InsideScreen(Screen[None], KeptRows):
         interrupt: Callable[[], None],
         left: Callable[[], None],
         prove: Callable[[Prove], None],
+        give_up: Callable[[], object],
     ) -> None:
         super().__init__()
-        self._prove = prove
+        self._prove, self._give_up = prove, give_up
         self._awaited: Prove | None = None
         self._picture, self._interrupt, self._left = picture, interrupt, left
         self._typed_ahead: list[Callable[[], object]] = []
@@ -182,23 +184,43 @@ class InsideScreen(Screen[None], KeptRows):
         self.say(None)
         return True
 
+    @property
+    def awaits_an_answer(self) -> bool:
+        """Whether a recording or a proof is still being made."""
+        return self.walk is None or self._awaited is not None
+
     def watch_walk(self) -> None:
-        """Put the proof of another gradient away."""
-        self.proof = self._awaited = None
+        """Put the proof of another gradient away, and give it up where it is still being made."""
+        self.proof = None
+        self._give_up_the_proof()
+
+    def _give_up_the_proof(self) -> bool:
+        """End the proof that is awaited after the forward that runs; tell whether there was one."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            self._give_up()
+            self.say(Note(ENDING, "accent"))
+        return awaited is not None
 
     def action_prove(self) -> None:
-        """Ask for the proof of the gradient at hand."""
-        found = what_to_prove(self.walk.trace, self.walk.op) if self.walk is not None else None
+        """Ask for the proof of the gradient at hand, once."""
+        if self.walk is None:
+            self._typed_ahead.append(self.action_prove)
+            return
+        if self._awaited is not None:
+            return
+        found = what_to_prove(self.walk.trace, self.walk.op)
         if found is None:
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
             return
         self._awaited = Prove(*found)
         self._prove(self._awaited)
 
-    def show_proof(self, asked: Prove, proof: Proof) -> None:
-        """Show a proof, if the walk still stands where it was asked for."""
-        if asked == self._awaited:
-            self.proof = proof
+    def show_proof(self, asked: Prove, proof: Proof | None) -> None:
+        """Show a proof, if the walk still stands where it was asked for; None where there will be none."""
+        if asked is self._awaited:
+            self.proof, self._awaited = proof, None
+            self.say(None)
 
     def action_export(self) -> None:
         """Write a picture of this screen."""
@@ -210,13 +232,18 @@ class InsideScreen(Screen[None], KeptRows):
 
     def action_interrupt(self) -> None:
         """Stop what runs; a second time, quit."""
+        proving, self._awaited = self._awaited is not None, None
         self._interrupt()
+        if proving:
+            self.say(Note(f"{ENDING}; ctrl+c once more quits", "warn"))
 
     def action_leave(self) -> None:
-        """Leave the innermost thing: the prompt, the cursor, the phase."""
+        """Leave the innermost thing: the prompt, a proof that is being made, the cursor, the phase."""
         if self.prompt.is_open:
             self.prompt.close()
             self.say(None)
+        elif self._give_up_the_proof():
+            return
         elif self.walk is not None and self.walk.cursor is not None:
             self.walk = self.walk.at(self.walk.place)
         else:

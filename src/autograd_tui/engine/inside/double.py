@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -27,9 +27,12 @@ class Double:
     Raises Refused, in one sentence, where the model cannot be copied.
     """
 
-    def __init__(self, loop: Loop, *, dtype: torch.dtype | None = torch.float64) -> None:
-        """Copy what a loop holds just before its forward; with no `dtype` in its own ones."""
-        self._loop, self._dtype = loop, dtype
+    def __init__(self, loop: Loop, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]) -> None:
+        """Copy what a loop holds just before its forward; with no `dtype` in its own ones.
+
+        `before` is called before each forward.
+        """
+        self._loop, self._dtype, self._before = loop, dtype, before
         self.model = _copied(loop.model, dtype)
         self._parts = loop.parts
         self._loss = loop.parts.loss
@@ -44,6 +47,7 @@ class Double:
 
     def loss(self, looking_on: AbstractContextManager[Any] | None = None) -> Tensor:
         """Run the forward, inside `looking_on`; scalar. Raises Refused where it cannot run in float64."""
+        self._before()
         self._surroundings.return_to(self._mark)
         self._holders.put_back(self._buffers)
         usual = torch.get_default_dtype()

@@ -14,6 +14,7 @@ from autograd_tui.engine.inside.double import Double
 from autograd_tui.engine.inside.shifted import Shifted
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.progress import Progress, Watch
 from autograd_tui.engine.values.proof_result import Proof
 
 MOST_ELEMENTS = 64  # of a tensor whose every element is measured
@@ -21,7 +22,21 @@ DIRECTIONS = 8  # random ones, in which a larger one is
 EXACT = 2e-5  # as a share of the largest slope: what differences may miss autograd by
 ROUNDED = 4  # times the root of the run's precision, as a share: what a gradient may lose on a long way
 CANCELLED = 32  # times the run's precision, as a share of all gradients: what is left of terms that cancel
-Stopped = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Course:
+    """How far a proof has come; `watch` is told before each forward."""
+
+    name: str
+    watch: Watch
+    done: int = 0  # slopes measured
+    of: int = 0
+
+    def go_on(self) -> None:
+        """Raise Refused where the proof is not wanted any more."""
+        if not self.watch(Progress(self.done, self.of, proof=self.name)):
+            raise Refused("the proof was given up.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +59,9 @@ class Measured:
     closed: Tensor | None = None
 
 
-def parameter_of(loop: Loop, name: str, *, line: bool) -> Measured:
+def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measured:
     """Measure by a parameter, where the loop stands just before its forward; `line`: whether there is a formula."""
-    double = Double(loop)
+    double = Double(loop, before=course.go_on)
     param = double.params[name]
     base = param.detach().clone()
     loss = double.loss()
@@ -66,26 +81,26 @@ def parameter_of(loop: Loop, name: str, *, line: bool) -> Measured:
     return Measured(loss_at, exact.to_dense(), _usual(base), around, _closed_form(double, name) if line else None)
 
 
-def output_of(loop: Loop, number: int, name: str) -> tuple[Held, Measured]:
+def output_of(loop: Loop, number: int, name: str, course: Course) -> tuple[Held, Measured]:
     """Measure by what comes out of operation `number` of the forward, called `name`, where the loop stands before it.
 
     The gradient held is that of the same forward in the run's own dtypes, run again.
     """
     mark = loop.surroundings.mark_closely()
-    held = Held(Shifted(Double(loop, dtype=None), number, name).grad())
+    held = Held(Shifted(Double(loop, dtype=None, before=course.go_on), number, name).grad())
     loop.surroundings.return_to(mark)
-    shifted = Shifted(Double(loop), number, name)
+    shifted = Shifted(Double(loop, before=course.go_on), number, name)
     exact = shifted.grad(check=True)
     return held, Measured(shifted.loss_at, exact, shifted.size, exact.norm().item())
 
 
-def prove(name: str, held: Held, measured: Measured, *, index: int, stopped: Stopped) -> Proof:
+def prove(name: str, held: Held, measured: Measured, course: Course, *, index: int) -> Proof:
     """Compare along each element, or along random directions; raises Refused where that says nothing."""
     exact = measured.exact
     directions = _directions(exact)
     before = torch.zeros_like(exact) if held.before is None else held.before.to_dense().to(exact)
     step = STEP * max(1.0, measured.size)
-    loss, slopes = _slopes(measured, directions, step=step, stopped=stopped)
+    loss, slopes = _slopes(measured, directions, course, step=step)
 
     def total(values: Sequence[float]) -> tuple[float, ...]:
         return tuple(
@@ -111,23 +126,23 @@ def prove(name: str, held: Held, measured: Measured, *, index: int, stopped: Sto
 
 
 def _slopes(
-    measured: Measured, directions: Sequence[Tensor], *, step: float, stopped: Stopped
+    measured: Measured, directions: Sequence[Tensor], course: Course, *, step: float
 ) -> tuple[float, list[Slope]]:
     """Give the loss, and how steep it is along each direction."""
     nowhere = torch.zeros_like(measured.exact)
+    course.of = len(directions)
     loss = measured.loss_at(nowhere)
     if measured.loss_at(nowhere) != loss:
         raise Refused("the model gives another loss each time, random numbers put back: no difference means anything.")
     expected, found = _along(measured.exact, directions), []
     largest = max(map(abs, expected), default=0.0)
     for direction, each in zip(directions, expected, strict=True):
-        if stopped():
-            raise Refused("the proof was given up.")
 
         def function(way: float, direction: Tensor = direction) -> float:
             return measured.loss_at(direction * way) if way else loss
 
         found.append(slope(function, each, size=largest, step=step))
+        course.done = len(found)
     return loss, found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from autograd_tui.engine.line.proof import Held, output_of, parameter_of, prove
+from autograd_tui.engine.line.proof import Course, Held, output_of, parameter_of, prove
 from autograd_tui.engine.line.traces import Traces
 from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.training.trainer import Trainer
@@ -24,12 +24,20 @@ class Proofs:
         self._trainer, self._way, self._traces, self._line = trainer, way, traces, line
 
     def of(self, index: int, what: str | int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
-        """Prove the gradient of a parameter, by its name, or of what came out of an operation, by its number."""
-        if isinstance(what, int):
-            return self._of_output(index, what, comparison, stopped)
-        return self._of_parameter(index, what, comparison, stopped)
+        """Prove the gradient of a parameter, by its name, or of what came out of an operation, by its number.
 
-    def _of_parameter(self, index: int, name: str, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+        Whoever watches going back is told how far it is, and may give it up too.
+        """
+        watch = self._way.watch
+        self._way.watch = lambda progress: watch(progress) and not stopped()
+        try:
+            if isinstance(what, int):
+                return self._of_output(index, what, comparison)
+            return self._of_parameter(index, what, comparison)
+        finally:
+            self._way.watch = watch
+
+    def _of_parameter(self, index: int, name: str, comparison: Comparison) -> Proof:
         """Prove the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
         here, trainer, way = self._trainer.frame.index, self._trainer, self._way
         name, place = self._place_of(name)
@@ -45,12 +53,13 @@ class Proofs:
             if counted <= earlier and before is not None:
                 raise Refused(f"the last backward has added nothing to the gradient of {name}.")
             held = Held(grad, before, counted - (earlier if before is not None else 0))
+            course = Course(f"{name}.grad", way.watch)
             with trainer.beside() as loop:
-                return prove(name, held, parameter_of(loop, name, line=self._line), index=index, stopped=stopped)
+                return prove(name, held, parameter_of(loop, name, course, line=self._line), course, index=index)
         finally:
             way.return_to(here, comparison)
 
-    def _of_output(self, index: int, number: int, comparison: Comparison, stopped: Callable[[], bool]) -> Proof:
+    def _of_output(self, index: int, number: int, comparison: Comparison) -> Proof:
         """Prove the gradient of what came out of operation `number` of the forward that frame `index` stands upon."""
         here, way = self._trainer.frame.index, self._way
         forward = way.last(Phase.FORWARD, index)
@@ -61,11 +70,13 @@ class Proofs:
             raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
         if ops[number].opaque:
             raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
+        name = f"{ops[number].name} {number + 1}"
+        course = Course(f"dLoss/d({name})", way.watch)
         try:
             way.go_to_start(forward, comparison)
             with self._trainer.beside() as loop:
-                held, measured = output_of(loop, number, ops[number].name)
-                return prove(f"{ops[number].name} {number + 1}", held, measured, index=index, stopped=stopped)
+                held, measured = output_of(loop, number, ops[number].name, course)
+                return prove(name, held, measured, course, index=index)
         finally:
             way.return_to(here, comparison)
 

@@ -1,4 +1,4 @@
-"""How far going back has come, and giving it up."""
+"""How far going back or a proof has come, and giving it up."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from autograd_tui.engine.values.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Frames that have been made again on the way to another one, of how many."""
+    """Frames that have been made again on the way to another one, of how many; of a `proof` the slopes measured."""
 
     done: int
-    of: int
+    of: int  # of a proof 0 until it is known
     home: bool = False  # on the way to where training stood, which is not given up
+    proof: str = ""  # of what gradient
 
 
-Watch = Callable[[Progress], bool]  # is told of each frame or iteration on the way; False gives it up
+Watch = Callable[[Progress], bool]  # is told of each frame, iteration or forward on the way; False gives it up
 
 
 class GivenUp(Refused):
