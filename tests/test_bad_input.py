@@ -27,7 +27,6 @@ two words
 --no-such-option
 --optimizer adem
 --optimizer lbfgs
---optimizer sparseadam
 --optimizer ''
 --optimizer 7
 --optimizer sgd,lr

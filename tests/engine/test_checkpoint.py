@@ -126,6 +126,24 @@ def test_a_buffer_that_was_none_is_none_again() -> None:
     assert tensors(session)["buffer first"] is None
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_nested_and_sparse_buffers_stay_what_they_are() -> None:
+    def odd(seed: int) -> tuple[nn.Module, Batch]:
+        model, pieces = nn.Linear(1, 1), [torch.ones(2), torch.ones(3)]
+        model.register_buffer("nested", torch.nested.nested_tensor(pieces))
+        model.register_buffer("jagged", torch.nested.nested_tensor(pieces, layout=torch.jagged))
+        model.register_buffer("near", torch.eye(3).to_sparse_csr())
+        return model, lambda i: (torch.ones(2, 1), torch.zeros(2, 1))
+
+    session = open_session(as_scenario(odd))
+    run(session, "fbsz")
+    checkpoint, loss = trainer_of(session).checkpoint(), session.run("f").loss
+    trainer_of(session).restore(checkpoint)
+    assert session.run("f").loss == loss
+    assert [row.norm for row in session.frame.buffers] == [None, None, pytest.approx(3**0.5)]
+
+
 def test_a_batch_that_the_model_keeps_as_a_buffer_is_not_overwritten() -> None:
     session = open_session(as_scenario(wilful))
     checkpoint = trainer_of(session).checkpoint()

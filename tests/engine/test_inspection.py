@@ -67,12 +67,24 @@ def test_squares_beyond_double_precision_do_no_harm(size: float) -> None:
     assert alike(row.std, 3.5 * size)
 
 
-@pytest.mark.parametrize(
-    "tensor", [torch.zeros(0), torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.complex64)]
-)
+@pytest.mark.parametrize("tensor", [torch.zeros(0), torch.ones(2, dtype=torch.bool)])
 def test_what_a_dtype_or_size_cannot_give_is_none(tensor: torch.Tensor) -> None:
     row = exact_row("it", tensor)
     assert (row.norm, row.values, row.histogram) == (None, None, None)
+
+
+def test_a_complex_tensor_has_a_norm_and_no_least_value() -> None:
+    tensor = torch.complex(torch.randn(40), torch.randn(40))
+    row = exact_row("it", tensor)
+    assert row.norm == pytest.approx(float(torch.linalg.vector_norm(tensor)))
+    assert (row.min, row.max, row.mean, row.nonfinite, row.histogram) == (None, None, None, 0, None)
+
+
+def test_the_cosine_of_complex_tensors_is_that_of_their_real_numbers() -> None:
+    one, other = torch.randn(4, dtype=torch.complex64), torch.randn(4, dtype=torch.complex64)
+    reals = [torch.view_as_real(each).reshape(-1) for each in (one, other)]
+    found = cosine(one, other, norms=[float(each.norm()) for each in reals])
+    assert found == pytest.approx(float(torch.nn.functional.cosine_similarity(*reals, dim=0)))
 
 
 def test_the_cosine_is_the_one_that_torch_finds() -> None:
@@ -145,12 +157,16 @@ def test_after_an_inspection_training_goes_on_to_the_same_bits() -> None:
     assert differing(tensors(inspected), copied(tensors(plain))) == []
 
 
-def test_a_sparse_gradient_has_no_numbers_and_raises_nothing() -> None:
+def test_a_sparse_gradient_has_the_numbers_of_what_it_holds() -> None:
     session = open_session(as_scenario(words))
     list(session.run_all("fb"))
-    found = session.inspect("words.weight").grad
+    found, grad = session.inspect("words.weight").grad, loop_of(session).params["words.weight"].grad
     assert found is not None
-    assert found.norm is None
+    assert grad is not None
+    held = grad.coalesce().values()
+    assert found.norm == pytest.approx(float(held.norm()))
+    assert (found.min, found.max, found.stored) == (float(held.min()), float(held.max()), held.numel())
+    assert (found.mean, found.values) == (None, None)
 
 
 def test_a_name_without_a_parameter_is_refused() -> None:

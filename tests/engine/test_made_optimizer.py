@@ -12,7 +12,7 @@ from autograd_tui.engine.training.optimizers import known_optimizers, make_optim
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 
-NOT_STEPPED = ("lbfgs", "sparseadam")
+NOT_STEPPED = ("lbfgs",)
 OTHERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.3, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
     "adam": {"lr": torch.tensor(0.1), "betas": (0.5, 0.25), "amsgrad": True, "foreach": False},

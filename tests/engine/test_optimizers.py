@@ -11,8 +11,9 @@ from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
 from autograd_tui.open import open_session
 
-# torch.optim's own, in the versions that this program takes: those that need a closure, sparse gradients or matrices.
-REFUSED_ON_THE_LINE = {"lbfgs", "sparseadam", "muon"}
+# torch.optim's own, in the versions that this program takes: those that need a closure or matrices.
+REFUSED_ON_THE_LINE = {"lbfgs", "muon"}
+RAISES_ON_THE_LINE = {"sparseadam"}  # in step, where it meets a dense gradient
 
 
 @scenario("small resnet")
@@ -35,7 +36,15 @@ def one_sentence(error: BaseException) -> bool:
     return "\n" not in str(error) and len(str(error)) > 10
 
 
-@pytest.mark.parametrize("name", sorted(known_optimizers()))
+@scenario("table of words")
+def table_of_words(options: Options) -> Parts:
+    """An embedding, whose gradients are sparse."""
+    batch = torch.tensor([[1, 2, 2], [0, 4, 1]]), torch.rand(2, 4)
+    model = nn.EmbeddingBag(50, 4, sparse=True, mode="sum")
+    return Parts(model=model, batch=lambda i: batch, loss=nn.functional.mse_loss)
+
+
+@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - RAISES_ON_THE_LINE))
 @pytest.mark.parametrize("model", ["linear", small], ids=["line", "small resnet"])
 def test_every_optimizer_trains_or_is_refused_in_one_sentence(name: str, model: object) -> None:
     if name in REFUSED_ON_THE_LINE:
@@ -55,7 +64,31 @@ def test_muon_trains_a_model_of_matrices() -> None:
     assert [frame.error for frame in frames] == [None] * 12
 
 
-@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - REFUSED_ON_THE_LINE))
+def test_sparse_adam_trains_what_has_sparse_gradients() -> None:
+    session = open_session(table_of_words, optimizer="sparseadam,lr=0.1")
+    frames = list(session.run_all("fbsz*3"))
+    torch.manual_seed(0)
+    plain = table_of_words.build(Options(seed=0))
+    optimizer = torch.optim.SparseAdam(plain.model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(3):
+        inputs, targets = plain.batch(0)
+        loss = nn.functional.mse_loss(plain.model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert [frame.error for frame in frames] == [None] * 12
+    assert [frame.loss for frame in frames[::4]] == losses
+
+
+def test_sparse_adam_meets_a_dense_gradient_with_pytorchs_own_words() -> None:
+    *_, last = open_session("linear", optimizer="sparseadam").run_all("fbs")
+    assert last.error is not None
+    assert "does not support dense gradients" in last.error.message
+
+
+@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - REFUSED_ON_THE_LINE - RAISES_ON_THE_LINE))
 def test_every_optimizer_can_be_changed_to_while_training(name: str) -> None:
     session = open_session("linear")
     *_, last = session.run_all(f"fbsz optimizer={name} fbsz")
@@ -80,7 +113,6 @@ def test_the_names_include_sgd_and_adam() -> None:
         ("adem", 'no "adem": the nearest is adam'),
         ("optimizer", 'no "optimizer"'),
         ("lbfgs", "closure"),
-        ("sparseadam", "sparse gradients"),
         ("sgd,speed=3", "sgd has no option speed: it takes lr, momentum"),
         ("sgd,params=3", "sgd has no option params"),
         ("sgd,momentum=-1", "SGD does not take"),

@@ -79,6 +79,21 @@ def test_a_row_with_a_name_costs_184_bytes() -> None:
     assert len(numbers) * numbers.itemsize == 2 * 184
 
 
+def partly_measured() -> StatsTable:
+    tensors = {"a": torch.ones(4), "flags": torch.ones(3, dtype=torch.bool), "nothing": torch.ones(0)}
+    return StatsReader().read({"group": Group(tensors)})["group"]
+
+
+def test_a_norm_that_would_leave_a_tensor_out_is_none() -> None:
+    assert partly_measured().layout.left_out() == {1}
+    assert (partly_measured().norm(), partly_measured().least_norm()) == (None, 2.0)
+
+
+def test_where_no_tensor_has_a_norm_they_have_none_together() -> None:
+    flags = StatsReader().read({"group": Group({"flags": torch.ones(3, dtype=torch.bool)})})["group"]
+    assert (flags.norm(), flags.least_norm()) == (None, None)
+
+
 def grads(*, used: bool = False) -> Grads:
     return Grads(table([3.0], [4.0]), (1, 0, 2), (used, False, used))
 

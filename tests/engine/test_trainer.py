@@ -288,7 +288,6 @@ def test_setting_the_learning_rate_leaves_the_plateau_counters() -> None:
     [
         "optimizer=muon",  # takes matrices alone
         "optimizer=lbfgs",
-        "optimizer=sparseadam",
         "optimizer=nothing",
         "optimizer=adam,betas=(2,2)",
         "optimizer=adam,momentum=1",

@@ -78,6 +78,59 @@ def test_a_free_run_pauses_where_a_condition_over_iterations_holds(
     assert f"frame {session.frame.index}: {said}" in str(where(session))
 
 
+def partly_nested(seed: int) -> tuple[nn.Module, Batch]:
+    """Build a model whose parameter is whole numbers of its own kind: no gradient, no norm."""
+    model = nn.Linear(1, 1)
+    model.register_parameter("flags", nn.Parameter(torch.ones(3, dtype=torch.bool), requires_grad=False))
+    return model, lambda i: (torch.ones(1, 1), torch.ones(1, 1))
+
+
+class Wave(nn.Module):
+    """Two complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = nn.Parameter(torch.tensor([3 + 4j, 0j]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.c * self.c.conj()).real.sum()
+
+
+def wave(seed: int) -> tuple[nn.Module, Batch]:
+    return Wave(), lambda i: (torch.ones(1), torch.zeros(1))
+
+
+def test_a_threshold_on_a_sum_that_leaves_a_tensor_out_does_not_fire() -> None:
+    session = open_session(as_scenario(partly_nested))
+    session.arm("param_norm < 1e6")
+    list(session.run_all("fbsz"))
+    assert where(session) is None
+
+
+def test_a_threshold_compares_the_norm_of_complex_numbers() -> None:
+    session = open_session(as_scenario(wave))
+    for watched in ("grad_norm < 1e-6", "param_norm < 4"):
+        session.arm(watched)
+    list(session.run_all("fb"))
+    assert where(session) is None
+    session.run("optimizer=sgd,lr=0.005")
+    session.run("s")
+    assert str(where(session)).startswith("frame 4: param_norm 2.5 < 4")
+
+
+def test_a_complex_parameter_that_is_nan_is_seen() -> None:
+    session = open_session(as_scenario(wave))
+    session.arm("nonfinite")
+    list(session.run_all("fb"))
+    assert where(session) is None
+    session.run("optimizer=sgd,lr=1e30")
+    session.run("s")
+    session.run("f")
+    session.run("b")
+    session.run("s")
+    assert where(session) is not None
+
+
 def test_it_goes_on_from_there_and_pauses_again() -> None:
     session = opened("loss rises 3", lr=0.6)
     run(session)

@@ -24,6 +24,7 @@ RUN_ALL = """
 import contextlib, hashlib, io, json, runpy, sys
 
 def bits(tensor):
+    tensor = tensor.to_dense()
     return hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
 
 found = []
@@ -57,6 +58,19 @@ def build(options):
 """
 
 
+WORDS = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("words")
+def build(options):
+    batch = torch.randint(0, 50, (8, 3)), torch.rand(8, 4)
+    model = nn.EmbeddingBag(50, 4, sparse=True, mode="sum")
+    return Parts(model=model, batch=lambda i: batch, loss=nn.functional.mse_loss, optimizer="sparseadam,lr=0.1")
+"""
+
+
 def run_together(paths: list[Path]) -> list[list[object]]:
     """Run scripts in one fresh interpreter; give what each printed, our modules, its gradients and parameters."""
     text = json.dumps(list(map(str, paths)))
@@ -80,7 +94,7 @@ def values(session: Session) -> tuple[dict[str, object], list[object]]:
 
 
 def bits(tensor: torch.Tensor) -> str:
-    return sha256(tensor.detach().numpy().tobytes()).hexdigest()
+    return sha256(tensor.detach().to_dense().numpy().tobytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +102,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
     """Write cases of many runs, and run all their scripts."""
     folder = tmp_path_factory.mktemp("cases")
     (folder / "gated.py").write_text(OWN)
+    (folder / "words.py").write_text(WORDS)
     sessions = [
         opened("linear", "fbsz*3 fb", optimizer="adam", decay="plateau:0.5:1"),
         opened("linear", "fbs fbs", data="fresh", momentum=0.9),
@@ -99,6 +114,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
         opened("transformer", "fbsz fbs"),
         opened(str(folder / "gated.py"), "fbsz*3 fbs"),
         opened(str(folder / "gated.py"), "fbs gate=2 F z"),
+        opened(str(folder / "words.py"), "fbsz*3 fbs"),
     ]
     paths = [folder / f"case{number}.pt" for number, _ in enumerate(sessions)]
     for path, session in zip(paths, sessions, strict=True):

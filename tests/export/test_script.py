@@ -251,7 +251,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
 
 def test_every_optimizer_that_can_be_stepped_can_be_written() -> None:
     assert {name: cls.__name__ for name, cls in known_optimizers().items() if name in NAMES} == NAMES
-    assert known_optimizers().keys() - NAMES.keys() == {"lbfgs", "sparseadam"}
+    assert known_optimizers().keys() - NAMES.keys() == {"lbfgs"}
 
 
 def test_parameters_that_are_frozen_for_a_while_are_so_in_the_script(tmp_path: Path) -> None:

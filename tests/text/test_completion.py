@@ -113,7 +113,7 @@ def test_learning_rates_are_offered_with_the_usual_one_named() -> None:
 
 def test_the_optimizers_offered_are_all_that_can_be_stepped() -> None:
     names = {each.label for each in offered("optimizer=")}
-    assert names == set(known_optimizers()) - {"lbfgs", "sparseadam"}  # a closure, sparse gradients
+    assert names == set(known_optimizers()) - {"lbfgs"}  # a closure
     assert names == set(OPTIMIZERS) == set(NAMES) == set(OPTIONS)
 
 

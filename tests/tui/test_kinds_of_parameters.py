@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from app_screen import Screen, screen
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
+
+from reach import loop_of
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
@@ -60,6 +65,29 @@ def forward(model, batch):
 @scenario("dtypes")
 def build(options):
     return Parts(model=Net(), batch=lambda i: (), forward=forward)
+"""
+)
+UNLIKE = (
+    HEAD
+    + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.EmbeddingBag(50, 4, sparse=True, mode="sum")
+        self.wave = nn.Parameter(torch.ones(5, dtype=torch.cfloat))
+        self.turn = nn.Parameter(torch.tensor(3 + 4j))
+        self.flags = nn.Parameter(torch.ones(3, dtype=torch.bool), requires_grad=False)
+        self.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+        self.register_buffer("near", torch.eye(3).to_sparse())
+
+    def forward(self, x):
+        self.mask = ~self.mask
+        return self.words(x) + (self.wave * self.wave.conj()).real.sum() + (self.turn * self.turn.conj()).real
+
+@scenario("unlike")
+def build(options):
+    x, y = torch.randint(0, 50, (8, 3)), torch.randn(8, 4)
+    return Parts(model=Net(), batch=lambda i: (x, y), loss=nn.functional.mse_loss, optimizer="sgd,lr=0.001")
 """
 )
 NAMED = (
@@ -164,7 +192,7 @@ async def test_a_plot_of_what_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", some(SIZES, 1))
-@pytest.mark.parametrize("source", [DTYPES, NAMED.replace("{names!r}", repr(NAMES)), KINDS, GROUPS])
+@pytest.mark.parametrize("source", [DTYPES, UNLIKE, NAMED.replace("{names!r}", repr(NAMES)), KINDS, GROUPS])
 async def test_every_phase_and_every_row_can_be_shown(tmp_path: Path, source: str, size: tuple[int, int]) -> None:
     async with screen(written(tmp_path, source), size=size) as shown:
         for key in ("f", "b", "s", "z", *["down"] * 9, "enter", "left", "left"):
@@ -172,6 +200,25 @@ async def test_every_phase_and_every_row_can_be_shown(tmp_path: Path, source: st
             assert all(text.isprintable() for text in everything(shown).splitlines())
         assert shown.session.frame.error is None
         json.dumps(shown.session.frame.plain(), allow_nan=False)
+
+
+async def test_sparse_and_complex_tensors_show_what_they_have_and_nothing_else(tmp_path: Path) -> None:
+    async with screen(written(tmp_path, UNLIKE), do="fbs", size=(200, 60)) as shown:
+        params = loop_of(shown.session).params
+        grads = {name: param.grad for name, param in params.items() if param.grad is not None}
+        held = grads["words.weight"].coalesce().values()
+        rows = {row.split()[0]: row.split()[1] for row in shown.text("GradientsPanel").splitlines()}
+        assert rows["words.weight"] == f"{float(held.norm()):.4f}"
+        assert rows["wave"] == f"{float(grads['wave'].norm()):.4f}"
+        assert rows["turn"] == f"{float(grads['turn'].norm()):.4f}"  # a norm: it has no sign
+        assert "flags 3 norm - frozen" in " ".join(shown.text("ParametersPanel").split())
+        assert "|move| ≥" in shown.text("PhasesPanel")  # flags has no norm
+        assert "2, 1 not measured" in shown.text("BuffersPanel")
+        await shown.press("down", "down", "down", "down")
+        told = " ".join(shown.text("SelectedPanel").split())
+        assert f"sparse: {held.numel()} of 200 values stored" in told
+        assert f"{float(held.min()):.4f} to {float(held.max()):.4f}" in told
+        assert "NaN" not in everything(shown)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -34,9 +34,11 @@ def summary(frame: Frame, changed: int) -> str:
         return f"{buffers} as the model was built: forward may change them"
     now = frame.phase is Phase.FORWARD and frame.error is None
     who = "forward" if now else "the last forward"
+    unknown = len(frame.buffers.layout.left_out())
+    beside = f", {unknown} not measured" * bool(unknown)
     if not changed:
-        return f"{who} changed the numbers of none of {buffers}"
-    return f"{who} changed all {buffers}" if changed == buffers else f"{who} changed {changed} of {buffers}"
+        return f"{who} changed the numbers of none of {buffers}{beside}"
+    return f"{who} changed {'all' if changed == buffers else f'{changed} of'} {buffers}{beside}"
 
 
 def _changed(frame: Frame) -> list[bool]:

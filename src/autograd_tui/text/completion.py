@@ -116,7 +116,7 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
             continue
         if last.startswith(f"{name}."):
             yield Candidate(switch, "freeze it with False" if place not in frame.frozen else "frozen: True undoes it")
-        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.measurable[place]:
+        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.ordinary(place):
             continue
         values = frame.params[place].values or ()
         for index, value in zip(product(*map(range, shape)), values, strict=True):

@@ -14,7 +14,7 @@ def explain_step(frame: Frame) -> list[str]:
     """Say what moved the parameters, how far, and what is old now."""
     if frame.grads.state == "none":
         return ["step moved nothing: every gradient is None, so it had nothing to use.", *loss_age(frame)]
-    if not all(frame.params.layout.measurable):
+    if any(frame.grads.backwards[place] for place in frame.params.layout.left_out()):
         return ["step ran; some parameters are of a kind that has no numbers here, so what moved cannot be said."]
     if frame.before is None or frame.before is frame.params:
         return [f"step ran, and no parameter has changed: {_why_not(frame)}", *_scheduled(frame), *loss_age(frame)]
@@ -57,7 +57,7 @@ def _made_elsewhere(frame: Frame) -> bool:
 
 def _points_downhill(frame: Frame) -> bool:
     table = frame.grads.table
-    finite = all(table.layout.measurable) and not any(table.numbers[NONFINITE::WIDTH])
+    finite = not table.layout.left_out() and not any(table.numbers[NONFINITE::WIDTH])
     return finite and max(frame.grads.backwards) == 1 and not _made_elsewhere(frame)
 
 
@@ -74,14 +74,18 @@ def _moves(frame: Frame) -> list[str]:
     assert frame.before is not None
     if len(frame.params) > 4:
         return _most_and_least(frame)
-    rows = zip(frame.before, frame.params, frame.grads, frame.moves or (), strict=False)
+    rows = zip(frame.before, frame.params, frame.grads, frame.ways or (), strict=False)
     return ["  " + _move(frame, place, *row) for place, row in enumerate(rows)]
 
 
-def _move(frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float) -> str:
+def _move(
+    frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float | None
+) -> str:
     name, optimizer, lr = new.name, frame.optimizer_of(place), frame.step_rate_of(place)
     if grad is None and not moved:
         return f"{name}  stays: its gradient is None{why_none(frame, place)}"
+    if moved is None:
+        return f"{name}  has a gradient; how far it moved was not measured"
     if not (old.size == 1 and old.values and new.values):
         return f"{name}  moved by {'~' * (new.size > SAMPLE)}{number(moved)} (norm)"
     was, now = old.values[0], new.values[0]
@@ -100,8 +104,10 @@ def _move(frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: Gr
 def _most_and_least(frame: Frame) -> list[str]:
     """Name the parameters that moved most and least for their size, of those that had a gradient."""
     assert frame.before is not None
-    rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.moves or (), strict=False))
-    shares = [(moved / norm, place) for place, (norm, backwards, moved) in rows if norm and backwards]
+    rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.ways or (), strict=False))
+    shares = [
+        (moved / norm, place) for place, (norm, backwards, moved) in rows if norm and backwards and moved is not None
+    ]
     ranked = sorted(shares, key=lambda pair: pair[0])
     if not ranked:
         return []

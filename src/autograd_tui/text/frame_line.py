@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.engine.values.stats_table import TensorStats
+from autograd_tui.engine.values.stats_table import StatsTable, TensorStats
 from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import rate
 
@@ -41,8 +41,14 @@ def _tensors(frame: Frame) -> str:
     if frame.params.whole and sum(row.size for row in frame.params) <= 4:
         pairs = zip(frame.params, frame.grads, strict=True)
         return "   ".join(f"{row.name} {_values(row)} grad {_values(grad)}" for row, grad in pairs)
-    grad = frame.grads.norm()
-    return f"|params| {frame.params.norm():.6g}   |grads| {'None' if grad is None else f'{grad:.6g}'}"
+    grads = _norm(frame.grads.table) if any(frame.grads.backwards) else "None"
+    return f"|params| {_norm(frame.params)}   |grads| {grads}"
+
+
+def _norm(table: StatsTable) -> str:
+    """Write the norm over all tensors that have one, as at least that where some have none."""
+    norm = table.least_norm()
+    return "-" if norm is None else f"{'>=' * bool(table.layout.left_out())}{norm:.6g}"
 
 
 def _metrics(frame: Frame) -> str:
@@ -54,6 +60,6 @@ def _values(row: TensorStats | None) -> str:
     if row is None:
         return "None"
     if row.values is None:
-        return "?"
+        return "-" if row.norm is None else f"norm {row.norm:.6g}"
     written = [f"{value:.6g}" for value in row.values]
     return written[0] if len(written) == 1 else "[" + " ".join(written) + "]"

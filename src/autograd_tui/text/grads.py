@@ -7,17 +7,32 @@ from collections import Counter
 from collections.abc import Sequence
 
 from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH, Grads, GradStats
+from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH, Grads, GradStats, StatsTable
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import at_least, number
 
 LONGER = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
 
 
-def main_number(grad: GradStats) -> float:
-    """Give the value of a gradient that has one, else its norm."""
-    value = grad.values[0] if grad.size == 1 and grad.values else grad.norm
-    return math.nan if value is None else value
+def main_number(grad: GradStats) -> float | None:
+    """Give the value of a gradient that has one, else its norm; None where it has none."""
+    return grad.values[0] if grad.size == 1 and grad.values else grad.norm
+
+
+def main_words(grad: GradStats) -> str:
+    """Write the value of a gradient that has one, with its sign, else its norm."""
+    return number(main_number(grad), signed=grad.size == 1 and grad.values is not None)
+
+
+def largest_number(frame: Frame) -> float:
+    """Give the greatest size of the finite numbers that stand for gradients; 0 where there are none."""
+    numbers = (main_number(grad) for grad in frame.grads if grad is not None)
+    return max((abs(each) for each in numbers if each is not None and math.isfinite(each)), default=0.0)
+
+
+def norm_over(table: StatsTable) -> str:
+    """Write the norm over all tensors of a table, as at least what it is where some have none."""
+    return at_least(table.least_norm(), partly=bool(table.layout.left_out()))
 
 
 def age(frame: Frame, place: int) -> str:
@@ -68,7 +83,7 @@ def cleared(frame: Frame, place: int, *, room: int) -> Line:
     if place in frame.unused:
         return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
     last = frame.last_grads and frame.last_grads[place]
-    was = f"was {number(main_number(last), signed=last.size == 1)}" if last else ""
+    was = f"was {main_words(last)}" if last else ""
     said = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
     return [(f"{'None':>10}", ""), (said, "dim")]
 
@@ -82,9 +97,14 @@ def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
 
 
 def largest(grads: Grads, places: Sequence[int] | None = None) -> GradStats | None:
-    """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest."""
+    """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest.
+
+    None where there is none, or it cannot be known, since one of them has no norm.
+    """
     norms = grads.norms()
     every = range(len(norms)) if places is None else places
+    if grads.left_out(every):
+        return None
     known = [(place, norm) for place in every if (norm := norms[place]) is not None]
     most = max(known, key=lambda each: (not math.isfinite(each[1]), each[1]), default=None)
     return grads[most[0]] if most else None
@@ -94,7 +114,9 @@ def together(frame: Frame) -> list[str]:
     """Say what is true of all gradients, in parts, the first of which matters most."""
     said = in_words(frame)
     if not any(frame.grads.backwards):
-        last = frame.last_grads.norm() if frame.last_grads else None
-        return [said] if last is None else [said, f"|grad| was {number(last)}"]
+        last = frame.last_grads
+        return [said, f"|grad| was {norm_over(last.table)}"] if last and any(last.backwards) else [said]
     nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE::WIDTH] if count)
-    return [said, f"{nonfinite} hold NaN or infinity" if nonfinite else "all finite"]
+    unknown = len(frame.grads.table.layout.left_out())
+    health = f"{nonfinite} hold NaN or infinity" if nonfinite else "the others finite" if unknown else "all finite"
+    return [said, *[f"{unknown} not measured"] * bool(unknown), health]

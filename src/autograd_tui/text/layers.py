@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import SAMPLE
+from autograd_tui.text.numbers import at_least
 
 MOST_ROWS = 12  # a model with more parameters is shown by layers
 Places = Sequence[int]  # of parameters, in the model's order
@@ -46,23 +47,36 @@ class Columns:
     sizes: tuple[int, ...]
     norms: tuple[float | None, ...]
     grads: tuple[float | None, ...]  # norms; None where `.grad` is None, or has no norm
-    ways: Sequence[float] | None  # of the last step or setting; None before the first
+    ways: Sequence[float | None] | None  # of the last step or setting; None before the first
     starts: tuple[float | None, ...]  # the norms before it
+    left_out: frozenset[int] = frozenset()  # places of parameters that have no norm
+    grads_left_out: frozenset[int] = frozenset()  # and of gradients
 
     @classmethod
     def of(cls, frame: Frame) -> Columns:
         """Take the columns out of a frame's tables."""
+        held = [place for place, backwards in enumerate(frame.grads.backwards) if backwards]
         return cls(
             tuple(map(math.prod, frame.params.layout.shapes)),
             frame.params.norms(),
             frame.grads.norms(),
-            frame.moves,
+            frame.ways,
             frame.before.norms() if frame.before is not None else (),
+            frame.params.layout.left_out(),
+            frozenset(held[row] for row in frame.grads.table.layout.left_out()),
         )
 
     def size(self, places: Places) -> int:
         """Count the values."""
         return sum(self.sizes[place] for place in places)
+
+    def norm_words(self, places: Places) -> str:
+        """Write the norm of the parameters together, as at least what it is where some have none."""
+        return at_least(self.norm(places), partly=not self.left_out.isdisjoint(places))
+
+    def grad_words(self, places: Places) -> str:
+        """Write the norm of the gradients together, as at least what it is where some have none."""
+        return at_least(self.grad(places), partly=not self.grads_left_out.isdisjoint(places))
 
     def norm(self, places: Places) -> float | None:
         """Give the norm of the parameters together; None where none has one."""
@@ -73,10 +87,13 @@ class Columns:
         return _together(self.grads[place] for place in places)
 
     def update(self, places: Places) -> float | None:
-        """Give the last move over what it moved from: infinite from zero, None before the first."""
+        """Give the last move over what it moved from: infinite from zero, None before the first or if not measured."""
         if self.ways is None or not self.starts:
             return None
-        way = math.hypot(*(self.ways[place] for place in places))
+        ways = [way for place in places if (way := self.ways[place]) is not None]
+        if len(ways) < len(places):
+            return None
+        way = math.hypot(*ways)
         start = math.hypot(*(self.starts[place] or 0.0 for place in places))
         return way / start if start else math.inf if way else 0.0
 

@@ -18,6 +18,11 @@ def number(value: float | None, *, signed: bool = False) -> str:
     return f"{value:{sign}.3e}"
 
 
+def at_least(value: float | None, *, partly: bool) -> str:
+    """Write a norm; one that is over only part of what it is about as ≥, since the whole is no less."""
+    return f"{'≥' * (partly and value is not None)}{number(value)}"
+
+
 def short(value: float) -> str:
     """Write a number inside arithmetic: 9, 0.6667, 1.23e-05."""
     return f"{value:.4g}" if math.isfinite(value) else number(value)

@@ -18,6 +18,7 @@ OPTIMIZERS = {  # all of torch.optim that can be stepped, in the order in which 
     "rprop": "the sign of the gradient alone",
     "asgd": "gradient, at a rate that falls over time",
     "muon": "for matrices alone: made orthogonal",
+    "sparseadam": "adam for sparse gradients alone",
 }
 DECAY = {"weight_decay=1e-4": "draw parameters to zero a little"}
 BETAS = {"betas=(0.9,0.999)": "how long the two averages last"}
@@ -39,6 +40,7 @@ OPTIONS = {  # the usual ones, with the values that are usual
     "rprop": {"etas=(0.5,1.2)": "factors for a turn, and for going on"},
     "asgd": {"t0=1000": "average from this step on", **DECAY},
     "muon": {"momentum=0.95": "its default", **DECAY},
+    "sparseadam": BETAS,
 }
 
 

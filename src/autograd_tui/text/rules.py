@@ -11,6 +11,7 @@ NAMES = {  # as torch.optim spells them
     "sgd": "SGD",
     "adam": "Adam",
     "adamw": "AdamW",
+    "sparseadam": "SparseAdam",
     "nadam": "NAdam",
     "radam": "RAdam",
     "adamax": "Adamax",
@@ -24,6 +25,7 @@ NAMES = {  # as torch.optim spells them
 }
 PARTS = {
     "adam": "learning rate × its averaged gradient, scaled by the root of its averaged square",
+    "sparseadam": "learning rate × its averaged gradient, scaled by the root of its averaged square, where one came",
     "adamw": "learning rate × its averaged gradient, scaled by the root of its averaged square, after weight decay",
     "nadam": "learning rate × its averaged gradient with a look ahead, scaled by the root of its averaged square",
     "radam": "learning rate × its averaged gradient, scaled by the root of its averaged square once that is known",

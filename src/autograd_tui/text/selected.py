@@ -59,9 +59,9 @@ def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -
     columns = Columns.of(frame)
     sums = f"{_plural(len(places), 'parameter')} · {_plural(columns.size(places), 'value')}"
     lines: list[Line] = [[(shortened(name, width), "strong")], [(sums, "dim")]]
-    lines += _packed("value", [f"norm {number(columns.norm(places))}"], width)
+    lines += _packed("value", [f"norm {columns.norm_words(places)}"], width)
     held = any(frame.grads.backwards[place] for place in places)
-    norm = [f"norm {number(columns.grad(places))}"] if held else []
+    norm = [f"norm {columns.grad_words(places)}"] if held else []
     lines += _packed("gradient", [in_words(frame, places), *norm], width)
     most = largest(frame.grads, places)
     if most is not None:
@@ -118,7 +118,10 @@ def _numbers(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> li
         written.insert(0, f"{count(row.nonfinite)} are NaN or infinite")
     if row.histogram is not None and not row.nonfinite:
         written.append(f"{number(row.min)} {mark}▕{sparkline(_fewer(row.histogram, cells))}▏ {number(row.max)}")
-    return written or ["no numbers for this dtype"]
+    if row.stored is not None:
+        ends = [] if row.nonfinite or row.min is None else [f"{number(row.min)} to {number(row.max)}"]
+        written += [*ends, f"sparse: {count(row.stored)} of {count(row.size)} values stored"]
+    return written or ["not measured" if row.size else "no values"]
 
 
 def _fewer(histogram: Sequence[int], cells: int) -> list[int]:

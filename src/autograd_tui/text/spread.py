@@ -31,8 +31,13 @@ class Spreads:
         """Draw the gradients at some places together, with ~ where that is an estimate."""
         if places not in self._known:
             held = [self._rows[place] for place in places if self.grads.backwards[place]]
-            self._known[places] = self._draw([row for row in held if self.grads.table.layout.measurable[row]])
+            self._known[places] = self._draw(held) if all(map(self._has_one, held)) else "-"
         return self._known[places]
+
+    def _has_one(self, row: int) -> bool:
+        """Tell whether a gradient has a spread: complex numbers have no order, sparse ones no histogram."""
+        layout = self.grads.table.layout
+        return layout.ordinary(row) or not math.prod(layout.shapes[row])
 
     def _draw(self, rows: Sequence[int]) -> str:
         numbers = self.grads.table.numbers

@@ -10,7 +10,7 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import all_ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import count, fitted, number
+from autograd_tui.text.numbers import count, fitted
 from autograd_tui.text.spread import Spreads
 from autograd_tui.text.table_view import Row, TableView, places
 
@@ -91,7 +91,7 @@ class Table:
         listed = [
             Column("tensors", "tensors", 9, lambda at: str(len(at)), _dim),
             Column("values", "values", max(values, 9), lambda at: count(columns.size(at)), _dim),
-            Column("|params|", "params", 11, lambda at: number(columns.norm(at)), _plain),
+            Column("|params|", "params", 11, columns.norm_words, _plain),
             Column("|grad|", "grad", 11, self._grad, self._grad_style),
             Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
             Column(".grad is", "state", 17, self._state, self._grad_style),
@@ -104,9 +104,8 @@ class Table:
         return "update" if mover is None or mover.phase is not None else "you set"
 
     def _grad(self, at: Places) -> str:
-        norm = self._columns.grad(at)
         held = any(self._frame.grads.backwards[place] for place in at)
-        return number(norm) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
+        return self._columns.grad_words(at) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
 
     def _state(self, at: Places) -> str:
         words = {self._ages[place] for place in at}

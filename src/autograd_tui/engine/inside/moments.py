@@ -14,6 +14,8 @@ from autograd_tui.engine.training.stats import (
     Kind,
     Plan,
     ask_large,
+    ask_sparse,
+    kind_key,
     look_again,
     sampled_places,
     to_host,
@@ -38,7 +40,7 @@ class Ways:
     known: dict[object, Way] = field(default_factory=dict)
 
     def of(self, tensor: Tensor) -> Way:
-        key = tensor.shape, tensor.dtype, tensor.device, tensor.layout
+        key = kind_key(tensor)
         way = self.known.get(key)
         return self._find(key, tensor) if way is None else way
 
@@ -46,8 +48,8 @@ class Ways:
         if len(self.known) >= MOST_WAYS:
             self.known.clear()
         kind = Kind.of(tensor)
-        large = kind.measurable and kind.size > SAMPLE
-        self.known[key] = way = Way(kind, sampled_places(kind.size, kind.device) if large else None)
+        large = kind.measurable and not kind.sparse and kind.size > SAMPLE
+        self.known[key] = way = Way(kind, sampled_places(kind.reals, kind.device) if large else None)
         return way
 
 
@@ -72,8 +74,10 @@ class Moments:
         self._kinds.append(way.kind)
         if way.places is not None:
             self._answers.append(self._ask(plain, way.places, number))
+        elif way.kind.measurable:
+            self._answers.append([ask_sparse(plain) if way.kind.sparse else plain.clone()])
         else:
-            self._answers.append([plain.clone()] if way.kind.measurable else [])
+            self._answers.append([])
         return number
 
     def note(self, number: Tensor) -> int:
@@ -108,7 +112,7 @@ class Moments:
         columns = (self.table.numbers[column::WIDTH] for column in range(3))
         for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
             usual = SMALLEST_NORM < norm < math.inf or low == high == 0
-            if kind.measurable and kind.size <= SAMPLE and not usual:
+            if kind.measurable and not kind.sparse and kind.size <= SAMPLE and not usual:
                 look_again(self.table, number, self._answers[number][0])
         for number, tensor in self._rare.items():
             look_again(self.table, number, tensor)

@@ -53,6 +53,6 @@ def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Te
 
 def _writable(tensor: Tensor) -> bool:
     """Tell whether PyTorch writes into it: not where values share memory, so that no model has done so either."""
-    if tensor.layout is not torch.strided:
+    if tensor.is_nested or tensor.layout is not torch.strided:
         return True
     return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))

@@ -55,7 +55,7 @@ class Copier:
 
     def __init__(self, recycled: Checkpoint | None = None) -> None:
         self._free: dict[object, list[Tensor]] = {}
-        for tensor in recycled.tensors() if recycled else ():
+        for tensor in filter(_is_plain, recycled.tensors() if recycled else ()):
             self._free.setdefault(_kind(tensor), []).append(tensor)
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class Copier:
         }
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        if tensor.layout is not torch.strided:
+        if not _is_plain(tensor):
             return tensor.detach().cpu().clone()
         free = self._free.get(_kind(tensor))
         room = free.pop() if free else torch.empty_like(tensor, device="cpu", requires_grad=False)
@@ -137,6 +137,11 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether the tensor has one block of memory, and strides into it."""
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _kind(tensor: Tensor) -> object:

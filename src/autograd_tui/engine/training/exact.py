@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.training.stats import measurable, to_host
+from autograd_tui.engine.training.stats import SPARSE, as_measured, measurable, shape_of, stored, to_host
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.stats_table import BINS, MOST_VALUES, TensorStats
 
@@ -24,7 +25,8 @@ def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -
     named = {"value": param, "grad": param.grad}
     named |= {f"state.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None}
     given = {key: tensor for key, tensor in named.items() if tensor is not None}
-    away = [key for key, tensor in given.items() if measurable(tensor)]
+    given |= {key: tensor.cpu() for key, tensor in given.items() if tensor.layout in SPARSE}
+    away = [key for key, tensor in given.items() if measurable(tensor) and tensor.layout not in SPARSE]
     given |= dict(zip(away, to_host([given[key] for key in away]), strict=True))
     rows = {key: exact_row(key.removeprefix("state."), tensor) for key, tensor in given.items()}
     velocity = next((f"state.{key}" for key in VELOCITIES if f"state.{key}" in given), "")
@@ -41,9 +43,11 @@ def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -
 
 def exact_row(name: str, tensor: Tensor) -> TensorStats:
     """Measure all values of a tensor on the host; what its dtype or size cannot give is None."""
-    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    shape, dtype = shape_of(tensor), str(tensor.dtype).removeprefix("torch.")
     if not measurable(tensor):
         return TensorStats(name, shape, dtype)
+    if tensor.is_complex() or tensor.layout in SPARSE:
+        return _row_in_short(TensorStats(name, shape, dtype), tensor)
     low, high = _ends(tensor)
     scale = _scale(low, high)
     mean = sum(float((part / scale).sum()) for part in _parts(tensor)) / tensor.numel() * scale
@@ -63,12 +67,29 @@ def exact_row(name: str, tensor: Tensor) -> TensorStats:
     )
 
 
+def _row_in_short(row: TensorStats, tensor: Tensor) -> TensorStats:
+    """Measure what a complex or sparse tensor has: of a sparse one, its stored values."""
+    held = stored(tensor.detach())
+    plain = as_measured(held)
+    low, high = _ends(plain) if held.numel() else (0.0, 0.0)
+    scale = _scale(low, high)
+    return replace(
+        row,
+        norm=math.sqrt(_squares(plain, 0.0, scale=scale)) * scale,
+        min=None if tensor.is_complex() else low,
+        max=None if tensor.is_complex() else high,
+        nonfinite=int((~held.isfinite()).sum()),
+        stored=held.numel() if tensor.layout in SPARSE else None,
+    )
+
+
 def cosine(one: Tensor, other: Tensor, *, norms: Sequence[float | None]) -> float | None:
     """Give the cosine of the angle between two tensors of known norms; None where they have none."""
     a, b = (norm or 0.0 for norm in norms)
-    if one.shape != other.shape or not (0 < a < math.inf and 0 < b < math.inf):
+    alike = one.layout is other.layout is torch.strided and one.shape == other.shape
+    if not alike or not (0 < a < math.inf and 0 < b < math.inf):
         return None
-    pairs = zip(_parts(one), _parts(other), strict=True)
+    pairs = zip(_parts(as_measured(one)), _parts(as_measured(other)), strict=True)
     return max(-1.0, min(1.0, sum(float(torch.dot(x / a, y / b)) for x, y in pairs)))
 
 

@@ -251,6 +251,9 @@ class Loop:
         tensors, room = buffers.tensors(), self._kept_buffers
         for name, buffer in tensors.items():
             copy = room.get(name)
+            if buffer.is_nested or buffer.layout is not torch.strided:
+                room[name] = buffer.detach().clone()
+                continue
             if copy is None or (copy.shape, copy.dtype) != (buffer.shape, buffer.dtype):
                 room[name] = torch.empty_like(buffer, requires_grad=False)
             room[name].copy_(buffer.detach())

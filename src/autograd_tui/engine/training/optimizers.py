@@ -34,8 +34,6 @@ def make_optimizer(
     cls = known[spec.name]
     if not _closure_free(cls):
         raise Refused(f"{cls.__name__} calls forward and backward itself, through a closure: it cannot be stepped.")
-    if spec.name == "sparseadam":
-        raise Refused("SparseAdam takes sparse gradients alone, and these parameters get dense ones: use adam.")
     takes = [name for name in inspect.signature(cls).parameters if name not in ("params", "lr")]
     for option, _ in spec.options:
         if option not in takes:

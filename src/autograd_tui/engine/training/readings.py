@@ -155,7 +155,9 @@ def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
 
 def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
     """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
-    if not isinstance(prediction, Tensor) or prediction.dim() != 2 or not prediction.is_floating_point():
+    if not isinstance(prediction, Tensor) or prediction.layout is not torch.strided or prediction.is_nested:
+        return {}
+    if prediction.dim() != 2 or not prediction.is_floating_point():
         return {}
     if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
         return {}

@@ -19,6 +19,8 @@ Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
 NORMS = 4  # parts of a large tensor whose norms travel
+SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -62,8 +64,7 @@ class StatsReader:
 
     def _plan(self, name: str, group: Group) -> Plan:
         tensors = group.tensors
-        places = ((each.shape, each.dtype, each.device, each.layout) for each in tensors.values())
-        key = (group.exact, *tensors, *places)
+        key = (group.exact, *tensors, *map(kind_key, tensors.values()))
         plans = self._plans.setdefault(name, {})
         if key not in plans:
             if len(plans) > 64:  # batches of ever new shapes
@@ -80,38 +81,47 @@ class Kind:
     dtype: str
     device: torch.device
     measurable: bool
+    sparse: bool
 
     @classmethod
     def of(cls, tensor: Tensor) -> Kind:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        return cls(tuple(tensor.shape), dtype, tensor.device, measurable(tensor))
+        return cls(shape_of(tensor), dtype, tensor.device, measurable(tensor), tensor.layout in SPARSE)
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def reals(self) -> int:
+        """Count the real numbers that are measured: two for each complex one."""
+        return self.size * (2 if self.dtype.startswith("complex") else 1)
 
 
 class Plan:
     """How to measure one group.
 
     Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest, first
-    value and sample.
+    value and sample; of a sparse one what `ask_sparse` gives.
     """
 
     def __init__(self, names: Sequence[str], kinds: Sequence[Kind], *, exact: bool = True) -> None:
         measured = tuple(kind.measurable for kind in kinds)
         shapes, dtypes = tuple(kind.shape for kind in kinds), tuple(kind.dtype for kind in kinds)
-        self.layout = Layout(tuple(names), shapes, dtypes, measured, exact)
-        rows = [row for row, can in enumerate(measured) if can]
+        self._sparse = [row for row, kind in enumerate(kinds) if kind.measurable and kind.sparse]
+        self.layout = Layout(tuple(names), shapes, dtypes, measured, exact, frozenset(self._sparse))
+        rows = [row for row, kind in enumerate(kinds) if kind.measurable and not kind.sparse]
         rows.sort(key=lambda row: dtypes[row])  # neighbours of one dtype are joined in one call
         self.on_host = all(kind.device.type == "cpu" for kind in kinds)
         self._small = [row for row in rows if kinds[row].size <= SAMPLE]
         self._large = [row for row in rows if kinds[row].size > SAMPLE]
-        self._sizes = [kinds[row].size for row in self._small]
+        self._sizes = [kinds[row].reals for row in self._small]
         self._segments = _Segments(self._sizes)
-        self._asks = [(kinds[row].size, kinds[row].device) for row in self._large]
+        self._asks = [(kinds[row].reals, kinds[row].device) for row in self._large]
         self._places: list[Tensor] = []  # to sample, chosen when first asked
-        self._scale = np.array([kinds[row].size / SAMPLE for row in self._large])
+        self._scale = np.array([kinds[row].reals / SAMPLE for row in self._large])
+        compared = {*self._small, *self._large}
+        self._unknown = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
         self.latest: tuple[Doubles, Doubles] = np.zeros(0), np.zeros((0, SAMPLE))  # the small ones, samples of others
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -120,16 +130,19 @@ class Plan:
         self._places = self._places or [sampled_places(*each) for each in self._asks]
         for row, places in zip(self._large, self._places, strict=True):
             asked += ask_large(tensors[row], places, exact=self.layout.exact)
-        return asked
+        return asked + [ask_sparse(tensors[row]) for row in self._sparse]
 
     def sorted(self, answers: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Bring the answers about each tensor, asked one by one, into the order of `ask`."""
-        return [answer for row in (*self._small, *self._large) for answer in answers[row]]
+        return [answer for row in (*self._small, *self._large, *self._sparse) for answer in answers[row]]
 
     def numbers(self, answers: Sequence[Tensor]) -> array[float]:
         """Arrange what came back as the rows of a table."""
         rows = np.zeros((len(self.layout.names), WIDTH))
         small, large = self.latest
+        if self._sparse:
+            rows[self._sparse, :5] = _doubles(answers[-len(self._sparse) :]).reshape(-1, 5)
+            answers = answers[: -len(self._sparse)]
         if self._small:
             small = _doubles(answers[: len(self._small)])
             rows[self._small] = self._segments.describe(small)
@@ -144,13 +157,14 @@ class Plan:
         return numbers
 
     def moves(self, before: tuple[Doubles, Doubles]) -> array[float]:
-        """Compare what was read last with an earlier reading."""
+        """Compare what was read last with an earlier reading; NaN for what was not measured or is sparse."""
         ways = np.zeros(len(self.layout.names))
         with np.errstate(all="ignore"):
             small, large = (now - then for now, then in zip(self.latest, before, strict=True))
             if self._small:
                 ways[self._small] = np.sqrt(self._segments.sums(small * small))
             ways[self._large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
+        ways[self._unknown] = np.nan
         return array("d", ways.tolist())
 
     def _describe_large(self, samples: Doubles, answers: Sequence[Tensor]) -> Doubles:
@@ -249,6 +263,16 @@ def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Ten
     return [*ends, torch.take(tensor, places) if flat is None else flat.index_select(0, places)]
 
 
+def ask_sparse(tensor: Tensor) -> Tensor:
+    """Start measuring a sparse tensor: the norm, least, greatest, count of not finite and count of its values."""
+    values = stored(tensor).detach()
+    plain = as_measured(values).reshape(-1)
+    plain = plain if plain.device.type == "mps" else plain.double()
+    ends = torch.aminmax(plain) if values.numel() else (plain.new_zeros(()),) * 2  # nothing stored: zeros alone
+    counts = (~values.isfinite()).sum(), plain.new_tensor(values.numel())
+    return torch.stack([each.to(plain.dtype) for each in (torch.linalg.vector_norm(plain), *ends, *counts)])
+
+
 def sampled_places(size: int, device: torch.device) -> Tensor:
     """Choose the first place and those to sample, the same for all tensors of a size.
 
@@ -263,7 +287,8 @@ def _doubles(tensors: Sequence[Tensor]) -> Doubles:
     """Join host tensors of any dtypes in one row of doubles, neighbours of one dtype at a time."""
     joined = []
     for _, group in groupby(tensors, key=lambda tensor: tensor.dtype):
-        joined.append(torch.cat([tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in group]).double())
+        row = torch.cat([tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in group])
+        joined.append((torch.view_as_real(row).reshape(-1) if row.is_complex() else row).double())
     return (torch.cat(joined) if len(joined) > 1 else joined[0]).numpy()
 
 
@@ -282,15 +307,35 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def measurable(tensor: Tensor) -> bool:
-    """Tell whether the tensor has numbers to give: complex, bool, sparse and empty ones have not."""
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    """Tell whether the tensor has numbers to give: bool, quantized, nested, packed and empty ones have not."""
+    if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
         return False
-    return tensor.numel() > 0 and not (tensor.is_complex() or tensor.dtype is torch.bool or tensor.is_quantized)
+    return tensor.numel() > 0 and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """Give the shape; a nested tensor has none, and its values stand in a row."""
+    return (tensor.numel(),) if tensor.is_nested else tuple(tensor.shape)
+
+
+def kind_key(tensor: Tensor) -> object:
+    """Give what tells kinds of tensors apart."""
+    shape = shape_of(tensor) if tensor.is_nested else tensor.shape
+    return shape, tensor.dtype, tensor.device, tensor.layout
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Give the values that a sparse tensor holds, those of one place added up; a dense one is given as it is."""
+    if tensor.layout not in SPARSE:
+        return tensor
+    return (tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor).values()
 
 
 def as_measured(tensor: Tensor) -> Tensor:
-    """Give the tensor in a dtype that can be summed and compared."""
+    """Give the tensor in a dtype that can be summed and compared; a complex one as real numbers, (..., 2)."""
     tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
     return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
@@ -299,14 +344,15 @@ def as_measured(tensor: Tensor) -> Tensor:
 def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     columns = (table.numbers[column::WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
-        if not (SMALLEST_NORM < norm < math.inf or low == high == 0):
+        if not (SMALLEST_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
             look_again(table, row, tensors[row])
 
 
 def look_again(table: StatsTable, row: int, tensor: Tensor) -> None:
     """Measure again what is rare: a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
     plain = as_measured(tensor)
-    nonfinite = int((~plain.isfinite()).sum())
+    bad = ~plain.isfinite()
+    nonfinite = int((bad.any(-1) if tensor.is_complex() else bad).sum())
     table.numbers[row * WIDTH + 3] = nonfinite
     if not nonfinite:
         largest = max(-table.numbers[row * WIDTH + 1], table.numbers[row * WIDTH + 2])

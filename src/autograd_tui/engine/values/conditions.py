@@ -57,7 +57,7 @@ def _value(name: str, frame: Frame) -> float | None:
     if name == GRAD_NORM:
         return frame.grads.norm()
     if name == PARAM_NORM:
-        return frame.params.norm()
+        return frame.params.norm()  # None where it would leave a tensor out
     if _is_grad(name, frame):
         grad = frame.grads[frame.params.layout.names.index(name.removesuffix(".grad"))]
         return grad.norm if grad else None

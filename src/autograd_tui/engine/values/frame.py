@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,7 +64,7 @@ class Frame:
     graph: Literal["none", "alive", "freed"] = "none"
     before: StatsTable | None = None  # the parameters before the last step or setting
     mover: Command | None = None  # that step or setting
-    moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values
+    moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values; or NaN
     added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
@@ -79,6 +80,15 @@ class Frame:
         if not self.moved or self.loss_params is None:
             return False
         return not (self.params.whole and self.params == self.loss_params)
+
+    @property
+    def ways(self) -> Sequence[float | None] | None:
+        """Each parameter's way in the last move, None where it was not measured; None before the first."""
+        layout = self.params.layout
+        unknown = layout.sparse | layout.left_out()
+        if self.moves is None or not unknown:
+            return self.moves
+        return [None if place in unknown else moved for place, moved in enumerate(self.moves)]
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -139,7 +149,8 @@ class Frame:
 
 def plain_row(row: TensorStats) -> dict[str, Any]:
     """Give one row of statistics as strict JSON values."""
-    pairs = ((field.name, getattr(row, field.name)) for field in fields(row) if field.name != "name")
+    left_out = ("name",) if row.stored is not None else ("name", "stored")
+    pairs = ((field.name, getattr(row, field.name)) for field in fields(row) if field.name not in left_out)
     return {name: _plain(value) for name, value in pairs}
 
 

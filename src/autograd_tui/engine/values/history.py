@@ -171,7 +171,7 @@ class History:
             self.loss.append(frame.index, frame.iteration, frame.loss)
         for metric, value in frame.metrics if name == "forward" else ():
             self.metrics.setdefault(metric, Series()).append(frame.index, frame.iteration, value)
-        norm = frame.grads.norm() if name == "backward" else None
+        norm = frame.grads.norm() if name == "backward" else None  # None too where it would leave a gradient out
         if norm is not None:
             self.grad_norm.append(frame.index, frame.iteration, norm)
         if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _other_group(frame):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -32,6 +32,7 @@ class TensorStats:
     values: tuple[float, ...] | None = None  # all of them, in memory order, where at most 16
     histogram: tuple[int, ...] | None = None  # 16 equal bins from min to max, finite values alone
     sampled: bool = False  # mean, std and histogram are of a sample: shown with ~
+    stored: int | None = None  # the values that a sparse tensor holds: norm, min, max and nonfinite are of those
 
     @property
     def size(self) -> int:
@@ -62,8 +63,21 @@ class Layout:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
-    measurable: tuple[bool, ...]  # complex, bool and empty tensors are not
+    measurable: tuple[bool, ...]  # bool, quantized, nested and empty tensors are not
     exact: bool = True
+    sparse: frozenset[int] = frozenset()  # places of measurable tensors that have norm, min and max alone
+
+    def ordinary(self, index: int) -> bool:
+        """Tell whether a tensor is dense and real, so that it has values, mean and histogram."""
+        real = self.measurable[index] and not self.dtypes[index].startswith("complex")
+        return real and index not in self.sparse
+
+    def left_out(self) -> frozenset[int]:
+        """Find the places of tensors that have values and no norm: sums are without them."""
+        if all(self.measurable):
+            return frozenset()
+        unknown = (place for place, measurable in enumerate(self.measurable) if not measurable)
+        return frozenset(place for place in unknown if math.prod(self.shapes[place]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +112,7 @@ class StatsTable(Sequence[TensorStats]):
     def whole(self) -> bool:
         """Whether every value of every tensor is in its row."""
         sizes = map(math.prod, self.layout.shapes)
-        return all(self.layout.measurable) and all(size <= MOST_VALUES for size in sizes)
+        return all(size <= MOST_VALUES for size in sizes) and all(map(self.layout.ordinary, range(len(self))))
 
     def named(self, name: str) -> TensorStats | None:
         """Find the row of one tensor by its name."""
@@ -106,7 +120,7 @@ class StatsTable(Sequence[TensorStats]):
 
     def first(self, index: int) -> float | None:
         """Give the first value of a tensor that is too large to have all in its row; None for others."""
-        if not self.layout.measurable[index] or math.prod(self.layout.shapes[index]) <= MOST_VALUES:
+        if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MOST_VALUES:
             return None
         return self.numbers[(index + 1) * WIDTH - 1]
 
@@ -115,8 +129,14 @@ class StatsTable(Sequence[TensorStats]):
         pairs = zip(self.numbers[::WIDTH], self.layout.measurable, strict=True)
         return tuple(norm if measurable else None for norm, measurable in pairs)
 
-    def norm(self) -> float:
-        """Give the Euclidean norm over all tensors together."""
+    def norm(self) -> float | None:
+        """Give the Euclidean norm over all tensors together, None where one has none."""
+        return None if self.layout.left_out() else self.least_norm()
+
+    def least_norm(self) -> float | None:
+        """Give the norm over those that have one: the norm over all is no less. None where no tensor has one."""
+        if len(self.layout.left_out()) == len(self) > 0:
+            return None
         return math.hypot(*self.numbers[::WIDTH]) if self.layout.names else 0.0
 
     def _row(self, index: int) -> TensorStats:
@@ -126,6 +146,8 @@ class StatsTable(Sequence[TensorStats]):
             return row
         size = row.size
         norm, low, high, nonfinite, mean, std, *rest, _ = self.numbers[index * WIDTH : (index + 1) * WIDTH]
+        if not layout.ordinary(index):
+            return self._in_short(index, row)
         exact = layout.exact or size <= SAMPLE
         return TensorStats(
             row.name,
@@ -140,6 +162,21 @@ class StatsTable(Sequence[TensorStats]):
             tuple(rest[:size]) if size <= MOST_VALUES else None,
             tuple(map(int, rest)) if size > MOST_VALUES and exact else None,
             size > SAMPLE,
+        )
+
+    def _in_short(self, index: int, row: TensorStats) -> TensorStats:
+        """Fill the row of a complex tensor, which has no least value, or of a sparse one."""
+        norm, low, high, nonfinite, stored = self.numbers[index * WIDTH : index * WIDTH + 5]
+        sparse, real = index in self.layout.sparse, not row.dtype.startswith("complex")
+        if not (sparse or self.layout.exact or row.size <= SAMPLE):
+            return row
+        return replace(
+            row,
+            norm=norm,
+            min=low if real else None,
+            max=high if real else None,
+            nonfinite=int(nonfinite),
+            stored=int(stored) if sparse and math.isfinite(stored) else None,
         )
 
 
@@ -190,6 +227,14 @@ class Grads(Sequence[GradStats | None]):
         held = iter(self.table.norms())
         return tuple(next(held) if backwards else None for backwards in self.backwards)
 
+    def left_out(self, places: Iterable[int]) -> bool:
+        """Tell whether some of these gradients have values and no norm."""
+        out = self.table.layout.left_out()
+        if not out:
+            return False
+        held = [place for place, backwards in enumerate(self.backwards) if backwards]
+        return not {held[row] for row in out}.isdisjoint(places)
+
     def norm(self) -> float | None:
-        """Give the Euclidean norm over all gradients together, None where there are none."""
+        """Give the Euclidean norm over all gradients together, None where there are none, or one has no norm."""
         return self.table.norm() if any(self.backwards) else None

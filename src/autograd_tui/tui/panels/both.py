@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import GradStats, TensorStats
-from autograd_tui.text.grads import age, all_ages, cleared
+from autograd_tui.text.grads import age, all_ages, cleared, largest_number, main_words
 from autograd_tui.text.grads import main_number as grad_number
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, length
@@ -64,12 +62,11 @@ def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int,
 def _gradient(frame: Frame, place: int, room: int) -> Line:
     grad: GradStats = frame.grads[place]
     value = grad_number(grad)
-    sizes = [abs(grad_number(each)) for each in frame.grads if each is not None]
-    most = max((size for size in sizes if math.isfinite(size)), default=0.0)
-    line: Line = [(f"{number(value, signed=grad.size == 1):>10} ", "" if grad.used else "strong")]
+    most = largest_number(frame)
+    line: Line = [(f"{main_words(grad):>10} ", "" if grad.used else "strong")]
     if room > 2:
         longest = min(room, 8)
-        drawn = bar(abs(value) / most if most else 0.0, longest)
+        drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
         line.append((f"{drawn:<{longest}}", "dim" if grad.used else "up"))
     state = age(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]

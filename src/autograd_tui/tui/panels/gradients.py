@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.grads import age_in_full, cleared, largest, main_number, together
+from autograd_tui.text.grads import (
+    age_in_full,
+    cleared,
+    largest,
+    largest_number,
+    main_number,
+    main_words,
+    norm_over,
+    together,
+)
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.tui.panels.panel import Panel
@@ -26,8 +33,7 @@ class GradientsPanel(Panel):
             return _together(frame, width)
         names = frame.params.layout.names
         name_width = max(map(len, names))
-        sizes = [abs(main_number(grad)) for grad in frame.grads if grad is not None]
-        most = max((size for size in sizes if math.isfinite(size)), default=0.0)
+        most = largest_number(frame)
         pairs = [(grad, place) for place, grad in enumerate(frame.grads) if grad is not None]
         longest = max((len(age_in_full(frame, *pair)) for pair in pairs), default=0)
         bar_width = min(width - name_width - longest - 16, 16)
@@ -43,18 +49,19 @@ def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> 
         return cleared(frame, place, room=width)
     value = main_number(grad)
     fresh = not grad.used
-    line: Line = [(f"{number(value, signed=grad.size == 1):>10}", "strong" if fresh else "")]
+    line: Line = [(f"{main_words(grad):>10}", "strong" if fresh else "")]
     said = age_in_full(frame, grad, place)
     if bar_width > 2:
-        line.append((f"  {bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "up" if fresh else "dim"))
+        share = abs(value) / most if most and value is not None else 0.0
+        line.append((f"  {bar(share, bar_width):<{bar_width}}", "up" if fresh else "dim"))
     return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
 
 
 def _together(frame: Frame, width: int) -> list[Line]:
     """Say what is true of all gradients, and which is the largest."""
     lines = wrapped(", ".join(together(frame)), width)
-    most = largest(frame.grads)
-    if most is None:
+    if not any(frame.grads.backwards):
         return lines
-    norm: Line = [(f"|grad| {number(frame.grads.norm())}", "strong")]
-    return [norm, *lines, [(f"largest: {most.name}, {number(most.norm)}", "dim")]]
+    most = largest(frame.grads)
+    norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "strong")]
+    return [norm, *lines, *([[(f"largest: {most.name}, {number(most.norm)}", "dim")]] if most else [])]

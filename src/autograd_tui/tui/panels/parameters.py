@@ -43,7 +43,8 @@ class ParametersPanel(RowPanel):
 def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
     was, now = main_number(old), main_number(new)
     frozen = frame.params.layout.names.index(new.name) in frame.frozen
-    label = "" if new.size == 1 else f"{'×'.join(map(str, new.shape))} norm "
+    dims = f"{'×'.join(map(str, new.shape))} " * (new.size != 1)
+    label = "" if new.size == 1 and new.values else f"{dims}norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
     set_by_hand = frame.mover is not None and frame.mover.phase is None
     if was is None or now is None or frame.before is None or (set_by_hand and was == now):

@@ -11,8 +11,9 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import SAMPLE
 from autograd_tui.engine.values.turn import next_phase
+from autograd_tui.text.grads import norm_over
 from autograd_tui.text.line import Line, length, plain, spread
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import at_least, number
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
@@ -73,7 +74,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
     if phase is Phase.BACKWARD and frame.grads.state != "none":
         few = frame.grads if len(frame.grads) <= MOST_NAMED else ()
         each = [(f"d{row.name}", row.values[0]) for row in few if row and row.size == 1 and row.values]
-        return _short(each, len(frame.params), room) or f"|grad| {number(frame.grads.norm())}"
+        return _short(each, len(frame.params), room) or f"|grad| {norm_over(frame.grads.table)}"
     if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase:
         pairs = zip(frame.before, frame.params, strict=True) if len(frame.params) <= MOST_NAMED else ()
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
@@ -83,7 +84,10 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
 
 def _move(frame: Frame) -> str:
     estimated = any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes)
-    return f"|move| {'~' * estimated}{number(math.hypot(*frame.moves))}" if frame.moves else ""
+    known = [way for way in frame.ways or () if way is not None]
+    moved = math.hypot(*known) if known else None
+    partly = len(known) < len(frame.params)
+    return f"|move| {'~' * estimated}{at_least(moved, partly=partly)}" if frame.moves else ""
 
 
 def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
