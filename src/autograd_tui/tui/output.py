@@ -5,16 +5,19 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 import threading
+import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 
 from autograd_tui.text.line import printable
 
 MOST_LINES = 2000
+_WARNING = re.compile(r"(?:.*[/\\])?(.+?):(\d+): (\w*Warning: .*)")  # the first line that Python writes of one
 
 
 class _Terminal(io.TextIOWrapper):
@@ -63,11 +66,14 @@ class Output:
             os.dup2(source, descriptor)
         os.close(nothing)
         os.close(writing)
+        self._kept_format = warnings.formatwarning
+        warnings.formatwarning = lambda *warning, **line: _set_in(self._kept_format(*warning, **line))
         self._reader = threading.Thread(target=self._read, args=(reading,), name="output", daemon=True)
         self._reader.start()
 
     def give_back(self) -> None:
         """Put the descriptors and files back, whatever became of them; what has been printed is in `lines`."""
+        warnings.formatwarning = self._kept_format
         for file in (sys.stdout, sys.stderr):
             with suppress(Exception):  # their code may have closed it, or put anything in its place
                 file.flush()
@@ -119,3 +125,21 @@ def _written_over(line: str) -> str:
     """Give what a line shows in the end: a carriage return goes back to its beginning, as progress bars do."""
     ended = line.endswith("\r")
     return line.rstrip("\r").rpartition("\r")[2] + "\r" * ended
+
+
+def _set_in(warning: str) -> str:
+    """Indent all lines of a warning behind its first, as Python does with the line of code: so they are known."""
+    first, *rest = warning.splitlines()
+    return "\n".join([first, *(f"  {line.strip()}" for line in rest)]) + "\n"
+
+
+def newest_message(lines: Sequence[str]) -> int:
+    """Return the index of the line that the newest message begins with: a warning's first line, else the last one."""
+    last = next((index for index in reversed(range(len(lines))) if not lines[index].startswith("  ")), 0)
+    return last if lines and _WARNING.fullmatch(lines[last]) else len(lines) - 1
+
+
+def headline(line: str) -> str:
+    """Write a warning's first line with the sentence before the place: "UserWarning: text (my_model.py, line 3)"."""
+    found = _WARNING.fullmatch(line)
+    return f"{found[3]} ({found[1]}, line {found[2]})" if found else line

@@ -18,11 +18,12 @@ from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.going_back import progress_line
+from autograd_tui.text.line import one_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.table_view import TableView
 from autograd_tui.text.veil import STAGES, Veil, veil_over
 from autograd_tui.tui.kept_rows import KeptRows
-from autograd_tui.tui.output import Output
+from autograd_tui.tui.output import Output, headline, newest_message
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.requests import Look, News, Open, Request
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LEAST_PLOT_SECONDS, MOST_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
 PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 SILENCE = 3.0  # seconds without a new frame before a run is said to wait for one
+LONGEST_PRINTED = 160  # characters of what was printed, in the note
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
@@ -233,7 +235,9 @@ class TrainingScreen(Screen[None], KeptRows):
     def _has_printed(self) -> Note | None:
         if not self.printed:
             return None
-        return Note(f"printed, {len(self.output.lines)} lines by now: {self.printed[-1]}", "dim")
+        line = one_line(headline(self.printed[newest_message(self.printed)]), LONGEST_PRINTED)
+        lines = len(self.output.lines)
+        return Note(f"printed, {lines} line{'s' * (lines != 1)} by now: {line}", "dim")
 
     def watch_the_clock(self) -> None:
         """Look again in a moment whether something still runs; no timer stays while nothing does."""
