@@ -64,7 +64,7 @@ def test_a_message_longer_than_anyone_reads_is_shortened(run: Run, tmp_path: Pat
 
 
 def test_a_model_that_cannot_be_moved_could_not_be_built(run: Run, tmp_path: Path) -> None:
-    code = "Model.train = lambda self, mode=True: 1 / 0"
+    code = "Model.to = lambda self, device: 1 / 0"
     done = run(write(tmp_path, code, "build"), "--headless", "--do", "f")
     assert (done.code, len(done.err)) == (2, 1)
     assert done.err[0].startswith('autograd-tui: "mine" could not be built: ZeroDivisionError')

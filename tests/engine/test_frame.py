@@ -56,7 +56,8 @@ def test_a_plain_setting_has_no_phase() -> None:
 
 def test_a_plain_error_has_all_its_parts() -> None:
     error = frame(1, "B", error=ERROR).plain()["error"]
-    assert error == {"type": "RuntimeError", "message": "no\nway", "file": "model.py", "line": 3}
+    expected = {"type": "RuntimeError", "message": "no\nway", "file": "model.py", "line": 3, "call": "", "code": ""}
+    assert error == expected
 
 
 def test_plain_gradients_say_what_has_become_of_them() -> None:

@@ -34,7 +34,7 @@ class Entry:
     digest: str  # of the frame that it led to
     start: int | None = None  # the frame that it goes on from, where that is not the parent's last one
     raised: str | None = None  # the type of what its one command raised
-    said: Sequence[Any] | None = None  # and its message, file and line
+    said: Sequence[Any] | None = None  # and its message, file, line, call and code, in journals of old the first three
     left: float | str | None = None  # the last loss of the run that it leaves for another one, as strict JSON has it
     loss: float | str | None = None  # of the frame that it led to, where that is not the one of the line before
 
@@ -57,8 +57,8 @@ class Entry:
         """Give what its one command raised, as far as the line tells."""
         if self.raised is None:
             return None
-        message, file, line = self.said or ("", "", 0)
-        return TorchError(self.raised, str(message), str(file), int(line))
+        message, file, line, *where = self.said or ("", "", 0)
+        return TorchError(self.raised, str(message), str(file), int(line), *map(str, where[:2]))
 
     def line(self) -> str:
         """Write it as a line of the file."""

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -234,4 +234,4 @@ class JournalWriter:
 
 def _told(error: TorchError | None) -> dict[str, Any]:
     """Write what a command raised as fields of its entry."""
-    return {} if error is None else {"raised": error.type, "said": (error.message, error.file, error.line)}
+    return {} if error is None else {"raised": error.type, "said": astuple(error)[1:]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import sysconfig
 import traceback
@@ -18,6 +19,16 @@ _PACKAGE = Path(__file__).parents[2]
 _OURS = str(_PACKAGE) + os.sep
 _SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
 _TORCH = str(Path(torch.__file__).parent) + os.sep
+_LOOP = str(_PACKAGE / "engine" / "training" / "loop.py")
+_CALLS = (  # parts of its lines that call other people's code
+    ("parts.batch(", "batch"),
+    ("model(inputs)", "model"),
+    ("loss_function(", "loss"),
+    ("parts.forward(", "forward"),
+    ("_metrics(", "metric"),
+    ("optimizer.step(", "optimizer"),
+    ("scheduler.step(", "scheduler"),
+)
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 
 
@@ -33,9 +44,10 @@ def is_theirs(file: str) -> bool:
 
 def torch_error(error: BaseException) -> TorchError:
     """Say what was raised, and on which line of the user's, else of a library other than PyTorch."""
-    file, line = _where(error)
+    own, (file, line) = _where(error)
     message = (error.msg if isinstance(error, SyntaxError) else None) or _message(error)
-    return TorchError(type(error).__name__, message, file, line)
+    code = linecache.getline(*own[0]).strip()[:LONGEST] if own else ""
+    return TorchError(type(error).__name__, message, file, line, _call(error), code)
 
 
 def in_words(error: BaseException) -> str:
@@ -53,13 +65,21 @@ def _message(error: BaseException) -> str:
     return message if len(message) <= LONGEST else message[: LONGEST - 1] + "…"
 
 
-def _where(error: BaseException) -> tuple[str, int]:
-    """Give the innermost line that the user wrote, as far as one is known: ("", 0) where there is none."""
+def _call(error: BaseException) -> str:
+    """Find the loop's call that it came out of by our own line in the traceback: "" where it is none of them."""
+    steps = traceback.walk_tb(error.__traceback__)
+    lines = [linecache.getline(_LOOP, line) for frame, line in steps if frame.f_code.co_filename == _LOOP]
+    calls = [call for line in lines for part, call in _CALLS if part in line]
+    return calls[-1] if calls else ""
+
+
+def _where(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]]:
+    """Give the lines that the user wrote, outermost first, and the one to name: ("", 0) where there is none."""
     steps = list(_outside(error))
     if isinstance(error, SyntaxError) and error.filename:
         steps.append((error.filename, error.lineno or 0))
     own = [step for step in steps if not _is_a_library(step[0])]
-    return (own or steps or [("", 0)])[-1]
+    return own, (own or steps or [("", 0)])[-1]
 
 
 def _is_a_library(file: str) -> bool:

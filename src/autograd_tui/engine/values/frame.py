@@ -23,6 +23,8 @@ class TorchError:
     message: str
     file: str  # of the innermost line outside PyTorch, as far as one is known
     line: int
+    call: str = ""  # of the loop, that it came out of: batch, model, loss, forward, metric, optimizer or scheduler
+    code: str = ""  # the user's first line on the way from that call to the error
 
 
 @dataclass(frozen=True, slots=True)

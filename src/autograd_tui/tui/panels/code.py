@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.frame import Frame
+import re
+from collections.abc import Mapping, Sequence
+
+from autograd_tui.engine.values.frame import Frame, TorchError
 from autograd_tui.text.explain import step_comment
 from autograd_tui.text.line import Line
 from autograd_tui.tui.panels.panel import Panel
@@ -32,18 +35,55 @@ class CodePanel(Panel):
         listing = self.about.listing
         if self._running_line_only:
             listing = {phase: source for phase, source in listing.items() if phase == (frame.phase or "setup")}
+        marks = _marks(frame, self.about.listing)
         for phase, source in listing.items():
             for place, code in enumerate(source):
                 if phase == "step" and place == 0:
                     code = f"{code:<22} "
                     code += step_comment(frame, max(width - len(code) - 2, 0))
-                ran = frame.phase is not None and frame.phase.value == phase
-                arrow = "! " if frame.error else "▶ "
-                marker = (arrow if place == len(source) - 1 else "│ ") if ran else "  "
-                style = ("error" if frame.error else "strong") if ran else "dim" if phase == "setup" else ""
-                marked = "error" if frame.error else "accent"
-                lines.append([(marker if phase != "setup" else "", marked), *_code(code, style)])
+                mark = marks.get((phase, place), "" if phase == "setup" else "  ")
+                style = "error" if mark == "! " else "strong" if mark.strip() else "dim" if phase == "setup" else ""
+                lines.append([(mark, "error" if frame.error else "accent"), *_code(code, style)])
         return lines[max(len(lines) - height, 0) :]
+
+
+def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str, int], str]:
+    """Mark the lines that ran, by phase and place: ▶ the last of them, ! what raised, and nothing behind that."""
+    if frame.phase is None:
+        return {}
+    phase = frame.phase.value
+    ran = [(phase, place) for place in range(len(listing[phase]))]
+    if frame.error is None:
+        return dict.fromkeys(ran, "│ ") | dict.fromkeys(ran[-1:], "▶ ")
+    raised = lines_that_raised(frame.error, phase, listing)
+    before = ran if frame.error.call == "metric" else ran[: raised[0][1]] if raised and raised[0] in ran else []
+    return dict.fromkeys(before, "│ ") | dict.fromkeys(raised, "! ")
+
+
+def lines_that_raised(error: TorchError, phase: str, listing: Mapping[str, Sequence[str]]) -> list[tuple[str, int]]:
+    """Give the line that an error came out of, by phase and place.
+
+    Where any of several may be it, they are several; where it stands in none of the listing, they are none.
+    """
+    source = listing[phase]
+    if error.call in ("batch", "metric"):
+        return [("setup", 0)] if error.call == "batch" and len(listing.get("setup", ())) == 1 else []
+    own = [place for place, code in enumerate(source) if error.code and _bare(error.code) in _bare(code)]
+    return [(phase, place) for place in own or _lines_of(error.call or phase, source) or range(len(source))]
+
+
+def _lines_of(call: str, source: Sequence[str]) -> Sequence[int]:
+    """Find the lines that make a call of the loop."""
+    loss = [place for place, code in enumerate(source) if re.match(r"\s*loss\b[^=(]*=[^=]", code)] or [len(source) - 1]
+    steps = [place for place, code in enumerate(source) if ".step(" in code]
+    backward = [place for place, code in enumerate(source) if ".backward(" in code]
+    known = {"model": range(loss[-1]), "loss": loss[-1:], "optimizer": steps[:1], "scheduler": steps[-1:]}
+    return known.get(call, backward if call == "backward" else [])
+
+
+def _bare(code: str) -> str:
+    """Take away blanks and the comment at a line's end."""
+    return "".join(code.partition("#")[0].split())
 
 
 def _code(code: str, style: str) -> Line:
