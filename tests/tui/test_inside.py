@@ -274,6 +274,28 @@ async def test_the_error_of_a_second_backward_is_told_whole() -> None:
         assert "after they have already been freed" in " ".join(text(shown, "ChainRulePanel").split())
 
 
+async def test_after_a_phase_that_raised_i_opens_that_phase_and_once_more_goes_on() -> None:
+    async with screen("resnet18", image_size=32) as shown:  # its batch norm refuses a single value a channel
+        await shown.pilot.press("f", "i")  # typed ahead: what i means is settled when its turn comes
+        await shown.settle()
+        assert "▌FORWARD▐" in text(shown, "WherePanel")
+        assert "inside frame 1" in text(shown, "WherePanel")
+        assert "batch_norm raised: nothing came out of it." in text(shown, "ChainRulePanel")
+        await shown.press("escape", "i")
+        assert "inside frame 2" in text(shown, "WherePanel")
+        await shown.press("escape", "u", "f", "i")
+        assert "inside frame 2" in text(shown, "WherePanel")
+
+
+async def test_inside_a_step_that_raised_everything_is_as_it_was() -> None:
+    async with screen(do="optimizer=sgd,differentiable=true fbs") as shown:
+        await shown.press("i")
+        assert "▌STEP▐" in text(shown, "WherePanel")
+        assert "6 → 6" in text(shown, "GraphPanel")
+        assert "the step raised, and what it had moved was put back." in " ".join(text(shown, "ChainRulePanel").split())
+        assert "used" not in text(shown, "WalkGradsPanel")
+
+
 async def test_a_frame_without_a_phase_has_no_inside() -> None:
     async with screen(do="f") as shown:
         await shown.press("left", "i")

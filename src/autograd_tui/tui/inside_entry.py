@@ -16,18 +16,17 @@ class InsideEntry(TrainingScreen):
     """Asks for a phase to be recorded; the screen inside it is there at once, and takes the next keys."""
 
     inside: InsideScreen | None = None  # the one on top of this screen
-    _seen_into: int | None = None  # the frame of a fault that was looked into: from there on training goes on
+    _seen_into: int | None = None  # the frame that was looked into last: from there on training goes on
 
     def action_inside(self) -> None:
         """Run the next phase recorded and step inside; look into that of the frame looked at, or where a fault is."""
         if self.inside is not None:
             return
-        fault = self.fault if self.fault != self._seen_into else None
-        self._seen_into = self.fault
-        self._enter(Request(Record(fault if self.looking is None else self.looking)))
+        self._enter(Request(Record(self.looking, seen=self._seen_into)))
 
     def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
         """Ask for something that trains; step inside where it is one phase to be recorded."""
+        self._seen_into = None
         if isinstance(what, Commands) and len(what) == 1 and what[0].recorded:
             start, self.looking = self.looking, None
             self._enter(Request(Record(command=what[0]), start))
@@ -54,7 +53,8 @@ class InsideEntry(TrainingScreen):
             self.inside.show_proof(news.prove, news.proof)
         if self.inside is None or news.recorded is None:
             return
-        if news.trace is not None and news.trace.ops:
+        self._seen_into = news.frame.index if news.trace is None else news.trace.index
+        if news.trace is not None:
             self.inside.about = self.about
             self.inside.show(news.trace)
         else:

@@ -57,10 +57,15 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A phase, operation by operation: that of the frame `index`, that of `command`, or else the next one."""
+    """A phase, operation by operation: that of the frame `index`, that of `command`, or else the next one.
+
+    In place of the next one, that of the frame where training stands, if it raised or a watchpoint has fired there:
+    but not if that frame was `seen` already.
+    """
 
     index: int | None = None
     command: Command | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

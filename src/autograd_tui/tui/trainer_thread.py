@@ -221,15 +221,22 @@ class TrainerThread(threading.Thread):
 
     def _record(self, request: Request) -> Trace | None:
         """Run a phase recorded, or one that has been run again."""
-        assert isinstance(request.what, Record)
-        if request.what.index is not None:
+        what = request.what
+        assert isinstance(what, Record)
+        index = self._fault(what.seen) if what == Record(seen=what.seen) else what.index
+        if index is not None:
             self.busy = ("the recording runs", monotonic())
-            return self._here.trace(request.what.index).made()
+            return _walkable(self._here.trace(index))
         self._go_back(request.start)
-        command = replace(request.what.command or self._here.next_command(), recorded=True)
+        command = replace(what.command or self._here.next_command(), recorded=True)
         self.busy = (f"{command.name}, recorded, runs", monotonic())
-        trace = self._here.run(command).trace
-        return trace and trace.made()  # here, so that the screen need not wait for it
+        return _walkable(self._here.run(command).trace)
+
+    def _fault(self, seen: int | None) -> int | None:
+        """Give the frame where training stands, if its phase raised or a watchpoint fired, but not the one `seen`."""
+        frame, fired = self._here.frame, self._here.fired
+        wrong = (frame.error and frame.phase) or (fired is not None and fired.index == frame.index)
+        return frame.index if wrong and frame.index != seen else None
 
     def _prove(self, what: Prove) -> Proof:
         """Compare a gradient with finite differences."""
@@ -391,3 +398,13 @@ class TrainerThread(threading.Thread):
         fired, self._fired = self._fired, None
         difference = self._here.take_difference()
         return fired or (difference_line(difference) if difference else warning)
+
+
+def _walkable(trace: Trace | None) -> Trace:
+    """Have a trace made here, so that the screen need not wait for it; raises Refused where it has no operation."""
+    if trace is None:
+        raise Refused("there is nothing inside it to walk.")
+    if not trace.ops:
+        why = "raised before its first operation" if trace.error else "had no operation"
+        raise Refused(f"{trace.phase.value} {why}: there is nothing inside it to walk.")
+    return trace.made()

@@ -127,7 +127,7 @@ def test_a_transformers_layer_owns_all_its_nodes() -> None:
     assert len(trace.nodes) > 30
 
 
-def test_a_forward_that_raises_leaves_the_operations_before_it() -> None:
+def test_a_forward_that_raises_leaves_the_operations_before_it_and_the_one_that_raised() -> None:
     class Broken(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -140,7 +140,7 @@ def test_a_forward_that_raises_leaves_the_operations_before_it() -> None:
     assert frame.error is not None
     assert frame.trace is not None
     assert frame.trace.error == frame.error
-    assert [op.name for op in frame.trace.ops] == ["linear", "rand"]
+    assert [(op.name, op.raised) for op in frame.trace.ops] == [("linear", False), ("rand", False), ("matmul", True)]
 
 
 def test_a_backward_that_raises_leaves_the_nodes_before_it() -> None:

@@ -154,12 +154,36 @@ def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() 
 
 
 def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
+    attention = torch.nn.MultiheadAttention(3, 1)
+
     def padded(a: Tensor) -> Tensor:
-        attention = torch.nn.MultiheadAttention(3, 1)
         return attention(a, a, a, key_padding_mask=torch.ones(3, dtype=torch.bool))[0]  # type: ignore[no-any-return]
 
     forward, _ = traces(padded, {"a": torch.randn(3, 3)})
     assert "3 of 3 values): a row that it masks wholly is 0 / 0 in the softmax." in said(forward)
+
+
+def test_a_change_that_autograd_does_not_count_is_no_trouble() -> None:
+    def changed(a: Tensor) -> Tensor:
+        hidden = torch.exp(a)
+        hidden.data.add_(1)
+        return hidden
+
+    forward, backward = traces(changed, {"a": torch.rand(3)})
+    assert "was kept" not in said(forward)
+    assert backward.error is None
+
+
+def test_what_memory_held_before_it_was_filled_is_no_trouble() -> None:
+    def filled(a: Tensor) -> Tensor:
+        torch.use_deterministic_algorithms(True)  # makes it NaN
+        room = torch.empty(3)
+        torch.use_deterministic_algorithms(False)
+        assert room.isnan().all()
+        return room.copy_(a)
+
+    for trace in traces(filled, {"a": torch.rand(3)}):
+        assert first_trouble(trace) is None
 
 
 def test_units_that_are_dead_for_the_whole_batch_are_counted() -> None:
@@ -204,11 +228,11 @@ def test_a_saved_tensor_that_was_changed_in_place_is_named_with_who_kept_it() ->
         return product
 
     forward, backward = traces(changed, {"a": torch.rand(3), "b": torch.rand(3)})
-    assert "add_ 3 changed exp 1 in place" in said(forward)
-    assert "which MulBackward0 keeps as it was: its backward raises" in said(forward)
+    assert "exp 1 was kept at version 0; add_ 3 (line " in said(forward)
+    assert "changed it: version 1. MulBackward0 keeps it as it was: its backward will raise." in said(forward)
     assert backward.error is not None
     assert "modified by an inplace operation" in backward.error.message
-    assert "add_ 3 changed exp 1 in place" in said(backward)
+    assert "exp 1 was kept at version 0; add_ 3 (line " in said(backward)
 
 
 def test_a_change_in_place_that_nobody_kept_is_no_trouble() -> None:
@@ -218,5 +242,5 @@ def test_a_change_in_place_that_nobody_kept_is_no_trouble() -> None:
         return hidden.relu_()
 
     forward, backward = traces(changed, {"a": torch.rand(3, 2)})
-    assert "in place" not in said(forward)
+    assert "was kept" not in said(forward)
     assert backward.error is None

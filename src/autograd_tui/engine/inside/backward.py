@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from autograd_tui.engine.inside.graph import Graph
+from autograd_tui.engine.inside.graph import Graph, is_leaf
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.inside.seen import version_of
 from autograd_tui.engine.values.frame import Frame
@@ -27,18 +27,28 @@ class Ran:
     node: int
     grad_in: list[int | None]
     grad_out: list[int | None] = field(default_factory=list)
+    done: bool = False
+    filled: int | None = None  # the measurement of the `.grad` that it filled, of a backward that raised afterwards
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulated:
-    """What each parameter's `.grad` held before a backward, and after it."""
+    """What each parameter's `.grad` held before a backward, and after it: of one that raised, before it was undone."""
 
     names: tuple[str, ...]
     before: Grads
     after: Grads
+    table: StatsTable
+    undone: bool
 
-    def of(self, name: str | None, grads: Grads) -> Value | None:
-        """Give one of them."""
+    def around(self, name: str | None, ran: Ran) -> tuple[Value | None, Value | None]:
+        """Give both of what a node has filled."""
+        if not self.undone:
+            return self._of(name, self.before), self._of(name, self.after)
+        filled = None if ran.filled is None else replace(self.table[ran.filled], name=f"{name}.grad")
+        return self._of(name, self.before), None if filled is None else Value(filled, "grad")
+
+    def _of(self, name: str | None, grads: Grads) -> Value | None:
         row = grads[self.names.index(name)] if name in self.names else None
         return None if row is None else Value(without_history(row, f"{name}.grad"), "grad")
 
@@ -62,15 +72,30 @@ class BackwardRecorder:
                 handles.append(node.register_prehook(self._before(number)))
                 handles.append(node.register_hook(self._after(number)))
             loss.backward()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._see_filled()
+            raise
         finally:
             for handle in handles:  # a leaf's node outlives its graph, and would run them in the next one
                 handle.remove()
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The nodes that began to run and did not end."""
+        return [each.node for each in self._ran if not each.done]
+
+    def _see_filled(self) -> None:
+        """Measure what `.grad` holds where this backward has come to it, before that is undone."""
+        for each in self._ran:
+            node = self.graph.nodes[each.node]
+            if each.done and is_leaf(node) and node.variable.grad is not None:
+                each.filled = self._moments.see(node.variable.grad)
 
     def ops(self, nodes: Sequence[Node], calls: Sequence[Op], *, before: Frame, after: Frame) -> Later[Op]:
         """Give what ran as plain values; calls: the operations of the forward, as far as it was recorded."""
         self._moments.read()
         ran, table, names = self._ran, self._moments.table, before.params.layout.names
-        grads = Accumulated(names, before.grads, after.grads)
+        grads = Accumulated(names, before.grads, after.grads, table, undone=after.error is not None)
         return Later(
             len(ran),
             lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(ran)),
@@ -89,6 +114,7 @@ class BackwardRecorder:
 
         def see(gradients: Gradients, _: Gradients) -> None:
             ran = self._running[number]
+            ran.done = True
             for place, gradient in enumerate(gradients):
                 seen = None if gradient is None else self._moments.see(gradient)
                 ran.grad_out.append(seen)
@@ -115,6 +141,7 @@ def _address(tensor: Tensor) -> int:
 def _op(number: int, ran: Ran, node: Node, calls: Sequence[Op], table: StatsTable, grads: Accumulated) -> Op:
     call = calls[node.op] if node.op is not None and calls else None
     around = replace(call, nodes=(), dead=None, mutates=False, opaque=False) if call else Op(number, "")
+    grad_before, grad_after = grads.around(node.param, ran)
     return replace(
         around,
         number=number,
@@ -123,8 +150,9 @@ def _op(number: int, ran: Ran, node: Node, calls: Sequence[Op], table: StatsTabl
         grad_in=_values(ran.grad_in, table),
         grad_out=_values(ran.grad_out, table),
         accumulates_into=node.param or None,
-        grad_before=grads.of(node.param, grads.before),
-        grad_after=grads.of(node.param, grads.after),
+        grad_before=grad_before,
+        grad_after=grad_after,
+        raised=not ran.done,
         node=ran.node,
         made_by=node.op,
     )

@@ -40,6 +40,7 @@ class Call:
     dead: tuple[int, int] | None = None  # the measurement of how many units are not, and how many there are
     mutates: bool = False
     opaque: bool = False
+    raised: bool = False
 
     def number_nodes(self, graph: Graph) -> None:
         """Let the nodes go, and keep their numbers."""
@@ -61,6 +62,7 @@ class Call:
             dead=dead,
             mutates=self.mutates,
             opaque=self.opaque,
+            raised=self.raised,
         )
 
 
@@ -113,7 +115,13 @@ class ForwardRecorder(TorchFunctionMode):
         unchanged = [(tensor, version_of(tensor)) for _, tensor in given]
         attribute = getattr(func, "__name__", "") == "__get__"
         inputs = None if attribute else self._meet(given)
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            if inputs is not None:
+                source = self._sources.line_of(sys._getframe(1))
+                self.calls.append(Call(name, self._modules.path, source, inputs, settings=settings, raised=True))
+            raise
         outputs = list(tensors_in(result))
         changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
         new = [tensor for tensor in outputs if all(tensor is not one for one, _ in unchanged)]
@@ -123,6 +131,7 @@ class ForwardRecorder(TorchFunctionMode):
             source = self._sources.line_of(sys._getframe(1))
             call = Call(name, self._modules.path, source, inputs or self._meet(given), settings=settings)
             call.mutates = bool(given) and any(tensor is given[0][1] for tensor in changed)
+            self.saved.changed(changed, len(self.calls))
             self._made(call, outputs or changed[:1], [tensor for _, tensor in given])
         return result
 

@@ -14,12 +14,13 @@ from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
 from autograd_tui.engine.inside.graph import Graph, name_of
 from autograd_tui.engine.inside.moments import Moments, Ways
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
+from autograd_tui.engine.inside.saved import Kept, memory_of
 from autograd_tui.engine.inside.seen import Seen
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.later import Later
-from autograd_tui.engine.values.trace import Node, Trace
+from autograd_tui.engine.values.trace import Node, Overwritten, Trace, Value
 
 _FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
 Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the phase led to
@@ -31,6 +32,7 @@ class RecordedForward:
 
     loss: Tensor
     graph: Graph
+    kept: Mapping[int, Sequence[Kept]]  # by node
     trace: Trace
 
 
@@ -102,36 +104,81 @@ class PhaseRecorder:
         self._finish = finish
         return run()
 
+    def raised_step(self, frame: Frame) -> Trace:
+        """Tell of a step that raised, and has left all as it was."""
+        moment = Moment(self._loop, frame)
+        ops = parameter_ops(Phase.STEP, moment, moment)
+        return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._loop.spec), error=frame.error)
+
     def _forward_trace(self, recorder: ForwardRecorder, moments: Moments, made: list[Tensor], frame: Frame) -> Trace:
         loss = made[0] if made else None
         graph = recorder.finish(loss)
         moments.read()
-        calls, saved = recorder.calls, {graph.number.get(node): each for node, each in recorder.saved.by_node.items()}
+        kept = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
+        calls, saved = recorder.calls, {number: [(one.role, one.seen) for one in each] for number, each in kept.items()}
+        marred = {number: each for number, each in kept.items() if any(one.changed_by for one in each)}
+        values = {number: [one.seen.value(moments, one.role) for one in each] for number, each in marred.items()}
+        spoilt = {number: self._overwritten(each, values[number]) for number, each in marred.items()}
         bare = graph.plain(self._param_names(), ops=recorder.owner)
         ops = Later(len(calls), lambda: (call.plain(number, moments) for number, call in enumerate(calls)))
-        nodes = Later(len(bare), lambda: (_with_saved(node, saved.get(node.number), moments) for node in bare))
+        nodes = Later(
+            len(bare),
+            lambda: (_with_saved(node, saved.get(node.number), spoilt.get(node.number, ()), moments) for node in bare),
+        )
         notes = (*_fast_paths(self._loop.model), *_compiled(self._loop.model))
         trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
         if loss is not None and loss is self._loop.loss:
-            self._forward = RecordedForward(loss, graph, trace)
+            self._forward = RecordedForward(loss, graph, kept, trace)
         return trace
 
     def _backward_trace(
         self, recorder: BackwardRecorder, forward: RecordedForward | None, before: Frame, after: Frame
     ) -> Trace:
         nodes = forward.trace.nodes if forward else recorder.graph.plain(self._param_names())
+        if after.error and forward:
+            nodes = self._with_what_spoilt_it(nodes, forward, recorder.unfinished, before)
         whole = forward.trace if forward else None
         ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
         notes = tuple(_hidden(map(name_of, recorder.graph.nodes)))
         return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=notes)
 
+    def _with_what_spoilt_it(
+        self, nodes: Sequence[Node], forward: RecordedForward, unfinished: Sequence[int], before: Frame
+    ) -> Sequence[Node]:
+        """Tell of the nodes that could not run which of the tensors that they keep were changed since."""
+        mover = before.mover if before.moved else None
+        said = "" if mover is None else mover.phase.value if mover.phase else str(mover)
+        told = {
+            number: self._overwritten(forward.kept.get(number, ()), nodes[number].saved or (), said)
+            for number in unfinished
+        }
+        return [replace(node, overwritten=told.get(node.number, node.overwritten)) for node in nodes]
+
+    def _overwritten(self, kept: Sequence[Kept], values: Sequence[Value], mover: str = "") -> tuple[Overwritten, ...]:
+        """Give what has been changed since a node kept it, by operations of the forward or else by `mover`."""
+        names = {memory_of(param): name for name, param in self._loop.params.items()}
+        found = []
+        for each, value in zip(kept, values, strict=False):
+            version = each.version
+            if version is None:
+                continue
+            if not value.name and value.maker is None:  # a view of a parameter
+                value = replace(value, stats=replace(value.stats, name=names.get(each.memory, "")))
+            by = tuple(each.changed_by)
+            found.append(Overwritten(value, version, by, "" if by else mover))
+        return tuple(found)
+
     def _param_names(self) -> dict[int, str]:
         return {id(param): name for name, param in self._loop.params.items()}
 
 
-def _with_saved(node: Node, saved: Sequence[tuple[str, Seen]] | None, moments: Moments) -> Node:
+def _with_saved(
+    node: Node, saved: Sequence[tuple[str, Seen]] | None, overwritten: tuple[Overwritten, ...], moments: Moments
+) -> Node:
     """Tell what a node keeps, as far as it is known."""
-    return node if saved is None else replace(node, saved=tuple(seen.value(moments, role) for role, seen in saved))
+    if saved is None:
+        return node
+    return replace(node, saved=tuple(seen.value(moments, role) for role, seen in saved), overwritten=overwritten)
 
 
 def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor]:

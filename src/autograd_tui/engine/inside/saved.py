@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +14,32 @@ from autograd_tui.engine.inside.graph import GraphNode
 from autograd_tui.engine.inside.seen import Seen, Sight, version_of
 
 _PREFIX = "_saved_"
+_VERSION = re.compile(r"is at version (\d+)")
+
+
+@dataclass(slots=True)
+class Kept:
+    """A tensor that a node has saved."""
+
+    node: GraphNode
+    attribute: str
+    seen: Seen
+    memory: int
+    changed_by: list[int] = field(default_factory=list)  # operations that have changed it in place since
+
+    @property
+    def role(self) -> str:
+        return self.attribute.removeprefix(_PREFIX)
+
+    @property
+    def version(self) -> int | None:
+        """What its changes in place are counted to, where that is more than when it was saved; None where it is not."""
+        try:
+            getattr(self.node, self.attribute)
+        except RuntimeError as error:
+            counted = _VERSION.search(str(error))
+            return int(counted[1]) if counted else None
+        return None
 
 
 class SavedTensors:
@@ -21,7 +49,8 @@ class SavedTensors:
     """
 
     def __init__(self, sight: Sight, attributes: dict[type, list[str]]) -> None:
-        self.by_node: dict[GraphNode, list[tuple[str, Seen]]] = {}
+        self.by_node: dict[GraphNode, list[Kept]] = {}
+        self._by_memory: dict[int, list[Kept]] = {}
         self._sight = sight
         self._attributes = attributes  # by the node's type, as far as they have been looked up
 
@@ -33,11 +62,24 @@ class SavedTensors:
             for node in nodes:
                 if isinstance(node, torch._C._FunctionBase):
                     continue  # a custom Function's
-                self.by_node[node] = [
-                    (name.removeprefix(_PREFIX), self._meet(tensor, around))
-                    for name in self._names(node)
-                    for tensor in _tensors(node, name)
-                ]
+                try:
+                    kept = [
+                        Kept(node, name, self._meet(tensor, around), memory_of(tensor))
+                        for name in self._names(node)
+                        for tensor in _tensors(node, name)
+                    ]
+                except RuntimeError:  # freed by a backward, or changed in place: of an older graph
+                    continue
+                self.by_node[node] = kept
+                for each in kept:
+                    self._by_memory.setdefault(each.memory, []).append(each)
+
+    def changed(self, tensors: Iterable[Tensor], operation: int) -> None:
+        """Take note of what an operation has changed in place, be it through a view."""
+        for tensor in tensors:
+            for kept in self._by_memory.get(memory_of(tensor), ()):
+                if kept.version is not None and operation not in kept.changed_by:
+                    kept.changed_by.append(operation)
 
     def _names(self, node: GraphNode) -> list[str]:
         kind = type(node)
@@ -51,6 +93,11 @@ class SavedTensors:
         return next(alike, None) or self._sight.meet(tensor)
 
 
+def memory_of(tensor: Tensor) -> int:
+    """Give the place in memory that a tensor shares with its views."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
+
+
 def _is_same(own: Tensor, saved: Tensor) -> bool:
     """Tell whether a saved tensor is one of the operation's own, of which torch may give another view."""
     if own is saved or own.layout is not torch.strided or saved.layout is not torch.strided:
@@ -59,10 +106,7 @@ def _is_same(own: Tensor, saved: Tensor) -> bool:
 
 
 def _tensors(node: GraphNode, name: str) -> list[Tensor]:
-    """Read one attribute; what has been changed in place since cannot be read, as its backward will say."""
-    try:
-        value: Any = getattr(node, name)
-    except RuntimeError:
-        return []
+    """Read one attribute; raises RuntimeError for what has been freed or changed in place since."""
+    value: Any = getattr(node, name)
     values = value if isinstance(value, (tuple, list)) else [value]
     return [each for each in values if isinstance(each, Tensor)]

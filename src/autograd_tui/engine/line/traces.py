@@ -30,8 +30,8 @@ class Traces:
     def take(self, frame: Frame) -> Trace:
         """Give the trace of the phase that has just been recorded, and led to a frame; it is kept."""
         assert frame.phase is not None
-        # A step that raised is not run again, and leaves its error alone.
-        trace = self._trainer.trace or Trace(frame.phase, frame.index, frame.iteration, (), error=frame.error)
+        # A step that raised is not run again.
+        trace = self._trainer.trace or self._trainer.trace_of_raised_step()
         self._kept.pop(frame.index, None)
         self._kept[frame.index] = trace
         while len(self._kept) > MOST:

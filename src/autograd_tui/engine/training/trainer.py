@@ -161,6 +161,10 @@ class Trainer:
         with self._loop.surroundings:
             return checkpoints.take(self._loop, self.frame, recycled)
 
+    def trace_of_raised_step(self) -> Trace:
+        """Give the trace of the step that led to the frame, and raised, without running it."""
+        return self._inside.raised_step(self.frame)
+
     @property
     def parts(self) -> Parts:
         return self._loop.parts

@@ -68,6 +68,7 @@ class Op:
     dead: tuple[int, int] | None = None  # of a relu: units that are 0 for the whole batch, and how many there are
     mutates: bool = False  # it changed its first input in place
     opaque: bool = False  # known by what came out of it alone: a custom Function, a view made anew
+    raised: bool = False  # so that nothing came out of it
 
     def plain(self) -> dict[str, Any]:
         """Give the operation as strict JSON values."""
@@ -85,6 +86,16 @@ class Op:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Overwritten:
+    """A tensor that a node keeps, changed in place since: PyTorch refuses to run the node."""
+
+    value: Value  # as it was kept
+    version: int  # what its changes in place were counted to at last
+    changed_by: tuple[int, ...] = ()  # operations of the forward
+    mover: str = ""  # the command that changed it after the forward: "step", "w=3"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """A node of the autograd graph, `grad_fn` of some tensor."""
 
@@ -94,6 +105,7 @@ class Node:
     param: str | None = None  # of an AccumulateGrad: whose `.grad`; "" for a leaf that is no parameter
     op: int | None = None  # the operation of the forward trace that created it
     saved: tuple[Value, ...] | None = None  # what it keeps for its backward, by role; None where that is not known
+    overwritten: tuple[Overwritten, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

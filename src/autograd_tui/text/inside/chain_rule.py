@@ -18,6 +18,9 @@ def chain_rule_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         return forward_lines(trace, op, width)
     if trace.phase is Phase.BACKWARD:
         return backward_lines(trace, op, width)
+    if trace.phase is Phase.STEP and trace.error:
+        said = f"{one_line(op.name)} is as it was: the step raised, and what it had moved was put back."
+        return rows(said, width, style="error")
     if trace.phase is Phase.STEP:
         return step_lines(trace, op, width)
     return _cleared(op, width)

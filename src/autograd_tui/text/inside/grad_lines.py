@@ -42,26 +42,42 @@ def summary(walk: Walk) -> str:
     """Count those that have had their turn."""
     ops = filling(walk.trace)
     verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(walk.trace.phase, "filled")
+    if walk.trace.error:
+        filled = f"{sum(op.number <= walk.place for op in ops)} filled before it raised"
+        return filled if walk.trace.phase is Phase.BACKWARD else ""
     return f"{sum(op.number <= walk.place for op in ops)} of {len(ops)} {verb}" if ops else ""
 
 
 def _row(walk: Walk, op: Op, names: int, width: int) -> Line:
     here, done = op.number == walk.place, op.number <= walk.place
     line: Line = [("▶ " if here else "  ", "accent"), (f"{shortened(_name(op), names):<{names}}  ", "strong")]
-    return [*line, *_state(walk.trace.phase, op, done, width - names - 4)]
+    return [*line, *_state(walk.trace, op, done, width - names - 4)]
 
 
-def _state(phase: Phase, op: Op, done: bool, room: int) -> Line:
+def _state(trace: Trace, op: Op, done: bool, room: int) -> Line:
+    phase = trace.phase
     if phase in (Phase.STEP, Phase.ZERO_GRAD):
         held = next((value for value in op.inputs if value.role == "grad"), None)
-        words, then = _words(held, room), ("  used" if phase is Phase.STEP else " → None") * done
+        words, then = _words(held, room), ("  used" if phase is Phase.STEP else " → None") * (done and not trace.error)
         return [(words[:room], "" if done else "strong"), (then if len(words + then) <= room else "", "accent")]
     before = "None" if op.grad_before is None else _words(op.grad_before, room // 2 if done else room)
     if not done:
         until = f", until operation {op.number + 1}"
         return [(before, "dim"), (until if len(before) + len(until) <= room else "", "dim")]
+    if trace.error and op.grad_after is not None:
+        return _undone(before, op.grad_after, room)
     arrow, after = f"{before} → ", _words(op.grad_after, room)
     return [(arrow if len(arrow) + len(after) <= room else "", "dim"), (after[:room], "strong")]
+
+
+def _undone(before: str, filled: Value, room: int) -> Line:
+    """Write what a backward that raised afterwards had put there, as fully as there is room for."""
+    for arrow in (f"{before} → ", "→ "):
+        for tail in (", then taken back", ", taken back"):
+            after = _words(filled, room - len(arrow) - len(tail))
+            if len(arrow) + len(after) + len(tail) <= room:
+                return [(arrow, "dim"), (after, "strong"), (tail, "error")]
+    return [("taken back"[:room], "error")]
 
 
 def _words(value: Value | None, room: int) -> str:

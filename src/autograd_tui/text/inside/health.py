@@ -8,7 +8,7 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.backward.scene import parsed_whole
 from autograd_tui.text.inside.gradients import gradient_sentences
-from autograd_tui.text.inside.overwritten import overwritten
+from autograd_tui.text.inside.overwritten import overwritten, why_it_raised
 from autograd_tui.text.inside.rows import rows
 from autograd_tui.text.inside.trouble import Masks, came, first_trouble, has_nan, is_mask, went
 from autograd_tui.text.inside.value_words import kept_name, name_of
@@ -23,11 +23,12 @@ MANY_DEAD = 0.5  # share of a layer's units from which it is worth a warning
 
 def health_lines(trace: Trace, width: int = 80) -> list[Line]:
     """Say what is wrong in this phase, the worst first; nothing where nothing is."""
-    sentences = [*_nonfinite(trace), *overwritten(trace.forward or trace)]
+    sentences = [*_nonfinite(trace)]
     if trace.phase is Phase.FORWARD:
-        sentences += _dead(trace)
+        sentences += [*((each, "error") for each in overwritten(trace)), *_dead(trace)]
     if trace.phase is Phase.BACKWARD:
-        sentences += gradient_sentences(trace)
+        raised = (said for op in trace.ops if op.raised for said in why_it_raised(trace, op))
+        sentences += [*((each, "error") for each in raised), *(() if trace.error else gradient_sentences(trace))]
     return [line for sentence, style in sentences for line in rows(sentence, width, style=style)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Node, Op, Trace, Value
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
+from autograd_tui.text.inside.overwritten import AGAIN
 from autograd_tui.text.inside.rows import rows
 from autograd_tui.text.inside.value_words import kept_name, name_of, op_name, value_words
 from autograd_tui.text.line import Line, one_line
@@ -28,6 +29,8 @@ def operation_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     if op.settings:
         written = ", ".join(f"{one_line(name) or 'argument'} {one_line(value)}" for name, value in op.settings)
         lines += _labelled("settings", written, width)
+    if op.raised:
+        lines += _labelled("to", "nothing: it raised", width)
     lines += _graph(trace, op, width)
     if op.dead is not None:
         lines += _labelled("dead", f"{op.dead[0]} of {op.dead[1]} units are 0 for the whole batch", width)
@@ -38,7 +41,7 @@ def _graph(trace: Trace, op: Op, width: int) -> list[Line]:
     """Name the nodes that a call left; of many, those that keep something."""
     nodes = [trace.nodes[number] for number in op.nodes]
     shown = nodes if len(nodes) <= FEW else [node for node in nodes if node.saved or node.saved is None]
-    lines = [line for node in shown for line in _node(trace, node, width, freed=False)]
+    lines = [line for node in shown for line in _node(trace, node, width, freed="")]
     others = len(nodes) - len(shown)
     return [*lines, *_labelled("", f"{others} more nodes keep no tensor", width, again=True)] if others else lines
 
@@ -95,7 +98,16 @@ def _backward(trace: Trace, op: Op, width: int) -> list[Line]:
     if is_accumulation(op):
         into = f"{one_line(op.accumulates_into)}.grad" if op.accumulates_into else "the .grad of a leaf"
         lines += _labelled("fills", into, width)
-    return [*lines, *_node(trace, node, width, freed=True, named=False)] if node else lines
+    state = _state_of(trace, op)
+    return [*lines, *_node(trace, node, width, freed=state, named=False)] if node else lines
+
+
+def _state_of(trace: Trace, op: Op) -> str:
+    """Say what has become of what a node had kept, once its turn has come."""
+    if not op.raised:
+        return "freed: it has run"
+    again = trace.error is not None and AGAIN in trace.error.message
+    return "freed by the backward before" if again else "not freed: it could not run"
 
 
 def _sent(trace: Trace, node: Node | None, place: int, value: Value | None, width: int) -> str:
@@ -108,8 +120,8 @@ def _goal(trace: Trace, node: Node) -> str:
     return one_line(node.param or "a leaf") if node.param is not None else one_line(node.name)
 
 
-def _node(trace: Trace, node: Node, width: int, *, freed: bool, named: bool = True) -> list[Line]:
-    """Say what a node keeps, and whether it is still there."""
+def _node(trace: Trace, node: Node, width: int, *, freed: str, named: bool = True) -> list[Line]:
+    """Say what a node keeps, and what has become of it: `freed` in words, "" where its backward has not come yet."""
     name = f"{one_line(node.name)} " if named else ""
     if node.param is not None:
         return []
@@ -117,8 +129,7 @@ def _node(trace: Trace, node: Node, width: int, *, freed: bool, named: bool = Tr
         return _labelled("graph", f"{name}keeps what is not known", width)
     if not node.saved:
         return _labelled("graph", f"{name}keeps no tensor", width)
-    state = "freed: it has run" if freed else "alive until its backward"
-    lines = _labelled("graph", f"{name}{'kept' if freed else 'keeps'}, {state}:", width)
+    lines = _labelled("graph", f"{name}{'kept' if freed else 'keeps'}, {freed or 'alive until its backward'}:", width)
     for value in node.saved:
         lines += _labelled("", _tensor(trace, value, width, name=kept_name(trace, node, value)), width, again=True)
     return lines

@@ -1,37 +1,45 @@
-"""Tensors that a node had kept for its backward, and that were changed in place afterwards."""
+"""Why an operation of a backward could not run: what it had kept was changed in place, or freed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.engine.values.trace import Node, Op, Trace, Value
-from autograd_tui.text.inside.value_words import name_of
+from autograd_tui.engine.values.trace import Node, Op, Overwritten, Trace
+from autograd_tui.text.inside.value_words import kept_name, op_name
 from autograd_tui.text.line import one_line
 
+AGAIN = "a second time"  # of PyTorch's own words
+MOST = 3  # lines that are named
 
-def overwritten(forward: Trace) -> Iterator[tuple[str, str]]:
-    """Name each such change: its backward raises, since the version counter no longer fits."""
-    kept: dict[tuple[object, ...], list[tuple[Node, Value]]] = {}
+
+def overwritten(forward: Trace) -> Iterator[str]:
+    """Name what was changed though a node keeps it for its backward, and by which line."""
     for node in forward.nodes:
-        for value in node.saved or ():
-            kept.setdefault(_state(value), []).append((node, value))
-    for op in forward.ops:
-        changed = op.inputs[0] if op.mutates and op.inputs else None
-        if changed is None or not (changed.name or changed.maker is not None):
-            continue
-        for node, value in kept.get(_state(changed), ()):
-            if node.op is not None and node.op < op.number and value.stats == changed.stats:
-                yield _said(forward, op, changed, node.name), "error"
+        for each in node.overwritten:
+            yield f"{_said(forward, node, each)} {one_line(node.name)} keeps it as it was: its backward will raise."
 
 
-def _state(value: Value) -> tuple[object, ...]:
-    """Tell a tensor at one moment from others: by its name, who made it, and how often it had been changed."""
-    return value.name, value.maker, value.version, value.stats.shape
+def why_it_raised(trace: Trace, op: Op) -> list[str]:
+    """Say why an operation of a backward could not run; nothing where what PyTorch raised says all that is known."""
+    node = trace.nodes[op.node] if op.raised and op.node is not None else None
+    if node is None:
+        return []
+    if trace.error is not None and AGAIN in trace.error.message:
+        return ["What it had saved was freed by the backward before: that is why this one fails."]
+    return [_said(trace, node, each) for each in node.overwritten]
 
 
-def _said(forward: Trace, op: Op, changed: Value, node: str) -> str:
-    name = name_of(forward, changed)
-    return (
-        f"{one_line(op.name)} {op.number + 1} changed {name} in place (version {changed.version} before it), "
-        f"which {one_line(node)} keeps as it was: its backward raises."
-    )
+def _said(trace: Trace, node: Node, what: Overwritten) -> str:
+    kept = f"{kept_name(trace, node, what.value)} was kept at version {what.value.version}"
+    if not what.changed_by:
+        who = (
+            f"{one_line(what.mover)} changed it after the forward" if what.mover else "it was changed after the forward"
+        )
+        return f"{kept}; {who}: version {what.version}."
+    lines: dict[tuple[str, int], str] = {}  # a line with several operations, as h[0] += 1, is named by the first
+    for place in what.changed_by:
+        source = (trace.forward or trace).ops[place].source
+        at = ("", place) if source is None else (source.file, source.line)
+        lines.setdefault(at, op_name(trace, place) + (f" (line {source.line})" if source else ""))
+    more = " and more" * (len(lines) > MOST)
+    return f"{kept}; {', '.join([*lines.values()][:MOST])}{more} changed it: version {what.version}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
+from autograd_tui.text.inside.overwritten import why_it_raised
 from autograd_tui.text.inside.value_words import name_of, value_words
 from autograd_tui.text.line import printable
 
@@ -18,10 +19,15 @@ def trace_lines(trace: Trace) -> list[str]:
 
 def _what(trace: Trace, op: Op) -> str:
     if op.accumulates_into:
-        return f"{op.accumulates_into}.grad  {_values((op.grad_before,))} -> {_values((op.grad_after,))}"
+        undone = ", then taken back" if trace.error and op.grad_after is not None else ""
+        return f"{op.accumulates_into}.grad  {_values((op.grad_before,))} -> {_values((op.grad_after,))}{undone}"
+    if op.raised and trace.phase is Phase.BACKWARD:
+        return " ".join((f"{_values(op.grad_in)} -> raised.", *why_it_raised(trace, op)))
     if op.grad_in or op.grad_out:
         return f"{_values(op.grad_in)} -> {_values(op.grad_out)}"
     given = ", ".join(f"{name_of(trace, value)} {value_words(value, WIDTH)}" for value in op.inputs)
+    if op.raised:
+        return f"{given or 'None'} -> raised"
     made = op.output if trace.phase is not Phase.STEP else tuple(each for each in op.output if each.role != "grad")
     return f"{given or 'None'} -> {_values(made) or 'None'}"
 

@@ -10,12 +10,14 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
 
+# What these give is whatever the memory held before.
+UNINITIALIZED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted")
 _INFINITY = re.compile(r"\binf\b")
 
 
 def first_trouble(trace: Trace) -> int | None:
     """Find the operation to begin with; None where all is well."""
-    wild = [op for op in trace.ops if any(value.nonfinite for value in went(op))]
+    wild = [op for op in trace.ops if any(value.nonfinite for value in went(op)) and op.name not in UNINITIALIZED]
     if not wild:
         return None
     if trace.phase not in (Phase.FORWARD, Phase.BACKWARD):

@@ -17,5 +17,5 @@ class WalkGradsPanel(SidePanel):
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw those around the one at hand."""
-        self.retitle(f".grad   {summary(walk)}")
+        self.retitle(f".grad   {summary(walk)}".rstrip())
         return grad_lines(walk, width, height)

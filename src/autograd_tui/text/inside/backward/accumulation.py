@@ -18,8 +18,18 @@ def is_accumulation(op: Op) -> bool:
     return op.accumulates_into is not None or op.name.endswith("AccumulateGrad")
 
 
-def accumulation_lines(op: Op, width: int) -> list[Line]:
-    """Say what is added to which `.grad`."""
+UNDONE = "The backward raised afterwards, so it was taken back: it is {} again."
+
+
+def accumulation_lines(op: Op, width: int, *, undone: bool = False) -> list[Line]:
+    """Say what is added to which `.grad`; `undone`: the backward raised afterwards."""
+    lines = _added(op, width)
+    if undone and op.grad_after is not None:
+        lines += rows(UNDONE.format(_words(op.grad_before, width)), width, style="error")
+    return lines
+
+
+def _added(op: Op, width: int) -> list[Line]:
     name = one_line(op.accumulates_into or "")
     head = f"{name}.grad" if name else "a leaf that is no parameter"
     came = next((value for value in op.grad_in if value is not None), None)

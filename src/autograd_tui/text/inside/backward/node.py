@@ -21,6 +21,7 @@ from autograd_tui.text.inside.backward.downstream import downstream_lines
 from autograd_tui.text.inside.backward.part import Rule
 from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, expression
+from autograd_tui.text.inside.overwritten import why_it_raised
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.value_words import terse, value_words
 from autograd_tui.text.line import Line, length, one_line, plain
@@ -44,15 +45,17 @@ RULES: dict[str, Rule] = {name: rule for family in FAMILIES for name, rule in fa
 def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Show upstream x local = downstream."""
     if is_accumulation(op):
-        return accumulation_lines(op, width)
+        return accumulation_lines(op, width, undone=trace.error is not None)
     scene = Scene(trace, op)
     rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
     lines = upstream_lines(scene, width)
-    if rule is None:
+    if rule is None and not op.raised:
         said = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
         lines += rows(said, width, style="dim")
     for place in range(len(op.grad_out)):
         lines += downstream_lines(scene, place, rule, width)
+    if op.raised:
+        return [*lines, *(line for said in why_it_raised(trace, op) for line in rows(said, width, style="error"))]
     return _freed(scene, lines, width)
 
 

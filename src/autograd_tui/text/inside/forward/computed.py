@@ -23,6 +23,8 @@ RULES: dict[str, ForwardRule] = {
 
 def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     """Show what was computed, in numbers where they are few."""
+    if op.raised:
+        return _raised(trace, op, width)
     rule = None if op.opaque or not (op.inputs and op.output) or _complex(op) else RULES.get(plain_name(op.name))
     if rule is None:
         return [*_unknown(trace, op, width), *saved_lines(trace, op, width)]
@@ -43,6 +45,14 @@ def _named(trace: Trace, output: Value) -> str:
 
 def _complex(op: Op) -> bool:
     return any(value.stats.dtype.startswith("complex") for value in (*op.inputs, *op.output))
+
+
+def _raised(trace: Trace, op: Op, width: int) -> list[Line]:
+    last = " The forward went on without it." * (op.number + 1 < len(trace.ops))
+    lines = rows(f"{one_line(op.name)} raised: nothing came out of it.{last}", width, style="error")
+    for value in op.inputs:
+        lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
+    return lines
 
 
 def _unknown(trace: Trace, op: Op, width: int) -> list[Line]:
@@ -115,6 +125,8 @@ def saved_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     nodes = [trace.nodes[number] for number in op.nodes]
     if not nodes:
         said = "It made no node of the graph below the loss: backward has nothing to do for it."
+        if trace.error:
+            said = "The forward raised later: there is no loss, and no graph to go back through."
         return rows(said, width, style="dim")
     keeping = [node for node in nodes if node.saved or node.saved is None]
     shown = nodes if len(nodes) <= FEW else keeping
