@@ -56,6 +56,18 @@ def test_norm_is_the_norm_that_torch_finds_in_double_precision(tensor: Tensor) -
     assert math.isfinite(norm) == wanted.isfinite()
 
 
+@pytest.mark.parametrize("size", [9_408, 9_409, 2_359_296, 2_359_301])
+@pytest.mark.parametrize("strides", ["contiguous", "transposed", "apart"])
+def test_the_norm_of_a_large_tensor_is_right_to_more_digits_than_are_shown(size: int, strides: str) -> None:
+    tensor = normal(size) ** 2  # all of one sign: errors add up
+    if strides == "transposed":
+        tensor = tensor[: size // 2 * 2].view(2, -1).t()
+    if strides == "apart":
+        tensor = tensor[::2]
+    norm = read(tensor).norm
+    assert norm == pytest.approx(float(torch.linalg.vector_norm(tensor.double())), rel=1e-6)
+
+
 @given(float_tensors())
 def test_min_and_max_are_those_of_torch(tensor: Tensor) -> None:
     row, wanted = read(tensor), torch.stack(torch.aminmax(tensor)).double()

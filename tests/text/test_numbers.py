@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autograd_tui.text.numbers import bar, count, duration, number, rate
+from autograd_tui.text.numbers import bar, count, duration, estimate, number, rate
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,25 @@ def test_a_bar_is_never_wider_than_its_room(share: float, width: int) -> None:
 )
 def test_a_bar_is_drawn_in_eighths(share: float, drawn: str) -> None:
     assert bar(share, 4) == drawn
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (2.6565, "~2.7"),
+        (0.0167, "~0.017"),
+        (0.0996, "~0.10"),
+        (-12.34, "~-12"),
+        (123.4, "~120"),
+        (99.6, "~100"),
+        (94_600.0, "~95000"),
+        (123_456.0, "~1.2e+05"),
+        (0.00123, "~0.0012"),
+        (0.000123, "~1.2e-04"),
+        (0.0, "~0"),
+        (math.nan, "NaN"),
+        (math.inf, "inf"),
+    ],
+)
+def test_an_estimate_has_two_digits(value: float, written: str) -> None:
+    assert estimate(value) == written

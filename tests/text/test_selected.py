@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from nested import NAMES, open_nested
 
 from autograd_tui import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.text.explain import explain
 from autograd_tui.text.line import plain
 from autograd_tui.text.numbers import number
 from autograd_tui.text.selected import layer_lines, parameter_lines
+from autograd_tui.tui.panels.phases import key_number
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
@@ -61,6 +65,16 @@ def test_numbers_of_a_sample_are_marked_and_enter_offered() -> None:
     assert "mean ~" in text
     assert "std ~" in text
     assert "enter measures all" in text
+
+
+def test_what_is_from_a_sample_has_two_digits_wherever_it_stands() -> None:
+    session = large("fbs", optimizer="sgd,momentum=0.9")
+    frame = session.frame
+    shown = [said(frame, "gate"), *explain(frame, session.about), key_number(frame, Phase.STEP, 20)]
+    shown += [plain(line) for line in layer_lines(frame, "body", [1, 2], width=80)]
+    found = re.findall(r"~(-?[\d.]+)", "\n".join(shown))
+    assert len(found) > 6
+    assert all(len(f"{float(each):.9e}".partition("e")[0].rstrip("0")) <= 3 for each in found)
 
 
 def test_exact_numbers_are_those_of_torch_and_have_no_mark() -> None:

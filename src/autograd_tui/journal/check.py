@@ -46,5 +46,6 @@ def check(session: Session, journal: Journal) -> Iterator[Checked]:
 def machine(then: Opening, now: Opening) -> list[str]:
     """Say in what another machine differs from the one that the journal was written on: numbers may differ with it."""
     pairs = [("device", then.device, now.device), ("threads", then.threads, now.threads)]
-    pairs += [(name, then.versions[name], now.versions.get(name)) for name in ("torch",) if name in then.versions]
+    known = [name for name in ("torch", "autograd-tui") if name in then.versions]
+    pairs += [(name, then.versions[name], now.versions.get(name)) for name in known]
     return [f"{name} {now_it_is} (was {was})" for name, was, now_it_is in pairs if was != now_it_is]

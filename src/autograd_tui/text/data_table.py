@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line, length
-from autograd_tui.text.numbers import fitted, number, short
+from autograd_tui.text.numbers import fitted, measured, number, short
 
 
 def data_lines(frame: Frame, about: About, width: int) -> list[Line]:
@@ -92,7 +92,7 @@ def _in_short(frame: Frame, about: About, width: int) -> list[Line]:
         old = row is frame.prediction and frame.old
         line.append(("  old" if old else "", "warn"))
         if row.mean is not None:
-            texts = (f"  mean {'~' * row.sampled}{number(row.mean)}", f"  {number(row.min)} to {number(row.max)}")
+            texts = (f"  mean {measured(row.mean, sampled=row.sampled)}", f"  {number(row.min)} to {number(row.max)}")
             for text in texts:
                 if length(line) + len(text) <= width:
                     line.append((text, ""))

@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
-from autograd_tui.text.numbers import fitted, number, rate, short
+from autograd_tui.text.numbers import measured, number, percentage, rate, short
 from autograd_tui.text.rules import has_velocity, is_plain_sgd, rule
 
 
@@ -87,7 +87,7 @@ def _move(
     if moved is None:
         return f"{name}  has a gradient; how far it moved was not measured"
     if not (old.size == 1 and old.values and new.values):
-        return f"{name}  moved by {'~' * (new.size > SAMPLE)}{number(moved)} (norm)"
+        return f"{name}  moved by {measured(moved, sampled=new.size > SAMPLE)} (norm)"
     was, now = old.values[0], new.values[0]
     if grad is None or not grad.values:
         yet = "" if was == now else f", yet it is {number(now)}"
@@ -116,4 +116,4 @@ def _most_and_least(frame: Frame) -> list[str]:
 
 
 def _share_of(row: TensorStats, share: float) -> str:
-    return f"{row.name}, {'~' * (row.size > SAMPLE)}{fitted(share * 100, 7)}%"
+    return f"{row.name}, {percentage(share, sampled=row.size > SAMPLE)}"

@@ -23,6 +23,27 @@ def at_least(value: float | None, *, partly: bool) -> str:
     return f"{'≥' * (partly and value is not None)}{number(value)}"
 
 
+def estimate(value: float) -> str:
+    """Write what is from a sample with the two digits that it may claim: ~2.7, ~0.017, ~120, ~1.2e-07."""
+    if not math.isfinite(value) or value == 0:
+        return number(value) if value else "~0"
+    rounded = f"{value:.1e}"
+    if not 0.001 <= abs(float(rounded)) < 99_999:
+        return f"~{rounded}"
+    decimals = 1 - int(rounded.partition("e")[2])
+    return f"~{float(rounded):.{max(decimals, 0)}f}"
+
+
+def measured(value: float | None, *, sampled: bool) -> str:
+    """Write a number as exactly as it is known: `sampled` tells that it is from a sample."""
+    return estimate(value) if sampled and value is not None else number(value)
+
+
+def percentage(share: float, *, sampled: bool) -> str:
+    """Write a finite share, of 1, in up to eight characters, or nine where it is from a sample."""
+    return f"{estimate(share * 100) if sampled else fitted(share * 100, 7)}%"
+
+
 def short(value: float) -> str:
     """Write a number inside arithmetic: 9, 0.6667, 1.23e-05."""
     return f"{value:.4g}" if math.isfinite(value) else number(value)

@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import count, number
+from autograd_tui.text.numbers import count, measured, number
 from autograd_tui.text.spread import sparkline
 
 
@@ -38,5 +38,5 @@ def position_lines(frame: Frame) -> list[Line]:
     spread = f"{mark}▕{sparkline(row.histogram)}▏" if row.histogram else "to"
     return [
         [(number(row.min), "strong"), (f" {spread} ", "accent"), (number(row.max), "strong"), old],
-        [(f"mean {mark}{number(row.mean)}   std {mark}{number(row.std)}", "dim")],
+        [(f"mean {measured(row.mean, sampled=row.sampled)}   std {measured(row.std, sampled=row.sampled)}", "dim")],
     ]

@@ -12,7 +12,7 @@ from autograd_tui.engine.values.stats_table import BINS, SAMPLE, TensorStats
 from autograd_tui.text.grads import age, age_in_full, in_words, largest
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, wrapped
-from autograd_tui.text.numbers import count, fitted, number, rate
+from autograd_tui.text.numbers import count, measured, number, percentage, rate
 from autograd_tui.text.spread import sparkline
 from autograd_tui.text.table import shortened
 
@@ -68,7 +68,7 @@ def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -
         lines += _packed("largest", [f"{most.name.removeprefix(name)}, norm {number(most.norm)}"], width)
     update = columns.update(places)
     if update is not None and math.isfinite(update):
-        moved = f"{'~' * columns.estimated(places)}{fitted(update * 100, 7)}% of its norm"
+        moved = f"{percentage(update, sampled=columns.estimated(places))} of its norm"
         by = "the last step" if frame.mover and frame.mover.phase else "you"
         lines += _packed("moved", [f"{moved} by {by}"], width)
     return lines
@@ -112,8 +112,8 @@ def _numbers(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> li
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
         return [*(number(value, signed=signed) for value in row.values), *norm]
     mark = "~" * row.sampled
-    known = [("norm", row.norm, ""), ("mean", row.mean, mark), ("std", row.std, mark)]
-    written = [f"{word} {about}{number(value)}" for word, value, about in known if value is not None]
+    known = [("norm", row.norm, False), ("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
+    written = [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
     if row.nonfinite:
         written.insert(0, f"{count(row.nonfinite)} are NaN or infinite")
     if row.histogram is not None and not row.nonfinite:

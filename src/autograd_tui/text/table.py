@@ -10,7 +10,7 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import all_ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line
-from autograd_tui.text.numbers import count, fitted
+from autograd_tui.text.numbers import count, percentage
 from autograd_tui.text.spread import Spreads
 from autograd_tui.text.table_view import Row, TableView, places
 
@@ -120,7 +120,7 @@ class Table:
             return "-"
         if not math.isfinite(update):
             return "from 0" if update > 0 else "NaN"
-        return f"{'~' * self._columns.estimated(at)}{fitted(update * 100, 7)}%"
+        return percentage(update, sampled=self._columns.estimated(at))
 
     def _update_style(self, _: Places) -> str:
         frame = self._frame

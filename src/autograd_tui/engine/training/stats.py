@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from autograd_tui.engine.values.stats_table import BINS, MOST_VALUES, SAMPLE, WI
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
-NORMS = 4  # parts of a large tensor whose norms travel
+LEAST_PARTS = 4  # of a large tensor whose norms travel
+LONGEST_PART = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
@@ -171,7 +172,7 @@ class Plan:
         exact = self.layout.exact
         rows = np.zeros((len(self._large), WIDTH))
         if exact:
-            rows[:, 0] = np.sqrt((_doubles(answers[0::4]).reshape(-1, NORMS) ** 2).sum(1))
+            rows[:, 0] = _joined_norms(answers[0::4])
             rows[:, 1], rows[:, 2] = _doubles(answers[1::4]), _doubles(answers[2::4])
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
@@ -246,20 +247,31 @@ def _finite_alone(
 
 
 def _norms(tensor: Tensor) -> Tensor:
-    """Give the norms of NORMS parts, which PyTorch works out in parallel, as it does not one norm over all."""
-    if tensor.dim() == 1 and tensor.numel() % NORMS == 0:
-        parts: Tensor = torch.linalg.vector_norm(tensor.view(NORMS, -1), dim=1)
-        return parts
-    norms = tensor.new_zeros(NORMS)
-    norms[0] = torch.linalg.vector_norm(tensor)
-    return norms
+    """Give the norms of parts, (parts,), which PyTorch works out in parallel, as it does not one norm over all."""
+    size = tensor.numel()
+    parts = max(LEAST_PARTS, 1 << (size // LONGEST_PART).bit_length())
+    rest = size % parts
+    norms: Tensor = torch.linalg.vector_norm((tensor[: size - rest] if rest else tensor).view(parts, -1), dim=1)
+    return torch.cat([norms, torch.linalg.vector_norm(tensor[size - rest :]).reshape(1)]) if rest else norms
+
+
+def _joined_norms(parts: Sequence[Tensor]) -> Doubles:
+    """Give the norm of each tensor from those of its parts, in double precision."""
+    starts = [0, *accumulate(map(len, parts[:-1]))]
+    return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, starts))
+
+
+def _in_a_row(tensor: Tensor) -> Tensor:
+    """Give all values in one row, in the order in which they lie in memory."""
+    by_stride = sorted(range(tensor.dim()), key=lambda dim: -tensor.stride()[dim])
+    return tensor.permute(by_stride).reshape(-1)
 
 
 def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
     """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, first value and sample."""
     tensor = as_measured(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
-    ends = [_norms(tensor if flat is None else flat), *torch.aminmax(tensor)] if exact else []
+    ends = [_norms(_in_a_row(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
     return [*ends, torch.take(tensor, places) if flat is None else flat.index_select(0, places)]
 
 

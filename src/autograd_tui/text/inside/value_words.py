@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from autograd_tui.engine.values.trace import Node, Trace, Value
 from autograd_tui.text.line import one_line
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import estimate, number
 
 KEPT = {  # what torch calls only "result1"
     ("NativeBatchNormBackward0", "result1"): "each channel's mean",
@@ -71,8 +71,9 @@ def shape_words(shape: tuple[int, ...]) -> str:
 def _longest_first(value: Value, shape: str) -> list[str]:
     stats = value.stats
     if stats.norm is None:
-        spread = [] if stats.mean is None or stats.std is None else [f"~{terse(stats.mean)}, std ~{terse(stats.std)}"]
-        return [*(f"{shape} mean {each}" for each in spread), f"{shape} {stats.dtype}"]
+        spread = [] if stats.mean is None or stats.std is None else [(stats.mean, stats.std)]  # from a sample
+        told = [f"{shape} mean {estimate(mean)}, std {estimate(std)}" for mean, std in spread]
+        return [*told, f"{shape} {stats.dtype}"]
     wrong = [_wild(value)] if stats.nonfinite else []
     if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
         kind = f"{shape} {stats.dtype}"

@@ -13,7 +13,7 @@ from autograd_tui.engine.values.stats_table import SAMPLE
 from autograd_tui.engine.values.turn import next_phase
 from autograd_tui.text.grads import norm_over
 from autograd_tui.text.line import Line, length, plain, spread
-from autograd_tui.text.numbers import at_least, number
+from autograd_tui.text.numbers import measured, number
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
@@ -87,7 +87,8 @@ def _move(frame: Frame) -> str:
     known = [way for way in frame.ways or () if way is not None]
     moved = math.hypot(*known) if known else None
     partly = len(known) < len(frame.params)
-    return f"|move| {'~' * estimated}{at_least(moved, partly=partly)}" if frame.moves else ""
+    least = "≥" * (partly and moved is not None)
+    return f"|move| {least}{measured(moved, sampled=estimated)}" if frame.moves else ""
 
 
 def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
