@@ -7,7 +7,11 @@ from strange_models import MODELS, Attention, Packed, Partly, strange
 from torch import Tensor, nn
 
 from autograd_tui import Session, open_session
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, scenario
 from autograd_tui.engine.values.trace import Trace
+from autograd_tui.text.inside.operation import operation_lines
+from autograd_tui.text.line import plain
 
 
 def run(session: Session, commands: str) -> None:
@@ -168,3 +172,42 @@ def test_a_backward_that_raises_leaves_the_nodes_before_it() -> None:
     assert frame.error.message == "a snag"
     assert frame.trace is not None
     assert [op.name for op in frame.trace.ops][-2:] == ["TanhBackward0", "SnagBackward"]
+
+
+class Normed(nn.Module):
+    """One batch norm, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.norm(x) * 2 + 1)  # type: ignore[no-any-return]
+
+
+def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:
+    x = torch.randn(4, 3)
+    twin = nn.BatchNorm1d(3)
+    fresh, once = twin.running_mean.clone(), twin(x) * 2 + 1
+    after_one = twin.running_mean.clone()
+    twin(once)
+
+    @scenario("normed", device="cpu")
+    def build(_: Options) -> Parts:
+        return Parts(model=Normed(), batch=lambda _: (x, x), loss=nn.MSELoss())
+
+    trace = open_session(build).run("i:f").trace
+    assert trace is not None
+    norms = [op for op in trace.ops if op.name == "batch_norm"]
+    given = [value.stats.values for op in norms for value in op.inputs if value.role == "running_mean"]
+    kept = [
+        value.stats.values
+        for op in norms
+        for value in trace.nodes[op.nodes[0]].saved or ()
+        if value.role == "running_mean"
+    ]
+    assert given == [tuple(fresh.tolist()), tuple(after_one.tolist())]
+    assert kept == [tuple(after_one.tolist()), tuple(twin.running_mean.tolist())]
+    for op in norms:
+        words = "\n".join(map(plain, operation_lines(trace, op, 200)))
+        assert words.count("as this call has left it") == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from autograd_tui.engine.inside.source import Sources
 from autograd_tui.engine.values.stats_table import StatsTable
 from autograd_tui.engine.values.trace import Op, Source
 
+_RUNNING = ("running_mean", "running_var")
 _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
 
 
@@ -166,10 +167,15 @@ class ForwardRecorder(TorchFunctionMode):
         for tensor in outputs:
             self._own(tensor, call, number)
         call.output = [self.sight.meet(tensor, maker=number) for tensor in outputs]
-        seen = [*call.output, *(each for _, each in call.inputs)]
+        seen = [*call.output, *self._left(call, inputs)]
         self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
             call.dead = self._moments.note(_live_units(outputs[0])), outputs[0].shape[1]
+
+    def _left(self, call: Call, inputs: Sequence[Tensor]) -> Iterator[Seen]:
+        """Give what a call was given as it left it: a norm that trains changes its buffers, which no version counts."""
+        for (role, seen), tensor in zip(call.inputs, inputs, strict=False):
+            yield self.sight.renew(tensor) if role in _RUNNING and _trains(call) else seen
 
     def _own(self, tensor: Tensor, call: Call, number: int) -> None:
         stack = [tensor.grad_fn]
@@ -189,6 +195,11 @@ def _name(func: Callable[..., Any]) -> str | None:
     if name == "__get__":
         return getattr(getattr(func, "__self__", None), "__name__", None)
     return str(name).removeprefix("__").removesuffix("__")
+
+
+def _trains(call: Call) -> bool:
+    settings = dict(call.settings)
+    return "True" in (settings.get("training"), settings.get("use_input_stats"))
 
 
 def _is_transformed() -> bool:

@@ -65,6 +65,14 @@ class Sight:
         self._remember(tensor, seen)
         return seen
 
+    def renew(self, tensor: Tensor) -> Seen:
+        """Measure a tensor again that was changed without its changes being counted."""
+        known = self._seen.get(id(tensor))
+        maker = known[2].maker if known is not None and known[0]() is tensor else None
+        seen = Seen(self.moments.see(tensor), self._name_of(tensor), maker, version_of(tensor))
+        self._remember(tensor, seen)
+        return seen
+
     def _remember(self, tensor: Tensor, seen: Seen) -> None:
         self._seen[id(tensor)] = weakref.ref(tensor), seen.version, seen
 

@@ -131,5 +131,13 @@ def _node(trace: Trace, node: Node, width: int, *, freed: str, named: bool = Tru
         return _labelled("graph", f"{name}keeps no tensor", width)
     lines = _labelled("graph", f"{name}{'kept' if freed else 'keeps'}, {freed or 'alive until its backward'}:", width)
     for value in node.saved:
-        lines += _labelled("", _tensor(trace, value, width, name=kept_name(trace, node, value)), width, again=True)
+        words = _tensor(trace, value, width, name=kept_name(trace, node, value)) + _renewed(trace, node, value)
+        lines += _labelled("", words, width, again=True)
     return lines
+
+
+def _renewed(trace: Trace, node: Node, value: Value) -> str:
+    """Say that a call has put new numbers into what its node keeps, as batch norm does into its buffers."""
+    call = (trace.forward or trace).ops[node.op] if node.op is not None else None
+    before = next((each for each in call.inputs if each.name and each.name == value.name), None) if call else None
+    return ", as this call has left it" if before is not None and before.stats != value.stats else ""
