@@ -33,6 +33,9 @@ class Setup:
         return self.predict if self.fixed or not self.names else (f"{self.names} = batch(i)", *self.predict)
 
 
+SURROUNDINGS = "from autograd_tui.engine.training.surroundings import Surroundings"
+
+
 def setup(opening: Opening) -> Setup:
     """Write what a scenario builds: in plain PyTorch where it is built in."""
     written = BUILT_IN.get(opening.scenario)
@@ -113,14 +116,14 @@ def _imported(opening: Opening) -> Setup:
         "def forward(batch):",
         '    """Give the loss of a batch."""',
         *(f"    batch = moved(batch, {opening.device!r})",) * bool(to_device(opening)),
-        "    if parts.loss is None:",
-        "        result = parts.forward(model, batch)",
-        "        return result[0] if isinstance(result, tuple) else result",
-        "    inputs, targets = batch",
-        "    return parts.loss(model(inputs), targets)",
+        "    loss, _, _ = predict(parts, model, parts.loss, batch)",
+        "    return loss",
     )
     data = ("", "", "i = 0  # counts the batches")
-    imports = ("from autograd_tui.scenarios.find import find",)
+    imports = (
+        "from autograd_tui.engine.training.predict import predict",
+        "from autograd_tui.scenarios.find import find",
+    )
     shown = "loss.detach().squeeze().tolist()"  # also where it is not one number
     predict = ("loss = forward(parts.batch(i))",)
     return Setup(imports, (*_mover(opening), *model), data, "", predict, fixed=False, foreign=True, loss=shown)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from autograd_tui.engine.inside.as_drawn import DrawnAsInFloat32
 from autograd_tui.engine.inside.graph import GraphNode, is_leaf, name_of
 from autograd_tui.engine.training.buffers import Buffers
-from autograd_tui.engine.training.loop import Loop, predict, to_device
+from autograd_tui.engine.training.loop import Loop, to_device
+from autograd_tui.engine.training.predict import predict
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.values.errors import Refused
 
@@ -56,7 +57,7 @@ class Double:
         batch = _cast(self.batch, None)
         try:
             with drawn, looking_on or nullcontext():
-                loss, _ = predict(self._parts, self.model, self._loss, batch)
+                loss, _, _ = predict(self._parts, self.model, self._loss, batch)
         except Refused:
             raise
         except Exception as error:

@@ -17,6 +17,7 @@ from autograd_tui.engine.inside.parameters import Moment, parameter_ops
 from autograd_tui.engine.inside.saved import Kept, memory_of
 from autograd_tui.engine.inside.seen import Seen
 from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.predict import Losses
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.later import Later
@@ -73,14 +74,14 @@ class PhaseRecorder:
         recorder.name(dict(loop.model.named_buffers()))
         made: list[Tensor] = []
 
-        def predict(batch: Any) -> tuple[Tensor, Any]:
+        def predict(batch: Any) -> tuple[Tensor, Any, Losses]:
             recorder.name(_batch_names(batch, loop.parts.names))
             with recorder:
-                loss, prediction = loop.predict(batch)
+                loss, prediction, losses = loop.predict(batch)
             named = {"loss": loss, loop.parts.names[2]: prediction}
             recorder.name({name: value for name, value in named.items() if isinstance(value, Tensor)})
             made.append(loss)
-            return loss, prediction
+            return loss, prediction, losses
 
         self._finish = lambda after: self._forward_trace(recorder, moments, made, after)
         loop.forward(predict)

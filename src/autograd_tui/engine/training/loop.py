@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.groups import places, read_groups
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
+from autograd_tui.engine.training.predict import Losses, one_number, predict
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.surroundings import Surroundings
 from autograd_tui.engine.values.errors import Raised, Refused
@@ -58,15 +59,15 @@ class Loop:
         self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
         self.used = [False] * len(self.params)  # whether a step has used it
 
-    def forward(self, predict: Callable[[Any], tuple[Tensor, Any]] | None = None) -> None:
+    def forward(self, predict: Callable[[Any], tuple[Tensor, Any, Losses]] | None = None) -> None:
         """Predict and measure the loss; the old graph is let go once the new one stands.
 
         `predict` runs in place of `self.predict`, to look on at it.
         """
         with self._theirs(undo=self._keep_buffers_and_rng()):
             batch = to_device(self.parts.batch(self.forwards), self.device)
-            loss, prediction = (predict or self.predict)(batch)
-            metrics = self._metrics(prediction, batch)
+            loss, prediction, losses = (predict or self.predict)(batch)
+            metrics = self._metrics(prediction, batch, losses)
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
         self.graph = "alive" if loss.requires_grad else "none"
         self.frozen_in_graph = frozenset(
@@ -121,7 +122,7 @@ class Loop:
                 if batch is not at_hand:
                     moved = to_device(batch, self.device)
                     at_hand, batch = (batch if moved is batch else None), moved
-                loss, _ = self.predict(batch)
+                loss, _, _ = self.predict(batch)
                 self.forwards += 1
                 count = self._counting(outside) if outside else _nothing
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -214,25 +215,26 @@ class Loop:
         for param in params:
             param.requires_grad_(wanted)
 
-    def predict(self, batch: Any) -> tuple[Tensor, Any]:
+    def predict(self, batch: Any) -> tuple[Tensor, Any, Losses]:
         """Run the model and the loss, in whichever form the scenario gives them."""
         return predict(self.parts, self.model, self.parts.loss, batch)
 
-    def _metrics(self, prediction: Any, batch: Any) -> tuple[tuple[str, Tensor], ...]:
+    def _metrics(self, prediction: Any, batch: Any, losses: Losses) -> tuple[tuple[str, Tensor], ...]:
         """Measure what the user asked for, without a trace in random numbers, graph, buffers and modes."""
+        known = tuple((name, one_number(name, _detached(each))) for name, each in losses)
         if not self.parts.metrics:
-            return ()
+            return known
         mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
         copies = {name: buffer.detach().clone() for name, buffer in buffers.tensors().items()}
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
             # No generator: what a StopIteration of theirs would become in one is none of theirs.
             metrics = [
-                (name, _one_number(function(prediction, targets))) for name, function in self.parts.metrics.items()
+                (name, one_number(name, function(prediction, targets))) for name, function in self.parts.metrics.items()
             ]
         buffers.put_back(copies)
         self.surroundings.return_to(mark)
-        return tuple(metrics)
+        return (*known, *metrics)
 
     @contextmanager
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
@@ -297,21 +299,6 @@ def _nothing() -> None:
     """Do nothing, as where a step is to be undone: what it leaves half done is restored from a checkpoint."""
 
 
-def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any]:
-    """Give the loss of a batch, and the prediction."""
-    if loss_function is not None:
-        inputs, targets = batch
-        prediction = model(inputs)
-        loss = loss_function(prediction, targets)
-    else:
-        assert parts.forward is not None
-        result = parts.forward(model, batch)
-        loss, prediction = result if isinstance(result, tuple) else (result, None)
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"the loss must be a tensor, not {type(loss).__name__}")
-    return loss, prediction
-
-
 def to_device(value: Any, device: torch.device) -> Any:
     """Bring a batch of any shape to the device; what is there already is given as it is."""
     if isinstance(value, Tensor):
@@ -323,11 +310,6 @@ def to_device(value: Any, device: torch.device) -> Any:
         here = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
         return value if here else moved
     return value
-
-
-def _one_number(value: Any) -> Tensor:
-    number = torch.as_tensor(value).reshape(())
-    return number.float() if number.dtype is torch.bool else number
 
 
 def _detached(value: Any) -> Any:

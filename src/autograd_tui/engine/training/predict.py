@@ -1,0 +1,96 @@
+"""One forward of a scenario: what its own functions give, taken as the loss, the prediction and losses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.engine.training.scenario import Parts
+
+Losses = tuple[tuple[str, Any], ...]  # one number each
+OUTPUTS = ("logits", "prediction", "predictions", "output")  # what an output object calls the prediction
+
+
+def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
+    """Return the loss of a batch, the prediction, and the losses by name that the loss is the sum of.
+
+    Raises TypeError, in one sentence, where the scenario's functions give something else.
+    """
+    if loss_function is not None:
+        inputs, targets = _pair(batch)
+        prediction = model(inputs)
+        loss = loss_function(prediction, targets)
+        if isinstance(loss, Tensor):
+            return loss, prediction, ()
+        loss, _, losses = _take(loss, "loss= gave {}: return the loss.")
+        return loss, prediction, losses
+    assert parts.forward is not None
+    result = parts.forward(model, batch)
+    if isinstance(result, Tensor):
+        return result, None, ()
+    sentence = "forward= gave {}: return the loss, or (loss, output)."
+    if isinstance(result, tuple) and len(result) == 2 and not hasattr(result, "loss"):
+        loss, _, losses = _take(result[0], sentence)
+        return loss, result[1], losses
+    return _take(result, sentence)
+
+
+def one_number(name: str, value: Any) -> Tensor:
+    """Return what a metric gave as a tensor without dimensions; raises TypeError, in one sentence."""
+    try:
+        number = torch.as_tensor(value).reshape(())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f'metrics["{name}"] gave {_what(value)}: return one number.') from None
+    return number.float() if number.dtype is torch.bool else number
+
+
+def _take(value: Any, sentence: str) -> tuple[Tensor, Any, Losses]:
+    """Find the loss in what was given: itself, under its name in an output object, or the sum of a dict of losses."""
+    if isinstance(value, Tensor):
+        return value, None, ()
+    named = dict(value) if isinstance(value, Mapping) else {}
+    losses = tuple((str(name), each) for name, each in named.items() if name != "loss" and _is_number(each))
+    loss = named["loss"] if "loss" in named else getattr(value, "loss", None)
+    if isinstance(loss, Tensor):
+        outputs = (named.get(name, getattr(value, name, None)) for name in OUTPUTS)
+        return loss, next((each for each in outputs if each is not None), None), losses
+    if losses and len(losses) == len(named):
+        total = sum(named.values())  # as a script does
+        if isinstance(total, Tensor):
+            return total, None, losses
+    raise TypeError(sentence.format(_what(value)))
+
+
+def _pair(batch: Any) -> Any:
+    """Return the batch where it can be taken for (inputs, targets); raises TypeError, in one sentence."""
+    pair = (
+        batch.shape[:1] == (2,) if isinstance(batch, Tensor) else isinstance(batch, (tuple, list)) and len(batch) == 2
+    )
+    if pair:
+        return batch
+    raise TypeError(f"the batch is {_what(batch)}: loss= needs (inputs, targets), forward= takes any batch.")
+
+
+def _is_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else type(value) in (int, float)
+
+
+def _what(value: Any) -> str:
+    """Say what a value is: "a tuple of 3", "a dict of logits and labels"."""
+    kind = type(value).__name__
+    named = f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        keys = list(map(str, value))
+        return f"{named} of {', '.join(keys[:3])}{', …' * (len(keys) > 3)}" if keys else f"an empty {kind}"
+    if isinstance(value, (tuple, list)):
+        return f"{named} of {len(value)}"
+    if hasattr(value, "loss"):
+        return f"{named} whose loss is {_what(value.loss)}"
+    return named
