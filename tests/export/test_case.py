@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_script import OWN
+from test_script import LOADER, OWN
 from walks import printed
 
 from autograd_tui.cli import main
@@ -103,6 +103,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
     folder = tmp_path_factory.mktemp("cases")
     (folder / "gated.py").write_text(OWN)
     (folder / "words.py").write_text(WORDS)
+    (folder / "shuffled.py").write_text(LOADER)
     sessions = [
         opened("linear", "fbsz*3 fb", optimizer="adam", decay="plateau:0.5:1"),
         opened("linear", "fbs fbs", data="fresh", momentum=0.9),
@@ -115,6 +116,9 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
         opened(str(folder / "gated.py"), "fbsz*3 fbs"),
         opened(str(folder / "gated.py"), "fbs gate=2 F z"),
         opened(str(folder / "words.py"), "fbsz*3 fbs"),
+        opened(str(folder / "shuffled.py"), "fbs"),
+        opened(str(folder / "shuffled.py"), "fbsz*3 fb"),
+        opened(str(folder / "shuffled.py"), "fbsz*4 fbs seed=3"),
     ]
     paths = [folder / f"case{number}.pt" for number, _ in enumerate(sessions)]
     for path, session in zip(paths, sessions, strict=True):

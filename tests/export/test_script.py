@@ -170,6 +170,66 @@ def test_modules_in_eval_mode_are_so_in_the_script(tmp_path: Path) -> None:
     assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
 
 
+LOSSES = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("losses")
+def build(options):
+    x = torch.rand(8, 2)
+    def forward(model, x):
+        p = model(x)
+        return {"one": p.mean(), "two": p.square().mean()}
+    return Parts(model=nn.Linear(2, 1), batch=lambda i: x, forward=forward, optimizer="sgd,lr=0.1")
+"""
+
+
+def test_a_dict_of_losses_is_summed_in_the_script_too(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOSSES)
+    session = open_session(str(tmp_path / "own.py"))
+    frames = list(session.run_all("fbsz*3"))
+    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+
+
+LOADER = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from autograd_tui import Parts, from_loader, scenario
+
+@scenario("shuffled")
+def build(options):
+    model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    rows = TensorDataset(torch.randn(10, 2), torch.randn(10, 1))
+    own = torch.Generator().manual_seed(3)
+    take = from_loader(DataLoader(rows, batch_size=4, shuffle=True, generator=own))
+    gate = nn.Parameter(torch.zeros(1))
+    model.register_parameter("gate", gate)
+    def forward(model, batch):
+        x, y = batch
+        y = model(x + torch.rand(1)) - y + torch.rand(1, generator=own)
+        if gate.item() > 1.5:
+            raise LookupError("the gate is shut")
+        return y.square().mean()
+    return Parts(model=model, batch=take, forward=forward, optimizer="sgd,lr=0.05")
+"""
+
+
+def test_a_loader_stands_where_it_stood_after_a_forward_that_raised(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOADER)
+    session = open_session(str(tmp_path / "own.py"))
+    words = "fbsz*2 gate=2 f gate=0 fbsz gate=2 f seed=4 F gate=1 fbsz*4 @8 fbsz*2 seed=9 fbsz*5"
+    list(session.run_all(words))
+    walked = [session.look(index) for index in range(session.newest + 1)]
+    assert {frame.error.type for frame in walked if frame.error} == set()
+    assert printed(run_alone(exported(session), tmp_path)) == losses(walked)
+    session = open_session(str(tmp_path / "own.py"))
+    walked = list(session.run_all(words.replace("@8 ", "")))
+    assert sum(frame.error is not None for frame in walked) == 3
+    assert printed(run_alone(exported(session), tmp_path)) == losses(walked)
+
+
 def test_a_seed_set_on_the_way_is_set_in_the_script(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         OWN.replace("import torch\n", "import random\nimport numpy\nimport torch\n", 1).replace(
@@ -244,7 +304,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     for line in (
         "model = parts.model.to('cuda:1')",
         "    batch = moved(batch, 'cuda:1')",
-        "rng_on_device = torch.get_device_module('cuda:1').get_rng_state()",
+        "around.follow('cuda:1')",
     ):
         assert line in text.splitlines()
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from plain_loop import differing, small_net
 from reach import as_scenario, loop_of, open_with_many_checkpoints, tensors
+from test_loops_with_loaders import CASES
 from torch import nn
 from worlds import gated
 
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import tensors as kept
 from autograd_tui.journal import writing
 from autograd_tui.journal.reading import read_journal
@@ -66,6 +68,18 @@ def test_a_run_resumed_from_tensors_is_the_straight_run(tmp_path: Path, world: s
     assert differing(tensors(again), tensors(first)) == []
     for session in (first, again):
         list(session.run_all("F F"))
+    assert differing(tensors(again), tensors(first)) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_loader_goes_on_in_the_middle_of_its_epoch(tmp_path: Path, name: str) -> None:
+    scenario = Scenario(name, CASES[name].parts)
+    first = recorded(tmp_path / "j", scenario, "fbsz*6 fbs")
+    again, start = resumed(tmp_path / "j", scenario)
+    assert start == 24
+    for session in (first, again):
+        list(session.run_all("z fbsz*8 @14 sz fbsz*2"))
+    assert again.frame.same(first.frame)
     assert differing(tensors(again), tensors(first)) == []
 
 

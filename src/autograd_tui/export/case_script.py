@@ -15,8 +15,8 @@ from autograd_tui.export.case_setup import case_setup
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script import decay_line, random_modules
 from autograd_tui.export.script_optimizer import OptimizerLines
-from autograd_tui.export.script_phases import ANY_BUFFERS, phase_lines, remark, setting_lines
-from autograd_tui.export.script_setup import Setup
+from autograd_tui.export.script_phases import ANY_BUFFERS, around, phase_lines, remark, setting_lines
+from autograd_tui.export.script_setup import SURROUNDINGS, Setup
 from autograd_tui.text.line import printable
 
 SAY = (
@@ -71,6 +71,13 @@ FOREIGN_RANDOM = (
 )
 
 
+GENERATORS = (
+    'for (loader, (place, _)), states in zip(around.mark().rewindables, case["generators"]):',
+    "    if states is not None:",
+    "        loader.put_back((place, states))",
+)
+
+
 def case_script(opening: Opening, case: Mapping[str, Any]) -> str:
     """Write the script for a case that stands beside it under the same name. Raises Refused where it cannot be."""
     steps = [Step(parse_one(command), raised) for command, raised in case["steps"]]
@@ -78,21 +85,21 @@ def case_script(opening: Opening, case: Mapping[str, Any]) -> str:
     new_optimizer = any(isinstance(step.command.value, OptimizerSpec) for step in steps)
     if new_optimizer and len(case["optimizer"]["groups"]) > 1:
         raise Refused("a case in which an optimizer with several parameter groups is started cannot be written yet.")
-    lines = [*_heading(opening, case, setting_up), *_imports(setting_up, steps, decay=decay), *LOAD]
+    generators = setting_up.foreign and any(states is not None for states in case["generators"])
+    marks = generators or (setting_up.foreign and any(step.raised for step in steps[:-1]))
+    lines = [*_heading(opening, case, setting_up), *_imports(setting_up, steps, decay=decay, marks=marks), *LOAD]
     lines += ['torch.set_num_threads(case["threads"])']
-    lines += ANY_BUFFERS if setting_up.foreign else []
+    lines += around(opening) * marks + list(ANY_BUFFERS) * setting_up.foreign
     lines += [*SAY, *setting_up.model, *STATE, f"optimizer = torch.optim.{case['optimizer']['class']}(groups)"]
     lines += OPTIMIZER_STATE if opening.device == "cpu" else ON_DEVICE
     lines += [decay, 'scheduler.load_state_dict(case["scheduler"])'] if decay else []
     lines += ['torch.set_rng_state(case["rng"]["torch"])', *FOREIGN_RANDOM * setting_up.foreign]
-    modules = random_modules(opening)
-    lines += [f'{module}.set_rng_state(case["rng"]["device"])' for module in modules[1:]]
-    return "\n".join([*lines, "", *_iteration(setting_up, steps, case, decay, modules)]) + "\n"
+    lines += GENERATORS * generators
+    lines += [f'{module}.set_rng_state(case["rng"]["device"])' for module in random_modules(opening)[1:]]
+    return "\n".join([*lines, "", *_iteration(setting_up, steps, case, decay)]) + "\n"
 
 
-def _iteration(
-    setting_up: Setup, steps: Sequence[Step], case: Mapping[str, Any], decay: str, modules: list[str]
-) -> list[str]:
+def _iteration(setting_up: Setup, steps: Sequence[Step], case: Mapping[str, Any], decay: str) -> list[str]:
     """Write the steps; one that raised at the very end raises here too, so that a debugger can stand there."""
     lines: list[str] = []
     progress = Progress(grads="fresh" if case["grads"] else "none")
@@ -106,9 +113,7 @@ def _iteration(
         lines += [f"# in the run this raised {step.raised}"] if last and step.raised else []
         written = Step(step.command) if last else step
         drawn = replace(setting_up, predict=_predict(setting_up, case, int(progress.iteration > 0)), fixed=True)
-        lines += phase_lines(
-            written, drawn, said=remark(phase, progress), scheduled=bool(decay) and progress.has_loss, rng=modules
-        )
+        lines += phase_lines(written, drawn, said=remark(phase, progress), scheduled=bool(decay) and progress.has_loss)
         if step.raised is None and phase is Phase.FORWARD:
             lines.append(f'print(f"iteration {case["iteration"]}  loss {{{setting_up.loss}!r}}")')
         if step.raised is None and phase is Phase.BACKWARD:
@@ -119,7 +124,8 @@ def _iteration(
 
 def _predict(setting_up: Setup, case: Mapping[str, Any], place: int) -> tuple[str, ...]:
     """Write a forward of the batch at a place among the case's own; where it has none the scenario draws it."""
-    stored, batch = case["batches"] is not None, f'case["batches"][{place}]'
+    batches, batch = case["batches"] or [], f'case["batches"][{place}]'
+    stored = place < len(batches) and batches[place] is not None
     if setting_up.foreign:
         drawn = batch if stored else f"parts.batch({case['forwards'] + place})"
         return (f"loss = forward({drawn})",)
@@ -144,8 +150,12 @@ def _fault(case: Mapping[str, Any]) -> str:
     return f": {case['fault']}" if case["fault"] else ""
 
 
-def _imports(setting_up: Setup, steps: Sequence[Step], *, decay: str) -> list[str]:
-    theirs = [*setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * bool(decay)]
+def _imports(setting_up: Setup, steps: Sequence[Step], *, decay: str, marks: bool) -> list[str]:
+    theirs = [
+        *[SURROUNDINGS] * marks,
+        *setting_up.imports,
+        *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * bool(decay),
+    ]
     ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
     copies = setting_up.foreign or any(step.raised and step.command.phase is Phase.STEP for step in steps)
     library = ["import copy"] * copies + ["import random"] * setting_up.foreign + ["from pathlib import Path", ""]

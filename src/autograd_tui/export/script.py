@@ -14,11 +14,12 @@ from autograd_tui.export.passes import Pass, Progress, passes
 from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
 from autograd_tui.export.script_phases import (
     ANY_BUFFERS,
+    around,
     phase_lines,
     remark,
     setting_lines,
 )
-from autograd_tui.export.script_setup import BUILT_IN, Setup, setup
+from autograd_tui.export.script_setup import BUILT_IN, SURROUNDINGS, Setup, setup
 from autograd_tui.text.line import printable
 
 
@@ -32,12 +33,14 @@ def script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[
     decay = decay_line(opening)
     optimizer = OptimizerLines(None if first.groups is None else groups, decay)
     lines = [*_heading(opening), *_imports(run, setting_up, decay=bool(decay)), *_threads(opening)]
+    if setting_up.foreign and _marks(run):
+        lines += around(opening)
     if setting_up.foreign and _raises(run, Phase.FORWARD):
         lines += ANY_BUFFERS
     lines += setting_up.build
     lines += optimizer.first(OptimizerSpec.parse(first.optimizer), first.learning_rates)
     lines += state_lines(opening)
-    writer = _Loops(setting_up, optimizer, rng=random_modules(opening))
+    writer = _Loops(setting_up, optimizer)
     for each in run:
         lines += ["", *writer.write(each)]
     return "\n".join(lines) + "\n"
@@ -46,8 +49,8 @@ def script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[
 class _Loops:
     """Writes one pass after the other, and knows how far the run has come."""
 
-    def __init__(self, setting_up: Setup, optimizer: OptimizerLines, *, rng: list[str]) -> None:
-        self._setup, self._optimizer, self._rng = setting_up, optimizer, rng
+    def __init__(self, setting_up: Setup, optimizer: OptimizerLines) -> None:
+        self._setup, self._optimizer = setting_up, optimizer
         self._progress = Progress()
 
     def write(self, one: Pass) -> list[str]:
@@ -97,7 +100,7 @@ class _Loops:
                 lines += setting_lines(step.command, self._setup, self._optimizer)
             else:
                 scheduled = bool(self._optimizer.decay) and self._progress.has_loss
-                lines += phase_lines(step, self._setup, said=said, scheduled=scheduled, rng=self._rng)
+                lines += phase_lines(step, self._setup, said=said, scheduled=scheduled)
             if _measures(step):
                 lines.append(f'print(f"iteration {iteration}  loss {{{self._setup.loss}!r}}")')
             self._progress.take(step)
@@ -110,6 +113,10 @@ def _measures(step: Step) -> bool:
 
 def _raises(run: Sequence[Pass], phase: Phase) -> bool:
     return any(step.raised and step.command.phase is phase for one in run for step in one.steps)
+
+
+def _marks(run: Sequence[Pass]) -> bool:
+    return _raises(run, Phase.FORWARD) or _raises(run, Phase.BACKWARD)
 
 
 def _heading(opening: Opening) -> list[str]:
@@ -125,7 +132,8 @@ def _heading(opening: Opening) -> list[str]:
 
 def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str]:
     copies = _raises(run, Phase.STEP) or (setting_up.foreign and _raises(run, Phase.FORWARD))
-    theirs = [*setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
+    marks = [SURROUNDINGS] * (setting_up.foreign and _marks(run))
+    theirs = [*marks, *setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
     ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
     seeds = setting_up.foreign and any(step.command.name == "seed" for one in run for step in one.steps)
     library = ["import copy"] * copies + ["import random"] * seeds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Sequence
 
 from autograd_tui.engine.values.command import Command, Phase
+from autograd_tui.engine.values.opening import Opening
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.values.recording import Step
 from autograd_tui.export.passes import Progress
@@ -41,6 +41,16 @@ ANY_BUFFERS = (  # where a forward may put other tensors in their places
 )
 
 
+KEEP_AROUND = "kept = around.mark()"
+PUT_AROUND_BACK = "    around.return_to(kept)"
+
+
+def around(opening: Opening) -> list[str]:
+    """Write what marks random numbers, and where a loader stands, for phases that raise."""
+    follow = [f"around.follow({opening.device!r})"] * (opening.device != "cpu")
+    return ["", "around = Surroundings()", *follow, "around.__enter__()  # its marks take in a loader that is used"]
+
+
 def remark(phase: Phase, progress: Progress) -> str:
     """Say what a phase does where it stands."""
     if phase is Phase.FORWARD:
@@ -55,8 +65,8 @@ def remark(phase: Phase, progress: Progress) -> str:
     return f"zero_grad: {'there is no gradient to clear' if progress.grads == 'none' else 'clear the gradients'}"
 
 
-def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool, rng: Sequence[str]) -> list[str]:
-    """Write a phase. `scheduled`: a scheduler sees the loss in a step. `rng`: the modules that draw random numbers."""
+def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool) -> list[str]:
+    """Write a phase. `scheduled`: a scheduler sees the loss in a step."""
     phase = step.command.phase
     assert phase is not None
     does = {
@@ -70,24 +80,22 @@ def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool, rng: Se
         at = -1 if phase is Phase.FORWARD else 0
         does[at] += f"  # {said}"
         return does + counted
-    before, after = _kept(phase, step.raised, setup, rng)
+    before, after = _kept(phase, step.raised, setup)
     if phase is Phase.STEP:
         does[0] = "tried.step()"
     tried = ["try:", *(f"    {line}" for line in does), f"except {caught(step.raised)} as error:", SAY]
     return [f"# {phase.value}: it raises, and leaves everything as it was", *before, *tried, *after]
 
 
-def _kept(phase: Phase, raised: str, setup: Setup, rng: Sequence[str]) -> tuple[list[str], list[str]]:
+def _kept(phase: Phase, raised: str, setup: Setup) -> tuple[list[str], list[str]]:
     """Write what is kept before a phase that raises, and how it is put back."""
-    states = ("rng", "rng_on_device")
-    keep_rng = [f"{state} = {module}.get_rng_state()" for state, module in zip(states, rng, strict=False)]
-    put_rng_back = [f"    {module}.set_rng_state({state})" for state, module in zip(states, rng, strict=False)]
     if phase is Phase.FORWARD and setup.foreign:
-        return ["buffers = kept_buffers()", *keep_rng], ["    put_back(buffers)", *put_rng_back]
+        return ["buffers = kept_buffers()", KEEP_AROUND], ["    put_back(buffers)", PUT_AROUND_BACK]
     if phase is Phase.FORWARD:
         return [KEEP_BUFFERS], list(PUT_BUFFERS_BACK)
     if phase is Phase.BACKWARD and raised != "NameError":
-        return [KEEP_GRADS, *keep_rng * setup.foreign], [*PUT_GRADS_BACK, *put_rng_back * setup.foreign]
+        theirs = int(setup.foreign)
+        return [KEEP_GRADS, *[KEEP_AROUND] * theirs], [*PUT_GRADS_BACK, *[PUT_AROUND_BACK] * theirs]
     if phase is Phase.STEP:
         return [
             "tried = copy.deepcopy(optimizer)  # and its parameters: what a step half does cannot be undone",

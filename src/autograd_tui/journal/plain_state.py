@@ -7,14 +7,21 @@ from typing import Any
 
 import torch
 
+from autograd_tui.engine.training.loader import Epoch, Position
 from autograd_tui.engine.training.surroundings import ForeignRandom, Mark
 
 
 def plain_state(value: Any) -> Any:
     """Give tensors, numbers, texts, lists and dicts with texts as keys in place of all else."""
     if isinstance(value, Mark):
-        python, numpy = value.foreign.python, value.foreign.numpy
-        return {"mark": [plain_state(value.torch), list(python[1]), python[0], python[2], plain_state(numpy)]}
+        others = [plain_state(state) for _, state in value.rewindables]
+        return {"mark": [plain_state(value.torch), *_foreign(value.foreign), *others]}
+    if isinstance(value, ForeignRandom):
+        return {"foreign": _foreign(value)}
+    if isinstance(value, Position):
+        return {"position": [plain_state(each) for each in (value.epoch, value.place, value.before)]}
+    if isinstance(value, Epoch):
+        return {"epoch": [plain_state(each) for each in (value.first, value.start, value.between, value.lost)]}
     if isinstance(value, torch.dtype | torch.device):
         return {type(value).__name__: str(value).removeprefix("torch.")}
     if type(value).__name__ == "ndarray":
@@ -35,8 +42,15 @@ def read_state(plain: Any) -> Any:
     ((kind, inside),) = plain.items()
     match kind:
         case "mark":
-            state, numbers, version, gauss, numpy = inside
-            return Mark(read_state(state), ForeignRandom((version, tuple(numbers), gauss), read_state(numpy)))
+            state, *foreign = inside[:5]
+            others = tuple((None, read_state(each)) for each in inside[5:])  # whose, only the loop knows
+            return Mark(read_state(state), _read_foreign(*foreign), others)
+        case "foreign":
+            return _read_foreign(*inside)
+        case "position":
+            return Position(*map(read_state, inside))
+        case "epoch":
+            return Epoch(*map(read_state, inside))
         case "dtype":
             return getattr(torch, inside)
         case "device":
@@ -47,6 +61,15 @@ def read_state(plain: Any) -> Any:
             return tuple(read_state(each) for each in inside)
         case _:
             return dict(_pairs(inside))
+
+
+def _foreign(states: ForeignRandom) -> list[Any]:
+    version, numbers, gauss = states.python
+    return [list(numbers), version, gauss, plain_state(states.numpy)]
+
+
+def _read_foreign(numbers: list[int], version: int, gauss: Any, numpy: Any) -> ForeignRandom:
+    return ForeignRandom((version, tuple(numbers), gauss), read_state(numpy))
 
 
 def _pairs(inside: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,4 +103,6 @@ def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
         here, there = getattr(like, name), values[name]
         if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
             raise ValueError("of another model")
+    pairs = zip(like.mark.rewindables, values["mark"].rewindables, strict=True)
+    values["mark"] = replace(values["mark"], rewindables=tuple((one[0], read[1]) for one, read in pairs))
     return Checkpoint(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.groups import known_optimizers
 from autograd_tui.engine.training.loop import Loop
-from autograd_tui.engine.training.surroundings import ForeignRandom
+from autograd_tui.engine.training.surroundings import ForeignRandom, Mark
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Phase
@@ -49,6 +50,7 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
     The tensors are the checkpoint's own, on the host.
     """
     forwards = sum(step.command.phase is Phase.FORWARD for step in steps)
+    batches, begin = _batches(loop, checkpoint, min(forwards, 2))  # one that raises does not count
     return {
         "scenario": about.opening.scenario,
         "options": dict(about.opening.own),
@@ -64,9 +66,10 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
         "requires_grad": dict(zip(checkpoint.params, checkpoint.requires_grad, strict=True)),
         "optimizer": _optimizer(loop, checkpoint),
         "scheduler": checkpoint.scheduler,
-        "rng": _random_states(checkpoint),
+        "rng": _random_states(begin),
         "forwards": checkpoint.forwards,
-        "batches": _batches(loop, checkpoint, min(forwards, 2)),  # one that raises does not count
+        "batches": batches,
+        "generators": [_tensors(states) for _, (_, states) in begin.rewindables],
     }
 
 
@@ -86,10 +89,10 @@ def _optimizer(loop: Loop, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _random_states(checkpoint: Checkpoint) -> dict[str, Any]:
+def _random_states(mark: Mark) -> dict[str, Any]:
     """Give the random states; Python's and NumPy's as plain numbers."""
-    states, on_device, *_ = checkpoint.mark.torch
-    foreign: ForeignRandom = checkpoint.mark.foreign
+    states, on_device, *_ = mark.torch
+    foreign: ForeignRandom = mark.foreign
     version, numbers, gauss = foreign.python
     numpy = foreign.numpy
     return {
@@ -107,17 +110,38 @@ def _random_states(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> list[Any] | None:
-    """Draw the batches of so many forwards; None where they are not plain, or come out of the loop's random numbers."""
+def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] | None, Mark]:
+    """Draw the batches of so many forwards, and give the random states that the first forward finds after its own.
+
+    A later batch that comes out of the loop's random numbers is None, for the script to draw; all are, with the states
+    before them, where they are not plain. Raises Refused where a script could not draw those.
+    """
     surroundings = loop.surroundings
     here = surroundings.mark_closely()
     surroundings.return_to(checkpoint.mark)
-    start = surroundings.mark_closely()
-    batches = [loop.parts.batch(checkpoint.forwards + each) for each in range(count)]
-    end = surroundings.mark_closely()
+    marks, batches = [surroundings.mark_closely()], []
+    for each in range(count):
+        batches.append(loop.parts.batch(checkpoint.forwards + each))
+        marks.append(surroundings.mark_closely())
     surroundings.return_to(here)
-    alone = end.same(start) and end.foreign.same(start.foreign)
-    return [_on_host(batch) for batch in batches] if alone and all(map(_is_plain, batches)) else None
+    moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
+    if all(map(_is_plain, batches)):
+        drawn = [not (a.same(b) and a.foreign.same(b.foreign)) for a, b in pairwise(marks)]
+        kept = [not (place and draws) or moves for place, draws in enumerate(drawn)]
+        return [_on_host(batch) if keep else None for batch, keep in zip(batches, kept, strict=True)], marks[1]
+    if moves:
+        raise Refused("the loader's batches are no plain tensors, which a case could keep: it cannot be written.")
+    return None, marks[0]
+
+
+def _tensors(states: Sequence[Any]) -> list[Tensor] | None:
+    """Give the states of a loader's generators, where they are PyTorch's, which a model may draw from too."""
+    return list(states) if states and all(isinstance(state, Tensor) for state in states) else None
+
+
+def _places(mark: Mark) -> list[Any]:
+    """Name the place of each loader."""
+    return [(position.epoch, position.place) for _, (position, _) in mark.rewindables]
 
 
 def _is_plain(value: Any) -> bool:

@@ -207,5 +207,5 @@ def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:
     if mark.foreign.same(last.mark.foreign):
         mark = replace(mark, foreign=last.mark.foreign)
     if mark.same(last.mark):
-        mark = last.mark if mark.foreign is last.mark.foreign else replace(mark, torch=last.mark.torch)
+        mark = replace(mark, torch=last.mark.torch)
     return replace(checkpoint, mark=mark)

@@ -1,122 +1,398 @@
-"""The batches of a DataLoader as a function of the iteration, so that any of them can be asked for again."""
+"""The batches of a DataLoader as a training script takes them, and the way back to any of them."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from autograd_tui.engine.training.surroundings import ForeignRandom
+from autograd_tui.engine.training.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.values.errors import Refused
 
+MOST_BETWEEN = 4096  # places of an epoch at which random states are kept
+DEEPEST = 4  # attributes of attributes among which generators are looked for
 
-def from_loader(loader: DataLoader[Any]) -> Callable[[int], Any]:
-    """Make `batch(i)` of a DataLoader: batch i is the one that this script takes as its i-th.
+_OTHERS = (type, ModuleType, nn.Module, Tensor)  # which hold no generators of a loader's
+Randoms = tuple[Any, ...]  # random states: of torch, of Python and NumPy, and of each generator that the loader holds
+
+
+def from_loader(loader: Any) -> Callable[[int], Any]:
+    """Make `batch(i)` of a DataLoader: batch i is the i-th that this script takes, with the same random numbers.
 
         for epoch in itertools.count():
-            torch.manual_seed(seed + epoch)  # and so the loader's own generator, where it has one
             for batch in loader:
                 ...
 
-    `seed` is that of the loader's generator, else torch.initial_seed(), which --seed gives: without the seeding, the
-    script begins with the same epoch, and shuffles the next ones otherwise. Sampler, batch size,
-    collate_fn and drop_last are the loader's; its workers and pinned memory are not used. What a dataset draws itself,
-    as random transforms do, comes from torch, random and numpy.random seeded with seed + i, unlike in the script.
-    Raises Refused where a batch cannot be had a second time.
+    An epoch begins when its first batch is asked for: there `iter(loader)` draws from the live random numbers, as it
+    does in the script. Going back puts the loader back too, with the generators that it, its samplers and its dataset
+    hold. A batch asked for twice on the way on is taken once. `loader` may also be an object that holds one DataLoader
+    and hands its batches on by `.next()`.
+
+    Sampler, batch size, collate_fn, drop_last and workers are the loader's. Going back in an epoch that workers read,
+    or that is of an IterableDataset, reads it again from its beginning. Raises Refused where a batch cannot be had a
+    second time; where that shows only later, asking for it raises LookupError.
     """
-    if not isinstance(loader, DataLoader):
-        raise Refused(f"from_loader takes a torch.utils.data.DataLoader, not {type(loader).__name__}.")
-    if isinstance(loader.dataset, IterableDataset):
-        raise Refused("from_loader needs a dataset with an index: an IterableDataset gives each batch only once.")
-    generators = _generators(loader)
-    seed = generators[0].initial_seed() if generators else torch.initial_seed()
-
-    @lru_cache(maxsize=1)
-    def order(epoch: int) -> Sequence[Any]:
-        with _seeded(seed + epoch, generators):
-            return list(_like(loader, _Places(), _sampling(loader), collate=_as_it_is))
-
-    def batch(i: int) -> Any:
-        epoch, place = divmod(i, batches)
-        if len(order(epoch)) != batches:
-            raise ValueError(f"epoch {epoch} of the loader has {len(order(epoch))} batches, the first had {batches}")
-        with _seeded(seed + i, generators):
-            sampling = {"batch_size": None, "sampler": [order(epoch)[place]]}
-            if loader.batch_sampler is not None:
-                sampling = {"batch_sampler": [order(epoch)[place]]}
-            return next(iter(_like(loader, loader.dataset, sampling, collate=loader.collate_fn)))
-
-    batches = len(order(0))
-    _check(order, batch, batches)
-    return batch
+    found, hands_on = _loader_in(loader)
+    if type(found).__iter__ is not DataLoader.__iter__:
+        raise Refused(f"{type(found).__name__} has an __iter__ of its own: give from_loader a plain DataLoader.")
+    batches = _Batches(found, begun=hands_on is not None and _has_begun(loader))
+    with batches.aside():
+        batches.check(hands_on)
+    if found.persistent_workers:
+        print(
+            "persistent_workers=True: what the dataset itself draws at random in them, such as its transforms, is the "
+            "script's; after going back it is so in the first epoch alone",
+            file=sys.stderr,
+        )
+    Surroundings.take_in(batches)
+    return batches
 
 
-def _check(order: Any, batch: Callable[[int], Any], batches: int) -> None:
-    """Refuse what is empty, or gives something else when it is asked twice."""
-    if not batches:
-        raise Refused("the loader is empty: its dataset is, or drop_last leaves nothing of it.")
-    first, taken = order(0), batch(0)
-    order.cache_clear()
-    if order(0) != first:
-        raise Refused("the loader's sampler gives another order each time, seeded or not: from_loader cannot go back.")
-    if not _same(batch(0), taken):
-        raise Refused("the loader's dataset gives other data each time, seeded or not: from_loader cannot go back.")
+@dataclass(eq=False, slots=True)
+class Epoch:
+    """One pass through a loader, so that it can be gone through again."""
+
+    first: int  # the number of its first batch
+    start: Randoms
+    between: dict[int, dict[int, Any]] = field(default_factory=dict)  # by place: states before a draw, by their number
+    lost: int | None = None  # the first place that cannot be gone through again
+    head: Any = None  # the indices of its first batch
+    left: dict[int, Any] = field(default_factory=dict)  # the states that it draws from, as it left them
+
+    def note(self, place: int, before: Randoms, after: Randoms) -> None:
+        """Remember what a draw began with, where it cannot be known: somebody else has drawn since the last one."""
+        drawn = [each for each in range(len(after)) if not _equal(before[each], after[each])]
+        if place and any(each not in self.left or not _equal(self.left[each], before[each]) for each in drawn):
+            if len(self.between) < MOST_BETWEEN:
+                self.between[place] = {each: before[each] for each in drawn}
+            elif self.lost is None:
+                self.lost = place
+        self.left.update((each, after[each]) for each in drawn)
 
 
-def _like(loader: DataLoader[Any], dataset: Any, sampling: dict[str, Any], *, collate: Any) -> DataLoader[Any]:
-    """Make a loader with another dataset or order that draws the same random numbers in the same places."""
-    return DataLoader(dataset, **sampling, collate_fn=collate, generator=loader.generator)
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How many batches of which epoch have been given; `before`: the random states just before the last of them."""
+
+    epoch: Epoch | None = None
+    place: int = 0
+    before: Randoms = ()
+
+    @property
+    def given(self) -> int:
+        """Count the batches of all epochs."""
+        return self.epoch.first + self.place if self.epoch else 0
 
 
-def _sampling(loader: DataLoader[Any]) -> dict[str, Any]:
+class _Batches:
+    """Goes through a loader on the live random numbers; put back, it goes through the same epoch again."""
+
+    def __init__(self, loader: DataLoader[Any], *, begun: bool) -> None:
+        """Take a loader; `begun`: `iter` has been called before the first batch is asked for."""
+        self._loader, self._begun = loader, begun
+        self._workers: DataLoader[Any] | None = None  # those that live on from epoch to epoch
+        self._generators = _generators(loader)
+        # Here the indices come from a loader that reads no data, so that going back reads none either.
+        indexed = not loader.num_workers and not isinstance(loader.dataset, IterableDataset)
+        self._fetch = _Fetch(loader) if indexed else None
+        self._position = Position()
+        self._iterator: Iterator[Any] | None = None
+        self._reached: tuple[Epoch | None, int] = None, 0  # by the iterator
+        self._last: tuple[Epoch | None, int, Any] = None, 0, None  # the batch given last, and its place
+        if begun and not indexed:
+            raise Refused("from_loader needs a DataLoader whose iterator has not begun: give it the DataLoader itself.")
+
+    def __call__(self, number: int) -> Any:
+        """Give batch `number`; those between it and the last one are taken too, as the script must."""
+        Surroundings.take_in(self)
+        if number < self._position.given:
+            return self._again(number)
+        while self._position.given <= number:
+            batch = self._next()
+        return batch
+
+    def state(self) -> tuple[Position, Randoms]:
+        """Return where it is, and the state of each generator that the loader holds."""
+        return self._position, tuple(map(_read, self._generators))
+
+    def put_back(self, state: tuple[Position, Randoms]) -> None:
+        """Be there again; the iterator is brought there when the next batch is asked for."""
+        self._position, own = state
+        for generator, each in zip(self._generators, own, strict=True):
+            _write(generator, each)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Put all random numbers back afterwards."""
+        here = self._randoms()
+        try:
+            yield
+        finally:
+            self._set(here)
+
+    def check(self, hands_on: Callable[[], Any] | None) -> None:
+        """Refuse what is empty or, as far as it shows before, gives something else when it is asked twice."""
+        if isinstance(self._loader.dataset, IterableDataset):
+            stream: Any = self._loader.dataset
+            if iter(stream) is stream:
+                raise Refused("from_loader cannot go back in an IterableDataset that is its own iterator.")
+            return
+        here = self._randoms()
+        order = self._first_indices(here)
+        if order is None:
+            raise Refused("the loader is empty: its dataset is, or drop_last leaves nothing of it.")
+        if not _same(self._first_indices(here), order):
+            raise Refused("the loader's sampler gives another order each time: from_loader cannot go back.")
+        if self._fetch:
+            drawn, batch = self._randoms(), self._fetch(order)
+            self._set(drawn)
+            if not _same(self._fetch(order), batch):
+                raise Refused("the loader's dataset gives other data each time: from_loader cannot go back.")
+            self._set(here)
+            if hands_on and not _same(hands_on(), batch):
+                raise Refused("from_loader takes a DataLoader, or an object that hands on its batches as they are.")
+
+    def _first_indices(self, start: Randoms) -> Any:
+        self._set(start)
+        return next(self._begin(Epoch(0, start)) if self._fetch else _order(self._loader), None)
+
+    def _next(self) -> Any:
+        """Take the next batch as the script does; where that raises, the last one stays the last."""
+        if self._position.epoch is not None:
+            try:
+                return self._take(self._position.epoch, self._position.place)
+            except StopIteration:
+                pass
+        try:
+            return self._take(Epoch(self._position.given, self._randoms()), 0)
+        except StopIteration:
+            raise LookupError("the loader gives no batch: its dataset is empty.") from None
+
+    def _take(self, epoch: Epoch, place: int) -> Any:
+        """Take the batch at a place on the live random numbers."""
+        self._reach(epoch, place)
+        before = self._randoms() if place else epoch.start
+        taken = self._draw(epoch, place)
+        epoch.note(place, before, self._randoms())
+        if self._fetch:
+            epoch.head = epoch.head if place else copy.copy(taken)
+            taken = self._fetch(taken)
+        self._position, self._last = Position(epoch, place + 1, before), (epoch, place + 1, taken)
+        return taken
+
+    def _again(self, number: int) -> Any:
+        """Give a batch that was given before on the same way: the live random numbers stay as they are."""
+        here = self._position
+        assert here.epoch is not None
+        place, last = number - here.epoch.first, number == here.given - 1
+        if self._last[:2] == (here.epoch, place + 1):
+            return self._last[2]
+        if place < 0:
+            raise LookupError(f"batch {number} of the loader was of an earlier epoch: it is not kept.")
+        self._iterator = None
+        with self.aside():
+            self._iterator = self._go_through(here.epoch, place)
+            if place:
+                before = here.epoch.between.get(place, {})
+                self._set_some(dict(enumerate(here.before)) if last else before)
+            batch = self._draw(here.epoch, place)
+            drawn = self._randoms()
+            batch = self._fetch(batch) if self._fetch else batch
+            if not last and not all(map(_equal, drawn, self._randoms())):
+                raise LookupError(f"batch {number} of the loader was drawn at random, and others came since.")
+        if last:
+            self._last = here.epoch, place + 1, batch
+        return batch
+
+    def _reach(self, epoch: Epoch, place: int) -> None:
+        """Bring the iterator to a place; an epoch's first one begins on the live random numbers."""
+        if place and self._iterator is not None and self._reached == (epoch, place):
+            return
+        self._iterator = None
+        if not place:
+            self._iterator = self._begin(epoch)
+            return
+        with self.aside():
+            self._iterator = self._go_through(epoch, place)
+
+    def _draw(self, epoch: Epoch, place: int) -> Any:
+        iterator, self._iterator = self._iterator, None  # it is of no use any more where it raises
+        assert iterator is not None
+        taken = next(iterator)
+        self._iterator, self._reached = iterator, (epoch, place + 1)
+        return taken
+
+    def _begin(self, epoch: Epoch) -> Iterator[Any]:
+        """Do what `for batch in loader` does first."""
+        if self._begun and not epoch.first:
+            with self.aside():  # the script did it long ago
+                return _order(self._loader)
+        if self._fetch:
+            return _order(self._loader)
+        if not self._loader.persistent_workers:
+            return iter(self._loader)
+        if self._workers is None or not epoch.first:
+            self._workers = copy.copy(self._loader)
+            if epoch.first:
+                with self.aside():
+                    iter(self._workers)  # which later epochs only reset
+        return iter(self._workers)
+
+    def _go_through(self, epoch: Epoch, place: int) -> Iterator[Any]:
+        """Begin an epoch again and go to a place. Raises LookupError where something else comes than had come."""
+        if epoch.lost is not None and place > epoch.lost:
+            raise LookupError(
+                "the loader draws from the model's random numbers at each batch: only the first "
+                f"{epoch.lost:,} batches of an epoch can be asked for again."
+            )
+        self._set(epoch.start)
+        iterator, taken = self._begin(epoch), None
+        for each in range(place):
+            self._set_some(epoch.between.get(each, {}))
+            try:
+                taken = next(iterator)
+            except StopIteration:
+                raise LookupError(f"the loader's epoch has {each} batches now, and had {place} or more.") from None
+            if not each and epoch.head is not None and not _same(taken, epoch.head):
+                raise LookupError("the loader's sampler gives another order than it gave before.")
+        if not self._fetch and self._last[:2] == (epoch, place) and not _same(taken, self._last[2]):
+            raise LookupError("the loader gives another batch than it gave before.")
+        return iterator
+
+    def _randoms(self) -> Randoms:
+        return torch.get_rng_state(), ForeignRandom.read(), *map(_read, self._generators)
+
+    def _set(self, randoms: Randoms) -> None:
+        self._set_some(dict(enumerate(randoms)))
+
+    def _set_some(self, states: Mapping[int, Any]) -> None:
+        for number, state in states.items():
+            if number == 0:
+                torch.set_rng_state(state)
+            elif number == 1:
+                state.write()
+            else:
+                _write(self._generators[number - 2], state)
+
+
+class _Fetch:
+    """Reads the data of given indices in this process, as the loader does."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._indices: Any = None
+        options: dict[str, Any] = {"batch_size": None, "sampler": self}
+        if loader.batch_sampler is not None:
+            options = {"batch_sampler": self}
+        aside = torch.Generator()  # what beginning draws is none of the script's
+        self._items = iter(DataLoader(loader.dataset, **options, collate_fn=loader.collate_fn, generator=aside))
+
+    def __call__(self, indices: Any) -> Any:
+        self._indices = indices
+        return next(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield self._indices
+
+
+def _order(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Begin an epoch of indices alone; it draws the same random numbers in the same places."""
+    options: dict[str, Any] = {"batch_size": None, "sampler": loader.sampler}
     if loader.batch_sampler is not None:
-        return {"batch_sampler": loader.batch_sampler}
-    return {"batch_size": None, "sampler": loader.sampler}
+        options = {"batch_sampler": loader.batch_sampler}
+    return iter(DataLoader(_Places(), **options, collate_fn=_as_it_is, generator=loader.generator))
 
 
 class _Places(Dataset[Any]):
-    """Gives back the index that it is asked for: so a loader tells its order, and reads no data."""
+    """Gives back the indices that it is asked for."""
 
     def __getitem__(self, index: Any) -> Any:
         return index
+
+    def __getitems__(self, indices: Any) -> Any:
+        return indices
 
 
 def _as_it_is(items: Any) -> Any:
     return items
 
 
-def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
-    """Give the generators of their own that the loader and its samplers have, each once."""
-    inner = getattr(loader.batch_sampler, "sampler", None)
-    holders = (loader, loader.sampler, loader.batch_sampler, inner)
-    found = (getattr(holder, "generator", None) for holder in holders)
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+def _loader_in(given: Any) -> tuple[DataLoader[Any], Callable[[], Any] | None]:
+    """Find the DataLoader, and what hands on its batches where that is another object. Raises Refused."""
+    if isinstance(given, DataLoader):
+        return given, None
+    held = [each for each in _attributes(given) if isinstance(each, DataLoader)]
+    hands_on = getattr(given, "next", None) or getattr(given, "__next__", None)
+    if len(held) != 1 or not callable(hands_on):
+        raise Refused(f"from_loader takes a torch.utils.data.DataLoader, not {type(given).__name__}.")
+    return held[0], hands_on
 
 
-@contextmanager
-def _seeded(seed: int, generators: Sequence[torch.Generator]) -> Iterator[None]:
-    """Seed all random numbers on the CPU inside, and put them back afterwards."""
-    everybody = [torch.default_generator, *generators]
-    states, foreign = [each.get_state() for each in everybody], ForeignRandom.read()
+def _has_begun(holder: Any) -> bool:
+    return any(isinstance(each, Iterator) for each in _attributes(holder))
+
+
+def _attributes(holder: Any) -> list[Any]:
+    return list(getattr(holder, "__dict__", {}).values())
+
+
+def _generators(loader: DataLoader[Any]) -> list[Any]:
+    """Find the generators that a loader, its samplers, its dataset and what these hold have of their own, each once."""
+    found: dict[int, Any] = {}
+    seen, level = {id(loader)}, [loader]
+    for _ in range(DEEPEST):
+        held = [each for holder in level for each in _attributes(holder)]
+        held += [each for many in held if isinstance(many, (list, tuple)) for each in many[:16]]
+        held = list({id(each): each for each in held if id(each) not in seen}.values())
+        seen.update(map(id, held))
+        found.update((id(each), each) for each in held if _is_generator(each))
+        level = [each for each in held if not isinstance(each, _OTHERS) and hasattr(each, "__dict__")]
+    return list(found.values())
+
+
+def _is_generator(value: Any) -> bool:
+    if value is torch.default_generator or value is getattr(random.seed, "__self__", None):  # everybody's
+        return False
+    if isinstance(value, (torch.Generator, random.Random)):
+        return not isinstance(value, random.SystemRandom)
     numpy = sys.modules.get("numpy")
-    try:
-        for each in everybody:
-            each.manual_seed(seed)
-        random.seed(seed)
-        if numpy is not None:
-            numpy.random.seed(seed % (1 << 32))
-        yield
-    finally:
-        foreign.write()
-        for each, state in zip(everybody, states, strict=True):
-            each.set_state(state)
+    if numpy is None or value is getattr(numpy.random.mtrand, "_rand", None):
+        return False
+    return isinstance(value, (numpy.random.Generator, numpy.random.RandomState))
+
+
+def _read(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    return generator.bit_generator.state if hasattr(generator, "bit_generator") else generator.get_state(legacy=False)
+
+
+def _write(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, torch.Generator) or not hasattr(generator, "bit_generator"):
+        generator.set_state(state)
+    else:
+        generator.bit_generator.state = state
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two random states are the same."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return one.same(other) if isinstance(one, ForeignRandom) else pickle.dumps(one) == pickle.dumps(other)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,15 +1,26 @@
-"""What a plain script has around its lines: random numbers, grad mode, default dtype."""
+"""What a plain script has around its lines: random numbers, grad mode, default dtype, loaders half read."""
 
 from __future__ import annotations
 
 import pickle
 import random
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Rewindable(Protocol):
+    """Something of a script's that moves on while it runs, such as a loader: its state can be put back."""
+
+    def state(self) -> Any:
+        """Return the state as a value that nobody changes."""
+
+    def put_back(self, state: Any) -> None:
+        """Be as `state` says."""
 
 
 class Surroundings:
@@ -22,15 +33,19 @@ class Surroundings:
     def __init__(self) -> None:
         self._accelerator: Any = None
         self._trial: int | None = None  # how often they are still swapped; None: always
+        self._rewindables: dict[Rewindable, Any] = {}  # and the state in which each became known
         self._own = Mark(self._read_torch(), ForeignRandom.read())
-        self._outer: list[Mark] = []
+        self._outer: list[tuple[Mark, Surroundings | None]] = []
 
     def __enter__(self) -> None:
-        self._outer.append(self._read())
+        self._outer.append((self._read(), _in_force.get()))
+        _in_force.set(self)
         self._write(self._own)
 
     def __exit__(self, *_: object) -> None:
-        before, self._own, outer = self._own.foreign, self._read(), self._outer.pop()
+        before, self._own = self._own.foreign, self._read()
+        outer, around = self._outer.pop()
+        _in_force.set(around)
         if self._trial:
             self._trial = self._trial - 1 if self._own.foreign.same(before) else None
         self._write(outer)
@@ -39,7 +54,15 @@ class Surroundings:
         """Give others that begin as these are now."""
         other = Surroundings()
         other._accelerator, other._own = self._accelerator, self._own
+        other._rewindables = self._rewindables.copy()
         return other
+
+    @staticmethod
+    def take_in(rewindable: Rewindable) -> None:
+        """Let the surroundings in force, if any, mark a thing's state from here on; as it is now, it was before."""
+        here = _in_force.get()
+        if here is not None and rewindable not in here._rewindables:
+            here._rewindables[rewindable] = rewindable.state()
 
     def follow(self, device: str) -> None:
         """Take in the device's own random numbers from here on."""
@@ -73,7 +96,8 @@ class Surroundings:
             self._own = replace(self._own, foreign=mark.foreign)
 
     def _read(self) -> Mark:
-        return Mark(self._read_torch(), self._own.foreign if self._trial == 0 else ForeignRandom.read())
+        foreign = self._own.foreign if self._trial == 0 else ForeignRandom.read()
+        return Mark(self._read_torch(), foreign, tuple((each, each.state()) for each in self._rewindables))
 
     def _read_torch(self) -> tuple[Any, ...]:
         on_device = self._accelerator.get_rng_state() if self._accelerator else None
@@ -88,6 +112,13 @@ class Surroundings:
         torch.set_default_dtype(dtype)
         if self._trial != 0:
             mark.foreign.write()
+        if self._rewindables:
+            known = dict(mark.rewindables)
+            for each, start in reversed(self._rewindables.items()):  # the first one last: they may share a generator
+                each.put_back(known.get(each, start))
+
+
+_in_force: ContextVar[Surroundings | None] = ContextVar("surroundings in force", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +127,7 @@ class Mark:
 
     torch: tuple[Any, ...]
     foreign: ForeignRandom
+    rewindables: tuple[tuple[Any, Any], ...] = ()  # each with its state
 
     def same(self, other: Mark) -> bool:
         """Tell whether nothing has changed in between, above all that nobody has drawn a number."""
