@@ -38,7 +38,7 @@ class Screen:
     async def settle(self) -> None:
         """Wait until the trainer thread has nothing to do and its news is shown."""
         trainer = self.app.main.trainer
-        while self.app.is_running and (trainer.session is None or trainer.waiting or trainer.busy):
+        while self.app.is_running and (trainer.session is None or not trainer.idle):
             await self.pilot.pause(0.01)
         await self.pilot.pause()
         await self.pilot.pause()

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from random import Random
+
 import pytest
 from app_screen import Screen, screen
 
+from autograd_tui.engine.values.command import parse
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
+from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.requests import Request
 
 
@@ -73,7 +78,7 @@ async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
         await shown.until(lambda: shown.session.frame.learning_rate == 0.05)
         index = shown.session.newest
         await to_frame(shown, index + 400)
-        assert shown.app.main.trainer.running is not None
+        assert shown.app.main.trainer.status.run is not None
         await shown.press("space")
         assert "lr=0.05 fbsz" in shown.session.commands()
 
@@ -83,7 +88,7 @@ async def test_a_phase_key_ends_a_run() -> None:
         await shown.pilot.press("r")
         await to_frame(shown, 400)
         await shown.press("f")
-        assert shown.app.main.trainer.running is None
+        assert shown.app.main.trainer.status.run is None
         assert shown.session.commands().endswith(" f")
 
 
@@ -135,3 +140,38 @@ async def test_a_run_that_cannot_get_to_its_end_says_why() -> None:
         await shown.press(*"50", "n")
         assert shown.note == "the run ends here: no parameter gets a gradient, so there is no further iteration."
         assert str(shown.session.frame.command) == "f"
+
+
+async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> None:
+    chance = Random(0)
+    async with screen(lr=0.001) as shown:
+        main, panel = shown.app.main, shown.app.main.query_one(LossPanel)
+        for time in range(200):
+            main.plotted = ("loss", "grad")[time % 2]
+            kind, frame = chance.choice(["count", "loss", "words", "stop", "look"]), shown.session.frame
+            goals = {
+                "count": Goal.from_here(frame, chance.randrange(2, 30)),
+                "loss": Goal(below=frame.loss and frame.loss * chance.uniform(0.9, 1), iteration=frame.iteration + 30),
+                "words": parse(f"fbsz*{chance.randrange(1, 30)}"),
+            }
+            main.ask(goals.get(kind, Goal()))
+            for _ in range(chance.randrange(40)):
+                await asyncio.sleep(0)
+            if kind == "look":
+                main.action_look(-1)
+            if kind not in goals:
+                main.trainer.stop()
+            while not main.trainer.idle:
+                await asyncio.sleep(0.001)
+            await shown.pilot.pause()
+            main.action_look_at(-1)
+            assert main.frame is shown.session.frame
+            assert main.history == shown.session.history
+            newest = main.history.plotted(main.plotted).at(main.frame.index)
+            assert newest or time < 3
+            assert main.plotted == "grad" or newest is None or newest.iteration == main.frame.iteration
+            drawn = shown.text("LossPanel")
+            assert newest is None or drawn.endswith(f" {newest.iteration}"), f"{kind}, {time}: {drawn}"
+            panel._kept = None, []
+            panel.redraw()
+            assert shown.text("LossPanel") == drawn, f"{kind}, {time}"

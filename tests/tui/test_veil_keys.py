@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from app_screen import screen
 
+from autograd_tui.tui.requests import Status
+
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 async def test_the_veil_shows_the_prediction_first_and_then_the_loss(size: tuple[int, int]) -> None:
@@ -103,6 +105,6 @@ async def test_a_space_while_pytorch_is_loaded_is_run_under_the_veil_too() -> No
     async with screen() as shown:
         await shown.press("v")
         main = shown.app.main
-        main.trainer.busy, main.latest = ("loading", 0.0), None  # as before the session is there
+        main.trainer.status, main.latest = Status("loading", 0.0), None  # as before the session is there
         await shown.press("space")
         assert shown.session.commands() == "f"

@@ -94,7 +94,7 @@ async def drawing(about: About, first: Shown, *, size: tuple[int, int], theme: s
     app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
     async with app.run_test(size=size) as pilot:
         trainer = app.main.trainer
-        while app.failure is None and (trainer.session is None or trainer.waiting or trainer.busy):
+        while app.failure is None and (trainer.session is None or not trainer.idle):
             await pilot.pause(0.01)
         if app.failure is not None:
             raise app.failure

@@ -156,7 +156,7 @@ def run_on_screen(
         if error.errno != errno.EIO:
             raise
         os._exit(code)  # the terminal has gone away, and Python would still try to write to it
-    if app.main.trainer.busy:
+    if not app.main.trainer.ended():
         os._exit(code)  # a phase that is still running cannot be cancelled, and would abort Python's own way out
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what they do at Python's own end may take long: ctrl+c ends that too
     return code

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from autograd_tui.engine.values.command import Command, Commands
-from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.command import Commands
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import News, Open, Prove, Record, Request
+from autograd_tui.tui.requests import News, Prove, Record, Request, Training
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -24,7 +21,7 @@ class InsideEntry(TrainingScreen):
             return
         self._enter(Request(Record(self.looking, seen=self._seen_into)))
 
-    def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
+    def ask(self, what: Training) -> None:
         """Ask for something that trains; step inside where it is one phase to be recorded."""
         self._seen_into = None
         if isinstance(what, Commands) and len(what) == 1 and what[0].recorded:
@@ -49,9 +46,9 @@ class InsideEntry(TrainingScreen):
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
-        if self.inside is not None and news.prove is not None:
-            self.inside.show_proof(news.prove, news.proof)
-        if self.inside is None or news.recorded is None:
+        if self.inside is not None and isinstance(news.asked, Prove):
+            self.inside.show_proof(news.asked, news.proof)
+        if self.inside is None or not isinstance(news.asked, Record):
             return
         self._seen_into = news.frame.index if news.trace is None else news.trace.index
         if news.trace is not None:

@@ -16,9 +16,8 @@ class LookKeys(TrainingScreen):
         if self.frame is None or session is None:
             return
         index = min(max(self.frame.index + by * count, 0), self.newest)
-        if (
-            self.trainer.running is not None or self.trainer.sparse
-        ):  # the nearest one that there is: making others would hold the run up
+        if self.trainer.status.run is not None or self.trainer.sparse:
+            # The nearest one that there is: making others would hold the run up.
             index = session.nearest(index, by)
         self.look_at(index)
 

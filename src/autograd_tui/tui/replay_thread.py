@@ -57,13 +57,10 @@ class ReplayThread(TrainerThread):
 
     def _play(self) -> None:
         """Run on, at the pace that is set, until the end, a stop, or a request that ends the run."""
-        self.running = "the journal ends"
-        try:
+        with self._running("the journal ends"):
             while not self._played_at_a_pace():
                 if self._line.stopped or (len(self._line) and not self._answer_beside()):
                     return
-        finally:
-            self.running = None
 
     def _played_at_a_pace(self) -> bool:
         """Run until something waits, stops the replay or changes the pace; tell whether it came to its end."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 from autograd_tui.engine.values.command import Command, Commands
@@ -15,29 +16,12 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.inspection import Inspection
+from autograd_tui.engine.values.progress import Progress
 from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a key or words ask for; more than one "iteration" is a run."""
-
-    what: (
-        Command | Commands | Look | Inspect | Export | Record | Prove | Arm | Goal | Open | Literal["next", "iteration"]
-    )
-    start: int | None = None  # the frame to go back to first, where one is being looked at
-    times: int = 1
-
-    @property
-    def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
-        if isinstance(self.what, Commands):
-            return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +82,58 @@ class Export:
     numbered: bool = False
 
 
+Training = Command | Commands | Goal | Open | Literal["next", "iteration"]
+What = Training | Look | Inspect | Export | Record | Prove | Arm
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a key or words ask for; more than one "iteration" is a run."""
+
+    what: What
+    start: int | None = None  # the frame to go back to first, where one is being looked at
+    times: int = 1
+
+    @property
+    def ends_a_run(self) -> bool:
+        """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
+        if isinstance(self.what, Commands):
+            return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
+        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the trainer thread does now; another one takes its place, so that any thread may read it."""
+
+    busy: str | None  # what runs; None while it waits to be asked for something
+    since: float  # when that began
+    run: str | None = None  # what a run goes on until, in words; None while there is none
+    progress: Progress | None = None  # of going back
+    told: float = 0.0  # when the screen got its latest news
+
+    @property
+    def silent(self) -> float:
+        """For how many seconds what runs has had no news."""
+        return 0.0 if self.busy is None else monotonic() - max(self.since, self.told)
+
+
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the screen gets to know after each request."""
+    """What the screen gets to know after each request, and now and then of a run."""
 
     frame: Frame
-    history: History
+    history: History  # of the screen's own
     newest: int
+    goes_on: bool = False  # whether there is more of a run to come
     refused: str | None = None
     said: str | None = None  # what has to be known all the same
-    look: Look | None = None  # that was asked for
-    looked_at: Frame | None = None  # the answer
-    inspection: Inspection | None = None  # the answer to what was inspected
+    asked: What | None = None  # the request that was answered
+    looked_at: Frame | None = None  # the answer, as all that follow
+    inspection: Inspection | None = None
     written: str | None = None  # what an export has to say
-    recorded: Record | None = None  # that was asked for
-    trace: Trace | None = None  # the answer
-    prove: Prove | None = None  # that was asked for
-    proof: Proof | None = None  # the answer
+    trace: Trace | None = None
+    proof: Proof | None = None
 
 
 class RequestLine:

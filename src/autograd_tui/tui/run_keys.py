@@ -26,7 +26,7 @@ class RunKeys(TrainingScreen):
 
     def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
         """Run the next phase, or the rest of the iteration; pause a run, or lift the veil, instead."""
-        if self.trainer.running is not None:
+        if self.trainer.status.run is not None:
             self.trainer.stop()
         elif what == "run":
             self.ask(Goal())
@@ -38,7 +38,7 @@ class RunKeys(TrainingScreen):
         if not self.veiling or self.looking is not None:
             return False
         if self.veil is None:
-            return self.trainer.busy is not None and self.latest is not None
+            return not self.trainer.idle and self.latest is not None
         self.stage += 1
         self.draw_veil()
         self.say(None)
@@ -58,7 +58,7 @@ class RunKeys(TrainingScreen):
 
     def say_pace(self) -> None:
         """Say how fast a run is or will be."""
-        self.say(None if self.trainer.running is not None else Note(f"r runs at {pace_in_words(self.trainer.pace)}"))
+        self.say(None if self.trainer.status.run is not None else Note(f"r runs at {pace_in_words(self.trainer.pace)}"))
 
     def action_count(self, digit: int) -> None:
         """Add a digit to the count for the next key."""

@@ -40,7 +40,7 @@ class TableKeys(TrainingScreen):
             self.say(Note("exact numbers are those of the frame where training stands: escape returns to it", "warn"))
         elif self.veil is not None:
             self.say(Note("the numbers are behind the veil: space shows them, and then enter measures exactly", "warn"))
-        elif self.trainer.running is not None:
+        elif self.trainer.status.run is not None:
             self.say(Note("it runs: space pauses, and then enter measures exactly", "warn"))
         else:
             self.trainer.ask(Request(Inspect(name)))

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Command, Commands
 from autograd_tui.engine.values.command_log import ITERATION
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.progress import Progress
 from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.going_back import difference_line, left_line
 from autograd_tui.text.watched import watched_line
-from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Open, Prove, Record, Request, RequestLine
+from autograd_tui.tui.requests import (
+    Arm,
+    Export,
+    Inspect,
+    Look,
+    News,
+    Open,
+    Prove,
+    Record,
+    Request,
+    RequestLine,
+    Status,
+)
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 SAMPLE = 0.1  # seconds between the frames of a run that the screen gets to see
+GRACE = 0.5  # seconds that what runs has to end in, when the program does
 MANY = 16  # iterations in words from which on they run freely
 
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
@@ -47,7 +61,8 @@ class TrainerThread(threading.Thread):
         open_session: Callable[[str | None], Session],
         first: Commands,
         *,
-        opened: Callable[[Session], None],
+        title: str,
+        opened: Callable[[About, News], None],
         failed: Callable[[BaseException], None],
         news: Callable[[News], None],
     ) -> None:
@@ -58,12 +73,9 @@ class TrainerThread(threading.Thread):
         self._pace: float | None = None
         self.session: Session | None = None
         self.left: list[str] = []  # the command lines of sessions that another one has replaced
-        self.busy: tuple[str, float] | None = ("loading PyTorch", monotonic())
-        self.progress: Progress | None = None  # of going back
+        self.status = Status(f"loading PyTorch and {title}", monotonic())  # this thread alone puts another in its place
         self._warning: str | None = None  # of the session just opened
         self._fired: str | None = None  # where a watchpoint has
-        self._told = monotonic()  # when the screen got its latest news
-        self.running: str | None = None  # what a run goes on until, in words; None while there is none
 
     @property
     def pace(self) -> float | None:
@@ -85,28 +97,35 @@ class TrainerThread(threading.Thread):
         return len(self._line)
 
     @property
-    def silent(self) -> float:
-        """For how many seconds what runs has had no news."""
-        busy = self.busy
-        return 0.0 if busy is None else monotonic() - max(busy[1], self._told)
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.waiting and self.status.busy is None  # in this order: what waits is counted until it runs
 
     @property
     def can_be_stopped(self) -> bool:
         """Whether a run or going back can be ended, or requests be dropped."""
-        return bool(self.waiting) or self.running is not None or self.progress is not None
+        waiting, status = self.waiting, self.status
+        return bool(waiting) or status.run is not None or status.progress is not None
 
     def stop(self) -> bool:
         """Drop what waits, and stop a run after its phase; tell whether there was anything."""
-        busy = self.busy is not None
-        return self._line.stop() or busy
+        idle = self.idle
+        self._line.stop()
+        return not idle
 
     def close(self) -> None:
         """End, after the phase that runs."""
         self._line.close()
 
+    def ended(self) -> bool:
+        """Tell, after `close`, whether no phase runs any more; one that does has a moment to end."""
+        if self.ident is not None:
+            self.join(GRACE)
+        return not self.is_alive()
+
     def leave(self, *, in_order: bool) -> None:
         """Let the session write what it keeps, unless a phase still runs; called on another thread, after `close`."""
-        if self.busy is None and self.session is not None:
+        if self.ended() and self.session is not None:
             self.session.close(in_order=in_order)
 
     def run(self) -> None:
@@ -140,18 +159,32 @@ class TrainerThread(threading.Thread):
         self.session = session
         self._warning = session.warning
         session.watch(self._on_the_way)
-        self._opened(session)
+        self._opened(session.about, self._as_it_stands())
 
     def _on_the_way(self, progress: Progress) -> bool:
         """Take note of how far going back has come; tell whether it is still wanted."""
-        self.progress = progress
+        self.status = replace(self.status, progress=progress)
         return not self._line.stopped
 
+    def _runs(self, what: str) -> None:
+        """Say what runs from now on."""
+        self.status = replace(self.status, busy=what, since=monotonic(), progress=None)
+
+    @contextmanager
+    def _running(self, until: str | None) -> Iterator[None]:
+        """Say for so long that a run goes on; None for what is none, or a part of one."""
+        before = self.status.run
+        self.status = replace(self.status, run=before if until is None else until)
+        try:
+            yield
+        finally:
+            self.status = replace(self.status, run=before)
+
     def _begin(self) -> None:
-        self.busy = ("what was asked for runs", monotonic())
+        self._runs("what was asked for runs")
 
     def _rest(self) -> None:
-        self.busy = None
+        self.status = replace(self.status, busy=None, progress=None)
         if self._here.recorder is not None:
             self._here.recorder.rest()
 
@@ -165,38 +198,28 @@ class TrainerThread(threading.Thread):
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
-        refused = looked_at = inspection = written = trace = proof = None
+        """Do what is asked for, and tell what came of it."""
+        answer: dict[str, Any] = {}
         try:
-            if isinstance(request.what, Look):
-                looked_at = self._look(request.what)
-            elif isinstance(request.what, Inspect):
-                self.busy = ("the exact measurement runs", monotonic())
-                inspection = self._here.inspect(request.what.name)
-            elif isinstance(request.what, Export):
-                written = self._export(request.what)
-            elif isinstance(request.what, Record):
-                trace = self._record(request)
-            elif isinstance(request.what, Prove):
-                proof = self._prove(request.what)
-            elif isinstance(request.what, Arm):
-                written = self._arm(request.what)
-            else:
-                written = self._left_by(request)
+            match request.what:
+                case Look() as what:
+                    answer["looked_at"] = self._look(what)
+                case Inspect(name):
+                    self._runs("the exact measurement runs")
+                    answer["inspection"] = self._here.inspect(name)
+                case Export() as what:
+                    answer["written"] = self._export(what)
+                case Record():
+                    answer["trace"] = self._record(request)
+                case Prove() as what:
+                    answer["proof"] = self._prove(what)
+                case Arm() as what:
+                    answer["written"] = self._arm(what)
+                case _:
+                    answer["written"] = self._left_by(request)
         except Refused as error:
-            refused = str(error)
-        look = request.what if isinstance(request.what, Look) else None
-        recorded = request.what if isinstance(request.what, Record) else None
-        self._tell(
-            refused=refused,
-            look=look,
-            looked_at=looked_at,
-            inspection=inspection,
-            written=written,
-            recorded=recorded,
-            trace=trace,
-            prove=request.what if isinstance(request.what, Prove) else None,
-            proof=proof,
-        )
+            answer["refused"] = str(error)
+        self._tell(asked=request.what, **answer)
 
     def _left_by(self, request: Request) -> str | None:
         """Train as asked for; say what was left for it, where anything was."""
@@ -211,7 +234,7 @@ class TrainerThread(threading.Thread):
         self._do(request.what, request.times)
 
     def _look(self, what: Look) -> Frame:
-        self.busy = ("looking back", monotonic())
+        self._runs("looking back")
         if not what.by:
             return self._here.look(what.index)
         found = self._here.look_alike(what.index, what.by)
@@ -225,11 +248,11 @@ class TrainerThread(threading.Thread):
         assert isinstance(what, Record)
         index = self._fault(what.seen) if what == Record(seen=what.seen) else what.index
         if index is not None:
-            self.busy = ("the recording runs", monotonic())
+            self._runs("the recording runs")
             return _walkable(self._here.trace(index))
         self._go_back(request.start)
         command = replace(what.command or self._here.next_command(), recorded=True)
-        self.busy = (f"{command.name}, recorded, runs", monotonic())
+        self._runs(f"{command.name}, recorded, runs")
         return _walkable(self._here.run(command).trace)
 
     def _fault(self, seen: int | None) -> int | None:
@@ -240,7 +263,7 @@ class TrainerThread(threading.Thread):
 
     def _prove(self, what: Prove) -> Proof:
         """Compare a gradient with finite differences."""
-        self.busy = ("the proof runs", monotonic())
+        self._runs("the proof runs")
         return self._here.prove(what.index, what.what, stopped=lambda: self._line.stopped)
 
     def _arm(self, what: Arm) -> str:
@@ -254,17 +277,17 @@ class TrainerThread(threading.Thread):
     def _export(self, what: Export) -> str:
         from autograd_tui.export.beside import export_beside
 
-        self.busy = (f"the export to {what.path.name} runs", monotonic())
+        self._runs(f"the export to {what.path.name} runs")
         return export_beside(what.path, self._here, lambda: self._line.stopped, numbered=what.numbered)
 
     def _go_back(self, start: int | None) -> None:
         if start is not None and start != self._here.frame.index:
-            self.busy = ("going back", monotonic())
+            self._runs("going back")
             self._here.rewind(start)
 
     def _do(self, what: Command | Commands | Goal | Open | str, times: int) -> None:
         if isinstance(what, Open):
-            self.busy = (f"opening {what.scenario}", monotonic())
+            self._runs(f"opening {what.scenario}")
             self._open(what.scenario)
         elif isinstance(what, Goal):
             self._run_to(what)
@@ -288,13 +311,10 @@ class TrainerThread(threading.Thread):
 
     def _run_to(self, goal: Goal) -> None:
         """Run until the goal, a stop, an error, or a request that ends the run; others are answered beside it."""
-        self.running = str(goal)
-        try:
+        with self._running(str(goal)):
             while self._run_at_a_pace(goal):
                 if len(self._line) and not self._answer_beside():
                     return
-        finally:
-            self.running = None
 
     def _run_at_a_pace(self, goal: Goal) -> bool:
         """Run until something waits, stops the run or changes the pace; tell whether there is anything left to run."""
@@ -303,7 +323,7 @@ class TrainerThread(threading.Thread):
         def over() -> bool:
             return self._line.interrupted or self._pace != pace
 
-        self.busy = ("the run goes on", monotonic())
+        self._runs("the run goes on")
         for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
             self._tell()
             if goal.is_out_of_reach(frame):
@@ -318,16 +338,14 @@ class TrainerThread(threading.Thread):
 
     def _answer_beside(self) -> bool:
         """Answer what waits where a run can go on behind it; tell whether it can."""
-        request, running = self._line.next_beside_a_run(), self.running
+        request = self._line.next_beside_a_run()
         if request is not None:
             self._answer(request)
-            self.running = running
         return request is not None
 
     def _run_words(self, commands: Commands) -> None:
         """Run commands in order until one raises; many iterations among them run freely."""
-        self.running = f"{len(commands):,} commands are done" if len(commands) > 1 else None
-        try:
+        with self._running(f"{len(commands):,} commands are done" if len(commands) > 1 else None):
             for pattern, times in commands.blocks():
                 if pattern == ITERATION and times >= MANY and self._here.next_command() == ITERATION[0]:
                     phases = self._here.run_free(self._here.end_of(times), lambda: self._line.stopped, every=SAMPLE)
@@ -336,8 +354,6 @@ class TrainerThread(threading.Thread):
                     went_on = self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))))
                 if not went_on:
                     return
-        finally:
-            self.running = None
 
     def _rest_of_the_iteration(self) -> Iterator[Command]:
         end = self._here.end_of(1)
@@ -347,15 +363,14 @@ class TrainerThread(threading.Thread):
 
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
-            self.progress = None
-            self.busy = (f"{command.phase.value if command.phase else command} runs", monotonic())
+            self._runs(f"{command.phase.value if command.phase else command} runs")
             yield self._here.run(command)
 
     def _fires(self) -> bool:
         """Take note of a watchpoint that has fired; tell whether one has."""
         fired = self._here.take_fired()
         if fired is not None:
-            self._fired = f"{'paused at ' * (self.running is not None)}{fired}; i looks inside, e writes a case"
+            self._fired = f"{'paused at ' * (self.status.run is not None)}{fired}; i looks inside, e writes a case"
         return fired is not None
 
     def _follow(self, frames: Iterable[Frame]) -> bool:
@@ -370,27 +385,19 @@ class TrainerThread(threading.Thread):
                 last_shown = monotonic()
         return True
 
-    def _tell(
-        self,
-        *,
-        refused: str | None = None,
-        look: Look | None = None,
-        looked_at: Frame | None = None,
-        inspection: Inspection | None = None,
-        written: str | None = None,
-        recorded: Record | None = None,
-        trace: Trace | None = None,
-        prove: Prove | None = None,
-        proof: Proof | None = None,
-    ) -> None:
-        here, self.progress, self._told = self._here, None, monotonic()
+    def _tell(self, *, refused: str | None = None, **answers: Any) -> None:
+        """Let the screen know where training stands, and what came of a request."""
+        here = self._here
         if here.recorder is not None:
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
-        said = self._to_be_said()
-        history = here.history.copy()
-        answers = (look, looked_at, inspection, written, recorded, trace, prove, proof)
-        self._news(News(here.frame, history, here.newest, refused, said, *answers))
+        self.status = replace(self.status, progress=None, told=monotonic())
+        self._news(self._as_it_stands(refused=refused, said=self._to_be_said(), **answers))
+
+    def _as_it_stands(self, **answers: Any) -> News:
+        """Give news of where training stands; what goes on changing is copied here, on the thread that changes it."""
+        here, goes_on = self._here, self.status.run is not None
+        return News(here.frame, here.history.copy(), here.newest, goes_on=goes_on, **answers)
 
     def _to_be_said(self) -> str | None:
         """Give, once, what the screen has to say about watchpoints and going back."""

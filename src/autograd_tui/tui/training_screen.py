@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 from textual.reactive import var
@@ -12,9 +12,8 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.command import Commands
 from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.going_back import progress_line
@@ -26,7 +25,7 @@ from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.output import Output, headline, newest_message
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import Look, News, Open, Request
+from autograd_tui.tui.requests import Look, News, Request, Status, Training
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class TrainingScreen(Screen[None], KeptRows):
     ) -> None:
         super().__init__()
         self.title_given, self.output = title, output
+        self.status = Status(None, 0.0)  # of the trainer thread, as it is shown
         self.greeting: str | None = None  # said with the first news
         self.latest: Frame | None = None  # where training stands
         self.looking: int | None = None  # the frame looked at, where it is another one
@@ -79,19 +79,18 @@ class TrainingScreen(Screen[None], KeptRows):
         self.trainer = thread(
             open_session,
             first,
-            opened=lambda session: self.later(self._opened, session),
+            title=title,
+            opened=lambda about, news: self.later(self._opened, about, news),
             failed=lambda error: self.later(self._failed, error),
             news=lambda news: self.later(self._heard, news),
         )
-
-        self.trainer.busy = (f"loading PyTorch and {title}", monotonic())
 
     def later(self, method: Callable[..., object], *arguments: object) -> None:
         """Call a method on the screen's own thread, from any thread."""
         if self.is_attached:
             self.call_later(method, *arguments)
 
-    def ask(self, what: Command | Commands | Goal | Open | Literal["next", "iteration"]) -> None:
+    def ask(self, what: Training) -> None:
         """Ask for something that trains; it goes on from the frame looked at."""
         self.interrupted = False
         start, self.looking = self.looking, None
@@ -121,14 +120,11 @@ class TrainingScreen(Screen[None], KeptRows):
         """Step inside the phase that was recorded."""
         raise NotImplementedError
 
-    async def _opened(self, session: Session) -> None:
-        frame = session.frame
-        await self.lay_out(frame)
-        self.about = session.about
-        self.history = session.history.copy()
+    async def _opened(self, about: About, news: News) -> None:
+        await self.lay_out(news.frame)
+        self.about, self.history, self.newest = about, news.history, news.newest
         self.view, self.inspection, self.looking = TableView(), None, None
-        self.newest = session.newest
-        self.latest = self.frame = frame
+        self.latest = self.frame = news.frame
 
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))
@@ -136,14 +132,14 @@ class TrainingScreen(Screen[None], KeptRows):
     def _heard(self, news: News) -> None:
         self.newest = news.newest
         if self.latest is not news.frame:
-            self.stage = 0 if self.trainer.running is None else STAGES  # a run is not stopped by questions
+            self.stage = STAGES if news.goes_on else 0  # a run is not stopped by questions
         self.latest = news.frame
-        self._take_history(news.history)
+        self._take_history(news)
         self.inspection = news.inspection
         self.show_trace(news)
-        if news.looked_at is not None and news.look == self.awaited:
+        if news.looked_at is not None and news.asked is self.awaited:
             self.show_frame(news.looked_at)
-        elif news.look is not None and news.refused and self.frame is not None:
+        elif isinstance(news.asked, Look) and news.refused and self.frame is not None:
             self.show_frame(self.frame)  # the one asked for will not come
         if self.looking is None:
             self.show_frame(news.frame)
@@ -152,14 +148,14 @@ class TrainingScreen(Screen[None], KeptRows):
         self.say(Note(warning, "warn") if warning else Note(words, "accent") if words else None)
         self.watch_the_clock()
 
-    def _take_history(self, history: History) -> None:
-        """Plot what is new; of a run once it would show, since a plot takes as long as all other panels."""
+    def _take_history(self, news: News) -> None:
+        """Plot what is new; while a run goes on once it would show, since a plot takes as long as all other panels."""
         seconds, plotted = monotonic() - self._plotted, self.history
-        if self.trainer.running is not None and plotted is not None:
-            shows = history.loss.share_since(plotted.loss) > PLOT_GROWTH
+        if news.goes_on and plotted is not None:
+            shows = news.history.loss.share_since(plotted.loss) > PLOT_GROWTH
             if seconds < (LEAST_PLOT_SECONDS if shows else MOST_PLOT_SECONDS):
                 return
-        self.history, self._plotted = history, monotonic()
+        self.history, self._plotted = news.history, monotonic()
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
@@ -187,38 +183,42 @@ class TrainingScreen(Screen[None], KeptRows):
         self.note = note or self._mode()
 
     def _mode(self) -> Note | None:
+        self.status = status = self.trainer.status
         if self.count:
             return Note(f"{self.count}_", "accent")
-        if self.trainer.progress is not None and (patient := self.patient()):
+        if status.progress is not None and (patient := self.patient(status)):
             return patient
         if self.looking is not None:
             on = "a command goes on from here, " if self.trainer.trains else ""
             return Note(f"frame {self.looking} of {self.newest}: {on}escape returns", "now")
-        if self.trainer.running is not None:
-            if (silent := self.trainer.silent) > SILENCE:
-                return Note(f"this iteration has run for {duration(silent)}: space pauses behind it", "accent")
-            until = f" until {self.trainer.running}" if self.trainer.running else ""
-            watched = ", watched" if self.trainer.session and self.trainer.session.watchpoints else ""
-            pace = f"{pace_in_words(self.trainer.pace)}{watched}"
-            return Note(f"running at {pace}{until}: space pauses, + - change it", "accent")
-        sign = Note(self.trainer.sign, "accent") if self.trainer.sign else None
-        return self.patient() or sign or self._gone_back() or self._veiled() or self._has_printed()
+        if status.run is not None:
+            return Note(self._said_of_a_run(status, status.run), "accent")
+        sign = self.trainer.sign
+        said = self.patient(status) or (Note(sign, "accent") if sign else None)
+        return said or self._gone_back() or self._veiled() or self._has_printed()
 
-    def patient(self) -> Note | None:
-        """Say what has run for longer than a moment."""
-        busy = self.trainer.busy
-        if busy is None or monotonic() - busy[1] < PATIENCE:
+    def _said_of_a_run(self, status: Status, goal: str) -> str:
+        if status.silent > SILENCE:
+            return f"this iteration has run for {duration(status.silent)}: space pauses behind it"
+        session, until = self.trainer.session, f" until {goal}" if goal else ""
+        watched = ", watched" if session and session.watchpoints else ""
+        return f"running at {pace_in_words(self.trainer.pace)}{watched}{until}: space pauses, + - change it"
+
+    def patient(self, status: Status | None = None) -> Note | None:
+        """Say what has run for longer than a moment, now or at that status."""
+        status, waiting = status or self.trainer.status, self.trainer.waiting
+        if status.busy is None or monotonic() - status.since < PATIENCE:
             return None
-        waiting = f", {self.trainer.waiting} wait" if self.trainer.waiting else ""
-        self._patience = Note(f"{self._what_runs(*busy)}{waiting}", "accent")
+        wait = f", {waiting} wait" if waiting else ""
+        self._patience = Note(f"{self._what_runs(status.busy, status)}{wait}", "accent")
         return self._patience
 
-    def _what_runs(self, what: str, since: float) -> str:
+    def _what_runs(self, what: str, status: Status) -> str:
         """Say how far it is, where that is known: of going back, of a download, of whatever else draws a bar."""
-        if self.trainer.progress is not None:
-            return progress_line(self.trainer.progress)
-        bar = self.output.unfinished(since)
-        return f"{f'{bar} so far' if bar else what}: {duration(monotonic() - since)}"
+        if status.progress is not None:
+            return progress_line(status.progress)
+        bar = self.output.unfinished(status.since)
+        return f"{f'{bar} so far' if bar else what}: {duration(monotonic() - status.since)}"
 
     def _gone_back(self) -> Note | None:
         if self.latest is None or self.latest.index == self.newest:
@@ -246,10 +246,10 @@ class TrainingScreen(Screen[None], KeptRows):
 
     def _tick(self) -> None:
         self._clock = None
-        if not self.trainer.waiting and self.trainer.busy is None:
+        if self.trainer.idle:
             if self.note is self._patience:
                 self.say(None)  # it ended just after its news were heard
             return
-        if (self.looking is None or self.trainer.progress is not None) and not self.interrupted:
+        if (self.looking is None or self.trainer.status.progress is not None) and not self.interrupted:
             self.say(None)
         self.watch_the_clock()

@@ -49,8 +49,13 @@ class LossPanel(Panel):
         self.post_message(self.Clicked(nearest.index))
 
     def watch_history(self) -> None:
-        """Plot anew with the next frame."""
+        """Plot anew with the next frame; where none comes at once, as behind the last one of a run, without it."""
         self._kept = None, []
+        self.call_later(self._plot_at_last)
+
+    def _plot_at_last(self) -> None:
+        if self._kept[0] is None:
+            self.redraw()
 
     def watch_log_scale(self) -> None:
         """Draw the other scale."""
