@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from autograd_tui import Frame, Session, open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.command import Command
+from autograd_tui.engine.values.command import Command, Phase
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.text.data_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.line import plain, printable
+from calculator import check
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
@@ -94,6 +95,7 @@ def test_every_number_and_age_is_that_of_plain_pytorch(optimizer: str, words: li
         except Refused:
             continue
         assert said(frame, session)
+        check(said(frame, session))  # what has = comes out on a calculator
         check_age(frame, session)
         if word in ("s", "S") and not frame.error:
             check_step(frame, session, before)
@@ -190,7 +192,29 @@ def test_a_summed_gradient_makes_no_claim_about_the_loss() -> None:
     assert "lowers" not in said(frame, session)
 
 
-@pytest.mark.parametrize("words", ["fbsS", "fb w=3 s", "fb fb s", "w=nan fbs"])
+@settings(max_examples=50)
+@given(
+    w=st.floats(-9, 9, width=32),
+    b=st.floats(-9, 9, width=32),
+    lr=st.floats(1e-6, 0.2),
+    optimizer=st.sampled_from(["sgd", "sgd,momentum=0.9"]),
+)
+def test_arithmetic_comes_out_on_a_calculator(w: float, b: float, lr: float, optimizer: str) -> None:
+    session = open_session("linear", optimizer=optimizer, lr=lr)
+    texts = [said(frame, session) for frame in session.run_all(f"w={w} b={b} fbs fb s z fbs")]
+    exactly, nearly = check("\n".join(texts))
+    assert exactly > nearly
+
+
+def test_digits_are_added_until_arithmetic_comes_out() -> None:
+    session = open_session("linear")
+    *_, frame = session.run_all("fbsz fb")
+    assert "w.grad = 2/3 × (2.6667×1 + 0.5333×2 - 1.6×3) = -0.7111" in said(frame, session)
+    *_, frame = session.run_all("z lr=0.123456789 fb s")
+    assert "w  1.8667 + 0.1235 × 0.7111 = 1.9545" in said(frame, session)
+
+
+@pytest.mark.parametrize("words", ["fbsS", "fb w=3 s", "fb fb s", "w=nan fbs", "fb b=-10 F S", "fbs fb S", "fb F s"])
 def test_a_step_that_may_go_uphill_is_not_said_to_go_down(words: str) -> None:
     session = open_session(lr=0.5)
     *_, frame = session.run_all(words)
@@ -202,6 +226,99 @@ def test_a_step_on_gradients_of_other_parameters_says_so() -> None:
     session = open_session()
     *_, frame = session.run_all("fbsS")
     assert "made with other parameters" in said(frame, session)
+
+
+def test_gradients_are_of_the_forward_that_they_came_from_not_of_the_latest() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fb b=-10 F S")
+    assert "The gradients were made with other parameters than these" in said(frame, session)
+    *_, frame = session.run_all("z b=6 fb b=1 b=6 s")  # there again
+    assert "made with" not in said(frame, session)
+    *_, frame = session.run_all("F B S")
+    assert "Not all of the gradients were made with these parameters" in said(frame, session)
+
+
+@settings(max_examples=60)
+@given(words=st.lists(st.sampled_from(["f", "b", "s", "z", "F", "B", "S", "b=-10", "w=3", "fbs"]), max_size=12))
+def test_downhill_is_said_only_where_a_short_step_lowers_the_loss(words: list[str]) -> None:
+    session = open_session(lr=1e-4)
+    for word in [*words, "S"]:
+        try:
+            before = true_loss(session)
+            *_, frame = session.run_all(word)
+        except Refused:
+            continue
+        if frame.phase is Phase.STEP and "downhill:" in said(frame, session):
+            assert true_loss(session) < before
+
+
+def test_where_every_gradient_is_0_no_digits_are_to_blame() -> None:
+    session = open_session()
+    *_, frame = session.run_all("w=4 b=1 fbs")
+    assert "no parameter has changed: its gradients are exactly 0." in said(frame, session)
+    *_, frame = session.run_all("z optimizer=adam fbs")
+    assert "exactly 0, and the rest of its rule moves nothing." in said(frame, session)
+    *_, frame = session.run_all("z optimizer=sgd,lr=1e-12 w=3 fbs")
+    assert "too little for their digits to hold" in said(frame, session)
+    *_, frame = session.run_all("z lr=0.1 w=nan b=nan fbs")
+    assert "too little" not in said(frame, session)
+
+
+def test_a_gradient_of_0_is_written_with_the_formula_of_its_own_parameter() -> None:
+    session = open_session()
+    *_, frame = session.run_all("w=4 b=1 fb")
+    assert "w.grad = 2/3 × (0×1 + 0×2 + 0×3) = +0.0000: flat here" in said(frame, session)
+    assert "b.grad = 2/3 × (0 + 0 + 0) = +0.0000: flat here" in said(frame, session)
+
+
+@settings(max_examples=40)
+@given(w=st.integers(-3, 6), b=st.integers(-3, 6))
+def test_a_formula_is_written_for_the_parameter_that_it_is_of(w: int, b: int) -> None:
+    session = open_session()
+    *_, frame = session.run_all(f"w={w} b={b} fb")
+    assert "×" not in re.sub("2/3 ×", "", re.search(r"b.grad = .*", said(frame, session))[0])  # type: ignore[index]
+    formula = re.search(r"w.grad = (.*) = ", said(frame, session))
+    assert formula is None or "×1" in formula[1]
+
+
+def test_a_gradient_that_a_backward_does_not_reach_is_not_claimed_by_it() -> None:
+    session = open_session()
+    *_, frame = session.run_all("fb w.requires_grad=False fb")
+    text = said(frame, session)
+    assert "gradient of the loss for 1 parameter." in text
+    assert "w.grad" not in text
+    assert "w: not reached by this backward" in text
+
+
+def test_a_gradient_of_parameters_that_have_moved_says_where_it_was_measured() -> None:
+    session = open_session()
+    *_, frame = session.run_all("f w=9 b=9 b")
+    assert "raises the loss, where it was measured" in said(frame, session)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("b.requires_grad=True", "b was not frozen: nothing has changed."),
+        ("requires_grad=True", "No parameter was frozen: nothing has changed."),
+        ("b.requires_grad=False", "b is frozen: no backward"),
+        ("b.requires_grad=False b.requires_grad=False", "b was frozen already: nothing has changed."),
+        ("b.requires_grad=False b.requires_grad=True", "b is frozen no longer"),
+        ("requires_grad=False w.requires_grad=True w.requires_grad=True", "w was not frozen"),
+    ],
+)
+def test_what_was_never_frozen_is_not_said_to_be_so_no_longer(words: str, sentence: str) -> None:
+    session = open_session()
+    *_, frame = session.run_all(words)
+    assert sentence in said(frame, session)
+
+
+def test_freezing_speaks_of_the_gradient_of_what_it_froze_alone() -> None:
+    session = open_session()
+    *_, frame = session.run_all("w.requires_grad=False fb b.requires_grad=False")
+    assert "A gradient that is there already stays" in said(frame, session)
+    *_, frame = session.run_all("w.requires_grad=True requires_grad=False")
+    assert "A gradient that is there" not in said(frame, session)
 
 
 def test_a_scheduler_that_lowers_the_rate_is_named() -> None:
@@ -218,10 +335,12 @@ def test_a_backward_that_is_added_shows_the_addition() -> None:
     session = open_session("linear")
     *_, frame = session.run_all("fb fb")
     text = said(frame, session)
-    assert "w.grad = 1.3333 + 1.3333 = +2.6667: a sum of 2" in text
+    assert "w.grad = 1.33333 + 1.33333 = +2.6667: a sum of 2" in text
     *_, frame = session.run_all("s fb")
     assert frame.added_to is not None
     before, after = frame.added_to[0].values[0], frame.grads[0].values[0]
-    assert f"w.grad = {before:.4f} - {before - after:.4f} = {after:+.4f}: a sum of 3" in said(frame, session)
+    shown = re.search(r"w.grad = ([\d.]+) - ([\d.]+) = (\S+): a sum of 3", said(frame, session))
+    assert shown is not None
+    assert [*map(float, shown.groups())] == pytest.approx([before, before - after, after], abs=1e-4)
     *_, frame = session.run_all("z fb")
     assert frame.added_to is None

@@ -71,7 +71,7 @@ def line_frames() -> list[Frame]:
         graph="alive",
     )
     grads = Grads(_table(_small("w", 4 / 3), _small("b", 2.0)), (1, 1), (False, False))
-    backward = replace(_after(forward, "b"), grads=grads, graph="freed")
+    backward = replace(_after(forward, "b"), grads=grads, grads_params=start.params, graph="freed")
     moved = _table(_small("w", 2.0 - 0.1 * 4 / 3), _small("b", 5.8))
     return [start, forward, backward, _stepped(backward, moved, moves=(0.1 * 4 / 3, 0.2))]
 
@@ -106,7 +106,7 @@ def layers_frames() -> list[Frame]:
         top=((486, 2.1234, 0.7695), (525, 1.9636, 0.8512), (663, 1.9608, 0.4120)),
     )
     grads = Grads(_table(*slopes), (1,) * len(names), (False,) * len(names))
-    backward = replace(_after(forward, "b"), grads=grads, graph="freed")
+    backward = replace(_after(forward, "b"), grads=grads, grads_params=forward.params, graph="freed")
     moved = _table(*(_described(row.name, row.shape, norm=row.norm * 1.0001) for row in rows))
     step = _stepped(backward, moved, moves=[0.01 * row.norm for row in slopes])
     return [forward, backward, replace(step, optimizer_state=_table(*velocities))]

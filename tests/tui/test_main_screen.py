@@ -102,7 +102,7 @@ async def test_a_colon_takes_commands_in_words() -> None:
     async with screen() as shown:
         await shown.press("colon", *"lr=0.5", "space", *"fbs", "enter")
         assert shown.session.commands() == "lr=0.5 fbs"
-        assert "w  2.0000 - 0.5 × 1.3333 = 1.3333" in shown.text("ExplanationPanel")
+        assert "w  2.0000 - 0.5 × 1.33333 = 1.3333" in shown.text("ExplanationPanel")
 
 
 async def test_words_without_meaning_get_a_sentence_and_stay_to_be_mended() -> None:

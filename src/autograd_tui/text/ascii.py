@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # They take the blank behind them: "2 > 1" would be a comparison, and < and > are keys.
-_ARROWS = {"← →": "<->", "→ ": "->", "← ": "<-", "←, ": "<-,", "→, ": "->,"}
+_ARROWS = {"← →": "<->", "→ ": "->", "← ": "<-", "←, ": "<-,", "→, ": "->,", "≈ ": "~="}
 _FORMS = {
     ord(glyph): form
     for form, glyphs in (
@@ -15,6 +15,7 @@ _FORMS = {
         ("^", "▲▴↑"),
         ("v", "▼▾↓"),
         ("x", "×"),
+        ("~", "≈"),
         (".", "…"),
         ("*", "•●"),
         ("o", "○"),

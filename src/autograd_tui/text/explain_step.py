@@ -6,26 +6,31 @@ import math
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
-from autograd_tui.text.numbers import measured, number, percentage, rate, short
-from autograd_tui.text.rules import has_velocity, is_plain_sgd, rule
+from autograd_tui.text.equation import equation, fixed
+from autograd_tui.text.numbers import measured, number, percentage, rate
+from autograd_tui.text.rules import goes_uphill, has_velocity, is_plain_sgd, rule
 
 
 def explain_step(frame: Frame) -> list[str]:
     """Say what moved the parameters, how far, and what is old now."""
     if frame.grads.state == "none":
-        return ["step moved nothing: every gradient is None, so it had nothing to use.", *loss_age(frame)]
+        each = "every gradient that the optimizer holds" if any(frame.grads.backwards) else "every gradient"
+        return [f"step moved nothing: {each} is None, so it had nothing to use.", *loss_age(frame)]
     if any(frame.grads.backwards[place] for place in frame.params.layout.left_out()):
         return ["step ran; some parameters are of a kind that has no numbers here, so what moved cannot be said."]
     if frame.before is None or frame.before is frame.params:
-        return [f"step ran, and no parameter has changed: {_why_not(frame)}", *_scheduled(frame), *loss_age(frame)]
-    each = "each parameter" if all(frame.grads.backwards) else "each parameter that has a gradient"
+        return [f"step ran, and no parameter has changed{_why_not(frame)}.", *_scheduled(frame), *loss_age(frame)]
+    each = "each parameter of the optimizer" if frame.grads.outside else "each parameter"
+    each += " that has a gradient" * (len(_held(frame)) + len(frame.grads.outside) < len(frame.params))
     spellings = frame.groups.optimizers if frame.groups else (frame.optimizer,)
     downhill = ", downhill" if all(map(is_plain_sgd, spellings)) and _points_downhill(frame) else ""
     moves, rules = _moves(frame), list(dict.fromkeys(map(rule, spellings)))
     by = rules[0] if len(rules) == 1 else "the rule of its group"
     said = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
     said += [f"  group {number}: {rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
-    if _made_elsewhere(frame):
+    if frame.grads_params is None:
+        said.append("Not all of the gradients were made with these parameters, so this need not be downhill.")
+    elif _made_elsewhere(frame):
         said.append("The gradients were made with other parameters than these, so this need not be downhill.")
     return [*said, *_scheduled(frame), *loss_age(frame), "The gradients stay until zero_grad: a backward would add."]
 
@@ -45,20 +50,41 @@ def why_none(frame: Frame, place: int) -> str:
 
 
 def _why_not(frame: Frame) -> str:
+    """Say why nothing has changed, as far as the numbers tell."""
     if not any(frame.step_rates or (frame.step_rate,)):
-        return "the learning rate is 0."
-    return "what it would move is too little for their digits to hold."
+        return ": the learning rate is 0"
+    held = _held(frame)
+    slopes = [frame.grads.norms()[place] for place in held]
+    if not all(norm is not None and math.isfinite(norm) for norm in slopes):
+        return ""
+    if not any(slopes):
+        plain = all(is_plain_sgd(frame.optimizer_of(place)) for place in held)
+        return f": its gradients are exactly 0{'' if plain else ', and the rest of its rule moves nothing'}"
+    moving = [place for place, norm in zip(held, slopes, strict=True) if norm and frame.step_rate_of(place)]
+    if not moving:
+        return ": where the gradient is not 0, the learning rate is"
+    if all((row := frame.params[place]).nonfinite == row.size for place in moving):
+        return ": what they hold is NaN or infinite, and stays so"
+    return ": what it would move is too little for their digits to hold"
+
+
+def _held(frame: Frame) -> list[int]:
+    """Find the parameters that a step uses gradients of."""
+    return [place for place, count in enumerate(frame.grads.backwards) if count and place not in frame.grads.outside]
 
 
 def _made_elsewhere(frame: Frame) -> bool:
-    """Tell whether something moved the parameters between the forward that the gradients come from and this step."""
-    return frame.loss_params is not None and frame.before != frame.loss_params
+    """Tell whether the parameters were others when the gradients were made."""
+    return frame.before != frame.grads_params
 
 
 def _points_downhill(frame: Frame) -> bool:
-    table = frame.grads.table
+    """Tell whether the gradients are those of one loss, that of the last forward, where the parameters were."""
+    table, held = frame.grads.table, _held(frame)
     finite = not table.layout.left_out() and not any(table.numbers[NONFINITE::WIDTH])
-    return finite and max(frame.grads.backwards) == 1 and not _made_elsewhere(frame)
+    finite = finite and frame.loss is not None and math.isfinite(frame.loss)
+    once = all(frame.grads.backwards[place] == 1 for place in held)
+    return finite and once and frame.graph != "alive" and not _made_elsewhere(frame)
 
 
 def _scheduled(frame: Frame) -> list[str]:
@@ -82,6 +108,8 @@ def _move(
     frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float | None
 ) -> str:
     name, optimizer, lr = new.name, frame.optimizer_of(place), frame.step_rate_of(place)
+    if place in frame.grads.outside and not moved:
+        return f"{name}  stays: the optimizer does not hold it"
     if grad is None and not moved:
         return f"{name}  stays: its gradient is None{why_none(frame, place)}"
     if moved is None:
@@ -92,13 +120,18 @@ def _move(
     if grad is None or not grad.values:
         yet = "" if was == now else f", yet it is {number(now)}"
         return f"{name}  {number(was)}: its gradient is None{why_none(frame, place)}{yet}"
-    turned = ", not the way its gradient alone would send it" if (now - was) * grad.values[0] > 0 else ""
+    uphill = (now - was) * grad.values[0] * (-1 if goes_uphill(optimizer) else 1) > 0
+    turned = ", not the way its gradient alone would send it" if uphill else ""
     velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(optimizer) else None
     by = grad.values[0] if is_plain_sgd(optimizer) else velocity.values[0] if velocity and velocity.values else None
     if by is None or lr is None or not math.isfinite(by):
         return f"{name}  {number(was)} → {number(now)}{turned}"
-    sign = "-" if by >= 0 else "+"
-    return f"{name}  {number(was)} {sign} {short(lr)} × {number(abs(by))} = {number(now)}{turned}"
+    rate_used, size, sign = lr, abs(by), "-" if by >= 0 else "+"
+
+    def written(digits: int) -> str:
+        return f"{fixed(was, digits)} {sign} {rate_used:.{digits}g} × {fixed(size, digits)}"
+
+    return f"{name}  {equation(written, [now])}{turned}"
 
 
 def _most_and_least(frame: Frame) -> list[str]:

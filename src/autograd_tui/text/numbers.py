@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 
 
-def number(value: float | None, *, signed: bool = False) -> str:
+def number(value: float | None, *, signed: bool = False, digits: int = 4) -> str:
     """Write four decimals where they fit, otherwise four significant digits: 3.6667, 1.23e-05, 1.179e+06."""
     if value is None:
         return "-"
+    value += 0.0  # there is no -0
     sign = "+" if signed else "-"  # as format takes it: "-" is for negatives alone
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{value:{sign}}"
     size = abs(value)
     if value == 0 or 0.001 <= size < 99_999:
-        return f"{value:{sign}.4f}"
-    return f"{value:{sign}.3e}"
+        return f"{value:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits - 1}e}"
 
 
 def at_least(value: float | None, *, partly: bool) -> str:
@@ -47,6 +48,19 @@ def percentage(share: float, *, sampled: bool) -> str:
 def short(value: float) -> str:
     """Write a number inside arithmetic: 9, 0.6667, 1.23e-05."""
     return f"{value:.4g}" if math.isfinite(value) else number(value)
+
+
+def terse(value: float, digits: int = 4) -> str:
+    """Write a number inside arithmetic: 2, 0.6667, 0.01235, 1.23e-05."""
+    if not math.isfinite(value):
+        return number(value)
+    if value == 0:
+        return "0"
+    if 0.001 <= abs(value) < 0.1 - 0.5 * 10**-digits:
+        decimals = digits - math.ceil(math.log10(abs(value)) + 1e-12)
+        return f"{value:.{decimals}f}".rstrip("0")
+    mantissa, exponent, power = number(value, digits=digits).partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + exponent + power
 
 
 def fitted(value: float, width: int) -> str:

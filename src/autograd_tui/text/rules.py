@@ -61,6 +61,11 @@ def has_velocity(optimizer: str) -> bool:
     return spec.name == "sgd" and bool(options.get("momentum")) and not odd
 
 
+def goes_uphill(optimizer: str) -> bool:
+    """Tell whether a step is to raise the loss."""
+    return bool(dict(OptimizerSpec.parse(optimizer).options).get("maximize"))
+
+
 def rule(optimizer: str) -> str:
     """Say what moved each parameter: optimizer is a frame's, as in "sgd,momentum=0.9"."""
     spec = OptimizerSpec.parse(optimizer)

@@ -20,6 +20,7 @@ from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.small import summed_to
 from autograd_tui.text.line import length
+from calculator import check
 
 SEEDS = st.integers(0, 10_000)
 
@@ -66,6 +67,7 @@ def test_no_line_contradicts_torch_nor_is_too_long(name: str, seed: int) -> None
                 lines = chain_rule_lines(trace, op, width)
                 assert warnings(lines) == "", text(lines)
                 assert all(length(line) <= width for line in lines), text(lines)
+            check(text(chain_rule_lines(trace, op, 9999)))  # no line contradicts a calculator either
 
 
 @pytest.mark.parametrize("name", ["mul", "pow 2", "tanh", "sigmoid", "abs", "dot"])

@@ -27,6 +27,7 @@ from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.optimizer_spec import GroupSpec
+from autograd_tui.engine.values.stats_table import StatsTable
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.turn import refusal
 
@@ -234,9 +235,16 @@ class Trainer:
         return {
             "graph": loop.graph,
             "grads": self._readings.grads(),
+            "grads_params": self._made_with(),
             "added_to": found if any(found.backwards) else None,
             "unused": self._readings.unused(),
         }
+
+    def _made_with(self) -> StatsTable | None:
+        """Find the parameters that this backward's gradients belong to, and so do those that it added to, if any."""
+        frame = self.frame
+        added = frame.grads.state != "none" and frame.grads_params != frame.loss_params
+        return None if added else frame.loss_params
 
     def _step(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
@@ -274,7 +282,7 @@ class Trainer:
 
     def _set_requires_grad(self, command: Command) -> Changes:
         self._loop.set_requires_grad(command.target, wanted=command.value is True)
-        return {"frozen": self._readings.frozen()}
+        return {"frozen": self._readings.frozen(), "frozen_before": self.frame.frozen}
 
     def _set_optimizer(self, command: Command) -> Changes:
         self._loop.set_optimizer(command.value)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ class Frame:
     groups: Groups | None = None  # the parameter groups, where there are several or one leaves some out
     step_rates: tuple[float, ...] = ()  # those of all groups that the last step used
     frozen: frozenset[int] = frozenset()  # places of parameters with requires_grad=False
+    frozen_before: frozenset[int] = frozenset()  # those before the last command that froze or unfroze some
     unused: frozenset[int] = frozenset()  # of those that the last backward did not reach: the loss does not use them
     command: Command | None = None
     iteration: int = 0  # from 1; rises at the first forward after a step
@@ -67,6 +68,7 @@ class Frame:
     before: StatsTable | None = None  # the parameters before the last step or setting
     mover: Command | None = None  # that step or setting
     moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values; or NaN
+    grads_params: StatsTable | None = None  # the parameters that all gradients were made with; None: with several
     added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autograd_tui.engine.values.trace import Value
-from autograd_tui.text.inside.value_words import terse, value_words
-from autograd_tui.text.numbers import number
+from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.numbers import number, terse
 
 MOST_ALIGNED = 4  # numbers of one tensor
 GAP = 2  # blanks between two of them

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.trace import Op, Trace, Value
-from autograd_tui.text.inside.value_words import name_of, terse
+from autograd_tui.text.inside.value_words import name_of
 from autograd_tui.text.line import one_line
+from autograd_tui.text.numbers import terse
 
 LONGEST = 24  # characters; above it a name is easier to read
 ALIKE = {

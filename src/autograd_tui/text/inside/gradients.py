@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
-from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.line import one_line
+from autograd_tui.text.numbers import terse
 
 VANISHED = 1e-4  # of the largest layer's norm
 EXPLODED = 1e4  # a norm of one layer

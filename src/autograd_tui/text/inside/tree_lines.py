@@ -14,10 +14,9 @@ from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
 from autograd_tui.text.inside.tree import Branch, Tree, all_of
 from autograd_tui.text.inside.tree_labels import TreeLabels
 from autograd_tui.text.inside.trouble import first_trouble
-from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import number, terse
 from autograd_tui.text.table import shortened
 from autograd_tui.text.window import more_line, scrolled
 

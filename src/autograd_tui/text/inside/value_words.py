@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from autograd_tui.engine.values.trace import Node, Trace, Value
 from autograd_tui.text.line import one_line
-from autograd_tui.text.numbers import estimate, number
+from autograd_tui.text.numbers import estimate, terse
 
 KEPT = {  # what torch calls only "result1"
     ("NativeBatchNormBackward0", "result1"): "each channel's mean",
@@ -23,31 +23,19 @@ KEPT = {  # what torch calls only "result1"
 }
 
 
-def terse(value: float) -> str:
-    """Write a number inside arithmetic: 2, 0.6667, 0.01235, 1.23e-05."""
-    if not math.isfinite(value):
-        return number(value)
-    if value == 0:
-        return "0"
-    if 0.001 <= abs(value) < 0.09995:
-        decimals = 4 - math.ceil(math.log10(abs(value)) + 1e-12)
-        return f"{value:.{decimals}f}".rstrip("0")
-    mantissa, exponent, power = number(value).partition("e")
-    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + exponent + power
-
-
-def nested(values: Sequence[float], shape: tuple[int, ...]) -> str:
+def nested(values: Sequence[float], shape: tuple[int, ...], *, write: Callable[[float], str] = terse) -> str:
     """Write all values as PyTorch nests them: [[1, 2], [3, 4]]."""
     if len(values) == 1:
-        return terse(values[0])
+        return write(values[0])
     if len(shape) <= 1:
-        return f"[{', '.join(map(terse, values))}]"
+        return f"[{', '.join(map(write, values))}]"
     step = len(values) // shape[0]
-    return f"[{', '.join(_inner(values[at : at + step], shape[1:]) for at in range(0, len(values), step))}]"
+    rows = (values[at : at + step] for at in range(0, len(values), step))
+    return f"[{', '.join(_inner(row, shape[1:], write) for row in rows)}]"
 
 
-def _inner(values: Sequence[float], shape: tuple[int, ...]) -> str:
-    return f"[{terse(values[0])}]" if len(values) == 1 and len(shape) == 1 else nested(values, shape)
+def _inner(values: Sequence[float], shape: tuple[int, ...], write: Callable[[float], str]) -> str:
+    return f"[{write(values[0])}]" if len(values) == 1 and len(shape) == 1 else nested(values, shape, write=write)
 
 
 def value_words(value: Value | None, width: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.trace import Op, Value
+from autograd_tui.text.equation import exact, worked
 from autograd_tui.text.inside.agreement import agrees, near, rounding
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small, each
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import nested, value_words
 from autograd_tui.text.line import Line, one_line
 
 FILLED = "It was None: the first gradient to arrive is stored as it is."
@@ -42,10 +43,18 @@ def _added(op: Op, width: int) -> list[Line]:
     added = f"({arrived})" if arrived.startswith("-") else arrived
     if op.grad_before is None:
         return [*headed(head, f"None + {added} = {after}", width, style="now"), *rows(FILLED, width, style="dim")]
-    large = op.grad_after.stats.values is None  # norms do not add up as the values do
-    said = f"{before}, plus {arrived}, is {after}" if large else f"{before} + {added} = {after}"
-    said = f"{said} (adds to what was there)"
+    said = f"{_addition(op.grad_before, came, op.grad_after, width)} (adds to what was there)"
     return [*headed(head, said, width, style="now"), *rows(THERE, width, style="dim")]
+
+
+def _addition(before: Value, came: Value, after: Value, width: int) -> str:
+    """Write the sum; of large tensors in words, since norms do not add up as the values do."""
+    was, arrived, now = (_words(value, width) for value in (before, came, after))
+    known = [(value.stats.values, value.stats.shape) for value in (before, came, after) if value.stats.values]
+    if [nested(*each) for each in known] != [was, arrived, now]:
+        return f"{was}, plus {arrived}, is {now}"
+    one, other = (nested(*each, write=exact) for each in known[:2])
+    return worked(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
 
 
 def _adds_up(before: Value | None, came: Value, after: Value) -> bool:

@@ -6,13 +6,15 @@ import math
 import re
 
 from autograd_tui.engine.values.trace import Value
+from autograd_tui.text.equation import exact, worked
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule
 from autograd_tui.text.inside.backward.scene import LETTERS, Scene
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
-from autograd_tui.text.inside.value_words import nested, shape_words, terse, value_words
+from autograd_tui.text.inside.value_words import nested, shape_words, value_words
 from autograd_tui.text.line import Line
+from autograd_tui.text.numbers import terse
 
 MOST_SUMMED = 8  # terms of a sum that is written out
 NO_GRADIENT = "None: it needs no gradient."
@@ -91,8 +93,8 @@ def _worked(part: Part, recorded: Value, known: Small, width: int) -> list[Line]
     if part.unchanged:
         return rows(f"handed on as it is: {shown}", width, indent="  ", style="now")
     if part.worked.startswith("first value"):
-        return [*rows(f"{part.worked} = {terse(known.values[0])}", width, indent="  "), *_result(shown, width)]
-    return rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
+        return [*_first_value(part.worked, known, width), *_result(shown, width)]
+    return _equation(part.worked, known, shown, width, style="now")
 
 
 def _terms(part: Part, width: int) -> list[Line]:
@@ -101,21 +103,33 @@ def _terms(part: Part, width: int) -> list[Line]:
     assert terms is not None
     first = part.worked.startswith("first value")
     shown = terse(terms.values[0]) if first else nested(terms.values, terms.shape)
-    return [] if part.unchanged else rows(f"{part.worked} = {shown}".removeprefix(" "), width, indent="  ")
+    if first:
+        return rows(worked(part.worked, terms.values[:1], shown), width, indent="  ")
+    return [] if part.unchanged else _equation(part.worked, terms, shown, width)
+
+
+def _equation(written: str, result: Small, shown: str, width: int, *, style: str = "") -> list[Line]:
+    """Write a calculation and what came out; that alone where there is none to show."""
+    text = worked(written, result.values, shown) if written else f"= {shown}"
+    return rows(text, width, indent="  ", style=style)
+
+
+def _first_value(written: str, known: Small, width: int) -> list[Line]:
+    return rows(worked(written, known.values[:1], terse(known.values[0])), width, indent="  ")
 
 
 def _sum(terms: Small, known: Small, width: int) -> list[Line]:
     shown = nested(known.values, known.shape)
     if len(known.values) == 1 and len(terms.values) <= MOST_SUMMED:
-        return rows(f"{added(terms)} = {shown}", width, indent="  ", style="now")
+        return _equation(added(terms), known, shown, width, style="now")
     return _result(shown, width)
 
 
 def added(terms: Small) -> str:
-    """Write a sum with its signs: 2 + 1.3333 - 2."""
+    """Write a sum with its signs, its numbers in full: 2 + 1.3333 - 2."""
     first, *rest = terms.values
-    signed = [f"{'-' if math.copysign(1, each) < 0 else '+'} {terse(abs(each))}" for each in rest]
-    return " ".join([terse(first), *signed])
+    signed = [f"{'-' if math.copysign(1, each) < 0 else '+'} {exact(abs(each))}" for each in rest]
+    return " ".join([exact(first), *signed])
 
 
 def _result(written: str, width: int) -> list[Line]:
@@ -136,7 +150,7 @@ def _first(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: 
         return _contradicted(one.result, recorded, width) if scene.alone else None
     if one.unchanged:
         return rows("handed on as it is", width, indent="  ")
-    return rows(f"first value: {one.worked} = {terse(known.values[0])}", width, indent="  ")
+    return _first_value(f"first value: {one.worked}", known, width)
 
 
 def _stretched(scene: Scene, part: Part, recorded: Value) -> str:

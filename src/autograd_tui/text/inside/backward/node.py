@@ -23,8 +23,9 @@ from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, expression
 from autograd_tui.text.inside.overwritten import why_it_raised
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.value_words import terse, value_words
+from autograd_tui.text.inside.value_words import value_words
 from autograd_tui.text.line import Line, length, one_line, plain
+from autograd_tui.text.numbers import terse
 
 FAMILIES = (
     activations,

@@ -9,7 +9,7 @@ from autograd_tui.text.inside.backward.part import Part, Rule, listed, times
 from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import tight
 from autograd_tui.text.inside.small import each
-from autograd_tui.text.inside.value_words import terse
+from autograd_tui.text.numbers import terse
 
 
 def power_of_number(scene: Scene) -> list[Part]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from autograd_tui.text.equation import exact
 from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule, listed, size
 from autograd_tui.text.inside.backward.scene import Scene, parsed_whole
 from autograd_tui.text.inside.small import Small, each, filled
-from autograd_tui.text.inside.value_words import terse
 
 
 def total(scene: Scene) -> list[Part]:
@@ -39,8 +39,10 @@ def _shared(scene: Scene, name: str, formula: str, many: int) -> Part:
     known = _beside(scene, upstream, below.stats.shape) if upstream and below else None
     if known is None or below is None or math.prod(below.stats.shape) > 64:
         return Part(0, formula)
+    if len(known.values) > 1:
+        known = each(lambda up, _: up, known, filled(below.stats.shape)) or known
     result = each(lambda up, _: up / many, known, filled(below.stats.shape))
-    up = listed(known) if len(known.values) <= MOST_LISTED else f"first value: {terse(known.values[0])}"
+    up = listed(known) if len(known.values) <= MOST_LISTED else f"first value: {exact(known.values[0])}"
     worked = f"{up} × 1/{many}" if many > 1 else ""
     return Part(0, formula, result, worked, size=size(known, filled((), 1.0)))
 

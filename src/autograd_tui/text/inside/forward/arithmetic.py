@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.inside.backward.activations import sigmoid
 from autograd_tui.text.inside.backward.downstream import added
 from autograd_tui.text.inside.backward.part import MOST_LISTED, MOST_PAIRS, listed
 from autograd_tui.text.inside.expression import call_written, inner, plain_name, tight
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.small import Small, each, summed_over
-from autograd_tui.text.inside.value_words import terse
+from autograd_tui.text.numbers import terse
 
 Number = Callable[..., float]
 SIGNS: dict[str, tuple[str, Number]] = {
@@ -52,15 +53,15 @@ def _written(left: Small, sign: str, right: Small, result: Small) -> str:
     if len(result.values) > MOST_LISTED:
         return f"first value: {_pair(lefts.values[0], sign, rights.values[0])}"
     if len(result.values) > MOST_PAIRS:
-        return f"{listed(left)} {sign} {listed(right)}"
+        return f"{listed(lefts)} {sign} {listed(rights)}"
     terms = [_pair(a, sign, b) for a, b in zip(lefts.values, rights.values, strict=True)]
     return terms[0] if len(terms) == 1 else f"[{', '.join(terms)}]"
 
 
 def _pair(a: float, sign: str, b: float) -> str:
     if sign == "^":
-        return f"({terse(a)})^{terse(b)}" if math.copysign(1, a) < 0 else f"{terse(a)}^{terse(b)}"
-    return f"{terse(a)} {sign} {f'({terse(b)})' if math.copysign(1, b) < 0 else terse(b)}"
+        return f"{enclosed(a)}^{enclosed(b)}"
+    return f"{exact(a)} {sign} {enclosed(b)}"
 
 
 def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
@@ -72,7 +73,8 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
         formula = of.format(call.name(), tight(call.name()))
         if result is None or before is None:
             return Computed(formula, by_value=True)
-        written = of.format(listed(before), listed(before)) if len(result.values) == 1 else ""
+        one = before.values[0] if len(result.values) == 1 else None
+        written = "" if one is None else of.format(exact(one), enclosed(one))
         return Computed(formula, result, written, before.largest, by_value=True)
 
     return rule

@@ -60,7 +60,7 @@ class Computed:
 
     formula: str  # "w × x"
     result: Small | None = None
-    worked: str = ""  # "[2 × 1, 2 × 2]"
+    worked: str = ""  # "[2 × 1, 2 × 2]", its numbers in full
     size: float = 0.0  # of the largest number that entered
     by_value: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.trace import Node, Op, Trace, Value
+from autograd_tui.text.equation import worked
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
@@ -10,8 +11,9 @@ from autograd_tui.text.inside.forward import arithmetic, layers, products
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
-from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, terse, value_words
+from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, value_words
 from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.numbers import terse
 
 FEW = 4  # nodes of one operation that are all named
 RULES: dict[str, ForwardRule] = {
@@ -81,9 +83,10 @@ def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width:
     if not agrees(result, known, error=rounding((*op.inputs, output)), size=max(computed.size, result.largest)):
         return _contradicted(nested(result.values, result.shape), output, width)
     if computed.worked.startswith("first value"):
-        first = rows(f"{computed.worked} = {terse(known.values[0])}", width, indent="  ")
+        first = rows(worked(computed.worked, known.values[:1], terse(known.values[0])), width, indent="  ")
         return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
-    return rows(f"{computed.worked} = {shown}".removeprefix(" "), width, indent="  ", style="now")
+    text = worked(computed.worked, known.values, shown) if computed.worked else f"= {shown}"
+    return rows(text, width, indent="  ", style="now")
 
 
 def _first(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
@@ -98,7 +101,8 @@ def _first(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: i
         if overflow(one.result, output):
             return result
         return _contradicted(f"{terse(one.result.values[0])} first", output, width)
-    return [*rows(f"first value: {one.worked} = {terse(ours.values[0])}", width, indent="  "), *result]
+    first = worked(f"first value: {one.worked}", ours.values[:1], terse(ours.values[0]))
+    return [*rows(first, width, indent="  "), *result]
 
 
 def _contradicted(computed: str, output: Value, width: int) -> list[Line]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from autograd_tui.text.equation import enclosed
 from autograd_tui.text.inside.backward.part import added_products
 from autograd_tui.text.inside.backward.products import MOST_TERMS
 from autograd_tui.text.inside.expression import inner, short_name
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.small import Small, each, multiplied, pairs, turned
-from autograd_tui.text.inside.value_words import terse
 
 
 def linear(call: Called) -> Computed:
@@ -43,7 +43,7 @@ def _product(call: Called, formula: str, left: Small | None, right: Small | None
         return Computed(formula)
     terms = pairs(left, right, (0,) * len(result.shape))
     written = added_products(terms)
-    written += f" + {terse(bias.values[0])}" if len(call.op.inputs) > 2 else ""
+    written += f" + {enclosed(bias.values[0])}" if len(call.op.inputs) > 2 else ""
     first = "" if len(result.values) == 1 else "first value: "
     size = left.largest * right.largest * len(terms) + bias.largest
     return Computed(formula, result, f"{first}{written}" if len(terms) <= MOST_TERMS else "", size)

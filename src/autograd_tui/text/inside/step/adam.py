@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
-from autograd_tui.text.inside.backward.part import enclosed
+from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.inside.step.descent import changed, decayed
 from autograd_tui.text.inside.step.stepped import Stepped, Worksheet
-from autograd_tui.text.inside.value_words import terse
 
 
 def adam(stepped: Stepped) -> Worksheet:
@@ -22,7 +21,7 @@ def adam(stepped: Stepped) -> Worksheet:
     grad = _plain(stepped) if apart else decayed(sheet, stepped)
     m_hat, v_hat = _moments(sheet, stepped, grad)
     root = math.sqrt(v_hat) + eps if v_hat >= 0 else math.nan
-    written = f"{terse(lr)} × {enclosed(m_hat)} / (sqrt({terse(v_hat)}) + {terse(eps)})"
+    written = f"{exact(lr)} × {enclosed(m_hat)} / (sqrt({exact(v_hat)}) + {exact(eps)})"
     return sheet.move(stepped, written, lr * m_hat / root if root else math.nan, start=start)
 
 
@@ -34,7 +33,7 @@ def _decoupled(stepped: Stepped) -> bool:
 
 def _shrunk(sheet: Worksheet, stepped: Stepped, lr: float) -> float:
     value, decay, name = stepped.was("value") or 0.0, stepped.option("weight_decay") or 0.0, stepped.name
-    written = f"{name} × (1 - lr × weight_decay) = {terse(value)} × (1 - {terse(lr)} × {terse(decay)})"
+    written = f"{name} × (1 - lr × weight_decay) = {exact(value)} × (1 - {exact(lr)} × {exact(decay)})"
     return sheet.work(f"{name} = {written}", value * (1 - lr * decay))
 
 
@@ -60,12 +59,12 @@ def average(
     """Work a moving average of the gradient, or of its square."""
     before, after = stepped.was(role) or 0.0, stepped.became(role)
     term = (1 - beta) * (grad**2 if squared else grad)
-    fed = f"{terse(1 - beta)} × {enclosed(grad)}{'^2' if squared else ''}"
-    written = f"{short} = {terse(beta)} × {enclosed(before)} + {fed}"
+    fed = f"{exact(1 - beta)} × {enclosed(grad)}{'^2' if squared else ''}"
+    written = f"{short} = {exact(beta)} × {enclosed(before)} + {fed}"
     return sheet.work(written, beta * before + term, after, size=max(abs(beta * before), abs(term)))
 
 
 def _corrected(sheet: Worksheet, short: str, average: float, beta: float, count: float) -> float:
     divisor = 1 - beta**count
     corrected = average / divisor if divisor else math.nan
-    return sheet.work(f"{short}_hat = {terse(average)} / (1 - {terse(beta)}^{count:g})", corrected)
+    return sheet.work(f"{short}_hat = {exact(average)} / (1 - {exact(beta)}^{count:g})", corrected)

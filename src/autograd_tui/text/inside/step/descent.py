@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from autograd_tui.text.inside.backward.part import enclosed
+from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.inside.step.stepped import Stepped, Worksheet, signed
-from autograd_tui.text.inside.value_words import terse
 
 
 def decayed(sheet: Worksheet, stepped: Stepped) -> float:
@@ -16,7 +15,7 @@ def decayed(sheet: Worksheet, stepped: Stepped) -> float:
     if not decay:
         return taken
     sign = "-" if stepped.on("maximize") else ""
-    written = f"g = {sign}grad + weight_decay × {stepped.name} = {terse(taken)} {signed(decay)} × {enclosed(value)}"
+    written = f"g = {sign}grad + weight_decay × {stepped.name} = {exact(taken)} {signed(decay)} × {enclosed(value)}"
     return sheet.work(written, taken + decay * value)
 
 
@@ -32,7 +31,7 @@ def sgd(stepped: Stepped) -> Worksheet:
     if not momentum:
         sheet = Worksheet(f"{name} = {name} - lr × {taken}")
         by = decayed(sheet, stepped)
-        return sheet.move(stepped, f"{terse(lr)} × {enclosed(by)}", lr * by)
+        return sheet.move(stepped, f"{exact(lr)} × {enclosed(by)}", lr * by)
     ahead = f"{taken} + momentum × v" if stepped.on("nesterov") else "v"
     damping = stepped.option("dampening") or 0.0
     fed = f"{1 - damping:g} × {taken}" if damping else taken
@@ -40,9 +39,9 @@ def sgd(stepped: Stepped) -> Worksheet:
     grad = decayed(sheet, stepped)
     velocity = _velocity(sheet, stepped, grad, damping)
     if stepped.on("nesterov"):
-        written = f"{ahead} = {terse(grad)} {signed(momentum)} × {enclosed(velocity)}"
+        written = f"{ahead} = {exact(grad)} {signed(momentum)} × {enclosed(velocity)}"
         velocity = sheet.work(written, grad + momentum * velocity)
-    return sheet.move(stepped, f"{terse(lr)} × {enclosed(velocity)}", lr * velocity)
+    return sheet.move(stepped, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
 
 
 def _velocity(sheet: Worksheet, stepped: Stepped, grad: float, damping: float) -> float:
@@ -51,9 +50,9 @@ def _velocity(sheet: Worksheet, stepped: Stepped, grad: float, damping: float) -
     if before is None:
         sheet.asides.append("This is its first step: the velocity v starts as the gradient.")
         return sheet.work(f"v = {changed(stepped)}", grad, after, size=abs(grad))
-    fed = f"+ {1 - damping:g} × {enclosed(grad)}" if damping else signed(grad)
+    fed = f"+ {exact(1 - damping)} × {enclosed(grad)}" if damping else signed(grad)
     computed = momentum * before + (1 - damping) * grad
-    written = f"v = {terse(momentum)} × {enclosed(before)} {fed}"
+    written = f"v = {exact(momentum)} × {enclosed(before)} {fed}"
     moved = sheet.work(written, computed, after, size=max(abs(momentum * before), abs(grad)))
     if moved * grad < 0:
         sheet.asides.append("The velocity points the other way than the gradient: it carries on.")

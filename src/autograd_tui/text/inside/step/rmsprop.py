@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.text.inside.backward.part import enclosed
+from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.inside.step.adam import average
 from autograd_tui.text.inside.step.descent import changed, decayed
 from autograd_tui.text.inside.step.stepped import Stepped, Worksheet
-from autograd_tui.text.inside.value_words import terse
 
 
 def rmsprop(stepped: Stepped) -> Worksheet:
@@ -21,11 +20,11 @@ def rmsprop(stepped: Stepped) -> Worksheet:
     grad = decayed(sheet, stepped)
     written, step = _scaled(sheet, stepped, grad)
     if not momentum:
-        return sheet.move(stepped, f"{terse(lr)} × {written}", lr * step)
+        return sheet.move(stepped, f"{exact(lr)} × {written}", lr * step)
     before = stepped.was("momentum_buffer") or 0.0
-    moving, size = f"v = {terse(momentum)} × {enclosed(before)} + {written}", max(abs(momentum * before), abs(step))
+    moving, size = f"v = {exact(momentum)} × {enclosed(before)} + {written}", max(abs(momentum * before), abs(step))
     velocity = sheet.work(moving, momentum * before + step, stepped.became("momentum_buffer"), size=size)
-    return sheet.move(stepped, f"{terse(lr)} × {enclosed(velocity)}", lr * velocity)
+    return sheet.move(stepped, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
 
 
 def _scaled(sheet: Worksheet, stepped: Stepped, grad: float) -> tuple[str, float]:
@@ -34,6 +33,6 @@ def _scaled(sheet: Worksheet, stepped: Stepped, grad: float) -> tuple[str, float
     square = average(sheet, stepped, "s", "square_avg", alpha, grad, squared=True)
     if stepped.on("centered"):
         mean = average(sheet, stepped, "a", "grad_avg", alpha, grad)
-        square = sheet.work(f"s - a^2 = {terse(square)} - {enclosed(mean)}^2", square - mean**2)
+        square = sheet.work(f"s - a^2 = {exact(square)} - {enclosed(mean)}^2", square - mean**2)
     root = math.sqrt(square) + eps if square >= 0 else math.nan
-    return f"{enclosed(grad)} / (sqrt({terse(square)}) + {terse(eps)})", grad / root if root else math.nan
+    return f"{enclosed(grad)} / (sqrt({exact(square)}) + {exact(eps)})", grad / root if root else math.nan

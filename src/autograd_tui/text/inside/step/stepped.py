@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autograd_tui.engine.values.trace import Op, Trace, Value
+from autograd_tui.text.equation import exact, with_digits, worked
 from autograd_tui.text.inside.agreement import near, rounding
 from autograd_tui.text.inside.backward.scene import parsed
 from autograd_tui.text.inside.rows import rows
-from autograd_tui.text.inside.value_words import terse
 from autograd_tui.text.line import Line, one_line
+from autograd_tui.text.numbers import terse
 
 LONGEST_NAME = 12  # characters; above it the parameter is called p in formulas
 
@@ -76,7 +77,7 @@ def first(value: Value | None) -> float | None:
 class Row:
     """One calculation, its result here and PyTorch's."""
 
-    written: str
+    written: str  # its numbers in full
     computed: float
     recorded: float | None
     size: float  # of the largest number that entered
@@ -85,11 +86,19 @@ class Row:
     def lines(self, stepped: Stepped, width: int) -> list[Line]:
         """Write it with PyTorch's result, or say that this is another one."""
         if self.recorded is None:
-            return rows(f"{self.written} = {terse(self.computed)}", width, indent="  ")
+            return rows(worked(self.written, [self.computed], terse(self.computed)), width, indent="  ")
         if near(self.computed, self.recorded, error=stepped.error, size=self.size):
-            return rows(f"{self.written} = {apart(self.recorded, self.start)}", width, indent="  ", style="now")
+            digits = apart(self.recorded, self.start)
+            text = worked(
+                self.written,
+                [self.recorded],
+                terse(self.recorded, digits),
+                shown=lambda value: terse(value, digits),
+            )
+            return rows(text, width, indent="  ", style="now")
         has = f"but PyTorch has {terse(self.recorded)}: something else was computed."
-        return rows(f"{self.written} gives {terse(self.computed)}, {has}", width, indent="  ", style="warn")
+        said = f"{with_digits(self.written)} gives {terse(self.computed)}, {has}"
+        return rows(said, width, indent="  ", style="warn")
 
 
 @dataclass(slots=True)
@@ -116,7 +125,7 @@ class Worksheet:
     def move(self, stepped: Stepped, written: str, by: float, *, start: float | None = None) -> Worksheet:
         """Add the last calculation, how far the parameter moves; `start`: from where, if not from where it was."""
         before, after = stepped.was("value") or 0.0 if start is None else start, stepped.became("value")
-        whole = f"{stepped.name} = {apart(before, after)} - {written}"
+        whole = f"{stepped.name} = {exact(before)} - {written}"
         self.work(whole, before - by, after, size=max(abs(before), abs(by)), start=before)
         return self
 
@@ -133,22 +142,16 @@ class Worksheet:
         return lines
 
 
-def apart(value: float, other: float | None) -> str:
-    """Write a number with as many digits as it takes to see that it is not the other one."""
+def apart(value: float, other: float | None) -> int:
+    """Find how many digits it takes, from four on, to see that a number is not the other one."""
     if other is None or value == other:
-        return terse(value)
-    for digits in range(4, 10):
-        written = f"{value:.{digits}g}"
-        if digits > 4 and written != f"{other:.{digits}g}":
-            return written
-        if digits == 4 and terse(value) != terse(other):
-            return terse(value)
-    return f"{value:.9g}"
+        return 4
+    return next((digits for digits in range(4, 9) if terse(value, digits) != terse(other, digits)), 9)
 
 
 def signed(value: float) -> str:
-    """Write a number that is added: "+ 2" or "- 2"."""
-    return f"- {terse(abs(value))}" if value < 0 else f"+ {terse(value)}"
+    """Write a number in full that is added: "+ 2" or "- 2"."""
+    return f"- {exact(abs(value))}" if value < 0 else f"+ {exact(value)}"
 
 
 StepRule = Callable[[Stepped], Worksheet]

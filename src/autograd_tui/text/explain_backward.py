@@ -1,0 +1,140 @@
+"""What a backward did, in words and with the chain rule in numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from itertools import product, zip_longest
+
+from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import GradStats
+from autograd_tui.text.data_table import mean_square
+from autograd_tui.text.equation import enclosed, equation, exact, fixed, worked
+from autograd_tui.text.grads import largest
+from autograd_tui.text.numbers import number
+
+FEW = 4  # parameters, which are called by their names
+_signed = partial(number, signed=True)
+
+
+def explain_backward(frame: Frame) -> list[str]:
+    """Say which gradients a backward has computed, and why they are what they are."""
+    before = frame.added_to.backwards if frame.added_to else (0,) * len(frame.grads)
+    reached = [place for place, backwards in enumerate(frame.grads.backwards) if backwards > before[place]]
+    said = [f"backward computed the gradient of the loss for {counted(len(reached))}."]
+    for place in reached[:FEW]:
+        grad: GradStats = frame.grads[place]
+        if grad.values and grad.size == 1:
+            pull = _pull(frame, grad) if grad.backwards == 1 else f": a sum of {grad.backwards}"
+            said.append(f"  {grad.name}.grad = {_derivative(frame, place, grad)}{pull}")
+    if len(reached) > FEW and (most := largest(frame.grads, reached)):
+        said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
+    said += _without(frame)
+    if left := [frame.params.layout.names[place] for place, held in enumerate(before) if held and place not in reached]:
+        said.append(f"{listed(left)}: not reached by this backward, so the gradient is that of one before.")
+    summed = max((frame.grads.backwards[place] for place in reached), default=0)
+    if summed > 1:
+        all_alike = {frame.grads.backwards[place] for place in reached} == {summed}
+        said.append(
+            f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
+            f"the sum of {summed} backwards, and need not point downhill."
+        )
+    said.append("No parameter has moved: step does that. The graph is used up and freed.")
+    return said
+
+
+def _without(frame: Frame) -> list[str]:
+    """Say which parameters have no gradient though a backward has run, and why."""
+    names = frame.params.layout.names
+    frozen = [names[place] for place in sorted(frame.frozen) if not frame.grads.backwards[place]]
+    unused = [names[place] for place in sorted(frame.unused)]
+    said = [f"{listed(frozen)}: None, frozen (requires_grad=False)."] if frozen else []
+    if unused:
+        said.append(
+            f"{listed(unused)}: None, no gradient reached {_them(unused)}: the loss does not use {_them(unused)}, "
+            "or detach or no_grad cut the graph on the way."
+        )
+    return said
+
+
+def listed(names: list[str]) -> str:
+    """Name a few parameters, or count them."""
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} parameters"
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _derivative(frame: Frame, place: int, grad: GradStats) -> str:
+    """Write a gradient as the sum that it is, or with the chain rule in numbers: 2/3 × (3×1 + 1×2 - 1×3) = +1.3333."""
+    (value,) = grad.values or (math.nan,)
+    text = _signed(value)
+    found = frame.added_to[place] if frame.added_to else None
+    before = found.values[0] if found and found.values else math.nan
+    if math.isfinite(added := value - before):
+        sign = "-" if added < 0 else "+"
+
+        def written(digits: int) -> str:
+            return f"{fixed(before, digits)} {sign} {fixed(abs(added), digits)}"
+
+        return equation(written, [value], text, shown=_signed)
+    factors = _factors(frame).get(grad.name) if grad.backwards == 1 and not frame.old else None
+    if not factors:
+        return text
+    terms = _terms(mean_square(frame) or [], factors if any(factor != 1 for factor in factors) else ())
+    return worked(f"2/{len(factors)} × ({terms})", [value], text, shown=_signed)
+
+
+def _terms(errors: Sequence[float], factors: Sequence[float]) -> str:
+    pairs = zip_longest(errors, factors)
+    products = [
+        f"{'-' if error < 0 else '+'} {exact(abs(error))}" + ("" if factor is None else f"×{enclosed(factor)}")
+        for error, factor in pairs
+    ]
+    return re.sub("^- ", "-", " ".join(products).removeprefix("+ "))
+
+
+def _factors(frame: Frame) -> dict[str, tuple[float, ...]]:
+    """Find what each parameter is multiplied with, where the prediction is Q = w × x + b and the loss its mean square.
+
+    It is found in the numbers of this frame: both the prediction and the gradients must come out, in one way alone.
+    """
+    errors, q, params = mean_square(frame), frame.prediction, frame.loss_params
+    x = frame.inputs.values if frame.inputs else None
+    if not (errors and x and q and q.values and params and len(x) == len(errors) <= 4 and len(params) <= 2):
+        return {}
+    if any(row.size != 1 or not row.values for row in params):
+        return {}
+    weights = [value for row in params for value in row.values or ()]
+    ones = (1.0,) * len(x)
+    found = []
+    for factors in product((x, ones), repeat=len(params)):
+        made = [sum(w * f[at] for w, f in zip(weights, factors, strict=True)) for at in range(len(x))]
+        slopes = [2 / len(x) * sum(e * f for e, f in zip(errors, each, strict=True)) for each in factors]
+        known = [grad.values[0] if grad and grad.values else None for grad in frame.grads]
+        fits = all(map(_near, made, q.values)) and all(map(_near, slopes, known))
+        found += [dict(zip(params.layout.names, factors, strict=True))] * fits
+    return found[0] if len(found) == 1 else {}
+
+
+def _near(ours: float, theirs: float | None) -> bool:
+    return theirs is None or math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-5)
+
+
+def _pull(frame: Frame, grad: GradStats) -> str:
+    """Say which way the loss goes with one parameter."""
+    (value,) = grad.values or (math.nan,)
+    if not math.isfinite(value) or frame.loss is None or not math.isfinite(frame.loss):
+        return ""
+    there = ", where it was measured" if frame.old else ""
+    if value == 0:
+        return f": flat {'there' if frame.old else 'here'}"
+    return f": raising {grad.name} {'raises' if value > 0 else 'lowers'} the loss{there}"
+
+
+def counted(parameters: int) -> str:
+    """Count parameters."""
+    return "1 parameter" if parameters == 1 else f"{parameters} parameters"
