@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from plain_loop import Batch, Build, copied, differing, mse, small_net_fresh
 from reach import as_scenario, tensors
 from torch import Tensor, nn
+from torch.distributions import Categorical, Normal
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
 from worlds import gated
 
+from autograd_tui.engine.inside.put_back import PutBack
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.values.errors import Refused
@@ -213,13 +218,26 @@ def refused(session: Session, index: int, what: str | int) -> str:
     return str(caught.value)
 
 
+class InNumPy(torch.autograd.Function):
+    """Squares, in float32 whatever comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.from_numpy(x.detach().numpy().astype("float32") ** 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return 2 * grads[0] * ctx.saved_tensors[0]
+
+
 class Casting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.ones(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.w * x).half().float().sum()
+        return (InNumPy.apply(self.w * x) * self.w).sum()  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Unsteady(Casting):
@@ -235,6 +253,19 @@ class Stubborn(Casting):
         raise TypeError("one of me is enough")
 
 
+class Renewed(Casting):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.w.clamp_(max=0.5)
+        return (self.w * x).sum()
+
+
+class Again(Casting):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = checkpoint(lambda each: self.w * each, x.requires_grad_(), use_reentrant=True)
+        return y.sum()
+
+
 class Picky(Casting):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype is not torch.float32:
@@ -245,7 +276,9 @@ class Picky(Casting):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Casting, "the model changes its numbers' dtype on the way, and float64 is needed all the way."),
+        (Casting, f"InNumPy (line {Casting.forward.__code__.co_firstlineno + 1}) gives float32 in the copy too"),
+        (Renewed, "the forward itself changes w, so there is no telling what moving it before would do."),
+        (Again, "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False"),
         (Stubborn, "the model cannot be copied: TypeError: one of me is enough (test_proof.py, line "),
         (Picky, "the model cannot run in float64: TypeError: only float32 is welcome (test_proof.py, line "),
     ],
@@ -306,6 +339,262 @@ def test_who_watches_is_told_how_far_it_has_come() -> None:
     far = [(each.done, each.of) for each in told if each.proof == "weight.grad"]
     assert far == sorted(far)
     assert set(far) == {(0, 0), *((done, 6) for done in range(6))}
+
+
+# Of losses that gradients follow but in part, because autograd was told so.
+
+
+class Two(nn.Module):
+    """Two layers, and a loss made of them by a function."""
+
+    def __init__(self, loss: Callable[[Two, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.loss = nn.Linear(3, 4), nn.Linear(4, 1), loss
+        self.teacher = nn.Linear(3, 4).requires_grad_(requires_grad=False)
+        self.register_buffer("queue", torch.ones(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loss(self, x)
+
+
+def proven(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> Proof:
+    session = after(words, of(lambda: Two(loss), torch.rand(6, 3)))
+    assert session.frame.error is None
+    return session.prove(session.frame.index, "a.weight")
+
+
+def moving_average(two: Two) -> None:
+    for teacher, student in zip(two.teacher.parameters(), two.a.parameters(), strict=True):
+        teacher.data = teacher.data * 0.9 + student.data * 0.1
+
+
+def with_a_target(two: Two, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        target = two.b(two.a(x)).sin()
+    return F.mse_loss(two.b(two.a(x)), target)
+
+
+def with_a_teacher(two: Two, x: Tensor) -> Tensor:
+    moving_average(two)
+    return F.mse_loss(two.a(x).tanh(), two.teacher(x))
+
+
+def with_a_teacher_moved_in_place(two: Two, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        torch._foreach_lerp_(list(two.teacher.parameters()), list(two.a.parameters()), 0.1)
+    return F.mse_loss(two.a(x).tanh(), two.teacher(x))
+
+
+def with_a_queue(two: Two, x: Tensor) -> Tensor:
+    assert isinstance(two.queue, Tensor)
+    with torch.no_grad():
+        two.queue[:2] = two.a(x)[:2]
+    return (two.a(x) @ two.queue.T).square().mean()
+
+
+def with_sampled_actions(two: Two, x: Tensor) -> Tensor:
+    policy = Normal(two.b(two.a(x)), 1.0)
+    actions = policy.sample()
+    return -(policy.log_prob(actions) * actions.sin()).mean()
+
+
+def with_a_penalty(two: Two, x: Tensor, **options: Any) -> Tensor:
+    x = x.clone().requires_grad_()
+    y = two.b(two.a(x).tanh())
+    (slopes,) = torch.autograd.grad(y.sum(), x, **options)
+    return y.mean() + (slopes.norm(dim=1) - 1).square().mean()
+
+
+def with_inference(two: Two, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        target = two.b(two.a(x)).sin()
+    return F.mse_loss(two.b(two.a(x)), target.clone())
+
+
+def straight_through(two: Two, x: Tensor) -> Tensor:
+    p = two.a(x).sigmoid()
+    return two.b(p + ((p > 0.5).float() - p).detach()).square().mean()
+
+
+def quantized(two: Two, x: Tensor) -> Tensor:
+    z, codes = two.a(x), two.b.weight.T * torch.arange(4.0)
+    q = codes.T[torch.cdist(z, codes.T).argmin(1)]
+    return F.mse_loss(q, z.detach()) + F.mse_loss(z, q.detach()) + two.b(z + (q - z).detach()).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "through"),
+    [
+        (lambda two, x: F.cosine_similarity(two.a(x).tanh(), two.a(x + 0.1).detach()).mean(), "detach"),
+        (lambda two, x: two.a(x).square().mean() * two.a.weight.data.sum(), ".data"),
+        (lambda two, x: (two.a(x) / two.a(x).std().item()).tanh().mean(), "item"),
+        (lambda two, x: two.b(F.gumbel_softmax(two.a(x), hard=True)).square().mean(), "detach"),
+        (straight_through, "detach"),
+        (quantized, "detach"),
+        (with_a_target, "no_grad"),
+        (with_a_teacher, ".data"),
+        (with_a_teacher_moved_in_place, "no_grad"),
+        (with_a_queue, "no_grad"),
+        (with_sampled_actions, "no_grad"),
+        (with_inference, "inference_mode"),
+        (lambda two, x: with_a_penalty(two, x, retain_graph=True), "grad without create_graph"),
+    ],
+)
+def test_what_autograd_was_told_to_hold_still_is_held_still_and_said(
+    loss: Callable[[Two, Tensor], Tensor], through: str
+) -> None:
+    proof = proven(loss, "fbsz fb")
+    assert proof.verdict == "agrees"
+    assert {place.partition(" (")[0] for place in proof.held_still} == {through}
+    assert proof.relative_held_error < 1e-4
+
+
+def test_it_is_said_at_which_lines() -> None:
+    proof = proven(with_a_target)
+    assert proof.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)
+
+
+def test_the_power_iteration_of_a_spectral_norm_is_held_still() -> None:
+    session = after("fbsz fb", of(lambda: nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.Tanh())))
+    proof = session.prove(6, "0.parametrizations.weight.original")
+    assert proof.verdict == "agrees"
+    assert [place.partition(",")[0] for place in proof.held_still] == ["no_grad (parametrizations.py"]
+
+
+class Honest(torch.autograd.Function):
+    """Squares, out of autograd's sight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x.detach())
+        with torch.enable_grad():
+            x.detach().requires_grad_().sum()
+        with torch.no_grad():
+            return torch.from_numpy(x.detach().numpy() ** 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return 2 * grads[0] * ctx.saved_tensors[0]
+
+
+def implicit(two: Two, x: Tensor) -> Tensor:
+    """Find where tanh(z / 9 + a(x)) stays, and let a hook solve for the gradient."""
+    with torch.no_grad():
+        z = torch.zeros(6, 4)
+        for _ in range(18):
+            z = torch.tanh(z / 9 + two.a(x))
+    z = torch.tanh(z / 9 + two.a(x))
+    if z.requires_grad:
+        inside = (1 - z.detach() ** 2) / 9
+        z.register_hook(lambda grad: grad / (1 - inside))
+    return z.square().sum()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda two, x: two.b(Honest.apply(two.a(x))).mean(),
+        implicit,
+        lambda two, x: with_a_penalty(two, x, create_graph=True),
+        lambda two, x: two.a(x).relu().mean() * (1.0 if two.a(x).mean().item() < 99 else 2.0),
+        lambda two, x: two.a(x).amax(1).mean() + two.a(x).gather(1, two.a(x).argmax(1, keepdim=True)).mean(),
+        lambda two, x: -Categorical(logits=two.a(x)).log_prob(Categorical(logits=two.a(x)).sample()).mean(),
+        lambda two, x: two.b(F.gumbel_softmax(two.a(x))).square().mean(),
+        lambda two, x: two.b(checkpoint(lambda z: F.dropout(two.a(z)).tanh(), x, use_reentrant=False)).mean(),
+    ],
+)
+def test_what_gradients_follow_is_not_held_still(loss: Callable[[Two, Tensor], Tensor]) -> None:
+    proof = proven(loss)
+    assert (proof.verdict, proof.held_still) == ("agrees", ())
+    assert proof.relative_held_error < 1e-4
+
+
+def test_a_wrong_backward_is_caught_beside_what_is_held_still() -> None:
+    def loss(two: Two, x: Tensor) -> Tensor:
+        wrong: Tensor = Scaled.apply(two.a(x))  # type: ignore[no-untyped-call]
+        return two.b(wrong).square().mean() * two.a(x).detach().mean()
+
+    proof = proven(loss)
+    assert (proof.verdict, len(proof.held_still)) == ("wrong", 1)
+    assert proven(lambda two, x: Scaled.apply(two.a(x)).square().mean()).verdict == "wrong"  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [weight_norm, nn.utils.weight_norm])
+def test_a_weight_norm_is_proven(norm: Callable[[nn.Module], nn.Module]) -> None:
+    session = after("fbsz fb", of(lambda: nn.Sequential(norm(nn.Linear(3, 4)), nn.Tanh())))
+    assert {session.prove(6, name).verdict for name in session.frame.params.layout.names} == {"agrees"}
+
+
+def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
+    def loss(two: Two, x: Tensor) -> Tensor:
+        two.remembered = [two.a(x)]  # type: ignore[assignment]
+        return two.b(two.remembered[0]).square().mean()
+
+    assert proven(loss, "fbsz fb").verdict == "agrees"
+
+
+def test_what_a_forward_writes_into_is_put_back() -> None:
+    outside, other = torch.ones(3), torch.ones(3)
+    memory = other.data_ptr()
+    with PutBack() as written:
+        inside = torch.zeros(3)
+        for each in (outside[1:], inside):
+            each.add_(1)
+        torch.mul(other, 2, out=other)
+        other.data = other.data * 3
+        F.batch_norm(torch.rand(2, 3), outside, other, training=True)
+    assert outside.tolist() == other.tolist() == [1, 1, 1]
+    assert inside.tolist() == [1, 1, 1]
+    assert other.data_ptr() == memory
+    assert written.changed == {outside.data_ptr(), memory}
+
+
+# Of forwards that ask for less than float64.
+
+
+def under_autocast(two: Two, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return two.b(F.gelu(two.a(x))).float().square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "casts", "dtype"),
+    [
+        (lambda two, x: F.cross_entropy(two.a(x).float(), torch.arange(6) % 4), ["float"], "float32"),
+        (lambda two, x: two.a(x).half().float().square().mean(), ["half", "float"], "float16"),
+        (lambda two, x: two.a(x).to(torch.bfloat16).to(x).square().mean(), ["to"], "bfloat16"),
+        (lambda two, x: two.a(x).to(dtype=torch.float16).type_as(x).square().mean(), ["to"], "float16"),
+        (lambda two, x: two.a(x).type("torch.FloatTensor").softmax(1, torch.float32).square().mean(), None, "float32"),
+        (
+            lambda two, x: (two.a(x) @ torch.tensor([1, 2, 3, 4], dtype=torch.float32)).sin().mean(),
+            ["tensor"],
+            "float32",
+        ),
+        (lambda two, x: (two.a(x) * torch.randn(4, dtype=torch.float32)).sin().mean(), None, "float32"),
+        (lambda two, x: F.cross_entropy(two.a(x), torch.arange(6) % 4, WEIGHTS), [], "float32"),
+        (under_autocast, ["float"], "bfloat16"),
+    ],
+)
+def test_what_asks_for_less_than_float64_gets_it_all_the_same(
+    loss: Callable[[Two, Tensor], Tensor], casts: list[str] | None, dtype: str
+) -> None:
+    proof = proven(loss)
+    assert (proof.verdict, proof.dtype, proof.held_still) == ("agrees", dtype, ())
+    assert casts is None or [cast.partition(" ")[0] for cast in proof.casts] == casts
+    assert proof.autocast == (loss is under_autocast)
+    assert proof.relative_error < 1e-6
+
+
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_operations_are_found_behind_casts_and_a_cast_is_none_to_prove() -> None:
+    session = after("fb", of(lambda: Two(lambda two, x: two.b(two.a(x).half().float().tanh()).mean())))
+    names = [op.name for op in session.trace(1).ops]
+    assert names[1:4] == ["half", "float", "tanh"]
+    assert {session.prove(2, number).verdict for number in (0, 3, 4)} == {"agrees"}
+    assert refused(session, 2, 2) == "float changes dtypes alone, and the copy is in float64: prove what went in."
 
 
 # Of what comes out of operations.

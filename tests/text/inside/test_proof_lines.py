@@ -57,5 +57,29 @@ def test_elements_are_named_by_their_place_and_many_are_counted(proof: Proof) ->
     assert "and 4 more" in shown
 
 
+def words(proof: Proof) -> str:
+    return " ".join(text(proof).split())
+
+
+def test_what_was_held_still_is_said_with_its_lines(proof: Proof) -> None:
+    start = "The loss also depends on w through detach (line 18), which gradients do not follow: "
+    assert start + "measured with that held still, they agree." in words(
+        replace(proof, held_still=("detach (line 18)",))
+    )
+    wrong = words(replace(proof, held_still=("detach (line 18)", "no_grad (line 20)"), verdict="wrong"))
+    assert "through detach (line 18) and no_grad (line 20), which gradients do not follow: that was held still" in wrong
+    assert "depends on what comes out of mul 1 through" in words(replace(proof, name="mul 1", held_still=("item",)))
+
+
+def test_what_is_another_in_the_copy_is_said(proof: Proof) -> None:
+    assert "on a copy of the model. There float (line 3) gives float64." in words(
+        replace(proof, casts=("float (line 3)",))
+    )
+    casts = tuple(f"to (line {line})" for line in range(1, 6))
+    said = "There to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
+    assert said in words(replace(proof, casts=casts, autocast=True))
+    assert words(proof).endswith("on a copy of the model.")
+
+
 def test_what_comes_out_of_an_operation_is_named_as_such(proof: Proof) -> None:
     assert text(replace(proof, name="mul 1")).startswith("dLoss/d(mul 1): proven")

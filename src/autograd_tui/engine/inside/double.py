@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from autograd_tui.engine.inside.as_drawn import DrawnAsInFloat32
 from autograd_tui.engine.inside.graph import GraphNode, is_leaf, name_of
+from autograd_tui.engine.inside.held_still import HeldStill, Left
+from autograd_tui.engine.inside.in_float64 import InFloat64
+from autograd_tui.engine.inside.put_back import PutBack
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop, to_device
 from autograd_tui.engine.training.predict import predict
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.values.errors import Refused
 
-_CAST = "ToCopyBackward"
+_REENTRANT = "CheckpointFunctionBackward"
+HIDES = "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False lets it be proven."
 
 
 class Double:
     """The model, its loss function and its batch, copied; use it inside the loop's surroundings.
 
-    Each `loss` begins with the same buffers and draws the same random numbers as the loop's own forward would.
-    Raises Refused, in one sentence, where the model cannot be copied.
+    Each `loss` begins with the same weights and buffers and draws the same random numbers as the loop's own forward
+    would; what it writes into is put back. Raises Refused, in one sentence, where the model cannot be copied.
     """
 
     def __init__(self, loop: Loop, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]) -> None:
@@ -45,51 +49,116 @@ class Double:
         self._holders = Buffers.of(self.model)
         self._buffers = {name: buffer.detach().clone() for name, buffer in self._holders.tensors().items()}
         self.params = dict(self.model.named_parameters())
+        self._home = _files(loop)
+        self.wide = InFloat64(loop.device, self._home)  # and what it has found, where it is used
+        self._written = PutBack()  # what the forward that gradients were asked of has
 
-    def loss(self, looking_on: AbstractContextManager[Any] | None = None) -> Tensor:
-        """Run the forward, inside `looking_on`; scalar. Raises Refused where it cannot run in float64."""
+    def loss(self, looking_on: AbstractContextManager[Any] | None = None, *, still: HeldStill | None = None) -> Tensor:
+        """Run the forward, inside `still` and `looking_on`; scalar. Raises Refused where it cannot run in float64."""
+        with PutBack():
+            return self._forward(looking_on, still)
+
+    def grads(
+        self, of: Callable[[], Iterable[Tensor]], looking_on: AbstractContextManager[Any] | None = None
+    ) -> tuple[Sequence[Tensor | None], Sequence[Left]]:
+        """Give gradients by autograd, and what left the graph in the forward.
+
+        of: asked for once the forward is over. Raises Refused where the loss or its backward is of no use.
+        """
+        still = self.still()
+        with PutBack() as self._written:
+            loss = self._forward(looking_on, still)
+            self._check(loss)
+            with self._refusing("autograd gives no gradient in float64"), self._wide():
+                found = torch.autograd.grad(loss, list(of()), allow_unused=True)
+            if any(each is None for each in found) and any(name_of(node) == _REENTRANT for node in _nodes(loss)):
+                raise Refused(HIDES)
+        return found, still.left
+
+    def _forward(self, looking_on: AbstractContextManager[Any] | None, still: HeldStill | None) -> Tensor:
         self._before()
         self._surroundings.return_to(self._mark)
         self._holders.put_back(self._buffers)
-        usual = torch.get_default_dtype()
-        torch.set_default_dtype(self._dtype or usual)
-        drawn = DrawnAsInFloat32() if self._dtype else nullcontext()
         batch = _cast(self.batch, None)
+        refusing = self._refusing("the model cannot run in float64")
+        with refusing, still or nullcontext(), self._wide(), looking_on or nullcontext():
+            loss, _, _ = predict(self._parts, self.model, self._loss, batch)
+        return loss
+
+    def still(self, known: Sequence[Left] | None = None, *, loose: Iterable[str] = ()) -> HeldStill:
+        """Take down what leaves the graph in a forward; or hold still what is `known`, but at the places `loose`."""
+        return HeldStill(self._home, known, loose=frozenset(loose))
+
+    def writes_into(self, param: Tensor) -> bool:
+        """Tell whether the forward that gradients were asked of has changed a parameter itself."""
+        return param.untyped_storage().data_ptr() in self._written.changed
+
+    def _wide(self) -> AbstractContextManager[Any]:
+        return self.wide if self._dtype else nullcontext()
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        """Make Refused of what other people's code raises, in the copy's dtype."""
+        usual, device = torch.get_default_dtype(), self._loop.device.type
+        autocast = torch.is_autocast_enabled(device)
+        torch.set_default_dtype(self._dtype or usual)
         try:
-            with drawn, looking_on or nullcontext():
-                loss, _, _ = predict(self._parts, self.model, self._loss, batch)
+            yield
         except Refused:
             raise
         except Exception as error:
-            raise Refused(f"the model cannot run in float64: {in_words(error)}.") from error
+            if "use_reentrant=True" in str(error):
+                raise Refused(HIDES) from error
+            raise Refused(f"{what}: {in_words(error)}.") from error
         finally:
             torch.set_default_dtype(usual)
-        return loss
+            torch.set_autocast_enabled(device, autocast)
 
-    def check(self, loss: Tensor) -> None:
-        """Refuse a loss that does not depend on this copy alone, in float64 all the way."""
+    def _check(self, loss: Tensor) -> None:
+        """Refuse a loss that is no number, or does not depend on this copy alone, in float64 all the way."""
         if loss.numel() != 1:
             raise Refused("the loss is not one number, so it has no gradient to prove.")
         if not bool(loss.isfinite()):
             raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
         if loss.grad_fn is None:
             raise Refused("the loss depends on no parameter, so there is no gradient to prove.")
-        nodes = list(_nodes(loss))
-        if loss.dtype is not torch.float64 or any(name_of(node).startswith(_CAST) for node in nodes):
-            raise Refused("the model changes its numbers' dtype on the way, and float64 is needed all the way.")
+        if self._dtype is None:
+            return
         own = {id(param) for param in self._loop.params.values()}
-        if any(is_leaf(node) and id(node.variable) in own for node in nodes):
+        if any(is_leaf(node) and id(node.variable) in own for node in _nodes(loss)):
             raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
+        narrow = self.wide.narrow or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
+        if self.wide.narrow or loss.dtype is not torch.float64:
+            raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
 
 
 def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     if any(param.is_complex() for param in module.parameters()):
         raise Refused("the model has complex parameters, whose gradients cannot be proven yet.")
     try:
-        copy = deepcopy(module)
+        with _DetachedCopies():
+            copy = deepcopy(module)
         return copy if dtype is None else copy.to(dtype)
     except Exception as error:
         raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
+
+
+class _DetachedCopies(TorchFunctionMode):
+    """Copies what a module remembers of an earlier forward, which PyTorch refuses to copy with its graph."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[1].setdefault(id(args[0]), args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def _files(loop: Loop) -> frozenset[str]:
+    """Give the files that the loop's own functions are in."""
+    functions = (loop.parts.forward, loop.parts.loss, type(loop.model).forward)
+    codes = (getattr(function, "__code__", None) for function in functions)
+    return frozenset(code.co_filename for code in codes if code is not None)
 
 
 def _cast(value: Any, dtype: torch.dtype | None) -> Any:

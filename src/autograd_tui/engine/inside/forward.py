@@ -109,8 +109,8 @@ class ForwardRecorder(TorchFunctionMode):
     ) -> Any:
         """Run one call to torch, and take it down."""
         kwargs = kwargs or {}
-        name = _name(func)
-        if name is None or _is_transformed():
+        name = call_name(func)
+        if name is None or is_transformed():
             return func(*args, **kwargs)
         given, settings = self._arguments.of(func, name, args, kwargs)
         unchanged = [(tensor, version_of(tensor)) for _, tensor in given]
@@ -187,7 +187,7 @@ class ForwardRecorder(TorchFunctionMode):
                 stack += [each for each, _ in node.next_functions]
 
 
-def _name(func: Callable[..., Any]) -> str | None:
+def call_name(func: Callable[..., Any]) -> str | None:
     """Name a call as torch does, "mul", "pow" for "**"; None for what is none, or says nothing of what it does."""
     name = getattr(func, "__name__", None)
     if name is None or name in _NO_OPERATIONS:
@@ -202,7 +202,7 @@ def _trains(call: Call) -> bool:
     return "True" in (settings.get("training"), settings.get("use_input_stats"))
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Tell whether a call is part of torch.func's transforms, whose tensors cannot be looked at."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,37 +11,38 @@ from torch import Tensor
 
 from autograd_tui.engine.inside.double import Double
 from autograd_tui.engine.inside.forward import ForwardRecorder, Lookups
+from autograd_tui.engine.inside.held_still import HeldStill, Left
+from autograd_tui.engine.inside.in_float64 import CASTS
 from autograd_tui.engine.inside.moments import Moments
 from autograd_tui.engine.values.errors import Refused
 
 
 class Shifted:
-    """Runs the forward of a copy, counting operations as the recorder does; `number` is the one that is shifted."""
+    """Runs the forward of a copy, counting operations as the recorder does; `number` is the one that is shifted.
+
+    Casts are not counted: in float64 there are others than in the run.
+    """
 
     def __init__(self, double: Double, number: int, name: str) -> None:
-        self._double, self._number, self._name = double, number, name
+        self.double, self._number, self._name = double, number, name
         self.size = 1.0
+        self.left: Sequence[Left] = ()  # what is held still, once there has been a forward
 
-    def grad(self, *, check: bool = False) -> Tensor:
-        """Give the gradient of the loss by the operation's output; `check`: that the copy is in float64 all the way."""
+    def grad(self) -> Tensor:
+        """Give the gradient of the loss by the operation's output."""
         shifting = self._shifting(None)
-        loss = self._double.loss(shifting)
-        if check:
-            self._double.check(loss)
-        if shifting.shift is None:
-            raise Refused(f"{self._name} cannot be shifted: nothing of its own comes out of it.")
-        (found,) = torch.autograd.grad(loss, [shifting.shift], allow_unused=True)
+        (found,), self.left = self.double.grads(shifting.shifts, shifting)
         if found is None:
             raise Refused(f"the loss does not depend on what came out of {self._name}, so there is nothing to prove.")
         self.size = shifting.size
         return found
 
-    def loss_at(self, shift: Tensor) -> float:
+    def loss_at(self, shift: Tensor, still: HeldStill | None) -> float:
         """Give the loss where the output is shifted so."""
-        return self._double.loss(self._shifting(shift)).item()
+        return self.double.loss(self._shifting(shift.requires_grad_()), still=still).item()
 
     def _shifting(self, shift: Tensor | None) -> Shifting:
-        return Shifting(self._double, self._number, self._name, shift)
+        return Shifting(self.double, self._number, self._name, shift)
 
 
 class Shifting(ForwardRecorder):
@@ -58,12 +59,20 @@ class Shifting(ForwardRecorder):
     ) -> Any:
         """Run one call, and shift what comes out where it is the one."""
         result = super().__torch_function__(func, types, args, kwargs)
-        if len(self.calls) != self._number + 1 or self.calls[-1].opaque or self._done:
+        if self._done or not self.calls or self.calls[-1].opaque or self.calls[-1].name in CASTS:
+            return result
+        if sum(call.name not in CASTS for call in self.calls) != self._number + 1:
             return result
         self._done = True
         if self.calls[-1].name != self._name:
             raise Refused(f"the forward runs other operations in float64: {self.calls[-1].name}, not {self._name}.")
         return self._shifted(result)
+
+    def shifts(self) -> list[Tensor]:
+        """Give the shift; raises Refused where there was nothing to shift."""
+        if self.shift is None:
+            raise Refused(f"{self._name} cannot be shifted: nothing of its own comes out of it.")
+        return [self.shift]
 
     def _shifted(self, result: Any) -> Any:
         if isinstance(result, (tuple, list)):

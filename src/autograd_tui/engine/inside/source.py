@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import linecache
+import os
+from collections.abc import Collection
+from pathlib import Path
 from types import FrameType
+
+import torch
 
 from autograd_tui.engine.training.raised import is_ours, is_theirs
 from autograd_tui.engine.values.trace import Source
+
+_HERE = str(Path(__file__).parent) + os.sep
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_AROUND = ("_contextlib.py", "grad_mode.py", "overrides.py")  # what PyTorch has around a call, not where it is made
+
+
+def where(frame: FrameType | None, home: Collection[str]) -> str:
+    """Give the line of a call, and its file where that is not one of `home`: "line 18", "net.py, line 3".
+
+    `frame`: where to begin, in the code of this folder. Where the engine called PyTorch, a line of PyTorch's; "" where
+    none is known.
+    """
+    torchs = ""
+    while frame is not None:
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        if is_theirs(file):
+            return f"line {line}" if file in home else f"{Path(file).name}, line {line}"
+        if is_ours(file) and not file.startswith(_HERE):
+            return torchs
+        if file.startswith(_TORCH) and not file.endswith(_AROUND):
+            torchs = torchs or f"{Path(file).name}, line {line}"
+        frame = frame.f_back
+    return torchs
 
 
 class Sources:

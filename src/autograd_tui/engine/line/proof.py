@@ -11,6 +11,7 @@ from torch import Tensor
 
 from autograd_tui.engine.inside.differences import STEP, Slope, is_near, slope
 from autograd_tui.engine.inside.double import Double
+from autograd_tui.engine.inside.held_still import HeldStill, Left
 from autograd_tui.engine.inside.shifted import Shifted
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.values.errors import Refused
@@ -21,6 +22,7 @@ MOST_ELEMENTS = 64  # of a tensor whose every element is measured
 DIRECTIONS = 8  # random ones, in which a larger one is
 EXACT = 2e-5  # as a share of the largest slope: what differences may miss autograd by
 ROUNDED = 4  # times the root of the run's precision, as a share: what a gradient may lose on a long way
+MOST_PLACES = 8  # at which something leaves the graph, each of which is tried alone
 CANCELLED = 32  # times the run's precision, as a share of all gradients: what is left of terms that cancel
 
 
@@ -50,12 +52,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A loss that can be shifted, and its gradient by autograd in float64."""
+    """A loss that can be shifted, what autograd holds still of it or not, and its gradient by autograd in float64."""
 
-    loss_at: Callable[[Tensor], float]
+    double: Double
+    loss_at: Callable[[Tensor, HeldStill | None], float]
     exact: Tensor
     size: float  # of a usual element of what is shifted
     around: float  # the norm of all gradients together: terms of that size may cancel, and leave their rounding
+    left: Sequence[Left]  # what autograd holds still
     closed: Tensor | None = None
 
 
@@ -64,21 +68,23 @@ def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measur
     double = Double(loop, before=course.go_on)
     param = double.params[name]
     base = param.detach().clone()
-    loss = double.loss()
-    double.check(loss)
     trained = {each: param for each, param in double.params.items() if param.requires_grad}
-    grads = dict(zip(trained, torch.autograd.grad(loss, list(trained.values()), allow_unused=True), strict=True))
+    found, left = double.grads(trained.values)
+    if double.writes_into(param):
+        raise Refused(f"the forward itself changes {name}, so there is no telling what moving it before would do.")
+    grads = dict(zip(trained, found, strict=True))
     exact = grads.get(name)
     if exact is None:
         raise Refused(f"the loss does not depend on {name} in the forward before: there is nothing to prove.")
 
-    def loss_at(shift: Tensor) -> float:
+    def loss_at(shift: Tensor, still: HeldStill | None) -> float:
         with torch.no_grad():
             param.copy_(base + shift)
-        return float(double.loss().item())
+        return float(double.loss(still=still).item())
 
     around = math.hypot(*(each.norm().item() for each in grads.values() if each is not None))
-    return Measured(loss_at, exact.to_dense(), _usual(base), around, _closed_form(double, name) if line else None)
+    closed = _closed_form(double, name) if line else None
+    return Measured(double, loss_at, exact.to_dense(), _usual(base), around, left, closed)
 
 
 def output_of(loop: Loop, number: int, name: str, course: Course) -> tuple[Held, Measured]:
@@ -90,24 +96,42 @@ def output_of(loop: Loop, number: int, name: str, course: Course) -> tuple[Held,
     held = Held(Shifted(Double(loop, dtype=None, before=course.go_on), number, name).grad())
     loop.surroundings.return_to(mark)
     shifted = Shifted(Double(loop, before=course.go_on), number, name)
-    exact = shifted.grad(check=True)
-    return held, Measured(shifted.loss_at, exact, shifted.size, exact.norm().item())
+    exact = shifted.grad()
+    return held, Measured(shifted.double, shifted.loss_at, exact, shifted.size, exact.norm().item(), shifted.left)
 
 
 def prove(name: str, held: Held, measured: Measured, course: Course, *, index: int) -> Proof:
     """Compare along each element, or along random directions; raises Refused where that says nothing."""
-    exact = measured.exact
-    directions = _directions(exact)
+    loss, step = _steady_loss(measured), STEP * max(1.0, measured.size)
+
+    def compared(still: tuple[str, ...]) -> Proof:
+        directions = _directions(measured.exact)
+        slopes = _slopes(measured, directions, course, loss=loss, step=step, still=bool(still))
+        proof = _side_by_side(name, held, measured, directions, index=index, slopes=slopes)
+        return _judged(replace(proof, step=step, held_still=still), slopes, loss=loss, around=measured.around)
+
+    still = _held_still(measured, step)
+    proof = compared(still)
+    if proof.verdict != "wrong" or not still:
+        return proof
+    # A backward of one's own may follow what is held still, as implicit differentiation does.
+    moving = compared(())
+    return proof if moving.verdict == "wrong" else moving
+
+
+def _side_by_side(
+    name: str, held: Held, measured: Measured, directions: Sequence[Tensor], *, index: int, slopes: Sequence[Slope]
+) -> Proof:
+    """Write the numbers beside each other, before anything is said of them."""
+    exact, wide = measured.exact, measured.double.wide
     before = torch.zeros_like(exact) if held.before is None else held.before.to_dense().to(exact)
-    step = STEP * max(1.0, measured.size)
-    loss, slopes = _slopes(measured, directions, course, step=step)
+    dtype = max((held.grad.dtype, *wide.dtypes), key=lambda dtype: torch.finfo(dtype).eps)
 
     def total(values: Sequence[float]) -> tuple[float, ...]:
-        return tuple(
-            old + held.backwards * value for old, value in zip(_along(before, directions), values, strict=True)
-        )
+        old = _along(before, directions)
+        return tuple(each + held.backwards * value for each, value in zip(old, values, strict=True))
 
-    proof = Proof(
+    return Proof(
         index,
         name,
         tuple(exact.shape),
@@ -117,40 +141,68 @@ def prove(name: str, held: Held, measured: Measured, course: Course, *, index: i
         exact=total(_along(exact, directions)),
         closed=None if measured.closed is None else total(measured.closed.tolist()),
         verdict="agrees",
-        step=step,
-        dtype=str(held.grad.dtype).removeprefix("torch."),
+        step=STEP,
+        dtype=str(dtype).removeprefix("torch."),
         backwards=held.backwards,
         kinks=sum(each.kink for each in slopes),
+        casts=tuple(wide.casts),
+        autocast=wide.autocast,
     )
-    return _judged(proof, slopes, loss=loss, around=measured.around, eps=torch.finfo(held.grad.dtype).eps)
+
+
+def _steady_loss(measured: Measured) -> float:
+    """Give the loss where nothing is shifted; raises Refused where that is not one."""
+    nowhere = torch.zeros_like(measured.exact)
+    loss = measured.loss_at(nowhere, None)
+    if measured.loss_at(nowhere, None) != loss:
+        raise Refused("the model gives another loss each time, random numbers put back: no difference means anything.")
+    return loss
+
+
+def _held_still(measured: Measured, step: float) -> tuple[str, ...]:
+    """Give the places at which autograd holds something still that the loss depends on; none mostly."""
+    if not measured.left:
+        return ()
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(measured.exact.shape, generator=generator, dtype=measured.exact.dtype)
+    shift = step * drawn.to(measured.exact.device)
+    still = measured.double.still(measured.left)
+    loss = measured.loss_at(shift, still)
+    if not still.moved or measured.loss_at(shift, None) == loss:
+        return ()
+    places = tuple(still.moved)
+
+    def matters(place: str) -> bool:
+        return measured.loss_at(shift, measured.double.still(measured.left, loose=[place])) != loss
+
+    return tuple(filter(matters, places[:MOST_PLACES])) or places
 
 
 def _slopes(
-    measured: Measured, directions: Sequence[Tensor], course: Course, *, step: float
-) -> tuple[float, list[Slope]]:
-    """Give the loss, and how steep it is along each direction."""
-    nowhere = torch.zeros_like(measured.exact)
-    course.of = len(directions)
-    loss = measured.loss_at(nowhere)
-    if measured.loss_at(nowhere) != loss:
-        raise Refused("the model gives another loss each time, random numbers put back: no difference means anything.")
-    expected, found = _along(measured.exact, directions), []
+    measured: Measured, directions: Sequence[Tensor], course: Course, *, loss: float, step: float, still: bool
+) -> list[Slope]:
+    """Measure how steep the loss is along each direction, `still`: with that held which autograd holds still."""
+    course.done, course.of = 0, len(directions)
+    expected, found = _along(measured.exact, directions), list[Slope]()
     largest = max(map(abs, expected), default=0.0)
     for direction, each in zip(directions, expected, strict=True):
 
         def function(way: float, direction: Tensor = direction) -> float:
-            return measured.loss_at(direction * way) if way else loss
+            if not way:
+                return loss
+            return measured.loss_at(direction * way, measured.double.still(measured.left) if still else None)
 
         found.append(slope(function, each, size=largest, step=step))
         course.done = len(found)
-    return loss, found
+    return found
 
 
-def _judged(proof: Proof, slopes: Sequence[Slope], *, loss: float, around: float, eps: float) -> Proof:
+def _judged(proof: Proof, slopes: Sequence[Slope], *, loss: float, around: float) -> Proof:
     """Say how the three agree, within what differences and the run's dtype can tell; a kink has no slope to miss."""
     size = max(map(abs, (*proof.numeric, *proof.exact)), default=0.0)
     pairs = zip(slopes, proof.numeric, proof.exact, strict=True)
     right = all(each.kink or is_near(a, b, size=size, function=loss, tolerance=EXACT) for each, a, b in pairs)
+    eps = torch.finfo(getattr(torch, proof.dtype)).eps
     bound = ROUNDED * math.sqrt(eps) * size + CANCELLED * eps * around
     same = all(abs(a - b) <= bound for a, b in zip(proof.exact, proof.held, strict=True))
     return replace(

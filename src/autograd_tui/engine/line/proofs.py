@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from autograd_tui.engine.inside.in_float64 import CASTS
 from autograd_tui.engine.line.proof import Course, Held, output_of, parameter_of, prove
 from autograd_tui.engine.line.traces import Traces
 from autograd_tui.engine.line.way_back import WayBack
@@ -70,12 +71,15 @@ class Proofs:
             raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
         if ops[number].opaque:
             raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
+        if ops[number].name in CASTS:
+            raise Refused(f"{ops[number].name} changes dtypes alone, and the copy is in float64: prove what went in.")
+        uncast = sum(op.name not in CASTS for op in ops[:number])
         name = f"{ops[number].name} {number + 1}"
         course = Course(f"dLoss/d({name})", way.watch)
         try:
             way.go_to_start(forward, comparison)
             with self._trainer.beside() as loop:
-                held, measured = output_of(loop, number, ops[number].name, course)
+                held, measured = output_of(loop, uncast, ops[number].name, course)
                 return prove(name, held, measured, course, index=index)
         finally:
             way.return_to(here, comparison)

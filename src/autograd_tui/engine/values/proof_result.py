@@ -27,9 +27,12 @@ class Proof:
     closed: tuple[float, ...] | None  # the formula, where there is one
     verdict: Verdict
     step: float  # of the differences
-    dtype: str = "float32"  # the run's
+    dtype: str = "float32"  # the coarsest on the run's way
     backwards: int = 1  # that are summed in it
     kinks: int = 0  # elements or directions in which the loss has no slope
+    held_still: tuple[str, ...] = ()  # the places at which gradients are told not to follow, "detach (line 18)"
+    casts: tuple[str, ...] = ()  # the calls that asked for less than float64, "float (line 18)"
+    autocast: bool = False  # whether the forward asks for it
 
     @property
     def error(self) -> float:

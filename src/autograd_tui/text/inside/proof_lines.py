@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from autograd_tui.engine.values.proof_result import Proof
 from autograd_tui.text.line import Line, wrapped
 from autograd_tui.text.numbers import number
 
 MOST_ROWS = 8  # of numbers that are shown
+MOST_PLACES = 3  # in the code that are named
 COLUMN = 11  # characters of a number and the blank before it
 HEADINGS = {"agrees": "proven", "wrong": "refuted", "differs": "not the run's own", "kink": "a kink"}
 
@@ -55,16 +56,37 @@ def _place(proof: Proof, row: int) -> str:
 
 
 def _method(proof: Proof) -> str:
+    """Say how it was measured, and what of the forward is another in the copy."""
     many = len(proof.numeric)
     what = "each element" if proof.kind == "elements" else f"{many} random directions of length 1"
-    return (
-        f"Measured along {what}: the loss a step of {proof.step:.1e} to both sides, in float64, on a copy of the model."
-    )
+    others = [f"{_listed(proof.casts)} {'gives' if len(proof.casts) == 1 else 'give'} float64"] if proof.casts else []
+    others += ["autocast is off"] if proof.autocast else []
+    there = f" There {' and '.join(others)}." if others else ""
+    steps = f"the loss a step of {proof.step:.1e} to both sides"
+    return f"Measured along {what}: {steps}, in float64, on a copy of the model.{there}"
+
+
+def _listed(places: Sequence[str]) -> str:
+    """Write some places, and how many more there are."""
+    more = len(places) - MOST_PLACES
+    some = [*places[:MOST_PLACES], *([f"{more} more"] if more > 0 else [])]
+    return some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"
+
+
+def _stillness(proof: Proof) -> Iterator[str]:
+    """Say what was held still, and that autograd was told to."""
+    if not proof.held_still:
+        return
+    what = f"what comes out of {proof.name}" if " " in proof.name else proof.name
+    start = f"The loss also depends on {what} through {_listed(proof.held_still)}, which gradients do not follow"
+    end = "measured with that held still, they agree" if proof.verdict == "agrees" else "that was held still here"
+    yield f"{start}: {end}."
 
 
 def _verdict(proof: Proof) -> Iterator[str]:
     if proof.backwards > 1:
         yield f"The gradient is a sum of {proof.backwards} backwards of this forward."
+    yield from _stillness(proof)
     off, held = _off(proof.error, proof.relative_error), _off(proof.held_error, proof.relative_held_error)
     if proof.verdict == "wrong":
         yield f"Autograd in float64 is off by {off}: some operation's backward is not the slope of its forward."

@@ -1,0 +1,166 @@
+"""What autograd was told to hold still in a forward: taken down once, and given back where parameters were moved."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from autograd_tui.engine.inside.arguments import tensors_in
+from autograd_tui.engine.inside.forward import call_name, is_transformed
+from autograd_tui.engine.inside.source import where
+from autograd_tui.engine.values.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a call gave that has no gradient, though something that it was given has one."""
+
+    name: str  # of the call
+    place: str  # such as "detach (line 18)"
+    values: tuple[Tensor | float, ...]
+
+
+class HeldStill(TorchFunctionMode):
+    """Takes down what leaves the graph inside `with`; where that is `known`, gives back what it was then.
+
+    That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off.
+    Numbers alone: a mask or an index has no slope that a gradient could miss. A custom Function runs with gradients
+    off, and its backward answers for them: nothing inside it is held. `loose`: places that are not held either.
+    """
+
+    def __init__(
+        self, home: Collection[str], known: Sequence[Left] | None = None, *, loose: Collection[str] = ()
+    ) -> None:
+        """`home`: the files whose lines need no file's name."""
+        super().__init__()
+        self.left: list[Left] = []
+        self.moved: dict[str, None] = {}  # the places that gave something else than is known of them, in order
+        self._home, self._known, self._loose = home, known, loose
+        self._met = 0
+        self._off = ""  # where gradients were switched off
+        self._custom: frozenset[CodeType] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = call_name(func)
+        if func is torch._C._set_grad_enabled:
+            self._switched(on=args[0])
+        if name is None or is_transformed():
+            return func(*args, **kwargs)
+        given = list(tensors_in((args, kwargs)))
+        followed = any(each.requires_grad for each in given)
+        result = func(*args, **kwargs)
+        if not followed:
+            return result
+        numbers = next(iter(args), None) if result is None else result  # what gives nothing writes into its first
+        values = list(_values(numbers))
+        if not values or (not self._off and self._in_a_function()):
+            return result
+        self._met += 1
+        if self._known is None:
+            self.left.append(Left(name, self._place(func, name), tuple(map(_copied, values))))
+            return result
+        held = self._given_back(name, numbers, values, given)
+        return None if result is None else held
+
+    def _in_a_function(self) -> bool:
+        """Tell whether the forward of a custom autograd.Function is running."""
+        if self._custom is None:
+            self._custom = frozenset(_custom_forwards())
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code not in self._custom:
+            frame = frame.f_back
+        return frame is not None
+
+    def _switched(self, *, on: bool) -> None:
+        if not self._in_a_function():
+            self._off = "" if on else self._off or f"no_grad{_bracket(where(sys._getframe(1), self._home))}"
+
+    def _place(self, func: Callable[..., Any], name: str) -> str:
+        if self._off:
+            return self._off
+        if func is torch.autograd.grad:
+            name = "grad without create_graph"
+        elif torch.is_inference_mode_enabled():
+            name = "inference_mode"
+        elif getattr(func, "__name__", "") == "__get__":
+            name = f".{name}"
+        return f"{name.strip('_')}{_bracket(where(sys._getframe(1), self._home))}"
+
+    def _given_back(self, name: str, numbers: Any, values: list[Tensor | float], given: list[Tensor]) -> Any:
+        known = self._known or ()
+        if self._met > len(known) or known[self._met - 1].name != name:
+            raise Refused("the forward takes another way where it is moved a little, so no difference means anything.")
+        left = known[self._met - 1]
+        if all(map(_same, values, left.values)):
+            return numbers
+        self.moved[left.place] = None
+        return numbers if left.place in self._loose else _put(numbers, iter(left.values), given)
+
+
+def _values(value: Any) -> Iterator[Tensor | float]:
+    """Give the numbers that no gradient comes back to."""
+    if isinstance(value, Tensor):
+        if not value.requires_grad and (value.is_floating_point() or value.is_complex()):
+            yield value
+    elif type(value) is float:
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _values(each)
+
+
+@torch.no_grad()
+def _put(value: Any, known: Iterator[Tensor | float], given: list[Tensor]) -> Any:
+    """Put the known numbers in the places of those that `_values` gives; into a tensor that was given, in place."""
+    if not list(_values(value)):
+        return value
+    if isinstance(value, Tensor):
+        number = next(known)
+        assert isinstance(number, Tensor)
+        return value.copy_(number) if any(value is each for each in given) else number.clone()
+    if isinstance(value, dict):
+        return type(value)((key, _put(each, known, given)) for key, each in value.items())
+    if not isinstance(value, (tuple, list)):
+        return next(known)
+    items = [_put(each, known, given) for each in value]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def _copied(value: Tensor | float) -> Tensor | float:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _same(one: Tensor | float, other: Tensor | float) -> bool:
+    """Compare to the bit, but that NaN is NaN."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
+    assert isinstance(one, float)
+    assert isinstance(other, float)
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def _custom_forwards() -> Iterator[CodeType]:
+    """Give the code of the forward of each custom autograd.Function that there is."""
+    waiting = torch.autograd.Function.__subclasses__()
+    while waiting:
+        each = waiting.pop()
+        waiting += each.__subclasses__()
+        for function in (each.forward, inspect.unwrap(each.forward)):
+            if isinstance(function, FunctionType):
+                yield function.__code__
+
+
+def _bracket(place: str) -> str:
+    return f" ({place})" if place else ""
