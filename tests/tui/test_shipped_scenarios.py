@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from app_screen import screen
 
+from autograd_tui.open import open_session
 from autograd_tui.tui.panels.output import OutputPanel
 
 LOSS_LINES = {
@@ -47,7 +48,7 @@ async def test_a_transformer_shows_its_outputs_for_each_position() -> None:
         assert first.endswith(f"▏ {prediction.max:.4f}")
         assert second.startswith("mean ~")
         panel = shown.app.main.query_one(OutputPanel)
-        assert panel.border_title == "Output   29 for each of 32 positions"
+        assert panel.border_title == "Output   29 for each of 32 positions, 16 samples together"
 
 
 @pytest.mark.parametrize(("scenario", "size"), [("lstm", (120, 40)), ("transformer", (100, 30))])
@@ -62,3 +63,16 @@ async def test_the_veil_covers_how_outputs_are_spread() -> None:
         assert set(shown.text("OutputPanel").splitlines()[0]) <= {"▒", " "}
         await shown.press("space")
         assert "▕" in shown.text("OutputPanel")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "title"),
+    [(1, "Output   the largest 5 of 1000"), (3, "Output   sample 1 of 3, the largest 5 of 1000")],
+)
+def test_outputs_say_of_which_image_of_the_batch_they_are(batch_size: int, title: str) -> None:
+    session = open_session("resnet18", image_size=64, batch_size=batch_size)
+    frame = session.run("f")
+    panel = OutputPanel()
+    panel.about = session.about
+    panel.draw(frame, 50, 5)
+    assert panel.border_title == title

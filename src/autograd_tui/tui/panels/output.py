@@ -22,12 +22,15 @@ class OutputPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw names, numbers and bars."""
+        shape = frame.prediction.shape if frame.prediction else ()
+        samples = shape[0] if shape else 1
         if by_position := outputs_by_position(frame):
             outputs, positions = by_position
-            self.retitle(f"Output   {outputs} for each of {positions} positions")
+            together = f", {samples} samples together" if samples > 1 else ""
+            self.retitle(f"Output   {outputs} for each of {positions} positions{together}")
             return position_lines(frame)
-        outputs = frame.prediction.shape[-1] if frame.prediction and frame.prediction.shape else 0
-        self.retitle(f"Output   the largest 5 of {outputs}")
+        which = f"sample 1 of {samples}, " if samples > 1 else ""
+        self.retitle(f"Output   {which}the largest 5 of {shape[-1] if shape else 0}")
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in frame.top), default=0.0)
         name_width = max((len(_name(place, names)) for place, _, _ in frame.top), default=0)
