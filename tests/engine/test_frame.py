@@ -15,7 +15,7 @@ from autograd_tui.engine.values.stats_table import Grads
 
 KEYS = """
 index command phase iteration steps loss learning_rate learning_rates metrics frozen params grads prediction
-optimizer_state error seconds
+optimizer_state error seconds memory
 """
 ERROR = TorchError("RuntimeError", "no\nway", "model.py", 3)
 

@@ -62,10 +62,12 @@ def test_a_learning_rate_is_written_as_people_say_it(value: float, written: str)
 @pytest.mark.parametrize(
     ("seconds", "written"),
     [
-        (0.0, "0.0 ms"),
+        (0.0, "0 µs"),
         (0.0003, "0.3 ms"),
         (0.00996, "10 ms"),
         (0.045, "45 ms"),
+        (0.00004213, "42 µs"),
+        (0.0000996, "0.1 ms"),
         (0.0996, "0.1 s"),
         (2.1, "2.1 s"),
         (59.94, "59.9 s"),

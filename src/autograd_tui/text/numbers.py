@@ -81,7 +81,9 @@ def rate(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time: 0.3 ms, 45 ms, 2.1 s, 3 min 5 s."""
+    """Write a time: 42 µs, 0.3 ms, 45 ms, 2.1 s, 3 min 5 s."""
+    if seconds < 0.0000995:
+        return f"{seconds * 1e6:.0f} µs"
     if seconds < 0.0995:
         milliseconds = seconds * 1000
         return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"

@@ -111,7 +111,8 @@ class Trainer:
                 self._clock()
                 changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
         index, memory = self.frame.index + 1, self._memory()
-        self.frame = replace(self.frame, index=index, command=command, seconds=self._seconds, memory=memory, **changes)
+        seconds = 0.0 if self._recorded else self._seconds  # recording takes a time of its own
+        self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
         if self._recorded:
             self.trace = self._inside.take(self.frame)
         return self.frame
@@ -154,6 +155,8 @@ class Trainer:
             steps=frame.steps + iterations,
             loss_steps=frame.steps + iterations - 1,
             graph="freed",
+            seconds=0.0,
+            memory=self._memory(),
             **self._readings.after_many(),
         )
 
@@ -306,7 +309,13 @@ class Trainer:
         self._seconds = perf_counter() - self._started
 
     def _memory(self) -> int | None:
-        return None if self._loop.device.type == "cpu" else torch.accelerator.memory_allocated()
+        """Count the bytes that tensors hold on an accelerator; None where nobody counts them, as on the CPU."""
+        if self._loop.device.type == "cpu":
+            return None
+        try:
+            return torch.accelerator.memory_allocated()
+        except RuntimeError:  # on MPS, before PyTorch could tell
+            return None
 
 
 def _as_doubles(losses: list[Tensor]) -> array[float]:

@@ -74,8 +74,8 @@ class Frame:
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
     metrics: tuple[tuple[str, float], ...] = ()
     error: TorchError | None = None
-    seconds: float = 0.0  # that the phase itself took, without the numbers about it
-    memory: int | None = None  # bytes that tensors hold on an accelerator; None on the CPU
+    seconds: float = 0.0  # that the phase itself took, without the numbers about it; 0 where nothing was measured
+    memory: int | None = None  # bytes that tensors held on an accelerator behind it; None on the CPU
     trace: Trace | None = None  # what happened inside the phase, where it was recorded
 
     @property
@@ -147,6 +147,7 @@ class Frame:
             "optimizer_state": {row.name: plain_row(row) for row in self.optimizer_state},
             "error": self.error and {field.name: getattr(self.error, field.name) for field in fields(TorchError)},
             "seconds": self.seconds,
+            "memory": self.memory,
             **({"trace": self.trace.plain()} if self.trace else {}),
         }
 

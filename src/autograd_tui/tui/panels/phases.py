@@ -9,11 +9,12 @@ from textual.message import Message
 
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.memory import size_in_words
 from autograd_tui.engine.values.stats_table import SAMPLE
 from autograd_tui.engine.values.turn import next_phase
 from autograd_tui.text.grads import norm_over
 from autograd_tui.text.line import Line, length, plain, spread
-from autograd_tui.text.numbers import measured, number
+from autograd_tui.text.numbers import duration, measured, number
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
@@ -36,6 +37,10 @@ class PhasesPanel(Panel):
         next_one = next_phase(frame)
         hint: Line = [("space: ", "dim"), (next_one.value if self.veil is None else "show", "strong"), (" ", "")]
         names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
+        (last, style), used = numbers[-1], length(numbers[:-1])
+        taken = next((each for each in _taken(frame) if used + len(last.rstrip()) + len(each) < width), "")
+        if taken:
+            numbers = spread([*numbers[:-1], (last.rstrip(), style)], [(taken, "dim")], width)
         return [spread(names, hint, width), numbers]
 
     def on_click(self, event: events.Click) -> None:
@@ -80,6 +85,14 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
         return _short(each, len(frame.params), room) or _move(frame)
     return ""
+
+
+def _taken(frame: Frame) -> list[str]:
+    """Say how long the phase took and what it left in memory, as far as that was measured: the longest first."""
+    if not frame.seconds:
+        return []
+    time = f"took {duration(frame.seconds)} "
+    return [*([] if frame.memory is None else [f"{time.rstrip()}, {size_in_words(frame.memory)} held "]), time]
 
 
 def _move(frame: Frame) -> str:
