@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from autograd_tui import Session, open_session
 from autograd_tui.engine.training.options import Options
 from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.trace import Trace
+from autograd_tui.engine.values.trace import Op, Trace
+from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.operation import operation_lines
+from autograd_tui.text.inside.trace_lines import trace_lines
 from autograd_tui.text.line import plain
 
 
@@ -211,3 +213,43 @@ def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:
     for op in norms:
         words = "\n".join(map(plain, operation_lines(trace, op, 200)))
         assert words.count("as this call has left it") == 2
+
+
+class Autocast(nn.Module):
+    """A linear layer in bfloat16, whose output is put back into float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = self.layer(x)
+        return hidden.float()
+
+
+def test_under_autocast_each_dtype_is_shown_and_where_it_changes() -> None:
+    x, y = torch.randn(8, 4), torch.randn(8, 6)
+
+    @scenario("autocast", device="cpu")
+    def build(_: Options) -> Parts:
+        return Parts(model=Autocast(), batch=lambda _: (x, y), loss=nn.MSELoss())
+
+    session = open_session(build)
+    forward, backward = (session.run(f"i:{letter}").trace for letter in "fb")
+    assert forward is not None
+    assert backward is not None
+    linear, back, loss = forward.ops
+    assert "float32 goes in, bfloat16 comes out." in _told(forward, linear)
+    assert "(8, 6) bfloat16 norm" in _told(forward, linear)
+    assert "bfloat16 goes in, float32 comes out." in _told(forward, back)
+    assert "bfloat16" not in _told(forward, loss)
+    changed = [op.name for op in backward.ops if " goes in, " in _told(backward, op)]
+    assert changed == ["ToCopyBackward0"] * 3  # of the output, of the weight and of the bias
+    first = next(op for op in backward.ops if op.name == "ToCopyBackward0")
+    assert "handed on as bfloat16" in _told(backward, first)
+    assert any("bfloat16" in line for line in trace_lines(forward))
+
+
+def _told(trace: Trace, op: Op) -> str:
+    return "\n".join(map(plain, (*operation_lines(trace, op, 200), *chain_rule_lines(trace, op, 200))))

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.inside.tree import Tree
 from autograd_tui.text.inside.tree_lines import TreeLines
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import length, plain
-from walked_traces import AGAIN, line_step, line_zero_grad, tower
+from walked_traces import AGAIN, large, line_step, line_zero_grad, tower
 
 
 def drawn(trace: Trace, place: int, width: int = 76, height: int = 14) -> list[str]:
@@ -55,13 +57,40 @@ def test_a_zero_grad_tells_what_it_cleared() -> None:
     assert drawn(line_zero_grad(), 0)[1].endswith("1.3333 → None")
 
 
+def in_bfloat16(trace: Trace) -> Trace:
+    """Give the same with gradients of another dtype."""
+    first = trace.ops[0].grad_in[0]
+    assert first is not None
+    half = replace(first, stats=replace(first.stats, dtype="bfloat16"))
+    return replace(trace, ops=[replace(op, grad_in=(half,) * len(op.grad_in)) for op in trace.ops])
+
+
+def test_a_dtype_other_than_float32_stands_behind_the_norm() -> None:
+    (row,) = [row for row in drawn(in_bfloat16(tower()), 10) if row.startswith("▶")]
+    assert row.endswith("bfloat16")
+    assert not any("float" in row for row in drawn(tower(), 10))
+
+
+def test_an_infinity_that_is_no_trouble_is_not_lit_as_one() -> None:
+    def styles(trace: Trace) -> set[str]:
+        lines = TreeLines(Tree(trace)).lines(Walk(trace, 9), 76, 40)
+        return {style for line in lines for text, style in line if text.strip() in ("NaN", "inf")}
+
+    assert styles(tower(wild=9)) == {"error"}
+    mask = replace(large(math.inf), stats=replace(large(math.inf).stats, min=-math.inf, max=1.0))
+    ops = [*tower().ops]
+    ops[9] = replace(ops[9], output=(mask,), settings=(("value", "-inf"),), grad_in=(), grad_out=())
+    forward = replace(tower(), phase=Phase.FORWARD, ops=ops)
+    assert styles(forward) == {"strong", ""}  # where the walk is, and in the row of its module
+
+
 def test_what_was_raised_stands_last() -> None:
     assert drawn(replace(tower(), error=AGAIN), 23)[-1].startswith("! RuntimeError: Trying to backward")
 
 
 @pytest.mark.parametrize("width", [40, 56, 60, 76, 120])
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
-    for trace in (tower(), line_step(), line_zero_grad()):
+    for trace in (tower(), line_step(), line_zero_grad(), in_bfloat16(tower())):
         for place in range(len(trace.ops)):
             lines = TreeLines(Tree(trace)).lines(Walk(trace, place), width, 14)
             assert max(map(length, lines)) <= width

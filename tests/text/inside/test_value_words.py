@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,10 @@ from autograd_tui.text.numbers import terse
 
 def small(*values: float, shape: tuple[int, ...] | None = None) -> Value:
     return Value(TensorStats("", shape or (len(values),), "float32", values=values, nonfinite=0))
+
+
+def half(shape: tuple[int, ...] = (8, 6), **numbers: Any) -> Value:
+    return Value(TensorStats("", shape, "bfloat16", **numbers))
 
 
 LARGE = Value(TensorStats("", (64, 3, 7, 7), "float32", norm=0.0123, min=-0.5, max=0.25, nonfinite=0))
@@ -68,6 +73,14 @@ def test_a_written_number_is_short(value: float) -> None:
         (Value(TensorStats("", (20,), "int64", norm=9.0, min=0, max=4, nonfinite=0)), 30, "(20,) int64, 0 to 4"),
         (Value(TensorStats("", (20,), "float32", norm=math.nan, nonfinite=3)), 30, "(20,) 3 NaN or infinite"),
         (None, 30, "None"),
+        (half(norm=0.5, min=-1.0, max=1.0), 40, "(8, 6) bfloat16 norm 0.5, -1 to 1"),
+        (half(norm=0.5, min=-1.0, max=1.0), 30, "(8, 6) bfloat16 norm 0.5"),
+        (half(norm=0.5, min=-1.0, max=1.0), 20, "(8, 6) bfloat16"),
+        (half(norm=0.5, min=-1.0, max=1.0), 14, "(8, 6)"),
+        (half((2,), values=(1.0, 2.0)), 30, "[1, 2] bfloat16"),
+        (half((2,), values=(1.0, 2.0)), 10, "[1, 2]"),
+        (half((1,), values=(1.0,)), 30, "1 bfloat16"),
+        (half(norm=math.inf, min=-math.inf, max=2.0, nonfinite=3), 40, "(8, 6) bfloat16 3 -inf, else up to 2"),
     ],
 )
 def test_a_tensor_is_written_as_fully_as_there_is_room(value: Value | None, width: int, written: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autograd_tui.engine.values.trace import Value
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import dtype_words, value_words
 from autograd_tui.text.numbers import number, terse
 
 MOST_ALIGNED = 4  # numbers of one tensor
@@ -38,10 +38,13 @@ class Column:
             return ""
         few = _few(value)
         if few and self.cell:
-            return (" " * GAP).join(f"{number(each):>{self.cell}}" for each in few)
+            aligned = (" " * GAP).join(f"{number(each):>{self.cell}}" for each in few)
+            dtype = dtype_words(value)
+            return aligned + (dtype if len(aligned + dtype) <= self.room else "")
         words, norm = value_words(value, self.room), value.stats.norm
         if self.norms and norm is not None and value.stats.values is None and "norm" not in words:
-            words = f"norm {terse(norm)}"
+            alone, dtype = f"norm {terse(norm)}", dtype_words(value)
+            words = alone + dtype if len(alone + dtype) <= self.room or dtype not in words else words
         return words[: self.room]
 
 

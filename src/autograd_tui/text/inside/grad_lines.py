@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import dtype_words, value_words
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import number
@@ -83,8 +83,10 @@ def _undone(before: str, filled: Value, room: int) -> Line:
 def _words(value: Value | None, room: int) -> str:
     """Write a tensor, of a large one the norm alone where there is no room for its shape too."""
     words = value_words(value, max(room, 8))
-    large = value is not None and value.stats.values is None and "norm" not in words
-    return f"norm {number(value.stats.norm)}" if large and value is not None else words
+    if value is None or value.stats.values is not None or "norm" in words:
+        return words
+    norm, dtype = f"norm {number(value.stats.norm)}", dtype_words(value)
+    return norm + dtype if len(norm + dtype) <= room else norm
 
 
 def _name(op: Op) -> str:

@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.trace import Op, Value
+from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.frame_line import error_line
 from autograd_tui.text.inside.norms import WHAT, Scale, norm_of, norm_over
 from autograd_tui.text.inside.tree import Branch, Tree, all_of
 from autograd_tui.text.inside.tree_labels import TreeLabels
 from autograd_tui.text.inside.trouble import first_trouble
+from autograd_tui.text.inside.value_words import dtype_words
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import number, terse
@@ -35,6 +36,7 @@ class Widths(NamedTuple):
     name: int
     bar: int
     change: int
+    dtype: int
 
 
 class TreeLines:
@@ -45,6 +47,7 @@ class TreeLines:
         self._scale = Scale.of(tree.trace)
         self._trouble = first_trouble(tree.trace)  # infinities before it, as a mask's, are none
         self._labels = TreeLabels(tree.trace, marked=any(branch.inside for branch in tree.top))
+        self._dtypes = [_dtype(tree.trace, op) for op in tree.trace.ops]
         self._changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
         self._longest = max(len(self._labels.label(branch)) for branch in all_of(tree.top))  # folded away or not
         self._room = 1
@@ -90,10 +93,11 @@ class TreeLines:
     def _widths(self, width: int) -> Widths:
         most = MOST_NAME - MORE_ROOM * self._changes
         name = max(min(self._longest, most, width - NUMBER - LEAST_BAR - 4), LEAST_NAME)
-        rest = max(width - name - NUMBER - 4, 0)
+        dtype = max(map(len, self._dtypes), default=0) * (not self._changes)
+        rest = max(width - name - NUMBER - dtype - 4, 0)
         bar = min(max(rest - CHANGE * self._changes, 0), MOST_BAR)
         bar = bar if bar >= LEAST_BAR else 0
-        return Widths(name, bar, (rest - bar) * self._changes)
+        return Widths(name, bar, (rest - bar) * self._changes, min(dtype, max(width - name - NUMBER - bar - 4, 0)))
 
     def _heading(self, widths: Widths, width: int) -> Line:
         low, high = (f"1e{power}" for power in (self._scale.low, self._scale.high))
@@ -117,6 +121,7 @@ class TreeLines:
             (" " * (widths.name - len(label)), ""),
             *self._numbers(ops, row, widths.bar, here=here),
             *self._change(ops, row, widths.change),
+            (self._dtypes[row.ops.start][: widths.dtype] if ops and row.part.alone else "", "accent"),
         ]
 
     def _numbers(self, ops: Sequence[Op], row: Branch, bar_width: int, *, here: bool) -> Line:
@@ -142,6 +147,12 @@ class TreeLines:
             return []
         told = f"  {_main(before)} → {_main(after)}"
         return [((told if len(told) <= room else f"  → {_main(after)}")[:room], "strong")]
+
+
+def _dtype(trace: Trace, op: Op) -> str:
+    """Write the dtype of what an operation's norm is of."""
+    values = op.output if trace.phase is Phase.FORWARD else op.grad_in
+    return next((f" {dtype_words(value)}" for value in values if value is not None and dtype_words(value)), "")
 
 
 def _marked(rows: Sequence[Branch], walk: Walk) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from autograd_tui.engine.values.trace import Node, Trace, Value
 from autograd_tui.text.line import one_line
 from autograd_tui.text.numbers import estimate, terse
 
+USUAL = "float32"
 KEPT = {  # what torch calls only "result1"
     ("NativeBatchNormBackward0", "result1"): "each channel's mean",
     ("NativeBatchNormBackward0", "result2"): "each channel's 1 / sd",
@@ -39,16 +40,36 @@ def _inner(values: Sequence[float], shape: tuple[int, ...], write: Callable[[flo
 
 
 def value_words(value: Value | None, width: int) -> str:
-    """Write a tensor's values where they fit, else its shape and as many of its numbers as do."""
+    """Write a tensor's values where they fit, else its shape and as many of its numbers as do.
+
+    The dtype stands behind them where it is not float32, if there is room for it.
+    """
     if value is None:
         return "None"
-    stats = value.stats
+    stats, dtype = value.stats, dtype_words(value)
     if stats.values is not None:
         written = nested(stats.values, stats.shape)
         if len(written) <= width or stats.size == 1:
-            return written
+            return written + (dtype if len(written + dtype) <= width else "")
     shape = shape_words(stats.shape)
-    return next((line for line in _longest_first(value, shape) if len(line) <= width), shape)
+    return next((line for line in _longest_first(value, shape + dtype) if len(line) <= width), shape)
+
+
+def dtype_words(value: Value) -> str:
+    """Write a tensor's dtype behind a blank; "" for float32, which is the usual one."""
+    return "" if value.stats.dtype == USUAL else f" {value.stats.dtype}"
+
+
+def dtype_change(given: Iterable[Value | None], made: Iterable[Value | None]) -> str:
+    """Say that what comes out has another dtype than what went in; "" where it has not, or is of whole numbers."""
+    before, after = (
+        list(dict.fromkeys(each.stats.dtype for each in side if each and "float" in each.stats.dtype))
+        for side in (given, made)
+    )
+    if not before or not after or set(before) == set(after):
+        return ""
+    verbs = ("goes" if len(before) == 1 else "go"), ("comes" if len(after) == 1 else "come")
+    return f"{' and '.join(before)} {verbs[0]} in, {' and '.join(after)} {verbs[1]} out."
 
 
 def shape_words(shape: tuple[int, ...]) -> str:
@@ -56,19 +77,18 @@ def shape_words(shape: tuple[int, ...]) -> str:
     return str(tuple(shape))
 
 
-def _longest_first(value: Value, shape: str) -> list[str]:
+def _longest_first(value: Value, kind: str) -> list[str]:
+    """Write what is known behind `kind`, the shape and dtype."""
     stats = value.stats
     if stats.norm is None:
         spread = [] if stats.mean is None or stats.std is None else [(stats.mean, stats.std)]  # from a sample
-        told = [f"{shape} mean {estimate(mean)}, std {estimate(std)}" for mean, std in spread]
-        return [*told, f"{shape} {stats.dtype}"]
-    wrong = [_wild(value)] if stats.nonfinite else []
+        return [*(f"{kind} mean {estimate(mean)}, std {estimate(std)}" for mean, std in spread), kind]
     if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
-        kind = f"{shape} {stats.dtype}"
         return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
-    norm = wrong or [f"norm {terse(stats.norm)}"]
-    ends = [] if wrong or stats.min is None or stats.max is None else [f"{terse(stats.min)} to {terse(stats.max)}"]
-    return [f"{shape} {', '.join([*norm, *ends])}", f"{shape} {norm[0]}"]
+    norm = _wild(value) if stats.nonfinite else f"norm {terse(stats.norm)}"
+    known = not stats.nonfinite and stats.min is not None and stats.max is not None
+    ends = f", {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}" if known else ""
+    return [f"{kind} {norm}{ends}", f"{kind} {norm}", kind]
 
 
 def _wild(value: Value) -> str:

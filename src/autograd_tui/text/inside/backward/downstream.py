@@ -63,7 +63,7 @@ def _told(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: i
     if part.result and known and broadcast(part.result.shape, known.shape) == part.result.shape:
         total = summed_to(part.result, known.shape)
         if agrees(total, known, error=_error(scene, recorded), size=_size(part, total)):
-            return _worked(part, recorded, known, width)
+            return _worked(scene, part, recorded, known, width)
         if said := overflow(part.result, recorded):
             return [*rows(said, width, indent="  "), *_result(value_words(recorded, width - 4), width)]
         return _contradicted(total, recorded, width) if scene.alone else None
@@ -83,7 +83,7 @@ def _size(part: Part, total: Small) -> float:
     return max(part.size, part.result.largest) * math.sqrt(max(len(part.result.values) / len(total.values), 1))
 
 
-def _worked(part: Part, recorded: Value, known: Small, width: int) -> list[Line]:
+def _worked(scene: Scene, part: Part, recorded: Value, known: Small, width: int) -> list[Line]:
     """Write the arithmetic, the sum of what was stretched last."""
     assert part.result is not None
     few = len(known.values) <= MOST_LISTED
@@ -91,10 +91,17 @@ def _worked(part: Part, recorded: Value, known: Small, width: int) -> list[Line]
     if len(part.result.values) > len(known.values):
         return [*_terms(part, width), *_sum(part.result, known, width)]
     if part.unchanged:
-        return rows(f"handed on as it is: {shown}", width, indent="  ", style="now")
+        return rows(f"{_handed_on(scene, recorded)}: {shown}", width, indent="  ", style="now")
     if part.worked.startswith("first value"):
         return [*_first_value(part.worked, known, width), *_result(shown, width)]
     return _equation(part.worked, known, shown, width, style="now")
+
+
+def _handed_on(scene: Scene, recorded: Value) -> str:
+    """Say that a gradient goes on unchanged, but for what its dtype rounds."""
+    came = scene.op.grad_in[0] if scene.op.grad_in else None
+    same = came is None or came.stats.dtype == recorded.stats.dtype
+    return "handed on as it is" if same else f"handed on as {recorded.stats.dtype}"
 
 
 def _terms(part: Part, width: int) -> list[Line]:
@@ -149,7 +156,7 @@ def _first(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: 
     if not near(one.result.values[0], known.values[0], error=_error(scene, recorded), size=size):
         return _contradicted(one.result, recorded, width) if scene.alone else None
     if one.unchanged:
-        return rows("handed on as it is", width, indent="  ")
+        return rows(_handed_on(scene, recorded), width, indent="  ")
     return _first_value(f"first value: {one.worked}", known, width)
 
 

@@ -23,7 +23,7 @@ from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, expression
 from autograd_tui.text.inside.overwritten import why_it_raised
 from autograd_tui.text.inside.rows import headed, rows
-from autograd_tui.text.inside.value_words import value_words
+from autograd_tui.text.inside.value_words import dtype_change, value_words
 from autograd_tui.text.line import Line, length, one_line, plain
 from autograd_tui.text.numbers import terse
 
@@ -55,6 +55,8 @@ def backward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         lines += rows(said, width, style="dim")
     for place in range(len(op.grad_out)):
         lines += downstream_lines(scene, place, rule, width)
+    said = dtype_change(op.grad_in, op.grad_out)
+    lines += rows(said, width) if said else []
     if op.raised:
         return [*lines, *(line for said in why_it_raised(trace, op) for line in rows(said, width, style="error"))]
     return _freed(scene, lines, width)

@@ -11,7 +11,14 @@ from autograd_tui.text.inside.forward import arithmetic, layers, products
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
-from autograd_tui.text.inside.value_words import kept_name, name_of, nested, shape_words, value_words
+from autograd_tui.text.inside.value_words import (
+    dtype_change,
+    kept_name,
+    name_of,
+    nested,
+    shape_words,
+    value_words,
+)
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import terse
 
@@ -29,7 +36,7 @@ def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         return _raised(trace, op, width)
     rule = None if op.opaque or not (op.inputs and op.output) or _complex(op) else RULES.get(plain_name(op.name))
     if rule is None:
-        return [*_unknown(trace, op, width), *saved_lines(trace, op, width)]
+        return [*_unknown(trace, op, width), *_dtypes(op, width), *saved_lines(trace, op, width)]
     computed, output = rule(Called(trace, op)), op.output[0]
     head = _named(trace, output)
     lines = rows(f"{head}{computed.formula}", width, style="strong")
@@ -38,7 +45,12 @@ def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
     if op.mutates:
         said = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
         lines += rows(said, width, style="dim")
-    return [*lines, *saved_lines(trace, op, width)]
+    return [*lines, *_dtypes(op, width), *saved_lines(trace, op, width)]
+
+
+def _dtypes(op: Op, width: int) -> list[Line]:
+    said = dtype_change(op.inputs, op.output)
+    return rows(said, width) if said else []
 
 
 def _named(trace: Trace, output: Value) -> str:
