@@ -4,7 +4,7 @@ import pytest
 from nested import open_nested
 
 from autograd_tui import open_session
-from autograd_tui.text.grads import age, age_in_full, cleared, in_words, together
+from autograd_tui.text.grads import age, age_in_full, all_ages, cleared, in_words, together
 from autograd_tui.text.line import plain
 
 
@@ -56,3 +56,10 @@ def test_gradients_that_are_not_finite_are_counted() -> None:
 def test_what_was_cleared_is_remembered_for_all() -> None:
     frame = list(open_nested().run_all("fbsz"))[-1]
     assert together(frame) == ["None", f"|grad| was {frame.last_grads and frame.last_grads.norm():.4f}"]
+
+
+def test_a_gradient_that_the_last_backward_passed_over_is_not_fresh() -> None:
+    *_, frame = open_session("linear").run_all("fb w.requires_grad=False fb")
+    assert [age(frame, place) for place in range(2)] == ["unused", "sum of 2"]
+    assert all_ages(frame) == ["unused", "sum of 2"]
+    assert age_in_full(frame, frame.grads[0], 0) == "unused, not of the last backward"

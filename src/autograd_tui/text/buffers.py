@@ -8,6 +8,7 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import WIDTH, StatsTable, TensorStats
 from autograd_tui.text.line import Line
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import count, number
 from autograd_tui.text.table import shortened
 
@@ -65,7 +66,7 @@ def _row(frame: Frame, place: int, *, name_width: int, width: int) -> Line:
     line: Line = [(f"{shortened(row.name, name_width):<{name_width}}  ", "strong")]
     if old and old != new and name_width + len(old) + len(new) + 5 <= width:
         line.append((f"{old} → ", "dim"))
-    return [*line, (new, "")]
+    return [*line, (new, "error" * shows_one(new))]
 
 
 def _content(row: TensorStats) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.line import Line, length
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import fitted, measured, number, short
 
 
@@ -57,10 +58,10 @@ def mean_square(frame: Frame) -> list[float] | None:
 
 def _row(name: str, values: Sequence[float], label: int, *, note: str = "", signed: bool = False) -> Line:
     written = "".join(f"{('+' if signed and value >= 0 else '') + _short(value):>10}" for value in values)
-    note_style = "warn" if note.startswith("old") else "dim"
+    note_style = "warn" if note.startswith("old") else "error" if shows_one(note) else "dim"
     return [
         (f"{name:<{label}}", "strong"),
-        (written, "accent" if signed else ""),
+        (written, "error" if shows_one(written) else "accent" if signed else ""),
         (f"   {note}" * bool(note), note_style),
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH, Grads, GradStats, StatsTable
 from autograd_tui.text.line import Line
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import at_least, number
 
 LONGER = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
@@ -44,7 +45,8 @@ def all_ages(frame: Frame) -> list[str]:
     """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
     places, old = range(len(frame.grads)), frame.old
     marks = ([place in marked for place in places] for marked in (frame.frozen, frame.unused, frame.grads.outside))
-    kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, strict=True))
+    left = (_passed_over(frame, place) for place in places)
+    kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
     words = {kind: _age(frame, place, old=old) for kind, place in dict(zip(kinds, places, strict=True)).items()}
     return [words[kind] for kind in kinds]
 
@@ -60,7 +62,7 @@ def _age(frame: Frame, place: int, *, old: bool) -> str:
         return f"{summed}, used" if summed else "used"
     if old:
         return summed or "before the move"
-    return summed or ("unused" if frame.graph == "alive" else "fresh")  # alive: of a forward before this one
+    return summed or ("unused" if frame.graph == "alive" or _passed_over(frame, place) else "fresh")
 
 
 def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
@@ -73,7 +75,15 @@ def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
         return f"{summed}, used" if summed else LONGER["used"]
     if frame.old and frame.mover is not None:
         return f"{summed or 'fresh'}, but from before {frame.mover}"
+    if _passed_over(frame, place):
+        return summed or "unused, not of the last backward"
     return summed or ("unused, from before this forward" if frame.graph == "alive" else "fresh")
+
+
+def _passed_over(frame: Frame, place: int) -> bool:
+    """Tell whether the last backward has added nothing to a gradient that was there."""
+    before = frame.added_to.backwards[place] if frame.added_to else 0
+    return 0 < before == frame.grads.backwards[place]
 
 
 def cleared(frame: Frame, place: int, *, room: int) -> Line:
@@ -85,7 +95,7 @@ def cleared(frame: Frame, place: int, *, room: int) -> Line:
     last = frame.last_grads and frame.last_grads[place]
     was = f"was {main_words(last)}" if last else ""
     said = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
-    return [(f"{'None':>10}", ""), (said, "dim")]
+    return [(f"{'None':>10}", ""), (said, "error" if shows_one(said) else "dim")]
 
 
 def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:

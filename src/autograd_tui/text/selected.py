@@ -12,6 +12,7 @@ from autograd_tui.engine.values.stats_table import BINS, SAMPLE, TensorStats
 from autograd_tui.text.grads import age, age_in_full, in_words, largest
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import count, measured, number, percentage, rate
 from autograd_tui.text.spread import sparkline
 from autograd_tui.text.table import shortened
@@ -157,6 +158,7 @@ def _packed(label: str, parts: Sequence[str], width: int) -> list[Line]:
         if used + len(part) > width:
             lines.append([(" " * indent, "")])
             used = indent
-        lines[-1].append((part + "  ", ""))
+        wrong = shows_one(part) or part.endswith("NaN or infinite")
+        lines[-1].append((part + "  ", "error" * wrong))
         used += len(part) + 2
     return lines

@@ -10,6 +10,7 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.grads import all_ages
 from autograd_tui.text.layers import Columns, Layers, Places
 from autograd_tui.text.line import Line
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import count, percentage
 from autograd_tui.text.spread import Spreads
 from autograd_tui.text.table_view import Row, TableView, places
@@ -81,9 +82,9 @@ class Table:
         return f" {short}" if short else row.layer
 
     def _cells(self, shape: Shape, at: Places, *, but: str = "") -> Line:
+        written = [(column, "" if column.key == but else column.write(at)) for column in shape.columns]
         return [
-            (f"{'' if column.key == but else column.write(at):>{column.width}}", column.style(at))
-            for column in shape.columns
+            (f"{text:>{column.width}}", "error" if shows_one(text) else column.style(at)) for column, text in written
         ]
 
     def _possible(self) -> list[Column]:

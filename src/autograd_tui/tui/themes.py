@@ -17,8 +17,8 @@ LEAST = 4.5  # WCAG's least contrast of text, and what it asks for where sight o
 MORE = 7.0
 LINES = 3.0  # for what is no text
 USUAL = [
-    # An accent of its own: Textual's is the colour of its warnings.
-    replace(BUILTIN_THEMES[THEMES["dark"]], accent="#c792ea"),
+    # An accent of its own: Textual's is the colour of its warnings. And red errors: Textual's are grey on 256 colours.
+    replace(BUILTIN_THEMES[THEMES["dark"]], accent="#c792ea", error="#ff5555"),
     # Near white, since a projector in a bright room washes out what lies between.
     replace(
         BUILTIN_THEMES[THEMES["light"]],

@@ -8,9 +8,10 @@ from autograd_tui.text.grads import age, all_ages, cleared, largest_number, main
 from autograd_tui.text.grads import main_number as grad_number
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, length
+from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.table import shortened
-from autograd_tui.tui.panels.parameters import main_number
+from autograd_tui.tui.panels.parameters import main_number, way_of
 from autograd_tui.tui.panels.rows import RowPanel
 
 
@@ -51,11 +52,12 @@ def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int,
     was, now = main_number(before), main_number(after)
     untouched = frame.mover is not None and frame.mover.phase is None and was == now
     if was is None or now is None or frame.before is None or untouched:
-        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", "")]
+        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", look(now))]
     fresh = frame.mover is frame.command and frame.error is None
-    arrow, style = ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
-    first: Line = [(f"{number(was):>{width}} → ", "dim")] if old else []
-    last: Line = [(f"{number(now):>{width}}", "strong" if fresh else ""), (f" {arrow}", style if fresh else "dim")]
+    arrow, style = way_of(was, now)
+    first: Line = [(f"{number(was):>{width}} → ", look(was, "dim"))] if old else []
+    last: Line = [(f"{number(now):>{width}}", look(now, "strong" if fresh else ""))]
+    last.append((f" {arrow}", style if fresh or arrow == "!" else "dim"))
     return first + last
 
 
@@ -63,10 +65,10 @@ def _gradient(frame: Frame, place: int, room: int) -> Line:
     grad: GradStats = frame.grads[place]
     value = grad_number(grad)
     most = largest_number(frame)
-    line: Line = [(f"{main_words(grad):>10} ", "" if grad.used else "strong")]
+    line: Line = [(f"{main_words(grad):>10} ", look(value, "" if grad.used else "strong"))]
     if room > 2:
         longest = min(room, 8)
         drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
-        line.append((f"{drawn:<{longest}}", "dim" if grad.used else "up"))
+        line.append((f"{drawn:<{longest}}", look(value, "dim" if grad.used else "up")))
     state = age(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]

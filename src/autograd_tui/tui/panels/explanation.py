@@ -5,6 +5,7 @@ from __future__ import annotations
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.explain import explain
 from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.nonfinite import alarms
 from autograd_tui.text.veil import Veil
 from autograd_tui.tui.panels.panel import Panel
 
@@ -17,8 +18,9 @@ class ExplanationPanel(Panel):
         if self.about is None:
             return []
         lines: list[Line] = []
+        wrong = 1 if frame.error else len(alarms(frame))  # sentences that come first
         for place, sentence in enumerate(explain(frame, self.about)):
-            style = "error" if frame.error and place == 0 else "strong" if sentence.startswith("  ") else ""
+            style = "error" if place < wrong else "strong" if sentence.startswith("  ") else ""
             lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH
 from autograd_tui.text.grads import (
     age_in_full,
     cleared,
@@ -14,6 +15,7 @@ from autograd_tui.text.grads import (
     together,
 )
 from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.tui.panels.panel import Panel
 
@@ -49,19 +51,20 @@ def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> 
         return cleared(frame, place, room=width)
     value = main_number(grad)
     fresh = not grad.used
-    line: Line = [(f"{main_words(grad):>10}", "strong" if fresh else "")]
+    line: Line = [(f"{main_words(grad):>10}", look(value, "strong" if fresh else ""))]
     said = age_in_full(frame, grad, place)
     if bar_width > 2:
         share = abs(value) / most if most and value is not None else 0.0
-        line.append((f"  {bar(share, bar_width):<{bar_width}}", "up" if fresh else "dim"))
+        line.append((f"  {bar(share, bar_width):<{bar_width}}", look(value, "up" if fresh else "dim")))
     return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
 
 
 def _together(frame: Frame, width: int) -> list[Line]:
     """Say what is true of all gradients, and which is the largest."""
-    lines = wrapped(", ".join(together(frame)), width)
+    wrong = any(frame.grads.table.numbers[NONFINITE::WIDTH])
+    lines = wrapped(", ".join(together(frame)), width, style="error" * wrong)
     if not any(frame.grads.backwards):
         return lines
     most = largest(frame.grads)
-    norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "strong")]
+    norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "error" if wrong else "strong")]
     return [norm, *lines, *([[(f"largest: {most.name}, {number(most.norm)}", "dim")]] if most else [])]

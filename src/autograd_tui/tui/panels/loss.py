@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from textual import events
 from textual.message import Message
 from textual.reactive import var
@@ -9,6 +11,7 @@ from textual.reactive import var
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.text.line import Line, length
+from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines
 from autograd_tui.text.veil import Veil, veiled
@@ -106,11 +109,14 @@ class LossPanel(Panel):
 def _number_and_age(frame: Frame, width: int) -> Line:
     if frame.loss is None:
         return [("none before the first forward" if frame.loss_params is None else "not one number", "dim")]
-    age = "  old: a parameter has moved since" if frame.old else "  fresh"
-    age = age if len(age) + 8 <= width else "  old"
-    line: Line = [(number(frame.loss), "dim" if frame.old else "strong"), (age, "warn" if frame.old else "up")]
+    short = "  old" if frame.old else "  fresh"
+    age = f"{short}: a parameter has moved since" if frame.old else short
+    if not math.isfinite(frame.loss):
+        age = f"{short}, {'not a number' if math.isnan(frame.loss) else 'not finite'}"
+    looks = look(frame.loss, "dim" if frame.old else "strong"), look(frame.loss, "warn" if frame.old else "up")
+    line: Line = [(number(frame.loss), looks[0]), (age if len(age) + 8 <= width else short, looks[1])]
     for name, value in frame.metrics:
         metric = f"   {name} {number(value)}"
         if length(line) + len(metric) <= width:
-            line.append((metric, "dim" if frame.old else ""))
+            line.append((metric, look(value, "dim" if frame.old else "")))
     return line

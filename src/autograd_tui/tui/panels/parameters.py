@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import TensorStats
 from autograd_tui.text.layers import Columns
 from autograd_tui.text.line import Line, length
+from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.rows import RowPanel
 
@@ -33,32 +36,41 @@ class ParametersPanel(RowPanel):
         self._shown = list(visible)
         lines = []
         for row in visible:
-            line = _row(frame, *pairs[row.place or 0], name_width=name_width, width=number_width)
+            line = _row(frame, row.place or 0, *pairs[row.place or 0], name_width=name_width, width=number_width)
             while length(line) > width and len(line) > LEAST:
                 line = line[:-1]
             lines.append(self.marked(row, line))
         return lines + more
 
 
-def _row(frame: Frame, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
+def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
     was, now = main_number(old), main_number(new)
-    frozen = frame.params.layout.names.index(new.name) in frame.frozen
+    frozen = place in frame.frozen
     dims = f"{'×'.join(map(str, new.shape))} " * (new.size != 1)
     label = "" if new.size == 1 and new.values else f"{dims}norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
     set_by_hand = frame.mover is not None and frame.mover.phase is None
     if was is None or now is None or frame.before is None or (set_by_hand and was == now):
-        return [*line, (f"{number(now):>{width}}", ""), ("  frozen" * frozen, "dim")]
+        return [*line, (f"{number(now):>{width}}", look(now)), ("  frozen" * frozen, "dim")]
     by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
-    arrow, style = ("▲", "up") if moved > 0 else ("▼", "down") if moved < 0 else ("=", "dim")
-    line += [(f"{number(was):>{width}} → ", "dim"), (f"{number(now):>{width}}", "strong" if by else "")]
-    line += [(f"  {arrow} {number(moved, signed=True)}", style if by else "dim")]
-    if frozen and not moved:
+    arrow, style = way_of(was, now)
+    line += [(f"{number(was):>{width}} → ", look(was, "dim"))]
+    line += [(f"{number(now):>{width}}", look(now, "strong" if by else ""))]
+    line += [(f"  {arrow} {number(moved, signed=True)}", look(moved, style if by else "dim"))]
+    changed = arrow != "=" or bool(math.isfinite(now) and frame.ways and frame.ways[place])  # the norm may have stayed
+    if frozen and not changed:
         return [*line, ("  frozen", "dim")]
     if by:
-        return [*line, (f"  {'changed' if moved else 'not moved'} by {by}", "")]
+        return [*line, (f"  {'changed' if changed else 'not moved'} by {by}", "")]
     return [*line, (f"  by {mover(frame).replace('this', 'the last')}", "dim")]
+
+
+def way_of(was: float, now: float) -> tuple[str, str]:
+    """Give the arrow from one number to another, and its style: "!" where one of them is NaN or infinite."""
+    if not (math.isfinite(was) and math.isfinite(now)):
+        return ("=", "dim") if was == now or (was != was and now != now) else ("!", "error")
+    return ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
 
 
 def mover(frame: Frame) -> str:

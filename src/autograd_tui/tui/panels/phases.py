@@ -14,6 +14,7 @@ from autograd_tui.engine.values.stats_table import SAMPLE
 from autograd_tui.engine.values.turn import next_phase
 from autograd_tui.text.grads import norm_over
 from autograd_tui.text.line import Line, length, plain, spread
+from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import duration, measured, number
 from autograd_tui.tui.panels.panel import Panel
 
@@ -66,7 +67,8 @@ class PhasesPanel(Panel):
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
             told = f" {key_number(frame, phase, room):<{stretch - 1}}"
-            numbers.append((told, "dim" if not ran else "error" if frame.error else ""))
+            wrong = (ran and frame.error) or shows_one(told)
+            numbers.append((told, "error" if wrong else "" if ran else "dim"))
         return names, numbers
 
 
@@ -105,8 +107,10 @@ def _move(frame: Frame) -> str:
 
 
 def _short(each: list[tuple[str, float]], parameters: int, room: int) -> str:
-    """Write the numbers of a few parameters side by side, with as many decimals as fit."""
+    """Write the numbers of a few parameters side by side as panels do, with as many digits as fit."""
     if len(each) != parameters:
         return ""
-    written = (" ".join(f"{name} {value:+.{decimals}f}" for name, value in each) for decimals in (4, 3))
+    written = (
+        " ".join(f"{name} {number(value, signed=True, digits=digits)}" for name, value in each) for digits in (4, 3, 2)
+    )
     return next((text for text in written if len(text) <= room), "")
