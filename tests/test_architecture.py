@@ -46,7 +46,8 @@ ROOMS = {  # by the longest beginning that fits
         "autograd_tui.scenarios.plain_names",
     },
     "scenarios/picture": {"torch", "PIL", "autograd_tui.engine.values.errors"},
-    "scenarios/plain_names": ENGINE,
+    "scenarios/left_out": set(),
+    "scenarios/plain_names": {*ENGINE, "autograd_tui.scenarios.left_out"},
     "scenarios/resnet18": {
         "torch",
         "torchvision",

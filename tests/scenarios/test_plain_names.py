@@ -94,11 +94,11 @@ def test_flags_go_over_the_files_own_optimizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "sentence"),
     [
-        ("model = ", "missing: model."),
+        ("model = ", "missing: model; other_model could be called model."),
         ("data = ", "missing: data with labels (or loader)."),
         ("labels = ", "missing: data with labels (or loader)."),
-        ("loss = ", "missing: loss."),
-        ("optimizer = ", "missing: optim."),
+        ("loss = ", "missing: loss; other_loss could be called loss."),
+        ("optimizer = ", "missing: optim; other_optimizer could be called optim."),
     ],
 )
 def test_what_is_missing_is_named(gone: str, sentence: str, tmp_path: Path) -> None:
@@ -115,6 +115,103 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "
         "missing: model, data with labels (or loader), loss, optim."
     )
+
+
+TWO = """
+import torch
+from torch import nn
+netG, netD = nn.Linear(4, 2), nn.Linear(2, 1)
+criterion = nn.BCEWithLogitsLoss()
+trainloader = torch.utils.data.DataLoader(torch.randn(32, 2))
+optimizerD = torch.optim.Adam(netD.parameters(), lr=2e-4)
+optimizerG = torch.optim.Adam(netG.parameters(), lr=2e-4)
+"""
+
+
+def test_of_two_optimizers_a_sentence_names_both_and_says_what_can_be_done(tmp_path: Path) -> None:
+    assert refusal(file(tmp_path, TWO)).endswith(
+        "missing: model, data with labels (or loader), optim; there are the optimizers optimizerD and optimizerG, and "
+        "one is stepped: write a build function with one model of all parts and one optimizer, in which each part's "
+        "turn is an iteration of its own."
+    )
+
+
+def test_what_there_is_under_other_names_is_named(tmp_path: Path) -> None:
+    one = file(tmp_path, TWO, ("optimizerG = ", "del netG  # "), ("optimizerD =", "adam ="))
+    assert refusal(one).endswith(
+        "missing: model, data with labels (or loader), optim; netD could be called model, trainloader could be called "
+        "loader, adam could be called optim."
+    )
+
+
+def test_an_optimizer_beside_the_one_that_is_stepped_is_left_out_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find(file(tmp_path, SCRIPT + "\nhead = optim.Adam(model.parameters())\n"))
+    assert "the optimizer head is left out: optimizer is the one that is stepped" in capsys.readouterr().err
+
+
+LOOP = """
+if __name__ == "__main__":
+    for epoch in range(3):
+        prediction = model(data)
+        value = loss(prediction, labels)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+"""
+
+
+def test_what_the_files_own_loop_does_besides_is_named_once_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = "scheduler = optim.lr_scheduler.StepLR(optimizer, 2)\n"
+    scenario = find(file(tmp_path, SCRIPT + schedule + LOOP))
+    for _ in range(2):
+        open_session(scenario)
+    assert capsys.readouterr().err.splitlines() == [
+        "plain_file.py, line 17: nn.utils.clip_grad_norm_(model.parameters(), 1.0) is left out.",
+        "plain_file.py, line 19: scheduler.step() is left out: --decay plateau is the schedule that there is.",
+    ]
+
+
+def test_a_loop_of_the_four_phases_is_left_out_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = LOOP.replace("        scheduler.step()\n", "").replace(
+        "        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", ""
+    )
+    find(file(tmp_path, SCRIPT + loop))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_loader_that_never_ends_is_taken(tmp_path: Path) -> None:
+    endless = """
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+class InfiniteLoader:
+    def __init__(self, rows):
+        self.loader = DataLoader(rows, batch_size=4, sampler=RandomSampler(rows, replacement=True, num_samples=10**10))
+        self.batches = iter(self.loader)
+    def next(self):
+        return next(self.batches)
+rows = TensorDataset(data, labels)
+train_loader = InfiniteLoader(rows)
+del data
+"""
+    session = open_session(file(tmp_path, SCRIPT + endless))
+    *_, last = session.run_all("fbsz*3")
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(SCRIPT + endless, names)
+    for _ in range(3):
+        data, labels = names["train_loader"].next()
+        loss = names["loss"](names["model"](data), labels)
+        loss.backward()
+        names["optimizer"].step()
+        names["optimizer"].zero_grad()
+    assert last.loss == loss.item()
 
 
 def test_a_file_that_trains_by_itself_is_refused(tmp_path: Path) -> None:

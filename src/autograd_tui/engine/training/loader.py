@@ -327,6 +327,14 @@ def _as_it_is(items: Any) -> Any:
     return items
 
 
+def holds_loader(value: Any) -> bool:
+    """Tell whether from_loader may take a value: a DataLoader, or what hands on the batches of one."""
+    try:
+        return bool(_loader_in(value))
+    except Refused:
+        return False
+
+
 def _loader_in(given: Any) -> tuple[DataLoader[Any], Callable[[], Any] | None]:
     """Find the DataLoader, and what hands on its batches where that is another object. Raises Refused."""
     if isinstance(given, DataLoader):

@@ -1,0 +1,369 @@
+"""What the training loop of a file does besides forward, backward, step and zero_grad, found in its text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+LONGEST = 70  # characters of a statement that is quoted
+MOVES = {"to", "cuda", "cpu", "contiguous"}  # which change no number
+DTYPES = ("float", "bfloat", "double", "half", "int", "long", "bool")
+TELLS = {  # which only say or keep something
+    *("print", "append", "extend", "item", "log", "info", "debug", "warning", "write", "writerow", "flush", "save"),
+    *("add_scalar", "add_scalars", "add_histogram", "set_description", "set_postfix", "set_postfix_str", "close"),
+    *("len", "str", "float", "int", "format", "time", "perf_counter", "state_dict", "synchronize", "empty_cache"),
+    *("parameters", "named_parameters", "train", "watch", "join"),
+}
+SCHEDULE = ": --decay plateau is the schedule that there is."
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Loop = ast.For | ast.AsyncFor | ast.While
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What the names of a file stand for."""
+
+    model: str
+    optimizer: str
+    loss: str
+    others: Mapping[str, str] = field(default_factory=dict)  # "scheduler", "optimizer", "scaler" or "model", by name
+
+
+def left_out(source: str, roles: Roles) -> list[tuple[int, str]]:
+    """Find what the file's loop does and four phases do not: the line of each thing, and a sentence."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    found: dict[int, str] = {}
+    for region in _regions(tree):
+        for line, sentence in _Region(region, roles, _trainers(tree)).read():
+            found.setdefault(line, sentence)
+    return sorted(found.items())
+
+
+def _regions(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+    """Give the statements of each loop that trains: of a function that does so, too, and of the loops that call it."""
+    trainers = _trainers(tree)
+    scopes: list[tuple[ast.AST, dict[str, str]]] = [(tree, {})]
+    scopes += [(node, _aliases(tree, node)) for node in ast.walk(tree) if isinstance(node, Function)]
+    for scope, aliases in scopes:
+        for statements in _outermost(getattr(scope, "body", []), trainers):
+            yield [_renamed(statement, aliases) for statement in statements]
+
+
+def _outermost(statements: Sequence[ast.stmt], trainers: set[str]) -> Iterator[list[ast.stmt]]:
+    """Give the outermost loops that train, or else the statements around a backward."""
+    if any(_is_call_of(call, trainers) for each in statements for call in _calls(each) if _is_simple(each)):
+        yield list(statements)
+        return
+    for each in statements:
+        if isinstance(each, Function | ast.ClassDef) or not _trains(each, trainers):
+            continue
+        if isinstance(each, Loop):
+            yield [each]
+        else:
+            for inside in _bodies(each):
+                yield from _outermost(inside, trainers)
+
+
+def _trainers(tree: ast.Module) -> set[str]:
+    """Name the functions that run a backward, and "backward" itself."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
+    found = {"backward"}
+    for _ in functions:
+        found |= {each.name for each in functions if any(_is_call_of(call, found) for call in _calls(each))}
+    return found
+
+
+class _Region:
+    """Reads the statements of one loop."""
+
+    def __init__(self, statements: list[ast.stmt], roles: Roles, trainers: set[str]) -> None:
+        self._statements, self._roles, self._trainers = statements, roles, trainers
+        self._events: list[tuple[str, int]] = []  # backward, step and zero_grad as they come, with their lines
+        simple = list(_simple(statements))
+        self._losses = {name for each in simple for call in _calls(each) if (name := _differentiated(call))}
+        of_loss = [value for name, value in _assignments(simple) if name in self._losses]
+        calls = [call for each in simple for call in _calls(each) if self._is_model(call)]
+        self._used = {name for each in (*of_loss, *calls) for name in _names(each)}  # by model and loss
+        self._used -= {roles.model, roles.loss, *self._losses}
+
+    def read(self) -> Iterator[tuple[int, str]]:
+        """Give what is left out, with its line."""
+        yield from self._read(self._statements)
+        kinds = [kind for kind, _ in self._events]
+        first = self._statements[0].lineno
+        if "backward" in kinds and "step" in kinds and "zero_grad" not in kinds:
+            yield first, "its loop has no zero_grad: there gradients add up, here each iteration clears them."
+        turned = (self._events[place:] + self._events[:place] for place in range(3))
+        for (before, _), (kind, line), (after, _) in zip(*turned, strict=True):
+            if (before, kind, after) == ("backward", "zero_grad", "step"):
+                yield line, "its zero_grad comes between backward and step: here it comes after step."
+        for kind in ("backward", "step"):
+            for _, line in [each for each in self._events if each[0] == kind][1:]:
+                yield line, f"one {kind} is run in each iteration: this one is left out."
+
+    def _read(self, statements: Iterable[ast.stmt]) -> Iterator[tuple[int, str]]:
+        for each in statements:
+            if isinstance(each, Loop) and not _trains(each, self._trainers):
+                if self._touches(each):
+                    yield each.lineno, _left_out(each)
+            elif isinstance(each, ast.If):
+                yield from self._read_if(each)
+            elif isinstance(each, ast.With | ast.AsyncWith):
+                items = [_text(item.context_expr) for item in each.items]
+                yield from ((each.lineno, f"{item} is left out.") for item in items if "autocast" in item)
+                yield from self._read(each.body)
+            elif _is_simple(each):
+                yield from ((each.lineno, sentence) for sentence in self._read_simple(each))
+            elif not isinstance(each, Function | ast.ClassDef):
+                for inside in _bodies(each):
+                    yield from self._read(inside)
+
+    def _read_if(self, statement: ast.If) -> Iterator[tuple[int, str]]:
+        inside = [*statement.body, *statement.orelse]
+        phases = [call for each in inside for call in _calls(each) if self._phase(call)]
+        if any(isinstance(node, ast.Continue) for each in inside for node in ast.walk(each)):
+            yield statement.lineno, f"it leaves out iterations if {_quote(statement.test)}: here none is left out."
+        elif phases and not _is_main(statement.test):
+            yield (
+                statement.lineno,
+                f"{_text(phases[0].func)}() runs only if {_quote(statement.test)}: here it runs in each iteration.",
+            )
+        yield from self._read(inside)
+
+    def _read_simple(self, statement: ast.stmt) -> Iterator[str]:
+        calls = list(_calls(statement))
+        for call in calls:
+            if phase := self._phase(call):
+                self._events.append((phase, statement.lineno))
+                yield from self._phase_with_more(call, phase)
+                return
+        if any(_is_call_of(call, self._trainers) for call in calls):
+            return
+        if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            if self._changes(statement):
+                yield f"{_quote(statement)} {self._what_is_here(statement)}."
+        elif isinstance(statement, ast.Expr) and self._touches(statement):
+            schedule = any(_last(call.func) == "step" and self._kind(call) == "scheduler" for call in calls)
+            yield _left_out(statement)[: -1 if schedule else None] + SCHEDULE * schedule
+
+    def _phase(self, call: ast.Call) -> str:
+        """Name the phase that a call is; "" where it is none."""
+        if not isinstance(call.func, ast.Attribute):
+            return ""
+        holder, name = _text(call.func.value), call.func.attr
+        if name == "backward" or (name == "zero_grad" and holder in (self._roles.model, self._roles.optimizer)):
+            return name
+        scaled = self._kind(call) == "scaler" and [_text(arg) for arg in call.args] == [self._roles.optimizer]
+        return "step" if name == "step" and (holder == self._roles.optimizer or scaled) else ""
+
+    def _phase_with_more(self, call: ast.Call, phase: str) -> Iterator[str]:
+        """Say what a phase has besides itself: arguments, a scaler, a part of a loss."""
+        assert isinstance(call.func, ast.Attribute)
+        more = [_text(each) for each in (*call.args, *call.keywords)]
+        if "scale(" in _text(call.func) or (phase == "step" and self._kind(call) == "scaler"):
+            yield f"{_quote(call)} is a plain {phase} here: a GradScaler is left out."
+        elif phase == "backward" and not (isinstance(call.func.value, ast.Name) or self._is_loss(call.func.value)):
+            yield f"{_quote(call)} is a backward of the loss itself here."
+        elif phase != "zero_grad" and more:
+            yield f"{_quote(call)} is a plain {phase}() here: {', '.join(more)} is left out."
+
+    def _changes(self, statement: ast.Assign | ast.AugAssign | ast.AnnAssign) -> bool:
+        """Tell whether an assignment changes what is trained with, and is none of the four phases."""
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        value = statement.value
+        if value is None:
+            return False
+        names = {name for target in targets for name in _names(target)}
+        if any(isinstance(target, ast.Attribute | ast.Subscript) for target in targets):
+            return bool(names & self._objects()) or any(f".{each}" in _text(targets[0]) for each in ("grad", "data"))
+        if names & self._losses:
+            told = isinstance(value, ast.Call) and _last(value.func) in ("item", "detach", "float", "tolist")
+            return isinstance(statement, ast.AugAssign) or not (told or self._is_loss(value))
+        if names & self._used:
+            return isinstance(statement, ast.AugAssign) or not (_is_moved(value) or self._is_prediction(value))
+        return self._touches(statement)
+
+    def _what_is_here(self, statement: ast.Assign | ast.AugAssign | ast.AnnAssign) -> str:
+        """Say what a run does in place of an assignment."""
+        names = {name for name, _ in _assignments([statement])}
+        if names & self._losses and not (statement.value and _names(statement.value) & self._losses):
+            return f"is {self._roles.loss}(prediction, targets) here"
+        if names & self._used and any(self._is_model(call) for call in _calls(statement)):
+            return f"is {self._roles.model}(inputs) here"
+        return "is left out"
+
+    def _is_loss(self, value: ast.expr) -> bool:
+        return (
+            isinstance(value, ast.Call)
+            and _text(value.func) == self._roles.loss
+            and len(value.args) == 2
+            and not value.keywords
+            and (_is_moved(value.args[0]) or self._is_prediction(value.args[0]))
+            and _is_moved(value.args[1])
+        )
+
+    def _is_prediction(self, value: ast.expr) -> bool:
+        return (
+            isinstance(value, ast.Call)
+            and self._is_model(value)
+            and len(value.args) == 1
+            and not value.keywords
+            and _is_moved(value.args[0])
+        )
+
+    def _is_model(self, call: ast.Call) -> bool:
+        return _text(call.func) == self._roles.model
+
+    def _touches(self, node: ast.AST) -> bool:
+        """Tell whether something does more with what is trained than to tell of it."""
+        groups = any(isinstance(each, ast.Attribute) and each.attr == "param_groups" for each in ast.walk(node))
+        if groups and not _is_told(node):
+            return True
+        return any(self._touching(call) for call in _calls(node))
+
+    def _touching(self, call: ast.Call) -> bool:
+        name = _last(call.func)
+        if name in TELLS:
+            return False
+        if (name.endswith("_") and not name.endswith("__")) or name == "eval" or self._kind(call):
+            return True
+        held = {each for arg in (*call.args, *(word.value for word in call.keywords)) for each in _names(arg)}
+        return bool(held & self._objects()) or _root(call.func) in self._objects()
+
+    def _kind(self, call: ast.Call) -> str:
+        """Say what holds the method that is called, where it is one of the file's other objects."""
+        root = _root(call.func)
+        guessed = "scaler" if "scaler" in root.lower() else "scheduler" if root.lower().endswith("scheduler") else ""
+        return self._roles.others.get(root, guessed)
+
+    def _objects(self) -> set[str]:
+        return {self._roles.model, self._roles.optimizer, *self._roles.others}
+
+
+def _left_out(node: ast.AST) -> str:
+    return f"{_quote(node)} is left out."
+
+
+def _quote(node: ast.AST) -> str:
+    """Give the first line of what is written there."""
+    text = _text(node).splitlines()[0].removesuffix(":")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _text(node: ast.AST) -> str:
+    return ast.unparse(node)
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    return (each for each in ast.walk(node) if isinstance(each, ast.Call))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _last(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _root(function: ast.expr) -> str:
+    """Give the name that a dotted one begins with, also through calls."""
+    while isinstance(function, ast.Attribute | ast.Call | ast.Subscript):
+        function = function.func if isinstance(function, ast.Call) else function.value
+    return getattr(function, "id", "")
+
+
+def _is_call_of(call: ast.Call, names: set[str]) -> bool:
+    return _last(call.func) in names
+
+
+def _trains(node: ast.AST, trainers: set[str]) -> bool:
+    return any(_is_call_of(call, trainers) for call in _calls(node))
+
+
+def _is_simple(statement: ast.stmt) -> bool:
+    return not hasattr(statement, "body")
+
+
+def _simple(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    for each in statements:
+        if _is_simple(each):
+            yield each
+        for inside in _bodies(each):
+            yield from _simple(inside)
+
+
+def _bodies(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Give the blocks of a compound statement."""
+    for name in ("body", "orelse", "finalbody"):
+        yield getattr(statement, name, [])
+    yield from (each.body for each in getattr(statement, "handlers", []))
+
+
+def _assignments(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    for each in statements:
+        if isinstance(each, ast.Assign):
+            yield from ((name, each.value) for target in each.targets for name in _names(target))
+
+
+def _differentiated(call: ast.Call) -> str:
+    """Name the loss that a backward begins at; "" where the call is none."""
+    if _last(call.func) != "backward" or not isinstance(call.func, ast.Attribute):
+        return ""
+    names = [each.id for each in ast.walk(call.func.value) if isinstance(each, ast.Name)]
+    scaled = [each for each in names if "scaler" not in each.lower()]
+    return scaled[0] if scaled else ""
+
+
+def _is_moved(value: ast.expr) -> bool:
+    """Tell whether a value is a name, or a part of what it stands for, at most brought to a device."""
+    if isinstance(value, ast.Tuple | ast.List):
+        return all(map(_is_moved, value.elts))
+    if isinstance(value, ast.Call):
+        name, inner = _last(value.func), value.func.value if isinstance(value.func, ast.Attribute) else None
+        if inner is None and name in ("Variable", "tuple", "list", "next"):
+            return len(value.args) == 1 and _is_moved(value.args[0])
+        return name in MOVES and inner is not None and not _names_dtype(value) and _is_moved(inner)
+    if isinstance(value, ast.ListComp | ast.GeneratorExp):
+        return _is_moved(value.elt)
+    if isinstance(value, ast.Subscript):
+        return isinstance(value.slice, ast.Constant) and _is_moved(value.value)
+    return isinstance(value, ast.Name)
+
+
+def _names_dtype(call: ast.Call) -> bool:
+    others = [*call.args, *(word.value for word in call.keywords)]
+    dotted = (each.attr for other in others for each in ast.walk(other) if isinstance(each, ast.Attribute))
+    return any(each.rstrip("0123456789") in DTYPES for each in dotted)
+
+
+def _is_told(node: ast.AST) -> bool:
+    """Tell whether nothing is assigned to what was there before."""
+    stores = (each for each in ast.walk(node) if isinstance(each, ast.Attribute | ast.Subscript))
+    return not any(isinstance(each.ctx, ast.Store) for each in stores)
+
+
+def _is_main(test: ast.expr) -> bool:
+    return "__name__" in _names(test)
+
+
+def _aliases(tree: ast.Module, function: Function) -> dict[str, str]:
+    """Tell by which names a function's parameters go where it is called."""
+    params = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    found: dict[str, str] = {}
+    for call in _calls(tree):
+        if _last(call.func) == function.name:
+            pairs = [*zip(params, call.args, strict=False), *((word.arg or "", word.value) for word in call.keywords)]
+            found |= {name: value.id for name, value in pairs if isinstance(value, ast.Name)}
+    return found
+
+
+def _renamed(statement: ast.stmt, aliases: Mapping[str, str]) -> ast.stmt:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            node.id = aliases.get(node.id, node.id)
+    return statement
