@@ -411,6 +411,13 @@ def with_inference(two: Two, x: Tensor) -> Tensor:
     return F.mse_loss(two.b(two.a(x)), target.clone())
 
 
+def with_a_layer_frozen_for_a_while(two: Two, x: Tensor) -> Tensor:
+    two.a.requires_grad_(requires_grad=False)
+    loss = two.b(two.a(x)).square().mean()
+    two.a.requires_grad_()
+    return loss + two.a(x).sin().mean()
+
+
 def straight_through(two: Two, x: Tensor) -> Tensor:
     p = two.a(x).sigmoid()
     return two.b(p + ((p > 0.5).float() - p).detach()).square().mean()
@@ -437,6 +444,7 @@ def quantized(two: Two, x: Tensor) -> Tensor:
         (with_a_queue, "no_grad"),
         (with_sampled_actions, "no_grad"),
         (with_inference, "inference_mode"),
+        (with_a_layer_frozen_for_a_while, "requires_grad=False"),
         (lambda two, x: with_a_penalty(two, x, retain_graph=True), "grad without create_graph"),
     ],
 )
@@ -544,6 +552,8 @@ def test_what_a_forward_writes_into_is_put_back() -> None:
         torch.mul(other, 2, out=other)
         other.data = other.data * 3
         F.batch_norm(torch.rand(2, 3), outside, other, training=True)
+        outside.requires_grad = True
+    assert not outside.requires_grad
     assert outside.tolist() == other.tolist() == [1, 1, 1]
     assert inside.tolist() == [1, 1, 1]
     assert other.data_ptr() == memory
@@ -559,7 +569,7 @@ def under_autocast(two: Two, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("loss", "casts", "dtype"),
+    ("loss", "casts", "coarsest"),
     [
         (lambda two, x: F.cross_entropy(two.a(x).float(), torch.arange(6) % 4), ["float"], "float32"),
         (lambda two, x: two.a(x).half().float().square().mean(), ["half", "float"], "float16"),
@@ -577,10 +587,10 @@ def under_autocast(two: Two, x: Tensor) -> Tensor:
     ],
 )
 def test_what_asks_for_less_than_float64_gets_it_all_the_same(
-    loss: Callable[[Two, Tensor], Tensor], casts: list[str] | None, dtype: str
+    loss: Callable[[Two, Tensor], Tensor], casts: list[str] | None, coarsest: str
 ) -> None:
     proof = proven(loss)
-    assert (proof.verdict, proof.dtype, proof.held_still) == ("agrees", dtype, ())
+    assert (proof.verdict, proof.coarsest, proof.held_still) == ("agrees", coarsest, ())
     assert casts is None or [cast.partition(" ")[0] for cast in proof.casts] == casts
     assert proof.autocast == (loss is under_autocast)
     assert proof.relative_error < 1e-6

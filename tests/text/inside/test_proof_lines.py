@@ -72,13 +72,13 @@ def test_what_was_held_still_is_said_with_its_lines(proof: Proof) -> None:
 
 
 def test_what_is_another_in_the_copy_is_said(proof: Proof) -> None:
-    assert "on a copy of the model. There float (line 3) gives float64." in words(
-        replace(proof, casts=("float (line 3)",))
-    )
+    assert "In the copy float (line 3) gives float64." in words(replace(proof, casts=("float (line 3)",)))
     casts = tuple(f"to (line {line})" for line in range(1, 6))
-    said = "There to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
+    said = "In the copy to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
     assert said in words(replace(proof, casts=casts, autocast=True))
-    assert words(proof).endswith("on a copy of the model.")
+    assert "In the copy" not in words(proof)
+    said = "the run's float32 gradient, with bfloat16 on its way, is off by"
+    assert said in words(replace(proof, coarsest="bfloat16"))
 
 
 def test_what_comes_out_of_an_operation_is_named_as_such(proof: Proof) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -32,9 +32,10 @@ class Left:
 class HeldStill(TorchFunctionMode):
     """Takes down what leaves the graph inside `with`; where that is `known`, gives back what it was then.
 
-    That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off.
-    Numbers alone: a mask or an index has no slope that a gradient could miss. A custom Function runs with gradients
-    off, and its backward answers for them: nothing inside it is held. `loose`: places that are not held either.
+    That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off,
+    and a parameter for as long as the forward has it frozen. Numbers alone: a mask or an index has no slope that a
+    gradient could miss. A custom Function runs with gradients off, and its backward answers for them: nothing inside
+    it is held. `loose`: places that are not held either.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class HeldStill(TorchFunctionMode):
         self._home, self._known, self._loose = home, known, loose
         self._met = 0
         self._off = ""  # where gradients were switched off
+        self._frozen: dict[int, Tensor] = {}  # what stands in for a tensor, by its id
         self._custom: frozenset[CodeType] | None = None
 
     def __torch_function__(
@@ -56,8 +58,13 @@ class HeldStill(TorchFunctionMode):
         name = call_name(func)
         if func is torch._C._set_grad_enabled:
             self._switched(on=args[0])
+        switched = switched_off(func, args, kwargs)
+        if switched is not None:
+            self._freeze(*switched)
         if name is None or is_transformed():
             return func(*args, **kwargs)
+        if self._frozen:
+            args, kwargs = self._thawed(args), self._thawed(kwargs)
         given = list(tensors_in((args, kwargs)))
         followed = any(each.requires_grad for each in given)
         result = func(*args, **kwargs)
@@ -67,11 +74,7 @@ class HeldStill(TorchFunctionMode):
         values = list(_values(numbers))
         if not values or (not self._off and self._in_a_function()):
             return result
-        self._met += 1
-        if self._known is None:
-            self.left.append(Left(name, self._place(func, name), tuple(map(_copied, values))))
-            return result
-        held = self._given_back(name, numbers, values, given)
+        held = self._held(name, self._place(func, name), numbers, values, given)
         return None if result is None else held
 
     def _in_a_function(self) -> bool:
@@ -87,6 +90,26 @@ class HeldStill(TorchFunctionMode):
         if not self._in_a_function():
             self._off = "" if on else self._off or f"no_grad{_bracket(where(sys._getframe(1), self._home))}"
 
+    def _freeze(self, tensor: Tensor, off: bool) -> None:
+        """Hold a tensor that gradients do not follow any more, until they do again."""
+        self._frozen.pop(id(tensor), None)
+        if not off or not tensor.requires_grad:
+            return
+        place = f"requires_grad=False{_bracket(where(sys._getframe(2), self._home))}"
+        value = tensor.detach()
+        held = self._held("requires_grad_", place, value, [value], [])
+        if held is not value:
+            self._frozen[id(tensor)] = held
+
+    def _thawed(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._frozen.get(id(value), value)
+        if isinstance(value, dict):
+            return type(value)((key, self._thawed(each)) for key, each in value.items())
+        if type(value) in (tuple, list):
+            return type(value)(self._thawed(each) for each in value)
+        return value
+
     def _place(self, func: Callable[..., Any], name: str) -> str:
         if self._off:
             return self._off
@@ -98,15 +121,33 @@ class HeldStill(TorchFunctionMode):
             name = f".{name}"
         return f"{name.strip('_')}{_bracket(where(sys._getframe(1), self._home))}"
 
-    def _given_back(self, name: str, numbers: Any, values: list[Tensor | float], given: list[Tensor]) -> Any:
-        known = self._known or ()
-        if self._met > len(known) or known[self._met - 1].name != name:
+    def _held(
+        self, name: str, place: str, numbers: Any, values: Sequence[Tensor | float], given: Sequence[Tensor]
+    ) -> Any:
+        """Take numbers down, or give back what is known of them where they have moved."""
+        self._met += 1
+        if self._known is None:
+            self.left.append(Left(name, place, tuple(map(_copied, values))))
+            return numbers
+        if self._met > len(self._known) or self._known[self._met - 1].name != name:
             raise Refused("the forward takes another way where it is moved a little, so no difference means anything.")
-        left = known[self._met - 1]
+        left = self._known[self._met - 1]
         if all(map(_same, values, left.values)):
             return numbers
         self.moved[left.place] = None
         return numbers if left.place in self._loose else _put(numbers, iter(left.values), given)
+
+
+def switched_off(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, bool] | None:
+    """Give the tensor whose requires_grad a call is about to set, and whether to False; None for another call."""
+    name = getattr(func, "__name__", "")
+    if name == "requires_grad_":
+        return args[0], not next(iter((*args[1:], *kwargs.values())), True)
+    if name == "__set__" and getattr(getattr(func, "__self__", None), "__name__", "") == "requires_grad":
+        return args[0], not args[1]
+    return None
 
 
 def _values(value: Any) -> Iterator[Tensor | float]:
@@ -122,7 +163,7 @@ def _values(value: Any) -> Iterator[Tensor | float]:
 
 
 @torch.no_grad()
-def _put(value: Any, known: Iterator[Tensor | float], given: list[Tensor]) -> Any:
+def _put(value: Any, known: Iterator[Tensor | float], given: Sequence[Tensor]) -> Any:
     """Put the known numbers in the places of those that `_values` gives; into a tensor that was given, in place."""
     if not list(_values(value)):
         return value

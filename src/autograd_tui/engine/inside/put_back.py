@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from autograd_tui.engine.inside.arguments import tensors_in
 from autograd_tui.engine.inside.forward import is_transformed
+from autograd_tui.engine.inside.held_still import switched_off
 
 
 class PutBack(TorchFunctionMode):
@@ -21,6 +22,7 @@ class PutBack(TorchFunctionMode):
         self._made: set[int] = set()  # storages
         self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # and what was in it
         self._data: list[tuple[Tensor, Tensor]] = []  # whose .data was set, and what it was
+        self._followed: list[tuple[Tensor, bool]] = []  # whose requires_grad was set, and what it was
         self.changed: frozenset[int] = frozenset()  # storages, once it is over
 
     def __torch_function__(
@@ -28,7 +30,10 @@ class PutBack(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if is_transformed() or name == "requires_grad_":
+        switched = switched_off(func, args, kwargs)
+        if switched is not None and switched[0].is_leaf:
+            self._followed.append((switched[0], switched[0].requires_grad))
+        if is_transformed() or switched is not None:
             return func(*args, **kwargs)
         if name == "__set__" and getattr(getattr(func, "__self__", None), "__name__", "") == "data":
             self._data.append((args[0], args[0].data))
@@ -46,7 +51,9 @@ class PutBack(TorchFunctionMode):
         differ = {
             place for place, (now, before) in self._before.items() if not torch.equal(_bytes(now), _bytes(before))
         }
-        self.changed = frozenset(differ | {data.data_ptr() for _, data in self._data})
+        self.changed = frozenset(differ | {old.data_ptr() for now, old in self._data if not torch.equal(now.data, old)})
+        for tensor, followed in reversed(self._followed):
+            tensor.requires_grad_(followed)
         for tensor, data in reversed(self._data):
             tensor.data = data
         for storage, before in self._before.values():

@@ -33,7 +33,7 @@ class Shifted:
         shifting = self._shifting(None)
         (found,), self.left = self.double.grads(shifting.shifts, shifting)
         if found is None:
-            raise Refused(f"the loss does not depend on what came out of {self._name}, so there is nothing to prove.")
+            raise Refused(f"no gradient comes back to what came out of {self._name}, so there is nothing to prove.")
         self.size = shifting.size
         return found
 

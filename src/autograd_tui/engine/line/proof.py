@@ -75,7 +75,7 @@ def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measur
     grads = dict(zip(trained, found, strict=True))
     exact = grads.get(name)
     if exact is None:
-        raise Refused(f"the loss does not depend on {name} in the forward before: there is nothing to prove.")
+        raise Refused(f"no gradient comes back to {name} in the forward before, so there is nothing to prove.")
 
     def loss_at(shift: Tensor, still: HeldStill | None) -> float:
         with torch.no_grad():
@@ -125,7 +125,7 @@ def _side_by_side(
     """Write the numbers beside each other, before anything is said of them."""
     exact, wide = measured.exact, measured.double.wide
     before = torch.zeros_like(exact) if held.before is None else held.before.to_dense().to(exact)
-    dtype = max((held.grad.dtype, *wide.dtypes), key=lambda dtype: torch.finfo(dtype).eps)
+    coarsest = max((held.grad.dtype, *wide.dtypes), key=lambda dtype: torch.finfo(dtype).eps)
 
     def total(values: Sequence[float]) -> tuple[float, ...]:
         old = _along(before, directions)
@@ -142,7 +142,8 @@ def _side_by_side(
         closed=None if measured.closed is None else total(measured.closed.tolist()),
         verdict="agrees",
         step=STEP,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(held.grad.dtype).removeprefix("torch."),
+        coarsest=str(coarsest).removeprefix("torch."),
         backwards=held.backwards,
         kinks=sum(each.kink for each in slopes),
         casts=tuple(wide.casts),
@@ -202,7 +203,7 @@ def _judged(proof: Proof, slopes: Sequence[Slope], *, loss: float, around: float
     size = max(map(abs, (*proof.numeric, *proof.exact)), default=0.0)
     pairs = zip(slopes, proof.numeric, proof.exact, strict=True)
     right = all(each.kink or is_near(a, b, size=size, function=loss, tolerance=EXACT) for each, a, b in pairs)
-    eps = torch.finfo(getattr(torch, proof.dtype)).eps
+    eps = torch.finfo(getattr(torch, proof.coarsest)).eps
     bound = ROUNDED * math.sqrt(eps) * size + CANCELLED * eps * around
     same = all(abs(a - b) <= bound for a, b in zip(proof.exact, proof.held, strict=True))
     return replace(

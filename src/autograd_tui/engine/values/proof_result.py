@@ -27,7 +27,8 @@ class Proof:
     closed: tuple[float, ...] | None  # the formula, where there is one
     verdict: Verdict
     step: float  # of the differences
-    dtype: str = "float32"  # the coarsest on the run's way
+    dtype: str = "float32"  # the run's
+    coarsest: str = "float32"  # on the run's way, by a cast or autocast
     backwards: int = 1  # that are summed in it
     kinks: int = 0  # elements or directions in which the loss has no slope
     held_still: tuple[str, ...] = ()  # the places at which gradients are told not to follow, "detach (line 18)"

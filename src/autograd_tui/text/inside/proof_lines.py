@@ -18,7 +18,7 @@ def proof_lines(proof: Proof, width: int) -> list[Line]:
     """Show the ways in which a gradient was found, one column each, and say how they agree; a line fits in `width`."""
     style = {"agrees": "accent", "kink": "warn"}.get(proof.verdict, "error")
     lines: list[Line] = [[(f"{_title(proof)}: {HEADINGS[proof.verdict]}", style)]]
-    for sentence in _verdict(proof):
+    for sentence in (*_verdict(proof), *_copy(proof)):
         lines += wrapped(sentence, width)
     return [*lines, *_table(proof, width), *wrapped(_method(proof), width)]
 
@@ -56,14 +56,19 @@ def _place(proof: Proof, row: int) -> str:
 
 
 def _method(proof: Proof) -> str:
-    """Say how it was measured, and what of the forward is another in the copy."""
     many = len(proof.numeric)
     what = "each element" if proof.kind == "elements" else f"{many} random directions of length 1"
+    return (
+        f"Measured along {what}: the loss a step of {proof.step:.1e} to both sides, in float64, on a copy of the model."
+    )
+
+
+def _copy(proof: Proof) -> Iterator[str]:
+    """Say what of the forward is another in the copy."""
     others = [f"{_listed(proof.casts)} {'gives' if len(proof.casts) == 1 else 'give'} float64"] if proof.casts else []
     others += ["autocast is off"] if proof.autocast else []
-    there = f" There {' and '.join(others)}." if others else ""
-    steps = f"the loss a step of {proof.step:.1e} to both sides"
-    return f"Measured along {what}: {steps}, in float64, on a copy of the model.{there}"
+    if others:
+        yield f"In the copy {' and '.join(others)}."
 
 
 def _listed(places: Sequence[str]) -> str:
@@ -93,7 +98,7 @@ def _verdict(proof: Proof) -> Iterator[str]:
     elif proof.verdict == "differs":
         yield (
             f"Autograd in float64 agrees with the differences (off by {off}), but the run's gradient is off by {held}: "
-            f"more than {proof.dtype} rounds, so something else has changed it, such as a hook."
+            f"more than {proof.coarsest} rounds, so something else has changed it, such as a hook."
         )
     elif proof.verdict == "kink":
         yield (
@@ -101,7 +106,8 @@ def _verdict(proof: Proof) -> Iterator[str]:
             "and autograd chooses one of those between."
         )
     else:
-        yield f"Autograd in float64 is off by {off}; the run's {proof.dtype} gradient is off by {held}."
+        way = f", with {proof.coarsest} on its way," if proof.coarsest != proof.dtype else ""
+        yield f"Autograd in float64 is off by {off}; the run's {proof.dtype} gradient{way} is off by {held}."
 
 
 def _off(error: float, share: float) -> str:
