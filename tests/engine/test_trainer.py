@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from plain_loop import Batch, PlainLine, copied, differing, line, mse, small_net
-from reach import as_scenario, tensors
+from reach import as_scenario, loop_of, tensors
 from torch import nn
 from worlds import gated, tripwire, words
 
@@ -116,10 +116,14 @@ def test_a_parameter_that_no_loss_depends_on_has_no_gradient() -> None:
     assert [row and row.backwards for row in frame.grads] == [2, 2, None]
 
 
-def test_a_sparse_gradient_is_there_without_numbers() -> None:
-    frame = run(open_session(as_scenario(words)), "fb")
+def test_a_sparse_gradient_has_the_norm_of_what_it_holds() -> None:
+    session = open_session(as_scenario(words))
+    frame = run(session, "fb")
     sparse = frame.grads[frame.params.layout.names.index("words.weight")]
-    assert (sparse.backwards, sparse.norm) == (1, None)
+    grad = loop_of(session).params["words.weight"].grad
+    assert grad is not None
+    assert (sparse.backwards, sparse.stored) == (1, grad.coalesce().values().numel())
+    assert sparse.norm == pytest.approx(float(grad.to_dense().norm()))
 
 
 # The iteration, and what is old.
@@ -166,13 +170,26 @@ def test_a_loss_is_old_once_its_parameters_are_no_longer_there(commands: str, ol
     assert run(open_session("linear"), commands).old is old
 
 
-def test_a_step_makes_the_loss_of_a_large_model_old() -> None:
-    def large(seed: int) -> tuple[nn.Module, Batch]:
-        x = torch.rand(2, 40)
-        return nn.Linear(40, 40), lambda i: (x, x)
+def large(seed: int) -> tuple[nn.Module, Batch]:
+    x = torch.rand(2, 40)
+    return nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 2)), lambda i: (x, x[:, :2])
 
+
+def test_a_step_makes_the_loss_of_a_large_model_old() -> None:
     frames = list(open_session(as_scenario(large)).run_all("f S fbs"))
     assert [frame.old for frame in frames] == [False, False, False, False, True]
+
+
+def test_a_step_by_nothing_leaves_the_loss_of_a_large_model_as_it_is() -> None:
+    assert not run(open_session(as_scenario(large)), "lr=0 fbs").old
+
+
+def test_a_value_set_to_what_it_is_leaves_the_loss_of_a_large_model_as_it_is() -> None:
+    session = open_session(as_scenario(large))
+    values = run(session, "f").params[-1].values
+    assert values is not None
+    ages = [session.run(command).old for command in (f"1.bias[0]={values[0]!r}", "1.bias[0]=3", "f", "b", "s")]
+    assert ages == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize("spelling", ["adam,fused=true", "sgd,fused=true", "adam,foreach=true"])

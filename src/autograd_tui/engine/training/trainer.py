@@ -261,7 +261,8 @@ class Trainer:
             "before": frame.params,
             "mover": command,
             "moves": moves(),
-            "moved": frame.moved or touched or read["params"] is not frame.params,  # fused ones touch without a trace
+            # Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
+            "moved": frame.moved or read["params"] is not frame.params or (touched and any(frame.learning_rates)),
             "step_rate": frame.learning_rate,
             "step_rates": frame.learning_rates,
             "steps": frame.steps + 1,

@@ -83,7 +83,8 @@ class Frame:
         """Whether loss and prediction belong to parameters that are no longer there."""
         if not self.moved or self.loss_params is None:
             return False
-        return not (self.params.whole and self.params == self.loss_params)
+        exact = self.params.whole or self.steps == self.loss_steps  # what can be set has all its values in its row
+        return not (exact and self.params == self.loss_params)
 
     @property
     def ways(self) -> Sequence[float | None] | None:
