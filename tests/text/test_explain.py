@@ -218,14 +218,34 @@ def test_digits_are_added_until_arithmetic_comes_out() -> None:
 def test_a_step_that_may_go_uphill_is_not_said_to_go_down(words: str) -> None:
     session = open_session(lr=0.5)
     *_, frame = session.run_all(words)
-    assert "downhill," not in said(frame, session)
-    assert "downhill:" not in said(frame, session)
+    assert "gradient, downhill" not in said(frame, session)
 
 
 def test_a_step_on_gradients_of_other_parameters_says_so() -> None:
     session = open_session()
     *_, frame = session.run_all("fbsS")
     assert "made with other parameters" in said(frame, session)
+
+
+def test_a_step_that_is_too_long_is_not_promised_to_go_down() -> None:
+    session = open_session(lr=0.5)
+    *_, frame = session.run_all("fbs")
+    assert true_loss(session) > 5 > 3.6667
+    assert "downhill unless that is too far:" in said(frame, session)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("fb f", "from before: a backward now adds to them."),
+        ("fb w.requires_grad=False f", "from before, and a backward adds to what is not frozen."),
+        ("fb requires_grad=False f", "The gradients are from before."),
+    ],
+)
+def test_a_forward_says_what_a_backward_would_add_to(words: str, sentence: str) -> None:
+    session = open_session()
+    *_, frame = session.run_all(words)
+    assert sentence in said(frame, session)
 
 
 def test_gradients_are_of_the_forward_that_they_came_from_not_of_the_latest() -> None:
@@ -248,7 +268,7 @@ def test_downhill_is_said_only_where_a_short_step_lowers_the_loss(words: list[st
             *_, frame = session.run_all(word)
         except Refused:
             continue
-        if frame.phase is Phase.STEP and "downhill:" in said(frame, session):
+        if frame.phase is Phase.STEP and "downhill unless" in said(frame, session):
             assert true_loss(session) < before
 
 

@@ -80,7 +80,8 @@ def _forward(frame: Frame) -> list[str]:
     else:
         said.append("This loss has no graph: it was made without recording, so a backward would raise.")
     if frame.grads.state != "none":
-        said.append("The gradients are from before: a backward now adds to them.")
+        adds = ": a backward now adds to them" if not frame.frozen else ", and a backward adds to what is not frozen"
+        said.append(f"The gradients are from before{adds if frame.graph == 'alive' else ''}.")
     return said
 
 
