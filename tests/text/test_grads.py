@@ -20,9 +20,6 @@ from autograd_tui.text.line import plain
         ("fbfb w=3", "sum of 2", "sum of 2 backwards, but from before w=3"),
         ("fbf", "unused", "unused, from before this forward"),
         ("fb w=3 f", "unused", "unused, from before this forward"),
-        ("fb w.requires_grad=False fb", "unused", "unused, from before this forward"),
-        ("fbfb w.requires_grad=False fb", "sum of 2", "sum of 2 backwards"),
-        ("fb w.requires_grad=False fbs", "used", "used by step, not cleared"),
     ],
 )
 def test_a_gradient_says_what_has_become_of_it(commands: str, word: str, sentence: str) -> None:
@@ -49,11 +46,6 @@ def test_gradients_of_several_ages_are_counted() -> None:
     assert in_words(frame) == "2 unused by loss, 18 fresh"
     assert in_words(frame, [0, 1]) == "unused by loss"
     assert together(frame) == ["2 unused by loss, 18 fresh", "all finite"]
-
-
-def test_a_gradient_that_the_last_backward_left_alone_is_counted_apart() -> None:
-    frame = list(open_session("linear").run_all("fb w.requires_grad=False fb"))[-1]
-    assert in_words(frame) == "1 unused, 1 sum of 2"
 
 
 def test_gradients_that_are_not_finite_are_counted() -> None:
