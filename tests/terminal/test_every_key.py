@@ -162,6 +162,8 @@ INSIDE_ROWS = [  # the backward behind the first forward
     Row("p", "proven"),
     Row("slash", "a part of an operation's"),
     Row("escape", goes="a part of an operation's"),
+    Row("colon", "words for the screen"),
+    Row("escape", goes="words for the screen"),
     Row("e", "written: "),
     Row("question_mark", "the keys that matter"),
     Row("question_mark", "all keys ─"),

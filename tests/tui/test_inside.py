@@ -67,6 +67,33 @@ async def test_a_recorded_command_goes_on_from_the_frame_looked_at() -> None:
         assert shown.session.commands() == "fb"
 
 
+async def test_words_are_understood_inside_and_never_run_as_keys() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", ":", *"theme light", "enter")
+        assert shown.app.theme == "textual-light"
+        await shown.press(":", *"plod loss", "enter")
+        assert note(shown) == '"plod" is not understood: the nearest is plot.'
+        await shown.press("escape", ":", *"help", "enter")
+        panel = shown.app.screen.query_one(KeyTablePanel)
+        assert "prove the gradient" in "".join(panel.render_line(y).text for y in range(panel.size.height))
+        await shown.press("escape", ":", *"/sub", "enter")
+        assert "operation 3 of 7" in text(shown, "WherePanel")
+        await shown.press(":", *"plot grad", "enter", "left")
+        assert shown.app.screen is shown.app.main
+        assert (shown.app.main.plotted, shown.session.newest) == ("grad", 2)
+        await shown.press("escape", "i", ":", *"lr=0.5", "enter", "z")
+        assert shown.session.commands() == "fbs lr=0.5 z"
+
+
+async def test_keys_of_the_main_screen_say_inside_what_they_are() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("i", "f")
+        assert note(shown) == '"f" is a key of the main screen: i leads out to it; ? lists the keys'
+        await shown.press("x")
+        assert note(shown) == '"x" does nothing here; ? lists the keys'
+        assert shown.session.newest == 2
+
+
 async def test_the_word_inside_does_as_the_key() -> None:
     async with screen(do="f") as shown:
         await shown.press(":", *"inside", "enter")

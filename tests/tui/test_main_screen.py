@@ -44,6 +44,18 @@ async def test_a_capital_runs_out_of_turn_and_shows_what_pytorch_raises() -> Non
         assert "Trying to backward through the graph a second time" in text
 
 
+async def test_a_key_that_nothing_is_bound_to_says_so_and_forgets_the_count() -> None:
+    async with screen() as shown:
+        for key, name in (("x", "x"), ("J", "J"), ("f5", "f5"), ("ctrl+t", "ctrl+t")):
+            await shown.press("5", key)
+            assert shown.note == f'"{name}" does nothing here: ? lists the keys'
+        await shown.press("n")
+        assert shown.session.commands() == "fbsz"
+        await shown.press("question_mark", "x")
+        box = shown.app.screen.query_one("#help")
+        assert box.border_subtitle == '"x" does nothing here, escape closes'
+
+
 async def test_n_runs_to_the_end_of_the_iteration() -> None:
     async with screen() as shown:
         await shown.press("f", "n", "n")

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
+from autograd_tui.tui.keys import unbound
 from autograd_tui.tui.panels.key_table import KeyTablePanel
 
 NAMES = {
@@ -83,6 +85,11 @@ class HelpScreen(ModalScreen[None]):
             box.border_title = "the keys that matter"
             box.border_subtitle = "? all keys, escape closes"
             yield self._table
+
+    def on_key(self, event: events.Key) -> None:
+        """Answer a key that nothing is bound to here."""
+        if name := unbound(event):
+            self.query_one("#help").border_subtitle = f'"{name}" does nothing here, escape closes'
 
     def action_more(self) -> None:
         """Show all keys; from there, close."""

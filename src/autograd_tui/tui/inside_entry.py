@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from autograd_tui.engine.values.command import Commands
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.text.screen_word import ScreenWord
+from autograd_tui.text.word_list import Candidate
+from autograd_tui.text.words import read
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.requests import News, Prove, Record, Request, Training
 from autograd_tui.tui.training_screen import TrainingScreen
+
+STAY = ("theme", "ascii", "unicode", "speed", "watch", "export", "quit")  # words that leave us inside
 
 
 class InsideEntry(TrainingScreen):
@@ -39,6 +45,8 @@ class InsideEntry(TrainingScreen):
             left=self._left_inside,
             prove=self._prove,
             give_up=self.trainer.stop,
+            words=self._words_inside,
+            offer=self.offer,
         )
         self.app.push_screen(self.inside)
         self.trainer.ask(request)
@@ -71,6 +79,29 @@ class InsideEntry(TrainingScreen):
             self.inside.say(note)
         elif self.inside.awaits_an_answer and (patient := self.patient()):
             self.inside.say(patient)
+
+    def _words_inside(self, text: str) -> bool:
+        """Do what words ask for; what runs, or is seen on this screen alone, leads out of the phase first."""
+        try:
+            words = read(text)
+        except Refused as error:
+            self.say(Note(str(error), "warn"))
+            return False
+        name = words.name if isinstance(words, ScreenWord) else ""
+        if self.inside is not None and name == "help":
+            self.inside.action_help()  # its own keys
+            return True
+        if self.inside is not None and words and name not in STAY:
+            self.inside.action_out()
+        return self.run_words(text)
+
+    def run_words(self, text: str) -> bool:
+        """Do what words ask for; False where they were not understood."""
+        raise NotImplementedError
+
+    def offer(self, text: str) -> tuple[str, list[Candidate]]:
+        """Give a title and what could be typed."""
+        raise NotImplementedError
 
     def action_export(self) -> None:
         """Write a picture."""

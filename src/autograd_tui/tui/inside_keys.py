@@ -17,6 +17,9 @@ _KEYS = [
     Binding("down", "select(1)", id="inside-down", tooltip="the row below"),
     Binding("enter", "open", id="inside-open", tooltip="open or close the module selected; run to the operation"),
     Binding("slash", "find", id="inside-find", tooltip="run to an operation or module by a part of its name"),
+    Binding(
+        "colon", "words", id="inside-words", tooltip="a command in words; one that runs or changes the run leads out"
+    ),
     Binding("p", "prove", id="inside-prove", tooltip="prove the gradient at hand by finite differences"),
     Binding("e", "export", id="inside-export", tooltip="write a picture of the screen"),
     Binding("question_mark", "help", id="inside-help", tooltip="the keys that matter; once more: all keys"),

@@ -26,6 +26,7 @@ from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.inside_keys import FIRST_INSIDE_KEYS, INSIDE_KEYS
 from autograd_tui.tui.inside_layouts import InsideLayout, inside_layout_for
 from autograd_tui.tui.kept_rows import KeptRows
+from autograd_tui.tui.keys import KEYS, is_bound, unbound
 from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.keys import INSIDE, KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
@@ -42,7 +43,8 @@ class InsideScreen(Screen[None], KeptRows):
     """Waits for a trace, then walks it; keys typed in the meantime are kept.
 
     `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, `prove` asks for a
-    proof, which `show_proof` shows, and `give_up` ends what was asked for.
+    proof, which `show_proof` shows, and `give_up` ends what was asked for. `words` does what words ask for that do not
+    look for a name, and `offer` gives a title and candidates for them, as the prompt of the main screen does.
     """
 
     ALLOW_SELECT = False
@@ -62,13 +64,16 @@ class InsideScreen(Screen[None], KeptRows):
         left: Callable[[], None],
         prove: Callable[[Prove], None],
         give_up: Callable[[], object],
+        words: Callable[[str], bool],
+        offer: Callable[[str], tuple[str, list[Candidate]]],
     ) -> None:
         super().__init__()
         self._prove, self._give_up = prove, give_up
         self._awaited: Prove | None = None
         self._picture, self._interrupt, self._left = picture, interrupt, left
         self._typed_ahead: list[Callable[[], object]] = []
-        self.prompt = Prompt(self.run_to, self._offer, id="prompt")
+        self._words, self._offer_words = words, offer
+        self.prompt = Prompt(self.run_words, self._offer, id="prompt")
 
     def compose(self) -> ComposeResult:
         """Lay out the panels."""
@@ -156,20 +161,38 @@ class InsideScreen(Screen[None], KeptRows):
         else:
             self.say(Note("the whole graph is open: ↑ and ↓ walk along it", "warn"))
 
+    def on_key(self, event: events.Key) -> None:
+        """Answer a key that nothing is bound to here."""
+        if self.prompt.is_open or not (name := unbound(event)):
+            return
+        does = "is a key of the main screen: i leads out to it" if is_bound(event, KEYS) else "does nothing here"
+        self.say(Note(f'"{name}" {does}; ? lists the keys', "warn"))
+
     def action_find(self) -> None:
         """Take a name."""
         self.prompt.open("/")
 
+    def action_words(self) -> None:
+        """Take a command in words."""
+        self.prompt.open("")
+
+    def run_words(self, text: str) -> bool:
+        """Run to a name behind a /, else do what the words ask for; False where they were not understood."""
+        if self.walk is None:
+            self._typed_ahead.append(lambda: self.run_words(text))
+            return True
+        return self.run_to(text) if text.startswith("/") else self._words(text)
+
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
+        if not text.startswith("/"):
+            return self._offer_words(text)
         part = text.removeprefix("/")
         found = names_to_find(self.walk.trace, part) if self.walk is not None else []
         return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
 
     def run_to(self, text: str) -> bool:
         """Run to the next operation of a name, or of the one looked for last; False where there is none."""
-        if self.walk is None:
-            self._typed_ahead.append(lambda: self.run_to(text))
-            return True
+        assert self.walk is not None
         name = text.removeprefix("/").strip() or self.walk.search
         walk = self.walk.to(name) if name else None
         if walk is None:

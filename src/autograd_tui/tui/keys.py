@@ -5,8 +5,11 @@ Help and the README's table are made from these.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
+from textual import events
 from textual.binding import Binding, BindingType
 
 _KEYS = [
@@ -74,3 +77,17 @@ FIRST_KEYS: dict[str, str] = {
     "veil": "hide new numbers until the next space",
     "quit": "leave the innermost, at the top the program",
 }
+
+_NAMED = re.compile(r"(ctrl|alt|super)\+.+|f\d+|backspace|delete|insert")  # not a shift that comes alone
+
+
+def unbound(key: events.Key) -> str | None:
+    """Name a key that came as far as the screen, since nothing is bound to it; None for what nobody typed as one."""
+    if key.is_printable:
+        return key.character
+    return key.key if _NAMED.fullmatch(key.key) else None
+
+
+def is_bound(key: events.Key, bindings: Iterable[BindingType]) -> bool:
+    """Tell whether a key is one of these."""
+    return any(isinstance(each, Binding) and key.key in each.key.split(",") for each in bindings)

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from autograd_tui.engine.values.command import Commands
-from autograd_tui.tui.keys import KEYS
+from autograd_tui.tui.keys import KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys
 from autograd_tui.tui.output import Output
@@ -68,6 +68,12 @@ class MainScreen(WordKeys, LookKeys):
     def on_print(self, event: events.Print) -> None:
         """Take in what was printed through Python while the screen was up."""
         self.output.write(event.text)
+
+    def on_key(self, event: events.Key) -> None:
+        """Answer a key that nothing is bound to; a count before it is forgotten."""
+        if not self.prompt.is_open and (name := unbound(event)):
+            self.count = ""
+            self.say(Note(f'"{name}" does nothing here: ? lists the keys', "warn"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave all keys to the prompt while it is open, but those that leave and stop."""

@@ -28,6 +28,7 @@ INSIDE = (
     ("/", "find", 4),
     ("enter", "opens", 2),
     ("e", "picture", 1),
+    (":", "command", 0),
     ("?", "keys", 5),
     ("i", "out", 7),
 )
