@@ -45,7 +45,7 @@ def all_ages(frame: Frame) -> list[str]:
     """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
     places, old = range(len(frame.grads)), frame.old
     marks = ([place in marked for place in places] for marked in (frame.frozen, frame.unused, frame.grads.outside))
-    left = (_passed_over(frame, place) for place in places)
+    left = (_is_of_an_earlier_forward(frame, place) for place in places)
     kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
     words = {kind: _age(frame, place, old=old) for kind, place in dict(zip(kinds, places, strict=True)).items()}
     return [words[kind] for kind in kinds]
@@ -62,7 +62,7 @@ def _age(frame: Frame, place: int, *, old: bool) -> str:
         return f"{summed}, used" if summed else "used"
     if old:
         return summed or "before the move"
-    return summed or ("unused" if frame.graph == "alive" or _passed_over(frame, place) else "fresh")
+    return summed or ("unused" if _is_of_an_earlier_forward(frame, place) else "fresh")
 
 
 def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
@@ -75,15 +75,13 @@ def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
         return f"{summed}, used" if summed else LONGER["used"]
     if frame.old and frame.mover is not None:
         return f"{summed or 'fresh'}, but from before {frame.mover}"
-    if _passed_over(frame, place):
-        return summed or "unused, not of the last backward"
-    return summed or ("unused, from before this forward" if frame.graph == "alive" else "fresh")
+    return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, place) else "fresh")
 
 
-def _passed_over(frame: Frame, place: int) -> bool:
-    """Tell whether the last backward has added nothing to a gradient that was there."""
+def _is_of_an_earlier_forward(frame: Frame, place: int) -> bool:
+    """Tell whether no backward of the latest forward has made, or added to, a gradient that is there."""
     before = frame.added_to.backwards[place] if frame.added_to else 0
-    return 0 < before == frame.grads.backwards[place]
+    return frame.graph == "alive" or 0 < before == frame.grads.backwards[place]
 
 
 def cleared(frame: Frame, place: int, *, room: int) -> Line:
