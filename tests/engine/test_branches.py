@@ -115,3 +115,14 @@ def test_a_branch_that_is_not_there_is_refused(before: str, says: str) -> None:
     run(session, before)
     with pytest.raises(Refused, match=says):
         session.run("branch=7")
+
+
+def test_a_branch_that_ran_freely_has_no_frame_of_the_run_that_was_left_for_it() -> None:
+    session = open_session("linear")
+    list(session.run_all("fbsz*2"))
+    list(session.run_free(session.end_of(8), lambda: False))
+    there = session.look(9)
+    list(session.run_all("@8 B branch=1"))
+    assert session.look(9).same(there)
+    session.run("@9")
+    assert session.take_difference() is None

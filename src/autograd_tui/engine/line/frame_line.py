@@ -130,6 +130,7 @@ class FrameLine:
         self._leave(left, self.history, fork=shared)
         self._reporter.took(number, self._trainer.frame)
         self.history = history
+        self.frames.drop_after(shared)  # those of the branch that was left, in whose places none may come
         for frame in [*found, self._trainer.frame]:
             if frame.index >= shared:
                 self.frames.forget_after(frame)

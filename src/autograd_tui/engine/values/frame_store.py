@@ -51,9 +51,13 @@ class FrameStore:
 
     def forget_after(self, frame: Frame) -> None:
         """Drop the frames after `frame`, which is then the newest."""
-        while self._frames and self.newest.index >= frame.index:
-            self._bytes -= self._frames.popitem()[1][1]
+        self.drop_after(frame.index - 1)
         self.append(frame)
+
+    def drop_after(self, index: int) -> None:
+        """Drop the frames after frame `index`; the next one to be appended may be any later one."""
+        while self._frames and self.newest.index > index:
+            self._bytes -= self._frames.popitem()[1][1]
 
 
 def _own_bytes(frame: Frame, previous: Frame | None) -> int:
