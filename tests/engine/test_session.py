@@ -221,3 +221,12 @@ def test_the_commands_after_going_back_lead_to_where_training_stands() -> None:
 def test_two_runs_of_the_same_commands_give_the_same_frames(options: dict[str, Any]) -> None:
     some, others = (open_session("linear", **options).run_all("fbsz*5") for _ in range(2))
     assert all(one.same(other) for one, other in zip(some, others, strict=True))
+
+
+def test_iterations_that_begin_with_gradients_of_before_are_run_again_without_a_difference() -> None:
+    session = open_session("linear")
+    run(session, "f b fbsz*9 fbs")
+    before = session.frame
+    run(session, "undo s")
+    assert session.take_difference() is None
+    assert session.frame.same(before)

@@ -116,6 +116,8 @@ class Loop:
         self.loss = self.batch = self.prediction = None
         self.graph, self.metrics = "freed", ()
         outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
+        for place in set(range(len(self.params))).difference(outside):
+            self.backwards[place], self.used[place] = 0, False  # as each iteration leaves them
         with OneProcess() as process:
             while True:
                 batch = self.parts.batch(self.forwards)
