@@ -97,7 +97,8 @@ class Surroundings:
 
     def _read(self) -> Mark:
         foreign = self._own.foreign if self._trial == 0 else ForeignRandom.read()
-        return Mark(self._read_torch(), foreign, tuple((each, each.state()) for each in self._rewindables))
+        others = tuple((each, each.state()) for each in self._rewindables) if self._rewindables else ()
+        return Mark(self._read_torch(), foreign, others)
 
     def _read_torch(self) -> tuple[Any, ...]:
         on_device = self._accelerator.get_rng_state() if self._accelerator else None
