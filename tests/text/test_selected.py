@@ -32,6 +32,16 @@ def said(frame: Frame, name: str, *, inspection: Inspection | None = None, width
     return "\n".join(plain(line).rstrip() for line in lines)
 
 
+def test_nan_is_an_error_in_style() -> None:
+    session = open_nested(NAMES)
+    *_, frame = session.run_all("stem.weight[0]=nan fb")
+    place = frame.params.layout.names.index("stem.weight")
+    spans = [span for line in parameter_lines(frame, place, inspection=None, width=63) for span in line]
+    wrong = [style for text, style in spans if "NaN" in text]
+    assert wrong
+    assert set(wrong) == {"error"}
+
+
 def large(commands: str, **options: str) -> Session:
     session = open_nested(LARGE, size=3000, **options)
     list(session.run_all(commands))

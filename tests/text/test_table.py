@@ -12,7 +12,7 @@ from nested import NAMES, open_nested
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.text.layers import Columns, Layers
-from autograd_tui.text.line import length, plain
+from autograd_tui.text.line import Line, length, plain
 from autograd_tui.text.screen_word import COLUMNS
 from autograd_tui.text.table import Table, shortened
 from autograd_tui.text.table_view import Row, TableView, rows
@@ -24,14 +24,19 @@ from reach import loop_of
 OPEN = TableView(cursor=Row("body", 3), opened=frozenset(["body"]))
 
 
-def drawn(frame: Frame, view: TableView = OPEN, *, width: int = 63) -> list[str]:
+def styled(frame: Frame, view: TableView = OPEN, *, width: int = 63) -> list[Line]:
     """Give the heading, the rows and the total."""
     layers, columns = Layers.of(frame.params.layout.names), Columns.of(frame)
     table, listed = Table(frame, layers, columns), rows(layers, columns, view)
     shape = table.shape(view, listed, width)
     lines = [table.heading(shape), *(table.row(shape, row) for row in listed), table.total(shape)]
     assert all(length(line) <= width for line in lines) or width < 30
-    return [plain(line) for line in lines]
+    return lines
+
+
+def drawn(frame: Frame, view: TableView = OPEN, *, width: int = 63) -> list[str]:
+    """Give their text."""
+    return [plain(line) for line in styled(frame, view, width=width)]
 
 
 def after(commands: str, *, unused: Sequence[str] = ()) -> Frame:
@@ -40,6 +45,12 @@ def after(commands: str, *, unused: Sequence[str] = ()) -> Frame:
 
 def row_of(lines: list[str], name: str) -> str:
     return next(line for line in lines if name in line)
+
+
+def test_nan_is_an_error_in_style_and_nothing_else_is() -> None:
+    spans = [span for line in styled(after("stem.weight[0]=nan fbs"), width=100) for span in line]
+    assert any("NaN" in text for text, _ in spans)
+    assert all((text.strip() == "NaN") == (style == "error") for text, style in spans)
 
 
 def test_the_cursor_and_opened_layers_are_marked_by_signs() -> None:
