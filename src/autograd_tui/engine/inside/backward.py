@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,11 +11,13 @@ from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.engine.inside.graph import Graph, is_leaf
 from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.not_finite import first_not_finite
+from autograd_tui.engine.inside.saved import Kept
 from autograd_tui.engine.inside.seen import version_of
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.later import Later
-from autograd_tui.engine.values.stats_table import Grads, StatsTable, without_history
-from autograd_tui.engine.values.trace import Node, Op, Value
+from autograd_tui.engine.values.stats_table import SAMPLE, Grads, StatsTable, without_history
+from autograd_tui.engine.values.trace import Node, NotFinite, Op, Value
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -28,6 +30,8 @@ class Ran:
     grad_in: list[int | None]
     grad_out: list[int | None] = field(default_factory=list)
     done: bool = False
+    kept: list[Tensor | None] = field(default_factory=list)  # by the node, as long as that may be looked at
+    not_finite: list[NotFinite] = field(default_factory=list)
     filled: int | None = None  # the measurement of the `.grad` that it filled, of a backward that raised afterwards
 
 
@@ -56,8 +60,10 @@ class Accumulated:
 class BackwardRecorder:
     """Runs a backward with hooks on all nodes of its graph, and takes them away again."""
 
-    def __init__(self, graph: Graph, moments: Moments) -> None:
+    def __init__(self, graph: Graph, moments: Moments, kept: Mapping[int, Sequence[Kept]] | None = None) -> None:
+        """Prepare; kept: what nodes are known to keep, by their numbers."""
         self.graph = graph
+        self._kept = kept or {}
         self._ran: list[Ran] = []
         self._running: dict[int, Ran] = {}  # by node; on several devices some run at once
         self._moments = moments
@@ -94,6 +100,7 @@ class BackwardRecorder:
     def ops(self, nodes: Sequence[Node], calls: Sequence[Op], *, before: Frame, after: Frame) -> Later[Op]:
         """Give what ran as plain values; calls: the operations of the forward, as far as it was recorded."""
         self._moments.read()
+        self._look_for_not_finite()
         ran, table, names = self._ran, self._moments.table, before.params.layout.names
         grads = Accumulated(names, before.grads, after.grads, table, undone=after.error is not None)
         return Later(
@@ -101,10 +108,23 @@ class BackwardRecorder:
             lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(ran)),
         )
 
+    def _look_for_not_finite(self) -> None:
+        """Look, among what has been read, for what is not finite in small gradients; then let go of what nodes kept."""
+        for each in self._ran:
+            for place, row in enumerate(each.grad_out if self._moments.keeps_values else ()):
+                made = self._moments.values(row) if row is not None and self._moments.not_finite(row) else None
+                if made is not None:
+                    given = [None if known is None else self._moments.values(known) for known in each.grad_in]
+                    each.not_finite += first_not_finite(made, [*given, *each.kept], output=place)
+            each.kept = []
+        self._moments.forget()
+
     def _before(self, number: int) -> Callable[[Gradients], None]:
+        kept = self._kept.get(number, ())
+
         def see(gradients: Gradients) -> None:
             seen = [self._known(number, place, each) for place, each in enumerate(gradients)]
-            self._ran.append(Ran(number, seen))
+            self._ran.append(Ran(number, seen, kept=[each.tensor for each in kept]))
             self._running[number] = self._ran[-1]
 
         return see
@@ -112,16 +132,20 @@ class BackwardRecorder:
     def _after(self, number: int) -> Callable[[Gradients, Gradients], None]:
         following = self.graph.nodes[number].next_functions
 
-        def see(gradients: Gradients, _: Gradients) -> None:
+        def see(gradients: Gradients, upstream: Gradients) -> None:
             ran = self._running[number]
             ran.done = True
             for place, gradient in enumerate(gradients):
                 seen = None if gradient is None else self._moments.see(gradient)
                 ran.grad_out.append(seen)
+                came = (each for each in ran.grad_in if each is not None)
+                if gradient is not None and seen is not None and self._moments.is_newly_wild(seen, came):
+                    ran.not_finite += first_not_finite(gradient, [*upstream, *ran.kept], output=place)
                 target, entry = following[place] if place < len(following) else (None, 0)
                 to = None if target is None else self.graph.number.get(target)
                 if gradient is not None and seen is not None and to is not None and self._alone[to]:
                     self._given[to] = entry, seen, _address(gradient), version_of(gradient)
+            ran.kept = [each if each is not None and each.numel() <= SAMPLE else None for each in ran.kept]
 
         return see
 
@@ -140,7 +164,7 @@ def _address(tensor: Tensor) -> int:
 
 def _op(number: int, ran: Ran, node: Node, calls: Sequence[Op], table: StatsTable, grads: Accumulated) -> Op:
     call = calls[node.op] if node.op is not None and calls else None
-    around = replace(call, nodes=(), dead=None, mutates=False, opaque=False) if call else Op(number, "")
+    around = replace(call, nodes=(), dead=None, mutates=False, opaque=False, not_finite=()) if call else Op(number, "")
     grad_before, grad_after = grads.around(node.param, ran)
     return replace(
         around,
@@ -153,6 +177,7 @@ def _op(number: int, ran: Ran, node: Node, calls: Sequence[Op], table: StatsTabl
         grad_before=grad_before,
         grad_after=grad_after,
         raised=not ran.done,
+        not_finite=tuple(ran.not_finite),
         node=ran.node,
         made_by=node.op,
     )

@@ -16,11 +16,12 @@ from autograd_tui.engine.inside.arguments import Arguments, tensors_in
 from autograd_tui.engine.inside.graph import Graph, GraphNode, is_leaf, name_of, root_of
 from autograd_tui.engine.inside.modules import ModulePath
 from autograd_tui.engine.inside.moments import Moments
+from autograd_tui.engine.inside.not_finite import first_not_finite
 from autograd_tui.engine.inside.saved import SavedTensors
 from autograd_tui.engine.inside.seen import Seen, Sight, version_of
 from autograd_tui.engine.inside.source import Sources
 from autograd_tui.engine.values.stats_table import StatsTable
-from autograd_tui.engine.values.trace import Op, Source
+from autograd_tui.engine.values.trace import NotFinite, Op, Source
 
 _RUNNING = ("running_mean", "running_var")
 _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
@@ -42,6 +43,7 @@ class Call:
     mutates: bool = False
     opaque: bool = False
     raised: bool = False
+    not_finite: list[NotFinite] = field(default_factory=list)
 
     def number_nodes(self, graph: Graph) -> None:
         """Let the nodes go, and keep their numbers."""
@@ -64,6 +66,7 @@ class Call:
             mutates=self.mutates,
             opaque=self.opaque,
             raised=self.raised,
+            not_finite=tuple(self.not_finite),
         )
 
 
@@ -145,6 +148,23 @@ class ForwardRecorder(TorchFunctionMode):
             call.number_nodes(graph)
         return graph
 
+    def look_for_not_finite(self, params: Mapping[str, Tensor]) -> None:
+        """Look, among what has been read, for what is not finite in the small tensors that calls have made."""
+        for call in self.calls if self._moments.keeps_values else ():
+            for place in (place for place, each in enumerate(call.output) if self._is_small_and_wild(each)):
+                given = [self._still_known(each, params) for _, each in call.inputs]
+                made = self._moments.values(call.output[place].row)
+                call.not_finite += [] if made is None else first_not_finite(made, given, output=place)
+
+    def _is_small_and_wild(self, seen: Seen) -> bool:
+        return seen.known is None and self._moments.not_finite(seen.row)
+
+    def _still_known(self, seen: Seen, params: Mapping[str, Tensor]) -> Tensor | None:
+        if seen.known is None:
+            return self._moments.values(seen.row)
+        param = params.get(seen.name)
+        return param if param is not None and version_of(param) == seen.version else None
+
     def _meet(self, given: list[tuple[str, Tensor]]) -> list[tuple[str, Seen]]:
         """Measure what a call is given, before it may change it."""
         for _, tensor in given:
@@ -167,6 +187,10 @@ class ForwardRecorder(TorchFunctionMode):
         for tensor in outputs:
             self._own(tensor, call, number)
         call.output = [self.sight.meet(tensor, maker=number) for tensor in outputs]
+        rows = [each.row for _, each in call.inputs if each.known is None]
+        for place, each in enumerate(call.output):
+            if each.known is None and self._moments.is_newly_wild(each.row, rows):
+                call.not_finite += first_not_finite(outputs[place], _unchanged(call, inputs), output=place)
         seen = [*call.output, *self._left(call, inputs)]
         self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
@@ -195,6 +219,12 @@ def call_name(func: Callable[..., Any]) -> str | None:
     if name == "__get__":
         return getattr(getattr(func, "__self__", None), "__name__", None)
     return str(name).removeprefix("__").removesuffix("__")
+
+
+def _unchanged(call: Call, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Give what a call was given; None for what has been changed in place since."""
+    pairs = zip(inputs, call.inputs, strict=False)
+    return [tensor if version_of(tensor) == seen.version else None for tensor, (_, seen) in pairs]
 
 
 def _trains(call: Call) -> bool:

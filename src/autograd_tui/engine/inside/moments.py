@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from autograd_tui.engine.training.stats import (
     sampled_places,
     to_host,
 )
-from autograd_tui.engine.values.stats_table import SAMPLE, WIDTH, Layout, StatsTable
+from autograd_tui.engine.values.stats_table import NONFINITE, SAMPLE, WIDTH, Layout, StatsTable
 
 MOST_WAYS = 1024  # that are remembered: a model may meet ever new shapes
 
@@ -67,6 +68,7 @@ class Moments:
         self._singles: list[Tensor] = []
         self._rare: dict[int, Tensor] = {}  # copies of what is to be looked at again
         self._single: list[float] = []
+        self._wild: dict[int, bool] = {}  # large ones in which something is not finite, and whether there is NaN
 
     def see(self, tensor: Tensor) -> int:
         """Measure a tensor as it is now; nothing is waited for, save by a large one on an accelerator."""
@@ -93,7 +95,33 @@ class Moments:
         plan = Plan([""] * len(self._kinds), self._kinds)
         self.table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
         self._look_again()
+        if not any(self.table.numbers[NONFINITE::WIDTH]):
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of the values that were measured, of which some are kept where not all is finite."""
         self._kinds, self._answers, self._singles, self._rare = [], [], [], {}
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether there are such, and `forget` has not been called."""
+        return bool(self._kinds)
+
+    def is_newly_wild(self, number: int, given: Iterable[int]) -> bool:
+        """Tell, before anything is read, whether a large tensor has NaN or infinity that none of the `given` has."""
+        nan = self._wild.get(number)
+        return nan is not None and all(self._wild.get(each) is not nan for each in given)
+
+    def values(self, number: int) -> Tensor | None:
+        """Give what was measured, once read, as long as it is kept: all values of a small tensor."""
+        kind = self._kinds[number] if self._kinds else None
+        if kind is None or not kind.measurable or kind.sparse or kind.size > SAMPLE:
+            return None
+        return self._answers[number][0].reshape(kind.shape)
+
+    def not_finite(self, number: int) -> bool:
+        """Tell, once read, whether a small tensor has NaN or infinity in it, and its values are kept."""
+        return bool(self.table.numbers[number * WIDTH + NONFINITE]) and self.values(number) is not None
 
     def single(self, number: int) -> float:
         """Give what `note` took note of."""
@@ -105,6 +133,8 @@ class Moments:
         norm = math.hypot(*answers[0].tolist())
         if not SMALLEST_NORM < norm < math.inf:
             self._rare[number] = plain.clone()
+            if not math.isfinite(norm):
+                self._wild[number] = math.isnan(norm)
         return answers
 
     def _look_again(self) -> None:
@@ -115,4 +145,5 @@ class Moments:
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE and not usual:
                 look_again(self.table, number, self._answers[number][0])
         for number, tensor in self._rare.items():
-            look_again(self.table, number, tensor)
+            if any(self.table.numbers[number * WIDTH + 1 : number * WIDTH + 3]):  # its least and greatest are not 0
+                look_again(self.table, number, tensor)

@@ -90,7 +90,7 @@ class PhaseRecorder:
         """Run the loop's backward; raises as it does, and there is a trace all the same."""
         forward = self._forward if self.knows_forward else None
         graph = forward.graph if forward else Graph(self._loop.loss)
-        recorder = BackwardRecorder(graph, Moments(self._ways))
+        recorder = BackwardRecorder(graph, Moments(self._ways), forward.kept if forward else None)
         self._finish = lambda after: self._backward_trace(recorder, forward, frame, after)
         self._loop.backward(recorder.backward)
 
@@ -115,6 +115,8 @@ class PhaseRecorder:
         loss = made[0] if made else None
         graph = recorder.finish(loss)
         moments.read()
+        recorder.look_for_not_finite(self._loop.params)
+        moments.forget()
         kept = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
         calls, saved = recorder.calls, {number: [(one.role, one.seen) for one in each] for number, each in kept.items()}
         marred = {number: each for number, each in kept.items() if any(one.changed_by for one in each)}

@@ -32,6 +32,15 @@ class Kept:
         return self.attribute.removeprefix(_PREFIX)
 
     @property
+    def tensor(self) -> Tensor | None:
+        """The tensor itself; None where it has been freed or changed in place, or is one of several."""
+        try:
+            value: Any = getattr(self.node, self.attribute)
+        except RuntimeError:
+            return None
+        return value if isinstance(value, Tensor) else None
+
+    @property
     def version(self) -> int | None:
         """What its changes in place are counted to, where that is more than when it was saved; None where it is not."""
         try:

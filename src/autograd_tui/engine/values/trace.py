@@ -40,6 +40,18 @@ class Value:
         return self.stats.nonfinite or 0
 
 
+@dataclass(frozen=True, slots=True)
+class NotFinite:
+    """The first NaN, or else the first infinity, of what an operation made, and how many there are."""
+
+    output: int  # which of `Op.output`, of a backward of `Op.grad_out`
+    place: tuple[int, ...]
+    value: float
+    nans: int
+    infinities: int
+    given: tuple[float | None, ...]  # what stood there in each of `Op.inputs`, or `Op.grad_in` and what the node keeps
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One operation of a phase.
@@ -69,6 +81,7 @@ class Op:
     mutates: bool = False  # it changed its first input in place
     opaque: bool = False  # known by what came out of it alone: a custom Function, a view made anew
     raised: bool = False  # so that nothing came out of it
+    not_finite: tuple[NotFinite, ...] = ()  # the first value that is not, of each result that has one
 
     def plain(self) -> dict[str, Any]:
         """Give the operation as strict JSON values."""

@@ -41,7 +41,10 @@ def _nonfinite(trace: Trace) -> Iterator[tuple[str, str]]:
     wrong = next((value for value in made if has_nan(value)), made[0])
     where = f" in {one_line(op.module)}" if op.module and trace.phase is not Phase.STEP else ""
     who = f"{one_line(op.name)}{where}, {place + 1} of {len(trace.ops)}"
-    yield f"First {kind_of(wrong)}: {_amount(wrong)} out of {who}. {_whence(trace, op, wrong)}", "error"
+    yield (
+        f"First {kind_of(wrong)}: {_amount(wrong, _many(op, wrong))} out of {who}. {_whence(trace, op, wrong)}",
+        "error",
+    )
 
 
 def _whence(trace: Trace, op: Op, wrong: Value) -> str:
@@ -66,8 +69,15 @@ def kind_of(value: Value) -> str:
     return "NaN" if has_nan(value) else "infinity"
 
 
-def _amount(value: Value) -> str:
-    return f"{count(value.nonfinite)} of {count(value.stats.size)} values"
+def _many(op: Op, wrong: Value) -> int:
+    """Count the values of the worse kind, NaN before infinity."""
+    made = (*op.grad_out,) if op.grad_in else op.output
+    found = next((each for each in op.not_finite if made[each.output] is wrong), None)
+    return wrong.nonfinite if found is None else found.nans or found.infinities
+
+
+def _amount(value: Value, many: int | None = None) -> str:
+    return f"{count(value.nonfinite if many is None else many)} of {count(value.stats.size)} values"
 
 
 def _counted(trace: Trace, op: Op, values: Sequence[Value]) -> str:

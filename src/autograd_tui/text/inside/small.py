@@ -39,6 +39,14 @@ class Small:
             index = index * size + (each if size > 1 else 0)
         return self.values[index]
 
+    def broadcast_at(self, place: Shape) -> float | None:
+        """Look up one value at a place of a shape that this one is broadcast to; None where it is not."""
+        own = place[len(place) - len(self.shape) :]
+        fits = len(self.shape) <= len(place) and all(
+            size == 1 or at < size for size, at in zip(self.shape, own, strict=True)
+        )
+        return self.at(place) if fits else None
+
     def reshaped(self, shape: Shape) -> Small:
         return Small(shape, self.values)
 
@@ -127,3 +135,47 @@ def pairs(left: Small, right: Small, place: Shape) -> list[tuple[float, float]]:
     """Give the pairs of numbers whose products add up to one value of a matrix product."""
     *ahead, row, column = place
     return [(left.at((*ahead, row, k)), right.at((*ahead, k, column))) for k in range(left.shape[-1])]
+
+
+# Arithmetic that has infinity and NaN where Python raises, as PyTorch does.
+
+
+def quotient(a: float, b: float) -> float:
+    """Divide, also by 0."""
+    if b or math.isnan(a) or not a:
+        return a / b if b else math.nan
+    return math.copysign(math.inf, a) * math.copysign(1.0, b)
+
+
+def logarithm(x: float) -> float:
+    """Take the logarithm: of 0 it is -inf, below that NaN."""
+    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+def root(x: float) -> float:
+    """Take the square root: NaN below 0."""
+    return math.nan if x < 0 else math.sqrt(x)
+
+
+def exponential(x: float) -> float:
+    """Take e^x: infinity where it is too large."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
+def power(base: float, exponent: float) -> float:
+    """Raise to a power: NaN for a negative base with a broken exponent."""
+    try:
+        result = base**exponent
+    except ZeroDivisionError:
+        return math.copysign(math.inf, base) if exponent % 2 == 1 else math.inf
+    except OverflowError:
+        return -math.inf if base < 0 and exponent % 2 == 1 else math.inf
+    return math.nan if isinstance(result, complex) else result
+
+
+def wave(function: Callable[[float], float], x: float) -> float:
+    """Take a sine or cosine, which infinity has none of."""
+    return math.nan if math.isinf(x) else function(x)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from autograd_tui.text.inside.backward.part import Part, Rule, scaled, times
 from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import differential, inner, tight
-from autograd_tui.text.inside.small import each
+from autograd_tui.text.inside.small import each, quotient, wave
 from autograd_tui.text.numbers import terse
 
 
@@ -77,12 +77,12 @@ def div(scene: Scene) -> list[Part]:
     left, right = both(scene)
     of, top, bottom = f"{inner(left)} / {tight(right)}", scene.factor("self", 0), scene.factor("other", 1)
     return [
-        times(scene, 0, f"{derivative(of, left)} = 1 / {tight(right)}", each(lambda b: 1 / b, bottom), by=""),
+        times(scene, 0, f"{derivative(of, left)} = 1 / {tight(right)}", each(lambda b: quotient(1, b), bottom), by=""),
         times(
             scene,
             1,
             f"{derivative(of, right)} = -{inner(left)} / {tight(right)}^2",
-            each(lambda a, b: -a / b**2, top, bottom),
+            each(lambda a, b: quotient(-a, b * b), top, bottom),
             by="",
         ),
     ]
@@ -116,10 +116,10 @@ BACKWARD: dict[str, Rule] = {
     "NegBackward0": neg,
     "ReciprocalBackward0": unary("result", "1 / {}", "-1 / {}^2", lambda y: -y * y),
     "ExpBackward0": unary("result", "exp({})", "exp({1})", lambda y: y),
-    "LogBackward0": unary("self", "log({})", "1 / {}", lambda x: 1 / x),
-    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({1}))", lambda y: 0.5 / y),
-    "RsqrtBackward0": unary("result", "1 / sqrt({})", "-1/2 × {}^-1.5", lambda y: -0.5 * y**3),
+    "LogBackward0": unary("self", "log({})", "1 / {}", lambda x: quotient(1, x)),
+    "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({1}))", lambda y: quotient(0.5, y)),
+    "RsqrtBackward0": unary("result", "1 / sqrt({})", "-1/2 × {}^-1.5", lambda y: -0.5 * y * y * y),
     "AbsBackward0": unary("self", "|{}|", "its sign", lambda x: (x > 0) - (x < 0)),
-    "SinBackward0": unary("self", "sin({})", "cos({1})", math.cos),
-    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -math.sin(x)),
+    "SinBackward0": unary("self", "sin({})", "cos({1})", lambda x: wave(math.cos, x)),
+    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -wave(math.sin, x)),
 }

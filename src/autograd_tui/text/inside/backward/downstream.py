@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 
-from autograd_tui.engine.values.trace import Value
-from autograd_tui.text.equation import exact, worked
+from autograd_tui.engine.values.trace import NotFinite, Value
+from autograd_tui.text.equation import exact, with_digits, worked
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED, Part, Rule
 from autograd_tui.text.inside.backward.scene import LETTERS, Scene
+from autograd_tui.text.inside.not_finite import found_in, not_finite_lines
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small, broadcast, summed_to
-from autograd_tui.text.inside.value_words import nested, shape_words, value_words
+from autograd_tui.text.inside.value_words import kept_name, nested, shape_words, value_words
 from autograd_tui.text.line import Line
 from autograd_tui.text.numbers import terse
 
@@ -23,11 +24,39 @@ NO_TENSOR = "None: it is no tensor."
 
 def downstream_lines(scene: Scene, place: int, rule: Rule | None, width: int) -> list[Line]:
     """Show the gradient that goes to one input."""
+    lines, found = _downstream(scene, place, rule, width), found_in(scene.op, place)
+    return lines if found is None else [*lines, *_not_finite(scene, found, rule, width)]
+
+
+def _not_finite(scene: Scene, found: NotFinite, rule: Rule | None, width: int) -> list[Line]:
+    """Say of a gradient how much is not finite, and how the first of it came about."""
+    made, kept = scene.op.grad_out[found.output], (scene.node and scene.node.saved) or ()
+    assert made is not None
+    names = [] if scene.node is None else [kept_name(scene.trace, scene.node, value) for value in kept]
+    given = [*(("upstream", value) for value in scene.op.grad_in if value is not None), *zip(names, kept, strict=False)]
+    one = _part(Scene(scene.trace, scene.op, first=True, at=found), found.output, rule)
+    equation = ""
+    if one and one.by_value and one.result and one.worked:
+        size = max(one.size, one.result.largest)
+        if near(one.result.values[0], found.value, error=_error(scene, made), size=size) or overflow(one.result, made):
+            there = zip(names, found.given[len(scene.op.grad_in) :], strict=False)
+            where = ", ".join(
+                f"{name} is {terse(value)}" for name, value in there if value is not None and name != terse(value)
+            )
+            equation = f"{with_digits(one.worked)} = {terse(found.value)}" + (f", where {where}" if where else "")
+    return not_finite_lines(found, made, given, equation, width, there=rule is None)
+
+
+def _part(scene: Scene, place: int, rule: Rule | None) -> Part | None:
+    return next((each for each in rule(scene) if each.place == place), None) if rule else None
+
+
+def _downstream(scene: Scene, place: int, rule: Rule | None, width: int) -> list[Line]:
     recorded = scene.op.grad_out[place]
     head = f"to {scene.target(place)}"
     if recorded is None:
         return headed(head, _why_none(scene, place), width)
-    part = next((each for each in rule(scene) if each.place == place), None) if rule else None
+    part = _part(scene, place, rule)
     if part is None:
         return headed(head, f"got {value_words(recorded, width - 6)}", width)
     told = _told(scene, part, recorded, rule, width)
@@ -92,6 +121,8 @@ def _worked(scene: Scene, part: Part, recorded: Value, known: Small, width: int)
         return [*_terms(part, width), *_sum(part.result, known, width)]
     if part.unchanged:
         return rows(f"{_handed_on(scene, recorded)}: {shown}", width, indent="  ", style="now")
+    if part.worked.startswith("first value") and found_in(scene.op, part.place):
+        return _result(shown, width)
     if part.worked.startswith("first value"):
         return [*_first_value(part.worked, known, width), *_result(shown, width)]
     return _equation(part.worked, known, shown, width, style="now")
@@ -149,7 +180,9 @@ def _first(scene: Scene, part: Part, recorded: Value, rule: Rule | None, width: 
     known = at.small(recorded)
     if not (part.by_value and rule and known and above) or above.stats.shape != recorded.stats.shape:
         return []
-    one = next((each for each in rule(at) if each.place == part.place), None)
+    one = _part(at, part.place, rule)
+    if found_in(scene.op, part.place):  # of which another value is worked
+        return []
     if one is None or one.result is None:
         return []
     size = max(one.size, one.result.largest)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from autograd_tui.text.inside.backward.arithmetic import both, derivative
 from autograd_tui.text.inside.backward.part import Part, Rule, listed, times
 from autograd_tui.text.inside.backward.scene import Scene
 from autograd_tui.text.inside.expression import tight
-from autograd_tui.text.inside.small import each
+from autograd_tui.text.inside.small import each, logarithm, power
 from autograd_tui.text.numbers import terse
 
 
@@ -20,7 +18,7 @@ def power_of_number(scene: Scene) -> list[Part]:
         return [Part(0, f"{derivative(f'{base}^n', base)} = n × {base}^(n - 1)", by_value=True)]
     lowered = {1.0: "1", 2.0: f"2 × {base}"}.get(n, f"{terse(n)} × {base}^{terse(n - 1)}")
     known = scene.factor("self", 0)
-    local = each(lambda a: _real(n * a ** (n - 1) if n else 0.0), known)
+    local = each(lambda a: n * power(a, n - 1) if n else 0.0, known)
     by = f"2 × {listed(known)}" if known and n == 2 else ""
     return [times(scene, 0, f"{derivative(f'{base}^{terse(n)}', base)} = {lowered}", local, by=by)]
 
@@ -29,7 +27,7 @@ def power_of_tensor(scene: Scene) -> list[Part]:
     """Derive base^exponent by both."""
     base, exponent = map(tight, both(scene))
     of, bases, exponents = f"{base}^{exponent}", scene.factor("self", 0), scene.factor("exponent", 1)
-    by_base = each(lambda a, n: _real(n * a ** (n - 1) if n else 0.0), bases, exponents)
+    by_base = each(lambda a, n: n * power(a, n - 1) if n else 0.0, bases, exponents)
     by_exponent = each(_by_exponent, bases, exponents)
     return [
         times(scene, 0, f"{derivative(of, base)} = {exponent} × {base}^({exponent} - 1)", by_base, by=""),
@@ -49,14 +47,7 @@ def power_of_scalar(scene: Scene) -> list[Part]:
 
 
 def _by_exponent(base: float, exponent: float) -> float:
-    return 0.0 if base == 0 and exponent >= 0 else _real(base**exponent) * math.log(base)
-
-
-def _real(number: float | complex) -> float:
-    """Refuse what a negative base with a broken exponent gives: PyTorch has NaN for it."""
-    if isinstance(number, complex):
-        raise ValueError
-    return number
+    return 0.0 if base == 0 and exponent >= 0 else power(base, exponent) * logarithm(base)
 
 
 BACKWARD: dict[str, Rule] = {

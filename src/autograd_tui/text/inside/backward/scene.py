@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autograd_tui.engine.values.trace import Node, Op, Trace, Value
+from autograd_tui.engine.values.trace import Node, NotFinite, Op, Trace, Value
 from autograd_tui.text.inside.expression import expression, operands
+from autograd_tui.text.inside.not_finite import at_place
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import name_of, op_name
 
@@ -38,12 +39,14 @@ def setting(call: Op, name: str) -> str | None:
 class Scene:
     """A node of the graph as it runs.
 
-    `first`: of every tensor only the first value is looked at, which is right for arithmetic value by value.
+    `first`: of every tensor only one value is looked at, which is right for arithmetic value by value: the first one,
+    or the one `at`.
     """
 
     trace: Trace
     op: Op
     first: bool = False
+    at: NotFinite | None = None
 
     @property
     def node(self) -> Node | None:
@@ -100,6 +103,8 @@ class Scene:
         """Take a tensor's values; with `first`, the first alone."""
         if not self.first or value is None:
             return Small.of(value)
+        if self.at is not None:
+            return at_place(self.at, (*self.op.grad_in, *((self.node and self.node.saved) or ())), value)
         values = value.stats.values or ((value.first,) if value.first is not None else ())
         return Small((), values[:1]) if values else None
 

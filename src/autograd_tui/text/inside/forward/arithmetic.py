@@ -11,7 +11,7 @@ from autograd_tui.text.inside.backward.downstream import added
 from autograd_tui.text.inside.backward.part import MOST_LISTED, MOST_PAIRS, listed
 from autograd_tui.text.inside.expression import call_written, inner, plain_name, tight
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
-from autograd_tui.text.inside.small import Small, each, summed_over
+from autograd_tui.text.inside.small import Small, each, exponential, logarithm, power, quotient, root, summed_over, wave
 from autograd_tui.text.numbers import terse
 
 Number = Callable[..., float]
@@ -19,8 +19,8 @@ SIGNS: dict[str, tuple[str, Number]] = {
     "add": ("+", lambda a, b: a + b),
     "sub": ("-", lambda a, b: a - b),
     "mul": ("×", lambda a, b: a * b),
-    "div": ("/", lambda a, b: a / b),
-    "pow": ("^", lambda a, b: float(a**b)),
+    "div": ("/", quotient),
+    "pow": ("^", power),
 }
 
 
@@ -110,12 +110,12 @@ FORWARD: dict[str, ForwardRule] = {
     **dict.fromkeys([*SIGNS, "rsub", "rpow", "rdiv", "rtruediv"], arithmetic),
     "neg": unary("-{1}", lambda x: -x),
     "square": unary("{1}^2", lambda x: x * x),
-    "exp": unary("exp({0})", math.exp),
-    "log": unary("log({0})", math.log),
-    "sqrt": unary("sqrt({0})", math.sqrt),
-    "rsqrt": unary("1 / sqrt({0})", lambda x: 1 / math.sqrt(x)),
-    "sin": unary("sin({0})", math.sin),
-    "cos": unary("cos({0})", math.cos),
+    "exp": unary("exp({0})", exponential),
+    "log": unary("log({0})", logarithm),
+    "sqrt": unary("sqrt({0})", root),
+    "rsqrt": unary("1 / sqrt({0})", lambda x: quotient(1, root(x))),
+    "sin": unary("sin({0})", lambda x: wave(math.sin, x)),
+    "cos": unary("cos({0})", lambda x: wave(math.cos, x)),
     "abs": unary("|{0}|", abs),
     "relu": unary("max(0, {0})", lambda x: 0.0 if x <= 0 else x),
     "sigmoid": unary("1 / (1 + exp(-{1}))", sigmoid),

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autograd_tui.engine.values.trace import Op, Trace, Value
+from autograd_tui.engine.values.trace import NotFinite, Op, Trace, Value
 from autograd_tui.text.inside.backward.scene import parsed, parsed_whole, setting
 from autograd_tui.text.inside.expression import expression, operands
+from autograd_tui.text.inside.not_finite import at_place
 from autograd_tui.text.inside.small import Small
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A forward operation as a rule sees it; with `first`, the first value of each tensor alone."""
+    """A forward operation as a rule sees it; with `first`, one value of each tensor alone: the first, or that `at`."""
 
     trace: Trace
     op: Op
     first: bool = False
+    at: NotFinite | None = None
 
     def role(self, *roles: str) -> Value | None:
         """Find an input by what torch calls it."""
@@ -26,6 +28,8 @@ class Called:
     def small(self, value: Value | None) -> Small | None:
         if not self.first or value is None:
             return Small.of(value)
+        if self.at is not None:
+            return at_place(self.at, self.op.inputs, value)
         values = value.stats.values or ((value.first,) if value.first is not None else ())
         return Small((), values[:1]) if values else None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.trace import Node, Op, Trace, Value
-from autograd_tui.text.equation import worked
+from autograd_tui.engine.values.trace import Node, NotFinite, Op, Trace, Value
+from autograd_tui.text.equation import with_digits, worked
 from autograd_tui.text.inside.agreement import agrees, near, overflow, rounding
 from autograd_tui.text.inside.backward.part import MOST_LISTED
 from autograd_tui.text.inside.expression import expression, inner, plain_name, short_name
 from autograd_tui.text.inside.forward import arithmetic, layers, products
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
+from autograd_tui.text.inside.not_finite import not_finite_lines
 from autograd_tui.text.inside.rows import headed, rows
 from autograd_tui.text.inside.small import Small
 from autograd_tui.text.inside.value_words import (
@@ -22,6 +23,10 @@ from autograd_tui.text.inside.value_words import (
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import terse
 
+OF_ONE_NUMBER = (  # without a formula here
+    *("acos", "acosh", "arccos", "arcsin", "asin", "atanh", "digamma", "erfinv", "expm1", "lgamma", "log10", "log1p"),
+    *("log2", "logit", "reciprocal", "tan"),
+)
 FEW = 4  # nodes of one operation that are all named
 RULES: dict[str, ForwardRule] = {
     **arithmetic.FORWARD,
@@ -36,16 +41,42 @@ def forward_lines(trace: Trace, op: Op, width: int) -> list[Line]:
         return _raised(trace, op, width)
     rule = None if op.opaque or not (op.inputs and op.output) or _complex(op) else RULES.get(plain_name(op.name))
     if rule is None:
-        return [*_unknown(trace, op, width), *_dtypes(op, width), *saved_lines(trace, op, width)]
+        found = _not_finite(trace, op, None, width)
+        return [*_unknown(trace, op, width), *found, *_dtypes(op, width), *saved_lines(trace, op, width)]
     computed, output = rule(Called(trace, op)), op.output[0]
     head = _named(trace, output)
     lines = rows(f"{head}{computed.formula}", width, style="strong")
-    lines += _numbers(trace, op, rule, computed, width)
+    lines += [*_numbers(trace, op, rule, computed, width), *_not_finite(trace, op, rule, width)]
     lines += _stretched(trace, op, computed, width)
     if op.mutates:
         said = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
         lines += rows(said, width, style="dim")
     return [*lines, *_dtypes(op, width), *saved_lines(trace, op, width)]
+
+
+def _not_finite(trace: Trace, op: Op, rule: ForwardRule | None, width: int) -> list[Line]:
+    """Say of what came out how much is not finite, and how the first of it came about."""
+    lines: list[Line] = []
+    for found in op.not_finite:
+        made, given = op.output[found.output], [(name_of(trace, value), value) for value in op.inputs]
+        one = rule(Called(trace, op, first=True, at=found)) if rule and found.output == 0 else None
+        too_large = overflow(one.result, made) if one and one.result else ""
+        equation, there = _equation(op, found, one, too_large), rule is None or "softmax" in op.name
+        lines += not_finite_lines(found, made, given, equation, width, there=there)
+        lines += rows(too_large, width, indent="  ") if too_large else []
+    return lines
+
+
+def _equation(op: Op, found: NotFinite, one: Computed | None, too_large: str) -> str:
+    """Write how the first value that is not finite was computed, as far as that is known."""
+    value = terse(found.value)
+    if one and one.by_value and one.result and one.worked:
+        fits = near(
+            one.result.values[0], found.value, error=rounding((*op.inputs, *op.output)), size=one.result.largest
+        )
+        return f"{with_digits(one.worked)} = {value}" if fits or too_large else ""
+    alone = plain_name(op.name) in OF_ONE_NUMBER and len(op.inputs) == 1 and found.given[0] is not None
+    return f"{plain_name(op.name)}({terse(found.given[0] or 0.0)}) = {value}" if alone else ""
 
 
 def _dtypes(op: Op, width: int) -> list[Line]:
@@ -90,10 +121,14 @@ def _numbers(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width:
         return _first(trace, op, rule, computed, width)
     few = len(known.values) <= MOST_LISTED
     shown = nested(known.values, known.shape) if few else value_words(output, width - 4)
-    if said := overflow(result, output):
+    if (said := overflow(result, output)) and op.not_finite:
+        return rows(f"= {shown}", width, indent="  ")
+    if said:
         return [*rows(said, width, indent="  "), *rows(f"= {shown}", width, indent="  ")]
     if not agrees(result, known, error=rounding((*op.inputs, output)), size=max(computed.size, result.largest)):
         return _contradicted(nested(result.values, result.shape), output, width)
+    if computed.worked.startswith("first value") and op.not_finite:
+        return rows(f"= {shown}", width, indent="  ", style="now")
     if computed.worked.startswith("first value"):
         first = rows(worked(computed.worked, known.values[:1], terse(known.values[0])), width, indent="  ")
         return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
@@ -106,7 +141,7 @@ def _first(trace: Trace, op: Op, rule: ForwardRule, computed: Computed, width: i
     output, call = op.output[0], Called(trace, op, first=True)
     result = rows(f"= {value_words(output, width - 4)}", width, indent="  ", style="now")
     one, ours = rule(call) if computed.by_value else computed, call.small(output)
-    if not (computed.by_value and one.result and ours and one.worked):
+    if not (computed.by_value and one.result and ours and one.worked) or op.not_finite:
         return result
     size = max(one.size, one.result.largest)
     if not near(one.result.values[0], ours.values[0], error=rounding((*op.inputs, output)), size=size):
