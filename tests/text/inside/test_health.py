@@ -117,6 +117,34 @@ def test_an_infinity_that_comes_to_neither_loss_nor_gradients_is_no_trouble(mask
         assert "First" not in said(trace)
 
 
+def test_a_mask_is_no_trouble_where_a_phase_raises_behind_it() -> None:
+    def misfit(a: Tensor) -> Tensor:
+        return a.masked_fill(FUTURE, -math.inf) @ torch.ones(2, 2)
+
+    def overwritten(a: Tensor) -> Tensor:
+        weights = a.masked_fill(FUTURE, -math.inf).softmax(1)
+        weights.add_(1)
+        return weights
+
+    forward = open_made(misfit, {"a": torch.randn(3, 3)}).run("i:f").trace
+    assert forward is not None
+    assert forward.error is not None
+    assert first_trouble(forward) is None
+    _, backward = traces(overwritten, {"a": torch.randn(3, 3)})
+    assert backward.error is not None
+    assert first_trouble(backward) is None
+
+
+def test_a_nan_where_a_phase_raised_is_where_it_began() -> None:
+    def refused(a: Tensor) -> Tensor:
+        return functional.binary_cross_entropy(a.sqrt(), torch.ones(3))
+
+    forward = open_made(refused, {"a": torch.tensor([0.5, -1.0, 0.25])}).run("i:f").trace
+    assert forward is not None
+    assert forward.error is not None
+    assert "First NaN: 1 of 3 values out of sqrt, 1 of 3." in said(forward)
+
+
 def test_a_mask_that_comes_to_the_loss_is_named() -> None:
     def target_masked(a: Tensor) -> Tensor:
         return functional.cross_entropy(a.masked_fill(FUTURE, -math.inf), torch.full((3,), 2))

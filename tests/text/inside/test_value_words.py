@@ -72,6 +72,8 @@ def test_a_written_number_is_short(value: float) -> None:
         (Value(TensorStats("", (20,), "bool")), 30, "(20,) bool"),
         (Value(TensorStats("", (20,), "int64", norm=9.0, min=0, max=4, nonfinite=0)), 30, "(20,) int64, 0 to 4"),
         (Value(TensorStats("", (20,), "float32", norm=math.nan, nonfinite=3)), 30, "(20,) 3 NaN or infinite"),
+        (Value(TensorStats("", (20,), "float32", math.nan, math.nan, math.nan, 3)), 15, "(20,) some NaN"),
+        (Value(TensorStats("", (20,), "float32", math.inf, -math.inf, 1.0, 3)), 15, "(20,) some inf"),
         (None, 30, "None"),
         (half(norm=0.5, min=-1.0, max=1.0), 40, "(8, 6) bfloat16 norm 0.5, -1 to 1"),
         (half(norm=0.5, min=-1.0, max=1.0), 30, "(8, 6) bfloat16 norm 0.5"),

@@ -10,8 +10,8 @@ from autograd_tui.text.inside.backward.scene import parsed_whole
 from autograd_tui.text.inside.gradients import gradient_sentences
 from autograd_tui.text.inside.overwritten import overwritten, why_it_raised
 from autograd_tui.text.inside.rows import rows
-from autograd_tui.text.inside.trouble import Masks, came, first_trouble, has_nan, is_mask, went
-from autograd_tui.text.inside.value_words import kept_name, name_of
+from autograd_tui.text.inside.trouble import Masks, came, first_trouble, is_mask, went
+from autograd_tui.text.inside.value_words import has_nan, kept_name, name_of
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import count
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.trace import Op, Trace, Value
 from autograd_tui.text.inside.backward.accumulation import is_accumulation
+from autograd_tui.text.inside.value_words import has_nan
 
 # What these give is whatever the memory held before.
 UNINITIALIZED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted")
@@ -27,10 +28,10 @@ def first_trouble(trace: Trace) -> int | None:
     before = _before_in_forward(trace, wild) if in_forward else _before_in_backward(trace, wild)
     found = [] if nan is None else [nan]
     for end in _ends(trace):
-        # A NaN made of a mask begins where it was made, not with the mask.
-        left_out = in_forward and any(map(has_nan, (*came(trace, end), *went(end))))
-        way = (trace.ops[place] for place in _way_to(end.number, before))
-        found += [op.number for op in way if not (left_out and any(map(masks.has, op.output)))]
+        way = _way_to(end.number, before)
+        # A NaN made of a mask begins where it was made, not with the mask; nor does what an operation refused.
+        left_out = in_forward and (end.raised or any(map(has_nan, (*came(trace, end), *went(end)))))
+        found += [op.number for op in wild if op.number in way and not (left_out and any(map(masks.has, op.output)))]
     return min(found, default=None)
 
 
@@ -58,12 +59,6 @@ class Masks:
         return value.maker in self._makers or (
             value.maker is None and is_mask(value) and value.name not in self._params
         )
-
-
-def has_nan(value: Value) -> bool:
-    """Tell whether one of a tensor's values is NaN."""
-    numbers = value.stats.values or (value.stats.min, value.stats.max)
-    return any(number is not None and number != number for number in numbers)
 
 
 def is_mask(value: Value) -> bool:
@@ -99,14 +94,14 @@ def _newly_wild(op: Op) -> bool:
 
 
 def _ends(trace: Trace) -> Iterator[Op]:
-    """Give what is not finite at its end: the loss, what came to a `.grad`, and what an operation that raised got."""
+    """Give what is not finite at its end: the loss, what came to a `.grad`, and where a phase raised."""
     for op in trace.ops:
-        made = any(value.nonfinite for value in went(op))
+        last = trace.error is not None and op.number == len(trace.ops) - 1
         if trace.phase is Phase.BACKWARD:
-            end = made and is_accumulation(op)
+            values = went(op) if is_accumulation(op) else [value for value in op.grad_in if value is not None] * last
         else:
-            end = any(value.nonfinite and value.name == "loss" for value in op.output)
-        if end or (trace.error and op is trace.ops[-1] and (made or any(value.nonfinite for value in came(trace, op)))):
+            values = [value for value in op.output if value.name == "loss"] or [*op.inputs] * last
+        if any(value.nonfinite for value in values):
             yield op
 
 

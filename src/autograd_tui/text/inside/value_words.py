@@ -85,10 +85,18 @@ def _longest_first(value: Value, kind: str) -> list[str]:
         return [*(f"{kind} mean {estimate(mean)}, std {estimate(std)}" for mean, std in spread), kind]
     if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
         return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
-    norm = _wild(value) if stats.nonfinite else f"norm {terse(stats.norm)}"
-    known = not stats.nonfinite and stats.min is not None and stats.max is not None
+    if stats.nonfinite:
+        return [f"{kind} {_wild(value)}", f"{kind} {'some NaN' if has_nan(value) else 'some inf'}", kind]
+    norm = f"norm {terse(stats.norm)}"
+    known = stats.min is not None and stats.max is not None
     ends = f", {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}" if known else ""
     return [f"{kind} {norm}{ends}", f"{kind} {norm}", kind]
+
+
+def has_nan(value: Value) -> bool:
+    """Tell whether one of a tensor's values is NaN."""
+    numbers = value.stats.values or (value.stats.min, value.stats.max)
+    return any(number is not None and number != number for number in numbers)
 
 
 def _wild(value: Value) -> str:
