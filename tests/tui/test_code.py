@@ -77,6 +77,7 @@ def build(options):
     form = {
         "metric": {"loss": mse_loss, "metrics": {"mine": lambda prediction, target: 1 / 0}},
         "backward": {"loss": lambda prediction, target: Wrong.apply(prediction).mean()},
+        "no loss": {"loss": lambda prediction, target: (prediction, target)},
         "vector": {"loss": lambda prediction, target: prediction},
         "step": {"loss": mse_loss},
     }.get(kind, {"forward": measured})
@@ -129,9 +130,12 @@ BEFORE = ["│ x, y = batch", "│ hidden = model[0](x)", "│ prediction = mode
     ("kind", "words", "lines"),
     [
         ("hidden", "f", [BEFORE[0], "! hidden = model[0](x)"]),
+        ("hidden", "i:f", [BEFORE[0], "! hidden = model[0](x)"]),
+        ("no loss", "i:f", ["│ prediction = model(inputs)", "! loss = loss_function(prediction, targets)"]),
         ("prediction", "f", [*BEFORE[:2], "! prediction = model[1](hidden)"]),
         ("loss", "f", [*BEFORE, "! loss = mse_loss(prediction, y)"]),
         ("metric", "f", ["│ prediction = model(inputs)", "│ loss = loss_function(prediction, targets)"]),
+        ("no loss", "f", ["│ prediction = model(inputs)", "! loss = loss_function(prediction, targets)"]),
         ("backward", "fb", ["! loss.backward()"]),
         ("vector", "fbB", ["! loss.backward()"]),
         ("vector", "fS", ["│ optimizer.step()", "! scheduler.step(loss)"]),

@@ -19,11 +19,13 @@ _PACKAGE = Path(__file__).parents[2]
 _OURS = str(_PACKAGE) + os.sep
 _SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
 _TORCH = str(Path(torch.__file__).parent) + os.sep
-_LOOP = str(_PACKAGE / "engine" / "training" / "loop.py")
-_CALLS = (  # parts of its lines that call other people's code
+_CALLS = (  # parts of our lines that call other people's code, or look at what it gave
     ("parts.batch(", "batch"),
+    ("_pair(batch)", "batch"),
     ("model(inputs)", "model"),
     ("loss_function(", "loss"),
+    ("= _take(", "loss"),
+    ("return _take(", "loss"),
     ("parts.forward(", "forward"),
     ("_metrics(", "metric"),
     ("optimizer.step(", "optimizer"),
@@ -66,9 +68,9 @@ def _message(error: BaseException) -> str:
 
 
 def _call(error: BaseException) -> str:
-    """Find the loop's call that it came out of by our own line in the traceback: "" where it is none of them."""
-    steps = traceback.walk_tb(error.__traceback__)
-    lines = [linecache.getline(_LOOP, line) for frame, line in steps if frame.f_code.co_filename == _LOOP]
+    """Find the loop's call that it came out of, by our own lines on the way: "" where it is none of them."""
+    steps = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    lines = [linecache.getline(file, line) for file, line in steps if is_ours(file)]
     calls = [call for line in lines for part, call in _CALLS if part in line]
     return calls[-1] if calls else ""
 
