@@ -56,6 +56,21 @@ def build(options):
         return torch.rand(4, 3, generator=generator), torch.rand(4, 1, generator=generator)
     return Parts(model=Noisy(), batch=batch, loss=nn.functional.mse_loss, optimizer="adam,lr=0.05")
 """
+CLOSED = """
+import torch
+from autograd_tui import Options, Parts, scenario
+
+@scenario("closed")
+def build(options):
+    calls = 0
+
+    def forward(model, x):
+        nonlocal calls
+        calls += 1
+        return (model(x) * calls).mean()
+
+    return Parts(model=torch.nn.Linear(3, 1), batch=lambda i: torch.ones(2, 3), forward=forward)
+"""
 
 
 WORDS = """
@@ -119,6 +134,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
         opened(str(folder / "shuffled.py"), "fbs"),
         opened(str(folder / "shuffled.py"), "fbsz*3 fb"),
         opened(str(folder / "shuffled.py"), "fbsz*4 fbs seed=3"),
+        opened(str(folder / "gated.py"), "f*3 gate=1.2 bsz f"),
     ]
     paths = [folder / f"case{number}.pt" for number, _ in enumerate(sessions)]
     for path, session in zip(paths, sessions, strict=True):
@@ -181,6 +197,15 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
     other = opened(str(tmp_path / "gated.py"), "fbsz*2 fb gate=2 F s gate=0 zfb")
     assert session.frame.same(other.frame)
     assert values(session) == values(other)
+
+
+def test_what_a_closure_remembers_is_in_no_case_and_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(CLOSED)
+    session = opened(str(tmp_path / "own.py"), "f")
+    session.write_case(tmp_path / "first.pt")
+    list(session.run_all("bsz fb"))
+    with pytest.raises(Refused, match="no case can hold what the model remembers in calls"):
+        session.write_case(tmp_path / "second.pt")
 
 
 def test_it_is_read_without_running_any_code(tmp_path: Path) -> None:

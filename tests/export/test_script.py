@@ -32,10 +32,13 @@ class Gated(nn.Module):
         self.net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.4), nn.Linear(width, 2))
         self.gate = nn.Parameter(torch.zeros(1))
         self.register_buffer("seen", None)
+        self.calls, self.last = 0, (0.0,)
 
     def forward(self, x):
-        y = self.net(x) + self.gate + self.net[1].running_mean.mean()
+        self.calls += 1
+        y = self.net(x) + self.gate + self.net[1].running_mean.mean() + self.calls / 100 + self.last[0] / 10
         self.seen = y.detach().mean()
+        self.last = (self.seen,)
         if self.gate.item() > 1.5:
             raise LookupError("the gate is shut")
         return y

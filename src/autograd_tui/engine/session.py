@@ -199,8 +199,10 @@ class Session:
 
     @property
     def warning(self) -> str | None:
-        """Say what going back will cost where no checkpoint fits into the memory given."""
-        return self._way.checkpoints.warning
+        """Say what going back will cost where no checkpoint fits into the memory given, and where it is not exact."""
+        doubt = self._trainer.doubt
+        inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
+        return self._way.checkpoints.warning or inexact
 
     def take_difference(self) -> Difference | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""

@@ -52,6 +52,10 @@ STATE = (
     '    for names, options in zip(case["optimizer"]["params"], case["optimizer"]["groups"])',
     "]",
 )
+ATTRIBUTES = (
+    'for name, attributes in case["attributes"].items():',
+    "    vars(model.get_submodule(name)).update(attributes)",
+)
 OPTIMIZER_STATE = (
     'for name, state in case["optimizer"]["state"].items():',
     "    optimizer.state[params[name]] = state",
@@ -90,7 +94,8 @@ def case_script(opening: Opening, case: Mapping[str, Any]) -> str:
     lines = [*_heading(opening, case, setting_up), *_imports(setting_up, steps, decay=decay, marks=marks), *LOAD]
     lines += ['torch.set_num_threads(case["threads"])']
     lines += around(opening) * marks + list(ANY_BUFFERS) * setting_up.foreign
-    lines += [*SAY, *setting_up.model, *STATE, f"optimizer = torch.optim.{case['optimizer']['class']}(groups)"]
+    lines += [*SAY, *setting_up.model, *STATE, *ATTRIBUTES * bool(case.get("attributes"))]
+    lines += [f"optimizer = torch.optim.{case['optimizer']['class']}(groups)"]
     lines += OPTIMIZER_STATE if opening.device == "cpu" else ON_DEVICE
     lines += [decay, 'scheduler.load_state_dict(case["scheduler"])'] if decay else []
     lines += ['torch.set_rng_state(case["rng"]["torch"])', *FOREIGN_RANDOM * setting_up.foreign]

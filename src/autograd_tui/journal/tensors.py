@@ -18,7 +18,7 @@ from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
 from autograd_tui.journal.reading import Journal
 
-FORMAT = 2
+FORMAT = 3
 MOST = 2  # files beside a journal
 MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
 
@@ -32,12 +32,15 @@ class Kept:
 
 
 def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, mode: int) -> None:
-    """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError."""
-    if checkpoint.bytes > MOST_BYTES:
+    """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError.
+
+    None is written where the model remembers something in Python, which only running again can bring about.
+    """
+    if checkpoint.bytes > MOST_BYTES or checkpoint.remembers:
         return
     history = history.copy()
     history.forget_after(checkpoint.frame.index)
-    left_out = ("frame", "holders", "optimizer")
+    left_out = ("frame", "holders", "attributes", "optimizer")
     content: dict[str, Any] = {
         "format": FORMAT,
         "entry": entry,
@@ -94,10 +97,11 @@ def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
     own: dict[str, Any] = {
         "frame": FrameReader().frame(content["frame"]),
         "holders": like.holders,
+        "attributes": like.attributes,
         "optimizer": OptimizerSpec.parse(content["optimizer"]),
     }
     values: dict[str, Any] = {
-        each.name: own.get(each.name) or read_state(content[each.name]) for each in fields(Checkpoint)
+        each.name: own[each.name] if each.name in own else read_state(content[each.name]) for each in fields(Checkpoint)
     }
     for name in ("params", "buffers"):
         here, there = getattr(like, name), values[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from autograd_tui.engine.inside.graph import GraphNode, is_leaf, name_of
 from autograd_tui.engine.inside.held_still import HeldStill, Left
 from autograd_tui.engine.inside.in_float64 import InFloat64
 from autograd_tui.engine.inside.put_back import PutBack
+from autograd_tui.engine.training.attributes import Attributes, Reach
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop, to_device
 from autograd_tui.engine.training.predict import predict
@@ -48,6 +50,8 @@ class Double:
         self._mark = loop.surroundings.mark_closely()
         self._holders = Buffers.of(self.model)
         self._buffers = {name: buffer.detach().clone() for name, buffer in self._holders.tensors().items()}
+        parts = replace(loop.parts, model=self.model, loss=self._loss)
+        self._attributes = Attributes(Reach(parts), self._holders.modules)
         self.params = dict(self.model.named_parameters())
         self._home = _files(loop)
         self.wide = InFloat64(loop.device, self._home)  # and what it has found, where it is used
@@ -79,6 +83,7 @@ class Double:
         self._before()
         self._surroundings.return_to(self._mark)
         self._holders.put_back(self._buffers)
+        self._attributes.put_back()
         batch = _cast(self.batch, None)
         refusing = self._refusing("the model cannot run in float64")
         with refusing, still or nullcontext(), self._wide(), looking_on or nullcontext():
@@ -138,7 +143,7 @@ def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     try:
         with _DetachedCopies():
             copy = deepcopy(module)
-        return copy if dtype is None else copy.to(dtype)
+        return copy if dtype is None else _all_cast(copy.to(dtype), dtype)
     except Exception as error:
         raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
 
@@ -159,6 +164,15 @@ def _files(loop: Loop) -> frozenset[str]:
     functions = (loop.parts.forward, loop.parts.loss, type(loop.model).forward)
     codes = (getattr(function, "__code__", None) for function in functions)
     return frozenset(code.co_filename for code in codes if code is not None)
+
+
+def _all_cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast, of a model, the tensors too that its modules hold as plain attributes, such as a hidden state."""
+    for module in model.modules():
+        space = vars(module)
+        held = {name: each for name, each in space.items() if type(each) in (Tensor, tuple, list, dict)}
+        space.update({name: _cast(each, dtype) for name, each in held.items() if not name.startswith("_")})
+    return model
 
 
 def _cast(value: Any, dtype: torch.dtype | None) -> Any:

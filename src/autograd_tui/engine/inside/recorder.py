@@ -52,6 +52,11 @@ class PhaseRecorder:
         """Whether the forward that the loss is from was recorded."""
         return self._forward is not None and self._forward.loss is self._loop.loss
 
+    @property
+    def leaves_no_trace(self) -> bool:
+        """Whether recording changes nothing in how this model is run."""
+        return not any((*_fast_paths(self._loop.model), *_compiled(self._loop.model)))
+
     def forget(self) -> None:
         """Let the recorded forward go, and its graph with it."""
         self._forward = None
@@ -86,12 +91,13 @@ class PhaseRecorder:
         self._finish = lambda after: self._forward_trace(recorder, moments, made, after)
         loop.forward(predict)
 
-    def backward(self, frame: Frame) -> None:
-        """Run the loop's backward; raises as it does, and there is a trace all the same."""
+    def backward(self, frame: Frame, *, note: str | None = None) -> None:
+        """Run the loop's backward; raises as it does, and there is a trace all the same, with a note."""
         forward = self._forward if self.knows_forward else None
         graph = forward.graph if forward else Graph(self._loop.loss)
         recorder = BackwardRecorder(graph, Moments(self._ways), forward.kept if forward else None)
-        self._finish = lambda after: self._backward_trace(recorder, forward, frame, after)
+        notes = [] if forward or note is None else [note]
+        self._finish = lambda after: self._backward_trace(recorder, forward, frame, after, notes)
         self._loop.backward(recorder.backward)
 
     def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
@@ -135,15 +141,20 @@ class PhaseRecorder:
         return trace
 
     def _backward_trace(
-        self, recorder: BackwardRecorder, forward: RecordedForward | None, before: Frame, after: Frame
+        self,
+        recorder: BackwardRecorder,
+        forward: RecordedForward | None,
+        before: Frame,
+        after: Frame,
+        notes: Sequence[str],
     ) -> Trace:
         nodes = forward.trace.nodes if forward else recorder.graph.plain(self._param_names())
         if after.error and forward:
             nodes = self._with_what_spoilt_it(nodes, forward, recorder.unfinished, before)
         whole = forward.trace if forward else None
         ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
-        notes = tuple(_hidden(map(name_of, recorder.graph.nodes)))
-        return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=notes)
+        all_notes = (*notes, *_hidden(map(name_of, recorder.graph.nodes)))
+        return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=all_notes)
 
     def _with_what_spoilt_it(
         self, nodes: Sequence[Node], forward: RecordedForward, unfinished: Sequence[int], before: Frame

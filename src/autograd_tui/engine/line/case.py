@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.engine.line.way_back import WayBack
+from autograd_tui.engine.training.attributes import plain
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.groups import known_optimizers
 from autograd_tui.engine.training.loop import Loop
@@ -62,6 +63,7 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
         "steps": [(str(step.command), step.raised) for step in steps],
         "params": checkpoint.params,
         "buffers": checkpoint.buffers,
+        "attributes": _attributes(loop, checkpoint),
         "grads": checkpoint.grads,
         "requires_grad": dict(zip(checkpoint.params, checkpoint.requires_grad, strict=True)),
         "optimizer": _optimizer(loop, checkpoint),
@@ -71,6 +73,19 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
         "batches": batches,
         "generators": [_tensors(states) for _, (_, states) in begin.rewindables],
     }
+
+
+def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters."""
+    names, found = {module: name for name, module in loop.model.named_modules()}, dict[str, dict[str, Any]]()
+    for module, name, value in checkpoint.attributes.since(loop.begun):
+        try:
+            if module is None:
+                raise TypeError("none of a module's own")
+            found.setdefault(names[module], {})[name] = plain(value)
+        except TypeError as error:
+            raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
+    return found
 
 
 def save_case(case: Case, path: Path) -> None:

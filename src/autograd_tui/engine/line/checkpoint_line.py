@@ -86,13 +86,17 @@ class CheckpointLine:
         here = self._trainer.frame.index
         if not self.is_due() or any(each.frame.index == here for each in self._kept[: self._place(here)][-1:]):
             return None
+        if not self._trainer.can_be_kept():
+            return None
         if self._makes_room():
             return self._take()
         self._since = 0.0  # looking for room takes time too
         return None
 
-    def take_aside(self) -> Checkpoint:
+    def take_aside(self) -> Checkpoint | None:
         """Take a checkpoint, whatever the budget, into the memory of the one kept aside; to be kept so in its place."""
+        if not self._trainer.can_be_kept():
+            return None
         last, self._aside = self._aside, None
         return self._trainer.checkpoint(last)
 

@@ -61,6 +61,7 @@ class FrameLine:
         stored = self.stored(index)
         if stored is not None:
             return stored
+        self._way.check_repeats(f"frame {index} is kept no longer")
         found = self._way.visit(index, self.comparison())
         self._made_again = {frame.index: frame for frame in found}
         return found[-1]

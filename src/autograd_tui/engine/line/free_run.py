@@ -12,6 +12,7 @@ from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.training.trainer import Stretch, Trainer
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.command_log import ITERATION
+from autograd_tui.engine.values.difference import Comparison
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
@@ -109,5 +110,7 @@ class FreeRun:
         last = len(self._way.commands) - len(Phase) + 1
         self._way.commands.forget_after(last)
         self._history.forget_after(last)
-        self._way.go_to(last, from_here=False)
+        known = Comparison(lambda index: None, self._history)
+        self._way.go_to(last, from_here=False, comparison=known)
+        self._way.note(known)
         return self._trainer.frame

@@ -29,6 +29,7 @@ class Proofs:
 
         Whoever watches going back is told how far it is, and may give it up too.
         """
+        self._way.check_repeats("a proof measures the loss many times")
         watch = self._way.watch
         self._way.watch = lambda progress: watch(progress) and not stopped()
         try:

@@ -21,9 +21,12 @@ class Traces:
         self._kept: dict[int, Trace] = {}  # by frame
 
     def know_forward(self, comparison: Comparison) -> None:
-        """Have the forward that made the live graph recorded; where it was not, it runs again from a checkpoint."""
+        """Have the forward that made the live graph recorded; where it was not, it runs again from a checkpoint.
+
+        A forward that may not repeat does not run again: the backward is then shown without it.
+        """
         here = self._trainer.frame
-        if here.graph == "alive" and not self._trainer.knows_forward:
+        if here.graph == "alive" and not self._trainer.knows_forward and self._trainer.doubt is None:
             self._way.record(self._way.last(Phase.FORWARD, here.index), comparison)
             self._way.return_to(here.index, comparison)
 
@@ -46,10 +49,14 @@ class Traces:
             raise Refused(f"{what}: there is nothing inside it to walk.")
         if index in self._kept:
             return self._kept[index]
-        here = self._trainer.frame.index
+        self._way.check_repeats(f"frame {index} was not recorded")
+        here, error = self._trainer.frame.index, self._way.track.errors.get(index)
         self._way.record(index, comparison)
         trace = self.take(self._trainer.frame)
         self._way.return_to(here, comparison)
+        if (trace.error is None) != (error is None):
+            del self._kept[index]
+            raise Refused(f"run again, frame {index} is not what it was: what happened inside is not known.")
         return trace
 
     def forget_after(self, index: int) -> None:

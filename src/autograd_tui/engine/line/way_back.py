@@ -12,6 +12,7 @@ from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.command import Command, Phase
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.difference import Comparison, Difference
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.progress import GivenUp, Progress, Watch, unwatched
@@ -55,6 +56,16 @@ class WayBack:
         """Give the commands up to frame `end` with what they raised."""
         return self.track.recorded(end)
 
+    def check_repeats(self, why: str) -> None:
+        """Raise Refused where running a forward again only to look at it may give other numbers, and change the run."""
+        if doubt := self._trainer.doubt:
+            raise Refused(f"{why}, and no forward of this model runs again just to be looked at: {doubt}.")
+
+    def note(self, comparison: Comparison) -> None:
+        """Take note of where a journey found other frames than there had been, if anywhere."""
+        self.difference = comparison.first
+        self._trainer.differed |= comparison.first is not None
+
     def go_to(
         self,
         index: int,
@@ -93,7 +104,7 @@ class WayBack:
         here = self._trainer.frame.index
         found = [*self.travel(index, comparison), self._trainer.frame]
         self.return_to(here, comparison)
-        self.difference = comparison.first
+        self.note(comparison)
         return found
 
     def take_difference(self) -> Difference | None:
@@ -129,6 +140,7 @@ class WayBack:
 
     def state_at(self, index: int, comparison: Comparison) -> Checkpoint:
         """Give the state at a frame that a forward follows; training stays where it is."""
+        self.check_repeats("a case runs the iteration again")
         if checkpoint := self.checkpoints.state_at(index):
             return checkpoint
         here = self._trainer.frame.index
@@ -163,6 +175,7 @@ class WayBack:
     def return_to(self, index: int, comparison: Comparison) -> None:
         """Go to where training stood before a journey, which nobody can give up."""
         self.go_to(index, watch=self._home, comparison=comparison)
+        self.note(comparison)
 
     def turn_into(self, track: Track, comparison: Comparison, *, skipping: bool = True) -> list[Frame]:
         """Go to the end of another track, from the last frame that both share; then this way is that one's."""
@@ -192,7 +205,7 @@ class WayBack:
             self.go_to(here, from_here=False, watch=self._home, comparison=comparison)
             raise GivenUp(f"going back was given up: training stands at frame {here}, as before.") from None
         finally:
-            self.difference = comparison.first
+            self.note(comparison)
 
     def _home(self, progress: Progress) -> bool:
         self.watch(replace(progress, home=True))

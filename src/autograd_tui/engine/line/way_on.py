@@ -45,6 +45,8 @@ class WayOn:
             checkpoints.keep_aside(aside, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._line.append(command, frame)
+        if not recorded and self._trainer.trace is not None and self._trainer.trace.index == frame.index:
+            self._line.traces.take(frame)  # of a forward that may not repeat
         self._reporter.ran(command, frame, self._line.history)
         self._watching.see(frame)
         return frame
@@ -86,6 +88,9 @@ class WayOn:
         regular = False  # whether the last iteration was f b s z, so that the next ones will be too
         while not goal.is_past(self._trainer.frame):
             start = self._trainer.frame
+            if self._trainer.doubt is not None:  # what no run can return to goes phase by phase, and never too far
+                yield from self._run_watched(goal, stopped, every=every)
+                return
             if regular and start.iteration + 1 != goal.iteration:
                 frame = free.go_on(goal)
                 regular = not free.irregular

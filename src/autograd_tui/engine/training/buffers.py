@@ -1,4 +1,4 @@
-"""A model's buffers and modes, also where its forward puts other tensors in their places, or changes a mode."""
+"""A model's buffers, also where its forward puts other tensors in their places."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.engine.training.attributes import writable
+
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """Which tensor, or None, lies under each name; the tensors themselves, not copies. And which modules train."""
+    """Which tensor, or None, lies under each name; the tensors themselves, not copies."""
 
     held: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # of each module
-    modes: tuple[bool, ...]  # `training` of each
 
     @classmethod
     def of(cls, model: nn.Module) -> Buffers:
         """Say what the model holds now."""
-        held = tuple((name, module, dict(module._buffers)) for name, module in model.named_modules())
-        return cls(held, tuple(module.training for _, module, _ in held))
+        return cls(tuple((name, module, dict(module._buffers)) for name, module in model.named_modules()))
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules themselves."""
+        return [module for _, module, _ in self.held]
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors by their names."""
@@ -33,12 +38,11 @@ class Buffers:
     @torch.no_grad()
     def put_back(self, copies: dict[str, Tensor]) -> None:
         """Hold the same tensors again, filled with what `copies` remember of them."""
-        for (_, module, buffers), training in zip(self.held, self.modes, strict=True):
+        for _, module, buffers in self.held:
             module._buffers.clear()
             module._buffers.update(buffers)
-            module.training = training
         for name, buffer in self.tensors().items():
-            if _writable(buffer):
+            if writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
 
 
@@ -49,10 +53,3 @@ def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Te
         for name, buffer in buffers.items()
         if buffer is not None
     }
-
-
-def _writable(tensor: Tensor) -> bool:
-    """Tell whether PyTorch writes into it: not where values share memory, so that no model has done so either."""
-    if tensor.is_nested or tensor.layout is not torch.strided:
-        return True
-    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))

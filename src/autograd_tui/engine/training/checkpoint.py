@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autograd_tui.engine.training.attributes import Attributes
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.surroundings import Mark
@@ -22,13 +23,15 @@ BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Copies that nothing else holds, on the host; `put_back` reads them as often as wanted."""
+    """Copies on the host; `put_back` reads them as often as wanted."""
 
     frame: Frame
     forwards: int
     params: dict[str, Tensor]
     holders: Buffers  # the model's own tensors, since its forward may put others in their places
     buffers: dict[str, Tensor]
+    attributes: Attributes  # what the forwards have left in Python
+    remembers: bool  # whether any of it was not so in the beginning
     grads: dict[str, Tensor]  # those that are not None
     backwards: tuple[int, ...]
     used: tuple[bool, ...]
@@ -47,7 +50,7 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        return BARE_CHECKPOINT + _bytes(self.tensors())
+        return BARE_CHECKPOINT + self.attributes.bytes + _bytes(self.tensors())
 
 
 class Copier:
@@ -76,21 +79,34 @@ class Copier:
 def size(loop: Loop) -> int:
     """Count the bytes that a checkpoint would take now."""
     states = (loop.optimizer.state.get(param, {}).values() for param in loop.params.values())
-    held = [*loop.params.values(), *Buffers.of(loop.model).tensors().values(), *chain.from_iterable(states)]
+    buffers = Buffers.of(loop.model)
+    held = [*loop.params.values(), *buffers.tensors().values(), *chain.from_iterable(states)]
     grads = [param.grad for param in loop.params.values() if param.grad is not None]
-    return BARE_CHECKPOINT + _bytes(each for each in held + grads if isinstance(each, Tensor))
+    left = loop.attributes(buffers).bytes
+    return BARE_CHECKPOINT + left + _bytes(each for each in held + grads if isinstance(each, Tensor))
+
+
+def can_be_taken(loop: Loop) -> bool:
+    """Tell whether a forward from here depends on nothing but what can be copied, so on no graph that is used up."""
+    if loop.carries is False:
+        return True
+    buffers = Buffers.of(loop.model)
+    return not loop.attached(buffers.tensors().values(), loop.attributes(buffers))
 
 
 def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
     """Copy what a forward from here depends on; call it inside the loop's surroundings."""
     copier = Copier(recycled)
     optimizer, params, holders = loop.optimizer, loop.params, Buffers.of(loop.model)
+    attributes = loop.attributes(holders)
     return Checkpoint(
         frame=frame,
         forwards=loop.forwards,
         params=copier.all(params),
         holders=holders,
         buffers=copier.all(holders.tensors()),
+        attributes=attributes,
+        remembers=any(True for _ in attributes.since(loop.begun)),
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
         backwards=tuple(loop.backwards),
         used=tuple(loop.used),
@@ -120,6 +136,7 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)
     checkpoint.holders.put_back(checkpoint.buffers)
+    checkpoint.attributes.put_back()
     loop.set_optimizer(checkpoint.optimizer)
     for group, options in zip(loop.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from autograd_tui.engine.training.attributes import Attributes, Reach
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.groups import places, read_groups
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
@@ -48,6 +49,11 @@ class Loop:
         self.scheduler: ReduceLROnPlateau | None
         self._start_optimizer(spec)
         self.buffers = Buffers.of(self.model)  # as the last forward met them
+        self.reach = Reach(parts)
+        self.begun = self.attributes()
+        self.carries: bool | None = None  # whether a graph went on from what the forward before left; None: not seen
+        self._attached: list[Tensor] = []  # what that had left with a graph
+        self.strange = self.begun.strange  # what the forward uses that cannot be put back, as last met
         self._kept_buffers: dict[str, Tensor] = {}  # room for a copy, used again by each forward
         self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
         self.graph: Literal["none", "alive", "freed"] = "none"
@@ -64,12 +70,14 @@ class Loop:
 
         `predict` runs in place of `self.predict`, to look on at it.
         """
-        with self._theirs(undo=self._keep_buffers_and_rng()):
+        with self._theirs(undo=self._keep_state()):
             batch = to_device(self.parts.batch(self.forwards), self.device)
             loss, prediction, losses = (predict or self.predict)(batch)
             metrics = self._metrics(prediction, batch, losses)
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
         self.graph = "alive" if loss.requires_grad else "none"
+        if self._attached:
+            self.carries = bool(self.carries) or _reaches(loss, self._attached)
         self.frozen_in_graph = frozenset(
             place for place, param in enumerate(self.params.values()) if not param.requires_grad
         )
@@ -222,21 +230,42 @@ class Loop:
         return predict(self.parts, self.model, self.parts.loss, batch)
 
     def _metrics(self, prediction: Any, batch: Any, losses: Losses) -> tuple[tuple[str, Tensor], ...]:
-        """Measure what the user asked for, without a trace in random numbers, graph, buffers and modes."""
+        """Measure what the user asked for, without a trace in random numbers, graph, buffers and attributes."""
         known = tuple((name, one_number(name, _detached(each))) for name, each in losses)
         if not self.parts.metrics:
             return known
-        mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
-        copies = {name: buffer.detach().clone() for name, buffer in buffers.tensors().items()}
+        come_back = self.remember()
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
             # No generator: what a StopIteration of theirs would become in one is none of theirs.
             metrics = [
                 (name, one_number(name, function(prediction, targets))) for name, function in self.parts.metrics.items()
             ]
-        buffers.put_back(copies)
-        self.surroundings.return_to(mark)
+        come_back()
         return (*known, *metrics)
+
+    def attributes(self, buffers: Buffers | None = None) -> Attributes:
+        """Copy what the forwards have left in Python so far."""
+        return Attributes(self.reach, (buffers or Buffers.of(self.model)).modules)
+
+    def remember(self) -> Callable[[], None]:
+        """Copy all that a forward may change; what is given back puts it back."""
+        mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
+        attributes = self.attributes(buffers)
+        copies = {name: buffer.detach().clone() for name, buffer in buffers.tensors().items()}
+
+        def come_back() -> None:
+            buffers.put_back(copies)
+            attributes.put_back()
+            self.surroundings.return_to(mark)
+
+        return come_back
+
+    def attached(self, buffers: Iterable[Tensor], attributes: Attributes) -> list[Tensor]:
+        """Give the tensors that hang on the graph of a forward, save those that have since the beginning."""
+        found = attributes.attached + [each for each in buffers if each.grad_fn is not None]
+        begun = {id(each) for each in self.begun.attached} if found else set()
+        return [each for each in found if id(each) not in begun]
 
     @contextmanager
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
@@ -250,9 +279,11 @@ class Loop:
                 raise
             raise Raised(error) from error
 
-    def _keep_buffers_and_rng(self) -> Callable[[], None]:
+    def _keep_state(self) -> Callable[[], None]:
         self.buffers = buffers = Buffers.of(self.model)
+        attributes = self.attributes(buffers)
         tensors, room = buffers.tensors(), self._kept_buffers
+        self._attached, self.strange = self.attached(tensors.values(), attributes), attributes.strange
         for name, buffer in tensors.items():
             copy = room.get(name)
             if buffer.is_nested or buffer.layout is not torch.strided:
@@ -265,6 +296,7 @@ class Loop:
 
         def undo() -> None:
             buffers.put_back(room)
+            attributes.put_back()
             self.surroundings.return_to(mark)
 
         return undo
@@ -295,6 +327,18 @@ def _there_are(groups: int) -> str:
 def theirs(error: BaseException) -> bool:
     """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
     return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
+
+
+def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Tell whether the graph of a loss goes on into that of some other tensors."""
+    wanted = {each.grad_fn for each in tensors}
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [each for each, _ in node.next_functions]
+    return not seen.isdisjoint(wanted)
 
 
 def _nothing() -> None:

@@ -46,6 +46,7 @@ class Trainer:
 
     def __init__(self, start: Callable[[], Loop]) -> None:
         self._start = start
+        self.differed = False  # whether a frame that was made again was not what it had been
         self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
         self._runs: dict[str, Callable[[Command], Changes]] = {
             "forward": self._forward,
@@ -91,6 +92,14 @@ class Trainer:
         """Whether the forward that made the loss was recorded."""
         return self._inside.knows_forward
 
+    @property
+    def doubt(self) -> str | None:
+        """Say why a forward that runs again may give other numbers; None where nothing speaks for it."""
+        if self.differed:
+            return "run again, it gave other numbers than the first time"
+        strange = self._loop.strange or self._loop.attributes().strange
+        return f"it uses {strange[0]}, which cannot be put back" if strange else None
+
     def run(self, command: Command, *, recorded: bool = False) -> Frame:
         """Run one command; what PyTorch raises is in the frame's `error`.
 
@@ -101,7 +110,9 @@ class Trainer:
         if reason:
             raise Refused(reason)
         run = self._runs.get(command.kind, self._set_value)
-        self._recorded = recorded and command.phase is not None
+        # Of a forward that may not repeat, what happens inside is known now or never.
+        once = command.phase is Phase.FORWARD and (self.differed or self._loop.strange) and self._inside.leaves_no_trace
+        self._recorded = command.phase is not None and (recorded or bool(once))
         with self._loop.surroundings:
             self._started = perf_counter()
             self._seconds = 0.0
@@ -113,8 +124,7 @@ class Trainer:
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if self._recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
-        if self._recorded:
-            self.trace = self._inside.take(self.frame)
+        self.trace = self._inside.take(self.frame) if self._recorded else None
         return self.frame
 
     def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> Stretch:
@@ -169,6 +179,10 @@ class Trainer:
         """Give the trace of the step that led to the frame, and raised, without running it."""
         return self._inside.raised_step(self.frame)
 
+    def can_be_kept(self) -> bool:
+        """Tell whether a checkpoint is enough to go on from here: not where the model holds on to an old graph."""
+        return checkpoints.can_be_taken(self._loop)
+
     @property
     def parts(self) -> Parts:
         return self._loop.parts
@@ -191,13 +205,14 @@ class Trainer:
 
     @contextmanager
     def beside(self) -> Iterator[Loop]:
-        """Give the loop to be looked at and copied; its random numbers are put back, whatever happens."""
+        """Give the loop to be looked at and copied; what a forward may change is put back, whatever happens."""
         with self._loop.surroundings, torch.enable_grad():
-            mark = self._loop.surroundings.mark_closely()
+            self._loop.surroundings.mark_closely()
+            come_back = self._loop.remember()
             try:
                 yield self._loop
             finally:
-                self._loop.surroundings.return_to(mark)
+                come_back()
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.
@@ -230,7 +245,7 @@ class Trainer:
     def _backward(self, _: Command) -> Changes:
         loop = self._loop
         if self._recorded:
-            self._inside.backward(self.frame)
+            self._inside.backward(self.frame, note=self._not_recorded())
         else:
             loop.backward()
         self._clock()
@@ -277,6 +292,14 @@ class Trainer:
         self._clock()
         cleared = self.frame.grads
         return {"grads": self._readings.grads(), "unused": frozenset(), "last_grads": cleared}
+
+    def _not_recorded(self) -> str | None:
+        """Say why a backward is shown without the forward that made its graph."""
+        doubt = self.doubt
+        return (
+            doubt
+            and f"The forward was not recorded and does not run again for it, since {doubt}: its lines are missing."
+        )
 
     # The settings.
 
