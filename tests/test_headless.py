@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -151,15 +152,16 @@ def test_what_going_back_will_cost_is_said_where_no_checkpoint_fits(capsys: pyte
 
 
 class Counting(nn.Module):
-    """Counts in a Python attribute, of which no checkpoint knows."""
+    """Counts where no checkpoint looks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.w, self.calls = nn.Parameter(torch.ones(1)), 0
+        self.w, self.elsewhere = nn.Parameter(torch.ones(1)), ModuleType("elsewhere")
+        self.elsewhere.calls = 0  # type: ignore[attr-defined]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.w * x + self.calls
+        self.elsewhere.calls += 1
+        return self.w * x + self.elsewhere.calls  # type: ignore[no-any-return]
 
 
 def test_a_frame_that_differs_when_run_again_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,4 +171,16 @@ def test_a_frame_that_differs_when_run_again_is_said_on_stderr(capsys: pytest.Ca
     run_headless(session, parse("fb @1"), json_lines=True, out=io.StringIO())
     assert capsys.readouterr().err.splitlines() == [
         "autograd-tui: run again, frame 1 is not what it was: loss 1.0000 → 4.0000."
+    ]
+
+
+def test_a_tensor_that_no_step_moves_is_said_once_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    scale = nn.Parameter(torch.ones(1))
+    ones = torch.ones(1)
+    parts = Parts(model=nn.Linear(1, 1), batch=lambda i: ones, forward=lambda model, x: (model(x) * scale).sum())
+    session = open_session(Scenario("beside", lambda options: parts))
+    run_headless(session, parse("fbszfb"), json_lines=True, out=io.StringIO())
+    assert capsys.readouterr().err.splitlines() == [
+        "autograd-tui: The gradient also reached a tensor that is none of the model's parameters, so no step moves it "
+        "(1): scale is used beside the model: only what is a module or parameter of the model is trained."
     ]

@@ -11,6 +11,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.command import Command
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import Frame
+from autograd_tui.text.explain_backward import stray_lines
 from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
 from autograd_tui.text.going_back import difference_line
 from autograd_tui.text.inside.trace_lines import trace_lines
@@ -32,6 +33,8 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             frame = session.run(command)
             ran = True
             write(frame)
+            for sentence in stray_lines(frame):
+                _say(sentence)
             if session.recorder is not None and (problem := session.recorder.take_problem()):
                 _say(problem)
             if difference := session.take_difference():

@@ -11,10 +11,10 @@ from dataclasses import fields
 from typing import Any
 
 from autograd_tui.engine.values.command import Command, parse_one
-from autograd_tui.engine.values.frame import Frame, Groups, TorchError
+from autograd_tui.engine.values.frame import Frame, Groups, Stray, TorchError
 from autograd_tui.engine.values.stats_table import Grads, GradStats, Layout, StatsTable, TensorStats
 
-_KINDS = (TorchError, Grads, Groups, TensorStats, GradStats, Layout)
+_KINDS = (TorchError, Grads, Groups, Stray, TensorStats, GradStats, Layout)
 _CLASSES: dict[str, type[Any]] = {each.__name__: each for each in _KINDS}
 _LEFT_OUT = ("trace",)  # of a frame: it belongs to who asked for it
 

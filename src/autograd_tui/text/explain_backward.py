@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import product, zip_longest
 
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import GradStats
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.equation import enclosed, equation, exact, fixed, worked
 from autograd_tui.text.grads import largest
+from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number
 
 FEW = 4  # parameters, which are called by their names
@@ -31,6 +33,7 @@ def explain_backward(frame: Frame) -> list[str]:
             said.append(f"  {grad.name}.grad = {_derivative(frame, place, grad)}{pull}")
     if len(reached) > FEW and (most := largest(frame.grads, reached)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
+    said += stray_lines(frame)
     said += _without(frame)
     if left := [frame.params.layout.names[place] for place, held in enumerate(before) if held and place not in reached]:
         said.append(f"{listed(left)}: not reached by this backward, so the gradient is that of one before.")
@@ -43,6 +46,32 @@ def explain_backward(frame: Frame) -> list[str]:
         )
     said.append("No parameter has moved: step does that. The graph is used up and freed.")
     return said
+
+
+WHY = {  # it is none of the model's, and what would make it so
+    "list of modules": "{} is a list of modules, and nn.ModuleList makes them the model's",
+    "list of tensors": "{} is a list of tensors, and nn.ParameterList makes them the model's",
+    "dict of modules": "{} is a dict of modules, and nn.ModuleDict makes them the model's",
+    "dict of tensors": "{} is a dict of tensors, and nn.ParameterDict makes them the model's",
+    "attribute": "{} is no nn.Parameter, which is what makes a tensor the model's",
+    "changed": "{} was computed from an nn.Parameter, so it is none itself: put nn.Parameter around the result",
+    "loss": "the loss function has parameters of its own, such as {}: as a module of the model it would be trained too",
+    "outside": "{} is used beside the model: only what is a module or parameter of the model is trained",
+    "": "only what model.parameters() gives is trained",
+}
+
+
+def stray_lines(frame: Frame) -> list[str]:
+    """Say, once, which tensors the gradient reached that no step will move, and the likely reason."""
+    if frame.phase is not Phase.BACKWARD or frame.error or not frame.strays:
+        return []
+    shapes = ["×".join(map(str, each.shape)) or "one value" for each in frame.strays]
+    several = f"{len(shapes)} tensors that are none" if len(shapes) > 1 else "a tensor that is none"
+    shown = ", ".join(shapes[:FEW]) + ", …" * (len(shapes) > FEW)
+    reasons = [WHY[each.kind].format(each.path) for each in frame.strays]
+    said = f"The gradient also reached {several} of the model's parameters, so no step moves "
+    said += f"{'them' if len(shapes) > 1 else 'it'} ({shown}): {'; '.join(dict.fromkeys(reasons))}."
+    return [printable(said)]
 
 
 def _without(frame: Frame) -> list[str]:

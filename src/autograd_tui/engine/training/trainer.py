@@ -22,6 +22,7 @@ from autograd_tui.engine.training.loop import Loop, theirs
 from autograd_tui.engine.training.raised import torch_error
 from autograd_tui.engine.training.readings import Changes, Readings
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.strays import find_strays
 from autograd_tui.engine.values.command import Command, Phase
 from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.frame import Frame
@@ -255,6 +256,7 @@ class Trainer:
             "grads": self._readings.grads(),
             "grads_params": self._made_with(),
             "added_to": found if any(found.backwards) else None,
+            "strays": find_strays(loop) if self.frame.strays is None else (),
             "unused": self._readings.unused(),
         }
 

@@ -48,8 +48,10 @@ class UserCode:
             self._call(getattr(parts, what), what)
         for module in parts.model.modules():
             self._instance(module)
-            for hook in (each for kind in _HOOKS for each in vars(module)[kind].values()):
-                self._call(hook, "a hook")
+            hooks = (each for kind in _HOOKS for each in vars(module)[kind].values())
+            for each in (*hooks, *vars(module).values()):
+                if isinstance(each, (FunctionType, MethodType, functools.partial)):
+                    self._call(each, "")
 
     def _call(self, what: Any, path: str) -> None:
         """Look into whatever can be called."""

@@ -28,6 +28,15 @@ class TorchError:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """A tensor that a gradient reached, and that is none of the model's parameters."""
+
+    shape: tuple[int, ...]
+    kind: str  # "list of modules", "list of tensors", "dict of ...", "attribute", "changed", "loss", "outside", or ""
+    path: str  # of what holds it, as code would write it
+
+
+@dataclass(frozen=True, slots=True)
 class Groups:
     """An optimizer's parameter groups, each with options of its own."""
 
@@ -69,6 +78,7 @@ class Frame:
     mover: Command | None = None  # that step or setting
     moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values; or NaN
     grads_params: StatsTable | None = None  # the parameters that all gradients were made with; None: with several
+    strays: tuple[Stray, ...] | None = None  # reached by the first backward; None before it, () after any other
     added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
