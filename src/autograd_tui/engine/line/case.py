@@ -76,11 +76,18 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
 
 
 def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters."""
+    """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters.
+
+    Raises Refused where something is remembered that a script could not be given.
+    """
     names, found = {module: name for name, module in loop.model.named_modules()}, dict[str, dict[str, Any]]()
+    loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
+    elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
     for module, name, value in checkpoint.attributes.since(loop.begun):
         try:
             if module is None:
+                if all(id(getattr(each, "value", None)) in elsewhere for each in value):
+                    continue
                 raise TypeError("none of a module's own")
             found.setdefault(names[module], {})[name] = plain(value)
         except TypeError as error:

@@ -90,9 +90,9 @@ class Attributes:
         self.attached, self.strange, self.bytes = keeper.attached, keeper.strange, keeper.bytes
 
     def since(self, begun: Attributes) -> Iterator[tuple[nn.Module | None, str, Any]]:
-        """Give what was otherwise, or not there, in the beginning: the module, None for a place elsewhere, name, value.
+        """Give what was otherwise, or not there, in the beginning: the module, name and value.
 
-        What is not there any more stands as None.
+        What is not there any more stands as None; of a place outside of the model, None, its name and a list.
         """
         for module, values in self.modules.items():
             before = begun.modules.get(module, {})
@@ -101,7 +101,7 @@ class Attributes:
                     yield module, name, values.get(name)
         for (path, now), then in zip(self.objects, begun.objects, strict=True):
             if not _same(now, then):
-                yield None, path, now
+                yield None, path, [now]
         for (place, left), (_, first) in zip(self.places, begun.places, strict=True):
             if len(left) != len(first) or not all(map(_same, left, first)):
                 yield None, place.path, left

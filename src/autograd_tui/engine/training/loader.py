@@ -121,6 +121,11 @@ class _Batches:
             batch = self._next()
         return batch
 
+    @property
+    def generators(self) -> tuple[Any, ...]:
+        """The generators that the loader holds, whose states are part of its own."""
+        return tuple(self._generators)
+
     def state(self) -> tuple[Position, Randoms]:
         """Return where it is, and the state of each generator that the loader holds."""
         return self._position, tuple(map(_read, self._generators))
