@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product, zip_longest
 
@@ -26,11 +26,12 @@ def explain_backward(frame: Frame) -> list[str]:
     before = frame.added_to.backwards if frame.added_to else (0,) * len(frame.grads)
     reached = [place for place, backwards in enumerate(frame.grads.backwards) if backwards > before[place]]
     said = [f"backward computed the gradient of the loss for {counted(len(reached))}."]
-    for place in reached[:FEW]:
-        grad: GradStats = frame.grads[place]
+    grads: dict[int, GradStats] = {place: frame.grads[place] for place in reached[:FEW]}
+    factors = _factors(frame, grads)
+    for place, grad in grads.items():
         if grad.values and grad.size == 1:
             pull = _pull(frame, grad) if grad.backwards == 1 else f": a sum of {grad.backwards}"
-            said.append(f"  {grad.name}.grad = {_derivative(frame, place, grad)}{pull}")
+            said.append(f"  {grad.name}.grad = {_derivative(frame, place, grad, factors.get(grad.name))}{pull}")
     if len(reached) > FEW and (most := largest(frame.grads, reached)):
         said.append(f"  the largest is that of {most.name}: {number(most.norm)}")
     said += stray_lines(frame)
@@ -97,7 +98,7 @@ def _them(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
-def _derivative(frame: Frame, place: int, grad: GradStats) -> str:
+def _derivative(frame: Frame, place: int, grad: GradStats, factors: Sequence[float] | None) -> str:
     """Write a gradient as the sum that it is, or with the chain rule in numbers: 2/3 × (3×1 + 1×2 - 1×3) = +1.3333."""
     (value,) = grad.values or (math.nan,)
     text = _signed(value)
@@ -110,7 +111,6 @@ def _derivative(frame: Frame, place: int, grad: GradStats) -> str:
             return f"{fixed(before, digits)} {sign} {fixed(abs(added), digits)}"
 
         return equation(written, [value], text, shown=_signed)
-    factors = _factors(frame).get(grad.name) if grad.backwards == 1 and not frame.old else None
     if not factors:
         return text
     terms = _terms(mean_square(frame) or [], factors if any(factor != 1 for factor in factors) else ())
@@ -126,31 +126,31 @@ def _terms(errors: Sequence[float], factors: Sequence[float]) -> str:
     return re.sub("^- ", "-", " ".join(products).removeprefix("+ "))
 
 
-def _factors(frame: Frame) -> dict[str, tuple[float, ...]]:
+def _factors(frame: Frame, grads: Mapping[int, GradStats]) -> dict[str, tuple[float, ...]]:
     """Find what each parameter is multiplied with, where the prediction is Q = w × x + b and the loss its mean square.
 
     It is found in the numbers of this frame: both the prediction and the gradients must come out, in one way alone.
     """
     errors, q, params = mean_square(frame), frame.prediction, frame.loss_params
     x = frame.inputs.values if frame.inputs else None
-    if not (errors and x and q and q.values and params and len(x) == len(errors) <= 4 and len(params) <= 2):
+    if frame.old or not (errors and x and q and q.values and params and len(x) == len(errors) <= 4):
         return {}
-    if any(row.size != 1 or not row.values for row in params):
+    weights = [value for row in params for value in row.values or ()] if len(params) <= 2 and params.whole else []
+    if len(weights) != len(params) or any(grad.backwards > 1 for grad in grads.values()):
         return {}
-    weights = [value for row in params for value in row.values or ()]
+    known = [(place, value) for place, grad in grads.items() for value in grad.values or ()]
     ones = (1.0,) * len(x)
     found = []
     for factors in product((x, ones), repeat=len(params)):
         made = [sum(w * f[at] for w, f in zip(weights, factors, strict=True)) for at in range(len(x))]
         slopes = [2 / len(x) * sum(e * f for e, f in zip(errors, each, strict=True)) for each in factors]
-        known = [grad.values[0] if grad and grad.values else None for grad in frame.grads]
-        fits = all(map(_near, made, q.values)) and all(map(_near, slopes, known))
+        fits = all(map(_near, made, q.values)) and all(_near(slopes[place], value) for place, value in known)
         found += [dict(zip(params.layout.names, factors, strict=True))] * fits
     return found[0] if len(found) == 1 else {}
 
 
-def _near(ours: float, theirs: float | None) -> bool:
-    return theirs is None or math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-5)
+def _near(ours: float, theirs: float) -> bool:
+    return math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-5)
 
 
 def _pull(frame: Frame, grad: GradStats) -> str:
