@@ -78,6 +78,14 @@ async def test_a_follower_trains_nothing(leader: Leader, keys: str) -> None:
         assert leader.session.frame.index == 2
 
 
+async def test_a_follower_says_of_keys_that_they_do_nothing(leader: Leader) -> None:
+    async with running(follower(leader), (120, 40)) as shown:
+        await shown.press("v")
+        assert shown.note.startswith("the veil does nothing here")
+        await shown.press("x")
+        assert shown.note == '"x" does nothing here: ? lists the keys'
+
+
 async def test_a_follower_says_that_the_leader_has_left(leader: Leader) -> None:
     leader.writer.close(in_order=True)
     async with running(follower(leader), (120, 40)) as shown:

@@ -45,7 +45,10 @@ class RunKeys(TrainingScreen):
         return True
 
     def action_veil(self) -> None:
-        """Hide new numbers from now on until the next space, or show them all again."""
+        """Hide new numbers from now on until the next space, or show them all again, where any are trained here."""
+        if not self.trainer.trains:
+            self.say(Note("the veil does nothing here: what is shown was trained before, or elsewhere", "warn"))
+            return
         self.veiling = not self.veiling
         self.stage = STAGES  # what is on the screen already stays
         self.draw_veil()
