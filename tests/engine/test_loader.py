@@ -369,6 +369,16 @@ class Once(data.IterableDataset[Tensor]):
         return torch.ones(1)
 
 
+class Tapped(data.IterableDataset[int]):
+    """Takes from something that goes on."""
+
+    def __init__(self) -> None:
+        self.source = itertools.count()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.source)
+
+
 class OwnLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         return iter([1])
@@ -389,6 +399,7 @@ class Doubling:
     ("wrong", "sentence"),
     [
         ([(1, 2)], "from_loader takes a torch.utils.data.DataLoader, not list."),
+        (DataLoader(Tapped()), "the loader's dataset gives other data each time: from_loader cannot go back."),
         (DataLoader(Once()), "from_loader cannot go back in an IterableDataset that is its own iterator."),
         (DataLoader(ROWS, batch_size=11, drop_last=True), "the loader is empty: its dataset is, or drop_last leaves"),
         (DataLoader(TensorDataset(torch.ones(0))), "the loader is empty"),
@@ -405,10 +416,30 @@ def test_a_loader_that_cannot_go_back_is_refused(wrong: Any, sentence: str) -> N
     assert "\n" not in str(caught.value)
 
 
+class Sensor(data.IterableDataset[Tensor]):
+    """Gives other numbers from its second row on when it is read again; the first may be old."""
+
+    times = itertools.count()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield torch.ones(1)
+        yield torch.tensor([next(self.times)])
+        yield torch.ones(1)
+
+
+def test_a_stream_that_gives_something_else_says_so_when_it_is_read_again() -> None:
+    run = Run(DataLoader(Sensor(), batch_size=2))
+    for i in range(2):
+        run.iteration(i)
+    run.go_back(1)
+    with pytest.raises(LookupError, match="the loader gives another batch than it gave before"):
+        run.iteration(1)
+
+
 class Shrinking(data.IterableDataset[Tensor]):
     """Has fewer rows when it is read again."""
 
-    left = 6
+    left = 10
 
     def __iter__(self) -> Iterator[Tensor]:
         self.left -= 2

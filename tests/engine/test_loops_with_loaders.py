@@ -254,3 +254,35 @@ def test_a_free_run_of_three_epochs_is_the_scripts_to_the_bit(name: str) -> None
     assert all(map(torch.equal, state_of(session), state))
     assert session.look(4 * (len(losses) // 2) + 1).loss == losses[len(losses) // 2]
     assert all(map(torch.equal, state_of(session), state))
+
+
+def test_a_loader_of_the_whole_file_begins_anew_in_each_session_and_wherever_all_is_built_again() -> None:
+    own = torch.Generator().manual_seed(2)
+    rows = TensorDataset(torch.arange(44.0).reshape(11, 4), torch.arange(11) % 3)
+    shared = DataLoader(rows, batch_size=4, shuffle=True, generator=own)
+    take = from_loader(shared)
+
+    def build(_: Options) -> Parts:
+        model = nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 3))
+        return Parts(model=model, batch=lambda i: take(i), loss=F.cross_entropy, optimizer="sgd,lr=0.01")
+
+    scenario = Scenario("shared", build)
+    one, other = open_session(scenario), open_session(scenario, memory=1)  # which has no checkpoint
+    losses = [frame.loss for frame in one.run_all("fbsz*4")]
+    assert [frame.loss for frame in other.run_all("fbsz*7")][:16] == losses  # in turns, too
+    losses += [frame.loss for frame in one.run_all("fbsz*5")]
+    for session in (other, one):
+        list(session.run_all("@10 sz fbsz*6"))
+        assert [session.look(index).loss for index in range(1, 37)] == losses
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 3))
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    script = []
+    for _ in range(3):
+        for x, y in shared:
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            script += [loss.item()] * 4
+    assert script == losses

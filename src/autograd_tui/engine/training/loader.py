@@ -66,7 +66,7 @@ class Epoch:
     start: Randoms
     between: dict[int, dict[int, Any]] = field(default_factory=dict)  # by place: states before a draw, by their number
     lost: int | None = None  # the first place that cannot be gone through again
-    head: Any = None  # the indices of its first batch
+    head: str = ""  # the beginning of its first batch, or of its indices
     left: dict[int, Any] = field(default_factory=dict)  # the states that it draws from, as it left them
 
     def note(self, place: int, before: Randoms, after: Randoms) -> None:
@@ -105,6 +105,7 @@ class _Batches:
         # Here the indices come from a loader that reads no data, so that going back reads none either.
         indexed = not loader.num_workers and not isinstance(loader.dataset, IterableDataset)
         self._fetch = _Fetch(loader) if indexed else None
+        self._foreign: ForeignRandom | None = None  # as they were seen last
         self._position = Position()
         self._iterator: Iterator[Any] | None = None
         self._reached: tuple[Epoch | None, int] = None, 0  # by the iterator
@@ -147,12 +148,16 @@ class _Batches:
 
     def check(self, hands_on: Callable[[], Any] | None) -> None:
         """Refuse what is empty or, as far as it shows before, gives something else when it is asked twice."""
+        here = self._randoms()
         if isinstance(self._loader.dataset, IterableDataset):
             stream: Any = self._loader.dataset
             if iter(stream) is stream:
                 raise Refused("from_loader cannot go back in an IterableDataset that is its own iterator.")
+            item = next(iter(stream), None)
+            self._set(here)
+            if not _same(next(iter(stream), None), item):
+                raise Refused("the loader's dataset gives other data each time: from_loader cannot go back.")
             return
-        here = self._randoms()
         order = self._first_indices(here)
         if order is None:
             raise Refused("the loader is empty: its dataset is, or drop_last leaves nothing of it.")
@@ -189,8 +194,9 @@ class _Batches:
         before = self._randoms() if place else epoch.start
         taken = self._draw(epoch, place)
         epoch.note(place, before, self._randoms())
+        if not place:
+            epoch.head = _beginning(taken)
         if self._fetch:
-            epoch.head = epoch.head if place else copy.copy(taken)
             taken = self._fetch(taken)
         self._position, self._last = Position(epoch, place + 1, before), (epoch, place + 1, taken)
         return taken
@@ -261,21 +267,23 @@ class _Batches:
                 f"{epoch.lost:,} batches of an epoch can be asked for again."
             )
         self._set(epoch.start)
-        iterator, taken = self._begin(epoch), None
+        iterator = self._begin(epoch)
         for each in range(place):
             self._set_some(epoch.between.get(each, {}))
             try:
                 taken = next(iterator)
             except StopIteration:
                 raise LookupError(f"the loader's epoch has {each} batches now, and had {place} or more.") from None
-            if not each and epoch.head is not None and not _same(taken, epoch.head):
-                raise LookupError("the loader's sampler gives another order than it gave before.")
-        if not self._fetch and self._last[:2] == (epoch, place) and not _same(taken, self._last[2]):
-            raise LookupError("the loader gives another batch than it gave before.")
+            if not each and epoch.head and epoch.head != _beginning(taken):
+                what = "order" if self._fetch else "batch"
+                raise LookupError(f"the loader gives another {what} than it gave before.")
         return iterator
 
     def _randoms(self) -> Randoms:
-        return torch.get_rng_state(), ForeignRandom.read(), *map(_read, self._generators)
+        foreign = ForeignRandom.read()
+        if self._foreign is None or not foreign.same(self._foreign):  # else one copy will do
+            self._foreign = foreign
+        return torch.get_rng_state(), self._foreign, *map(_read, self._generators)
 
     def _set(self, randoms: Randoms) -> None:
         self._set_some(dict(enumerate(randoms)))
@@ -403,9 +411,23 @@ def _write(generator: Any, state: Any) -> None:
 
 def _equal(one: Any, other: Any) -> bool:
     """Tell whether two random states are the same."""
+    if one is other:
+        return True
     if isinstance(one, Tensor):
         return torch.equal(one, other)
     return one.same(other) if isinstance(one, ForeignRandom) else pickle.dumps(one) == pickle.dumps(other)
+
+
+def _beginning(value: Any) -> str:
+    """Write the first values of a batch, or of its indices."""
+    if isinstance(value, Tensor):
+        few = value.flatten()[:16].tolist() if value.layout is torch.strided else "sparse"
+        return f"{value.dtype} {tuple(value.shape)} {few}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_beginning(each)}" for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_beginning, value[:16]))
+    return repr(value) if _known(value) else type(value).__name__
 
 
 def _same(one: Any, other: Any) -> bool:
