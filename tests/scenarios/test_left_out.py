@@ -87,6 +87,10 @@ PLAIN = {
         "writer.add_scalar('loss', loss, i)",
         "loss = loss.item()",
     ),
+    "told and kept under its name": after("optimizer.step()", "loss, place = loss.item(), i * len(x)"),
+    "in an object": "class Trainer:\n    def fit(self, data):"
+    + textwrap.indent(LOOP.replace("model", "self.model").replace("optimizer", "self.optimizer"), "        ")
+    + "\nTrainer().fit(loader)\n",
     "until": after("optimizer.step()", "if loss < 0.1:", "    break"),
     "no loop": "model.eval()\nscheduler.step()\n",
     "no Python": "for",
@@ -123,6 +127,15 @@ MORE = {
             (7, "(loss / 4).backward() is a backward of the loss itself here."),
             (8, "optimizer.step() runs only if (i + 1) % 4 == 0: here it runs in each iteration."),
         ],
+    ),
+    "accumulated in a loop": (
+        changed(("        optimizer.zero_grad()\n", ""), ("        optimizer.step()", "    optimizer.step()"))
+        + "    optimizer.zero_grad()\n",
+        [(3, "for x, y in loader runs several backwards for a step: here it is one.")],
+    ),
+    "a context of its own": (
+        changed(("out = model(x)", "with context:\n            out = model(x)")),
+        [(4, "context is left out.")],
     ),
     "a share of the loss": (
         after("loss = criterion(out, y)", "loss = loss / 4"),

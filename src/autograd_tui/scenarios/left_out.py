@@ -50,7 +50,7 @@ def _regions(tree: ast.Module) -> Iterator[list[ast.stmt]]:
     scopes += [(node, _aliases(tree, node)) for node in ast.walk(tree) if isinstance(node, Function)]
     for scope, aliases in scopes:
         for statements in _outermost(getattr(scope, "body", []), trainers):
-            yield [_renamed(statement, aliases) for statement in statements]
+            yield [_Renamed(aliases).visit(statement) for statement in statements]
 
 
 def _outermost(statements: Sequence[ast.stmt], trainers: set[str]) -> Iterator[list[ast.stmt]]:
@@ -110,17 +110,27 @@ class _Region:
             if isinstance(each, Loop) and not _trains(each, self._trainers):
                 if self._touches(each):
                     yield each.lineno, _left_out(each)
+            elif isinstance(each, Loop) and self._only_adds_up(each):
+                yield each.lineno, f"{_quote(each)} runs several backwards for a step: here it is one."
+                yield from self._read(each.body)
             elif isinstance(each, ast.If):
                 yield from self._read_if(each)
             elif isinstance(each, ast.With | ast.AsyncWith):
-                items = [_text(item.context_expr) for item in each.items]
-                yield from ((each.lineno, f"{item} is left out.") for item in items if "autocast" in item)
+                predicts = any(self._is_model(call) for call in _calls(each))
+                items = (_quote(item.context_expr) for item in each.items if predicts and _changes_numbers(item))
+                yield from ((each.lineno, f"{item} is left out.") for item in items)
                 yield from self._read(each.body)
             elif _is_simple(each):
                 yield from ((each.lineno, sentence) for sentence in self._read_simple(each))
             elif not isinstance(each, Function | ast.ClassDef):
                 for inside in _bodies(each):
                     yield from self._read(inside)
+
+    def _only_adds_up(self, loop: Loop) -> bool:
+        """Tell whether a loop has backwards alone, and the step comes after it."""
+        inside = {self._phase(call) for call in _calls(loop)}
+        around = {self._phase(call) for each in self._statements for call in _calls(each)}
+        return "backward" in inside and "step" not in inside and "step" in around
 
     def _read_if(self, statement: ast.If) -> Iterator[tuple[int, str]]:
         inside = [*statement.body, *statement.orelse]
@@ -177,6 +187,13 @@ class _Region:
         value = statement.value
         if value is None:
             return False
+        if (
+            isinstance(value, ast.Tuple)
+            and isinstance(targets[0], ast.Tuple)
+            and len(value.elts) == len(targets[0].elts)
+        ):
+            pairs = zip(targets[0].elts, value.elts, strict=True)
+            return any(self._changes(ast.Assign([target], each)) for target, each in pairs)
         names = {name for target in targets for name in _names(target)}
         if any(isinstance(target, ast.Attribute | ast.Subscript) for target in targets):
             return bool(names & self._objects()) or any(f".{each}" in _text(targets[0]) for each in ("grad", "data"))
@@ -347,13 +364,19 @@ def _is_told(node: ast.AST) -> bool:
     return not any(isinstance(each.ctx, ast.Store) for each in stores)
 
 
+def _changes_numbers(item: ast.withitem) -> bool:
+    """Tell whether a context may change what is computed in it, as autocast does."""
+    context = item.context_expr
+    return isinstance(context, ast.Name) or "autocast" in _text(context)
+
+
 def _is_main(test: ast.expr) -> bool:
     return "__name__" in _names(test)
 
 
 def _aliases(tree: ast.Module, function: Function) -> dict[str, str]:
     """Tell by which names a function's parameters go where it is called."""
-    params = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    params = [each.arg for each in (*function.args.posonlyargs, *function.args.args) if each.arg != "self"]
     found: dict[str, str] = {}
     for call in _calls(tree):
         if _last(call.func) == function.name:
@@ -362,8 +385,17 @@ def _aliases(tree: ast.Module, function: Function) -> dict[str, str]:
     return found
 
 
-def _renamed(statement: ast.stmt, aliases: Mapping[str, str]) -> ast.stmt:
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            node.id = aliases.get(node.id, node.id)
-    return statement
+class _Renamed(ast.NodeTransformer):
+    """Calls what a function uses as the file calls it; what an object holds under a name, by that name."""
+
+    def __init__(self, aliases: Mapping[str, str]) -> None:
+        self._aliases = aliases
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.copy_location(ast.Name(self._aliases.get(node.id, node.id), node.ctx), node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            return ast.copy_location(ast.Name(node.attr, node.ctx), node)
+        self.generic_visit(node)
+        return node
