@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.branches import Branch, Branches
 from autograd_tui.engine.values.command import Command, parse, parse_one
+from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.difference import Difference
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
@@ -216,12 +216,15 @@ class Session:
 
     def command_line(self) -> str:
         """Give the command line that repeats the run up to where training stands."""
-        commands = self.commands()
-        return f"{self.about.command_line} --do {shlex.quote(commands)}" if commands else self.about.command_line
+        return self.about.repeated(self.log())
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""
-        return str(self._way.commands.up_to(self.frame.index))
+        return str(self.log())
+
+    def log(self) -> CommandLog:
+        """Give the same as a log of its own, which another thread may read."""
+        return self._way.commands.up_to(self.frame.index)
 
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""

@@ -183,7 +183,7 @@ def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
     elif app.failure is not None:
         traceback.print_exception(app.failure)
     elif app.main.trainer.trains:
-        print(*app.main.trainer.left, app.main.command_line(), sep="\n")
+        print(*app.main.trainer.left, app.main.last_line(), sep="\n")
         if greeting:
             print(f"autograd-tui: {greeting}", file=sys.stderr)
     sys.stdout.flush()

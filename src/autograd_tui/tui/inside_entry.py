@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autograd_tui.engine.values.command import Commands
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.text.screen_word import ScreenWord
@@ -9,7 +11,7 @@ from autograd_tui.text.word_list import Candidate
 from autograd_tui.text.words import read
 from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import News, Prove, Record, Request, Training
+from autograd_tui.tui.requests import News, Prove, Record, Request, Training, What
 from autograd_tui.tui.training_screen import TrainingScreen
 
 STAY = ("theme", "ascii", "unicode", "speed", "watch", "export", "quit")  # words that leave us inside
@@ -19,22 +21,23 @@ class InsideEntry(TrainingScreen):
     """Asks for a phase to be recorded; the screen inside it is there at once, and takes the next keys."""
 
     inside: InsideScreen | None = None  # the one on top of this screen
+    _recording: What | None = None  # that it was opened for
     _seen_into: int | None = None  # the frame that was looked into last: from there on training goes on
 
     def action_inside(self) -> None:
         """Run the next phase recorded and step inside; look into that of the frame looked at, or where a fault is."""
         if self.inside is not None:
             return
-        self._enter(Request(Record(self.looking, seen=self._seen_into)))
+        self._enter(Request(Record(None if self.place == "here" else self.place, seen=self._seen_into)))
 
-    def ask(self, what: Training) -> None:
+    def ask(self, what: Training, *, pauses: bool = False) -> None:
         """Ask for something that trains; step inside where it is one phase to be recorded."""
         self._seen_into = None
         if isinstance(what, Commands) and len(what) == 1 and what[0].recorded:
-            start, self.looking = self.looking, None
+            start, self.looking, self.awaited = self.place, None, None
             self._enter(Request(Record(command=what[0]), start))
         else:
-            super().ask(what)
+            super().ask(what, pauses=pauses)
 
     def _enter(self, request: Request) -> None:
         self.interrupted = False
@@ -44,19 +47,19 @@ class InsideEntry(TrainingScreen):
             interrupt=self.action_interrupt,
             left=self._left_inside,
             prove=self._prove,
-            give_up=self.trainer.stop,
+            give_up=self.stop,
             words=self._words_inside,
             offer=self.offer,
         )
         self.app.push_screen(self.inside)
-        self.trainer.ask(request)
-        self.watch_the_clock()
+        self._recording = request.what
+        self.put_in_line(replace(request, in_sight=self.run_in_sight))
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
         if self.inside is not None and isinstance(news.asked, Prove):
             self.inside.show_proof(news.asked, news.proof)
-        if self.inside is None or not isinstance(news.asked, Record):
+        if self.inside is None or news.asked is not self._recording:
             return
         self._seen_into = news.frame.index if news.trace is None else news.trace.index
         if news.trace is not None:
@@ -68,8 +71,7 @@ class InsideEntry(TrainingScreen):
 
     def _prove(self, what: Prove) -> None:
         self.interrupted = False
-        self.trainer.ask(Request(what))
-        self.watch_the_clock()
+        self.put_in_line(Request(what))
 
     def say(self, note: Note | None) -> None:
         """Show a sentence where it is seen."""
@@ -112,8 +114,8 @@ class InsideEntry(TrainingScreen):
         raise NotImplementedError
 
     def _left_inside(self) -> None:
-        waits = self.inside is not None and self.inside.awaits_an_answer
+        proving = self.inside is not None and self.inside.walk is not None and self.inside.awaits_an_answer
         self.inside = None
-        if waits:
-            self.trainer.stop()
+        if proving:
+            self.stop()
         self.say(None)

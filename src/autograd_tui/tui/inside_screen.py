@@ -270,10 +270,12 @@ class InsideScreen(Screen[None], KeptRows):
         elif self.walk is not None and self.walk.cursor is not None:
             self.walk = self.walk.at(self.walk.place)
         else:
+            if self.walk is None:
+                self._give_up()
             self.action_out()
 
     def action_out(self) -> None:
-        """Leave the phase."""
+        """Leave the phase; one that is still being recorded runs all the same."""
         self.dismiss()
         self._left()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.requests import Look, Request
+from autograd_tui.tui.requests import Look, Place
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -12,10 +12,13 @@ class LookKeys(TrainingScreen):
 
     def action_look(self, by: int) -> None:
         """Show the frame before or after; training stays where it is."""
-        session, count = self.trainer.session, self.take_count()
+        session, count, start = self.trainer.session, self.take_count(), self._start
         if self.frame is None or session is None:
             return
-        index = min(max(self.frame.index + by * count, 0), self.newest)
+        if not isinstance(start, int):
+            self._ask_to_look(Look(start, by * count))
+            return
+        index = min(max(start + by * count, 0), self.newest)
         if self.trainer.status.run is not None or self.trainer.sparse:
             # The nearest one that there is: making others would hold the run up.
             index = session.nearest(index, by)
@@ -23,12 +26,23 @@ class LookKeys(TrainingScreen):
 
     def action_look_at(self, index: int) -> None:
         """Show the first frame (0) or the newest (-1)."""
-        self.look_at(self.newest if index < 0 else index)
+        if index >= 0:
+            self.look_at(index)
+        elif isinstance(self._start, int):
+            self.look_at(self.newest)
+        else:
+            self._ask_to_look(Look("newest"))
 
     def action_look_alike(self, by: int) -> None:
         """Show the same phase of the iteration before or after."""
         if self.frame is not None:
-            self._ask_to_look(Look(self.frame.index, by))
+            self._ask_to_look(Look(self._start, by, alike=True))
+
+    @property
+    def _start(self) -> Place:
+        """Where a look goes on from: the frame shown, if nothing that was asked for will put another in its place."""
+        stays = self.awaited is None and (self.looking is not None or self.up_to_date or self.run_in_sight)
+        return self.frame.index if self.frame is not None and stays else self.place
 
     def on_loss_panel_clicked(self, event: LossPanel.Clicked) -> None:
         """Show the frame of the point that was clicked."""
@@ -36,15 +50,15 @@ class LookKeys(TrainingScreen):
 
     def look_at(self, index: int) -> None:
         """Show a frame, made again where it is not kept."""
-        stored = self.trainer.session.stored(index) if self.trainer.session else None
+        session = self.trainer.session
+        stored = session.stored(index) if session is not None and session.about is self.about else None
         if stored is not None:
+            self.awaited = None
             self.show_frame(stored)
         else:
-            self.looking = index
             self._ask_to_look(Look(index))
         self.say(None)
 
     def _ask_to_look(self, look: Look) -> None:
         self.awaited = look
-        self.trainer.ask(Request(look))
-        self.watch_the_clock()
+        self.ask_beside(look)

@@ -84,7 +84,7 @@ class MainScreen(WordKeys, LookKeys):
         if self.prompt.is_open:
             self.prompt.close()
         elif self.trainer.session is not None and self.trainer.can_be_stopped:
-            self.trainer.stop()
+            self.stop()
             return True
         elif self.unzoom():
             return True
@@ -112,7 +112,7 @@ class MainScreen(WordKeys, LookKeys):
             self.app.exit(130, return_code=130)
             return
         self.interrupted = True
-        if self.trainer.stop():
+        if self.stop():
             self.say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
         else:
             self.say(Note("nothing runs; ctrl+c once more quits", "warn"))

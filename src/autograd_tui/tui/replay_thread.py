@@ -39,7 +39,7 @@ class ReplayThread(TrainerThread):
         self._tell()
 
     def _train(self, request: Request) -> None:
-        if request.start is not None and request.start != self._here.frame.index:
+        if self._index(request.start) != self._here.frame.index:
             raise Refused("a replay goes on from where it stands: escape returns there.")
         if isinstance(request.what, Goal):
             self._play()
@@ -67,7 +67,7 @@ class ReplayThread(TrainerThread):
         pace, shown = self.pace, monotonic()
 
         def over() -> bool:
-            return self._line.interrupted or self.pace != pace
+            return self._line.stopped or bool(len(self._line)) or self.pace != pace
 
         for _ in self._commands(len(self._first)):
             if pace or monotonic() - shown > SAMPLE:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Literal
 
 from autograd_tui.engine.values.command import Command, Commands
+from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.history import History
@@ -24,12 +25,16 @@ from autograd_tui.engine.values.watchpoint import Watchpoint
 MOST_REPEATS = 8  # that may wait of one key held down
 
 
+Place = int | Literal["here", "newest", "looked at"]  # a frame: by its index, or as it is when its turn comes
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At frame `index`, or at the same phase one iteration before (`by` -1) or after (1) it."""
+    """At a frame, so many before it (`by` below 0) or after, or `alike`: at the same phase one iteration on."""
 
-    index: int
+    start: Place  # of "looked at" the answer to the look before this one in line
     by: int = 0
+    alike: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Record:
     but not if that frame was `seen` already.
     """
 
-    index: int | None = None
+    index: Place | None = None
     command: Command | None = None
     seen: int | None = None
 
@@ -82,8 +87,15 @@ class Export:
     numbered: bool = False
 
 
-Training = Command | Commands | Goal | Open | Literal["next", "iteration"]
-What = Training | Look | Inspect | Export | Record | Prove | Arm
+@dataclass(frozen=True, slots=True)
+class ScreenKey:
+    """A key that the screen answers by itself, once all that was asked for before it is shown."""
+
+    act: Callable[[], None]
+
+
+Training = Command | Commands | Goal | Open | Literal["next", "iteration", "undo"]
+What = Training | Look | Inspect | Export | Record | Prove | Arm | ScreenKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +103,17 @@ class Request:
     """What a key or words ask for; more than one "iteration" is a run."""
 
     what: What
-    start: int | None = None  # the frame to go back to first, where one is being looked at
+    start: Place = "here"  # the frame to go back to first
     times: int = 1
+    pauses: bool = False  # whether it only ends the run that goes on when its turn comes
+    in_sight: bool = False  # whether it was asked for while a run was on the screen, and so has its turn in it
 
     @property
     def ends_a_run(self) -> bool:
         """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
         if isinstance(self.what, Commands):
             return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm))
+        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm, ScreenKey))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,7 @@ class Status:
     busy: str | None  # what runs; None while it waits to be asked for something
     since: float  # when that began
     run: str | None = None  # what a run goes on until, in words; None while there is none
+    run_since: float = 0.0
     progress: Progress | None = None  # of going back
     told: float = 0.0  # when the screen got its latest news
 
@@ -125,6 +140,7 @@ class News:
     frame: Frame
     history: History  # of the screen's own
     newest: int
+    log: CommandLog  # the commands that led to the frame
     goes_on: bool = False  # whether there is more of a run to come
     refused: str | None = None
     said: str | None = None  # what has to be known all the same
@@ -172,10 +188,15 @@ class RequestLine:
         """Whether what runs is to stop."""
         return self._stop.is_set()
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether what runs is to stop, or something waits behind it."""
-        return bool(self._waiting) or self._stop.is_set()
+    def interrupts(self, *, endless: bool) -> bool:
+        """Tell whether what waits first has its turn while a run goes on, which may be `endless`.
+
+        What was typed before the run was seen waits for its end, if it has one.
+        """
+        if not self._waiting:
+            return False
+        with self._changed:
+            return bool(self._waiting) and (endless or self._waiting[0].in_sight)
 
     def nudge(self) -> None:
         """Wake who sleeps: something else has changed."""
@@ -183,9 +204,9 @@ class RequestLine:
             self._changed.notify()
 
     def sleep(self, seconds: float, until: Callable[[], bool]) -> None:
-        """Wait so long, or until something is asked for, stopped, or true."""
+        """Wait so long, or until something is true after it was asked for, stopped, or nudged."""
         with self._changed:
-            self._changed.wait_for(lambda: self.interrupted or until(), seconds)
+            self._changed.wait_for(until, seconds)
 
     def close(self) -> None:
         """Stop what runs, and let nothing follow."""
@@ -220,8 +241,10 @@ class RequestLine:
             return self._waiting.popleft() if self._waiting and not self._closed else None
 
     def next_beside_a_run(self) -> Request | None:
-        """Give what waits first, where a run can go on behind it."""
+        """Give what waits first, where a run can go on behind it; drop what only ends one."""
         with self._changed:
             if self._waiting and not self._waiting[0].ends_a_run:
                 return self._waiting.popleft()
+            if self._waiting and self._waiting[0].pauses:
+                self._waiting.popleft()
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from autograd_tui.engine.values.command import LETTERS, Command
@@ -26,19 +27,22 @@ class RunKeys(TrainingScreen):
 
     def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
         """Run the next phase, or the rest of the iteration; pause a run, or lift the veil, instead."""
-        if self.trainer.status.run is not None:
-            self.trainer.stop()
+        if self.run_in_sight:
+            self.stop()
         elif what == "run":
-            self.ask(Goal())
+            self.ask(Goal(), pauses=True)
         elif what == "iteration" or not self._lift_the_veil():
-            self.ask(what)
+            self.ask(what, pauses=True)
 
     def _lift_the_veil(self) -> bool:
-        """Show more of what is hidden; tell whether anything was, or may be in a moment."""
+        """Show more of what is hidden, or see in turn whether anything is; False where nothing can be."""
         if not self.veiling or self.looking is not None:
             return False
         if self.veil is None:
-            return not self.trainer.idle and self.latest is not None
+            waits = not self.trainer.idle and self.latest is not None
+            if waits:
+                self.in_turn(partial(self.action_run, "next"))
+            return waits
         self.stage += 1
         self.draw_veil()
         self.say(None)
@@ -70,6 +74,4 @@ class RunKeys(TrainingScreen):
 
     def action_undo(self) -> None:
         """Go back by one command, or by as many as were counted."""
-        if self.latest is not None:
-            here = self.latest.index if self.looking is None else self.looking
-            self.ask(Command("@", max(here - int(self.count or 1), 0)))
+        self.ask("undo")

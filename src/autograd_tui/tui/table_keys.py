@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
@@ -11,7 +12,7 @@ from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
 from autograd_tui.text.table_view import found, moved, name_of, rows, toggled
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.rows import RowPanel
-from autograd_tui.tui.requests import Inspect, Request
+from autograd_tui.tui.requests import Inspect
 from autograd_tui.tui.training_screen import TrainingScreen
 
 
@@ -33,7 +34,7 @@ class TableKeys(TrainingScreen):
             self.view = toggled(self.view, cursor.layer)
         else:
             self.view = replace(self.view, asked=True)
-            self._inspect(name_of(_table(self.frame)[0], cursor))
+            self.in_turn(partial(self._inspect, name_of(_table(self.frame)[0], cursor)))
 
     def _inspect(self, name: str) -> None:
         if self.looking is not None:
@@ -43,7 +44,7 @@ class TableKeys(TrainingScreen):
         elif self.trainer.status.run is not None:
             self.say(Note("it runs: space pauses, and then enter measures exactly", "warn"))
         else:
-            self.trainer.ask(Request(Inspect(name)))
+            self.ask_beside(Inspect(name))
 
     def on_row_panel_clicked(self, event: RowPanel.Clicked) -> None:
         """Select a row; open the one that is selected."""

@@ -28,11 +28,14 @@ from autograd_tui.tui.requests import (
     Look,
     News,
     Open,
+    Place,
     Prove,
     Record,
     Request,
     RequestLine,
+    ScreenKey,
     Status,
+    Training,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class TrainerThread(threading.Thread):
     """Runs a session. A daemon: a phase that never ends must not keep the program from leaving.
 
     `open_session` takes a scenario's name, or None for the one that the command line names. `opened`, `failed` and
-    `news` are called on this thread.
+    `heard` are called on this thread.
     """
 
     trains = True  # what keys and words ask for; not where it shows what was or is trained elsewhere
@@ -64,11 +67,11 @@ class TrainerThread(threading.Thread):
         title: str,
         opened: Callable[[About, News], None],
         failed: Callable[[BaseException], None],
-        news: Callable[[News], None],
+        heard: Callable[[News], None],
     ) -> None:
         super().__init__(name="trainer", daemon=True)
         self._open_session, self._first = open_session, first
-        self._opened, self._failed, self._news = opened, failed, news
+        self._opened, self._failed, self._heard = opened, failed, heard
         self._line = RequestLine()
         self._pace: float | None = None
         self.session: Session | None = None
@@ -76,6 +79,8 @@ class TrainerThread(threading.Thread):
         self.status = Status(f"loading PyTorch and {title}", monotonic())  # this thread alone puts another in its place
         self._warning: str | None = None  # of the session just opened
         self._fired: str | None = None  # where a watchpoint has
+        self._looked_at = 0  # the frame that was looked at last, of those asked for in line
+        self.news: News | None = None  # the latest
 
     @property
     def pace(self) -> float | None:
@@ -173,12 +178,13 @@ class TrainerThread(threading.Thread):
     @contextmanager
     def _running(self, until: str | None) -> Iterator[None]:
         """Say for so long that a run goes on; None for what is none, or a part of one."""
-        before = self.status.run
-        self.status = replace(self.status, run=before if until is None else until)
+        before = self.status
+        if until is not None:
+            self.status = replace(before, run=until, run_since=monotonic())
         try:
             yield
         finally:
-            self.status = replace(self.status, run=before)
+            self.status = replace(self.status, run=before.run, run_since=before.run_since)
 
     def _begin(self) -> None:
         self._runs("what was asked for runs")
@@ -215,6 +221,8 @@ class TrainerThread(threading.Thread):
                     answer["proof"] = self._prove(what)
                 case Arm() as what:
                     answer["written"] = self._arm(what)
+                case ScreenKey():
+                    pass
                 case _:
                     answer["written"] = self._left_by(request)
         except Refused as error:
@@ -229,31 +237,51 @@ class TrainerThread(threading.Thread):
         return left_line(newest[0]) if newest and newest != before and self._here is session else None
 
     def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect, Export, Record, Prove, Arm))
-        self._go_back(request.start)
-        self._do(request.what, request.times)
+        assert not isinstance(request.what, (Look, Inspect, Export, Record, Prove, Arm, ScreenKey))
+        if request.what == "undo":
+            self._undo(self._index(request.start), request.times)
+        else:
+            self._go_back(self._index(request.start))
+            self._do(request.what, request.times)
+
+    def _index(self, place: Place) -> int:
+        """Say which frame is meant, now that the turn of a request has come."""
+        if isinstance(place, int):
+            return place
+        return {"here": self._here.frame.index, "newest": self._here.newest, "looked at": self._looked_at}[place]
 
     def _look(self, what: Look) -> Frame:
         self._runs("looking back")
-        if not what.by:
-            return self._here.look(what.index)
-        found = self._here.look_alike(what.index, what.by)
+        self._looked_at = start = self._index(what.start)
+        found = self._here.look_alike(start, what.by) if what.alike else self._here.look(self._beside(start, what.by))
         if found is None:
             raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
+        self._looked_at = found.index
         return found
+
+    def _beside(self, index: int, by: int) -> int:
+        """Give a frame before or after another; of a run the nearest one that there is: others would hold it up."""
+        wanted = min(max(index + by, 0), self._here.newest)
+        nearest = by and (self.sparse or self.status.run is not None)
+        return self._here.nearest(wanted, by) if nearest else wanted
 
     def _record(self, request: Request) -> Trace | None:
         """Run a phase recorded, or one that has been run again."""
         what = request.what
         assert isinstance(what, Record)
-        index = self._fault(what.seen) if what == Record(seen=what.seen) else what.index
+        looked_at = None if what.index is None else self._index(what.index)
+        index = self._fault(what.seen) if what.command is None and self._is_here(looked_at) else looked_at
         if index is not None:
             self._runs("the recording runs")
             return _walkable(self._here.trace(index))
-        self._go_back(request.start)
+        self._go_back(self._index(request.start))
         command = replace(what.command or self._here.next_command(), recorded=True)
         self._runs(f"{command.name}, recorded, runs")
         return _walkable(self._here.run(command).trace)
+
+    def _is_here(self, looked_at: int | None) -> bool:
+        """Tell whether nothing but the frame where training stands is looked at."""
+        return looked_at is None or looked_at == self._here.frame.index
 
     def _fault(self, seen: int | None) -> int | None:
         """Give the frame where training stands, if its phase raised or a watchpoint fired, but not the one `seen`."""
@@ -280,12 +308,18 @@ class TrainerThread(threading.Thread):
         self._runs(f"the export to {what.path.name} runs")
         return export_beside(what.path, self._here, lambda: self._line.stopped, numbered=what.numbered)
 
-    def _go_back(self, start: int | None) -> None:
-        if start is not None and start != self._here.frame.index:
+    def _go_back(self, start: int) -> None:
+        if start != self._here.frame.index:
             self._runs("going back")
             self._here.rewind(start)
 
-    def _do(self, what: Command | Commands | Goal | Open | str, times: int) -> None:
+    def _undo(self, index: int, times: int) -> None:
+        """Go back by so many commands from a frame."""
+        if not index:
+            raise Refused("there is nothing to undo: this is frame 0.")
+        self._do(Command("@", max(index - times, 0)), 1)
+
+    def _do(self, what: Training, times: int) -> None:
         if isinstance(what, Open):
             self._runs(f"opening {what.scenario}")
             self._open(what.scenario)
@@ -313,7 +347,7 @@ class TrainerThread(threading.Thread):
         """Run until the goal, a stop, an error, or a request that ends the run; others are answered beside it."""
         with self._running(str(goal)):
             while self._run_at_a_pace(goal):
-                if len(self._line) and not self._answer_beside():
+                if self._line.interrupts(endless=goal == Goal()) and not self._answer_beside():
                     return
 
     def _run_at_a_pace(self, goal: Goal) -> bool:
@@ -321,7 +355,7 @@ class TrainerThread(threading.Thread):
         pace = self._pace
 
         def over() -> bool:
-            return self._line.interrupted or self._pace != pace
+            return self._line.stopped or self._line.interrupts(endless=goal == Goal()) or self._pace != pace
 
         self._runs("the run goes on")
         for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
@@ -392,12 +426,13 @@ class TrainerThread(threading.Thread):
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
         self.status = replace(self.status, progress=None, told=monotonic())
-        self._news(self._as_it_stands(refused=refused, said=self._to_be_said(), **answers))
+        self.news = self._as_it_stands(refused=refused, said=self._to_be_said(), **answers)
+        self._heard(self.news)
 
     def _as_it_stands(self, **answers: Any) -> News:
         """Give news of where training stands; what goes on changing is copied here, on the thread that changes it."""
         here, goes_on = self._here, self.status.run is not None
-        return News(here.frame, here.history.copy(), here.newest, goes_on=goes_on, **answers)
+        return News(here.frame, here.history.copy(), here.newest, here.log(), goes_on=goes_on, **answers)
 
     def _to_be_said(self) -> str | None:
         """Give, once, what the screen has to say about watchpoints and going back."""

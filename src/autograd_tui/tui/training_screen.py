@@ -13,6 +13,7 @@ from textual.timer import Timer
 
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Commands
+from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.inspection import Inspection
@@ -25,7 +26,7 @@ from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.output import Output, headline, newest_message
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import Look, News, Request, Status, Training
+from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Place, Request, ScreenKey, Status, Training
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class TrainingScreen(Screen[None], KeptRows):
         self.greeting: str | None = None  # said with the first news
         self.latest: Frame | None = None  # where training stands
         self.looking: int | None = None  # the frame looked at, where it is another one
-        self.awaited: Look | None = None  # asked for last
+        self.awaited: Look | None = None  # asked for last, and not answered yet
+        self.commands = CommandLog()  # the commands that led to the latest frame
         self.count = ""  # the digits typed so far, for the next key
         self.interrupted = False
         self.veiling = False  # whether new numbers are hidden until they are asked for
@@ -82,7 +84,7 @@ class TrainingScreen(Screen[None], KeptRows):
             title=title,
             opened=lambda about, news: self.later(self._opened, about, news),
             failed=lambda error: self.later(self._failed, error),
-            news=lambda news: self.later(self._heard, news),
+            heard=lambda news: self.later(self._heard, news),
         )
 
     def later(self, method: Callable[..., object], *arguments: object) -> None:
@@ -90,13 +92,52 @@ class TrainingScreen(Screen[None], KeptRows):
         if self.is_attached:
             self.call_later(method, *arguments)
 
-    def ask(self, what: Training) -> None:
-        """Ask for something that trains; it goes on from the frame looked at."""
+    def ask(self, what: Training, *, pauses: bool = False) -> None:
+        """Ask for something that trains; it goes on from the frame looked at, or only `pauses` a run."""
         self.interrupted = False
-        start, self.looking = self.looking, None
-        if not self.trainer.ask(Request(what, start, self.take_count())):
+        request = Request(what, self.place, self.take_count(), pauses=pauses, in_sight=self.run_in_sight)
+        self.looking = self.awaited = None
+        self.put_in_line(request)
+
+    def put_in_line(self, request: Request) -> None:
+        """Ask the trainer thread for something."""
+        if not self.trainer.ask(request):
             self.say(Note("that key is held down: eight of it wait already", "warn"))
         self.watch_the_clock()
+
+    def ask_beside(self, what: Look | Inspect | Export | Arm | ScreenKey) -> None:
+        """Ask for something that leaves training where it is."""
+        self.put_in_line(Request(what, in_sight=self.run_in_sight))
+
+    def in_turn(self, act: Callable[[], None]) -> None:
+        """Answer a key that asks nobody, once all that was asked for before it is on the screen."""
+        if self.up_to_date:
+            act()
+        else:
+            self.ask_beside(ScreenKey(act))
+
+    def stop(self) -> bool:
+        """Stop what runs, and drop what waits; tell whether there was anything."""
+        self.awaited = None
+        return self.trainer.stop()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether all that was asked for is on the screen."""
+        session = self.trainer.session
+        return self.trainer.idle and self.awaited is None and session is not None and session.frame is self.latest
+
+    @property
+    def run_in_sight(self) -> bool:
+        """Whether a run has been on the screen for long enough to be meant by a key."""
+        return self.status.run is not None and monotonic() - self.status.run_since > PATIENCE
+
+    @property
+    def place(self) -> Place:
+        """The frame that a key goes on from: the one looked at, or else where training stands when its turn comes."""
+        if self.awaited is not None:
+            return "looked at"
+        return "here" if self.looking is None else self.looking
 
     def take_count(self) -> int:
         """Give the count typed before a key, and forget it."""
@@ -122,30 +163,32 @@ class TrainingScreen(Screen[None], KeptRows):
 
     async def _opened(self, about: About, news: News) -> None:
         await self.lay_out(news.frame)
-        self.about, self.history, self.newest = about, news.history, news.newest
-        self.view, self.inspection, self.looking = TableView(), None, None
+        self.about, self.history, self.newest, self.commands = about, news.history, news.newest, news.log
+        self.view, self.inspection, self.looking, self.awaited = TableView(), None, None, None
         self.latest = self.frame = news.frame
 
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))
 
     def _heard(self, news: News) -> None:
-        self.newest = news.newest
+        self.newest, self.commands = news.newest, news.log
         if self.latest is not news.frame:
             self.stage = STAGES if news.goes_on else 0  # a run is not stopped by questions
         self.latest = news.frame
         self._take_history(news)
         self.inspection = news.inspection
         self.show_trace(news)
-        if news.looked_at is not None and news.asked is self.awaited:
-            self.show_frame(news.looked_at)
-        elif isinstance(news.asked, Look) and news.refused and self.frame is not None:
-            self.show_frame(self.frame)  # the one asked for will not come
+        if news.asked is self.awaited:
+            self.awaited = None
+            if news.looked_at is not None:
+                self.show_frame(news.looked_at)
         if self.looking is None:
             self.show_frame(news.frame)
         greeting, self.greeting = self.greeting, None
         warning, words = news.refused or news.said, news.written or greeting
         self.say(Note(warning, "warn") if warning else Note(words, "accent") if words else None)
+        if isinstance(news.asked, ScreenKey):
+            news.asked.act()
         self.watch_the_clock()
 
     def _take_history(self, news: News) -> None:
@@ -180,10 +223,10 @@ class TrainingScreen(Screen[None], KeptRows):
 
     def say(self, note: Note | None) -> None:
         """Show a sentence; without one, the sign of the mode we are in."""
-        self.note = note or self._mode()
+        self.status = self.trainer.status
+        self.note = note or self._mode(self.status)
 
-    def _mode(self) -> Note | None:
-        self.status = status = self.trainer.status
+    def _mode(self, status: Status) -> Note | None:
         if self.count:
             return Note(f"{self.count}_", "accent")
         if status.progress is not None and (patient := self.patient(status)):
@@ -202,15 +245,19 @@ class TrainingScreen(Screen[None], KeptRows):
             return f"this iteration has run for {duration(status.silent)}: space pauses behind it"
         session, until = self.trainer.session, f" until {goal}" if goal else ""
         watched = ", watched" if session and session.watchpoints else ""
-        return f"running at {pace_in_words(self.trainer.pace)}{watched}{until}: space pauses, + - change it"
+        pace = f"{pace_in_words(self.trainer.pace)}{watched}{until}{self._in_line()}"
+        return f"running at {pace}: space pauses, + - change it"
+
+    def _in_line(self) -> str:
+        waiting = self.trainer.waiting
+        return f", {waiting} wait{'s' * (waiting == 1)}" if waiting else ""
 
     def patient(self, status: Status | None = None) -> Note | None:
         """Say what has run for longer than a moment, now or at that status."""
-        status, waiting = status or self.trainer.status, self.trainer.waiting
+        status = status or self.trainer.status
         if status.busy is None or monotonic() - status.since < PATIENCE:
             return None
-        wait = f", {waiting} wait" if waiting else ""
-        self._patience = Note(f"{self._what_runs(status.busy, status)}{wait}", "accent")
+        self._patience = Note(f"{self._what_runs(status.busy, status)}{self._in_line()}", "accent")
         return self._patience
 
     def _what_runs(self, what: str, status: Status) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
@@ -23,7 +24,7 @@ from autograd_tui.tui.panel_keys import PanelKeys
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.readable_app import ReadableApp
-from autograd_tui.tui.requests import Arm, Export, Open, Request
+from autograd_tui.tui.requests import Arm, Export, Open
 from autograd_tui.tui.run_keys import RunKeys
 from autograd_tui.tui.table_keys import TableKeys
 from autograd_tui.tui.themes import theme_named
@@ -92,14 +93,13 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
                 session = self.trainer.session
                 self.say(Note(watched_line(session.watchpoints if session else ()), "accent"))
             case "export", str(name) if not name.endswith(".svg"):
-                self.trainer.ask(Request(Export(Path(name).expanduser())))
-                self.watch_the_clock()
+                self.ask_beside(Export(Path(name).expanduser()))
             case "export", str(name):
                 self.refresh(layout=True)
-                self.call_after_refresh(self.write_picture, Path(name).expanduser())
+                self.call_after_refresh(self.in_turn, partial(self.write_picture, Path(name).expanduser()))
             case "export", _:
                 self.refresh(layout=True)
-                self.call_after_refresh(self.write_picture_and_line)  # a picture without the prompt
+                self.call_after_refresh(self.in_turn, self.write_picture_and_line)  # a picture without the prompt
             case "help", _:
                 self.action_help()
             case "quit", _:
@@ -121,8 +121,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
 
     def arm(self, watchpoint: Watchpoint | None) -> None:
         """Have runs pause at one condition more, or at none."""
-        self.trainer.ask(Request(Arm(watchpoint)))
-        self.watch_the_clock()
+        self.ask_beside(Arm(watchpoint))
 
     def plot(self, name: str) -> None:
         """Plot another column beside the loss; raises Refused where there is none of that name."""
@@ -137,9 +136,11 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
 
     def action_export(self) -> None:
         """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
+        self.in_turn(self._export)
+
+    def _export(self) -> None:
         if self.fault is not None:
-            self.trainer.ask(Request(Export(Path(f"case-{self.fault}.pt"), numbered=True)))
-            self.watch_the_clock()
+            self.ask_beside(Export(Path(f"case-{self.fault}.pt"), numbered=True))
         else:
             self.write_picture_and_line()
 
@@ -173,8 +174,12 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
 
     def command_line(self) -> str:
         """Give the line that repeats the run."""
-        session = self.trainer.session
-        return session.command_line() if session else f"autograd-tui {self.title_given}"
+        return self.about.repeated(self.commands) if self.about else f"autograd-tui {self.title_given}"
+
+    def last_line(self) -> str:
+        """Give the same as far as the run has come by now, which may be further than the screen got to know."""
+        news = self.trainer.news
+        return self.about.repeated(news.log) if self.about and news else self.command_line()
 
 
 def _models() -> dict[str, str]:

@@ -126,7 +126,7 @@ class FrameLine:
         shared = self._way.commands.shared_with(branch.track.commands)
         left = self._way.track
         known, history = self._known_of(branch, shared)
-        found = self._way.turn_into(branch.track, known, skipping=branch.history is not None)
+        found = self._way.turn_into(branch.track.copy(), known, skipping=branch.history is not None)
         self.branches.remove(branch)
         self._leave(left, self.history, fork=shared)
         self._reporter.took(number, self._trainer.frame)
@@ -155,7 +155,7 @@ class FrameLine:
             return self.stored(index) if index <= shared else None
 
         if branch.history is not None:
-            return Comparison(stored, branch.history), branch.history
+            return Comparison(stored, branch.history), branch.history.copy()
         history = self.history.copy()
         history.forget_after(shared)
         return Retelling(stored, history, after=shared), history

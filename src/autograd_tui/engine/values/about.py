@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.memory import BUDGET
 from autograd_tui.engine.values.opening import Opening
 
@@ -28,3 +30,8 @@ class About:
     def command_line(self) -> str:
         """Give the command line that opens it at frame 0."""
         return self.opening.command_line
+
+    def repeated(self, log: CommandLog) -> str:
+        """Give the command line that opens it and runs commands."""
+        commands = str(log)
+        return f"{self.command_line} --do {shlex.quote(commands)}" if commands else self.command_line

@@ -13,7 +13,7 @@ MOST = 100  # the newest ones are kept; a track is small, a history up to 200 kB
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A whole run from frame 0 on, as it was when another command was run from one of its frames."""
+    """A whole run from frame 0 on, as it was when another command was run from one of its frames; it never changes."""
 
     number: int  # in order of abandonment, from 1, and never given twice
     track: Track

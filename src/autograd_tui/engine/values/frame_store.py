@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from threading import Lock
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import StatsTable
@@ -20,6 +21,7 @@ class FrameStore:
         self._budget, self._most = budget, most
         self._frames: OrderedDict[int, tuple[Frame, int]] = OrderedDict()
         self._bytes = 0
+        self._changing = Lock()  # a screen looks at frames while others come
         self.append(first)
 
     @property
@@ -33,19 +35,25 @@ class FrameStore:
     def append(self, frame: Frame) -> None:
         """Add the newest frame."""
         size = BARE_FRAME + _own_bytes(frame, self.newest if self._frames else None)
-        self._frames[frame.index] = (frame, size)
-        self._bytes += size
-        while (self._bytes > self._budget or len(self._frames) > self._most) and len(self._frames) > 1:
-            self._bytes -= self._frames.popitem(last=False)[1][1]
+        with self._changing:
+            self._frames[frame.index] = (frame, size)
+            self._bytes += size
+            while (self._bytes > self._budget or len(self._frames) > self._most) and len(self._frames) > 1:
+                self._bytes -= self._frames.popitem(last=False)[1][1]
 
     def get(self, index: int) -> Frame | None:
-        """Give frame `index`; None where there is none, or none any more."""
-        kept = self._frames.get(index)
+        """Give frame `index`, on any thread; None where there is none, or none any more."""
+        with self._changing:
+            kept = self._frames.get(index)
         return kept and kept[0]
 
     def nearest(self, index: int, by: int) -> int:
-        """Give the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last."""
-        places = list(self._frames)
+        """Give the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last.
+
+        Any thread may ask.
+        """
+        with self._changing:
+            places = list(self._frames) or [index]
         at = bisect_left(places, index) if by > 0 else bisect_right(places, index) - 1
         return places[min(max(at, 0), len(places) - 1)]
 
@@ -56,8 +64,9 @@ class FrameStore:
 
     def drop_after(self, index: int) -> None:
         """Drop the frames after frame `index`; the next one to be appended may be any later one."""
-        while self._frames and self.newest.index > index:
-            self._bytes -= self._frames.popitem()[1][1]
+        with self._changing:
+            while self._frames and self.newest.index > index:
+                self._bytes -= self._frames.popitem()[1][1]
 
 
 def _own_bytes(frame: Frame, previous: Frame | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.branches import Branch
+from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.progress import Watch
@@ -35,6 +36,10 @@ class StillSession:
 
     def close(self, *, in_order: bool) -> None:
         """Keep nothing."""
+
+    def log(self) -> CommandLog:
+        """Give no commands: the run is shown, and not repeated from here."""
+        return CommandLog()
 
     def command_line(self) -> str:
         """Give the command line that opens the run at frame 0."""

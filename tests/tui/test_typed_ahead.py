@@ -1,0 +1,154 @@
+"""Keys typed faster than they are answered: each means what it would if the one before had been waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from app_screen import Screen, screen
+from textual import events
+
+from autograd_tui.engine.line.frame_line import FrameLine
+from autograd_tui.engine.values.command import parse
+from autograd_tui.engine.values.command_log import CommandLog
+from autograd_tui.engine.values.goal import Goal
+from autograd_tui.engine.values.history import History
+from autograd_tui.tui.requests import Look, Request, RequestLine
+
+NAMES = {
+    ",": "comma",
+    ".": "full_stop",
+    ">": "greater_than_sign",
+    "<": "less_than_sign",
+    " ": "space",
+    ":": "colon",
+    "←": "left",
+    "→": "right",
+    "⏎": "enter",
+}
+
+# What is typed at once from frame 0 on, then the commands that have run, and the frame looked at.
+TYPED = {
+    "fbsu": ("fb", None),
+    "fbszfb2u": ("fbsz", None),
+    "fbs←s": ("fbs", None),
+    "fbs2←": ("fbs", 1),
+    "fb←←→b": ("fb", None),
+    "fbszfb,": ("fbsz fb", 2),
+    "fbszfb,s": ("fbs", None),
+    "fbszfb,.←": ("fbsz fb", 5),
+    "fbszuu>": ("fb", 4),
+    "fbszuu>z": ("fbszz", None),
+    "fb<f": ("f", None),
+    "fbs←u": ("f", None),
+    "fbs←:lr=0.5⏎": ("fb lr=0.5", None),
+    "3n2 ": ("fbsz*3 fb", None),
+    "3n2nf": ("fbsz*5 f", None),
+    "3n←": ("fbsz*3", 11),
+    "f3n:lr=0.5⏎u": ("fbsz*3", None),
+    "u": ("", None),
+    "fb←iif": ("f*2", None),
+    "fii ": ("fbs", None),
+}
+
+
+async def type_at_once(shown: Screen, keys: str) -> None:
+    """Have keys come one right behind the other, as a paste or a slow line brings them."""
+    for key in keys:
+        name = NAMES.get(key, key)
+        shown.app.post_message(events.Key(name, None if key in "←→⏎" else key))
+    await shown.settle()
+    await shown.settle()
+
+
+async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
+    async with screen() as shown:
+        main = shown.app.main
+        for keys, (commands, looking) in TYPED.items():
+            main.run_words("model linear")
+            await shown.settle()
+            await type_at_once(shown, keys)
+            assert (shown.session.commands(), main.looking) == (commands, looking), keys
+            assert main.awaited is None
+            assert main.frame is not None
+            assert main.frame.index == (shown.session.frame.index if looking is None else looking), keys
+
+
+async def test_space_behind_r_pauses_the_run_however_fast_it_comes() -> None:
+    async with screen() as shown:
+        await type_at_once(shown, "r ")
+        assert shown.app.main.trainer.status.run is None
+        stopped = shown.session.frame.index
+        await shown.press("space")
+        assert shown.session.frame.index == stopped + 1
+
+
+async def test_a_picture_asked_for_behind_a_phase_is_of_that_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with screen() as shown:
+        await type_at_once(shown, "fbes")
+        assert [path.read_text() for path in tmp_path.glob("*.txt")] == ["autograd-tui linear --do fb\n"]
+        assert shown.note == ""  # of the phase behind it
+        await type_at_once(shown, "ze")
+        assert shown.note.startswith("written: ")
+        picture = min(tmp_path.glob("*.svg"))
+        assert "frame&#160;2&#160;of&#160;2" in picture.read_text()
+
+
+async def test_spaces_under_the_veil_show_one_thing_each() -> None:
+    async with screen() as shown:
+        await type_at_once(shown, "v  ")
+        assert shown.session.commands() == "f"
+        assert "8.0000" in shown.text("DataPanel")
+        assert "3.6667" not in shown.text("DataPanel")
+        await type_at_once(shown, "  ")
+        assert shown.session.commands() == "fb"
+
+
+async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: dict[str, set[str]] = {}
+
+    def noting(kind: type, name: str) -> Callable[..., object]:
+        read = getattr(kind, name)
+
+        def reading(*arguments: object) -> object:
+            readers.setdefault(f"{kind.__name__}.{name}", set()).add(threading.current_thread().name)
+            return read(*arguments)
+
+        return reading
+
+    for kind, name in [(History, "copy"), (CommandLog, "copy"), (CommandLog, "between"), (FrameLine, "look")]:
+        monkeypatch.setattr(kind, name, noting(kind, name))
+    async with screen(do="fbsz*20") as shown:
+        shown.app.main.ask(Goal(iteration=60))
+        await type_at_once(shown, ",,f<u:branch=1⏎")
+        assert "fbsz*60" in shown.app.main.command_line()
+    assert list(readers.values()) == [{"trainer"}] * 4
+
+
+def test_what_was_typed_before_a_run_was_seen_waits_for_its_end() -> None:
+    line = RequestLine()
+    line.ask(Request("next", pauses=True))
+    assert not line.interrupts(endless=False)
+    assert line.interrupts(endless=True)
+
+
+def test_what_was_typed_in_sight_of_a_run_has_its_turn_in_it() -> None:
+    line = RequestLine()
+    line.ask(Request(Look("here", -1), in_sight=True))
+    line.ask(Request(parse("f")[0], in_sight=True))
+    assert line.interrupts(endless=False)
+    assert line.next_beside_a_run() == Request(Look("here", -1), in_sight=True)
+    assert line.next_beside_a_run() is None
+    assert len(line) == 1
+
+
+def test_a_key_that_pauses_a_run_does_nothing_more() -> None:
+    line = RequestLine()
+    line.ask(Request("next", pauses=True, in_sight=True))
+    assert line.next_beside_a_run() is None
+    assert len(line) == 0
