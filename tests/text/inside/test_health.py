@@ -181,6 +181,17 @@ def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() 
     assert "masked_fill 3 (" not in said(backward)
 
 
+def test_a_nan_that_the_forward_has_left_is_blamed_on_where_it_began_there() -> None:
+    def attention(a: Tensor) -> Tensor:
+        return functional.softmax((a @ a.T).masked_fill(WHOLE_ROW, -math.inf), 1) @ a
+
+    _, backward = traces(attention, {"a": torch.randn(3, 3)})
+    row = "A row of masked_fill 3 has nothing but -inf: softmax has 0 / 0 there."
+    assert f"softmax 4 (3 of 9 values). {row}" in said(backward)
+    _, backward = traces(lambda a: a.log().exp(), {"a": -torch.rand(3)})
+    assert "prediction (3 of 3 values). It began in the forward, at log 1." in said(backward)
+
+
 def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
     attention = torch.nn.MultiheadAttention(3, 1)
 

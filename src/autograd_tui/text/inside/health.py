@@ -11,7 +11,7 @@ from autograd_tui.text.inside.gradients import gradient_sentences
 from autograd_tui.text.inside.overwritten import overwritten, why_it_raised
 from autograd_tui.text.inside.rows import rows
 from autograd_tui.text.inside.trouble import Masks, came, first_trouble, is_mask, went
-from autograd_tui.text.inside.value_words import has_nan, kept_name, name_of
+from autograd_tui.text.inside.value_words import has_nan, kept_name, name_of, op_name
 from autograd_tui.text.line import Line, one_line
 from autograd_tui.text.numbers import count
 
@@ -54,14 +54,24 @@ def _whence(trace: Trace, op: Op, wrong: Value) -> str:
     ill = [value for value in wild if not (has_nan(wrong) and masks.has(value))]
     ill = [value for value in ill if has_nan(value)] or ill
     if ill:
-        makers = (forward.ops[value.maker] for value in ill if value.maker is not None and value.role != "grad")
-        rows = {_wholly_masked(forward, maker) for maker in makers} if trace.phase is Phase.BACKWARD else set()
-        return " ".join((f"It was already in what went in: {_counted(trace, op, ill)}.", *sorted(rows - {""})))
+        return f"It was already in what went in: {_counted(trace, op, ill)}.{_origin(trace, ill)}"
     if masks.has(wrong):
         return "The code asked for it, and it comes to the loss."
     if wild:
         return f"It was made here. {_wholly_masked(trace, op) or f'A mask went in: {_counted(trace, op, wild)}.'}"
     return "Everything that went in was finite: it was made here." if came(trace, op) else "What went in is not known."
+
+
+def _origin(trace: Trace, ill: Sequence[Value]) -> str:
+    """Say of a backward where in the forward it began, if what the forward left had it already."""
+    left = [value for value in ill if value.role != "grad" or value.name]
+    place = first_trouble(trace.forward) if trace.forward and left else None
+    if place is None or trace.forward is None:
+        return ""
+    began = (
+        "" if any(value.maker == place for value in left) else f"It began in the forward, at {op_name(trace, place)}."
+    )
+    return "".join(f" {said}" for said in (began, _wholly_masked(trace.forward, trace.forward.ops[place])) if said)
 
 
 def kind_of(value: Value) -> str:
