@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils import data
 from torch.utils.data import DataLoader, TensorDataset
 
-from autograd_tui.engine.training.loader import MOST_BETWEEN, from_loader
+from autograd_tui.engine.training.loader import MOST_BETWEEN, Epoch, from_loader
 from autograd_tui.engine.training.surroundings import Mark, Surroundings
 from autograd_tui.engine.values.errors import Refused
 
@@ -316,6 +317,16 @@ def test_what_raises_is_asked_for_again_as_if_it_had_not_been_asked_for() -> Non
         run.surroundings.return_to(mark)
     rows[2] = 5.0
     assert run.iteration(1)[0] == ("torch.float64", [5.0, 3.0])
+
+
+def test_of_a_long_run_no_more_than_the_present_epoch_is_kept() -> None:
+    batch = from_loader(loader())
+    for i in range(400):
+        batch(i)
+    gc.collect()
+    position, _ = batch.state()  # type: ignore[attr-defined]
+    others = [each for each in gc.get_objects() if type(each) is Epoch]
+    assert [each for each in others if each.first >= 200] == [position.epoch]
 
 
 def test_states_are_kept_only_where_somebody_else_draws_between() -> None:

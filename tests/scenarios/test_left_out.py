@@ -87,6 +87,12 @@ PLAIN = {
         "writer.add_scalar('loss', loss, i)",
         "loss = loss.item()",
     ),
+    "norms that are kept": after(
+        "loss.backward()", "for name, p in model.named_parameters():", "    norms[name] = p.grad.norm()"
+    ),
+    "a norm that is kept": after(
+        "loss.backward()", "norm = sum(p.grad.norm() ** 2 for p in model.parameters()) ** 0.5"
+    ),
     "told and kept under its name": after("optimizer.step()", "loss, place = loss.item(), i * len(x)"),
     "in an object": "class Trainer:\n    def fit(self, data):"
     + textwrap.indent(LOOP.replace("model", "self.model").replace("optimizer", "self.optimizer"), "        ")
@@ -240,6 +246,22 @@ MORE = {
             indent=4,
         ),
         [(9, "model.eval() is left out."), (10, "for a, b in test_loader is left out.")],
+    ),
+    "frozen for a while": (
+        after("for x, y in loader:", "for p in model.parameters():", "    p.requires_grad = False"),
+        [(4, "for p in model.parameters() is left out.")],
+    ),
+    "a seed": (
+        after("for epoch in range(10):", "torch.manual_seed(epoch)", indent=4),
+        [(3, "torch.manual_seed(epoch) is left out.")],
+    ),
+    "an order by the epoch": (
+        after("for epoch in range(10):", "loader.sampler.set_epoch(epoch)", indent=4),
+        [(3, "loader.sampler.set_epoch(epoch) is left out.")],
+    ),
+    "an input with a gradient": (
+        after("for x, y in loader:", "x.requires_grad = True"),
+        [(4, "x.requires_grad = True is left out.")],
     ),
     "weights that are held": (
         after("optimizer.step()", "model.weight.data.clamp_(-1, 1)"),

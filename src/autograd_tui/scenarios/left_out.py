@@ -13,8 +13,10 @@ TELLS = {  # which only say or keep something
     *("print", "append", "extend", "item", "log", "info", "debug", "warning", "write", "writerow", "flush", "save"),
     *("add_scalar", "add_scalars", "add_histogram", "set_description", "set_postfix", "set_postfix_str", "close"),
     *("len", "str", "float", "int", "format", "time", "perf_counter", "state_dict", "synchronize", "empty_cache"),
+    *("sum", "max", "min", "any", "all", "list", "zip", "enumerate", "isinstance", "norm", "stack", "sqrt", "mean"),
     *("parameters", "named_parameters", "train", "watch", "join"),
 }
+CHANGES = {"eval", "set_epoch", "manual_seed", "manual_seed_all", "set_rng_state", "seed", "load_state_dict"}
 SCHEDULE = ": --decay plateau is the schedule that there is."
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -196,7 +198,9 @@ class _Region:
             return any(self._changes(ast.Assign([target], each)) for target, each in pairs)
         names = {name for target in targets for name in _names(target)}
         if any(isinstance(target, ast.Attribute | ast.Subscript) for target in targets):
-            return bool(names & self._objects()) or any(f".{each}" in _text(targets[0]) for each in ("grad", "data"))
+            return bool(names & (self._objects() | self._used)) or any(
+                f".{each}" in _text(targets[0]) for each in ("grad", "data")
+            )
         if names & self._losses:
             told = isinstance(value, ast.Call) and _last(value.func) in ("item", "detach", "float", "tolist")
             return isinstance(statement, ast.AugAssign) or not (told or self._is_loss(value))
@@ -237,8 +241,11 @@ class _Region:
 
     def _touches(self, node: ast.AST) -> bool:
         """Tell whether something does more with what is trained than to tell of it."""
-        groups = any(isinstance(each, ast.Attribute) and each.attr == "param_groups" for each in ast.walk(node))
-        if groups and not _is_told(node):
+        held = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+        stored = [each for each in ast.walk(node) if isinstance(getattr(each, "ctx", None), ast.Store)]
+        if "param_groups" in held and any(isinstance(each, ast.Attribute | ast.Subscript) for each in stored):
+            return True
+        if held & {"parameters", "named_parameters"} and any(isinstance(each, ast.Attribute) for each in stored):
             return True
         return any(self._touching(call) for call in _calls(node))
 
@@ -246,7 +253,7 @@ class _Region:
         name = _last(call.func)
         if name in TELLS:
             return False
-        if (name.endswith("_") and not name.endswith("__")) or name == "eval" or self._kind(call):
+        if (name.endswith("_") and not name.endswith("__")) or name in CHANGES or self._kind(call):
             return True
         held = {each for arg in (*call.args, *(word.value for word in call.keywords)) for each in _names(arg)}
         return bool(held & self._objects()) or _root(call.func) in self._objects()
@@ -356,12 +363,6 @@ def _names_dtype(call: ast.Call) -> bool:
     others = [*call.args, *(word.value for word in call.keywords)]
     dotted = (each.attr for other in others for each in ast.walk(other) if isinstance(each, ast.Attribute))
     return any(each.rstrip("0123456789") in DTYPES for each in dotted)
-
-
-def _is_told(node: ast.AST) -> bool:
-    """Tell whether nothing is assigned to what was there before."""
-    stores = (each for each in ast.walk(node) if isinstance(each, ast.Attribute | ast.Subscript))
-    return not any(isinstance(each.ctx, ast.Store) for each in stores)
 
 
 def _changes_numbers(item: ast.withitem) -> bool:
