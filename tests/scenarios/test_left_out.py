@@ -93,7 +93,7 @@ PLAIN = {
     "a norm that is kept": after(
         "loss.backward()", "norm = sum(p.grad.norm() ** 2 for p in model.parameters()) ** 0.5"
     ),
-    "told and kept under its name": after("optimizer.step()", "loss, place = loss.item(), i * len(x)"),
+    "told and kept under its name": after("optimizer.step()", "bar.update(1)", "loss, place = loss.item(), i * len(x)"),
     "in an object": "class Trainer:\n    def fit(self, data):"
     + textwrap.indent(LOOP.replace("model", "self.model").replace("optimizer", "self.optimizer"), "        ")
     + "\nTrainer().fit(loader)\n",
@@ -187,6 +187,14 @@ MORE = {
     "a schedule": (
         after("optimizer.step()", "scheduler.step()", indent=4),
         [(9, f"scheduler.step() is left out: {PLATEAU}")],
+    ),
+    "a schedule made elsewhere": (
+        after("optimizer.step()", "lr_sched.step()", "warmup.step()", "model_ema.update()"),
+        [
+            (9, f"lr_sched.step() is left out: {PLATEAU}"),
+            (10, "warmup.step() is left out."),
+            (11, "model_ema.update() is left out."),
+        ],
     ),
     "a schedule by hand": (
         after("optimizer.step()", "for group in optimizer.param_groups:", "    group['lr'] *= 0.99"),

@@ -16,7 +16,17 @@ TELLS = {  # which only say or keep something
     *("sum", "max", "min", "any", "all", "list", "zip", "enumerate", "isinstance", "norm", "stack", "sqrt", "mean"),
     *("parameters", "named_parameters", "train", "watch", "join"),
 }
-CHANGES = {"eval", "set_epoch", "manual_seed", "manual_seed_all", "set_rng_state", "seed", "load_state_dict"}
+CHANGES = {
+    "step",
+    "zero_grad",
+    "eval",
+    "set_epoch",
+    "manual_seed",
+    "manual_seed_all",
+    "set_rng_state",
+    "seed",
+    "load_state_dict",
+}
 SCHEDULE = ": --decay plateau is the schedule that there is."
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -261,8 +271,9 @@ class _Region:
     def _kind(self, call: ast.Call) -> str:
         """Say what holds the method that is called, where it is one of the file's other objects."""
         root = _root(call.func)
-        guessed = "scaler" if "scaler" in root.lower() else "scheduler" if root.lower().endswith("scheduler") else ""
-        return self._roles.others.get(root, guessed)
+        words = root.lower().split("_")
+        guesses = {"scaler": "scaler", "scheduler": "scheduler", "sched": "scheduler", "ema": "model", "swa": "model"}
+        return self._roles.others.get(root) or next((guesses[word] for word in words if word in guesses), "")
 
     def _objects(self) -> set[str]:
         return {self._roles.model, self._roles.optimizer, *self._roles.others}
