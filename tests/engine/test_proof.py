@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -415,7 +416,8 @@ def with_inference(two: Two, x: Tensor) -> Tensor:
 def with_a_layer_frozen_for_a_while(two: Two, x: Tensor) -> Tensor:
     two.a.requires_grad_(requires_grad=False)
     loss = two.b(two.a(x)).square().mean()
-    two.a.requires_grad_()
+    for param in two.a.parameters():
+        param.requires_grad = True
     return loss + two.a(x).sin().mean()
 
 
@@ -559,6 +561,23 @@ def test_what_a_forward_writes_into_is_put_back() -> None:
     assert inside.tolist() == [1, 1, 1]
     assert other.data_ptr() == memory
     assert written.changed == {outside.data_ptr(), memory}
+
+
+def test_a_teacher_that_is_none_of_the_models_is_held_still_and_left_as_it_was() -> None:
+    model, x = nn.Linear(3, 2), torch.rand(6, 3)
+    teacher = copy.deepcopy(model).requires_grad_(requires_grad=False)
+
+    def forward(model: nn.Module, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            torch._foreach_lerp_(list(teacher.parameters()), list(model.parameters()), 0.5)
+        return F.mse_loss(model(x).tanh(), teacher(x))
+
+    session = open_session(Scenario("teacher", lambda options: Parts(model=model, batch=lambda i: x, forward=forward)))
+    list(session.run_all("fb lr=1 sz fb"))
+    before = copied(dict(teacher.named_parameters()))
+    proof = session.prove(session.frame.index, "weight")
+    assert (proof.verdict, len(proof.held_still)) == ("agrees", 1)
+    assert differing(dict(teacher.named_parameters()), before) == []
 
 
 # Of forwards that ask for less than float64.

@@ -61,8 +61,10 @@ class InFloat64(TorchFunctionMode):
         args = tuple(self._wide(name, first, each) for each in args)
         kwargs = {key: self._wide(name, first, value) for key, value in kwargs.items()}
         if any(each.dtype is torch.float64 for each in tensors_in((args, kwargs))):
-            args = self._alike(name, args)
-            kwargs = {key: value if key == "out" else self._alike("", value) for key, value in kwargs.items()}
+            kept = 1 if _writes(name) else 0
+            into = next((each.dtype for each in tensors_in(args[:kept]) if each.dtype in _WIDE), torch.float64)
+            args = (*args[:kept], *(self._alike(each, into) for each in args[kept:]))
+            kwargs = {key: value if key == "out" else self._alike(value, into) for key, value in kwargs.items()}
         opened = self._open(func)
         if opened is None:
             return self._checked(name, func(*args, **kwargs))
@@ -88,12 +90,15 @@ class InFloat64(TorchFunctionMode):
         if isinstance(what, Tensor) and what.requires_grad:
             self.dtypes.add(dtype)
 
-    def _alike(self, name: str, value: Any) -> Any:
-        """Make narrower tensors float64 where others are, but the one that a call writes into."""
+    def _alike(self, value: Any, into: torch.dtype) -> Any:
+        """Make narrower tensors float64 where others are; those that are written `into` a narrower one that narrow."""
         if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-            kept = 1 if _writes(name) else 0
-            return type(value)([*value[:kept], *(self._alike("", each) for each in value[kept:])])
-        if not isinstance(value, Tensor) or value.dtype not in _WIDE:
+            return type(value)([self._alike(each, into) for each in value])
+        if not isinstance(value, Tensor):
+            return value
+        if into is not torch.float64:
+            return value.to(into) if value.dtype is torch.float64 else value
+        if value.dtype not in _WIDE:
             return value
         if value.grad_fn is not None:
             self._stays(re.sub(r"Backward\d*$", "", name_of(value.grad_fn)), value.dtype)
