@@ -36,7 +36,8 @@ def from_loader(loader: Any) -> Callable[[int], Any]:
     An epoch begins when its first batch is asked for: there `iter(loader)` draws from the live random numbers, as it
     does in the script. Going back puts the loader back too, with the generators that it, its samplers and its dataset
     hold. A batch asked for twice on the way on is taken once. `loader` may also be an object that holds one DataLoader
-    and hands its batches on by `.next()`.
+    and hands its batches on by `.next()`. Of two loaders each begins at its own first batch, where `zip` begins both
+    before either gives one.
 
     Sampler, batch size, collate_fn, drop_last and workers are the loader's. Going back in an epoch that workers read,
     or that is of an IterableDataset, reads it again from its beginning. Raises Refused where a batch cannot be had a

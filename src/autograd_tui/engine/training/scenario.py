@@ -19,7 +19,7 @@ class Parts:
     model: nn.Module
     batch: Callable[[int], Any]  # batch(0) is the first; (inputs, targets) unless `forward` knows better
     loss: Callable[[Any, Any], Tensor] | None = None  # loss(prediction, target), in torch's order
-    forward: Callable[[nn.Module, Any], Any] | None = None  # (model, batch) -> loss, or (loss, output)
+    forward: Callable[[nn.Module, Any], Any] | None = None  # (model, batch) -> see `predict`: loss, (loss, output), ...
     optimizer: str = "sgd,lr=0.01"  # as the command optimizer= spells it; flags override
     groups: Sequence[Mapping[str, Any]] = ()  # of parameters, in torch's own form; by default one holds them all
     listing: Mapping[str, str] = field(default_factory=dict)  # source lines: "setup", and one for each phase
