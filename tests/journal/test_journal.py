@@ -11,9 +11,11 @@ import pytest
 
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import TorchError
 from autograd_tui.journal import writing
 from autograd_tui.journal.check import check
 from autograd_tui.journal.digest import digest
+from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
@@ -88,6 +90,12 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
     journal = read_journal(path)
     again = open_session("linear", decay=journal.opening.arguments["decay"])
     assert all(each.agrees for each in check(again, journal))
+
+
+@pytest.mark.parametrize("said", [["no", "m.py", 3], ["no", "m.py", 3, "loss", "x / 0"]])
+def test_an_error_is_read_as_journals_of_any_age_tell_it(said: list[object]) -> None:
+    entry = Entry.read(json.dumps([1, 0, "F", "", {"raised": "ValueError", "said": said}]))
+    assert entry.error == TorchError("ValueError", *said)  # type: ignore[arg-type]
 
 
 def test_nothing_is_made_before_the_first_command(path: Path) -> None:
