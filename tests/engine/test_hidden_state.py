@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,23 @@ def closure(seed: int) -> tuple[nn.Module, Batch]:
     return Closed(), batch(seed)
 
 
+SCALE = 1.0  # which the code reads, and never sets
+
+
+class Global(Scaled):
+    """Counts in globals, one of which is not there before."""
+
+    def take(self) -> float:
+        global calls
+        calls = globals().get("calls", 0) + 1
+        return (SCALE + calls) / 10
+
+
+def globally(seed: int) -> tuple[nn.Module, Batch]:
+    globals().pop("calls", None)
+    return Global(), batch(seed)
+
+
 def closed_stream(seed: int) -> tuple[nn.Module, Batch]:
     stream = itertools.count(1)
 
@@ -213,6 +231,7 @@ KNOWN: dict[str, Build] = {
     "class": of(ClassWide),
     "modules in a list": of(Averaged),
     "closure": closure,
+    "global": globally,
 }
 UNKNOWN: dict[str, Build] = {
     "iterator": of(Streaming),
@@ -368,3 +387,22 @@ def test_an_output_that_a_model_only_shows_does_not_keep_checkpoints_away() -> N
     carrying = open_with_many_checkpoints(as_scenario(of(Attached)))
     list(carrying.run_all("f*4"))
     assert len(carrying._way.checkpoints) == 1
+
+
+def test_a_global_that_the_code_only_reads_is_not_set_by_going_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session(as_scenario(globally))
+    session.run("f")
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
+    session.rewind(0)
+    assert SCALE == 3.0
+
+
+def test_large_tensors_that_are_gone_are_not_held_on_to() -> None:
+    class Large(Scaled):
+        def take(self) -> Tensor:
+            self.last = torch.ones(1 << 19)
+            return self.last.mean()
+
+    session = open_session(as_scenario(of(Large)))
+    list(session.run_all("fbsz*5"))
+    assert len(loop_of(session).reach.copies._known) <= 2

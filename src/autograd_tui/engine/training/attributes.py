@@ -57,10 +57,10 @@ class Copies:
         """Copy a tensor to the host."""
         if always and tensor.numel() * tensor.element_size() <= SMALL:
             return tensor.detach().to("cpu", copy=True)
-        known = self._known.get(id(tensor))
+        known, key = self._known.get(id(tensor)), id(tensor)
         if known is None or known[0]() is not tensor or known[1] != tensor._version:
-            known = weakref.ref(tensor), tensor._version, tensor.detach().to("cpu", copy=True)
-            self._known[id(tensor)] = known
+            gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
+            known = self._known[key] = gone, tensor._version, tensor.detach().to("cpu", copy=True)
         return known[2]
 
 
@@ -117,7 +117,9 @@ class Attributes:
         for _, each in self.objects:
             _restored(each, done)
         for place, found in self.places:
-            write(place, [_restored(value, done) for value in found])
+            there = [_restored(value, done) for value in found]
+            if place.assigned:
+                write(place, there)
 
 
 class _Keeper:

@@ -18,7 +18,7 @@ from torch import nn
 
 from autograd_tui.engine.training.scenario import Parts
 
-_ASSIGN = ("STORE_GLOBAL", "STORE_DEREF", "DELETE_GLOBAL", "DELETE_DEREF")
+_ASSIGN = ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
 _LIBRARIES = [
     Path(__file__).parents[2],  # this package
     Path(torch.__file__).parent,
@@ -73,19 +73,17 @@ class UserCode:
         if id(function) in self._seen or not is_users(function):
             return
         self._seen.add(id(function))
-        names, assigned = _names(function.__code__)
+        names, assigned, made = _names(function.__code__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self._look(Place(name, cell, name, name in assigned))
-        for name in names & function.__globals__.keys():
+        for name in made | (names & function.__globals__.keys()):
             self._look(Place(name, function.__globals__, name, name in assigned))
-        for name in assigned - {*function.__code__.co_freevars} - names:
-            self.places.setdefault((id(function.__globals__), name), Place(name, function.__globals__, name))
         for name in vars(function):
             self._look(Place(f"{function.__name__}.{name}", function, name))
         for module in (function.__globals__.get(name) for name in names):
             if isinstance(module, ModuleType) and _is_users_file(getattr(module, "__file__", None) or "<frozen"):
                 for name in names & vars(module).keys():
-                    self._look(Place(f"{module.__name__}.{name}", vars(module), name, assigned=False))
+                    self._look(Place(f"{module.__name__}.{name}", vars(module), name, name in assigned))
 
     def _look(self, place: Place) -> None:
         known = self.places.get((id(place.owner), place.name))
@@ -182,17 +180,15 @@ def _is_users_file(file: str) -> bool:
     return not file.startswith("<frozen") and not any(path.is_relative_to(each) for each in _LIBRARIES)
 
 
-def _names(code: CodeType) -> tuple[set[str], set[str]]:
-    """Give all names that code, and the functions in it, use of others, and those of them that it assigns."""
-    names = set(code.co_names)
-    assigned = {
-        each.argval
-        for each in dis.get_instructions(code)
-        if each.opname in _ASSIGN and (each.opname.endswith("GLOBAL") or each.argval in code.co_freevars)
-    }
+def _names(code: CodeType) -> tuple[set[str], set[str], set[str]]:
+    """Give the names that code and the functions in it use, those that it assigns, and of these the globals."""
+    names, assigned, made = set(code.co_names), set[str](), set[str]()
+    for each in dis.get_instructions(code):
+        if each.opname in _ASSIGN and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):
+            assigned.add(each.argval)
+            made |= {each.argval} if each.opname == "STORE_GLOBAL" else set()
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            found, given = _names(inner)
-            names |= found
-            assigned |= given - {*code.co_cellvars}
-    return names, assigned
+            found, given, held = _names(inner)
+            names, assigned, made = names | found, assigned | (given - {*code.co_cellvars}), made | held
+    return names, assigned, made
