@@ -465,6 +465,19 @@ def test_it_is_said_at_which_lines() -> None:
     assert proof.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)
 
 
+def test_a_number_that_decides_what_runs_is_held_still() -> None:
+    def loss(two: Two, x: Tensor) -> Tensor:
+        y = two.b(two.a(x)).square().mean()
+        for _ in range(1 + int(abs(two.a(x).sum().item()) * 1e5) % 7):
+            y = y * (1 + 0.001 * two.a(x).mean().detach())
+        return y
+
+    torch.manual_seed(0)
+    proof = proven(loss)
+    assert proof.verdict == "agrees"
+    assert [place.partition(" ")[0] for place in proof.held_still] == ["item", "detach"]
+
+
 def test_the_power_iteration_of_a_spectral_norm_is_held_still() -> None:
     session = after("fbsz fb", of(lambda: nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.Tanh())))
     proof = session.prove(6, "0.parametrizations.weight.original")
@@ -489,14 +502,14 @@ class Honest(torch.autograd.Function):
 
 
 def implicit(two: Two, x: Tensor) -> Tensor:
-    """Find where tanh(z / 9 + a(x)) stays, and let a hook solve for the gradient."""
+    """Find where tanh(z / 99 + a(x)) stays, and let a hook solve for the gradient."""
     with torch.no_grad():
         z = torch.zeros(6, 4)
-        for _ in range(18):
-            z = torch.tanh(z / 9 + two.a(x))
-    z = torch.tanh(z / 9 + two.a(x))
+        for _ in range(9):
+            z = torch.tanh(z / 99 + two.a(x))
+    z = torch.tanh(z / 99 + two.a(x))
     if z.requires_grad:
-        inside = (1 - z.detach() ** 2) / 9
+        inside = (1 - z.detach() ** 2) / 99
         z.register_hook(lambda grad: grad / (1 - inside))
     return z.square().sum()
 

@@ -20,6 +20,13 @@ from autograd_tui.engine.inside.source import where
 from autograd_tui.engine.values.errors import Refused
 
 
+class AnotherWay(Refused):
+    """Say that the forward runs other operations than it did where nothing was moved."""
+
+    def __init__(self) -> None:
+        super().__init__("the forward takes another way where it is moved a little: no difference means anything.")
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """What a call gave that has no gradient, though something that it was given has one."""
@@ -130,7 +137,7 @@ class HeldStill(TorchFunctionMode):
             self.left.append(Left(name, place, tuple(map(_copied, values))))
             return numbers
         if self._met > len(self._known) or self._known[self._met - 1].name != name:
-            raise Refused("the forward takes another way where it is moved a little, so no difference means anything.")
+            raise AnotherWay
         left = self._known[self._met - 1]
         if all(map(_same, values, left.values)):
             return numbers

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autograd_tui.engine.inside.differences import STEP, Slope, is_near, slope
 from autograd_tui.engine.inside.double import Double
-from autograd_tui.engine.inside.held_still import HeldStill, Left
+from autograd_tui.engine.inside.held_still import AnotherWay, HeldStill, Left
 from autograd_tui.engine.inside.shifted import Shifted
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.values.errors import Refused
@@ -174,7 +174,10 @@ def _held_still(measured: Measured, step: float) -> tuple[str, ...]:
     places = tuple(still.moved)
 
     def matters(place: str) -> bool:
-        return measured.loss_at(shift, measured.double.still(measured.left, loose=[place])) != loss
+        try:
+            return measured.loss_at(shift, measured.double.still(measured.left, loose=[place])) != loss
+        except AnotherWay:
+            return True
 
     return tuple(filter(matters, places[:MOST_PLACES])) or places
 
