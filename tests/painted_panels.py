@@ -485,6 +485,7 @@ def _explanation(page: Page, facts: Facts) -> None:
         lambda m: (m[1].split()[-1] == str(max(moment.backwards.values(), default=0)),),
     )
     page.read(rf"learning rate is ({MARKED}) from the next step", lambda m: (float(f"{moment.learning_rate:.4g}"),))
+    page.read(r"the learning rate is (0)\.", lambda m: (moment.step_rate == 0,))
     page.read(rf"empty state and lr ({MARKED})", lambda m: (float(f"{moment.learning_rate:.4g}"),))
     page.read(
         rf"v = ({MARKED}) v",
@@ -628,7 +629,7 @@ def _selected_ages(page: Page, moment: Moment, names: list[str], grads: list[Ten
         return
     age = r"fresh(?:, but .*?)?|used by step, not cleared|used|sum of .*?|unused.*?|None|frozen"
     page.read(
-        rf"^gradient[ ]+(?:{MARKED}[ ]+)?({age})(?=[ ][ ]|[ ]*$)", lambda m: (_age_is_true(moment, names[0], m[1]),)
+        rf"^gradient\s+(?:{MARKED}\s+)?({age})(?=[ ][ ]|[ ]*$)", lambda m: (_age_is_true(moment, names[0], m[1]),)
     )
 
 

@@ -31,9 +31,9 @@ OPTIONS: dict[str, dict[str, Any]] = {  # in a batch of one there is nothing to 
     "resnet18": {"weights": "random"}
 }
 SETTABLE = {"linear": ("w", "b"), "spiral": ("2.bias",), "lstm": ("head.bias", "head.weight[0,0]")}
-RATES = ("0.1", "0.5", "0.01", "1e-3", "1e-05", "0.02", "3", "0")
+RATES = ("0.1", "0.05", "0.02", "0.01", "1e-3", "1e-05", "0.5", "3", "0")
 OPTIMIZERS = ("sgd", "sgd,momentum=0.9", "adam", "adamw", "rmsprop", "adagrad", "adam,lr=0.05")
-MOST_FRAMES = 60  # of a branch, before it begins anew
+MOST_FRAMES = 60  # from the start, behind which it begins anew
 
 
 @dataclass
@@ -90,22 +90,23 @@ class Player:
     async def act(self) -> None:
         """Do one random thing."""
         weighted: list[tuple[int, Callable[[], Any]]] = [
-            (30, lambda: self._phase(self._chance.choice("ffbbsszz"))),
-            (8, lambda: self._phase(self._chance.choice("FBSZ"))),
-            (12, lambda: self._next(self._chance.choice((1, 1, 1, 2, 3)))),
-            (12, lambda: self._iterations(self._chance.choice((1, 1, 2, 3)))),
+            (25, lambda: self._phase(self._chance.choice("ffbbsszz"))),
+            (10, lambda: self._phase(self._chance.choice("FFBSZ"))),
+            (25, lambda: self._next(self._chance.choice((1, 1, 1, 2, 3)))),
+            (15, lambda: self._iterations(self._chance.choice((1, 1, 2, 3)))),
             (3, self._run),
+            (3, self._run_and_pause),
             (8, lambda: self._words(f"lr={self._chance.choice(RATES)}")),
             (4, lambda: self._words(f"optimizer={self._chance.choice(OPTIMIZERS)}")),
             (5, self._set_value),
             (5, self._freeze),
-            (12, self._look),
-            (5, self._undo),
-            (4, lambda: self._go_to(self._chance.randint(0, self._plain.newest))),
+            (10, self._look),
+            (3, self._undo),
+            (2, lambda: self._go_to(self._chance.randint(0, min(self._plain.newest, MOST_FRAMES)))),
             (3, lambda: self._press(self._chance.choice(("down", "up", "enter")))),
             (2, lambda: self._words(self._chance.choice(("log", "linear", "plot grad", "plot loss", "sort update")))),
         ]
-        if self._plain.newest > MOST_FRAMES:
+        if max(self._plain.index, self._looking or 0) > MOST_FRAMES:
             weighted = [(1, lambda: self._go_to(0))]
         weights, actions = zip(*weighted, strict=True)
         await self._chance.choices(actions, weights)[0]()
@@ -157,6 +158,20 @@ class Player:
         self._stand()
         self._plain.run_iterations(times)
         await self._words(f"run {times}", known=True)
+
+    async def _run_and_pause(self) -> None:
+        """Let it run until some moment: how far it came is read from the screen, and all else is held to that."""
+        if self._scenario == "resnet18":
+            return
+        self._stand()
+        self.keys.append("r")
+        await self._shown.pilot.press("r")
+        await self._shown.pilot.pause(self._chance.choice((0.0, 0.02, 0.05)))
+        await self._press("space")
+        status = next(rows[0] for name, rows, _ in painted(self._shown) if name == "StatusPanel")
+        reached = re.search(r"frame (\d+) of", status)
+        while reached and self._plain.index < int(reached[1]) and self._plain.run_next():
+            pass
 
     async def _words(self, words: str, *, known: bool = False) -> None:
         if "=" in words and not known:
