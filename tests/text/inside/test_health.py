@@ -192,6 +192,17 @@ def test_a_nan_that_the_forward_has_left_is_blamed_on_where_it_began_there() -> 
     assert "prediction (3 of 3 values). It began in the forward, at log 1." in said(backward)
 
 
+def test_what_a_backward_was_given_is_not_said_to_begin_at_a_later_operation() -> None:
+    def entropy(a: Tensor) -> Tensor:
+        logs = a.masked_fill(FUTURE, -math.inf).log_softmax(-1)
+        return (logs.exp() * logs).sum()
+
+    forward, backward = traces(entropy, {"a": torch.randn(3, 3)})
+    assert "out of mul, 4 of" in said(forward)
+    assert "It was already in what went in: log_softmax 2 (3 of 9 values)." in said(backward)
+    assert "It began" not in said(backward)
+
+
 def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
     attention = torch.nn.MultiheadAttention(3, 1)
 

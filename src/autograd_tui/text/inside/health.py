@@ -64,13 +64,11 @@ def _whence(trace: Trace, op: Op, wrong: Value) -> str:
 
 def _origin(trace: Trace, ill: Sequence[Value]) -> str:
     """Say of a backward where in the forward it began, if what the forward left had it already."""
-    left = [value for value in ill if value.role != "grad" or value.name]
-    place = first_trouble(trace.forward) if trace.forward and left else None
-    if place is None or trace.forward is None:
+    makers = [value.maker for value in ill if value.maker is not None]
+    place = first_trouble(trace.forward) if trace.forward and makers else None
+    if place is None or trace.forward is None or place > max(makers):
         return ""
-    began = (
-        "" if any(value.maker == place for value in left) else f"It began in the forward, at {op_name(trace, place)}."
-    )
+    began = "" if place in makers else f"It began in the forward, at {op_name(trace, place)}."
     return "".join(f" {said}" for said in (began, _wholly_masked(trace.forward, trace.forward.ops[place])) if said)
 
 
