@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from recorded_functions import open_made, text
@@ -184,3 +186,26 @@ def test_an_operation_that_raised_and_was_caught_is_said_to_be_gone_on_without()
     assert trace is not None
     (op,) = (op for op in trace.ops if op.raised)
     assert "The forward went on without it." in text(chain_rule_lines(trace, op, 200))
+
+
+class Refusing(torch.autograd.Function):
+    """A function whose backward raises."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        return a * 2
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise ValueError("mine")
+
+
+def test_the_line_of_a_custom_function_is_not_known_and_none_is_named_for_it() -> None:
+    def custom(a: Tensor, b: Tensor) -> Tensor:
+        doubled = Refusing.apply(a)
+        return doubled * b  # type: ignore[no-any-return]
+
+    trace = raised(custom, "i:f i:b")
+    op = trace.ops[-1]
+    assert (op.name, op.raised, op.source) == ("RefusingBackward", True, None)
+    assert "kept" not in at_end(trace)

@@ -172,12 +172,14 @@ class ForwardRecorder(TorchFunctionMode):
         return [(role, self.sight.meet(tensor)) for role, tensor in given]
 
     def _notice(self, tensor: Tensor) -> None:
-        """Take down what has made a tensor without a call that torch tells of: a custom Function, a view made anew."""
+        """Take down what has made a tensor without a call that torch tells of: a custom Function, a view made anew.
+
+        It was made before the line that runs now, and which line that was is not known.
+        """
         node = root_of(tensor) if tensor.grad_fn is not None else None
         if node is None or node in self.owner:
             return
-        source = self._sources.line_of(sys._getframe(3))
-        call = Call(re.sub(r"Backward\d*$", "", name_of(node)), self._modules.path, source, opaque=True)
+        call = Call(re.sub(r"Backward\d*$", "", name_of(node)), self._modules.path, None, opaque=True)
         self._made(call, [tensor])
 
     def _made(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
