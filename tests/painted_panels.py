@@ -348,7 +348,7 @@ def _loss(page: Page, facts: Facts) -> None:
     page.read(rf"^[ ]*({NUMBER})[ ]?[┤│]", in_range)
     last = series[-1].iteration if series else 0
     page.read(r"iteration (\d+)[ ]*$", lambda m: (int(m[1]) == last,))
-    page.read(r"^[ ]+(\d+)(?=[ ]+.*iteration \d+[ ]*$)", lambda m: (int(m[1]) == series[0].iteration,))
+    page.read(r"^[ ]+(\d+)(?=[ ]+.*iteration \d+[ ]*$)", lambda m: (series[0].iteration <= int(m[1]) <= last,))
     page.read(r"(?<=[ ])(\d+)(?=[ ]+(?:\d+[ ]+)*iteration \d+[ ]*$)", lambda m: (1 <= int(m[1]) <= last,))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import re
 import sys
@@ -118,8 +119,7 @@ class Player:
         return Facts(moment, plain.moments, plain.index, plain.names, lambda: self._slope(moment))
 
     def _slope(self, moment: Any) -> float:
-        assert moment.before is not None
-        return self._plain.slope_along(moment.before, moment.params)
+        return math.nan if moment.before is None else self._plain.slope_along(moment.before, moment.params)
 
     async def resize(self, size: tuple[int, int]) -> None:
         await self._shown.pilot.resize_terminal(*size)
@@ -201,8 +201,9 @@ class Player:
 
     async def _undo(self) -> None:
         here = self._plain.index if self._looking is None else self._looking
-        self._stand()
-        self._plain.go_to(max(here - 1, 0))
+        self._looking = None
+        if here:  # at frame 0 it is refused, and nobody goes anywhere
+            self._plain.go_to(here - 1)
         await self._press("u")
 
     async def _go_to(self, index: int) -> None:
