@@ -37,8 +37,7 @@ class Screen:
 
     async def settle(self) -> None:
         """Wait until the trainer thread has nothing to do and its news is shown."""
-        trainer = self.app.main.trainer
-        while self.app.is_running and (trainer.session is None or not trainer.idle):
+        while self.app.is_running and not self.app.main.up_to_date:
             await self.pilot.pause(0.01)
         await self.pilot.pause()
         await self.pilot.pause()

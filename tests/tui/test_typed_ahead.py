@@ -49,6 +49,7 @@ TYPED = {
     "3n←": ("fbsz*3", 11),
     "f3n:lr=0.5⏎u": ("fbsz*3", None),
     "u": ("", None),
+    "z,2←,": ("z", 0),
     "fb←iif": ("f*2", None),
     "fii ": ("fbs", None),
 }
@@ -71,7 +72,7 @@ async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
             await shown.settle()
             await type_at_once(shown, keys)
             assert (shown.session.commands(), main.looking) == (commands, looking), keys
-            assert main.awaited is None
+            assert main.awaited == ()
             assert main.frame is not None
             assert main.frame.index == (shown.session.frame.index if looking is None else looking), keys
 

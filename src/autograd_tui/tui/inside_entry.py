@@ -34,7 +34,7 @@ class InsideEntry(TrainingScreen):
         """Ask for something that trains; step inside where it is one phase to be recorded."""
         self._seen_into = None
         if isinstance(what, Commands) and len(what) == 1 and what[0].recorded:
-            start, self.looking, self.awaited = self.place, None, None
+            start, self.looking, self.awaited = self.place, None, ()
             self._enter(Request(Record(command=what[0]), start))
         else:
             super().ask(what, pauses=pauses)

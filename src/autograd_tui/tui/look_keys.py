@@ -41,7 +41,7 @@ class LookKeys(TrainingScreen):
     @property
     def _start(self) -> Place:
         """Where a look goes on from: the frame shown, if nothing that was asked for will put another in its place."""
-        stays = self.awaited is None and (self.looking is not None or self.up_to_date or self.run_in_sight)
+        stays = not self.awaited and (self.looking is not None or self.up_to_date or self.run_in_sight)
         return self.frame.index if self.frame is not None and stays else self.place
 
     def on_loss_panel_clicked(self, event: LossPanel.Clicked) -> None:
@@ -53,12 +53,12 @@ class LookKeys(TrainingScreen):
         session = self.trainer.session
         stored = session.stored(index) if session is not None and session.about is self.about else None
         if stored is not None:
-            self.awaited = None
+            self.awaited = ()
             self.show_frame(stored)
         else:
             self._ask_to_look(Look(index))
         self.say(None)
 
     def _ask_to_look(self, look: Look) -> None:
-        self.awaited = look
-        self.ask_beside(look)
+        if self.ask_beside(look):
+            self.awaited += (look,)

@@ -69,7 +69,7 @@ class TrainingScreen(Screen[None], KeptRows):
         self.greeting: str | None = None  # said with the first news
         self.latest: Frame | None = None  # where training stands
         self.looking: int | None = None  # the frame looked at, where it is another one
-        self.awaited: Look | None = None  # asked for last, and not answered yet
+        self.awaited: tuple[Look, ...] = ()  # asked for since the last command, and not answered yet
         self.commands = CommandLog()  # the commands that led to the latest frame
         self.count = ""  # the digits typed so far, for the next key
         self.interrupted = False
@@ -96,18 +96,20 @@ class TrainingScreen(Screen[None], KeptRows):
         """Ask for something that trains; it goes on from the frame looked at, or only `pauses` a run."""
         self.interrupted = False
         request = Request(what, self.place, self.take_count(), pauses=pauses, in_sight=self.run_in_sight)
-        self.looking = self.awaited = None
+        self.looking, self.awaited = None, ()
         self.put_in_line(request)
 
-    def put_in_line(self, request: Request) -> None:
-        """Ask the trainer thread for something."""
-        if not self.trainer.ask(request):
+    def put_in_line(self, request: Request) -> bool:
+        """Ask the trainer thread for something; False where that waits often enough already."""
+        taken = self.trainer.ask(request)
+        if not taken:
             self.say(Note("that key is held down: eight of it wait already", "warn"))
         self.watch_the_clock()
+        return taken
 
-    def ask_beside(self, what: Look | Inspect | Export | Arm | ScreenKey) -> None:
-        """Ask for something that leaves training where it is."""
-        self.put_in_line(Request(what, in_sight=self.run_in_sight))
+    def ask_beside(self, what: Look | Inspect | Export | Arm | ScreenKey) -> bool:
+        """Ask for something that leaves training where it is; False where that waits often enough already."""
+        return self.put_in_line(Request(what, in_sight=self.run_in_sight))
 
     def in_turn(self, act: Callable[[], None]) -> None:
         """Answer a key that asks nobody, once all that was asked for before it is on the screen."""
@@ -118,14 +120,14 @@ class TrainingScreen(Screen[None], KeptRows):
 
     def stop(self) -> bool:
         """Stop what runs, and drop what waits; tell whether there was anything."""
-        self.awaited = None
+        self.awaited = ()
         return self.trainer.stop()
 
     @property
     def up_to_date(self) -> bool:
         """Whether all that was asked for is on the screen."""
         session = self.trainer.session
-        return self.trainer.idle and self.awaited is None and session is not None and session.frame is self.latest
+        return self.trainer.idle and not self.awaited and session is not None and session.frame is self.latest
 
     @property
     def run_in_sight(self) -> bool:
@@ -135,7 +137,7 @@ class TrainingScreen(Screen[None], KeptRows):
     @property
     def place(self) -> Place:
         """The frame that a key goes on from: the one looked at, or else where training stands when its turn comes."""
-        if self.awaited is not None:
+        if self.awaited:
             return "looked at"
         return "here" if self.looking is None else self.looking
 
@@ -164,7 +166,7 @@ class TrainingScreen(Screen[None], KeptRows):
     async def _opened(self, about: About, news: News) -> None:
         await self.lay_out(news.frame)
         self.about, self.history, self.newest, self.commands = about, news.history, news.newest, news.log
-        self.view, self.inspection, self.looking, self.awaited = TableView(), None, None, None
+        self.view, self.inspection, self.looking, self.awaited = TableView(), None, None, ()
         self.latest = self.frame = news.frame
 
     def _failed(self, error: BaseException) -> None:
@@ -178,8 +180,8 @@ class TrainingScreen(Screen[None], KeptRows):
         self._take_history(news)
         self.inspection = news.inspection
         self.show_trace(news)
-        if news.asked is self.awaited:
-            self.awaited = None
+        if any(look is news.asked for look in self.awaited):
+            self.awaited = self.awaited[1:]
             if news.looked_at is not None:
                 self.show_frame(news.looked_at)
         if self.looking is None:
