@@ -183,6 +183,49 @@ def closure(seed: int) -> tuple[nn.Module, Batch]:
     return Closed(), batch(seed)
 
 
+def hidden_optimizer(seed: int) -> tuple[nn.Module, Batch]:
+    critic = nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
+
+    class Adversarial(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x)
+            optimizer.zero_grad()
+            (critic(out.detach()) ** 2).mean().backward()
+            optimizer.step()
+            return out + critic(out)  # type: ignore[no-any-return]
+
+    return Adversarial(), batch(seed)
+
+
+def averaged_teacher(seed: int) -> tuple[nn.Module, Batch]:
+    teacher = nn.Linear(3, 1)
+
+    class Student(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            for theirs, ours in zip(teacher.parameters(), self.parameters(), strict=True):
+                theirs.data.mul_(0.9).add_(ours.data, alpha=0.1)
+            return self.layer(x) + teacher(x).detach()  # type: ignore[no-any-return]
+
+    return Student(), batch(seed)
+
+
+def hooked(seed: int) -> tuple[nn.Module, Batch]:
+    model, calls = nn.Linear(3, 1), [0]
+
+    def louder(module: nn.Module, inputs: Any, out: Tensor, by: list[float] = [0.1]) -> Tensor:  # noqa: B006
+        by[0] += 0.1
+        return out * (1 + by[0])
+
+    def steeper(grad: Tensor) -> Tensor:
+        calls[0] += 1
+        return grad * calls[0]
+
+    model.register_forward_hook(louder)
+    model.weight.register_hook(steeper)
+    return model, batch(seed)
+
+
 SCALE = 1.0  # which the code reads, and never sets
 
 
@@ -232,6 +275,9 @@ KNOWN: dict[str, Build] = {
     "modules in a list": of(Averaged),
     "closure": closure,
     "global": globally,
+    "hidden optimizer": hidden_optimizer,
+    "teacher": averaged_teacher,
+    "hooks": hooked,
 }
 UNKNOWN: dict[str, Build] = {
     "iterator": of(Streaming),

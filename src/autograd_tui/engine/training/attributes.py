@@ -55,13 +55,17 @@ class Copies:
 
     def of(self, tensor: Tensor, *, always: bool) -> Tensor:
         """Copy a tensor to the host."""
-        if always and tensor.numel() * tensor.element_size() <= SMALL:
+        if always and (tensor.numel() * tensor.element_size() <= SMALL or isinstance(tensor, nn.Parameter)):
             return tensor.detach().to("cpu", copy=True)
         known, key = self._known.get(id(tensor)), id(tensor)
         if known is None or known[0]() is not tensor or known[1] != tensor._version:
             gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
             known = self._known[key] = gone, tensor._version, tensor.detach().to("cpu", copy=True)
         return known[2]
+
+    def forget(self, tensor: Tensor) -> None:
+        """Take note that a tensor was filled without PyTorch's counting it."""
+        self._known.pop(id(tensor), None)
 
 
 class Reach:
@@ -80,13 +84,14 @@ class Attributes:
     """
 
     def __init__(self, reach: Reach, modules: Sequence[nn.Module]) -> None:
-        keeper = _Keeper(reach, modules)
+        keeper, self._copies = _Keeper(reach, modules), reach.copies
         self.modules = {module: keeper.module(module) for module in modules}
         self.objects = [(path, keeper.keep(value, path)) for path, value in reach.code.objects.items()]
         self.places = []
         for place in reach.code.places.values():
-            keeper.always = place.assigned
-            self.places.append((place, [keeper.keep(value, place.path) for value in read(place)]))
+            there = list(read(place))
+            keeper.always = place.assigned or not any(isinstance(each, Tensor) for each in there)  # else it is data
+            self.places.append((place, [keeper.keep(value, place.path) for value in there]))
         self.attached, self.strange, self.bytes = keeper.attached, keeper.strange, keeper.bytes
 
     def since(self, begun: Attributes) -> Iterator[tuple[nn.Module | None, str, Any]]:
@@ -108,7 +113,7 @@ class Attributes:
 
     def put_back(self) -> None:
         """Have the same objects in the same places again, with what was in them."""
-        done: set[int] = set()
+        done = _Done(self._copies)
         for module, values in self.modules.items():
             space = vars(module)
             for name in space.keys() - values.keys() - _TORCHS:
@@ -117,9 +122,9 @@ class Attributes:
         for _, each in self.objects:
             _restored(each, done)
         for place, found in self.places:
-            there = [_restored(value, done) for value in found]
+            values_then = [_restored(value, done) for value in found]
             if place.assigned:
-                write(place, there)
+                write(place, values_then)
 
 
 class _Keeper:
@@ -180,7 +185,7 @@ class _Keeper:
         if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not writable(tensor):
             return tensor
         if not self.always and tensor.numel() * tensor.element_size() > SMALL:
-            return tensor  # data that the code reads
+            return tensor
         copies = [self._reach.copies.of(each, always=self.always) for each in (tensor, *_grad(tensor))]
         self.bytes += sum(each.numel() * each.element_size() for each in copies)
         return Kept(tensor, copies)
@@ -258,14 +263,23 @@ def _grad(tensor: Tensor) -> list[Tensor]:
     return [tensor.grad] if tensor.is_leaf and tensor.grad is not None else []
 
 
-def _restored(kept: Any, done: set[int]) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What has been put back already, by its id."""
+
+    copies: Copies
+    ids: set[int] = field(default_factory=set)
+
+
+def _restored(kept: Any, done: _Done) -> Any:
     """Give a value that was kept, with what was in it then."""
-    if not isinstance(kept, Kept) or id(kept.value) in done:
+    if not isinstance(kept, Kept) or id(kept.value) in done.ids:
         return kept.value if isinstance(kept, Kept) else kept
     value, content = kept.value, kept.content
-    done.add(id(value))
+    done.ids.add(id(value))
     if isinstance(value, Tensor):
         _fill(value, *content)
+        done.copies.forget(value)
     elif state := _STATES.get(f"{type(value).__module__}.{type(value).__qualname__}"):
         state[1](value, content)
     elif isinstance(content, dict):

@@ -18,7 +18,7 @@ from torch import nn
 
 from autograd_tui.engine.training.scenario import Parts
 
-_ASSIGN = ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
+_KINDS = ("LOAD_GLOBAL", "STORE_GLOBAL", "STORE_DEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
 _LIBRARIES = [
     Path(__file__).parents[2],  # this package
     Path(torch.__file__).parent,
@@ -46,6 +46,9 @@ class UserCode:
         self._seen: set[int] = set()
         for what in ("forward", "loss", "batch"):
             self._call(getattr(parts, what), what)
+        for param in parts.model.parameters():
+            for hook in (param._backward_hooks or {}).values():
+                self._call(hook, "")
         for module in parts.model.modules():
             self._instance(module)
             hooks = (each for kind in _HOOKS for each in vars(module)[kind].values())
@@ -73,17 +76,22 @@ class UserCode:
         if id(function) in self._seen or not is_users(function):
             return
         self._seen.add(id(function))
-        names, assigned, made = _names(function.__code__)
+        names = _names(function.__code__)
+        for each in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            if isinstance(each, (list, dict, set)):
+                self.objects.setdefault(f"a default of {function.__qualname__}", each)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            self._look(Place(name, cell, name, name in assigned))
-        for name in made | (names & function.__globals__.keys()):
-            self._look(Place(name, function.__globals__, name, name in assigned))
+            self._look(Place(name, cell, name, name in names["STORE_DEREF"]))
+        space, assigned = function.__globals__, names["STORE_GLOBAL"]
+        for name in assigned | (names["LOAD_GLOBAL"] & space.keys()):
+            self._look(Place(name, space, name, name in assigned))
         for name in vars(function):
             self._look(Place(f"{function.__name__}.{name}", function, name))
-        for module in (function.__globals__.get(name) for name in names):
+        attributes = names["LOAD_ATTR"] | names["LOAD_METHOD"] | names["STORE_ATTR"]
+        for module in map(space.get, names["LOAD_GLOBAL"]):
             if isinstance(module, ModuleType) and _is_users_file(getattr(module, "__file__", None) or "<frozen"):
-                for name in names & vars(module).keys():
-                    self._look(Place(f"{module.__name__}.{name}", vars(module), name, name in assigned))
+                for name in attributes & vars(module).keys():
+                    self._look(Place(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"]))
 
     def _look(self, place: Place) -> None:
         known = self.places.get((id(place.owner), place.name))
@@ -180,15 +188,14 @@ def _is_users_file(file: str) -> bool:
     return not file.startswith("<frozen") and not any(path.is_relative_to(each) for each in _LIBRARIES)
 
 
-def _names(code: CodeType) -> tuple[set[str], set[str], set[str]]:
-    """Give the names that code and the functions in it use, those that it assigns, and of these the globals."""
-    names, assigned, made = set(code.co_names), set[str](), set[str]()
+def _names(code: CodeType) -> dict[str, set[str]]:
+    """Give the names in code, and in the functions in it, by what is done with them: STORE_GLOBAL, LOAD_ATTR."""
+    names: dict[str, set[str]] = {kind: set() for kind in _KINDS}
     for each in dis.get_instructions(code):
-        if each.opname in _ASSIGN and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):
-            assigned.add(each.argval)
-            made |= {each.argval} if each.opname == "STORE_GLOBAL" else set()
+        if each.opname in names and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):
+            names[each.opname].add(each.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            found, given, held = _names(inner)
-            names, assigned, made = names | found, assigned | (given - {*code.co_cellvars}), made | held
-    return names, assigned, made
+            for kind, found in _names(inner).items():
+                names[kind] |= found - {*code.co_cellvars} if kind == "STORE_DEREF" else found
+    return names
