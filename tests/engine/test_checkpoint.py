@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from plain_loop import Batch, Build, Tensors, copied, differing, small_net
@@ -192,3 +194,18 @@ def test_a_checkpoint_counts_its_bytes() -> None:
     assert trainer_of(session).checkpoint().bytes == BARE_CHECKPOINT + 8  # w and b
     run(session, "fb")
     assert trainer_of(session).checkpoint().bytes == BARE_CHECKPOINT + 16  # and their gradients
+
+
+def test_a_scripted_model_goes_back_too() -> None:
+    def scripted(seed: int) -> tuple[nn.Module, Batch]:
+        x, y = torch.rand(4, 3), torch.rand(4, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+        return model, lambda i: (x, y)
+
+    session = open_session(as_scenario(scripted))
+    list(session.run_all("fbsz*2"))
+    expected = copied(tensors(session))
+    list(session.run_all("@4 fbsz"))
+    assert differing(tensors(session), expected) == []

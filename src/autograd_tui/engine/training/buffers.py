@@ -39,8 +39,9 @@ class Buffers:
     def put_back(self, copies: dict[str, Tensor]) -> None:
         """Hold the same tensors again, filled with what `copies` remember of them."""
         for _, module, buffers in self.held:
-            module._buffers.clear()
-            module._buffers.update(buffers)
+            if isinstance(module._buffers, dict):  # a compiled module holds the same tensors for ever
+                module._buffers.clear()
+                module._buffers.update(buffers)
         for name, buffer in self.tensors().items():
             if writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
