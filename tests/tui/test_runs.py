@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from time import monotonic
 
 import pytest
 from app_screen import Screen, screen
@@ -10,7 +11,7 @@ from autograd_tui.engine.values.command import parse
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.requests import Request
+from autograd_tui.tui.requests import News, Request
 
 
 async def to_frame(shown: Screen, index: int) -> None:
@@ -175,3 +176,23 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
             panel._kept = None, []
             panel.redraw()
             assert shown.text("LossPanel") == drawn, f"{kind}, {time}"
+
+
+async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
+    async with screen() as shown:
+        trainer = shown.app.main.trainer
+        heard: list[tuple[bool, float, float]] = []  # whether the run goes on, since when what runs has run, and when
+        hear = trainer._heard
+
+        def hearing(news: News) -> None:
+            heard.append((news.goes_on, trainer.status.since, monotonic()))
+            hear(news)
+
+        trainer._heard = hearing
+        await shown.pilot.press("r")
+        await to_frame(shown, 1000)
+        await shown.press("space")
+        last_of_the_run = max(told for goes_on, _, told in heard if goes_on)
+        goes_on, since, _ = heard[-1]
+        assert not goes_on
+        assert since > last_of_the_run

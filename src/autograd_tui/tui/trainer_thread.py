@@ -184,7 +184,8 @@ class TrainerThread(threading.Thread):
         try:
             yield
         finally:
-            self.status = replace(self.status, run=before.run, run_since=before.run_since)
+            # What ran has ended: the note must not take it for something that goes on.
+            self.status = replace(self.status, since=monotonic(), run=before.run, run_since=before.run_since)
 
     def _begin(self) -> None:
         self._runs("what was asked for runs")

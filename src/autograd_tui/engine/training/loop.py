@@ -121,6 +121,7 @@ class Loop:
         Nothing is kept to undo a phase that raises: whoever runs them must be able to return to where they began.
         """
         optimizer, scheduler, at_hand = self.optimizer, self.scheduler, None
+        parts, model = self.parts, self.model
         self.loss = self.batch = self.prediction = None
         self.graph, self.metrics = "freed", ()
         outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
@@ -128,11 +129,11 @@ class Loop:
             self.backwards[place], self.used[place] = 0, False  # as each iteration leaves them
         with OneProcess() as process:
             while True:
-                batch = self.parts.batch(self.forwards)
+                batch = parts.batch(self.forwards)
                 if batch is not at_hand:
                     moved = to_device(batch, self.device)
                     at_hand, batch = (batch if moved is batch else None), moved
-                loss, _, _ = self.predict(batch)
+                loss, _, _ = predict(parts, model, parts.loss, batch)
                 self.forwards += 1
                 count = self._counting(outside) if outside else _nothing
                 loss.backward()  # type: ignore[no-untyped-call]

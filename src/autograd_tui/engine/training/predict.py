@@ -20,7 +20,7 @@ def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> t
     Raises TypeError, in one sentence, where the scenario's functions give something else.
     """
     if loss_function is not None:
-        inputs, targets = _pair(batch)
+        inputs, targets = batch if type(batch) is tuple and len(batch) == 2 else _pair(batch)
         prediction = model(inputs)
         loss = loss_function(prediction, targets)
         if isinstance(loss, Tensor):

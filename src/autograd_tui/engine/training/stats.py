@@ -19,7 +19,7 @@ Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
 LEAST_PARTS = 4  # of a large tensor whose norms travel
-LONGEST_PART = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
+LONGEST_PART = 1 << 16  # values: float32 adds up the squares of many more with errors in the fifth digit
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
@@ -262,9 +262,9 @@ def _joined_norms(parts: Sequence[Tensor]) -> Doubles:
 
 
 def _in_a_row(tensor: Tensor) -> Tensor:
-    """Give all values in one row, in the order in which they lie in memory."""
+    """Give all values in one row without gaps, in the order in which they lie in memory."""
     by_stride = sorted(range(tensor.dim()), key=lambda dim: -tensor.stride()[dim])
-    return tensor.permute(by_stride).reshape(-1)
+    return tensor.permute(by_stride).reshape(-1).contiguous()
 
 
 def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
