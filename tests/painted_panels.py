@@ -510,7 +510,7 @@ def _explanation(page: Page, facts: Facts) -> None:
     page.read(r"each .grad.*?(was) (None) already", lambda m: (True, not moment.grads))
     page.read(r"(had nothing to clear)", lambda m: (not moment.cleared,))
     page.read(r"(cleared the gradients).*?(None) again", lambda m: (bool(moment.cleared), not moment.grads))
-    page.read(r"by learning rate × its gradient, (downhill)", lambda m: (facts.slope() < 0,))
+    page.read(r"by learning rate × its gradient, in the (downhill) direction", lambda m: (facts.slope() < 0,))
     page.read(rf"You set \S+?=({MARKED})", lambda m: (float(moment.command.partition("=")[2]),))
     page.read(
         r"(\S+) is (frozen)(?: no longer)?:", lambda m: (True, moment.command.startswith(m[1]) or m[1] == "parameter")

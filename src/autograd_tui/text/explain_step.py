@@ -24,7 +24,7 @@ def explain_step(frame: Frame) -> list[str]:
     each += " that has a gradient" * (len(_held(frame)) + len(frame.grads.outside) < len(frame.params))
     spellings = frame.groups.optimizers if frame.groups else (frame.optimizer,)
     points_downhill = all(map(is_plain_sgd, spellings)) and _points_downhill(frame)
-    downhill = ", downhill unless that is too far" * points_downhill
+    downhill = ", in the downhill direction" * points_downhill
     moves, rules = _moves(frame), list(dict.fromkeys(map(rule, spellings)))
     by = rules[0] if len(rules) == 1 else "the rule of its group"
     said = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
