@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.values.frame import Frame
     from autograd_tui.open import open_session
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
