@@ -85,7 +85,7 @@ def test_the_loss_is_found_in_what_a_forward_gives(kind: str) -> None:
 
 
 def two(p: Tensor) -> dict[str, Any]:
-    return {"loss_box": p.mean(), "loss_class": p.square().mean() / 3, "penalty": 0.5}
+    return {"box": p.mean(), "class": p.square().mean() / 3, "penalty": 0.5}
 
 
 def test_of_a_dict_of_losses_the_sum_is_trained_and_each_is_a_metric() -> None:
@@ -93,15 +93,29 @@ def test_of_a_dict_of_losses_the_sum_is_trained_and_each_is_a_metric() -> None:
     frames = [frame for frame in session.run_all("fbsz*3") if frame.phase == "forward"]
     assert [frame.loss for frame in frames] == script(lambda p: sum(two(p).values()))
     names, values = zip(*frames[0].metrics, strict=True)
-    assert names == ("loss_box", "loss_class", "penalty")
+    assert names == ("box", "class", "penalty")
     assert values[2] == 0.5
     assert frames[0].plain()["metrics"].keys() == set(names)
-    assert len(session.history.metrics["loss_box"]) == 3
+    assert len(session.history.metrics["box"]) == 3
 
 
 def test_losses_beside_a_loss_are_metrics_too() -> None:
     session = opened(lambda p: {"loss": mean(p), "auxiliary": p.mean(), "logits": p}, metrics={"two": lambda p, _: 2})
     assert [name for name, _ in session.run("f").metrics] == ["auxiliary", "two"]
+
+
+def test_a_total_loss_is_not_added_to_its_own_terms() -> None:
+    session = opened(lambda p: {"total_loss": mean(p), "reconstruction": mean(p) - p.mean(), "kl": p.mean()})
+    frames = [frame for frame in session.run_all("fbsz*3") if frame.phase == "forward"]
+    assert [frame.loss for frame in frames] == script(mean)
+    assert [name for name, _ in frames[0].metrics] == ["reconstruction", "kl"]
+
+
+def test_what_is_called_no_loss_beside_losses_is_a_metric() -> None:
+    session = opened(lambda p: {"loss_box": p.mean(), "loss_class": mean(p), "accuracy": (p > 0).float().mean()})
+    frames = [frame for frame in session.run_all("fbsz*3") if frame.phase == "forward"]
+    assert [frame.loss for frame in frames] == script(lambda p: p.mean() + mean(p))
+    assert [name for name, _ in frames[0].metrics] == ["loss_box", "loss_class", "accuracy"]
 
 
 def test_a_loss_function_may_give_a_dict_of_losses() -> None:

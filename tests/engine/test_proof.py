@@ -460,6 +460,52 @@ def test_what_autograd_was_told_to_hold_still_is_held_still_and_said(
     assert proof.relative_held_error < 1e-4
 
 
+class Padded(nn.Module):
+    """Words whose padding has a vector that the loss depends on, as tied weights or a mean over words make it."""
+
+    def __init__(self, given: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.words, self.given = nn.Parameter(torch.rand(5, 2)), given
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.given(x.long(), self.words).mean(1).sin() @ self.words.T
+
+
+@pytest.mark.parametrize("padding", [0, -5])
+def test_the_padding_of_an_embedding_is_held_still(padding: int) -> None:
+    indices = torch.tensor([[1, 2, 0], [3, 0, 0]])
+    model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=padding)), indices)
+    proof = after("fbsz fb", model).prove(6, "words")
+    assert proof.verdict == "agrees"
+    assert [place.partition(" (")[0] for place in proof.held_still] == ["padding_idx"]
+
+
+def test_an_embedding_whose_padding_does_not_come_is_proven_as_it_is() -> None:
+    model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=4)), torch.tensor([[1, 2, 0]]))
+    proof = after("fb", model).prove(2, "words")
+    assert (proof.verdict, proof.held_still) == ("agrees", ())
+
+
+class ByTurns(nn.Module):
+    """Trains one of two layers, and freezes the other, by turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.turn = nn.Linear(3, 2), nn.Linear(2, 1), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.turn += 1
+        self.a.requires_grad_(self.turn % 2 == 1)
+        self.b.requires_grad_(self.turn % 2 == 0)
+        return self.b(self.a(x).tanh())
+
+
+def test_a_gradient_is_proven_where_the_forward_freezes_by_turns() -> None:
+    session = after("fbsz fbsz fb", of(ByTurns))
+    proofs = [session.prove(*asked) for asked in ((2, "a.weight"), (6, "b.weight"), (10, "a.weight"))]
+    assert [proof.verdict for proof in proofs] == ["agrees"] * 3
+
+
 def test_it_is_said_at_which_lines() -> None:
     proof = proven(with_a_target)
     assert proof.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)

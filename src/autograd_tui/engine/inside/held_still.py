@@ -40,9 +40,9 @@ class HeldStill(TorchFunctionMode):
     """Takes down what leaves the graph inside `with`; where that is `known`, gives back what it was then.
 
     That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off,
-    and a parameter for as long as the forward has it frozen. Numbers alone: a mask or an index has no slope that a
-    gradient could miss. A custom Function runs with gradients off, and its backward answers for them: nothing inside
-    it is held. `loose`: places that are not held either.
+    a parameter for as long as the forward has it frozen, and the padding of an embedding. Numbers alone: a mask or an
+    index has no slope that a gradient could miss. A custom Function runs with gradients off, and its backward answers
+    for them: nothing inside it is held. `loose`: places that are not held either.
     """
 
     def __init__(
@@ -77,12 +77,26 @@ class HeldStill(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not followed:
             return result
+        if func is torch.embedding and result.requires_grad:
+            return self._padded(result, *args, **kwargs)
         numbers = next(iter(args), None) if result is None else result  # what gives nothing writes into its first
         values = list(_values(numbers))
         if not values or (not self._off and self._in_a_function()):
             return result
         held = self._held(name, self._place(func, name), numbers, values, given)
         return None if result is None else held
+
+    def _padded(
+        self, result: Tensor, weight: Tensor, indices: Tensor, padding_idx: int = -1, *_: Any, **__: Any
+    ) -> Tensor:
+        """Hold the rows of an embedding that no gradient comes back to, those of its padding; -1 for none."""
+        if padding_idx < 0:
+            return result
+        padding = indices == padding_idx
+        rows = result.detach()[padding]
+        place = f"padding_idx{_bracket(where(sys._getframe(2), self._home))}"
+        held = self._held("embedding", place, rows, [rows], [])
+        return result if held is rows else result.masked_scatter(padding.unsqueeze(-1), held)
 
     def _in_a_function(self) -> bool:
         """Tell whether the forward of a custom autograd.Function is running."""

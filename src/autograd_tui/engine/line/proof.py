@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,8 +68,13 @@ def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measur
     double = Double(loop, before=course.go_on)
     param = double.params[name]
     base = param.detach().clone()
-    trained = {each: param for each, param in double.params.items() if param.requires_grad}
-    found, left = double.grads(trained.values)
+    trained: dict[str, Tensor] = {}
+
+    def left_unfrozen() -> Iterable[Tensor]:
+        trained.update((each, param) for each, param in double.params.items() if param.requires_grad)
+        return trained.values()
+
+    found, left = double.grads(left_unfrozen)
     if double.writes_into(param):
         raise Refused(f"the forward itself changes {name}, so there is no telling what moving it before would do.")
     grads = dict(zip(trained, found, strict=True))

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from autograd_tui.engine.training.scenario import Parts
 
 Losses = tuple[tuple[str, Any], ...]  # one number each
+LOSS = ("loss", "total_loss")  # what a dict calls the loss itself, if it does
 OUTPUTS = ("logits", "prediction", "predictions", "output")  # what an output object calls the prediction
 
 
 def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
-    """Return the loss of a batch, the prediction, and the losses by name that the loss is the sum of.
+    """Return the loss of a batch, the prediction, and the losses and metrics by name that a dict of losses holds.
 
     Raises TypeError, in one sentence, where the scenario's functions give something else.
     """
@@ -52,16 +53,22 @@ def _take(value: Any, sentence: str) -> tuple[Tensor, Any, Losses]:
     if isinstance(value, Tensor):
         return value, None, ()
     named = dict(value) if isinstance(value, Mapping) else {}
-    losses = tuple((str(name), each) for name, each in named.items() if name != "loss" and _is_number(each))
-    loss = named["loss"] if "loss" in named else getattr(value, "loss", None)
+    whole = next((name for name in LOSS if name in named), None)
+    losses = tuple((str(name), each) for name, each in named.items() if name != whole and _is_number(each))
+    loss = getattr(value, "loss", None) if whole is None else named[whole]
     if isinstance(loss, Tensor):
         outputs = (named.get(name, getattr(value, name, None)) for name in OUTPUTS)
         return loss, next((each for each in outputs if each is not None), None), losses
     if losses and len(losses) == len(named):
-        total = sum(named.values())  # as a script does
+        total = sum(named[name] for name in _summed(named))  # as a script does
         if isinstance(total, Tensor):
             return total, None, losses
     raise TypeError(sentence.format(_what(value)))
+
+
+def _summed(named: Mapping[Any, Any]) -> list[Any]:
+    """Give the names of what a loss is the sum of: where some are called losses, the others are metrics."""
+    return [name for name in named if "loss" in str(name).lower()] or list(named)
 
 
 def _pair(batch: Any) -> Any:
