@@ -9,7 +9,7 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame, TorchError
 from autograd_tui.text.data_table import mean_square
 from autograd_tui.text.equation import exact, worked
-from autograd_tui.text.explain_backward import FEW, counted, explain_backward
+from autograd_tui.text.explain_backward import FEW, counted, explain_backward, listed
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.line import printable
 from autograd_tui.text.nonfinite import alarms
@@ -67,7 +67,7 @@ def _question(frame: Frame, about: About) -> list[str]:
 
 def _forward(frame: Frame) -> list[str]:
     loss = "a loss that is not one number" if frame.loss is None else f"the loss {number(frame.loss)}"
-    said = [f"forward made a prediction and measured {loss}. No parameter has moved."]
+    said = [f"forward made a prediction and measured {loss}. {_moved_on_the_way(frame)}"]
     if frame.loss is not None and (errors := mean_square(frame)) and len(errors) <= 4:
         squares = " + ".join(exact(error * error) for error in errors)
         said.append(f"  {worked(f'({squares}) / {len(errors)}', [frame.loss], number(frame.loss), shown=number)}")
@@ -83,6 +83,17 @@ def _forward(frame: Frame) -> list[str]:
         adds = ": a backward now adds to them" if not frame.frozen else ", and a backward adds to what is not frozen"
         said.append(f"The gradients are from before{adds if frame.graph == 'alive' else ''}.")
     return said
+
+
+def _moved_on_the_way(frame: Frame) -> str:
+    """Say which parameters the code of the forward has moved, if any."""
+    if frame.mover is not frame.command or not frame.ways:
+        return "No parameter has moved."
+    names = [
+        name for name, way in zip(frame.params.layout.names, frame.ways, strict=True) if way is not None and way > 0
+    ]
+    what = (f"{len(names)} parameters" if len(names) > FEW else listed(names)) if names else "parameters"
+    return f"Its own code has changed {what}: no step did that."
 
 
 def _zero_grad(frame: Frame) -> list[str]:

@@ -70,7 +70,7 @@ def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -
     update = columns.update(places)
     if update is not None and math.isfinite(update):
         moved = f"{percentage(update, sampled=columns.estimated(places))} of its norm"
-        by = "the last step" if frame.mover and frame.mover.phase else "you"
+        by = f"the last {frame.mover.phase.value}" if frame.mover and frame.mover.phase else "you"
         lines += _packed("moved", [f"{moved} by {by}"], width)
     return lines
 

@@ -32,6 +32,8 @@ from autograd_tui.engine.values.stats_table import StatsTable
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.turn import refusal
 
+FORWARDS_ASKED = 3  # whether they move parameters themselves
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -47,6 +49,8 @@ class Trainer:
 
     def __init__(self, start: Callable[[], Loop]) -> None:
         self._start = start
+        self._forward_moves = False  # whether a forward has moved parameters itself
+        self._forwards_asked = 0
         self.differed = False  # whether a frame that was made again was not what it had been
         self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
         self._runs: dict[str, Callable[[Command], Changes]] = {
@@ -226,7 +230,7 @@ class Trainer:
 
     # The phases: the line of the training loop, then the numbers that it changed.
 
-    def _forward(self, _: Command) -> Changes:
+    def _forward(self, command: Command) -> Changes:
         loop, frame = self._loop, self.frame
         if self._recorded:
             self._inside.forward(frame)
@@ -235,13 +239,31 @@ class Trainer:
             self._inside.forget()
         self._clock()
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
+        moved = self._moved_by_forward(command)
         return self._readings.forward(frame) | {
             "graph": loop.graph,
             "iteration": frame.iteration + rises,
             "loss_steps": frame.steps,
-            "loss_params": frame.params,
+            "loss_params": moved.get("params", frame.params),
             "moved": False,
+            **moved,
         }
+
+    def _moved_by_forward(self, command: Command) -> Changes:
+        """Read the parameters that a forward itself has moved, as one does that averages a teacher's.
+
+        Only the first forwards are asked, and all of a loop in which one of them did: a reading costs time.
+        """
+        frame = self.frame
+        if not self._forward_moves and frame.steps >= FORWARDS_ASKED and self._forwards_asked >= FORWARDS_ASKED:
+            return {}
+        self._forwards_asked += 1
+        moves = self._readings.watch_params()
+        read = self._readings.params(frame, state=False)
+        if read["params"] is frame.params:
+            return {}
+        self._forward_moves = True
+        return {**read, "before": frame.params, "mover": command, "moves": moves()}
 
     def _backward(self, _: Command) -> Changes:
         loop = self._loop

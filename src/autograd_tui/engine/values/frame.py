@@ -74,8 +74,8 @@ class Frame:
     targets: TensorStats | None = None
     prediction: TensorStats | None = None
     graph: Literal["none", "alive", "freed"] = "none"
-    before: StatsTable | None = None  # the parameters before the last step or setting
-    mover: Command | None = None  # that step or setting
+    before: StatsTable | None = None  # the parameters before the last step, setting, or forward that moved some itself
+    mover: Command | None = None  # that step, setting or forward
     moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values; or NaN
     grads_params: StatsTable | None = None  # the parameters that all gradients were made with; None: with several
     strays: tuple[Stray, ...] | None = None  # reached by the first backward; None before it, () after any other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import GradStats, TensorStats
 from autograd_tui.text.grads import age, all_ages, cleared, largest_number, main_words
@@ -50,7 +51,7 @@ class BothPanel(RowPanel):
 def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int, old: bool) -> Line:
     """Write a value with the way it went, and where there is room the one before."""
     was, now = main_number(before), main_number(after)
-    untouched = frame.mover is not None and frame.mover.phase is None and was == now
+    untouched = frame.mover is not None and frame.mover.phase is not Phase.STEP and was == now
     if was is None or now is None or frame.before is None or untouched:
         return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", look(now))]
     fresh = frame.mover is frame.command and frame.error is None

@@ -49,8 +49,8 @@ def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, name_w
     dims = f"{'×'.join(map(str, new.shape))} " * (new.size != 1)
     label = "" if new.size == 1 and new.values else f"{dims}norm "
     line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
-    set_by_hand = frame.mover is not None and frame.mover.phase is None
-    if was is None or now is None or frame.before is None or (set_by_hand and was == now):
+    no_step = frame.mover is not None and frame.mover.phase is not Phase.STEP
+    if was is None or now is None or frame.before is None or (no_step and was == now):
         return [*line, (f"{number(now):>{width}}", look(now)), ("  frozen" * frozen, "dim")]
     by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
@@ -75,7 +75,7 @@ def way_of(was: float, now: float) -> tuple[str, str]:
 
 def mover(frame: Frame) -> str:
     """Name what moved the parameters last."""
-    return "this step" if frame.mover and frame.mover.phase is Phase.STEP else "you"
+    return f"this {frame.mover.phase.value}" if frame.mover and frame.mover.phase else "you"
 
 
 def main_number(row: TensorStats) -> float | None:

@@ -82,7 +82,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
         few = frame.grads if len(frame.grads) <= MOST_NAMED else ()
         each = [(f"d{row.name}", row.values[0]) for row in few if row and row.size == 1 and row.values]
         return _short(each, len(frame.params), room) or f"|grad| {norm_over(frame.grads.table)}"
-    if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase:
+    if phase is Phase.STEP and frame.before is not None and frame.mover and frame.mover.phase is Phase.STEP:
         pairs = zip(frame.before, frame.params, strict=True) if len(frame.params) <= MOST_NAMED else ()
         each = [(n.name, n.values[0] - o.values[0]) for o, n in pairs if n.size == 1 and n.values and o.values]
         return _short(each, len(frame.params), room) or _move(frame)
