@@ -447,8 +447,9 @@ def _output_title(page: Page, moment: Moment) -> None:
     shape = moment.prediction.shape
     for pattern, true in (
         (r"largest 5 of (\d+)", shape[-1]),
-        (r"(\d+) for each of", shape[1]),
-        (r"each of (\d+) pos", shape[-1]),
+        (r"(\d+) × \d+ pos", shape[1]),
+        (r"× (\d+) pos", shape[-1]),
+        (r"× (\d+) samples", shape[0]),
     ):
         if (found := re.search(pattern, page.title)) and int(found[1]) != true:
             page.fault(f'"{page.title}" where it is {true}')

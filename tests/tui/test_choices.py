@@ -58,7 +58,7 @@ async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:
 
 async def test_a_log_scale_that_is_remembered_is_said_at_the_start() -> None:
     async with screen(choices=Choices(log_scale=True)) as shown:
-        assert "on a log scale, as it was when you left" in shown.text("NotePanel")
+        assert "on a log scale, as you left it" in shown.text("NotePanel")
         assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
         await shown.press("v", "f", *"y")
         assert shown.app.main.veil is not None

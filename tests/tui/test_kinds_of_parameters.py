@@ -15,7 +15,9 @@ from reach import loop_of
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
+from autograd_tui.text.line import plain
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.parameters import ParametersPanel
 from cases import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
@@ -182,7 +184,19 @@ async def test_a_metric_can_be_plotted_in_place_of_the_loss(tmp_path: Path) -> N
         assert len(mae) == 3
         panel = next(panel for panel in shown.app.main.query("LossPanel") if panel.content_size.area)
         assert panel.border_title == "Loss   plot of mae"
+        await shown.press("y")
+        assert panel.border_title == "Loss   plot of mae, log"
         assert f"{max(mae.values):.2f}"[:3] in shown.text("LossPanel")
+
+
+def test_values_and_norms_stand_below_each_other() -> None:
+    *_, frame = open_session("spiral").run_all("fbs")
+    panel = ParametersPanel()
+    panel.set_reactive(Panel.frame, frame)
+    for width in (100, 58, 40):
+        lines = [plain(line) for line in panel.draw(frame, width, 10)]
+        assert len({line.index(" →") for line in lines}) == 1
+        assert all(len(line) <= max(width, 48) for line in lines)
 
 
 async def test_a_plot_of_what_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -233,14 +233,14 @@ async def test_what_a_model_prints_is_noted_and_kept() -> None:
     async with screen() as shown:
         shown.app.main.output.write("hello from the model\n")
         await shown.pilot.pause(0.3)
-        assert shown.note == "printed, 1 line by now: hello from the model"
+        assert shown.note == "1 line printed, :console shows it: hello from the model"
 
 
 async def test_a_warning_that_a_model_raises_shows_its_first_line() -> None:
     async with screen() as shown:
         tail = "  return F.mse_loss(input, target)\n"
         shown.app.main.output.write(f"/a/loss.py:610: UserWarning: sizes differ{', and so on' * 20}\n{tail}")
-        await shown.until(lambda: "printed, 2 lines by now: UserWarning: sizes differ" in shown.note)
+        await shown.until(lambda: "2 lines printed, :console shows them: UserWarning: sizes differ" in shown.note)
         rows = shown.text("ConsolePanel").splitlines()
         assert rows[0].startswith("UserWarning: sizes differ")
         assert rows[-1].endswith("…")

@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_number_is_named_and_its_backward_is_not_recommended(w
     ("words", "sentence"),
     [
         ("w=nan f", "The loss is NaN, not a number. w holds NaN: u undoes one command a press"),
-        ("w=nan fbs", "w and b hold NaN: u undoes one command a press"),
+        ("w=nan fbs", "w and b hold NaN: u undoes one command a press, g goes back further."),
         ("w=nan f w=1", "When it was measured, w holds NaN: forward measures it anew."),
         ("w=1e30 f", "The loss is infinite (inf). All parameters were finite"),
         ("w=1e30 f", "u, then i, leads inside this forward, to where it began."),

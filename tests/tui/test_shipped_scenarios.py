@@ -48,7 +48,7 @@ async def test_a_transformer_shows_its_outputs_for_each_position() -> None:
         assert first.endswith(f"▏ {prediction.max:.4f}")
         assert second.startswith("mean ~")
         panel = shown.app.main.query_one(OutputPanel)
-        assert panel.border_title == "Output   29 for each of 32 positions, 16 samples together"
+        assert panel.border_title == "Output   29 × 32 positions × 16 samples"
 
 
 @pytest.mark.parametrize(("scenario", "size"), [("lstm", (120, 40)), ("transformer", (100, 30))])

@@ -30,9 +30,9 @@ def explain_step(frame: Frame) -> list[str]:
     said = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
     said += [f"  group {number}: {rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
     if frame.grads_params is None:
-        said.append("Not all of the gradients were made with these parameters, so this need not be downhill.")
+        said.append("Some gradients belong to other parameters: this need not be downhill.")
     elif _made_elsewhere(frame):
-        said.append("The gradients were made with other parameters than these, so this need not be downhill.")
+        said.append("The gradients belong to other parameters: this need not be downhill.")
     return [*said, *_scheduled(frame), *loss_age(frame), "The gradients stay until zero_grad: a backward would add."]
 
 
@@ -60,7 +60,7 @@ def _why_not(frame: Frame) -> str:
         return ""
     if not any(slopes):
         plain = all(is_plain_sgd(frame.optimizer_of(place)) for place in held)
-        return f": its gradients are exactly 0{'' if plain else ', and the rest of its rule moves nothing'}"
+        return f": the gradients are exactly 0{'' if plain else ', and the rest of the rule moves nothing'}"
     moving = [place for place, norm in zip(held, slopes, strict=True) if norm and frame.step_rate_of(place)]
     if not moving:
         return ": where the gradient is not 0, the learning rate is"

@@ -31,7 +31,7 @@ def alarms(frame: Frame) -> list[str]:
     said = [f"The loss is {_named(frame.loss)}." for _ in range(wrong)]
     harmless = frame.frozen if frame.loss is not None and not wrong else ()  # a mask of infinities, as a rule
     if params := _hold(frame.params, but=harmless):
-        said.append(f"{params}: u undoes one command a press, until that is gone.")
+        said.append(f"{params}: u undoes one command a press, g goes back further.")
     elif grads := _hold(frame.grads.table, ending=".grad"):
         said.append(f"{grads}: a step would put that into the parameters. {_way_in(frame, Phase.BACKWARD)}")
     elif wrong and frame.loss_params is not None and (then := _hold(frame.loss_params)):

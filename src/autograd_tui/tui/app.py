@@ -28,7 +28,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
-LOG_SCALE = "the plot is on a log scale, as it was when you left: y puts it on the linear one"  # said at the start
+LOG_SCALE = "the plot is on a log scale, as you left it: y makes it linear"  # said at the start
 
 
 class AutogradApp(ReadableApp):

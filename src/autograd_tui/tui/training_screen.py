@@ -286,7 +286,8 @@ class TrainingScreen(Screen[None], KeptRows):
             return None
         line = one_line(headline(self.printed[newest_message(self.printed)]), LONGEST_PRINTED)
         lines = len(self.output.lines)
-        return Note(f"printed, {lines} line{'s' * (lines != 1)} by now: {line}", "dim")
+        count, them = ("1 line", "it") if lines == 1 else (f"{lines} lines", "them")
+        return Note(f"{count} printed, :console shows {them}: {line}", "dim")
 
     def watch_the_clock(self) -> None:
         """Look again in a moment whether something still runs; no timer stays while nothing does."""

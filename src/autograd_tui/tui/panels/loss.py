@@ -84,7 +84,7 @@ class LossPanel(Panel):
 
     def _name_what_is_plotted(self) -> None:
         of = "" if self.plotted == "loss" else f"   plot of {NAMES.get(self.plotted, self.plotted)}"
-        self.retitle("Loss" + of + "   log scale" * self.log_scale)
+        self.retitle("Loss" + of + (", log" if of else "   log scale") * self.log_scale)
 
     def _plot(self, index: int, width: int, height: int) -> list[Line]:
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""

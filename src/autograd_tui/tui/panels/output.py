@@ -26,8 +26,8 @@ class OutputPanel(Panel):
         samples = shape[0] if shape else 1
         if by_position := outputs_by_position(frame):
             outputs, positions = by_position
-            together = f", {samples} samples together" if samples > 1 else ""
-            self.retitle(f"Output   {outputs} for each of {positions} positions{together}")
+            together = f" × {samples} samples" if samples > 1 else ""
+            self.retitle(f"Output   {outputs} × {positions} positions{together}")
             return position_lines(frame)
         which = f"sample 1 of {samples}, " if samples > 1 else ""
         self.retitle(f"Output   {which}the largest 5 of {shape[-1] if shape else 0}")

@@ -34,21 +34,22 @@ class ParametersPanel(RowPanel):
         number_width = max(len(number(main_number(row))) for pair in pairs for row in pair)
         visible, more = self.fitting(self.listed(frame, Columns.of(frame)), height)
         self._shown = list(visible)
+        labels = max((len(_label(frame.params[row.place or 0])) for row in visible), default=0)
+        widths = name_width, max(min(labels, width - name_width - 2 * number_width - 5), 0), number_width
         lines = []
         for row in visible:
-            line = _row(frame, row.place or 0, *pairs[row.place or 0], name_width=name_width, width=number_width)
+            line = _row(frame, row.place or 0, *pairs[row.place or 0], widths=widths)
             while length(line) > width and len(line) > LEAST:
                 line = line[:-1]
             lines.append(self.marked(row, line))
         return lines + more
 
 
-def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, name_width: int, width: int) -> Line:
+def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, widths: tuple[int, int, int]) -> Line:
     was, now = main_number(old), main_number(new)
     frozen = place in frame.frozen
-    dims = f"{'×'.join(map(str, new.shape))} " * (new.size != 1)
-    label = "" if new.size == 1 and new.values else f"{dims}norm "
-    line: Line = [(f"{new.name:<{name_width}}  ", "strong"), (label, "dim")]
+    names, labels, width = widths
+    line: Line = [(f"{new.name:<{names}}  ", "strong"), (f"{_label(new):<{labels}}", "dim")]
     no_step = frame.mover is not None and frame.mover.phase is not Phase.STEP
     if was is None or now is None or frame.before is None or (no_step and was == now):
         return [*line, (f"{number(now):>{width}}", look(now)), ("  frozen" * frozen, "dim")]
@@ -64,6 +65,11 @@ def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, name_w
     if by:
         return [*line, (f"  {'changed' if changed else 'not moved'} by {by}", "")]
     return [*line, (f"  by {mover(frame).replace('this', 'the last')}", "dim")]
+
+
+def _label(row: TensorStats) -> str:
+    dims = f"{'×'.join(map(str, row.shape))} " * (row.size != 1)
+    return "" if row.size == 1 and row.values else f"{dims}norm "
 
 
 def way_of(was: float, now: float) -> tuple[str, str]:
