@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from autograd_tui.open import open_session
+from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import plain
 from autograd_tui.tui.panels.code import CodePanel
+from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.source import SourcePanel
 
 AS_IT_IS = """
 import torch
@@ -150,3 +153,13 @@ def test_a_step_that_raises_marks_the_optimizer_and_not_the_scheduler(
 ) -> None:
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self, closure=None: 1 / 0)
     assert marked(SCENARIO, tmp_path, "fbs", kind="step", decay="plateau") == ["! optimizer.step()"]
+
+
+def test_inside_an_operation_of_a_module_of_torch_lights_the_line_that_calls_the_model() -> None:
+    session = open_session("spiral")
+    (trace,) = [frame.trace for frame in session.run_all("i:f")]
+    assert trace is not None
+    panel = SourcePanel()
+    panel.set_reactive(Panel.about, session.about)
+    shown = {op.module: [plain(line) for line in panel.draw_walk(Walk(trace, op.number), 60, 4)] for op in trace.ops}
+    assert shown["0"] == shown["2"] == ["▶ logits = model(x)  # above 0: spiral 1"]

@@ -69,11 +69,11 @@ def lines_that_raised(error: TorchError, phase: str, listing: Mapping[str, Seque
     if error.call in ("batch", "metric"):
         return [("setup", 0)] if error.call == "batch" and len(listing.get("setup", ())) == 1 else []
     own = [place for place, code in enumerate(source) if error.code and _bare(error.code) in _bare(code)]
-    return [(phase, place) for place in own or _lines_of(error.call or phase, source) or range(len(source))]
+    return [(phase, place) for place in own or lines_of(error.call or phase, source) or range(len(source))]
 
 
-def _lines_of(call: str, source: Sequence[str]) -> Sequence[int]:
-    """Find the lines that make a call of the loop."""
+def lines_of(call: str, source: Sequence[str]) -> Sequence[int]:
+    """Find the lines that make a call of the loop; none where that is not to be told."""
     loss = [place for place, code in enumerate(source) if re.match(r"\s*loss\b[^=(]*=[^=]", code)] or [len(source) - 1]
     steps = [place for place, code in enumerate(source) if ".step(" in code]
     backward = [place for place, code in enumerate(source) if ".backward(" in code]
