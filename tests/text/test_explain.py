@@ -240,6 +240,7 @@ def test_a_step_that_is_too_long_is_not_promised_to_go_down() -> None:
         ("fb f", "from before: a backward now adds to them."),
         ("fb w.requires_grad=False f", "from before, and a backward adds to what is not frozen."),
         ("fb requires_grad=False f", "The gradients are from before."),
+        ("requires_grad=False f", "This loss has no graph: every parameter is frozen, so a backward would raise."),
     ],
 )
 def test_a_forward_says_what_a_backward_would_add_to(words: str, sentence: str) -> None:

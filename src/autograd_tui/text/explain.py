@@ -78,7 +78,8 @@ def _forward(frame: Frame) -> list[str]:
     elif frame.graph == "alive":
         said.append("It recorded the graph of what it computed: backward can now go back through it.")
     else:
-        said.append("This loss has no graph: it was made without recording, so a backward would raise.")
+        why = "every parameter is frozen" if len(frame.frozen) == len(frame.params) else "it was made without recording"
+        said.append(f"This loss has no graph: {why}, so a backward would raise.")
     if frame.grads.state != "none":
         adds = ": a backward now adds to them" if not frame.frozen else ", and a backward adds to what is not frozen"
         said.append(f"The gradients are from before{adds if frame.graph == 'alive' else ''}.")
