@@ -506,6 +506,17 @@ def test_a_gradient_is_proven_where_the_forward_freezes_by_turns() -> None:
     assert [proof.verdict for proof in proofs] == ["agrees"] * 3
 
 
+def test_what_comes_out_of_an_operation_is_proven_where_a_forward_counts_in_python() -> None:
+    count, noise = [0], torch.Generator().manual_seed(1)
+
+    def loss(two: Two, x: Tensor) -> Tensor:
+        count[0] += 1
+        return (two.a(x) * torch.rand(4, generator=noise)).square().mean() * count[0]
+
+    session = after("fbsz fb", of(lambda: Two(loss), torch.rand(6, 3)))
+    assert session.prove(6, 0).verdict == "agrees"
+
+
 def test_it_is_said_at_which_lines() -> None:
     proof = proven(with_a_target)
     assert proof.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)

@@ -184,6 +184,17 @@ def test_a_step_by_nothing_leaves_the_loss_of_a_large_model_as_it_is() -> None:
     assert not run(open_session(as_scenario(large)), "lr=0 fbs").old
 
 
+def still(seed: int) -> tuple[nn.Module, Batch]:
+    x = torch.zeros(4, 6)
+    return nn.Linear(6, 9, bias=False), lambda i: (x, torch.ones(4, 9))
+
+
+def test_a_step_by_gradients_of_zero_leaves_the_loss_as_it_is() -> None:
+    frame = run(open_session(as_scenario(still)), "fbs")
+    assert not frame.params.whole
+    assert not frame.old
+
+
 def test_a_value_set_to_what_it_is_leaves_the_loss_of_a_large_model_as_it_is() -> None:
     session = open_session(as_scenario(large))
     values = run(session, "f").params[-1].values

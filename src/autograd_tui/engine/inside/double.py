@@ -90,6 +90,10 @@ class Double:
             loss, _, _ = predict(self._parts, self.model, self._loss, batch)
         return loss
 
+    def put_back(self) -> None:
+        """Put back what the last forward remembers in Python, so that another copy begins with the same."""
+        self._attributes.put_back()
+
     def still(self, known: Sequence[Left] | None = None, *, loose: Iterable[str] = ()) -> HeldStill:
         """Take down what leaves the graph in a forward; or hold still what is `known`, but at the places `loose`."""
         return HeldStill(self._home, known, loose=frozenset(loose))

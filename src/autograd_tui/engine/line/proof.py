@@ -98,7 +98,9 @@ def output_of(loop: Loop, number: int, name: str, course: Course) -> tuple[Held,
     The gradient held is that of the same forward in the run's own dtypes, run again.
     """
     mark = loop.surroundings.mark_closely()
-    held = Held(Shifted(Double(loop, dtype=None, before=course.go_on), number, name).grad())
+    first = Double(loop, dtype=None, before=course.go_on)
+    held = Held(Shifted(first, number, name).grad())
+    first.put_back()
     loop.surroundings.return_to(mark)
     shifted = Shifted(Double(loop, before=course.go_on), number, name)
     exact = shifted.grad()

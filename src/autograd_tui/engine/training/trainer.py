@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.optimizer_spec import GroupSpec
-from autograd_tui.engine.values.stats_table import StatsTable
+from autograd_tui.engine.values.stats_table import SAMPLE, StatsTable
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.turn import refusal
 
@@ -294,13 +295,15 @@ class Trainer:
         touched = self._inside.parameters(Phase.STEP, loop.step, frame) if self._recorded else loop.step()
         self._clock()
         read = self._readings.params(frame, state=True)
+        ways = moves()
+        # A sample may miss it. Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
+        touched = touched and (any(ways) or any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes))
         return {
             **read,
             **self._readings.rates(),
             "before": frame.params,
             "mover": command,
-            "moves": moves(),
-            # Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
+            "moves": ways,
             "moved": frame.moved or read["params"] is not frame.params or (touched and any(frame.learning_rates)),
             "step_rate": frame.learning_rate,
             "step_rates": frame.learning_rates,
