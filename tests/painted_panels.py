@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -611,11 +611,20 @@ def _selected(page: Page, facts: Facts) -> None:
         lambda m: (m[1].replace(" ", "") == str(sum(moment.params[e].numel() for e in names)),),
     )
     page.read(r"^(\d+) parameters?", lambda m: (len(names),))
+    page.read(rf"cosine to the gradient ({NUMBER})", lambda m: (_turned(state, tensors["gradient"]),))
     for label, held in tensors.items():
         block = _block(page, label)
         if block is not None and held:
             _statistics(page, *block, held)
     _selected_ages(page, moment, names, tensors["gradient"])
+
+
+def _turned(state: Mapping[str, Tensor], grads: list[Tensor]) -> float:
+    """Give the cosine of the angle between what the optimizer moves along and the gradient."""
+    along = next((state[key] for key in ("momentum_buffer", "exp_avg") if key in state), None)
+    if along is None or not grads:
+        return math.nan
+    return float((along.double() * grads[0].double()).sum()) / (size([along]) * size(grads))
 
 
 def _selected_ages(page: Page, moment: Moment, names: list[str], grads: list[Tensor]) -> None:
