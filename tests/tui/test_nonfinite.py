@@ -134,3 +134,11 @@ async def test_it_is_red_on_the_screen(theme: str) -> None:
         red, green, blue = color.get_truecolor()
         assert red > 1.4 * green
         assert red > 1.4 * blue
+
+
+@pytest.mark.parametrize("width", [44, 60, 100])
+def test_a_blank_stands_before_the_longest_gradient(width: int) -> None:
+    _, made = frames("w=4 b=1.000001 fbszfbs")
+    rows = [plain(line) for line in drawn(BothPanel(), made[-1], width)]
+    assert ["-1.907e-06" in rows[0].split(), "-6.358e-07" in rows[1].split()] == [True, True]
+    assert max(map(len, rows)) <= width

@@ -30,7 +30,9 @@ class BothPanel(RowPanel):
         pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
         width -= 2 * (self.view.cursor is not None)
         values = max(len(number(main_number(row))) for pair in pairs for row in pair)
-        fixed = values + 16 + max(map(len, all_ages(frame)))  # blanks, the gradient and its age included
+        grads = 1 + max((len(main_words(grad)) for grad in frame.grads if grad is not None), default=0)
+        grads = max(grads, 10)  # with a blank before it
+        fixed = values + grads + 6 + max(map(len, all_ages(frame)))  # blanks, the gradient and its age included
         longest = max(len(row.name) for row in frame.params)
         old = longest + fixed + values + 3 <= width
         name_width = min(longest, max(width - fixed, 4))
@@ -43,8 +45,10 @@ class BothPanel(RowPanel):
             name: Line = [(f"{shortened(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
             value = _value(frame, *pairs[place], width=values, old=old)
             left = width - length([*name, *value])
-            grad = cleared(frame, place, room=left) if frame.grads[place] is None else _gradient(frame, place, room)
-            lines.append(self.marked(row, name + value + grad))
+            cells = (
+                cleared(frame, place, room=left) if frame.grads[place] is None else _gradient(frame, place, grads, room)
+            )
+            lines.append(self.marked(row, name + value + cells))
         return lines + more
 
 
@@ -62,11 +66,11 @@ def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int,
     return first + last
 
 
-def _gradient(frame: Frame, place: int, room: int) -> Line:
+def _gradient(frame: Frame, place: int, width: int, room: int) -> Line:
     grad: GradStats = frame.grads[place]
     value = grad_number(grad)
     most = largest_number(frame)
-    line: Line = [(f"{main_words(grad):>10} ", look(value, "" if grad.used else "strong"))]
+    line: Line = [(f"{main_words(grad):>{width}} ", look(value, "" if grad.used else "strong"))]
     if room > 2:
         longest = min(room, 8)
         drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
