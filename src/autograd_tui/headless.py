@@ -35,8 +35,7 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             write(frame)
             for sentence in stray_lines(frame):
                 _say(sentence)
-            if session.recorder is not None and (problem := session.recorder.take_problem()):
-                _say(problem)
+            say_problem(session)
             if difference := session.take_difference():
                 _say(difference_line(difference))
             if fired := session.take_fired():
@@ -51,6 +50,12 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
         _say(str(error))
         return 1
     return 0
+
+
+def say_problem(session: Session) -> None:
+    """Say, once, what of the run is not kept."""
+    if session.recorder is not None and (problem := session.recorder.take_problem()):
+        _say(problem)
 
 
 def _say(sentence: str) -> None:

@@ -240,6 +240,8 @@ def test_a_journal_removed_while_it_runs_is_said_once_and_the_run_goes_on(path: 
     assert "cannot be written (it has been removed): this run is kept no further." in problem(session)
     session.run("s")
     assert problem(session) == ""
+    assert session.recorder is not None
+    assert session.recorder.problem is not None
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -184,3 +184,14 @@ def test_nothing_is_written_while_the_prompt_waits() -> None:
         shown.wait_for("tab takes")
         shown.wait(lambda: not shown.read(1.5), "a quiet moment")
         assert not shown.read(3.0)
+
+
+def test_a_run_that_is_not_kept_is_marked_and_said_again_on_leaving(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with terminal("linear", "--journal", str(tmp_path / "file" / "mine"), width=60, height=15) as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("fb")
+        shown.wait_for("frame 2 of 2")
+        assert "not kept  the line" in shown.text
+        shown.type("q")
+        assert "cannot be written (Not a directory): this run is kept no further" in shown.end()

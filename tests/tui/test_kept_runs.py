@@ -12,8 +12,11 @@ from autograd_tui.engine.values.command import Commands, parse
 from autograd_tui.journal.following import Following
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
+from autograd_tui.text.line import plain
+from autograd_tui.text.status import status_line
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.follower_thread import FollowerThread
+from autograd_tui.tui.panels.where import WherePanel
 from autograd_tui.tui.replay_thread import ReplayThread
 
 
@@ -131,12 +134,34 @@ async def test_a_word_at_the_start_stays_until_something_is_asked() -> None:
         assert shown.note == ""
 
 
-async def test_a_journal_that_fails_is_said_on_the_screen(tmp_path: Path) -> None:
+async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_is_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     async with screen() as shown:
         path = tmp_path / "file" / "runs" / "line.journal"
         shown.session.recorder = JournalWriter(path, shown.session.about, private=True)
+        assert "not kept" not in shown.text("StatusPanel")
         await shown.press("f")
         assert "cannot be written (Not a directory): this run is kept no further." in shown.note
         await shown.press("b")
         assert shown.note == ""
+        for size in [(200, 60), (80, 24), (60, 15)]:
+            await shown.pilot.resize_terminal(*size)
+            await shown.settle()
+            assert shown.text("StatusPanel").startswith(" not kept  the line")
+        await shown.press("i")
+        await shown.until(lambda: shown.app.screen.query_one(WherePanel).walk is not None)
+        assert shown.app.screen.query_one(WherePanel).render_line(0).text.startswith(" not kept   forward")
+        (sentence,) = shown.app.main.trainer.unkept
+        assert "this run is kept no further" in sentence
+        await shown.press("i", "colon", *"model linear", "enter")
+        assert "not kept" not in shown.text("StatusPanel")
+        assert shown.app.main.trainer.unkept == [sentence]
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60])
+@pytest.mark.parametrize("frame", [0, 987_654_321])
+def test_the_mark_of_a_run_that_is_not_kept_is_never_cut_off(width: int, frame: int) -> None:
+    session = open_session("linear")
+    row = plain(status_line(session.frame, session.about, frame, width, unkept="not kept"))
+    assert row.startswith((" not kept ", " ! "))
+    assert f"frame 0 of {frame}" in row

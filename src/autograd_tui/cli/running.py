@@ -54,10 +54,11 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
         session = open_session()
-        from autograd_tui.headless import run_headless
+        from autograd_tui.headless import run_headless, say_problem
 
         code = run_headless(session, wanted, json_lines=options.json, out=out)
         session.close(in_order=True)
+        say_problem(session)
         return code
 
 

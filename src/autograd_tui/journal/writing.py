@@ -18,6 +18,7 @@ from autograd_tui.engine.values.command_log import CommandLog, Pattern
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame, TorchError, plain_number
 from autograd_tui.engine.values.history import History
+from autograd_tui.engine.values.recorder import Problem
 from autograd_tui.journal.descriptor import lock, open_file
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
@@ -35,13 +36,14 @@ RUN_SECONDS = 0.25  # between the lines of a free run
 class JournalWriter:
     """Appends to one file, which is made with the first command; a disk that is full or gone ends it, not the run.
 
-    `problem` then says why, in a sentence, until it is taken.
+    `problem` then says why, for as long as that is so.
     """
 
     def __init__(self, path: Path, about: About, *, private: bool) -> None:
         """Take where to write; not `private`: others may read it, as far as the umask lets them."""
         self.path = path
-        self.problem: str | None = None
+        self.problem: Problem | None = None
+        self._said: Problem | None = None  # the one that was taken last
         self._opening, self._mode = about.opening, 0o600 if private else 0o666
         self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
@@ -158,8 +160,10 @@ class JournalWriter:
 
     def take_problem(self) -> str | None:
         """Give what has gone wrong, once."""
-        problem, self.problem = self.problem, None
-        return problem
+        if self.problem == self._said:
+            return None
+        self._said = self.problem
+        return self.problem.sentence if self.problem else None
 
     def _append(self, command: str, frame: Frame, *, start: int) -> None:
         before, self._loss = self._loss, plain_number(frame.loss)
@@ -207,7 +211,8 @@ class JournalWriter:
 
     def _open(self, flags: int) -> None:
         if flags & os.O_CREAT:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):  # that is no folder: what is opened in it says so
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = open_file(self.path, flags | os.O_APPEND, self._mode)
         if not lock(descriptor):
             os.close(descriptor)
@@ -215,7 +220,8 @@ class JournalWriter:
         self._descriptor = descriptor
 
     def _give_up(self, error: OSError) -> None:
-        self.problem = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."
+        sentence = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."
+        self.problem = Problem("not kept", sentence)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._over = None, True

@@ -178,6 +178,8 @@ def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     for line in output.lines:
         print(line, file=sys.stderr)
+    for sentence in app.main.trainer.unkept:
+        print(f"autograd-tui: {one_line(sentence)}", file=sys.stderr)
     if isinstance(app.failure, Refused):
         print(f"autograd-tui: {one_line(str(app.failure))}", file=sys.stderr)
     elif app.failure is not None:

@@ -51,6 +51,7 @@ class InsideEntry(TrainingScreen):
             words=self._words_inside,
             offer=self.offer,
         )
+        self.inside.unkept = self.unkept
         self.app.push_screen(self.inside)
         self._recording = request.what
         self.put_in_line(replace(request, in_sight=self.run_in_sight))
@@ -68,6 +69,12 @@ class InsideEntry(TrainingScreen):
         else:
             inside, self.inside = self.inside, None
             inside.dismiss()
+
+    def mark_unkept(self, news: News) -> None:
+        """Mark a run that is not kept where it is seen."""
+        super().mark_unkept(news)
+        if self.inside is not None:
+            self.inside.unkept = self.unkept
 
     def _prove(self, what: Prove) -> None:
         self.interrupted = False

@@ -26,10 +26,11 @@ class InsideLayout(Container, KeptRows):
     walk: var[Walk | None] = var(None)
     about: var[About | None] = var(None)
     proof: var[Proof | None] = var(None)
+    unkept: var[str] = var("")
 
     def where_and_line(self) -> ComposeResult:
         """Yield what comes first where there is little room: where the walk is, and the line of source."""
-        yield WherePanel().data_bind(InsideLayout.walk)
+        yield WherePanel().data_bind(InsideLayout.walk, InsideLayout.unkept)
         source = SourcePanel(classes="line")
         yield source.data_bind(InsideLayout.walk, InsideLayout.about)
 
@@ -39,7 +40,7 @@ class WideInside(InsideLayout):
 
     def compose(self) -> ComposeResult:
         """Yield the panels."""
-        yield WherePanel().data_bind(InsideLayout.walk)
+        yield WherePanel().data_bind(InsideLayout.walk, InsideLayout.unkept)
         with KeptHorizontal(classes="above"):
             yield GraphPanel(title="Graph").data_bind(InsideLayout.walk)
             with KeptVertical():

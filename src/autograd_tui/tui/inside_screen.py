@@ -54,6 +54,7 @@ class InsideScreen(Screen[None], KeptRows):
     walk: var[Walk | None] = var(None)
     about: var[About | None] = var(None)
     note: var[Note | None] = var(None)
+    unkept: var[str] = var("")  # a mark, as long as the run is not kept
     proof: var[Proof | None] = var(None)  # of the gradient at hand, once it was asked for
 
     def __init__(
@@ -94,7 +95,7 @@ class InsideScreen(Screen[None], KeptRows):
             self._bound(layout)
 
     def _bound(self, layout: InsideLayout) -> InsideLayout:
-        layout.data_bind(InsideScreen.walk, InsideScreen.about, InsideScreen.proof)
+        layout.data_bind(InsideScreen.walk, InsideScreen.about, InsideScreen.proof, InsideScreen.unkept)
         return layout
 
     def show(self, trace: Trace) -> None:

@@ -48,7 +48,8 @@ class MainScreen(WordKeys, LookKeys):
 
     def compose(self) -> ComposeResult:
         """Lay out the panels; each is bound to what it draws."""
-        yield StatusPanel(id="status").data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest)
+        status = StatusPanel(id="status")
+        yield status.data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest, MainScreen.unkept)
         yield self.bound(layout_for(self.app.size, self.frame)())
         yield NotePanel(id="note").data_bind(MainScreen.note)
         yield self.prompt

@@ -19,6 +19,7 @@ from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.progress import Progress
 from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.recorder import Problem
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.watchpoint import Watchpoint
 
@@ -150,6 +151,7 @@ class News:
     written: str | None = None  # what an export has to say
     trace: Trace | None = None
     proof: Proof | None = None
+    problem: Problem | None = None  # with keeping the run, as long as there is one
 
 
 class RequestLine:

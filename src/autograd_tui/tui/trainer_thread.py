@@ -18,6 +18,7 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.progress import Progress
 from autograd_tui.engine.values.proof_result import Proof
+from autograd_tui.engine.values.recorder import Problem
 from autograd_tui.engine.values.trace import Trace
 from autograd_tui.text.going_back import difference_line, left_line
 from autograd_tui.text.watched import watched_line
@@ -76,6 +77,7 @@ class TrainerThread(threading.Thread):
         self._pace: float | None = None
         self.session: Session | None = None
         self.left: list[str] = []  # the command lines of sessions that another one has replaced
+        self._left_unkept: list[str] = []  # what of them has not been kept
         self.status = Status(f"loading PyTorch and {title}", monotonic())  # this thread alone puts another in its place
         self._warning: str | None = None  # of the session just opened
         self._fired: str | None = None  # where a watchpoint has
@@ -95,6 +97,12 @@ class TrainerThread(threading.Thread):
     def ask(self, request: Request) -> bool:
         """Put a request in line; False where too many of the same key wait already at its end."""
         return self._line.ask(request)
+
+    @property
+    def unkept(self) -> list[str]:
+        """Say what has not been kept, of this session and of those that it has replaced."""
+        problem = _problem(self.session)
+        return [*self._left_unkept, *([problem.sentence] if problem else [])]
 
     @property
     def waiting(self) -> int:
@@ -161,6 +169,7 @@ class TrainerThread(threading.Thread):
         if self.session is not None:
             self.left.append(self.session.command_line())
             self.session.close(in_order=True)
+            self._left_unkept = self.unkept
         self.session = session
         self._warning = session.warning
         session.watch(self._on_the_way)
@@ -433,7 +442,9 @@ class TrainerThread(threading.Thread):
     def _as_it_stands(self, **answers: Any) -> News:
         """Give news of where training stands; what goes on changing is copied here, on the thread that changes it."""
         here, goes_on = self._here, self.status.run is not None
-        return News(here.frame, here.history.copy(), here.newest, here.log(), goes_on=goes_on, **answers)
+        return News(
+            here.frame, here.history.copy(), here.newest, here.log(), goes_on=goes_on, problem=_problem(here), **answers
+        )
 
     def _to_be_said(self) -> str | None:
         """Give, once, what the screen has to say about watchpoints and going back."""
@@ -441,6 +452,10 @@ class TrainerThread(threading.Thread):
         fired, self._fired = self._fired, None
         difference = self._here.take_difference()
         return fired or (difference_line(difference) if difference else warning)
+
+
+def _problem(session: Session | None) -> Problem | None:
+    return session.recorder.problem if session is not None and session.recorder is not None else None
 
 
 def _walkable(trace: Trace | None) -> Trace:

@@ -49,6 +49,7 @@ class TrainingScreen(Screen[None], KeptRows):
     view: var[TableView] = var(TableView())
     inspection: var[Inspection | None] = var(None)  # of the parameter that enter asked for last
     note: var[Note | None] = var(None)
+    unkept: var[str] = var("")  # a mark, as long as the run is not kept
     log_scale: var[bool] = var(False)
     plotted: var[str] = var("loss")
     veil: var[Veil | None] = var(None)  # over the frame shown
@@ -167,6 +168,7 @@ class TrainingScreen(Screen[None], KeptRows):
         await self.lay_out(news.frame)
         self.about, self.history, self.newest, self.commands = about, news.history, news.newest, news.log
         self.view, self.inspection, self.looking, self.awaited = TableView(), None, None, ()
+        self.mark_unkept(news)
         self.latest = self.frame = news.frame
 
     def _failed(self, error: BaseException) -> None:
@@ -174,6 +176,7 @@ class TrainingScreen(Screen[None], KeptRows):
 
     def _heard(self, news: News) -> None:
         self.newest, self.commands = news.newest, news.log
+        self.mark_unkept(news)
         if self.latest is not news.frame:
             self.stage = STAGES if news.goes_on else 0  # a run is not stopped by questions
         self.latest = news.frame
@@ -192,6 +195,10 @@ class TrainingScreen(Screen[None], KeptRows):
         if isinstance(news.asked, ScreenKey):
             news.asked.act()
         self.watch_the_clock()
+
+    def mark_unkept(self, news: News) -> None:
+        """Mark a run that is not kept, as long as that is so."""
+        self.unkept = news.problem.mark if news.problem else ""
 
     def _take_history(self, news: News) -> None:
         """Plot what is new; while a run goes on once it would show, since a plot takes as long as all other panels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from autograd_tui.engine.values.command_log import Pattern
@@ -11,6 +12,14 @@ from autograd_tui.engine.values.history import History
 
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What of a run is not kept."""
+
+    mark: str  # in a word or two: "not kept"
+    sentence: str
 
 
 class Recorder(Protocol):
@@ -46,5 +55,9 @@ class Recorder(Protocol):
     def close(self, *, in_order: bool) -> None:
         """Take down what is left, and whether the run was left in order, and end."""
 
+    @property
+    def problem(self) -> Problem | None:
+        """What is not kept, for as long as that is so."""
+
     def take_problem(self) -> str | None:
-        """Give a sentence, once, where something can be taken down no more."""
+        """Give a sentence, once, where that is another than when this was asked last."""

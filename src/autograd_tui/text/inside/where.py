@@ -7,16 +7,18 @@ from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import Line, length, one_line, spread
 from autograd_tui.text.numbers import count
+from autograd_tui.text.status import marked
 
 SHORT, LONG = "─▶ ", "──────▶ "
 ROOMY = 100  # columns, from which on the arrows are long
 
 
-def where_lines(walk: Walk, width: int) -> list[Line]:
-    """Write the phases, that of the trace lit, over the operation at hand."""
+def where_lines(walk: Walk, width: int, *, unkept: str = "") -> list[Line]:
+    """Write the phases, that of the trace lit, over the operation at hand; and in front that the run is `unkept`."""
     trace = walk.trace
     right: Line = [(f"iteration {trace.iteration}   ", ""), (f"inside frame {trace.index} ", "accent")]
-    return [spread(_phases(trace, LONG if width >= ROOMY else SHORT), right, width), _operation(walk, width)]
+    left = [*marked(unkept), *_phases(trace, LONG if width >= ROOMY else SHORT)]
+    return [spread(left, right, width), _operation(walk, width)]
 
 
 def _phases(trace: Trace, arrow: str) -> Line:
