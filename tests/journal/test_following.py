@@ -70,6 +70,15 @@ def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
     assert Following(leader.path).about == leader.session.about
 
 
+def test_frames_of_another_run_that_had_the_name_are_not_shown(leader: Leader) -> None:
+    leader.run("fbsz")
+    leader.writer.close(in_order=True)
+    leader.path.unlink()
+    Leader(leader.path).session.run("f")  # without a screen, so that it draws nothing
+    with pytest.raises(Refused, match="are those of another run, which had its name"):
+        Following(leader.path)
+
+
 def test_going_back_shows_the_earlier_frame_and_keeps_the_later_ones(leader: Leader) -> None:
     leader.run("fbsz @2")
     following = Following(leader.path)
@@ -118,6 +127,7 @@ def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> 
 
 def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
     session = open_session("linear")
+    (tmp_path / "line.journal").write_text("its first line\n")
     drawn = DrawnFrames(tmp_path / "line.journal", session.about, mode=0o600, most_bytes=8000)
     following: Following | None = None
     for count, frame in enumerate(session.run_all("fbsz*20")):
@@ -186,6 +196,7 @@ def test_a_run_that_draws_nothing_cannot_be_followed(leader: Leader) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 2, "about": {}}\n'])
 def test_what_is_no_file_of_frames_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "j").write_text("its first line\n")
     frames_path(tmp_path / "j").write_text(text)
     with pytest.raises(Refused, match=r"has drawn nothing yet|no run that can be followed"):
         Following(tmp_path / "j")

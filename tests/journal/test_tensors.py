@@ -17,6 +17,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import tensors as kept
 from autograd_tui.journal import writing
+from autograd_tui.journal.digest import Beginning
 from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.resuming import resume
 from autograd_tui.journal.writing import JournalWriter
@@ -120,6 +121,54 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, damage: str) -> None:
 def test_a_file_of_another_model_is_passed_over(tmp_path: Path) -> None:
     recorded(tmp_path / "j", "linear", "fbsz*9")
     assert kept.load(read_journal(tmp_path / "j"), open_session(as_scenario(small_net)).checkpoint()) is None
+
+
+@pytest.mark.parametrize("way", ["removed", "moved"])
+def test_checkpoints_of_another_run_that_had_the_name_are_passed_over(tmp_path: Path, way: str) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    (tmp_path / "j").rename(tmp_path / "k") if way == "moved" else (tmp_path / "j").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "KEEP_SECONDS", float("inf"))  # it leaves none of its own
+        first = recorded(tmp_path / "j", "linear", "fbsz*9", lr=0.01)
+    assert kept.load(read_journal(tmp_path / "j"), first.checkpoint()) is None
+    session = open_session("linear", lr=0.01)
+    resume(session, read_journal(tmp_path / "j"))
+    assert session.frame.same(first.frame)
+
+
+def test_checkpoints_of_another_way_on_from_a_copied_journal_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*3 fb")
+    copy = (tmp_path / "j").read_bytes()
+
+    def went_on(words: str) -> Session:
+        session = open_with_many_checkpoints("linear")
+        resume(session, read_journal(tmp_path / "j"))
+        list(session.run_all(words))
+        session.close(in_order=False)
+        return session
+
+    went_on("lr=0.5 s z fbsz*4")
+    assert (tmp_path / "j.tensors-29").exists()
+    (tmp_path / "j").write_bytes(copy)
+    monkeypatch.setattr(writing, "KEEP_SECONDS", float("inf"))  # the second one leaves none of its own
+    second = went_on("lr=0.1 s z fbsz*4")
+    again = open_session("linear")
+    resume(again, read_journal(tmp_path / "j"))
+    assert differing(tensors(again), tensors(second)) == []
+
+
+def test_a_checkpoint_of_which_the_frame_is_not_that_of_its_line_is_passed_over(tmp_path: Path) -> None:
+    session = recorded(tmp_path / "j", "linear", "fbsz*9")
+    older, newer = sorted(tmp_path.glob("j.tensors-*"))
+    older.unlink()
+    content = torch.load(newer, weights_only=True)
+    line = read_journal(tmp_path / "j").entries[content["entry"] - 1]
+    text = (tmp_path / "j").read_text().replace(line.digest, "0" * 16)
+    (tmp_path / "j").write_text(text)
+    torch.save(content | {"lines": [len(text), Beginning(text.encode()).hexdigest()]}, newer)
+    assert kept.load(read_journal(tmp_path / "j"), session.checkpoint()) is None
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""A frame in 64 bits, so that a run done again can prove itself."""
+"""Hashes: a frame in 64 bits, so that a run done again can prove itself, and how a journal begins."""
 
 from __future__ import annotations
 
 import struct
 from hashlib import blake2b
+from pathlib import Path
 
 from autograd_tui.engine.values.frame import Frame
 
@@ -26,3 +27,35 @@ def digest(frame: Frame) -> str:
     if frame.error is not None:
         hashed.update(frame.error.type.encode())
     return hashed.hexdigest()
+
+
+class Beginning:
+    """The bytes of a journal from its first line to some other, hashed as they come: what fits it fits this run alone.
+
+    A second run has another first line, which says when it began, and a copy that goes on by itself another last one.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.size = len(data)
+        self._hashed = blake2b(data, digest_size=16)
+
+    def append(self, data: bytes) -> None:
+        """Take in what has been written behind it."""
+        self.size += len(data)
+        self._hashed.update(data)
+
+    def hexdigest(self) -> str:
+        """Give 32 hexadecimal digits."""
+        return self._hashed.hexdigest()
+
+
+def beginning(path: Path, size: int) -> Beginning:
+    """Hash so many bytes of a journal, or all that there are. Raises OSError."""
+    with path.open("rb") as file:
+        return Beginning(file.read(size))
+
+
+def first_line_hash(path: Path) -> str:
+    """Give what tells a journal's run from others that had its name before. Raises OSError."""
+    with path.open("rb") as file:
+        return Beginning(file.readline()).hexdigest()

@@ -12,6 +12,7 @@ from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.journal.descriptor import open_file
+from autograd_tui.journal.digest import first_line_hash
 from autograd_tui.journal.drawn_header import first_line, written
 from autograd_tui.journal.frame_codec import FrameWriter
 
@@ -29,7 +30,8 @@ class DrawnFrames:
     """Appends frames, the newest always; whatever goes wrong here is no concern of who trains."""
 
     def __init__(self, journal: Path, about: About, *, mode: int, most_bytes: int = MOST_BYTES) -> None:
-        self._path, self._about, self._mode, self._most_bytes = frames_path(journal), about, mode, most_bytes
+        self._journal, self._path = journal, frames_path(journal)
+        self._about, self._mode, self._most_bytes = about, mode, most_bytes
         self._descriptor: int | None = None
         self._bytes = 0
         self._frames = FrameWriter()
@@ -80,7 +82,7 @@ class DrawnFrames:
         new.unlink(missing_ok=True)
         self._descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
         self._frames, self._bytes = FrameWriter(), 0
-        self._append(first_line(self._about, history))
+        self._append(first_line(self._about, history, run=first_line_hash(self._journal)))
         os.replace(new, self._path)
 
     def _append(self, lines: str) -> None:

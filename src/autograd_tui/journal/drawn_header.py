@@ -14,15 +14,18 @@ from autograd_tui.engine.values.history import History, Series
 from autograd_tui.engine.values.opening import Opening
 
 
-def first_line(about: About, history: History) -> str:
-    """Write what the run is, and how it went so far."""
-    return json.dumps({"autograd-tui frames": 2, "about": asdict(about), "history": columns(history)}) + "\n"
+def first_line(about: About, history: History, *, run: str) -> str:
+    """Write what the run is, and how it went so far; `run` tells it from others of the same name."""
+    first = {"autograd-tui frames": 2, "run": run, "about": asdict(about), "history": columns(history)}
+    return json.dumps(first) + "\n"
 
 
-def read_first_line(line: bytes) -> tuple[About, History]:
-    """Read it back; raises Refused where it is none."""
+def read_first_line(line: bytes, *, run: str) -> tuple[About, History]:
+    """Read it back; raises Refused where it is none, or of another run."""
     try:
         first = json.loads(line)
+        if first.get("run", run) != run:  # older versions did not say
+            raise Refused("the frames that lie beside this journal are those of another run, which had its name.")
         about = first["about"]
         listing, tied = (
             {name: tuple(texts) for name, texts in about.pop(what).items()} for what in ("listing", "tied")

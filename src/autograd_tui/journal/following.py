@@ -14,6 +14,7 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.frame_store import FrameStore
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.still_session import StillSession
+from autograd_tui.journal.digest import first_line_hash
 from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
@@ -26,7 +27,7 @@ class Following(StillSession):
     """
 
     def __init__(self, journal: Path) -> None:
-        self._path = frames_path(journal)
+        self._journal, self._path = journal, frames_path(journal)
         self._file = self._opened(journal)
         self._reader, self._rest = FrameReader(), b""
         self._began = False  # whether the plots are those of the file's first line, which know the next frame too
@@ -91,7 +92,11 @@ class Following(StillSession):
     def _begin(self, line: bytes) -> None:
         """Take in a first line: what the run is, and how it went before the first frame of the file."""
         self._reader, self._began = FrameReader(), True
-        self.about, self.history = read_first_line(line)
+        try:
+            run = first_line_hash(self._journal)
+        except OSError as error:
+            raise Refused(f"{self._journal} cannot be read: {error.strerror}.") from None
+        self.about, self.history = read_first_line(line, run=run)
 
     def _take(self, line: bytes) -> None:
         if line.startswith(b'{"newest"'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import torch
 
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 from autograd_tui.journal.descriptor import open_file
+from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_header import columns, read_columns
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
 from autograd_tui.journal.reading import Journal
 
-FORMAT = 3
+FORMAT = 4
 MOST = 2  # files beside a journal
 MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
 
@@ -31,9 +34,10 @@ class Kept:
     history: History
 
 
-def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, mode: int) -> None:
+def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, lines: Beginning, mode: int) -> None:
     """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError.
 
+    lines: of the journal, that entry among them: where they are others, the checkpoint is of another run.
     None is written where the model remembers something in Python, which only running again can bring about.
     """
     if checkpoint.bytes > MOST_BYTES or checkpoint.remembers:
@@ -43,6 +47,7 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
     left_out = ("frame", "holders", "attributes", "optimizer")
     content: dict[str, Any] = {
         "format": FORMAT,
+        "lines": [lines.size, lines.hexdigest()],
         "entry": entry,
         "index": checkpoint.frame.index,
         "frame": FrameWriter().line(checkpoint.frame),
@@ -72,7 +77,8 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
 def load(journal: Journal, like: Checkpoint) -> Kept | None:
     """Read the newest checkpoint that lies on the way to the end of the present branch; None where there is none.
 
-    `like` is one of the same model, taken now. A file that cannot be read, or is of another model, is passed over.
+    `like` is one of the same model, taken now. A file that cannot be read, or is of another model or another run, is
+    passed over.
     """
     way = journal.path_to(journal.present)
     ends, newest = {entry.id: end for entry, end in way}, way[-1][1] if way else 0
@@ -81,10 +87,21 @@ def load(journal: Journal, like: Checkpoint) -> Kept | None:
             content = torch.load(path, weights_only=True)
             index = content["index"]  # before the last frame, whose graph and loss a forward must make
             if content["format"] == FORMAT and index <= ends.get(content["entry"], -1) and index < newest:
-                return Kept(_checkpoint(content, like), read_columns(content["history"]))
+                checkpoint = _checkpoint(content, like)
+                if _is_of(journal, checkpoint.frame, content):
+                    return Kept(checkpoint, read_columns(content["history"]))
         except Exception:  # whatever a damaged file makes torch raise
             continue
     return None
+
+
+def _is_of(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint was taken in this very run, and holds the frame that its line tells of."""
+    size, lines = content["lines"]
+    if size > journal.size or beginning(journal.path, size).hexdigest() != lines:
+        return False
+    entry = content["entry"] - 1
+    return bool(frame.index != journal.frames[entry] or digest(frame) == journal.entries[entry].digest)
 
 
 def _files(journal: Path) -> list[Path]:

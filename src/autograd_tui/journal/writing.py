@@ -20,7 +20,7 @@ from autograd_tui.engine.values.frame import Frame, TorchError, plain_number
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.recorder import Problem
 from autograd_tui.journal.descriptor import lock, open_file
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.reading import Journal, read_journal
@@ -47,6 +47,7 @@ class JournalWriter:
         self._opening, self._mode = about.opening, 0o600 if private else 0o666
         self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
+        self._lines = Beginning()  # all that the file holds
         self._over = False  # nothing is written any more
         self._id = 0  # of the newest entry
         self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
@@ -70,6 +71,7 @@ class JournalWriter:
         if os.fstat(writer._descriptor).st_size != journal.size + journal.cut:
             raise Refused(f"{journal.path} has been written to by another run just now: try again.")
         os.ftruncate(writer._descriptor, journal.size)
+        writer._lines = beginning(journal.path, journal.size)
         writer._take_up(journal)
         writer._left = dict(left)
         return writer
@@ -135,7 +137,7 @@ class JournalWriter:
             return
         with suppress(OSError):
             os.fsync(self._descriptor)
-            save(self.path, checkpoint, history, entry=self._ids[place], mode=self._mode)
+            save(self.path, checkpoint, history, entry=self._ids[place], lines=self._lines, mode=self._mode)
         self._kept, self._kept_frame = monotonic(), checkpoint.frame
         self._cost = self._kept - started
 
@@ -206,6 +208,7 @@ class JournalWriter:
         except OSError as error:
             self._give_up(error)
             return False
+        self._lines.append(data)
         self._written = monotonic()
         return True
 
