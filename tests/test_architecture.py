@@ -35,9 +35,10 @@ ROOMS = {  # by the longest beginning that fits
     "journal/resuming": {*ENGINE, "autograd_tui.journal"},
     "journal/tensors": {*ENGINE, "autograd_tui.journal"},
     "journal/plain_state": ENGINE,
-    "journal/folder": {"platformdirs", "autograd_tui.engine.values.opening"},
+    "journal/folder": {"platformdirs", *PLAIN},
     "scenarios/find": {
         "autograd_tui.engine.values.errors",
+        "autograd_tui.engine.values.files",
         "autograd_tui.engine.training.loop",
         "autograd_tui.engine.values.process",
         "autograd_tui.engine.training.raised",
@@ -45,7 +46,7 @@ ROOMS = {  # by the longest beginning that fits
         "autograd_tui.engine.values.scenario_names",
         "autograd_tui.scenarios.plain_names",
     },
-    "scenarios/picture": {"torch", "PIL", "autograd_tui.engine.values.errors"},
+    "scenarios/picture": {"torch", "PIL", *PLAIN},
     "scenarios/left_out": set(),
     "scenarios/plain_names": {*ENGINE, "autograd_tui.scenarios.left_out"},
     "scenarios/resnet18": {
@@ -72,7 +73,7 @@ ROOMS = {  # by the longest beginning that fits
     "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
-    "tui/choices": {"platformdirs"},
+    "tui/choices": {"platformdirs", *PLAIN},
 }
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 

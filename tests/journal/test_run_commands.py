@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from autograd_tui.cli.keeping import kept
+from autograd_tui.journal import folder
 from autograd_tui.journal.reading import read_journal
+from autograd_tui.open import open_session
+from cases import LONG
 from program import Done, Run
 
 PROGRAM = [sys.executable, "-m", "autograd_tui"]
@@ -61,6 +67,43 @@ def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> No
     do("linear", "--headless", "--do", "fbsz")
     (journal,) = own_state_folder.iterdir()
     assert len(read_journal(journal).recording()) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+def test_runs_that_begin_in_the_same_second_are_all_kept(
+    own_state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that stand before their first command go on at once; each name is chosen before any file is made."""
+
+    class OneSecond(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(folder, "datetime", OneSecond)
+    count = 50 if LONG else 10
+    list(open_session("linear").run_all("fbsz"))  # what is imported late is, once for all
+    reading, writing = os.pipe()
+    children = []
+    for seed in range(count):
+        if not (child := os.fork()):
+            os.close(writing)
+            try:
+                session = kept(open_session("linear", seed=seed), argparse.Namespace(no_journal=False, journal=None))
+                os.read(reading, 1)  # until all others have come this far
+                for _ in session.run_all("ff" if seed % 2 else "f"):
+                    pass
+                session.close(in_order=True)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    os.close(reading)
+    os.close(writing)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
+    runs = [read_journal(each) for each in folder.journals()]
+    assert sorted(run.opening.arguments.get("seed", 0) for run in runs) == list(range(count))
+    assert all(run.frame == 1 + run.opening.arguments.get("seed", 0) % 2 for run in runs)
 
 
 def test_a_run_is_kept_nowhere_where_that_is_asked(do: Do, own_state_folder: Path) -> None:

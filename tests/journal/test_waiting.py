@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.journal.folder import journals, new_path
+from autograd_tui.journal.folder import journals, new_paths
 from autograd_tui.journal.waiting import waiting_run
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
@@ -24,13 +24,13 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def ran(words: str, *, when: int, left: bool = False) -> Path:
     """Keep a run that was `left` in order or cut off; `when` it was written last, in seconds since the epoch."""
     session = open_session("linear")
-    path = new_path(session.about.opening)
-    session.recorder = JournalWriter(path, session.about, private=True)
+    paths = new_paths(session.about.opening)
+    session.recorder = writer = JournalWriter(next(paths), session.about, private=True, others=paths)
     for _ in session.run_all(words):
         pass
-    session.recorder.close(in_order=left)
-    os.utime(path, (when, when))
-    return path
+    writer.close(in_order=left)
+    os.utime(writer.path, (when, when))
+    return writer.path
 
 
 def sentence(path: Path, frame: int) -> str:
@@ -70,7 +70,7 @@ def test_a_short_run_waits_where_no_longer_one_does() -> None:
 
 def test_a_run_that_goes_on_elsewhere_does_not_wait() -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(new_path(session.about.opening), session.about, private=True)
+    session.recorder = JournalWriter(next(new_paths(session.about.opening)), session.about, private=True)
     session.run("f")
     assert waiting_run() is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,17 @@ if TYPE_CHECKING:
 
 def kept(session: Session, options: argparse.Namespace) -> Session:
     """Have a session that has just been opened keep what it runs, where that is asked for."""
-    from autograd_tui.journal.folder import new_path
+    from autograd_tui.journal.folder import new_paths
     from autograd_tui.journal.writing import JournalWriter
 
     if options.no_journal:
         return session
     if options.journal is None:
-        session.recorder = JournalWriter(new_path(session.about.opening), session.about, private=True)
+        paths = new_paths(session.about.opening)
+        session.recorder = JournalWriter(next(paths), session.about, private=True, others=paths)
         return session
     path = Path(options.journal)
-    if path.exists():
+    if os.path.lexists(path):
         raise Refused(f"{path} exists already: autograd-tui resume {path} goes on with it.")
     session.recorder = JournalWriter(path, session.about, private=False)
     return session

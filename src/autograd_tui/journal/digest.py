@@ -6,6 +6,7 @@ import struct
 from hashlib import blake2b
 from pathlib import Path
 
+from autograd_tui.engine.values.files import open_to_read
 from autograd_tui.engine.values.frame import Frame
 
 
@@ -51,11 +52,11 @@ class Beginning:
 
 def beginning(path: Path, size: int) -> Beginning:
     """Hash so many bytes of a journal, or all that there are. Raises OSError."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         return Beginning(file.read(size))
 
 
 def first_line_hash(path: Path) -> str:
     """Give what tells a journal's run from others that had its name before. Raises OSError."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         return Beginning(file.readline()).hexdigest()

@@ -9,9 +9,9 @@ from pathlib import Path
 from time import monotonic
 
 from autograd_tui.engine.values.about import About
+from autograd_tui.engine.values.files import new_part
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
-from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.digest import first_line_hash
 from autograd_tui.journal.drawn_header import first_line, written
 from autograd_tui.journal.frame_codec import FrameWriter
@@ -78,12 +78,14 @@ class DrawnFrames:
         """Begin the file anew, in one step for who reads it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        new = self._path.with_name(self._path.name + ".new")
-        new.unlink(missing_ok=True)
-        self._descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+        part, self._descriptor = new_part(self._path, self._mode)
         self._frames, self._bytes = FrameWriter(), 0
-        self._append(first_line(self._about, history, run=first_line_hash(self._journal)))
-        os.replace(new, self._path)
+        try:
+            self._append(first_line(self._about, history, run=first_line_hash(self._journal)))
+            os.replace(part, self._path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def _append(self, lines: str) -> None:
         assert self._descriptor is not None

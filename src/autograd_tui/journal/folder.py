@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
 from platformdirs import user_state_path
 
+from autograd_tui.engine.values.files import read_file
 from autograd_tui.engine.values.opening import Opening
 
 ENDING = ".journal"
+LONGEST = 40  # characters of a scenario's name in that of a journal: a file's name may have 255 bytes
+# What follows a journal's name in those of its companions, and how each of these files begins.
+_FRAMES, _TENSORS, _UNFINISHED = r"\.frames", r"\.tensors-[0-9]+", r"((\.[0-9a-f]{8})?\.new)?"
+BEGINNINGS = {_FRAMES + _UNFINISHED: b'{"autograd-tui frames"', _TENSORS + _UNFINISHED: b"PK\x03\x04"}
 
 
 def folder() -> Path:
@@ -19,12 +26,15 @@ def folder() -> Path:
     return user_state_path("autograd-tui") / "runs"
 
 
-def new_path(opening: Opening) -> Path:
-    """Give a new journal's path, named by the time and the scenario; nothing is made yet."""
-    name = re.sub(r"\W+", "-", Path(opening.scenario).name.replace(".py", "")).strip("-") or "run"
+def new_paths(opening: Opening) -> Iterator[Path]:
+    """Yield paths for a new journal, named by the time and the scenario: other runs may take the first ones.
+
+    Nothing is made yet.
+    """
+    name = re.sub(r"\W+", "-", Path(opening.scenario).name.replace(".py", "")).strip("-")[:LONGEST] or "run"
     began = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     names = chain([began], (f"{began}-{number}" for number in count(2)))  # several may begin in one second
-    return next(path for each in names if not (path := folder() / f"{each}{ENDING}").exists())
+    return (folder() / f"{each}{ENDING}" for each in names)
 
 
 def journals() -> list[Path]:
@@ -38,5 +48,28 @@ def journals() -> list[Path]:
 
 
 def companions(path: Path) -> list[Path]:
-    """Give the files that lie beside a journal and belong to it: drawn frames, tensors."""
-    return sorted(each for each in path.parent.glob(f"{path.name}.*"))
+    """Give the files beside a journal that this program wrote for it: drawn frames, tensors, and parts of these.
+
+    They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
+    """
+    names = (each for each in path.parent.iterdir() if each.name.startswith(path.name))
+    return sorted(each for each in names if _is_companion(each, each.name.removeprefix(path.name)))
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a run that was killed has left unfinished beside its journal."""
+    with suppress(OSError):
+        for each in companions(path):
+            if each.name.endswith(".new"):
+                each.unlink()
+
+
+def _is_companion(path: Path, ending: str) -> bool:
+    begins = next((begins for name, begins in BEGINNINGS.items() if re.fullmatch(name, ending)), None)
+    if begins is None or path.is_symlink():
+        return False
+    try:
+        found = read_file(path, most=len(begins))
+    except OSError:  # no file, or not to be read
+        return False
+    return found == begins or (ending.endswith(".new") and begins.startswith(found))

@@ -10,6 +10,7 @@ from typing import Any
 
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import read_file
 from autograd_tui.engine.values.opening import Opening
 from autograd_tui.engine.values.recording import Recording, Step, Stretch
 from autograd_tui.journal.entry import Entry, read_header
@@ -100,7 +101,7 @@ def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
 def read_journal(path: Path) -> Journal:
     """Read a journal; raises Refused where the file is none, or is damaged before its last line."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
     whole, _, cut = data.rpartition(b"\n")

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.values.files import open_to_read, replacing
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
-from autograd_tui.journal.descriptor import open_file
 from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_header import columns, read_columns
+from autograd_tui.journal.folder import companions
 from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
 from autograd_tui.journal.plain_state import plain_state, read_state
 from autograd_tui.journal.reading import Journal
@@ -60,16 +61,13 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
         },
     }
     path = journal.with_name(f"{journal.name}.tensors-{checkpoint.frame.index}")
-    new = path.with_name(path.name + ".new")
-    with os.fdopen(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+    with replacing(path, mode) as file:
         try:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         except Exception as error:  # torch reports a full disk as a RuntimeError of its own
-            new.unlink(missing_ok=True)
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-    os.replace(new, path)
     for old in _files(journal)[MOST:]:
         old.unlink(missing_ok=True)
 
@@ -84,7 +82,8 @@ def load(journal: Journal, like: Checkpoint) -> Kept | None:
     ends, newest = {entry.id: end for entry, end in way}, way[-1][1] if way else 0
     for path in _files(journal.path):
         try:
-            content = torch.load(path, weights_only=True)
+            with open_to_read(path) as file:
+                content = torch.load(file, weights_only=True)
             index = content["index"]  # before the last frame, whose graph and loss a forward must make
             if content["format"] == FORMAT and index <= ends.get(content["entry"], -1) and index < newest:
                 checkpoint = _checkpoint(content, like)
@@ -105,9 +104,10 @@ def _is_of(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
 
 
 def _files(journal: Path) -> list[Path]:
-    """Give the files beside a journal, the newest first."""
-    found = [(path.stat().st_mtime_ns, path) for path in journal.parent.glob(f"{journal.name}.tensors-*[0-9]")]
-    return [path for _, path in sorted(found, reverse=True)]
+    """Give the files beside a journal, the newest first. Raises OSError."""
+    numbered = f"{journal.name}.tensors-"
+    whole = (path for path in companions(journal) if path.name.removeprefix(numbered).isdecimal())
+    return sorted(whole, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command_log import CommandLog, Pattern
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import make_folder, new_file, open_file
 from autograd_tui.engine.values.frame import Frame, TorchError, plain_number
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.recorder import Problem
-from autograd_tui.journal.descriptor import lock, open_file
+from autograd_tui.journal.descriptor import lock
 from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
+from autograd_tui.journal.folder import remove_leftovers
 from autograd_tui.journal.reading import Journal, read_journal
 
 if TYPE_CHECKING:
@@ -39,12 +41,15 @@ class JournalWriter:
     `problem` then says why, for as long as that is so.
     """
 
-    def __init__(self, path: Path, about: About, *, private: bool) -> None:
-        """Take where to write; not `private`: others may read it, as far as the umask lets them."""
-        self.path = path
+    def __init__(self, path: Path, about: About, *, private: bool, others: Iterable[Path] = ()) -> None:
+        """Take where to write; not `private`: others may read it, as far as the umask lets them.
+
+        others: names for the file where another run has taken those before.
+        """
+        self.path, self._others = path, others
         self.problem: Problem | None = None
         self._said: Problem | None = None  # the one that was taken last
-        self._opening, self._mode = about.opening, 0o600 if private else 0o666
+        self._about, self._mode = about, 0o600 if private else 0o666
         self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
         self._lines = Beginning()  # all that the file holds
@@ -66,7 +71,7 @@ class JournalWriter:
         left: by the number of each branch that can be returned to, its last entry.
         """
         writer = cls(journal.path, about, private=True)
-        writer._open(os.O_WRONLY)
+        writer._claim(open_file(writer.path, os.O_WRONLY | os.O_APPEND))
         assert writer._descriptor is not None
         if os.fstat(writer._descriptor).st_size != journal.size + journal.cut:
             raise Refused(f"{journal.path} has been written to by another run just now: try again.")
@@ -195,8 +200,8 @@ class JournalWriter:
         """Write a line at the end of the file, whole or not at all; tell whether it is there."""
         try:
             if self._descriptor is None:
-                self._open(os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                line = header_line(self._opening, started=time()) + line
+                self._claim(self._make())
+                line = header_line(self._about.opening, started=time()) + line
             assert self._descriptor is not None
             data = line.encode()
             written, file = os.write(self._descriptor, data), os.fstat(self._descriptor)
@@ -212,15 +217,21 @@ class JournalWriter:
         self._written = monotonic()
         return True
 
-    def _open(self, flags: int) -> None:
-        if flags & os.O_CREAT:
-            with suppress(FileExistsError):  # that is no folder: what is opened in it says so
-                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = open_file(self.path, flags | os.O_APPEND, self._mode)
+    def _make(self) -> int:
+        """Make the file, under a name that is free at this moment; return its descriptor."""
+        make_folder(self.path.parent)
+        for path in self._others:
+            with suppress(FileExistsError):
+                return new_file(self.path, self._mode, flags=os.O_APPEND)
+            self.path, self._drawn = path, DrawnFrames(path, self._about, mode=self._mode)
+        return new_file(self.path, self._mode, flags=os.O_APPEND)
+
+    def _claim(self, descriptor: int) -> None:
         if not lock(descriptor):
             os.close(descriptor)
             raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.")
         self._descriptor = descriptor
+        remove_leftovers(self.path)
 
     def _give_up(self, error: OSError) -> None:
         sentence = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."

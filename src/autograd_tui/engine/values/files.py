@@ -1,0 +1,127 @@
+"""How this program opens files: it reads regular ones alone, and makes new ones where nothing is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+STANDARD = 3  # descriptors: a scenario may have closed one of them, whose number the next file would get
+# A pipe would be waited for, and a terminal would become this program's; some flags are unknown to some systems.
+ALWAYS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+NEW = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+OTHER_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def other_kind(mode: int) -> str | None:
+    """Say what it is that has a mode, "a pipe"; None for a regular file."""
+    return None if stat.S_ISREG(mode) else OTHER_KINDS.get(stat.S_IFMT(mode), "a link")
+
+
+def open_file(path: str | Path, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file that is there; return its descriptor, which no child inherits. Raises OSError.
+
+    A pipe, a folder or a device is refused at once, in the error's strerror: "it is a pipe, and no file".
+    """
+    try:
+        _check_regular(os.stat(path).st_mode)  # before it is opened, which some devices take for a command
+        descriptor = os.open(path, flags | ALWAYS)
+    except ValueError as error:  # a name that no file can have
+        raise OSError(errno.EINVAL, str(error)) from None
+    try:
+        _check_regular(os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return _above_standard(descriptor)
+
+
+def open_to_read(path: str | Path, *, buffering: int = -1) -> BinaryIO:
+    """Open a regular file to read its bytes. Raises OSError, as `open_file` does."""
+    return os.fdopen(open_file(path), "rb", buffering)
+
+
+def read_file(path: str | Path, *, most: int = -1) -> bytes:
+    """Read a regular file, up to so many bytes of it. Raises OSError, as `open_file` does."""
+    with open_to_read(path) as file:
+        return file.read(most)
+
+
+def new_file(path: Path, mode: int = 0o666, *, flags: int = 0) -> int:
+    """Make a file to write where nothing is, not even a link; return its descriptor, which no child inherits.
+
+    Raises OSError, FileExistsError among it.
+    """
+    return _above_standard(os.open(path, os.O_WRONLY | NEW | ALWAYS | flags, mode))
+
+
+def new_part(path: Path, mode: int = 0o666) -> tuple[Path, int]:
+    """Make a file beside `path` that is to take its place; return its name, drawn by lot, and its descriptor.
+
+    The mode is what the umask leaves of `mode`. Raises OSError.
+    """
+    part = part_of(path)
+    return part, new_file(part, mode)
+
+
+def part_of(path: Path) -> Path:
+    """Draw a name beside `path`, for what is to take its place: "run.csv.3f9a20c1.new"."""
+    return path.with_name(f"{path.name}.{token_hex(4)}.new")
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o666, *, over: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that takes the place of `path` once it is whole, or leaves no trace. Raises OSError.
+
+    over: whatever is there; a link itself, and what it leads to stays as it is. Else raises FileExistsError.
+    """
+    part, descriptor = new_part(path, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        if not over:
+            os.close(new_file(path, mode))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, for this user alone. Raises OSError."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Tell whether two names lead to one file, be it by a link of either kind or another spelling."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
+
+
+def _check_regular(mode: int) -> None:
+    if kind := other_kind(mode):
+        raise OSError(errno.EINVAL, f"it is {kind}, and no file")
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return a descriptor of the same file that is none of the standard ones."""
+    if descriptor >= STANDARD:
+        return descriptor
+    try:
+        return _above_standard(os.dup(descriptor))
+    finally:
+        os.close(descriptor)

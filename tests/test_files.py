@@ -1,0 +1,111 @@
+"""Files are made where nothing is, and links are not followed to make one; only regular files are read."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.engine.values.files import make_folder, new_file, open_file, read_file, replacing
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+PLACES: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+    "a socket": make_socket,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    PLACES[kind](Path("here"))
+    with pytest.raises(OSError, match=f"it is {kind}, and no file"):
+        read_file("here")
+
+
+def test_a_terminal_is_no_file() -> None:
+    leader, terminal = os.openpty()
+    try:
+        with pytest.raises(OSError, match="it is a device, and no file"):
+            open_file(os.ttyname(terminal))
+    finally:
+        os.close(leader)
+        os.close(terminal)
+
+
+def test_a_name_that_no_file_can_have_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="null"):
+        read_file("a\0b")
+
+
+def test_a_link_of_the_users_own_is_read(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("there")
+    assert read_file(tmp_path / "link", most=2) == b"te"
+
+
+@pytest.mark.parametrize("leads_to", ["there", "nowhere"])
+def test_a_new_file_is_made_through_no_link(tmp_path: Path, leads_to: str) -> None:
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "link").symlink_to(leads_to)
+    with pytest.raises(FileExistsError):
+        new_file(tmp_path / "link")
+    assert (tmp_path / "there").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_takes_the_place_of_a_link_and_not_of_what_that_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "link").symlink_to("there")
+    with replacing(tmp_path / "link") as file:
+        file.write(b"new")
+    assert [(tmp_path / name).read_text() for name in ("link", "there")] == ["new", "mine"]
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_file_that_is_not_finished_leaves_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), replacing(tmp_path / "new") as file:
+        file.write("no bytes")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_come_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), replacing(tmp_path / "new", over=False):
+        (tmp_path / "new").write_text("mine")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_is_made_for_its_user_alone_also_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "state").symlink_to("elsewhere")
+    make_folder(tmp_path / "state" / "autograd-tui" / "runs")
+    made = [tmp_path / "elsewhere" / "autograd-tui", tmp_path / "elsewhere" / "autograd-tui" / "runs"]
+    assert [each.stat().st_mode & 0o777 for each in made] == [0o700, 0o700]
+
+
+LOW = """
+import os, sys
+from pathlib import Path
+from autograd_tui.engine.values.files import new_file, open_file
+os.close(0)
+os.close(1)
+made = new_file(Path(sys.argv[1]))
+read = open_file(sys.argv[1])
+sys.exit(0 if min(made, read) > 2 else 1)
+"""
+
+
+def test_no_file_gets_the_number_of_standard_output(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", LOW, str(tmp_path / "new")], check=False).returncode == 0
