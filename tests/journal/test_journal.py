@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,6 +19,7 @@ from autograd_tui.journal.check import check
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reading import Journal, read_journal
+from autograd_tui.journal.resuming import resume
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 
@@ -232,31 +235,107 @@ def problem(session: Session) -> str:
     return session.recorder.take_problem() or ""
 
 
+def why_not_kept(session: Session) -> str:
+    assert session.recorder is not None
+    problem = session.recorder.problem
+    return problem.sentence if problem is not None else ""
+
+
 def test_a_journal_removed_while_it_runs_is_said_once_and_the_run_goes_on(path: Path) -> None:
     session = kept(path)
     session.run("f")
     path.unlink()
     assert session.run("b").index == 2
-    assert "cannot be written (it has been removed): this run is kept no further." in problem(session)
+    assert problem(session).endswith("cannot be written (it has been removed): this run is not kept.")
     session.run("s")
     assert problem(session) == ""
-    assert session.recorder is not None
-    assert session.recorder.problem is not None
+    assert "this run is not kept" in why_not_kept(session)
+    assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     session = kept(tmp_path / "file" / "runs" / "line.journal")
     session.run("f")
-    assert "cannot be written (Not a directory)" in problem(session)
+    assert "cannot be written (Not a directory): this run is not kept. Each command tries again." in problem(session)
 
 
-def test_a_full_disk_leaves_whole_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def disk_with_room(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let files have so many bytes; what goes beyond is written in part, then refused, as a full disk does."""
+    write = os.write
+
+    def written(descriptor: int, data: bytes) -> int:
+        room = size - os.fstat(descriptor).st_size
+        if room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:room])
+
+    monkeypatch.setattr(os, "write", written)
+
+
+def test_what_a_full_disk_has_not_taken_is_written_once_there_is_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, straight = kept(path), open_session("linear")
+    session.run("f")
+    before = path.read_bytes()
+    disk_with_room(monkeypatch, len(before) + 5)
+    frames = [*session.run_all("bs"), *session.run_free(session.end_of(40), lambda: False), *session.run_all("@3 z")]
+    assert path.read_bytes() == before
+    assert "(No space left on device): this run is kept no further than frame 1." in problem(session)
+    monkeypatch.undo()
+    frames += session.run_all("lr=0.5 branch=1 f")
+    assert (why_not_kept(session), problem(session)) == ("", f"the journal {path} has all of this run again.")
+    closed(session)
+    again = open_session("linear")
+    resume(again, read_journal(path))
+    assert again.frame.same(session.frame)
+    assert all(each.agrees for each in check(open_session("linear"), read_journal(path)))
+    list(straight.run_all("fbs"))
+    assert straight.frame.same(frames[1])
+
+
+def test_a_run_is_kept_whole_where_its_folder_can_be_made_later(path: Path) -> None:
+    path.parent.write_text("")
+    session = kept(path)
+    list(session.run_all("fbs"))
+    path.parent.unlink()
+    session.close(in_order=True)
+    assert why_not_kept(session) == ""
+    assert told(read_journal(path)) == [*"fbs"]
+
+
+def test_a_file_into_which_nothing_could_be_written_is_not_left_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = kept(path)
+    disk_with_room(monkeypatch, 5)
+    list(session.run_all("fbs"))
+    session.close(in_order=True)
+    assert "(No space left on device): this run is not kept." in why_not_kept(session)
+    assert not path.exists()
+
+
+def test_lines_wait_up_to_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MOST_PENDING", 100)
     session = kept(path)
     session.run("f")
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
-    assert session.run("b").index == 2
+    disk_with_room(monkeypatch, 0)
+    list(session.run_all("bsz fbsz*3"))
     monkeypatch.undo()
-    assert "cannot be written (No space left on device)" in problem(session)
-    assert (told(read_journal(path)), read_journal(path).cut) == (["f"], 0)
+    list(session.run_all("fb"))
+    assert "this run is kept no further than frame 1." in why_not_kept(session)
+    assert told(read_journal(path)) == ["f"]
+
+
+def test_a_journal_that_can_be_read_alone_is_gone_on_with_unkept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = kept(path)
+    list(first.run_all("fb"))
+    closed(first)
+    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(writing, "open_file", Mock(side_effect=read_only))
+    session = open_session("linear")
+    resume(session, read_journal(path))
+    assert session.run("s").index == 3
+    assert problem(session).endswith("(Read-only file system): this run is kept no further than frame 2.")
+    assert told(read_journal(path)) == ["f", "b"]

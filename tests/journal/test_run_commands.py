@@ -144,15 +144,6 @@ def test_a_journal_is_not_written_over(do: Do, path: Path) -> None:
     assert done.err == [f"autograd-tui: {path} exists already: autograd-tui resume {path} goes on with it."]
 
 
-def test_a_run_that_cannot_be_kept_goes_on_and_says_so_once(do: Do, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "runs" / "line.journal"
-    done = do("linear", "--headless", "--do", "fbsz", "--journal", str(path))
-    assert len(done.out) == 5
-    (sentence,) = done.err
-    assert sentence.startswith(f"autograd-tui: the journal {path} cannot be written (Not a directory)")
-
-
 def test_a_killed_run_loses_no_command(path: Path) -> None:
     words = ["linear", "--headless", "--json", "--do", "-", "--journal", str(path)]
     with subprocess.Popen([*PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
@@ -263,4 +254,4 @@ def test_a_run_that_can_be_kept_no_further_says_so_and_goes_on(do: Do, tmp_path:
     done = do("linear", "--headless", "--json", "--do", "fb", "--journal", str(tmp_path / "file" / "runs" / "j"))
     assert len(done.out) == 2
     assert len(done.err) == 1
-    assert "cannot be written (Not a directory): this run is kept no further." in done.err[0]
+    assert "cannot be written (Not a directory): this run is not kept." in done.err[0]

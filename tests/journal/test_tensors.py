@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -179,7 +182,22 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     session = recorded(tmp_path / "j", "linear", "fbsz*3")
     assert [path.name for path in tmp_path.iterdir()] == ["j"]
     assert session.recorder is not None
-    assert session.recorder.take_problem() is None
+    problem = session.recorder.problem
+    assert problem is not None
+    assert problem.mark == "no checkpoints"
+    assert problem.sentence.endswith("failed writing file): resuming will run more of it again.")
+    assert len(read_journal(tmp_path / "j").entries) == 12
+
+
+def test_lines_that_may_not_have_reached_the_disk_end_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    session = recorded(tmp_path / "j", "linear", "fbsz*3")
+    assert session.recorder is not None
+    problem = session.recorder.problem
+    assert problem is not None
+    assert "cannot be written (Input/output error): this run is kept no further" in problem.sentence
 
 
 def test_resnet18_is_resumed_from_tensors(tmp_path: Path) -> None:

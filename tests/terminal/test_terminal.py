@@ -194,4 +194,4 @@ def test_a_run_that_is_not_kept_is_marked_and_said_again_on_leaving(tmp_path: Pa
         shown.wait_for("frame 2 of 2")
         assert "not kept  the line" in shown.text
         shown.type("q")
-        assert "cannot be written (Not a directory): this run is kept no further" in shown.end()
+        assert "cannot be written (Not a directory): this run is not kept." in shown.end()

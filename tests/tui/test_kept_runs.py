@@ -141,7 +141,7 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
         shown.session.recorder = JournalWriter(path, shown.session.about, private=True)
         assert "not kept" not in shown.text("StatusPanel")
         await shown.press("f")
-        assert "cannot be written (Not a directory): this run is kept no further." in shown.note
+        assert "cannot be written (Not a directory): this run is not kept." in shown.note
         await shown.press("b")
         assert shown.note == ""
         for size in [(200, 60), (80, 24), (60, 15)]:
@@ -152,7 +152,7 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
         await shown.until(lambda: shown.app.screen.query_one(WherePanel).walk is not None)
         assert shown.app.screen.query_one(WherePanel).render_line(0).text.startswith(" not kept   forward")
         (sentence,) = shown.app.main.trainer.unkept
-        assert "this run is kept no further" in sentence
+        assert "this run is not kept" in sentence
         await shown.press("i", "colon", *"model linear", "enter")
         assert "not kept" not in shown.text("StatusPanel")
         assert shown.app.main.trainer.unkept == [sentence]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -38,6 +39,7 @@ class DrawnFrames:
         self._waiting: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
         self._kept = 0  # frames after this one are others than those written before
         self._written = 0.0  # when
+        self.problem: str | None = None  # why the last frame is not written
 
     def ran_from(self, index: int) -> None:
         """Take note that something ran from frame `index`: those after it are new."""
@@ -60,8 +62,10 @@ class DrawnFrames:
             kept = min(self._kept, newest)
             news = {"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))}
             self._append(json.dumps(news) + "\n" + self._frames.line(frame))
-        except OSError:  # a follower then stands still; the journal says what is wrong with the disk
-            self._descriptor = None
+            self.problem = None
+        except OSError as error:  # a follower then stands still
+            self.problem = error.strerror or str(error)
+            self._end()
         self._kept, self._written = newest, monotonic()
 
     def close(self) -> None:
@@ -71,13 +75,18 @@ class DrawnFrames:
             return
         with suppress(OSError):
             self._append('{"left": true}\n')
-        os.close(self._descriptor)
-        self._descriptor = None
+        self._end()
+
+    def _end(self) -> None:
+        """Write no more into the file that is open; the next one begins anew."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)
 
     def _begin(self, history: History) -> None:
         """Begin the file anew, in one step for who reads it."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        self._end()
         part, self._descriptor = new_part(self._path, self._mode)
         self._frames, self._bytes = FrameWriter(), 0
         try:
@@ -91,5 +100,5 @@ class DrawnFrames:
         assert self._descriptor is not None
         data = lines.encode()
         if os.write(self._descriptor, data) < len(data):
-            raise OSError("short")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._bytes += len(data)

@@ -6,9 +6,10 @@ import errno
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.folder import remove_leftovers
-from autograd_tui.journal.reading import Journal, read_journal
+from autograd_tui.journal.reading import Journal
 
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
 KEEP_SHARE = 0.01  # of the run's time that they may cost
 RUN_SECONDS = 0.25  # between the lines of a free run
+MOST_PENDING = 1 << 20  # bytes of lines that wait for a disk that takes them
+Way = tuple["array[int]", "array[int]"]  # the entries of a branch, and the frames they led to
 
 
 class JournalWriter:
-    """Appends to one file, which is made with the first command; a disk that is full or gone ends it, not the run.
+    """Appends to one file, which is made with the first command; a disk that is full or gone never stops the run.
 
-    `problem` then says why, for as long as that is so.
+    Lines that cannot be written wait, and are written before the next one once that is possible again. `problem` says
+    for as long as that is so what is not kept.
     """
 
     def __init__(self, path: Path, about: About, *, private: bool, others: Iterable[Path] = ()) -> None:
@@ -47,16 +51,20 @@ class JournalWriter:
         others: names for the file where another run has taken those before.
         """
         self.path, self._others = path, others
-        self.problem: Problem | None = None
+        self._unwritten: str | None = None  # why lines wait, or are written no more
+        self._unsaved: str | None = None  # why the last checkpoint is not on disk
         self._said: Problem | None = None  # the one that was taken last
         self._about, self._mode = about, 0o600 if private else 0o666
         self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
         self._lines = Beginning()  # all that the file holds
         self._over = False  # nothing is written any more
+        self._pending = bytearray()  # lines that are not in the file yet
+        self._last = 0  # the frame that the last line led to
+        self._kept_to: int | None = None  # the one that the last line in the file led to
         self._id = 0  # of the newest entry
         self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
-        self._left: dict[int, int] = {}  # by the number of a branch, its last entry
+        self._left: dict[int, Callable[[], Way]] = {}  # by the number of a branch
         self._left_loss: float | None = None  # of the run that the next line leaves
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
@@ -71,15 +79,23 @@ class JournalWriter:
         left: by the number of each branch that can be returned to, its last entry.
         """
         writer = cls(journal.path, about, private=True)
-        writer._claim(open_file(writer.path, os.O_WRONLY | os.O_APPEND))
-        assert writer._descriptor is not None
-        if os.fstat(writer._descriptor).st_size != journal.size + journal.cut:
-            raise Refused(f"{journal.path} has been written to by another run just now: try again.")
-        os.ftruncate(writer._descriptor, journal.size)
-        writer._lines = beginning(journal.path, journal.size)
-        writer._take_up(journal)
-        writer._left = dict(left)
+        try:
+            writer._go_on_behind(journal)
+        except OSError as error:  # such as a disk that is read-only: the run goes on, and says that it is not kept
+            writer._give_up(error)
+        writer._id, writer._loss = journal.tip.id, plain_number(journal.loss)
+        writer._kept_to = writer._last = journal.frame
+        writer._ids, writer._ends = _way(journal, journal.present)
+        writer._left = {each: partial(_way, journal, journal.entries[last - 1]) for each, last in left.items()}
         return writer
+
+    def _go_on_behind(self, journal: Journal) -> None:
+        self._claim(open_file(self.path, os.O_WRONLY | os.O_APPEND))
+        assert self._descriptor is not None
+        if os.fstat(self._descriptor).st_size != journal.size + journal.cut:
+            raise Refused(f"{journal.path} has been written to by another run just now: try again.")
+        os.ftruncate(self._descriptor, journal.size)
+        self._lines = beginning(self.path, journal.size)
 
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
@@ -113,7 +129,8 @@ class JournalWriter:
     def left_branch(self, number: int, loss: float | None) -> None:
         """Take note of where a run ends that is about to be left, and with which loss."""
         self.finish_run()
-        self._left[number], self._left_loss = self._ids[-1] if self._ids else 0, loss
+        way = self._ids[:], self._ends[:]
+        self._left[number], self._left_loss = lambda: way, loss
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
@@ -122,14 +139,14 @@ class JournalWriter:
             return
         self._drawn.ran_from(0)
         self._loss = plain_number(frame.loss)
-        entry = Entry(self._id + 1, self._left.pop(number), f"branch={number}", digest(frame), frame.index)
+        self._ids, self._ends = self._left.pop(number)()
+        entry = Entry(self._id + 1, self._ids[-1], f"branch={number}", digest(frame), frame.index)
         entry = replace(entry, left=self._take_left_loss(), loss=self._loss)
-        if self._write(entry.line()):
-            del self._ids[:], self._ends[:]
-            self._take_up(read_journal(self.path))
+        self._id = entry.id
+        self._write(entry.line(), frame.index)
 
     def keep(self, checkpoint: Checkpoint, history: History) -> None:
-        """Write a checkpoint beside the journal, once in a while; a disk that is too full for it is no problem yet."""
+        """Write a checkpoint beside the journal, once in a while, where that has every line."""
         started = monotonic()
         soon = started - self._kept < max(KEEP_SECONDS, self._cost / KEEP_SHARE)
         if soon or self._descriptor is None or checkpoint.frame is self._kept_frame:
@@ -138,11 +155,18 @@ class JournalWriter:
 
         self.finish_run()
         place = bisect_left(self._ends, checkpoint.frame.index)
-        if self._descriptor is None or place == len(self._ids):
+        if self._descriptor is None or self._pending or place == len(self._ids):
             return
-        with suppress(OSError):
+        try:
             os.fsync(self._descriptor)
+        except OSError as error:  # lines that seemed to be written may be lost
+            self._give_up(error)
+            return
+        try:
             save(self.path, checkpoint, history, entry=self._ids[place], lines=self._lines, mode=self._mode)
+            self._unsaved = None
+        except OSError as error:
+            self._unsaved = _why(error)
         self._kept, self._kept_frame = monotonic(), checkpoint.frame
         self._cost = self._kept - started
 
@@ -158,19 +182,36 @@ class JournalWriter:
     def close(self, *, in_order: bool) -> None:
         """Write what is left to write, and that the run was left in order, where it was."""
         self.finish_run()
-        if self._descriptor is not None and in_order:
-            self._write(left_line(time(), self._loss))
+        if self._pending or (in_order and self._descriptor is not None):
+            self._write(left_line(time(), self._loss) if in_order else "", self._last)
         self._drawn.close()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self._over = None, True
+        self._remove_empty()
+        self._end()
+
+    @property
+    def problem(self) -> Problem | None:
+        """What is not kept, for as long as that is so."""
+        if self._unwritten is not None:
+            kept = "not kept" if self._kept_to is None else f"kept no further than frame {self._kept_to:,}"
+            sentence = f"the journal {self.path} cannot be written ({self._unwritten}): this run is {kept}."
+            return Problem("not kept", sentence)
+        if self._unsaved is not None:
+            sentence = f"no checkpoint can be written beside the journal {self.path} ({self._unsaved})"
+            return Problem("no checkpoints", f"{sentence}: resuming will run more of it again.")
+        if self._drawn.problem is not None:
+            sentence = f"the frames beside the journal {self.path} cannot be written ({self._drawn.problem})"
+            return Problem("not followed", f"{sentence}: who follows this run sees nothing new.")
+        return None
 
     def take_problem(self) -> str | None:
-        """Give what has gone wrong, once."""
-        if self.problem == self._said:
+        """Give what has gone wrong, or is well again, once."""
+        before, self._said = self._said, self.problem
+        if before == self._said:
             return None
-        self._said = self.problem
-        return self.problem.sentence if self.problem else None
+        if self._said is None:
+            return f"the journal {self.path} has all of this run again."
+        tries = self._unwritten is not None and not self._over
+        return self._said.sentence + " Each command tries again." * tries
 
     def _append(self, command: str, frame: Frame, *, start: int) -> None:
         before, self._loss = self._loss, plain_number(frame.loss)
@@ -184,9 +225,8 @@ class JournalWriter:
             entry = replace(entry, loss=self._loss)
         if not entry.goes_back:
             entry = replace(entry, left=self._take_left_loss(), **_told(frame.error))
-        if not self._write(entry.line()):
-            return
         self._id = entry.id
+        self._write(entry.line(), frame.index)
         if entry.goes_back:
             return  # later frames stay until something runs from there
         kept = place + bool(start)
@@ -196,26 +236,38 @@ class JournalWriter:
         self._ids.append(entry.id)
         self._ends.append(frame.index)
 
-    def _write(self, line: str) -> bool:
-        """Write a line at the end of the file, whole or not at all; tell whether it is there."""
+    def _write(self, line: str, index: int) -> None:
+        """Write the line that led to a frame at the end of the file, with those that wait: all of them or none."""
+        if self._descriptor is None and not self._pending:
+            line = header_line(self._about.opening, started=time()) + line
+        self._pending += line.encode()
+        self._last, self._written = index, monotonic()
         try:
             if self._descriptor is None:
                 self._claim(self._make())
-                line = header_line(self._about.opening, started=time()) + line
-            assert self._descriptor is not None
-            data = line.encode()
-            written, file = os.write(self._descriptor, data), os.fstat(self._descriptor)
-            if written < len(data):
-                os.ftruncate(self._descriptor, file.st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if not file.st_nlink:
-                raise OSError(errno.ENOENT, "it has been removed")
+            self._write_pending()
         except OSError as error:
-            self._give_up(error)
-            return False
-        self._lines.append(data)
-        self._written = monotonic()
-        return True
+            self._unwritten = _why(error)
+            if len(self._pending) > MOST_PENDING:
+                self._give_up(error)
+
+    def _write_pending(self) -> None:
+        assert self._descriptor is not None
+        written, file = os.write(self._descriptor, self._pending), os.fstat(self._descriptor)
+        if written < len(self._pending):
+            try:
+                os.ftruncate(self._descriptor, file.st_size - written)
+            except OSError as error:  # no line can come behind half a line
+                self._give_up(error)
+                return
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if not file.st_nlink:
+            self._kept_to = None
+            self._give_up(OSError(errno.ENOENT, "it has been removed"))
+            return
+        self._lines.append(bytes(self._pending))
+        self._pending.clear()
+        self._unwritten, self._kept_to = None, self._last
 
     def _make(self) -> int:
         """Make the file, under a name that is free at this moment; return its descriptor."""
@@ -234,22 +286,41 @@ class JournalWriter:
         remove_leftovers(self.path)
 
     def _give_up(self, error: OSError) -> None:
-        sentence = f"the journal {self.path} cannot be written ({error.strerror}): this run is kept no further."
-        self.problem = Problem("not kept", sentence)
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self._over = None, True
+        """Write nothing any more: what waits cannot go into this file."""
+        self._unwritten = _why(error)
+        self._end()
 
-    def _take_up(self, journal: Journal) -> None:
-        """Stand where a journal ended."""
-        self._id, self._loss = journal.tip.id, plain_number(journal.loss)
-        for entry, end in journal.path_to(journal.present):
-            self._ids.append(entry.id)
-            self._ends.append(end)
+    def _remove_empty(self) -> None:
+        """Leave no file behind into which nothing could be written."""
+        if self._descriptor is None or self._kept_to is not None:
+            return
+        with suppress(OSError):
+            file = os.fstat(self._descriptor)
+            if not file.st_size and os.path.samestat(file, os.lstat(self.path)):
+                self.path.unlink()
+
+    def _end(self) -> None:
+        if self._descriptor is not None:
+            try:
+                os.close(self._descriptor)
+            except OSError as error:  # a disk in a network may say only now that it is full
+                self._unwritten = _why(error)
+        self._descriptor, self._over = None, True
+        self._pending.clear()
 
     def _take_left_loss(self) -> float | str | None:
         loss, self._left_loss = self._left_loss, None
         return plain_number(loss)
+
+
+def _way(journal: Journal, last: Entry) -> Way:
+    """Give the entries that lead to the end of one, each with the frame up to which it is on the way."""
+    way = journal.path_to(last)
+    return array("q", [entry.id for entry, _ in way]), array("q", [end for _, end in way])
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _told(error: TorchError | None) -> dict[str, Any]:
