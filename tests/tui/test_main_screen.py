@@ -231,7 +231,7 @@ async def test_another_layout_shows_what_the_one_before_did() -> None:
 
 async def test_what_a_model_prints_is_noted_and_kept() -> None:
     async with screen() as shown:
-        shown.app.main.output.write("hello from the model\n")
+        shown.app.main.output.take_in(b"hello from the model\n")
         await shown.pilot.pause(0.3)
         assert shown.note == "1 line printed, :console shows it: hello from the model"
 
@@ -239,7 +239,7 @@ async def test_what_a_model_prints_is_noted_and_kept() -> None:
 async def test_a_warning_that_a_model_raises_shows_its_first_line() -> None:
     async with screen() as shown:
         tail = "  return F.mse_loss(input, target)\n"
-        shown.app.main.output.write(f"/a/loss.py:610: UserWarning: sizes differ{', and so on' * 20}\n{tail}")
+        shown.app.main.output.take_in(f"/a/loss.py:610: UserWarning: sizes differ{', and so on' * 20}\n{tail}".encode())
         await shown.until(lambda: "2 lines printed, :console shows them: UserWarning: sizes differ" in shown.note)
         rows = shown.text("ConsolePanel").splitlines()
         assert rows[0].startswith("UserWarning: sizes differ")

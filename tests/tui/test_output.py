@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import warnings
@@ -8,14 +9,19 @@ from threading import Thread
 from time import monotonic
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from autograd_tui.tui.output import Output, headline, newest_message
+from autograd_tui.text.line import plain, printable
+from autograd_tui.tui.output import LONGEST, MOST_LINES, MOST_SAID, Output, headline, newest_message
+from autograd_tui.tui.panels.console import ConsolePanel
 
 
 def output(*texts: str) -> Output:
     made = Output()
     for text in texts:
-        made.write(text)
+        made.take_in(text.encode())
     return made
 
 
@@ -45,25 +51,99 @@ def test_nothing_is_lost_where_two_threads_print_at_once() -> None:
     made, switches = Output(), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [Thread(target=lambda: [made.write("x") for _ in range(2000)]) for _ in range(2)]
+        threads = [Thread(target=lambda: [made.take_in(b"x") for _ in range(2000)]) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     finally:
         sys.setswitchinterval(switches)
-    made.write("\n")
-    assert made.last(9) == ("x" * 4000,)
+    made.take_in(b"\n")
+    assert made.last(9) == ("x" * 2000 + " … 2,000 more characters",)
+
+
+PIECES = st.lists(
+    st.sampled_from([b"a", b"bc" * 700, b"\r", b"\n", b"\r\n", "é€".encode(), b"\xff", b"\x1b[1mx", b"\t"])
+)
+
+
+@given(pieces=PIECES, sizes=st.lists(st.integers(1, 2000), min_size=1))
+def test_a_line_is_the_same_in_whatever_pieces_it_comes(pieces: list[bytes], sizes: list[int]) -> None:
+    data, made, at = b"".join(pieces), Output(), 0
+    while at < len(data):
+        made.take_in(data[at : at + sizes[0]])
+        at += sizes[0]
+        sizes = [*sizes[1:], sizes[0]]
+    whole = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.split(b"\n")[:-1]]
+    assert made.count == len(whole)
+    for line, came in zip(made.lines, whole, strict=True):
+        if len(came) <= LONGEST:
+            assert line == printable(came.decode(errors="replace"))
+        else:
+            assert line.startswith(printable(came[: LONGEST // 2].decode(errors="ignore")))
+            assert line.endswith("more characters")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"x" * 10_000_000, b"\r10%" * 1_000_000, b"y\n" * 1_000_000, os.urandom(5_000_000), "e\u0301".encode() * 999_999],
+)
+def test_of_a_flood_no_more_is_kept_than_can_be_read(text: bytes) -> None:
+    made = Output()
+    made.take_in(text)
+    made.take_in(text)
+    assert len(made.unfinished(0)) < LONGEST + 50
+    made.take_in(b"\n")
+    assert made.count == text.count(b"\n") * 2 + 1
+    assert len(made.lines) <= MOST_LINES
+    assert all(len(line) < LONGEST + 50 for line in made.lines)
+
+
+def test_a_long_line_says_how_much_of_it_is_left_out() -> None:
+    (line,) = output("é" * 1_000_000 + "\n").lines
+    assert line == "é" * 1000 + " … 999,000 more characters"
+
+
+def test_what_is_printed_again_in_the_end_is_not_too_much_and_says_so() -> None:
+    made = output("x" * 500 + "\n", ("y" * 999 + "\n") * 1000)
+    said = made.said_again()
+    assert said == [f"autograd-tui: of what was printed, {1001 - 100} earlier lines are left out", *["y" * 999] * 100]
+    assert sum(map(len, said[1:])) <= MOST_SAID
+    assert output("one\n", "two\n").said_again() == ["one", "two"]
+
+
+@pytest.mark.parametrize("line", ["x" * 5000, "漢字" * 2000, "👩‍🔬 " * 900, "e\u0301" * 900])
+def test_every_character_of_the_console_is_within_its_panel(line: str) -> None:
+    panel = ConsolePanel()
+    panel.set_reactive(ConsolePanel.printed, ("before", line))
+    rows = [plain(row) for row in panel.lines(40, 10)]
+    assert len(rows) == 10
+    assert all(0 < cell_len(row) <= 40 for row in rows)
+    assert line.startswith(rows[0].rstrip())
 
 
 def taken_over(act: Callable[[], object]) -> list[str]:
-    made = Output()
+    made, files = Output(), (sys.stdout, sys.stderr)
     made.take_over()
     try:
+        made.lead_python_too()
         act()
     finally:
         made.give_back()
+    assert (sys.stdout, sys.stderr) == files
     return list(made.lines)
+
+
+def test_what_python_and_c_print_comes_in_one_order_and_blocks_nobody() -> None:
+    def act() -> None:
+        print("one")
+        os.write(1, b"two\n" + b"x" * 3_000_000 + b"\n")
+        ctypes.CDLL(None).write(2, b"three\n", 6)
+        print("four", file=sys.stderr)
+        print("\ud800")
+
+    lines = taken_over(act)
+    assert [line[:6] for line in lines] == ["one", "two", "xxxxxx", "three", "four", "\\ud800"]
 
 
 def warn_in_three_lines() -> None:

@@ -89,7 +89,7 @@ async def test_a_row_that_says_the_same_is_not_drawn_anew() -> None:
 async def test_what_a_model_prints_stands_in_the_console() -> None:
     async with screen() as shown:
         assert "ConsolePanel" not in visible(shown)
-        shown.app.main.output.write("one\ntwo\n")
+        shown.app.main.output.take_in(b"one\ntwo\n")
         await shown.pilot.pause(0.3)
         assert "one\ntwo" in shown.text("ConsolePanel")
 
@@ -99,7 +99,7 @@ async def test_the_console_comes_at_any_size_when_asked_for() -> None:
         await shown.press("colon", *"console", "enter")
         assert "printed nothing" in shown.note
         await shown.press("escape")
-        shown.app.main.output.write("".join(f"line {place}\n" for place in range(300)))
+        shown.app.main.output.take_in("".join(f"line {place}\n" for place in range(300)).encode())
         await shown.pilot.pause(0.3)
         await shown.press("colon", *"console", "enter")
         assert visible(shown) == ["ConsolePanel"]
@@ -113,7 +113,7 @@ async def test_thousands_of_printed_lines_ask_for_few_looks() -> None:
         looks: list[int] = []
         shown.app.main.watch(shown.app.main, "printed", lambda: looks.append(1), init=False)
         for place in range(5000):
-            shown.app.main.output.write(f"{place}\n")
+            shown.app.main.output.take_in(f"{place}\n".encode())
         await shown.pilot.pause(0.5)
         assert 1 <= len(looks) <= 6
 

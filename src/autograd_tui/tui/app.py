@@ -176,7 +176,7 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
 
 def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
-    for line in output.lines:
+    for line in output.said_again():
         print(line, file=sys.stderr)
     for sentence in app.main.trainer.unkept:
         print(f"autograd-tui: {one_line(sentence)}", file=sys.stderr)

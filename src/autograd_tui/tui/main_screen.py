@@ -57,18 +57,14 @@ class MainScreen(WordKeys, LookKeys):
 
     def on_mount(self) -> None:
         """Start training behind the first paint."""
-        self.output.on_line = self.heard_a_line
-        self.app.begin_capture_print(self)
+        self.output.on_lines = self.heard_lines
+        self.output.lead_python_too()
         self.call_after_refresh(self.trainer.start)
         self.watch_the_clock()
 
     def on_unmount(self) -> None:
         """Let the trainer thread end."""
         self.trainer.close()
-
-    def on_print(self, event: events.Print) -> None:
-        """Take in what was printed through Python while the screen was up."""
-        self.output.write(event.text)
 
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to; a count before it is forgotten."""

@@ -16,7 +16,16 @@ from time import monotonic
 
 from autograd_tui.text.line import printable
 
+try:
+    import fcntl
+except ImportError:  # Windows, whose pipes have the size that they have
+    fcntl = None  # type: ignore[assignment]
+
 MOST_LINES = 2000
+LONGEST = 2000  # bytes of a line that are kept
+MOST_SAID = 100_000  # characters of them that are printed again in the end: a line may be slow
+_PIPE = 1 << 20  # bytes that may wait in it: who prints does not wait for us, nor C code for Python's lock
+_INSIDE = bytes(range(0x80, 0xC0))  # the bytes of UTF-8 that begin no character
 _WARNING = re.compile(r"(?:.*[/\\])?(.+?):(\d+): (\w*Warning: .*)")  # the first line that Python writes of one
 
 
@@ -43,11 +52,13 @@ class Output:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
-        self._writing = threading.RLock()  # what Python prints comes on one thread, all the rest on another
-        self.on_line: Callable[[str], None] = lambda line: None
-        self._part = ""
+        self._writing = threading.Lock()  # one thread takes in what comes, another looks at it
+        self._reader: threading.Thread | None = None
+        self.on_lines: Callable[[], None] = lambda: None
+        self.count = 0  # of all whole lines that came, also of those that are not kept
+        self._part, self._left_out = b"", 0  # the line that has no end yet, and how many characters of it are not kept
+        self._returned = False  # whether what follows begins at that line's beginning
         self._part_came = 0.0  # when
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take_over(self) -> None:
         """Lead both descriptors into a pipe that is read line by line, and let the keys be the screen's alone."""
@@ -62,6 +73,9 @@ class Output:
         sys.__stdout__ = sys.__stderr__ = self._terminal  # type: ignore[misc]
         nothing = os.open(os.devnull, os.O_RDONLY)  # what their input() and breakpoint() read
         reading, writing = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):
+                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
         for source, descriptor in ((nothing, 0), (writing, 1), (writing, 2)):
             os.dup2(source, descriptor)
         os.close(nothing)
@@ -70,6 +84,16 @@ class Output:
         warnings.formatwarning = lambda *warning, **line: _set_in(self._kept_format(*warning, **line))
         self._reader = threading.Thread(target=self._read, args=(reading,), name="output", daemon=True)
         self._reader.start()
+
+    def lead_python_too(self) -> None:
+        """Have Python print into the descriptors taken over, if they were, and not into files of Textual's.
+
+        So it comes in order with what C prints, from copies of this process too, and floods no event loop.
+        """
+        if self._reader is not None:
+            sys.stdout, sys.stderr = (
+                os.fdopen(each, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) for each in (1, 2)
+            )
 
     def give_back(self) -> None:
         """Put the descriptors and files back, whatever became of them; what has been printed is in `lines`."""
@@ -89,21 +113,28 @@ class Output:
         with suppress(OSError):  # it has gone away
             self._terminal.close()
         self._keyboard.close()
-        self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
+        if self._reader is not None:
+            self._reader.join(timeout=1)  # a process that the model started may still hold the pipe
         with self._writing:
             if self._part:
-                self.lines.append(printable(self._part.rstrip("\r")))
+                self._end_line()
 
-    def write(self, text: str) -> None:
-        """Take in printed text, in whatever pieces it comes; on any thread."""
+    def take_in(self, data: bytes) -> None:
+        """Take in printed text, in whatever pieces it comes; on any thread, in a time that is short for any text."""
         with self._writing:
-            *whole, part = map(_written_over, (self._part + text).replace("\r\n", "\n").split("\n"))
-            if part and (whole or part != self._part):
+            before, *rest = data.rsplit(b"\n", MOST_LINES + 1)  # of more lines than are kept only the last ones count
+            self.count += before.count(b"\n")
+            if b"\n" in before:
+                before = before.rpartition(b"\n")[2]
+                self._part, self._left_out, self._returned = b"", 0, False
+            self._add(before)
+            for piece in rest:
+                self._end_line()
+                self._add(piece)
+            if data[-1:] != b"\n":
                 self._part_came = monotonic()
-            self._part = part
-            for line in whole:
-                self.lines.append(printable(line.rstrip("\r")))
-                self.on_line(self.lines[-1])
+        if rest:
+            self.on_lines()
 
     def last(self, count: int) -> tuple[str, ...]:
         """Give the newest whole lines; on any thread."""
@@ -113,18 +144,47 @@ class Output:
     def unfinished(self, since: float) -> str:
         """Give the line that has no end yet, as of a progress bar, if any of it came after `since`; on any thread."""
         with self._writing:
-            return printable(self._part.strip()) if self._part_came >= since else ""
+            return self._shown().strip() if self._part_came >= since else ""
+
+    def said_again(self) -> list[str]:
+        """Give the newest lines, as many as are not too much to print in the end, and how many are left out."""
+        lines, room = [], MOST_SAID
+        for line in reversed(self.last(MOST_LINES)):
+            room -= len(line) + 1
+            if room < 0:
+                break
+            lines.append(line)
+        if left_out := self.count - len(lines):
+            lines.append(f"autograd-tui: of what was printed, {left_out:,} earlier lines are left out")
+        return lines[::-1]
+
+    def _add(self, piece: bytes) -> None:
+        """Write on in the line that has no end yet: a carriage return goes back to its beginning, as bars do."""
+        text = piece.rstrip(b"\r")
+        if text:
+            _, goes_back, text = text.rpartition(b"\r")
+            if goes_back or self._returned:
+                self._part, self._left_out = b"", 0
+            room = LONGEST - len(self._part)
+            self._part += text[:room]
+            self._left_out += len(text[room:].translate(None, _INSIDE))
+        self._returned = piece.endswith(b"\r") or (self._returned and not text)
+
+    def _end_line(self) -> None:
+        self.lines.append(self._shown())
+        self.count += 1
+        self._part, self._left_out, self._returned = b"", 0, False
+
+    def _shown(self) -> str:
+        """Write the line that has no end yet as it can be shown."""
+        text, _ = codecs.utf_8_decode(self._part, "replace", not self._left_out)  # a character that is cut is none
+        more = f" … {self._left_out:,} more characters" if self._left_out else ""
+        return printable(text) + more
 
     def _read(self, reading: int) -> None:
         with os.fdopen(reading, "rb", buffering=0) as pipe:
-            while data := pipe.read(65536):
-                self.write(self._decoder.decode(data))
-
-
-def _written_over(line: str) -> str:
-    """Give what a line shows in the end: a carriage return goes back to its beginning, as progress bars do."""
-    ended = line.endswith("\r")
-    return line.rstrip("\r").rpartition("\r")[2] + "\r" * ended
+            while data := pipe.read(_PIPE):
+                self.take_in(data)
 
 
 def _set_in(warning: str) -> str:
@@ -136,10 +196,14 @@ def _set_in(warning: str) -> str:
 def newest_message(lines: Sequence[str]) -> int:
     """Return the index of the line that the newest message begins with: a warning's first line, else the last one."""
     last = next((index for index in reversed(range(len(lines))) if not lines[index].startswith("  ")), 0)
-    return last if lines and _WARNING.fullmatch(lines[last]) else len(lines) - 1
+    return last if lines and _warning(lines[last]) else len(lines) - 1
 
 
 def headline(line: str) -> str:
     """Write a warning's first line with the sentence before the place: "UserWarning: text (my_model.py, line 3)"."""
-    found = _WARNING.fullmatch(line)
+    found = _warning(line)
     return f"{found[3]} ({found[1]}, line {found[2]})" if found else line
+
+
+def _warning(line: str) -> re.Match[str] | None:
+    return _WARNING.fullmatch(line) if "Warning: " in line else None  # it takes long to match some other lines

@@ -49,7 +49,7 @@ class PanelKeys(LayoutScreen):
         self.unzoom()
         self.zoom(self.layout_shown.query_one(ConsolePanel))
 
-    def heard_a_line(self, _: str) -> None:
+    def heard_lines(self) -> None:
         """Look in a moment at what was printed; called on any thread, and as often as lines come."""
         if not self._prints_wait:
             self._prints_wait = True

@@ -292,8 +292,8 @@ class TrainingScreen(Screen[None], KeptRows):
         if not self.printed:
             return None
         line = one_line(headline(self.printed[newest_message(self.printed)]), LONGEST_PRINTED)
-        lines = len(self.output.lines)
-        count, them = ("1 line", "it") if lines == 1 else (f"{lines} lines", "them")
+        lines = self.output.count
+        count, them = ("1 line", "it") if lines == 1 else (f"{lines:,} lines", "them")
         return Note(f"{count} printed, :console shows {them}: {line}", "dim")
 
     def watch_the_clock(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
+from rich.cells import cell_len, chop_cells
 from textual.reactive import var
 
 from autograd_tui.text.line import Line, wrapped
@@ -23,12 +25,18 @@ class ConsolePanel(Panel):
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw as many as fit, whether or not there is a frame."""
         begins = newest_message(self.printed)
-        newest = _rows(self.printed[begins:], width)
+        newest = list(islice(_rows(self.printed[begins:], width), height + 1))
         if len(newest) <= height:
             return [*_rows(self.printed[max(begins - height, 0) : begins], width), *newest][-height:]
-        first = _rows([headline(self.printed[begins]), *self.printed[begins + 1 :]], width - 2)
+        first = list(
+            islice(_rows([headline(self.printed[begins]), *self.printed[begins + 1 :]], width - 2), height + 1)
+        )
         return first if len(first) <= height else [*first[: height - 1], [*first[height - 1], (" …", "")]]
 
 
-def _rows(lines: Sequence[str], width: int) -> list[Line]:
-    return [row for line in lines for row in wrapped(line, width) or [[]]]
+def _rows(lines: Iterable[str], width: int) -> Iterator[Line]:
+    for line in lines:
+        if cell_len(line) == len(line):
+            yield from wrapped(line, width) or [[]]
+        else:  # characters that take two cells, or none
+            yield from ([(row, "")] for row in chop_cells(line, width))
