@@ -8,13 +8,16 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from plain_loop import differing
-from reach import tensors
+from plain_loop import Batch, differing
+from reach import as_scenario, tensors
 from test_state_machine import Machine
+from torch import nn
 
+from autograd_tui import __version__
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
@@ -35,9 +38,9 @@ def kept(path: Path, words: str) -> Session:
     return session
 
 
-def resumed(path: Path) -> Session:
+def resumed(path: Path, *, changed: bool = False) -> Session:
     session = open_session("linear")
-    resume(session, read_journal(path))
+    resume(session, read_journal(path), changed=changed)
     return session
 
 
@@ -109,6 +112,119 @@ def test_a_line_that_returns_to_no_branch_is_named(tmp_path: Path) -> None:
         resumed(tmp_path / "j")
 
 
+def spoiled(path: Path, line: int, was: str, now: str) -> None:
+    """Change what a line of the file says."""
+    lines = path.read_text().splitlines(keepends=True)
+    assert was in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(was, now, 1)
+    path.write_text("".join(lines))
+
+
+def flip(path: Path, line: int) -> None:
+    """Change a bit of a line's digest."""
+    digest = read_journal(path).entries[line - 2].digest
+    spoiled(path, line, digest, f"{int(digest, 16) ^ 1:016x}")
+
+
+@pytest.mark.parametrize(("words", "line"), [("fbsz*2", 2), ("fbsz*2", 9), ("fbsz*2 @3", 10), ("fbsz @2 lr=1 @1", 3)])
+def test_a_flipped_bit_on_the_way_is_named_with_its_line_and_frame(tmp_path: Path, words: str, line: int) -> None:
+    kept(tmp_path / "j", words)
+    flip(tmp_path / "j", line)
+    frame = read_journal(tmp_path / "j").frames[line - 2]
+    with pytest.raises(Refused, match=f"from line {line} of its journal on, frame {frame}, this is another run: "):
+        resumed(tmp_path / "j")
+
+
+def test_each_line_of_a_free_run_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "RUN_SECONDS", 0.0)
+    session = open_session("linear")
+    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    list(session.run_free(session.end_of(3000), lambda: False, every=0.001))
+    session.close(in_order=False)
+    resumed(tmp_path / "j").close(in_order=False)
+    line = len(read_journal(tmp_path / "j").entries) // 2
+    flip(tmp_path / "j", line)
+    with pytest.raises(Refused, match=f"from line {line} of"):
+        resumed(tmp_path / "j")
+
+
+@pytest.mark.parametrize(("was", "now"), [('"s"', '"z"'), ('"lr=0.5"', '"lr=0.25"')])
+def test_a_command_that_is_another_one_is_noticed(tmp_path: Path, was: str, now: str) -> None:
+    kept(tmp_path / "j", "fb lr=0.5 sz")
+    line = 4 if "lr" in was else 5
+    spoiled(tmp_path / "j", line, was, now)
+    with pytest.raises(Refused, match=f"from line {line} of its journal on"):
+        resumed(tmp_path / "j")
+
+
+def test_a_line_that_cannot_run_any_more_is_named(tmp_path: Path) -> None:
+    kept(tmp_path / "j", "fbsz")
+    spoiled(tmp_path / "j", 2, '"f"', '"b"')
+    with pytest.raises(Refused, match="from line 2 of its journal on, frame 0, this is another run: backward "):
+        resumed(tmp_path / "j", changed=True)
+
+
+def test_a_line_of_which_a_part_alone_is_left_is_not_compared(tmp_path: Path) -> None:
+    session = open_session("linear")
+    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    list(session.run_free(session.end_of(40), lambda: False))
+    list(session.run_all("@101 lr=0.5"))
+    session.close(in_order=False)
+    assert resumed(tmp_path / "j").frame.same(session.frame)
+
+
+def test_a_run_that_is_another_one_goes_on_where_that_is_asked_and_says_so(tmp_path: Path) -> None:
+    kept(tmp_path / "j", "fbsz f")
+    flip(tmp_path / "j", 4)
+    again = resumed(tmp_path / "j", changed=True)
+    assert again.warning is not None
+    assert again.warning.startswith("from line 4 of its journal on, frame 3, this is another run: its model does not ")
+    assert again.warning.endswith("; it goes on as it is now.")
+    list(again.run_all("b @2 s"))
+    again.close(in_order=True)
+    assert resumed(tmp_path / "j").commands() == "fbs"
+
+
+def test_another_machine_is_named_as_the_cause(tmp_path: Path) -> None:
+    kept(tmp_path / "j", "fb")
+    spoiled(tmp_path / "j", 1, '"threads": ', '"threads": 9')
+    resumed(tmp_path / "j").close(in_order=False)  # where the numbers are the same, that is nothing to speak of
+    flip(tmp_path / "j", 2)
+    with pytest.raises(Refused, match=r"another run: threads \d+ \(was 9\d+\); --changed goes on"):
+        resumed(tmp_path / "j")
+
+
+def test_a_journal_of_another_version_which_measures_other_numbers_goes_on_where_its_losses_agree(
+    tmp_path: Path,
+) -> None:
+    kept(tmp_path / "j", "fbsz f")
+    spoiled(tmp_path / "j", 1, f'"autograd-tui": "{__version__}"', '"autograd-tui": "0.1.0"')
+    for line in range(2, 7):
+        flip(tmp_path / "j", line)
+    resumed(tmp_path / "j").close(in_order=False)
+    spoiled(tmp_path / "j", 6, '"loss":', '"loss":1')
+    with pytest.raises(Refused, match=r"from line 6 .*another run: autograd-tui"):
+        resumed(tmp_path / "j")
+
+
+def test_a_model_that_does_not_repeat_is_said(tmp_path: Path) -> None:
+    stream = iter(range(100))
+
+    def never_the_same(seed: int) -> tuple[nn.Module, Batch]:
+        model = nn.Linear(1, 1)
+        return model, lambda i: (torch.full((1, 1), float(next(stream))), torch.ones(1, 1))
+
+    scenario = as_scenario(never_the_same)
+    session = open_session(scenario)
+    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    list(session.run_all("fbsz*2"))
+    session.close(in_order=False)
+    with pytest.raises(
+        Refused, match="from line 2 of its journal on, frame 1, this is another run: its model does not"
+    ):
+        resume(open_session(scenario), read_journal(tmp_path / "j"))
+
+
 class Resuming(Machine):
     """Any walk, left and resumed now and then, with a file of tensors for each checkpoint."""
 
@@ -121,11 +237,13 @@ class Resuming(Machine):
         self.session.recorder = JournalWriter(self.path, self.session.about, private=True)
 
     @precondition(lambda self: self.path.exists())
-    @rule(in_order=st.booleans())
-    def leave_and_resume(self, *, in_order: bool) -> None:
-        """Let another session take the place of this one."""
+    @rule(in_order=st.booleans(), from_tensors=st.booleans())
+    def leave_and_resume(self, *, in_order: bool, from_tensors: bool) -> None:
+        """Let another session take the place of this one, from the tensors beside the journal or without them."""
         before, branches = self.session, str(listed(self.session))
         before.close(in_order=in_order)
+        for each in [] if from_tensors else self.path.parent.glob("j.tensors-*"):
+            each.unlink()
         self.session = self.opened()
         resume(self.session, read_journal(self.path))
         assert self.session.frame.same(before.frame)

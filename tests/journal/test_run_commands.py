@@ -190,6 +190,18 @@ def test_a_check_on_another_machine_says_so(do: Do, path: Path) -> None:
     assert "(was 99), torch " in out
 
 
+def test_a_run_that_is_another_one_goes_on_only_where_that_is_asked(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz", "--journal", str(path))
+    line = read_journal(path).entries[2].line()
+    path.write_text(path.read_text().replace(line, line.replace('"s"', '"lr=1"')))
+    why = "its model does not repeat, or the journal is not as it was written"
+    other = f"autograd-tui: from line 4 of its journal on, frame 3, this is another run: {why}"
+    words = ["resume", str(path), "--headless", "--do", "f"]
+    assert do(*words, code=2).err == [f"{other}; --changed goes on all the same."]
+    assert do(*words, "--changed").err == [f"{other}; it goes on as it is now."]
+    assert do("replay", str(path), "--headless", "--check", code=1).out == [f'{path}: differs from line 4 ("lr=1") on.']
+
+
 @pytest.fixture
 def mine(do: Do, tmp_path: Path, path: Path) -> Path:
     (tmp_path / "mine.py").write_text(MINE)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from app_screen import Screen, running, screen
 
+from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.command import Commands, parse
 from autograd_tui.journal.following import Following
 from autograd_tui.journal.writing import JournalWriter
@@ -165,3 +166,15 @@ def test_the_mark_of_a_run_that_is_not_kept_is_never_cut_off(width: int, frame: 
     row = plain(status_line(session.frame, session.about, frame, width, unkept="not kept"))
     assert row.startswith((" not kept ", " ! "))
     assert f"frame 0 of {frame}" in row
+
+
+async def test_a_run_that_goes_on_as_another_one_says_so_until_a_key(tmp_path: Path) -> None:
+    def opened(_: str | None) -> Session:
+        session = open_session("linear")
+        session.departure = "from line 4 of its journal on, frame 3, this is another run"
+        return session
+
+    async with running(AutogradApp(opened, parse("fbsz*20"), title="line"), (120, 40)) as shown:
+        assert shown.note == "from line 4 of its journal on, frame 3, this is another run"
+        await shown.press("f")
+        assert shown.note == ""

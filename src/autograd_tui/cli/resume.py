@@ -28,7 +28,7 @@ def resume(words: list[str]) -> int:
         from autograd_tui.journal.resuming import resume
 
         session = open_again(journal.opening, named, memory=options.memory)
-        resume(session, journal)
+        resume(session, journal, changed=options.changed)
         return session
 
     if journal.cut:

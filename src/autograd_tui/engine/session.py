@@ -44,6 +44,7 @@ class Session:
 
     def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
         self.about = about
+        self.departure: str | None = None  # where it is another run than the one that it goes on with
         self._trainer = trainer
         self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
         self._reporter = Reporter(self._way)
@@ -199,10 +200,10 @@ class Session:
 
     @property
     def warning(self) -> str | None:
-        """Say what going back will cost where no checkpoint fits into the memory given, and where it is not exact."""
+        """Say where it is not the run that it goes on with, and what going back will cost, or whether it is exact."""
         doubt = self._trainer.doubt
         inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
-        return self._way.checkpoints.warning or inexact
+        return self.departure or self._way.checkpoints.warning or inexact
 
     def take_difference(self) -> Difference | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""

@@ -205,12 +205,13 @@ class TrainerThread(threading.Thread):
             self._here.recorder.rest()
 
     def _run_first(self) -> None:
-        """Run what the command line asked for, before any key."""
-        refused = None
+        """Run what the command line asked for, before any key; what is to be said of the session stays behind it."""
+        refused, warning, self._warning = None, self._warning, None
         try:
             self._run_words(self._first)
         except Refused as error:
             refused = str(error)
+        self._warning = warning or self._warning
         self._tell(refused=refused)
 
     def _answer(self, request: Request) -> None:
