@@ -189,7 +189,7 @@ def _remembering(optimizer: dict[str, Any], moment: object) -> dict[str, Any]:
 SENTENCES = {
     "cut": "is cut short, damaged, or not what torch.save",
     "empty": "is cut short, damaged, or not what torch.save",
-    "a folder": "could not be read: Is a directory.",
+    "a folder": "could not be read: it is a folder, and no file.",
     "malicious": "mkdir, which is neither a tensor nor a plain value: nothing in it was run.",
     "a list": "holds a value of type list, and no state dict.",
     "numbers": "holds no state dict, neither bare nor as one of model,",

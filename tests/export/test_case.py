@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -192,7 +193,7 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
     if watched:
         session.arm(watched)
     list(session.run_all("fbsz*2 fb gate=2 F"))
-    session.write_case(tmp_path / "fault.pt")
+    session.write_case(BytesIO())
     list(session.run_all("s gate=0 zfb"))
     other = opened(str(tmp_path / "gated.py"), "fbsz*2 fb gate=2 F s gate=0 zfb")
     assert session.frame.same(other.frame)
@@ -202,16 +203,17 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
 def test_what_a_closure_remembers_is_in_no_case_and_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(CLOSED)
     session = opened(str(tmp_path / "own.py"), "f")
-    session.write_case(tmp_path / "first.pt")
+    session.write_case(BytesIO())
     list(session.run_all("bsz fb"))
     with pytest.raises(Refused, match="no case can hold what the model remembers in calls"):
-        session.write_case(tmp_path / "second.pt")
+        session.write_case(BytesIO())
 
 
-def test_it_is_read_without_running_any_code(tmp_path: Path) -> None:
+def test_it_is_read_without_running_any_code() -> None:
     session = opened("linear", "fb", momentum=0.9)
-    session.write_case(tmp_path / "fault.pt")
-    case = torch.load(tmp_path / "fault.pt", weights_only=True)
+    session.write_case(file := BytesIO())
+    file.seek(0)
+    case = torch.load(file, weights_only=True)
     assert case["steps"] == [("f", None), ("b", None)]
     assert case["params"]["w"].tolist() == [2.0]
 

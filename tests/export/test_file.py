@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -50,6 +54,76 @@ def test_it_is_written_over_when_told(run: tuple[Session, list[Frame]], tmp_path
     assert "loss.backward()" in path.read_text()
 
 
+@pytest.mark.parametrize("target", ["mine.py", "folder/../mine.py", "link.py", "hard.py", "mine.pt", "link.pt"])
+@pytest.mark.parametrize(
+    ("opening", "what"),
+    [
+        ({"scenario": "mine.py:net"}, "the scenario's own file"),
+        ({"arguments": {"state": "mine.py"}}, "the file given as state"),
+        ({"own": {"image": "mine.py"}}, "the file given as image"),
+    ],
+)
+def test_no_file_that_the_run_is_made_of_is_written_over_though_told(
+    target: str,
+    opening: dict[str, Any],
+    what: str,
+    run: tuple[Session, list[Frame]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A case, `.pt`, writes a script beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("mine.py").write_text("mine")
+    Path("link.py").symlink_to("mine.py")
+    Path("hard.py").hardlink_to("mine.py")
+    recording = run[0].recording()
+    of_it = replace(recording, opening=replace(recording.opening, **opening))
+    with pytest.raises(Refused, match=f"py is {what}, which is never written over: give another name"):
+        export_file(Path(target), of_it, lambda: pytest.fail("it is run"), overwrite=True)
+    assert {each.read_text() for each in Path().glob("*.*")} == {"mine"}
+
+
+def test_the_journal_that_tells_the_run_is_not_written_over(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    journal = tmp_path / "run.csv"
+    journal.write_text("a journal")
+    with pytest.raises(Refused, match="is the run's journal, which is never written over"):
+        export_file(journal, run[0].recording(), lambda: run[0], overwrite=True, journal=journal)
+    assert journal.read_text() == "a journal"
+
+
+def test_the_script_beside_a_case_is_written_over_only_when_told(
+    run: tuple[Session, list[Frame]], tmp_path: Path
+) -> None:
+    (tmp_path / "fault.py").write_text("mine")
+    with pytest.raises(Refused, match=r"fault\.py exists: --force writes over it"):
+        export_file(tmp_path / "fault.pt", run[0].recording(), lambda: pytest.fail("it is run"))
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tb"])
+def test_a_link_is_written_over_and_what_it_leads_to_stays(
+    ending: str, run: tuple[Session, list[Frame]], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "there").write_text("mine")
+    link = tmp_path / f"run{ending}"
+    for leads_to in ("there", "nowhere"):
+        link.symlink_to(leads_to)
+        with pytest.raises(Refused, match="exists: --force writes over it"):
+            export(link, run[0])
+        export(link, run[0], overwrite=True)
+        assert not link.is_symlink()
+        link.unlink() if link.is_file() else shutil.rmtree(link)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("there", "mine")]
+
+
+def test_a_pipe_in_the_way_is_named(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.csv")
+    with pytest.raises(Refused, match=r"run\.csv is a pipe, and no file: give another name"):
+        export(tmp_path / "run.csv", run[0], overwrite=True)
+
+
 def test_a_folder_with_other_things_is_left_alone(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
     (tmp_path / "run.tb").mkdir()
     (tmp_path / "run.tb" / "thesis.txt").write_text("mine")
@@ -60,8 +134,8 @@ def test_a_folder_with_other_things_is_left_alone(run: tuple[Session, list[Frame
 def test_a_full_disk_leaves_nothing_half_written(
     run: tuple[Session, list[Frame]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Path, frames: object) -> None:
-        file.write_text("half")
+    def full(file: BinaryIO, frames: object) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("autograd_tui.export.file.write_csv", full)

@@ -122,7 +122,7 @@ def test_a_file_that_is_not_there_is_refused(name: str) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.py").mkdir()
-    assert "there is no file" in sentence(str(tmp_path / "folder.py"))
+    assert 'folder.py" is a folder, and no file' in sentence(str(tmp_path / "folder.py"))
 
 
 @given(st.text().filter(lambda text: text not in BUILT_IN))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autograd_tui.cli.arguments import add_which, new_parser
 from autograd_tui.cli.which import journal_of, open_again, scenario_of
@@ -33,7 +33,7 @@ def export(words: list[str]) -> int:
     journal = journal_of(options)
     named = scenario_of(journal, options)
     recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
-    return run_export(options, recording, lambda: open_again(journal.opening, named))
+    return run_export(options, recording, lambda: open_again(journal.opening, named), journal=journal.path)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,16 +51,19 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--theme", help="of screens: light, dark, ansi, or one of Textual's")
 
 
-def run_export(options: argparse.Namespace, recording: Recording, reopen: Callable[[], Session]) -> int:
+def run_export(
+    options: argparse.Namespace, recording: Recording, reopen: Callable[[], Session], *, journal: Path | None = None
+) -> int:
     """Write a recording to the file asked for and give the exit code; raises Refused.
 
-    reopen: opens the recording's session anew at frame 0, writing no journal.
+    reopen: opens the recording's session anew at frame 0, writing no journal. journal: what tells it.
     """
     from autograd_tui.export.file import Looks, export_file
 
     looks = Looks(options.frame, _size(options.size), options.theme)
     told = _Told(len(recording))
-    missing = export_file(Path(options.to), recording, reopen, looks=looks, overwrite=options.force, stopped=told)
+    over: dict[str, Any] = {"overwrite": options.force, "journal": journal}
+    missing = export_file(Path(options.to), recording, reopen, looks=looks, stopped=told, **over)
     print(f"autograd-tui: written: {options.to}", *[missing] * bool(missing), sep="; ", file=sys.stderr)
     return 0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from typing import BinaryIO
 
-from autograd_tui.engine.line.case import Case, latest_case, save_case
+from autograd_tui.engine.line.case import Case, latest_case
 from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.line.frame_line import FrameLine
 from autograd_tui.engine.line.proofs import Proofs
@@ -14,6 +14,7 @@ from autograd_tui.engine.line.reporter import Reporter
 from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.line.way_on import WayOn
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.saved import save
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.branches import Branch, Branches
@@ -239,14 +240,14 @@ class Session:
         """Give all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
-    def write_case(self, path: Path) -> Case:
+    def write_case(self, file: BinaryIO) -> Case:
         """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
 
-        Raises Refused where there has been no forward.
+        It is read with `torch.load(path, weights_only=True)`. Raises Refused where there has been no forward, OSError.
         """
         known, fired = self._line.comparison(), self.fired
         case = latest_case(self._trainer, self._way, known, about=self.about, fired=fired)
-        save_case(case, path)
+        save(case, file)
         return case
 
     def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:

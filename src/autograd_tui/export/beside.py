@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.surroundings import ForeignRandom
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.export.file import export_case, export_file
+from autograd_tui.export.file import export_case, export_file, written_paths
 from autograd_tui.export.target import free
 from autograd_tui.open import open_session
 
@@ -21,9 +22,8 @@ def export_beside(path: Path, session: Session, stopped: Callable[[], bool], *, 
     """
     if numbered:
         path = free(path, beside=".py")
-    beside = [path.with_suffix(".py")] if path.suffix == ".pt" else []
-    for each in (path, *beside):
-        if each.exists():
+    for each in written_paths(path):
+        if os.path.lexists(each):
             raise Refused(f"{each} exists: give another name.")
     if path.suffix == ".pt":
         return f"written: {path}; {export_case(path, session)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.recording import Recording
@@ -14,7 +14,7 @@ from autograd_tui.export.frames import Rerun
 from autograd_tui.export.json_lines import write_json_lines
 from autograd_tui.export.long_table import write_csv
 from autograd_tui.export.script import script
-from autograd_tui.export.target import check, whole
+from autograd_tui.export.target import Sources, check, whole, whole_folder
 from autograd_tui.export.tensorboard import write_events
 
 if TYPE_CHECKING:
@@ -37,81 +37,97 @@ def export_file(
     *,
     looks: Looks | None = None,
     overwrite: bool = False,
+    journal: Path | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> str:
     """Write a run in the form that the path's ending names; give a sentence of what was left out, or "".
 
     reopen: opens the run's session anew at frame 0, to be run again unless `stopped`.
-    Raises Refused, with nothing written, where the
-    ending is unknown, the path is taken, or it cannot be written.
+    overwrite: what is there, but no file that the run is made of, nor its `journal`.
+    Raises Refused, with nothing written, where the ending is unknown, a path is taken, or it cannot be written.
     """
     write = WRITERS.get(path.suffix)
     if write is None:
         known = ", ".join(WRITERS)
         raise Refused(f'"{path.name}" has no ending that says in which form: {known} are known.')
-    check(path, overwrite=overwrite)
+    sources = recording.opening.files | ({"the run's journal": journal} if journal else {})
+    for each in written_paths(path):
+        check(each, overwrite=overwrite, sources=sources)
     run = Rerun(recording, reopen(), stopped)
     if write is _case:
         for _ in run.frames():
             pass
         if looks is not None and looks.frame is not None:
             run.session.rewind(looks.frame)
-        return export_case(path, run.session, overwrite=overwrite)
-    with whole(path, overwrite=overwrite) as part:
-        return write(part, run, looks or Looks())
+        return export_case(path, run.session, overwrite=overwrite, sources=sources)
+    if write is _events:
+        with whole_folder(path, overwrite=overwrite, sources=sources) as folder:
+            write_events(folder, run.frames())
+        return ""
+    with whole(path, overwrite=overwrite, sources=sources) as file:
+        return write(file, run, looks or Looks())
 
 
-def export_case(path: Path, session: Session, *, overwrite: bool = False) -> str:
+def written_paths(path: Path) -> list[Path]:
+    """Give what an export to a path writes: a case has a script beside it."""
+    return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
+
+
+def export_case(path: Path, session: Session, *, overwrite: bool = False, sources: Sources | None = None) -> str:
     """Write the iteration up to where a session stands, and a script beside it; training stays there.
 
     Gives what is to be said of it. Raises Refused, with nothing written, where it cannot be.
     """
-    beside = path.with_suffix(".py")
-    with whole(path, overwrite=overwrite) as part, whole(beside, overwrite=overwrite) as script_part:
-        case = session.write_case(part)
-        script_part.write_text(case_script(session.about.opening, case), encoding="utf-8")
+    over: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.opening.files}
+    path, beside = written_paths(path)
+    with whole(path, **over) as file, whole(beside, **over) as script_file:
+        case = session.write_case(file)
+        script_file.write(case_script(session.about.opening, case).encode())
     return f"{beside.name} repeats it"
 
 
-def _case(path: Path, run: Rerun, looks: Looks) -> str:
+def _case(file: BinaryIO, run: Rerun, looks: Looks) -> str:
     """Stand for what `export_case` writes: two files."""
     raise NotImplementedError
 
 
-def _script(path: Path, run: Rerun, looks: Looks) -> str:
-    path.write_text(script(run.recording, run.session.frame, run.session.groups), encoding="utf-8")
+def _events(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    """Stand for what `write_events` writes: a folder."""
+    raise NotImplementedError
+
+
+def _script(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    file.write(script(run.recording, run.session.frame, run.session.groups).encode())
     return ""
 
 
-def _csv(path: Path, run: Rerun, looks: Looks) -> str:
-    write_csv(path, run.frames())
+def _csv(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    write_csv(file, run.frames())
     return ""
 
 
-def _json_lines(path: Path, run: Rerun, looks: Looks) -> str:
-    write_json_lines(path, run.frames())
+def _json_lines(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    write_json_lines(file, run.frames())
     return ""
 
 
-def _events(path: Path, run: Rerun, looks: Looks) -> str:
-    write_events(path, run.frames())
+def _picture(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    from autograd_tui.export.screens import picture  # Textual is imported here, and no sooner
+
+    drawn = picture(run, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
+    file.write(drawn.encode())
     return ""
 
 
-def _picture(path: Path, run: Rerun, looks: Looks) -> str:
-    from autograd_tui.export.screens import write_picture  # Textual is imported here, and no sooner
+def _page(file: BinaryIO, run: Rerun, looks: Looks) -> str:
+    from autograd_tui.export.page import page
 
-    write_picture(path, run, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
-    return ""
-
-
-def _page(path: Path, run: Rerun, looks: Looks) -> str:
-    from autograd_tui.export.page import write_page
-
-    return write_page(path, run, size=looks.size or (120, 40), theme=looks.theme)
+    text, missing = page(run, size=looks.size or (120, 40), theme=looks.theme)
+    file.write(text.encode())
+    return missing
 
 
-WRITERS: dict[str, Callable[[Path, Rerun, Looks], str]] = {
+WRITERS: dict[str, Callable[[BinaryIO, Rerun, Looks], str]] = {
     ".py": _script,
     ".csv": _csv,
     ".jsonl": _json_lines,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from typing import BinaryIO
 
 from autograd_tui.engine.values.frame import Frame
 
 
-def write_json_lines(path: Path, frames: Iterable[Frame]) -> None:
+def write_json_lines(file: BinaryIO, frames: Iterable[Frame]) -> None:
     """Write what `Frame.plain` says of each."""
-    with path.open("w", encoding="utf-8") as file:
-        for frame in frames:
-            file.write(json.dumps(frame.plain(), allow_nan=False) + "\n")
+    for frame in frames:
+        file.write((json.dumps(frame.plain(), allow_nan=False) + "\n").encode())

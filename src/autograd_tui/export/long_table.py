@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import TensorStats
@@ -15,17 +16,18 @@ Cell = float | int | str | bool
 Row = tuple[str, str, str, Cell]  # tensor, kind, stat, value
 
 
-def write_csv(path: Path, frames: Iterable[Frame]) -> None:
+def write_csv(file: BinaryIO, frames: Iterable[Frame]) -> None:
     """Write the table; floats have as many digits as read back as the same ones."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        before: Frame | None = None
-        for frame in frames:
-            loss = "" if frame.loss is None else frame.loss
-            head = (frame.index, frame.command or "", frame.iteration, loss, frame.learning_rate)
-            writer.writerows((*head, *row) for row in rows(frame, before))
-            before = frame
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    before: Frame | None = None
+    for frame in frames:
+        loss = "" if frame.loss is None else frame.loss
+        head = (frame.index, frame.command or "", frame.iteration, loss, frame.learning_rate)
+        writer.writerows((*head, *row) for row in rows(frame, before))
+        before = frame
+    text.detach()
 
 
 def rows(frame: Frame, before: Frame | None) -> Iterator[Row]:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from autograd_tui.engine.values.about import About
@@ -22,8 +21,8 @@ PHONE = (60, 28)  # columns and rows of the screens that a narrow window shows
 Screens = list[list[int]]  # of each the places of its rows
 
 
-def write_page(path: Path, run: Rerun, *, size: tuple[int, int], theme: str | None) -> str:
-    """Write the page; give a sentence of what was left out, or ""."""
+def page(run: Rerun, *, size: tuple[int, int], theme: str | None) -> tuple[str, str]:
+    """Give the page as HTML, and a sentence of what was left out, or ""."""
     kept, about, newest = kept_screens(run.recording), run.session.about, len(run.recording)
     shown, markup = list(moments(run, set(kept))), Markup()
     screens = {
@@ -48,8 +47,7 @@ def write_page(path: Path, run: Rerun, *, size: tuple[int, int], theme: str | No
         **{name: _rows(markup, each[0]) for name, each in screens.items()},
         "run": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    path.write_text(_filled(places), encoding="utf-8")
-    return missing
+    return _filled(places), missing
 
 
 def _filled(places: dict[str, str]) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.style import Style
@@ -102,14 +101,14 @@ async def drawing(about: About, first: Shown, *, size: tuple[int, int], theme: s
         yield Drawing(app, pilot)
 
 
-def write_picture(path: Path, run: Rerun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> None:
-    """Write the screen at a frame, by default the last; raises Refused where there is no such frame."""
+def picture(run: Rerun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
+    """Give the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
     newest = len(run.recording)
     index = newest if frame is None else frame
     if not 0 <= index <= newest:
         raise Refused(f"there is no frame {index}: the newest is frame {newest}.")
     (shown,) = moments(run, {index})
-    path.write_text(asyncio.run(_picture(run.session.about, shown, size, theme)), encoding="utf-8")
+    return asyncio.run(_picture(run.session.about, shown, size, theme))
 
 
 async def _picture(about: About, shown: Shown, size: tuple[int, int], theme: str | None) -> str:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def write_events(path: Path, frames: Iterable[Frame]) -> None:
-    """Write a folder: scalars and histograms by iteration, as each phase brings them."""
+def write_events(folder: Path, frames: Iterable[Frame]) -> None:
+    """Write into a folder: scalars and histograms by iteration, as each phase brings them."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise Refused("TensorBoard's files need its package: pip install tensorboard.") from None
-    with SummaryWriter(str(path)) as writer:
+    with SummaryWriter(str(folder)) as writer:
         for frame in frames:
             if not frame.error:
                 _add(writer, frame)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import open_to_read
+from autograd_tui.engine.values.files import open_file
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.frame_store import FrameStore
 from autograd_tui.engine.values.inspection import Inspection
@@ -151,13 +151,13 @@ class Following(StillSession):
         if now.st_ino == os.fstat(self._file.fileno()).st_ino:
             return False
         self._file.close()
-        self._file, self._rest = open_to_read(self._path, buffering=0), b""
+        self._file, self._rest = os.fdopen(open_file(self._path), "rb", buffering=0), b""
         weakref.finalize(self, self._file.close)
         return True
 
     def _opened(self, journal: Path) -> BinaryIO:
         try:
-            file = open_to_read(self._path, buffering=0)
+            file = os.fdopen(open_file(self._path), "rb", buffering=0)
         except OSError as error:
             raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
         weakref.finalize(self, file.close)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.saved import save as torch_save
 from autograd_tui.engine.values.files import open_to_read, replacing
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
@@ -62,12 +63,9 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
     }
     path = journal.with_name(f"{journal.name}.tensors-{checkpoint.frame.index}")
     with replacing(path, mode) as file:
-        try:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        except Exception as error:  # torch reports a full disk as a RuntimeError of its own
-            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+        torch_save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
     for old in _files(journal)[MOST:]:
         old.unlink(missing_ok=True)
 

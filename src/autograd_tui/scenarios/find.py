@@ -16,6 +16,7 @@ from autograd_tui.engine.training.loop import theirs
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import other_kind
 from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
 from autograd_tui.scenarios.plain_names import plain_scenario
@@ -38,8 +39,10 @@ def find(name: str) -> Scenario:
 
 
 def _in_file(path: str, wanted: str) -> Scenario:
-    if not os.path.isfile(path):  # which, unlike Path, has an answer for any text
+    if not os.path.exists(path):  # which, unlike Path, has an answer for any text
         raise Refused(f'there is no file "{path}"{_nearest(path, _files())}.')
+    if kind := other_kind(os.stat(path).st_mode):
+        raise Refused(f'"{path}" is {kind}, and no file.')
     module = _load(Path(path))
     found = _scenarios(module)
     if wanted and wanted not in found:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from torch import Tensor
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import open_to_read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,7 @@ def read_picture(path: str) -> Image:
     from PIL import Image
 
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with open_to_read(path) as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = _decoded(path, file)
     except OSError as error:

@@ -19,6 +19,7 @@ from autograd_tui.engine.training.made_optimizer import groups_of, spec_of
 from autograd_tui.engine.training.options import Options
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import read_file
 from autograd_tui.scenarios.left_out import Roles, left_out
 
 MODELS = ("model", "net")
@@ -132,7 +133,7 @@ def _left_out(names: Mapping[str, Any]) -> Iterator[str]:
 
 def _read(file: str | None) -> str:
     try:
-        return Path(file or "").read_text(encoding="utf-8")
+        return read_file(file or "").decode()
     except (OSError, ValueError):
         return ""
 

@@ -20,6 +20,7 @@ from torch import nn
 from autograd_tui.engine.training.saved import model_state, read_saved
 from autograd_tui.engine.training.state import put_into_model
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import open_to_read
 
 SILENCE = 30.0  # seconds without a byte after which a server is given up
 FILES = (".pth", ".pt", ".safetensors")
@@ -80,7 +81,7 @@ def _check_hash(file: Path) -> None:
     """See that a cached file is whole, which torch.hub looks at only while it comes."""
     promised = re.search(r"-([a-f0-9]{8,})\.", file.name)
     try:
-        with file.open("rb") as content:
+        with open_to_read(file) as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise Refused(f'"{file}" could not be read: {error.strerror}.') from error
@@ -112,7 +113,8 @@ def _in_a_sentence(host: str, file: Path) -> Iterator[None]:
 
 
 def _partial(file: Path) -> set[Path]:
-    return set(file.parent.glob(f"{file.name}.*.partial"))
+    beside = file.parent.iterdir() if file.parent.is_dir() else ()
+    return {each for each in beside if each.name.startswith(f"{file.name}.") and each.suffix == ".partial"}
 
 
 def _why(error: Exception, host: str, file: Path) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from platformdirs import user_config_path
 
+from autograd_tui.engine.values.files import make_folder, read_file, replacing
+
 THEMES = {"dark": "textual-dark", "light": "textual-light", "ansi": "ansi-dark"}  # short names on the command line
+MOST_BYTES = 1 << 16  # that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ def choices_file() -> Path:
 def load(file: Path) -> Choices:
     """Read the choices; what is missing or cannot be read is as if never chosen."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = json.loads(read_file(file, most=MOST_BYTES))
         ascii_only = kept.get("ascii_only")
         return Choices(str(kept["theme"]), bool(kept["log_scale"]), None if ascii_only is None else bool(ascii_only))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -42,7 +45,8 @@ def load(file: Path) -> Choices:
 def save(file: Path, choices: Choices) -> None:
     """Write the choices; a folder that cannot be written is no reason to disturb anyone."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(choices)) + "\n", encoding="utf-8")
+        make_folder(file.parent)
+        with replacing(file) as new:
+            new.write((json.dumps(asdict(choices)) + "\n").encode())
     except OSError:
         return

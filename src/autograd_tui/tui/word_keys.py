@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.files import replacing
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.memory import BUDGET
 from autograd_tui.engine.values.nearest import unknown
@@ -148,9 +150,10 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)
+        path = Path(f"autograd-tui_{datetime.now():%Y-%m-%dT%H_%M_%S_%f}.svg")
         try:
-            path = Path(self.app.save_screenshot(path=str(Path.cwd())))
-            path.with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
+            _write_new(path, self.app.export_screenshot())
+            _write_new(path.with_suffix(".txt"), line + "\n")
         except OSError as error:
             self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
             return
@@ -159,8 +162,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(self.app.export_screenshot())
+            _write_new(path, self.app.export_screenshot())
         except FileExistsError:
             self.say(Note(f"{path} exists: give another name.", "warn"))
         except OSError as error:
@@ -180,6 +182,12 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         """Give the same as far as the run has come by now, which may be further than the screen got to know."""
         news = self.trainer.news
         return self.about.repeated(news.log) if self.about and news else self.command_line()
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file where nothing is. Raises OSError, FileExistsError among it."""
+    with replacing(path, over=False) as file:
+        file.write(text.encode())
 
 
 def _models() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,11 +92,6 @@ def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]
         except TypeError as error:
             raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
     return found
-
-
-def save_case(case: Case, path: Path) -> None:
-    """Write it, to be read with `torch.load(path, weights_only=True)`."""
-    torch.save(case, path)
 
 
 def _optimizer(loop: Loop, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import open_to_read
 
 MODEL = ("model", "model_state_dict", "state_dict", "model_state")  # as scripts spell it in what they save
 OPTIMIZER = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state")
@@ -20,17 +21,23 @@ DAMAGED = "is cut short, damaged, or not what torch.save or safetensors writes."
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+) ")
 
 
+def save(content: Any, file: BinaryIO) -> None:
+    """Write with torch.save. Raises OSError, also for what torch reports as a RuntimeError of its own: a full disk."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
 def read_saved(path: str) -> Any:
     """Read a file to the host; nothing in it is run. Raises Refused, in one sentence."""
     file = Path(path)
     try:
-        with file.open("rb"):  # says first, and simply, what there is to say about the file itself
-            pass
-        with warnings.catch_warnings():
+        with open_to_read(file) as opened, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats of old, which are read all the same
             if file.suffix == ".safetensors":
                 return _read_safetensors(file)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(opened, map_location="cpu", weights_only=True)
     except Refused:
         raise
     except OSError as error:

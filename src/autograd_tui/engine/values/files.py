@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -38,7 +39,7 @@ def open_file(path: str | Path, flags: int = os.O_RDONLY) -> int:
         _check_regular(os.stat(path).st_mode)  # before it is opened, which some devices take for a command
         descriptor = os.open(path, flags | ALWAYS)
     except ValueError as error:  # a name that no file can have
-        raise OSError(errno.EINVAL, str(error)) from None
+        raise FileNotFoundError(errno.ENOENT, str(error)) from None
     try:
         _check_regular(os.fstat(descriptor).st_mode)
     except OSError:
@@ -47,9 +48,9 @@ def open_file(path: str | Path, flags: int = os.O_RDONLY) -> int:
     return _above_standard(descriptor)
 
 
-def open_to_read(path: str | Path, *, buffering: int = -1) -> BinaryIO:
+def open_to_read(path: str | Path) -> BufferedReader:
     """Open a regular file to read its bytes. Raises OSError, as `open_file` does."""
-    return os.fdopen(open_file(path), "rb", buffering)
+    return os.fdopen(open_file(path), "rb")
 
 
 def read_file(path: str | Path, *, most: int = -1) -> bytes:
@@ -114,7 +115,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 def _check_regular(mode: int) -> None:
     if kind := other_kind(mode):
-        raise OSError(errno.EINVAL, f"it is {kind}, and no file")
+        raise OSError(errno.ENOTSUP, f"it is {kind}, and no file")
 
 
 def _above_standard(descriptor: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autograd_tui.engine.values.files import read_file
 from autograd_tui.engine.values.optimizer_spec import format_number
 
 FLAGS = (
@@ -43,6 +44,13 @@ class Opening:
             words += [] if name in FLAGS else ["--option", f"{name}={_written(value)}"]
         return shlex.join(words)
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Give what may be a file that the run is made of, by what it is to it; some lead nowhere."""
+        given = {**self.arguments, **self.own}
+        named = {f"the file given as {name}": Path(value) for name, value in given.items() if isinstance(value, str)}
+        return {"the scenario's own file": _file_of(self.scenario)} | named
+
 
 def _written(value: Any) -> str:
     return format_number(value) if isinstance(value, float) else str(value)
@@ -50,5 +58,10 @@ def _written(value: Any) -> str:
 
 def sha256(scenario: str) -> str | None:
     """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
-    path = Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None
+    path = _file_of(scenario)
+    return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and path.is_file() else None
+
+
+def _file_of(scenario: str) -> Path:
+    """Give the file of a scenario, "my_model.py" or "my_model.py:name"; a path where nothing is for one of no file."""
+    return Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
