@@ -57,4 +57,6 @@ def add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
     help_text = "the journal's file" + (" (default: the latest)" if optional else "")
     parser.add_argument("journal", nargs="?" if optional else None, help=help_text)
     parser.add_argument("--scenario", metavar="FILE", help="the scenario's file, where the journal is of one")
-    parser.add_argument("--changed", action="store_true", help="though it is another run than it was: a file, or a number")
+    parser.add_argument(
+        "--changed", action="store_true", help="though it is another run than it was: a file, or a number"
+    )
