@@ -27,7 +27,7 @@ Run = Callable[..., Done]
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run the program in this process; its stdout and its signals are put back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    on_interrupt = signal.getsignal(signal.SIGINT)
 
     def program(*arguments: str, stdin: str | bytes = "") -> Done:
         raw = stdin if isinstance(stdin, bytes) else stdin.encode()
@@ -42,5 +42,4 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
         return Done(code, captured.out.splitlines(), captured.err.splitlines())
 
     yield program
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGINT, on_interrupt)

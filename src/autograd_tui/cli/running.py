@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from autograd_tui.cli.keeping import kept
 from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, parse
@@ -48,8 +47,9 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
     wanted = _from_stdin(sys.stdin or ()) if from_stdin else iter(commands)
     if from_stdin:
         sys.stdin = io.StringIO()  # a scenario's input() would take our commands
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        signal.signal(number, _leave_with(code))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # It ends the program at once, as SIGTERM does: each line is flushed, and a running phase cannot be interrupted.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # stdout is for data alone: what a model prints, even from C, goes to stderr.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
@@ -60,15 +60,6 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
         session.close(in_order=True)
         say_problem(session)
         return code
-
-
-def _leave_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
-    """Make a signal's answer: leave at once, since each line is flushed and a running phase cannot be interrupted."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        os._exit(code)
-
-    return leave
 
 
 def _screen(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands, *, title: str) -> int:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command_log import CommandLog, Pattern
@@ -71,6 +72,9 @@ class JournalWriter:
         self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
         self._kept_frame: Frame | None = None  # the one that it is of
         self._loss: float | str | None = None  # of the frame where training stands, as strict JSON has it
+        if hasattr(os, "register_at_fork"):
+            end = WeakMethod(self._end)  # a copy of this process writes nothing, and must not hold the lock
+            os.register_at_fork(after_in_child=lambda: method() if (method := end()) else None)
 
     @classmethod
     def go_on(cls, journal: Journal, about: About, *, left: Mapping[int, int]) -> JournalWriter:

@@ -127,6 +127,7 @@ def run_on_screen(
     choices, terminal = _chosen(theme, ascii_only), this_terminal()
     output = Output()
     signals.hold()
+    signals.keep_from_copies()
     output.take_over()
     app = AutogradApp(
         out_of_the_collector(open_session),

@@ -54,6 +54,7 @@ class Output:
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
         self._writing = threading.Lock()  # one thread takes in what comes, another looks at it
         self._reader: threading.Thread | None = None
+        self._ours: tuple[int, ...] = ()  # descriptors of the terminal, and of who started this program
         self.on_lines: Callable[[], None] = lambda: None
         self.count = 0  # of all whole lines that came, also of those that are not kept
         self._part, self._left_out = b"", 0  # the line that has no end yet, and how many characters of it are not kept
@@ -71,6 +72,9 @@ class Output:
         self._keyboard = os.fdopen(os.dup(0), encoding="utf-8")
         sys.__stdin__ = self._keyboard  # type: ignore[misc]
         sys.__stdout__ = sys.__stderr__ = self._terminal  # type: ignore[misc]
+        self._ours = (*self._kept, self._terminal.fileno(), self._keyboard.fileno())
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._let_go_of_the_terminal)
         nothing = os.open(os.devnull, os.O_RDONLY)  # what their input() and breakpoint() read
         reading, writing = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -97,6 +101,7 @@ class Output:
 
     def give_back(self) -> None:
         """Put the descriptors and files back, whatever became of them; what has been printed is in `lines`."""
+        self._ours = ()
         warnings.formatwarning = self._kept_format
         for file in (sys.stdout, sys.stderr):
             with suppress(Exception):  # their code may have closed it, or put anything in its place
@@ -157,6 +162,13 @@ class Output:
         if left_out := self.count - len(lines):
             lines.append(f"autograd-tui: of what was printed, {left_out:,} earlier lines are left out")
         return lines[::-1]
+
+    def _let_go_of_the_terminal(self) -> None:
+        """Lead nowhere, in a copy of this process, what only the screen may paint on, read, and keep open."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for each in self._ours:
+            os.dup2(nothing, each, inheritable=False)
+        os.close(nothing)
 
     def _add(self, piece: bytes) -> None:
         """Write on in the line that has no end yet: a carriage return goes back to its beginning, as bars do."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 
 CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}  # the exit code of each
 _KNOWN = {signal.Signals[name]: code for name, code in CODES.items() if hasattr(signal, name)}  # on this system
+_ANSWERED = {*_KNOWN, *(signal.Signals[name] for name in ("SIGWINCH", "SIGTSTP", "SIGCONT") if hasattr(signal, name))}
 
 
 def hold() -> None:
@@ -34,3 +36,28 @@ def answer(leave: Callable[[int], None]) -> None:
         return
     finally:
         let_go()
+
+
+def keep_from_copies() -> None:
+    """Have copies of this process that os.fork makes answer signals as a program without a screen does.
+
+    They share the descriptor that wakes our event loop: a signal sent to one of them would be answered by us.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_answer_as_usual)
+
+
+def _block() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ANSWERED)
+
+
+def _answer_as_usual() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _ANSWERED:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _unblock()
