@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import make_folder, new_file, open_file, read_file, replacing
+from autograd_tui.journal.following import Following
+from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.open import open_session
+from autograd_tui.tui.choices import Choices, load, save
 
 
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits_for_ever() -> Iterator[None]:
+    """End a test that waits for a pipe."""
+
+    def fail(number: int, frame: FrameType | None) -> None:
+        pytest.fail("it waits")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 PLACES: dict[str, Callable[[Path], object]] = {
@@ -109,3 +131,50 @@ sys.exit(0 if min(made, read) > 2 else 1)
 
 def test_no_file_gets_the_number_of_standard_output(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", LOW, str(tmp_path / "new")], check=False).returncode == 0
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "journal": lambda name: read_journal(Path(name)),
+    "journal.frames": lambda name: Following(Path("journal")),
+    "mine.py": lambda name: open_session(name),
+    "state.pt": lambda name: open_session("linear", state=name),
+    "state.safetensors": lambda name: open_session("linear", state=name),
+    "weights.pt": lambda name: open_session("resnet18", weights=name),
+    "picture.png": lambda name: open_session("resnet18", weights="random", image=name),
+    "checkpoints/resnet18-f37072fd.pth": lambda name: open_session("resnet18", hub_dir="."),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_each_file_that_is_read_is_refused_in_a_sentence_where_it_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    for kind, make in PLACES.items():
+        make(Path(name))
+        with pytest.raises(Refused, match=f"is {kind}, and no file"):
+            READERS[name](name)
+        Path(name).rename(f"{kind} before")
+
+
+def test_choices_behind_a_pipe_are_as_if_never_made(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "screen.json")
+    assert load(tmp_path / "screen.json") == Choices()
+
+
+def test_choices_are_saved_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "screen.json").symlink_to("there")
+    save(tmp_path / "screen.json", Choices(log_scale=True))
+    assert load(tmp_path / "screen.json").log_scale
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_journal_is_made_through_no_link(tmp_path: Path) -> None:
+    session = open_session("linear")
+    (tmp_path / "journal").symlink_to("nowhere")
+    session.recorder = JournalWriter(tmp_path / "journal", session.about, private=False)
+    session.run("f")
+    assert "(File exists)" in (session.recorder.take_problem() or "")
+    assert not (tmp_path / "nowhere").exists()

@@ -17,6 +17,7 @@ import pytest
 from autograd_tui.cli.keeping import kept
 from autograd_tui.journal import folder
 from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 from cases import LONG
 from program import Done, Run
@@ -244,17 +245,71 @@ def test_a_last_loss_that_is_not_finite_is_said_also_of_a_run_that_was_resumed(d
     assert do("sessions").out[1].split()[4] == said
 
 
-def test_sessions_deletes_what_is_named(do: Do, own_state_folder: Path) -> None:
-    do("linear", "--headless", "--do", "f")
-    (journal,) = own_state_folder.iterdir()
-    do("sessions", "--delete", str(journal))
-    assert list(own_state_folder.iterdir()) == []
+BESIDE = {  # a journal, as this program has written it
+    ".frames": b'{"autograd-tui frames": 2, ',
+    ".frames.new": b"",
+    ".frames.0123abcd.new": b'{"auto',
+    ".tensors-12": b"PK\x03\x04...",
+    ".tensors-16.new": b"PK",
+    ".tensors-20.89abcdef.new": b"PK\x03\x04...",
+}
 
 
-def test_sessions_deletes_nothing_but_journals(do: Do, tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    do("sessions", "--delete", str(tmp_path / "thesis.txt"), code=2)
-    assert (tmp_path / "thesis.txt").exists()
+@pytest.mark.parametrize("name", ["my_model", "run[1].journal", "a*?.journal"])
+def test_sessions_deletes_what_this_program_wrote_and_names_it(do: Do, tmp_path: Path, name: str) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(tmp_path / name))
+    own = [name, *(name + ending for ending in BESIDE)]
+    for ending, data in BESIDE.items():
+        (tmp_path / (name + ending)).write_bytes(data)
+    theirs = [f"{name}.py", f"{name}.csv", f"{name}.tensors-x", f"{name}.tensors-3.new.txt", "run1.journal.tensors-12"]
+    for each in theirs:
+        (tmp_path / each).write_bytes(b"PK\x03\x04...")
+    deleted = do("sessions", "--delete", str(tmp_path / name), f"{tmp_path}/./{name}").out
+    assert sorted(deleted) == sorted(f"deleted: {tmp_path / each}" for each in own)
+    assert deleted[-1] == f"deleted: {tmp_path / name}"
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == sorted(theirs)
+
+
+def test_sessions_deletes_nothing_that_only_has_the_name(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    pictures, weights, link = (path.with_name(path.name + end) for end in (".frames", ".tensors-1", ".tensors-2"))
+    pictures.write_text("a folder's worth of pictures")
+    weights.write_text("mine")
+    link.symlink_to(weights)
+    assert do("sessions", "--delete", str(path)).out == [f"deleted: {path}"]
+    assert all(map(os.path.lexists, (pictures, weights, link)))
+
+
+@pytest.mark.parametrize("bad", ["thesis.txt", "link", "nowhere", "pipe", "."])
+def test_sessions_deletes_nothing_where_one_of_the_names_is_no_journal(do: Do, path: Path, bad: str) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    (path.parent / "thesis.txt").write_text("mine")
+    (path.parent / "link").symlink_to(path)
+    os.mkfifo(path.parent / "pipe")
+    refused = do("sessions", "--delete", str(path), str(path.parent / bad), code=2)
+    assert refused.out == []
+    assert len(refused.err) == 1
+    assert path.exists()
+    assert os.path.lexists(path.parent / bad) == (bad != "nowhere")
+
+
+def test_sessions_deletes_no_journal_of_a_run_that_goes_on(do: Do, path: Path) -> None:
+    session = open_session("linear")
+    session.recorder = JournalWriter(path, session.about, private=True)
+    session.run("f")
+    refused = do("sessions", "--delete", str(path), code=2).err
+    assert refused == [f"autograd-tui: {path} is being written by a run that goes on: it is not deleted."]
+    session.run("b")
+    session.close(in_order=True)
+    do("sessions", "--delete", str(path))
+    assert not path.exists()
+
+
+def test_sessions_deletes_a_journal_that_is_damaged_behind_its_header(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    path.write_bytes(path.read_bytes() + b"\xff no line\n[]\n")
+    do("sessions", "--delete", str(path))
+    assert not path.exists()
 
 
 def test_without_runs_sessions_says_so(do: Do) -> None:

@@ -21,6 +21,7 @@ from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import tensors as kept
 from autograd_tui.journal import writing
 from autograd_tui.journal.digest import Beginning
+from autograd_tui.journal.following import Following
 from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.resuming import resume
 from autograd_tui.journal.writing import JournalWriter
@@ -103,6 +104,39 @@ def test_the_plots_go_on(tmp_path: Path) -> None:
 def test_two_files_are_kept(tmp_path: Path) -> None:
     recorded(tmp_path / "j", "linear", "fbsz*9")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "j.tensors-28", "j.tensors-32"]
+
+
+@pytest.mark.parametrize("name", ["run[1].journal", "[!a]*", "*?"])
+def test_a_name_is_no_pattern(tmp_path: Path, name: str) -> None:
+    others = [tmp_path / "run1.journal.tensors-4", tmp_path / "other.tensors-4"]
+    for each in others:
+        each.write_bytes(b"PK\x03\x04")
+    first = recorded(tmp_path / name, "linear", "fbsz*9")
+    again, start = resumed(tmp_path / name, "linear")
+    assert (start, again.frame.same(first.frame)) == (32, True)
+    kept_files = [f"{name}.tensors-28", f"{name}.tensors-32", name, *(each.name for each in others)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept_files)
+
+
+def test_a_planted_link_is_neither_written_through_nor_read_nor_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for ending in (".tensors-28", ".tensors-32", ".tensors-32.new", ".frames", ".frames.new"):
+        (tmp_path / f"j{ending}").symlink_to("mine")
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    again, start = resumed(tmp_path / "j", "linear")
+    assert again.recorder is not None
+    again.recorder.drew(again.frame, again.newest, again.history)
+    assert Following(tmp_path / "j").frame.index == again.frame.index
+    assert (start, (tmp_path / "mine").read_text()) == (32, "mine")
+
+
+def test_what_a_killed_run_has_left_unfinished_is_removed_when_the_run_goes_on(tmp_path: Path) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*9")
+    for ending in (".tensors-20.new", ".tensors-20.0123abcd.new", ".frames.0123abcd.new"):
+        (tmp_path / f"j{ending}").write_bytes(b"")
+    (tmp_path / "j.new").write_bytes(b"mine")
+    resumed(tmp_path / "j", "linear")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "j.new", "j.tensors-28", "j.tensors-32"]
 
 
 def test_a_checkpoint_of_a_branch_that_was_left_is_passed_over(tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_a_run_that_goes_on_elsewhere_does_not_wait() -> None:
     assert waiting_run() is None
 
 
+def test_a_state_folder_whose_name_is_a_pattern_keeps_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "[a]*?"))
+    path = ran(LONG, when=1)
+    assert journals() == [path]
+
+
 def test_a_damaged_journal_hides_nothing_newer() -> None:
     ran(LONG, when=1).write_text("no journal")
     path = ran(SHORT, when=1 << 40)

@@ -45,7 +45,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="its ending says what: .py a PyTorch script, .csv, .jsonl, .tb TensorBoard, .svg a screen, .html all, "
         ".pt the last iteration as a case",
     )
-    parser.add_argument("--force", action="store_true", help="write over a file that exists")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="write over a file that exists, or a link, but not what it leads to; never over the run's own files",
+    )
     parser.add_argument("--frame", type=int, help="of an .svg or .pt (default: the last)")
     parser.add_argument("--size", metavar="120x40", help="columns and rows of screens")
     parser.add_argument("--theme", help="of screens: light, dark, ansi, or one of Textual's")

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from autograd_tui.cli.arguments import new_parser
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import open_to_read
+from autograd_tui.text.line import printable
+
+LONGEST_HEADER = 1 << 20  # bytes
 
 
 def sessions(words: list[str]) -> int:
@@ -13,22 +20,54 @@ def sessions(words: list[str]) -> int:
     from autograd_tui.journal.folder import journals
 
     parser = new_parser("sessions", "List the runs that are kept, the newest first.")
-    parser.add_argument("--delete", metavar="JOURNAL", nargs="+", help="delete these, and what belongs to them")
+    parser.add_argument(
+        "--delete", metavar="JOURNAL", nargs="+", help="delete these, and the frames and tensors kept beside them"
+    )
     options = parser.parse_args(words)
-    for name in options.delete or ():
-        _delete(Path(name))
-    if not options.delete:
+    if options.delete:
+        _delete(options.delete)
+    else:
         _list(journals())
     return 0
 
 
-def _delete(path: Path) -> None:
-    from autograd_tui.journal.folder import companions
-    from autograd_tui.journal.reading import read_journal
+def _delete(names: Sequence[str]) -> None:
+    """Delete journals with what this program wrote beside them, and name each file; all are looked at before any."""
+    paths = {path.parent.resolve() / path.name: path for path in map(Path, names)}.values()
+    for path in paths:
+        with ExitStack() as claimed:
+            _files_of(path, claimed)
+    for path in paths:
+        with ExitStack() as claimed:
+            for each in _files_of(path, claimed):
+                _unlink(each)
+                print(f"deleted: {printable(str(each))}")
 
-    read_journal(path)  # nothing else is deleted
-    for each in (*companions(path), path):
-        each.unlink()
+
+def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
+    """Claim a journal; give its companions and itself. Raises Refused where it is none, or its run goes on."""
+    from autograd_tui.journal.descriptor import lock
+    from autograd_tui.journal.entry import read_header
+    from autograd_tui.journal.folder import companions
+
+    if path.is_symlink():
+        raise Refused(f"{path} is a link: name the journal that it leads to.")
+    try:
+        file = claimed.enter_context(open_to_read(path))
+        read_header(file.readline(LONGEST_HEADER).decode("utf-8", "replace"), path=str(path))
+        beside = companions(path)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}.") from None
+    if not lock(file.fileno()):
+        raise Refused(f"{path} is being written by a run that goes on: it is not deleted.")
+    return [*beside, path]
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(f"{path} cannot be deleted: {error.strerror}.") from None
 
 
 def _list(paths: list[Path]) -> None:
