@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from autograd_tui.cli.keeping import kept
+from autograd_tui.engine.values.files import make_folder, new_file
+from autograd_tui.engine.values.opening import Opening
 from autograd_tui.journal import folder
 from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.writing import JournalWriter
@@ -68,6 +70,16 @@ def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> No
     do("linear", "--headless", "--do", "fbsz")
     (journal,) = own_state_folder.iterdir()
     assert len(read_journal(journal).recording()) == 4
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "é" * 120, "a\nb.c", "", "𝔞" * 60])
+def test_a_run_of_a_scenario_of_any_name_has_a_journal(own_state_folder: Path, name: str) -> None:
+    """Also its longest companion does: a file's name may have 255 bytes."""
+    path = next(folder.new_paths(Opening(f"{name}.py")))
+    assert path.parent == own_state_folder
+    assert len(os.fsencode(path.name + ".tensors-1000000000.0123abcd.new")) <= 255
+    make_folder(path.parent)
+    os.close(new_file(path))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
@@ -143,6 +155,12 @@ def test_a_journal_is_not_written_over(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "f", "--journal", str(path))
     done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)
     assert done.err == [f"autograd-tui: {path} exists already: autograd-tui resume {path} goes on with it."]
+
+
+def test_a_pipe_is_no_place_for_a_journal(do: Do, path: Path) -> None:
+    os.mkfifo(path)
+    done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)
+    assert done.err == [f"autograd-tui: {path} is a pipe, and no file: give another name for the journal."]
 
 
 def test_a_killed_run_loses_no_command(path: Path) -> None:

@@ -45,13 +45,18 @@ async def test_training_goes_on_as_if_nothing_had_been_exported(name: str, do: s
 
 
 async def test_what_is_there_is_not_written_over() -> None:
+    """The file may be the scenario's own, beside a case, or a link that leads nowhere."""
     for name in ("run.py", "run.svg"):
         Path(name).write_text("mine")
-        async with screen() as shown:
+    for name in ("link.csv", "link.svg"):
+        Path(name).symlink_to("nowhere")
+    async with screen() as shown:
+        for name in ("run.py", "run.svg", "run.pt", "link.csv", "link.svg"):
             await say(shown, f"export {name}")
             await shown.settle()
-            assert shown.note == f"{name} exists: give another name."
-        assert Path(name).read_text() == "mine"
+            assert shown.note == f"{name.replace('.pt', '.py')} exists: give another name."
+    assert [each.read_text() for each in Path().glob("run.*")] == ["mine", "mine"]
+    assert not Path("nowhere").exists()
 
 
 async def test_a_picture_is_of_this_screen() -> None:

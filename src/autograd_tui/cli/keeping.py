@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import other_kind
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -25,6 +26,8 @@ def kept(session: Session, options: argparse.Namespace) -> Session:
         session.recorder = JournalWriter(next(paths), session.about, private=True, others=paths)
         return session
     path = Path(options.journal)
+    if path.exists() and (kind := other_kind(path.stat().st_mode)):
+        raise Refused(f"{path} is {kind}, and no file: give another name for the journal.")
     if os.path.lexists(path):
         raise Refused(f"{path} exists already: autograd-tui resume {path} goes on with it.")
     session.recorder = JournalWriter(path, session.about, private=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,8 +53,10 @@ def companions(path: Path) -> list[Path]:
 
     They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
     """
-    names = (each for each in path.parent.iterdir() if each.name.startswith(path.name))
-    return sorted(each for each in names if _is_companion(each, each.name.removeprefix(path.name)))
+    names = (name for name in os.listdir(path.parent) if name.startswith(path.name))
+    return sorted(
+        path.with_name(name) for name in names if _is_companion(path.with_name(name), name.removeprefix(path.name))
+    )
 
 
 def remove_leftovers(path: Path) -> None:
