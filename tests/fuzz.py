@@ -21,8 +21,9 @@ from torchvision import models
 from autograd_tui.cli import main
 from autograd_tui.tui.choices import Choices, load
 from spoiled_files import REFUSALS, small_resnet18, some_file
+from spoiled_frames import ON_SCREEN, case_of_frames
 
-KINDS = ("do", "arguments", "settings", "file")
+KINDS = ("do", "arguments", "settings", "file", "frames")
 PIECES = [
     "f",
     "b",
@@ -191,6 +192,8 @@ def case(number: int, folder: Path, kind: str | None = None) -> tuple[object, st
     kind = kind or rng.choice(KINDS)
     if kind == "file":
         return case_of_a_file(rng, folder)
+    if kind == "frames":
+        return case_of_frames(rng, folder, shown=number % ON_SCREEN == 0)
     if kind == "settings":
         return case_of_settings(rng, folder)
     arguments = some_arguments(rng) if kind == "arguments" else ["--headless", f"--do={some_words(rng)}"]

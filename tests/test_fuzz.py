@@ -13,3 +13,8 @@ def test_what_nobody_would_type_ends_in_order() -> None:
 @pytest.mark.usefixtures("capfd")
 def test_files_of_weights_and_states_that_nobody_would_save_end_in_order() -> None:
     assert run(0, 120, "file") == 0
+
+
+@pytest.mark.usefixtures("capfd")
+def test_files_of_frames_that_no_leader_would_write_are_followed_as_far_as_they_go() -> None:
+    assert run(0, 100, "frames") == 0

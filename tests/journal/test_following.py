@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,115 @@ def test_a_full_disk_stops_followers_and_not_the_run(leader: Leader, monkeypatch
     monkeypatch.undo()
     following.read()
     assert (following.frame.index, leader.session.frame.index) == (1, 2)
+
+
+def spoil(leader: Leader, number: int, old: bytes, new: bytes) -> bytes:
+    """Write the leader's file with one of its lines changed; give it as it was."""
+    file = frames_path(leader.path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new, 1)
+    whole = file.read_bytes()
+    file.write_bytes(b"".join(lines))
+    return whole
+
+
+def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_anew(leader: Leader) -> None:
+    leader.run("fb")
+    whole = spoil(leader, 4, b'"graph":"freed"', b'"graph":"gone"')
+    following = Following(leader.path)
+    assert (following.frame.index, following.damage) == (1, "its line 5 cannot be read (Frame has no such graph)")
+    leader.run("s")
+    assert not following.read()
+    new = leader.path.with_name("new")
+    new.write_bytes(whole)
+    new.replace(frames_path(leader.path))
+    assert following.read()
+    assert (following.frame.index, following.damage) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new", "said"),
+    [
+        (0, b'": 2, "run"', b'": 3, "run"', "line 1 .*another format"),
+        (0, b'"seed": 0', b'"seed": "0"', "line 1 .*About has no such seed"),
+        (0, b'"backward": [', b'"back": [', "line 1 .*About whose parts do not fit together"),
+        (0, b"[4096, 1,", b"[1, 1,", "line 1 .*Series whose parts do not fit together"),
+        (1, b'"newest": 1', b'"newest": 1' + b"0" * 5000, "line 2 "),
+        (1, b'"newest": 1', b'"newest": 0', "line 2 .*news of frames that there are not"),
+        (1, b'{"newest"', b'{"oldest"', "line 2 .*not written by a leader"),
+        (2, b'"index":1', b'"index":true', "line 3 .*Frame has no such index"),
+        (2, b'"index":1', b'"index":' + b"[" * 100_000 + b"]" * 100_000, "line 3 .*nested too deep"),
+        (2, b'"Command":"f"', b'"Command":"ff"', "line 3 .*one command is wanted"),
+        (2, b'"names":["w","b"]', b'"names":["w"]', "line 3 .*Layout whose parts do not fit together"),
+        (2, b'"shapes":[[1],[1]]', b'"shapes":[[1],[0]]', "line 3 .*Layout whose parts do not fit together"),
+        (2, b'"backwards":[0,0]', b'"backwards":[0,1]', "line 3 .*Grads whose parts do not fit together"),
+        (2, b'"optimizer":"sgd"', b'"optimizer":","', "line 3 .*Frame whose parts do not fit together"),
+        (2, b'"learning_rate":0.1', b'"learning_rate":NaN', "line 3 .*NaN is not JSON"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_sentence(
+    leader: Leader, number: int, old: bytes, new: bytes, said: str
+) -> None:
+    leader.run("f")
+    spoil(leader, number, old, new)
+    with pytest.raises(Refused, match=f"is no run that can be followed: its {said}"):
+        Following(leader.path)
+
+
+def test_a_file_that_is_cut_while_it_is_followed_is_damaged(leader: Leader) -> None:
+    leader.run("fb")
+    following = Following(leader.path)
+    os.truncate(frames_path(leader.path), 10)
+    assert following.read()
+    assert (following.frame.index, following.damage) == (2, "its line 6 cannot be read (cut off)")
+
+
+def test_a_file_of_another_model_in_the_place_of_the_first_is_said(leader: Leader, tmp_path: Path) -> None:
+    leader.run("f")
+    following = Following(leader.path)
+    other = Leader(tmp_path / "other", "spiral")
+    other.run("f")
+    other.path.replace(leader.path)
+    frames_path(other.path).replace(frames_path(leader.path))
+    following.read()
+    assert (following.about.title, following.damage) == (
+        "the line",
+        "its line 3 cannot be read (a frame of another model)",
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_refused_at_once(leader: Leader) -> None:
+    os.mkfifo(frames_path(leader.path))
+    with pytest.raises(Refused, match="it is a pipe"):
+        Following(leader.path)
+
+
+def test_a_file_longer_than_any_leader_writes_is_refused(leader: Leader) -> None:
+    leader.run("f")
+    with frames_path(leader.path).open("ab") as file:
+        file.truncate(1 << 40)
+    following = Following(leader.path)
+    assert (following.frame.index, following.damage) == (1, "its line 4 cannot be read (too long)")
+
+
+def test_what_moved_the_parameters_is_the_command_that_ran_for_the_follower_too(leader: Leader) -> None:
+    *_, stepped, frame = leader.run("fbs w=3")
+    assert frame.mover is frame.command
+    following = Following(leader.path)
+    assert following.frame.mover is following.frame.command
+    assert following.look(stepped.index).mover is not following.frame.mover
+
+
+def test_a_leader_that_goes_on_to_a_frame_between_two_drawn_ones_spoils_no_plot(leader: Leader) -> None:
+    list(leader.session.run_all("fbsz*3 @4"))
+    leader.show(leader.session.frame)
+    following = Following(leader.path)
+    list(leader.session.run_all("@9"))
+    leader.show(leader.session.frame)
+    following.read()
+    assert list(following.history.loss.indices) == [1, 5, 9]
 
 
 FOLLOW = """

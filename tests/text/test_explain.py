@@ -365,3 +365,16 @@ def test_a_backward_that_is_added_shows_the_addition() -> None:
     assert [*map(float, shown.groups())] == pytest.approx([before, before - after, after], abs=1e-4)
     *_, frame = session.run_all("z fb")
     assert frame.added_to is None
+
+
+def test_a_loss_whose_squares_are_too_large_to_add_up_is_explained() -> None:
+    def parts(options: object) -> Parts:
+        x = torch.tensor([[1.0], [1.0]], dtype=torch.float64)
+        return Parts(
+            model=torch.nn.Linear(1, 1, bias=False, dtype=torch.float64),
+            batch=lambda i: (x, x * 1.3e154),
+            loss=torch.nn.functional.mse_loss,
+        )
+
+    session = open_session(Scenario("huge", parts))
+    assert "the loss inf" in said(session.run("f"), session)

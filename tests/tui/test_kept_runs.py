@@ -10,6 +10,7 @@ from app_screen import Screen, running, screen
 
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.command import Commands, parse
+from autograd_tui.journal.drawn_frames import frames_path
 from autograd_tui.journal.following import Following
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
@@ -94,6 +95,18 @@ async def test_a_follower_says_that_the_leader_has_left(leader: Leader) -> None:
     leader.writer.close(in_order=True)
     async with running(follower(leader), (120, 40)) as shown:
         assert shown.note == "the terminal that led this run has left it: autograd-tui resume goes on"
+
+
+async def test_a_follower_says_that_the_file_is_damaged(leader: Leader) -> None:
+    async with running(follower(leader), (120, 40)) as shown:
+        with frames_path(leader.path).open("ab") as file:
+            file.write(b"{}\n")
+        await shown.until(lambda: "is damaged" in shown.note)
+        assert shown.note == (
+            "the file of frames is damaged: its line 6 cannot be read (not written by a leader); "
+            "shown is what came before"
+        )
+        assert "frame 2 of 2" in shown.text("StatusPanel")
 
 
 def replay(words: str, pace: float | None = None) -> AutogradApp:

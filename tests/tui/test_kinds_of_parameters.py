@@ -16,6 +16,7 @@ from reach import loop_of
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.open import open_session
 from autograd_tui.text.line import plain
+from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
 from cases import some
@@ -187,6 +188,12 @@ async def test_a_metric_can_be_plotted_in_place_of_the_loss(tmp_path: Path) -> N
         await shown.press("y")
         assert panel.border_title == "Loss   plot of mae, log"
         assert f"{max(mae.values):.2f}"[:3] in shown.text("LossPanel")
+
+
+def test_names_in_a_panels_title_are_text_and_never_markup() -> None:
+    panel = LossPanel(title="Loss")
+    panel.retitle("Loss   plot of [/b]\x1b]0;x\x07[red]")
+    assert str(panel._border_title) == "Loss   plot of [/b][red]"
 
 
 def test_values_and_norms_stand_below_each_other() -> None:

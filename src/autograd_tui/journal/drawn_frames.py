@@ -19,6 +19,7 @@ from autograd_tui.journal.frame_codec import FrameWriter
 
 ENDING = ".frames"
 SECONDS = 0.1  # between two of them
+LEFT = b'{"left": true}'  # the line that a leader leaves with
 MOST_BYTES = 16 << 20  # of the file, which then begins anew
 
 
@@ -74,7 +75,7 @@ class DrawnFrames:
         if self._descriptor is None:
             return
         with suppress(OSError):
-            self._append('{"left": true}\n')
+            self._append(f"{LEFT.decode()}\n")
         self._end()
 
     def _end(self) -> None:

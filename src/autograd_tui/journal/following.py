@@ -2,43 +2,75 @@
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
+from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import open_file
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.frame_store import FrameStore
+from autograd_tui.engine.values.history import History, Series
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.still_session import StillSession
+from autograd_tui.journal.checked import made, strict
 from autograd_tui.journal.digest import first_line_hash
-from autograd_tui.journal.drawn_frames import frames_path
+from autograd_tui.journal.drawn_frames import LEFT, MOST_BYTES, frames_path
 from autograd_tui.journal.drawn_header import read_first_line, read_series
 from autograd_tui.journal.frame_codec import FrameReader
+
+PIECE = 1 << 20  # bytes that are read at once
+MOST_LINE = MOST_BYTES  # of one frame
+MOST_FILE = MOST_BYTES + 2 * MOST_LINE  # the leader begins it anew behind the first frame that is beyond MOST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a leader writes before each frame."""
+
+    newest: int  # frame that there is
+    kept: int  # frames after this one are others than those written before
+    losses: Series  # of those after it
+
+    @classmethod
+    def read(cls, line: bytes) -> News:
+        """Read a line; raises ValueError where it is none."""
+        written = strict(line)
+        try:
+            losses = read_series(written["losses"])
+            news = made(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no news: {error}") from None
+        if not news.kept <= news.newest or any(not news.kept < each <= news.newest for each in losses.indices):
+            raise ValueError("news of frames that there are not")
+        return news
 
 
 class Following(StillSession):
     """Looks like a session that never runs anything itself: `read` takes in what the leader has drawn since.
 
+    Where the file is damaged it stays at the frame before, until the leader begins the file anew.
     Raises Refused where there is nothing to follow.
     """
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._path = journal, frames_path(journal)
-        self._file = self._opened(journal)
-        self._reader, self._rest = FrameReader(), b""
-        self._began = False  # whether the plots are those of the file's first line, which know the next frame too
         self.left = False  # by the leader, in order
+        self.damage: str | None = None  # what is wrong with the file
         self.newest = 0
         self._frames: FrameStore | None = None
-        self._news: dict[str, Any] = {}
+        self._latest: Frame
+        try:
+            self._open()
+        except OSError as error:
+            raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
         self.read()
         if self._frames is None:
-            raise Refused(f"{journal} has drawn nothing yet.")
+            nothing = f"{journal} has drawn nothing yet."
+            raise Refused(f"{self._path} is no run that can be followed: {self.damage}." if self.damage else nothing)
 
     @property
     def frame(self) -> Frame:
@@ -48,13 +80,10 @@ class Following(StillSession):
 
     def read(self) -> bool:
         """Take in what has been drawn since; tell whether there was anything."""
-        anything = False
-        for _ in range(2):
-            for line in self._lines():
-                anything = True
-                self._take(line)
-            if not self._began_anew():
-                return anything
+        anything = self._read_on()
+        while self._began_anew():
+            self._read_on()
+            anything = True
         return anything
 
     def stored(self, index: int) -> Frame | None:
@@ -90,75 +119,105 @@ class Following(StillSession):
         assert self._frames is not None
         return self._frames
 
-    def _begin(self, line: bytes) -> None:
-        """Take in a first line: what the run is, and how it went before the first frame of the file."""
-        self._reader, self._began = FrameReader(), True
-        try:
-            run = first_line_hash(self._journal)
-        except OSError as error:
-            raise Refused(f"{self._journal} cannot be read: {error.strerror}.") from None
-        self.about, self.history = read_first_line(line, run=run)
-
-    def _take(self, line: bytes) -> None:
-        if line.startswith(b'{"newest"'):
-            self._news = json.loads(line)
-        elif line.startswith(b'{"frame"'):
-            self._take_frame(self._reader.frame(line.decode()))
-        elif line.startswith(b'{"left"'):
-            self.left = True
-        elif line:
-            self._begin(line)
-
-    def _take_frame(self, frame: Frame) -> None:
-        """Hold a frame as the newest, where it is not one that the leader went back to."""
-        self._latest, self.newest, self.left = frame, self._news["newest"], False
-        kept, up_to_date = self._news["kept"], self._began
-        self._began = False
-        if not up_to_date:
-            self.history.forget_after(kept)
-        if self._frames is None:
-            self._frames = FrameStore(frame)
-        elif kept < self._held.oldest.index:
-            self._held.forget_after(frame)
-        else:
-            self._held.forget_after(self.look(kept))
-            if frame.index <= self._held.newest.index:
-                return
-            self._held.append(frame)
-        if not up_to_date:
-            self._plot(frame)
-
-    def _plot(self, frame: Frame) -> None:
-        """Take into the plots a frame, and the losses of those before it that were not drawn."""
-        losses = read_series(*self._news["losses"])
-        for point in losses.points():
-            if point.index < frame.index:
-                self.history.loss.append(point.index, point.iteration, point.value)
-        self.history.append(frame)
-
-    def _lines(self) -> Iterator[bytes]:
-        """Give the whole lines that have come."""
-        data = self._rest + self._file.read()
-        *whole, self._rest = data.split(b"\n")
-        yield from whole
+    def _open(self) -> None:
+        """Open the file at its first line. Raises OSError."""
+        self._file, self._rest, self._number = os.fdopen(open_file(self._path), "rb", buffering=0), b"", 0
+        weakref.finalize(self, self._file.close)
+        self._reader, self.damage = FrameReader(), None
+        self._first: tuple[About, History] | None = None  # what the first line says, until there is a frame
+        self._news: News | None = None  # of the frame that comes next
+        self._plotted = 0  # the plots know all up to this frame
 
     def _began_anew(self) -> bool:
         """Go over to the file that has taken this one's place, where one has."""
         try:
-            now = os.stat(self._path)
+            now, here = os.stat(self._path), os.fstat(self._file.fileno())
+            if (now.st_ino, now.st_dev) == (here.st_ino, here.st_dev):
+                return False
+            before = self._file
+            self._open()
         except OSError:
             return False
-        if now.st_ino == os.fstat(self._file.fileno()).st_ino:
-            return False
-        self._file.close()
-        self._file, self._rest = os.fdopen(open_file(self._path), "rb", buffering=0), b""
-        weakref.finalize(self, self._file.close)
+        before.close()
         return True
 
-    def _opened(self, journal: Path) -> BinaryIO:
+    def _read_on(self) -> bool:
+        """Take in the lines that have come, up to one that is damaged; tell whether there were any."""
+        before = self._number
         try:
-            file = os.fdopen(open_file(self._path), "rb", buffering=0)
+            for line in self._lines() if self.damage is None else ():
+                self._number += 1
+                self._take(line)
+        except ValueError as error:
+            self._rest, self.damage = b"", f"its line {self._number} cannot be read ({error})"
+        return self._number > before
+
+    def _lines(self) -> Iterator[bytes]:
+        """Give the whole lines that have come; raises ValueError where there are more than any leader writes."""
+        while data := self._file.read(PIECE):
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            yield from whole
+            if len(self._rest) > MOST_LINE or self._file.tell() > MOST_FILE:
+                self._number += 1
+                raise ValueError("too long")
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._number += 1
+            raise ValueError("cut off")
+
+    def _take(self, line: bytes) -> None:
+        if self._number == 1:
+            self._first = read_first_line(line, run=self._run())
+        elif line.startswith(b'{"newest"'):
+            self._news = News.read(line)
+        elif line.startswith(b'{"frame"'):
+            self._take_frame(self._reader.frame(line))
+        elif line == LEFT:
+            self.left = True
+        else:
+            raise ValueError("not written by a leader")
+
+    def _run(self) -> str:
+        """Give what tells the journal's run from others of its name."""
+        try:
+            return first_line_hash(self._journal)
         except OSError as error:
-            raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
-        weakref.finalize(self, file.close)
-        return file
+            raise ValueError(f"{self._journal} cannot be read: {error.strerror}") from None
+
+    def _take_frame(self, frame: Frame) -> None:
+        """Hold a frame as the newest, where it is not one that the leader went back to."""
+        news, self._news = self._news, None
+        if news is None or frame.index > news.newest:
+            raise ValueError("a frame that nothing announces")
+        if self._frames is not None and frame.params.layout.names != self._latest.params.layout.names:
+            raise ValueError("a frame of another model")
+        self._latest, self.newest, self.left = frame, news.newest, False
+        if self._first is not None:
+            self._begin(*self._first)
+            self._first, self._plotted = None, news.newest
+        else:
+            self.history.forget_after(news.kept)
+            self._plotted = min(self._plotted, news.kept)
+        if self._frames is None:
+            self._frames = FrameStore(frame)
+        elif news.kept < self._held.oldest.index:
+            self._held.forget_after(frame)
+        else:
+            self._held.forget_after(self.look(news.kept))
+            if frame.index > self._held.newest.index:
+                self._held.append(frame)
+        if frame.index > self._plotted:
+            self._plot(frame, news.losses, after=self._plotted)
+            self._plotted = frame.index
+
+    def _begin(self, about: About, history: History) -> None:
+        """Take what a first line says of the run, and of how it went before the file's first frame."""
+        self.history = history
+        if self._frames is None or about != self.about:
+            self.about = about
+
+    def _plot(self, frame: Frame, losses: Series, *, after: int) -> None:
+        """Take into the plots a frame, and the losses of those before it that were not drawn."""
+        for point in losses.points():
+            if after < point.index < frame.index:
+                self.history.loss.append(point.index, point.iteration, point.value)
+        self.history.append(frame)

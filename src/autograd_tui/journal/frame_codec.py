@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from autograd_tui.engine.values.command import Command, parse_one
+from autograd_tui.engine.values.errors import NotUnderstood
 from autograd_tui.engine.values.frame import Frame, Groups, Stray, TorchError
 from autograd_tui.engine.values.stats_table import Grads, GradStats, Layout, StatsTable, TensorStats
+from autograd_tui.journal.checked import made, strict, unpacked
 
 _KINDS = (TorchError, Grads, Groups, Stray, TensorStats, GradStats, Layout)
 _CLASSES: dict[str, type[Any]] = {each.__name__: each for each in _KINDS}
 _LEFT_OUT = ("trace",)  # of a frame: it belongs to who asked for it
+_NOT_FINITE = {str(each): each for each in (math.nan, math.inf, -math.inf)}
 
 
 class FrameWriter:
@@ -72,29 +75,30 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Reads what a FrameWriter has written."""
+    """Reads what a FrameWriter has written; what it gives is a frame as the engine makes them, or ValueError."""
 
     def __init__(self) -> None:
         self._tables: dict[int, StatsTable] = {}  # of the frame before
         self._layouts: dict[int, Layout] = {}  # by the table that brought them
+        self._commands: dict[str, Command] = {}  # of the frame that is read: what moved the parameters may be the same
 
-    def frame(self, line: str) -> Frame:
+    def frame(self, line: str | bytes) -> Frame:
         """Read one line; raises ValueError where it is none, or follows lines that were not read."""
         try:
-            written = json.loads(line)
+            written = strict(line)
             known = self._tables | {
                 int(number): self._table(int(number), *each) for number, each in written["tables"].items()
             }
-            self._tables = {}
-            return Frame(**{name: self._value(value, known) for name, value in written["frame"].items()})
-        except (KeyError, TypeError, AttributeError) as error:
+            self._tables, self._commands = {}, {}
+            return made(Frame, {name: self._value(value, known) for name, value in written["frame"].items()})
+        except (KeyError, TypeError, AttributeError, RecursionError, NotUnderstood) as error:
             raise ValueError(f"no frame: {error}") from None
 
-    def _table(self, number: int, layout: Any, numbers: str) -> StatsTable:
-        if isinstance(layout, int):
-            return StatsTable(self._layouts[layout], _unpacked(numbers))
-        self._layouts[number] = self._value(layout, {})
-        return StatsTable(self._layouts[number], _unpacked(numbers))
+    def _table(self, number: int, layout: Any, numbers: Any) -> StatsTable:
+        if not isinstance(layout, int):
+            self._layouts[number] = self._value(layout, {})
+            layout = number
+        return made(StatsTable, {"layout": self._layouts[layout], "numbers": unpacked("d", numbers)})
 
     def _value(self, value: Any, known: Mapping[int, StatsTable]) -> Any:
         if isinstance(value, list):
@@ -103,24 +107,18 @@ class FrameReader:
             return value
         ((kind, inside),) = value.items()
         if kind == "float":
-            return float(inside)
+            return _NOT_FINITE[inside]
         if kind == "set":
             return frozenset(inside)
         if kind == "array":
-            return _unpacked(inside)
+            return unpacked("d", inside)
         if kind == "Command":
-            return parse_one(inside)
+            return self._commands.setdefault(inside, parse_one(inside))
         if kind == "table":
             self._tables[inside] = known[inside]
             return known[inside]
-        return _CLASSES[kind](**{name: self._value(each, known) for name, each in inside.items()})
+        return made(_CLASSES[kind], {name: self._value(each, known) for name, each in inside.items()})
 
 
 def _packed(numbers: array[float]) -> str:
     return b64encode(numbers.tobytes()).decode()
-
-
-def _unpacked(text: str) -> array[float]:
-    numbers = array("d")
-    numbers.frombytes(b64decode(text))
-    return numbers

@@ -72,6 +72,6 @@ def _row(frame: Frame, place: int, *, name_width: int, width: int) -> Line:
 def _content(row: TensorStats) -> str:
     """Write a single value, a whole number as one, else the norm; NaN stands for what the veil hides of any dtype."""
     if row.size == 1 and row.values:
-        whole = not row.dtype.startswith(("float", "bfloat")) and not math.isnan(row.values[0])
+        whole = not row.dtype.startswith(("float", "bfloat")) and math.isfinite(row.values[0])
         return count(int(row.values[0])) if whole else number(row.values[0])
     return f"norm {number(row.norm)}" if row.norm is not None else row.dtype

@@ -69,7 +69,7 @@ def stray_lines(frame: Frame) -> list[str]:
     shapes = ["×".join(map(str, each.shape)) or "one value" for each in frame.strays]
     several = f"{len(shapes)} tensors that are none" if len(shapes) > 1 else "a tensor that is none"
     shown = ", ".join(shapes[:FEW]) + ", …" * (len(shapes) > FEW)
-    reasons = [WHY[each.kind].format(each.path) for each in frame.strays]
+    reasons = [WHY.get(each.kind, WHY[""]).format(each.path) for each in frame.strays]
     said = f"The gradient also reached {several} of the model's parameters, so no step moves "
     said += f"{'them' if len(shapes) > 1 else 'it'} ({shown}): {'; '.join(dict.fromkeys(reasons))}."
     return [printable(said)]

@@ -30,6 +30,8 @@ class FollowerThread(TrainerThread):
     @property
     def sign(self) -> str | None:
         """Say what this terminal is for, and whether the other one is still there."""
+        if self._followed is not None and self._followed.damage:
+            return f"the file of frames is damaged: {self._followed.damage}; shown is what came before"
         if self._followed is not None and self._followed.left:
             return "the terminal that led this run has left it: autograd-tui resume goes on"
         return "following another terminal: arrows look back here, escape rejoins"

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.events import MouseEvent
 from textual.geometry import Offset, Region
 from textual.reactive import var
@@ -80,8 +81,9 @@ class Panel(KeptRows):
         self._seen = False  # what nobody sees is not drawn
         self._rows_wanted = 0
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
+        self._title = ""
         if title:
-            self.border_title = title
+            self.retitle(title)
             self.add_class("framed")
 
     def compose(self) -> ComposeResult:
@@ -150,8 +152,9 @@ class Panel(KeptRows):
 
     def retitle(self, title: str) -> None:
         """Change the title on the border, which is repainted whole only where it differs."""
-        if title != self.border_title:
-            self.border_title = title
+        if title != self._title:
+            self._title = title
+            self.border_title = Content(printable(title))  # names in it are a user's: text, never markup
 
     def redraw(self) -> None:
         """Draw anew and repaint the changed part of each changed row."""
