@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,7 +15,7 @@ import pytest
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import TorchError
-from autograd_tui.journal import writing
+from autograd_tui.journal import reading, writing
 from autograd_tui.journal.check import check
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
@@ -97,7 +98,7 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
 
 @pytest.mark.parametrize("said", [["no", "m.py", 3], ["no", "m.py", 3, "loss", "x / 0"]])
 def test_an_error_is_read_as_journals_of_any_age_tell_it(said: list[object]) -> None:
-    entry = Entry.read(json.dumps([1, 0, "F", "", {"raised": "ValueError", "said": said}]))
+    entry = Entry.read(json.dumps([1, 0, "F", "0" * 16, {"raised": "ValueError", "said": said}]).encode())
     assert entry.error == TorchError("ValueError", *said)  # type: ignore[arg-type]
 
 
@@ -201,13 +202,132 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
     assert told(read_journal(path)) == ["f", "b"]
 
 
-@pytest.mark.parametrize("line", ['{"a": 1}', "[3]", '[2,0,"f","00"]', '[1,5,"f","00"]', '[1,0,"x","00"]', "\0", ""])
-def test_a_damaged_line_is_named(path: Path, line: str) -> None:
+def test_going_back_into_a_free_run_says_where_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "RUN_SECONDS", float("inf"))
+    session = kept(path)
+    list(session.run_free(session.end_of(50), lambda: False))
+    session.run("undo")
+    assert lines(path)[-1][2:] == ["@199", digest(session.frame), {"start": 199, "loss": session.frame.loss}]
+    assert read_journal(path).frame == 199
+
+
+def test_a_line_that_goes_back_without_saying_from_where_is_read_as_it_was_meant(path: Path) -> None:
+    session = kept(path)
+    list(session.run_all("f"))
+    going_back = Entry(3, 2, "@3", digest(session.frame))
+    with path.open("a") as file:
+        file.write(Entry(2, 1, "bszfbsz", "0" * 16).line() + going_back.line())
+    journal = read_journal(path)
+    assert (journal.damage, journal.frame, told(journal)) == (None, 3, ["f", "b", "s"])
+
+
+ZEROS = "0" * 16  # a digest
+ODD_COMMANDS = ["x", "", " ", "undo", "@2", "@-1", "@1 b", "branch=1", "branch=99999", "f @0", "f" * 3000]
+ODD_COMMANDS += ["fbsz*99999999999999", "fb*999999999", "fbsz*0"]
+ODD_MORE = ["[]", "3", '{"start":0}', '{"start":2}', '{"start":"1"}', '{"a":1}', '{"left":"x"}']
+ODD_MORE += [f'{{"loss":{loss}}}' for loss in ('"x"', "[]", "true", 10**400, '"nan"')]
+ODD_MORE += [f'{{"raised":{raised}}}' for raised in ("3", "[]", "true")]
+ODD_MORE += [f'{{"raised":"E","said":{said}}}' for said in ("3", "[]", '["a"]', '["a","b","c"]', "{}")]
+ODD_LINES = [
+    *['{"a": 1}', "[3]", "null", "3", "\0", "", "[" * 100_000, "1" * 10_000, '[2,1,"b","00"]', "\xff"],
+    *[f'[{number},1,"b","{ZEROS}"]' for number in (1, 3, -2, "true", "2.0")],
+    *[f'[2,{parent},"b","{ZEROS}"]' for parent in (0, 2, 5, -1, "null", "1e400", 10**30)],
+    *[f'[2,1,"{command}","{ZEROS}"]' for command in ODD_COMMANDS],
+    *[f'[2,1,"b","{ZEROS}",{more}]' for more in ODD_MORE],
+    *[f'[2,1,"bs","{ZEROS}",{{"raised":"E"}}]', f'[2,0,"@0","{ZEROS}",{{"raised":"E","start":0}}]'],
+    *['{"left":3', '{"left":[]}', '{"left":3,"loss":"x"}', '{"left":3,"loss":[]}'],
+]
+
+
+@pytest.mark.parametrize("line", ODD_LINES, ids=lambda line: repr(line)[:50])
+def test_a_damaged_line_is_named_and_those_before_it_are_read(path: Path, line: str) -> None:
+    session = kept(path)
+    session.run("f")
+    whole = path.stat().st_size
+    with path.open("a", encoding="latin-1") as file:
+        file.write(f"{line}\n[3,2,")
+    journal = read_journal(path)
+    assert str(journal.damage).startswith("its line 3 cannot be read (")
+    assert (journal.size, journal.cut, journal.left) == (whole, len(line) + 6, None)
+    assert (told(journal), journal.frame, journal.loss) == (["f"], 1, session.frame.loss)
+
+
+@pytest.mark.parametrize(("rest", "damaged"), [("[2,1,", False), ('{"left":', False), ("\0\0\0", False), ("[3,", True)])
+def test_what_stands_behind_the_last_line_is_cut_off_only_where_it_is_the_beginning_of_the_next(
+    path: Path, rest: str, damaged: bool
+) -> None:
     kept(path).run("f")
-    header = path.read_text().splitlines()[0]
-    path.write_text(f"{header}\n{line}\n")
-    with pytest.raises(Refused, match="is damaged: its line 2 cannot be read"):
+    with path.open("a") as file:
+        file.write(rest)
+    assert bool(read_journal(path).damage) is damaged
+
+
+ODD_FIELDS = [
+    *[("scenario", value) for value in (None, 3, "", [], "a\nb.py", "a\0b", "x" * 5000)],
+    *[("arguments", value) for value in (None, [], "x", {"seed": "0"}, {"seed": True}, {"seed": 10**30}, {"lr": "1"})],
+    *[("arguments", value) for value in ({"decay": 3}, {"decay": "x"}, {"nobody": 1}, {"memory": []}, {"state": 0})],
+    *[("own", value) for value in (None, [], "x", {"seed": 1}, {"a b": 1}, {"scenario": "x"}, {"x": 10**400})],
+    *[("device", 3), ("threads", "1"), ("threads", 1e9), ("threads", None), ("versions", []), ("versions", {"a": 1})],
+    *[
+        ("sha256", "x"),
+        ("sha256", 3),
+        ("started", "now"),
+        ("started", 1e300),
+        ("started", -1),
+        ("started", float("nan")),
+    ],
+    *[("autograd-tui journal", value) for value in (None, "1", [], {}, 1.5)],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD_FIELDS, ids=lambda value: repr(value)[:30])
+def test_a_first_line_that_opens_no_run_is_refused(path: Path, name: str, value: object) -> None:
+    kept(path).run("f")
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | {name: value}), *rest, ""]))
+    with pytest.raises(Refused, match="is no journal: its first line says nothing that opens a run"):
         read_journal(path)
+
+
+def test_a_first_line_lacks_nothing(path: Path) -> None:
+    kept(path).run("f")
+    first, *rest = path.read_text().splitlines()
+    for name in set(json.loads(first)) - {"columns"}:
+        without = {key: value for key, value in json.loads(first).items() if key != name}
+        path.write_text("\n".join([json.dumps(without), *rest, ""]))
+        with pytest.raises(Refused, match="is no journal"):
+            read_journal(path)
+
+
+def test_a_file_longer_than_any_journal_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_BYTES", 1000)
+    (tmp_path / "j").write_bytes(b" " * 1001)
+    with pytest.raises(Refused, match="is longer than 1,000 bytes"):
+        read_journal(tmp_path / "j")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "j")
+    with pytest.raises(Refused, match="cannot be read: it is a"):
+        read_journal(tmp_path / "j")
+
+
+def test_a_damaged_journal_is_kept_beside_before_a_run_goes_on_in_it(path: Path) -> None:
+    first = kept(path)
+    list(first.run_all("fb"))
+    closed(first)
+    with path.open("a") as file:
+        file.write('not ours\n[3,2,"s","0000000000000000"]\n')
+    damaged = path.read_bytes()
+    path.with_name("line.journal.damaged").write_text("an older one")
+    session = open_session("linear")
+    list(session.run_all("fb"))
+    session.recorder = JournalWriter.go_on(read_journal(path), session.about, left={})
+    session.run("s")
+    assert (told(read_journal(path)), read_journal(path).damage) == (["f", "b", "s"], None)
+    assert path.with_name("line.journal.damaged-2").read_bytes() == damaged
+    assert path.with_name("line.journal.damaged").read_text() == "an older one"
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "words\n", "\xff\n", '{"autograd-tui journal": 1}\n'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -11,16 +12,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 from plain_loop import Batch, differing
 from reach import as_scenario, tensors
 from test_state_machine import Machine
+from told import listed, told_otherwise
 from torch import nn
 
 from autograd_tui import __version__
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
+from autograd_tui.journal.check import check
 from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.resuming import resume
 from autograd_tui.journal.writing import JournalWriter
@@ -44,10 +47,6 @@ def resumed(path: Path, *, changed: bool = False) -> Session:
     return session
 
 
-def listed(session: Session) -> list[tuple[int, int, int, float | None]]:
-    return [(branch.number, branch.fork, len(branch), branch.loss) for branch in session.branches]
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -55,13 +54,15 @@ def listed(session: Session) -> list[tuple[int, int, int, float | None]]:
         "fbsz f @2 lr=0.5 fb @0 z f",
         "fb lr=0.5 @1 b s branch=1 f @1 b branch=2 @1",
         "f w=nan fb @2 f @1 b",
+        "w=nan f @0 w=nan F z branch=1",
         "f @0 z",
     ],
 )
 def test_branches_are_there_again_with_number_fork_length_and_loss(tmp_path: Path, words: str) -> None:
     session = kept(tmp_path / "j", words)
     assert session.branches
-    assert str(listed(resumed(tmp_path / "j"))) == str(listed(session))  # as text, where a NaN is a NaN
+    told = listed(resumed(tmp_path / "j").branches)
+    assert str(told) == str(listed(session.branches))  # as text, where a NaN is a NaN
 
 
 def test_a_branch_taken_after_resuming_has_the_frames_and_plots_that_it_had(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_branch_taken_after_resuming_has_the_frames_and_plots_that_it_had(tmp_
         each.run("branch=1")
     assert again.history == session.history
     assert all(again.look(index).same(session.look(index)) for index in range(session.newest + 1))
-    assert listed(again) == listed(session)
+    assert listed(again.branches) == listed(session.branches)
 
 
 def test_a_branch_taken_after_resuming_is_kept_in_the_journal(tmp_path: Path) -> None:
@@ -96,20 +97,20 @@ def test_frames_ahead_of_where_training_stood_are_still_ahead(tmp_path: Path) ->
 def test_giving_up_a_branch_that_was_told_leaves_all_as_it_was(tmp_path: Path) -> None:
     kept(tmp_path / "j", "fbsz*5 @2 s f")
     again = resumed(tmp_path / "j")
-    frame, branches, history = again.frame, listed(again), again.history.copy()
+    frame, branches, history = again.frame, listed(again.branches), again.history.copy()
     again.watch(lambda progress: progress.home or progress.done < 4)
     with pytest.raises(Refused, match="given up"):
         again.run("branch=1")
     assert again.frame.same(frame)
-    assert (listed(again), again.history) == (branches, history)
+    assert (listed(again.branches), again.history) == (branches, history)
 
 
 def test_a_line_that_returns_to_no_branch_is_named(tmp_path: Path) -> None:
     kept(tmp_path / "j", "fbsz")
     with (tmp_path / "j").open("a") as file:
-        file.write('[5,2,"branch=1","00",{"start":2}]\n')
-    with pytest.raises(Refused, match="line 6 returns to a branch that no line before it has left"):
-        resumed(tmp_path / "j")
+        file.write('[5,2,"branch=1","0000000000000000",{"start":2}]\n')
+    damage = read_journal(tmp_path / "j").damage
+    assert damage == "its line 6 cannot be read (it returns to a branch that no line before it has left)"
 
 
 def spoiled(path: Path, line: int, was: str, now: str) -> None:
@@ -226,21 +227,47 @@ def test_a_model_that_does_not_repeat_is_said(tmp_path: Path) -> None:
 
 
 class Resuming(Machine):
-    """Any walk, left and resumed now and then, with a file of tensors for each checkpoint."""
+    """Any walk, left and resumed now and then; after each step the journal says where the session stands."""
 
     def begin(self) -> None:
         """Keep the run in a folder of its own."""
         self.folder = TemporaryDirectory()
         self.path = Path(self.folder.name) / "j"
-        self.always = patch.multiple(writing, KEEP_SECONDS=0.0, KEEP_SHARE=float("inf"))
+        self.always = patch.multiple(writing, KEEP_SECONDS=0.0, KEEP_SHARE=inf, RUN_SECONDS=inf)
         self.always.start()
         self.session.recorder = JournalWriter(self.path, self.session.about, private=True)
+
+    @rule(lines=st.sampled_from([0.0, inf]), tensors=st.sampled_from([0.0, inf]))
+    def write(self, *, lines: float, tensors: float) -> None:
+        """Write lines of a free run, and files of tensors, at once or as late as can be."""
+        writing.RUN_SECONDS, writing.KEEP_SECONDS = lines, tensors
+
+    @invariant()
+    def the_journal_says_where_training_stands(self) -> None:
+        """Hold what can be read now against the session."""
+        if self.path.exists():
+            assert told_otherwise(self.path, self.session) == []
+        else:
+            assert self.session.frame.index == 0
+
+    @rule(times=st.integers(3, 9), back=st.integers(1, 9))
+    def go_back_into_a_free_run(self, *, times: int, back: int) -> None:
+        """Return into what may be one line of the journal."""
+        self.run_freely(times, None)
+        index = max(self.session.frame.index - back, 0)
+        self.arrive(index, self.session.rewind(index))
+
+    @precondition(lambda self: self.path.exists())
+    @rule()
+    def do_it_all_again(self) -> None:
+        """Check the journal, as `replay --check` does."""
+        assert all(each.agrees for each in check(self.opened(), read_journal(self.path)))
 
     @precondition(lambda self: self.path.exists())
     @rule(in_order=st.booleans(), from_tensors=st.booleans())
     def leave_and_resume(self, *, in_order: bool, from_tensors: bool) -> None:
         """Let another session take the place of this one, from the tensors beside the journal or without them."""
-        before, branches = self.session, str(listed(self.session))
+        before, branches = self.session, str(listed(self.session.branches))
         before.close(in_order=in_order)
         for each in [] if from_tensors else self.path.parent.glob("j.tensors-*"):
             each.unlink()
@@ -249,7 +276,7 @@ class Resuming(Machine):
         assert self.session.frame.same(before.frame)
         assert self.session.newest == before.newest
         assert differing(tensors(self.session), tensors(before)) == []
-        assert str(listed(self.session)) == branches
+        assert str(listed(self.session.branches)) == branches
 
     def teardown(self) -> None:
         """Leave nothing behind."""

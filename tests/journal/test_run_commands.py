@@ -199,6 +199,49 @@ def test_a_check_names_the_first_line_that_differs(do: Do, path: Path) -> None:
     assert done.out == [f'{path}: differs from line 3 ("b") on.']
 
 
+@pytest.fixture
+def damaged(do: Do, path: Path) -> Path:
+    """Keep a run whose fourth line is no more what it was."""
+    do("linear", "--headless", "--do", "fbsz", "--journal", str(path))
+    first, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, *lines[:2], "no line\n", *lines[3:]]))
+    return path
+
+
+def test_a_damaged_run_goes_on_from_before_the_damage_where_that_is_asked(do: Do, damaged: Path) -> None:
+    before, said = damaged.read_text(), f"autograd-tui: {damaged} is damaged: its line 4 cannot be read (no JSON)"
+    refused = do("resume", str(damaged), "--headless", "--do", "s", code=2)
+    assert refused.err == [f"{said}; resume --salvage goes on from before it, at frame 2, and keeps the damaged file."]
+    assert damaged.read_text() == before
+    done = do("resume", str(damaged), "--salvage", "--headless", "--json", "--do", "s")
+    kept = damaged.with_name("line.journal.damaged")
+    assert done.err == [f"{said}; the run goes on from before it, at frame 2; the damaged file is kept as {kept}."]
+    assert json.loads(done.out[0])["index"] == 3
+    assert (kept.read_text(), read_journal(damaged).damage) == (before, None)
+
+
+def test_a_damaged_run_is_checked_and_exported_up_to_the_damage_which_is_said(
+    do: Do, damaged: Path, tmp_path: Path
+) -> None:
+    said = f"autograd-tui: {damaged} is damaged: its line 4 cannot be read (no JSON)"
+    said += "; the run up to there is taken, 2 frames."
+    done = do("replay", str(damaged), "--headless", "--check", code=1)
+    assert (done.err, done.out) == ([said], [f"{damaged}: all 2 lines before the damaged one agree."])
+    done = do("export", str(damaged), "--to", str(tmp_path / "run.csv"))
+    assert done.err[0] == said
+
+
+def test_sessions_says_which_run_is_damaged(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "fbsz")
+    (journal,) = own_state_folder.iterdir()
+    with journal.open("a") as file:
+        file.write("x\n")
+    (own_state_folder / "nowhere.journal").symlink_to("nothing")
+    assert do("sessions").out[1].endswith(f"{journal} is damaged: its line 7 cannot be read (no JSON)")
+    do("sessions", "--delete", str(journal))
+    assert not journal.exists()
+
+
 def test_a_check_on_another_machine_says_so(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "f", "--journal", str(path))
     header, *lines = path.read_text().splitlines(keepends=True)

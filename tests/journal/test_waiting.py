@@ -87,6 +87,21 @@ def test_a_damaged_journal_hides_nothing_newer() -> None:
     assert waiting_run() == sentence(path, 2)
 
 
+@pytest.mark.parametrize("text", ["no journal", "", '{"autograd-tui journal": 1, "started": 1e999}\n'])
+def test_a_file_that_is_no_journal_hides_none_that_is_older(text: str) -> None:
+    path = ran(SHORT, when=1)
+    ran(LONG, when=2).write_text(text)
+    path.with_name("nowhere.journal").symlink_to("nothing")
+    assert waiting_run() == sentence(path, 2)
+
+
+def test_a_damaged_run_waits_to_be_salvaged() -> None:
+    path = ran(LONG, when=1)
+    with path.open("a") as file:
+        file.write("x\n")
+    assert waiting_run() == sentence(path, 8) + " --salvage"
+
+
 def test_a_path_is_spelled_as_a_shell_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "my state"))
     path = ran(SHORT, when=1)

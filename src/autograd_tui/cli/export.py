@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui.cli.arguments import add_which, new_parser
-from autograd_tui.cli.which import journal_of, open_again, scenario_of
+from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
 from autograd_tui.engine.values.errors import Refused
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def export(words: list[str]) -> int:
     options = parser.parse_args(words)
     journal = journal_of(options)
     named = scenario_of(journal, options)
+    take_damaged(journal)
     recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
     return run_export(options, recording, lambda: open_again(journal.opening, named), journal=journal.path)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.cli.arguments import add_looks, add_which, new_parser
 from autograd_tui.cli.running import check_terminal
-from autograd_tui.cli.which import journal_of, open_again, scenario_of
+from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
 from autograd_tui.engine.values.command import parse
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import parse_number
@@ -29,6 +29,7 @@ def replay(words: list[str]) -> int:
         raise Refused("replay --headless --check says whether all numbers are the same; on a screen, use neither.")
     journal = journal_of(options)
     named = scenario_of(journal, options)
+    take_damaged(journal)
     if options.check:
         return _check(journal, named)
     pace = _pace(options.speed)
@@ -58,7 +59,10 @@ def _pace(text: str) -> float | None:
 
 
 def _check(journal: Journal, named: str) -> int:
-    """Run everything again; 0 where all digests agree, else 1, naming the first line that differs."""
+    """Run everything again; 0 where all digests agree, else 1, naming the first line that differs.
+
+    It is 1 also where a line is damaged, since nothing is known of those behind it.
+    """
     from autograd_tui.journal.check import check, machine
 
     session = open_again(journal.opening, named)
@@ -69,5 +73,6 @@ def _check(journal: Journal, named: str) -> int:
             line = f'line {checked.entry.id + 1} ("{checked.entry.command}")'
             print(f"{journal.path}: differs from {line} on{where}.")
             return 1
-    print(f"{journal.path}: all {len(journal.entries)} lines agree{where}.")
-    return 0
+    before = " before the damaged one" if journal.damage else ""
+    print(f"{journal.path}: all {len(journal.entries)} lines{before} agree{where}.")
+    return bool(journal.damage)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from autograd_tui.cli.arguments import add_running, add_which, new_parser
 from autograd_tui.cli.running import given_commands, run
 from autograd_tui.cli.which import journal_of, open_again, scenario_of
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.text.line import one_line
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
+    from autograd_tui.journal.reading import Journal
 
 
 def resume(words: list[str]) -> int:
@@ -18,6 +21,9 @@ def resume(words: list[str]) -> int:
 
     parser = new_parser("resume", "Go on with a run where it stopped: the latest, or the one of a journal.")
     add_which(parser, optional=True)
+    parser.add_argument(
+        "--salvage", action="store_true", help="go on from before a damaged line; the damaged file is kept beside"
+    )
     add_running(parser)
     parser.set_defaults(journal=None, no_journal=False)  # of another model that is opened from here
     options = parser.parse_args(words)
@@ -31,6 +37,19 @@ def resume(words: list[str]) -> int:
         resume(session, journal, changed=options.changed)
         return session
 
-    if journal.cut:
+    if journal.damage:
+        _salvage(journal, wanted=options.salvage)
+    elif journal.cut:
         print(f"autograd-tui: the last line of {journal.path} was cut off and is left out.", file=sys.stderr)
     return run(options, open_session, commands=given_commands(options), title=named)
+
+
+def _salvage(journal: Journal, *, wanted: bool) -> None:
+    """Say what becomes of a damaged journal; raises Refused where nobody has asked to go on from before the damage."""
+    from autograd_tui.journal.writing import beside
+
+    damaged, frame = f"{journal.path} is damaged: {journal.damage}", f"frame {journal.frame:,}"
+    if not wanted:
+        raise Refused(f"{damaged}; resume --salvage goes on from before it, at {frame}, and keeps the damaged file.")
+    kept = f"{damaged}; the run goes on from before it, at {frame}; the damaged file is kept as {beside(journal.path)}."
+    print(f"autograd-tui: {one_line(kept)}", file=sys.stderr)

@@ -54,7 +54,7 @@ def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
         raise Refused(f"{path} is a link: name the journal that it leads to.")
     try:
         file = claimed.enter_context(open_to_read(path))
-        read_header(file.readline(LONGEST_HEADER).decode("utf-8", "replace"), path=str(path))
+        read_header(file.readline(LONGEST_HEADER), path=str(path))
         beside = companions(path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None

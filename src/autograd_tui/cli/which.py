@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.scenario_names import BUILT_IN
+from autograd_tui.text.line import one_line
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -20,6 +22,13 @@ def journal_of(options: argparse.Namespace) -> Journal:
     from autograd_tui.journal.reading import read_journal
 
     return read_journal(path_of(options, "resume"))
+
+
+def take_damaged(journal: Journal) -> None:
+    """Say, where a journal is damaged, that its lines before that are taken alone."""
+    if journal.damage:
+        said = f"{journal.path} is damaged: {journal.damage}; the run up to there is taken, {journal.frame:,} frames."
+        print(f"autograd-tui: {one_line(said)}", file=sys.stderr)
 
 
 def path_of(options: argparse.Namespace, what: str) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from autograd_tui.engine.values.command import Commands, parse
+from autograd_tui.engine.values.command_log import ITERATION
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import TorchError
 from autograd_tui.engine.values.opening import Opening
@@ -18,6 +20,9 @@ from autograd_tui.engine.values.recording import Step, Stretch
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
 MORE = ("start", "raised", "said", "left", "loss")
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
+LONGEST = 2000  # characters of a line's commands
+MOST_IRREGULAR = 10_000  # commands of one line that are not whole iterations
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,11 @@ class Entry:
     loss: float | str | None = None  # of the frame that it led to, where that is not the one of the line before
 
     @property
+    def takes_branch(self) -> bool:
+        """Whether it returns to the end of a branch."""
+        return self.command.startswith("branch=")
+
+    @property
     def goes_back(self) -> bool:
         """Whether it runs nothing, and only says where training stands."""
         return self.command.startswith(("@", "branch="))
@@ -57,8 +67,7 @@ class Entry:
         """Give what its one command raised, as far as the line tells."""
         if self.raised is None:
             return None
-        message, file, line, *where = self.said or ("", "", 0)
-        return TorchError(self.raised, str(message), str(file), int(line), *map(str, where[:2]))
+        return TorchError(self.raised, *(self.said or ("", "", 0)))
 
     def line(self) -> str:
         """Write it as a line of the file."""
@@ -67,24 +76,83 @@ class Entry:
         return json.dumps(listed, separators=(",", ":")) + "\n"
 
     @classmethod
-    def read(cls, line: str) -> Entry:
-        """Read a line; raises ValueError where it is none."""
-        listed = json.loads(line)
+    def read(cls, line: bytes) -> Entry:
+        """Read a line; raises ValueError, saying why, where it is none."""
+        listed = _read_json(line)
         if not isinstance(listed, list) or len(listed) not in (4, 5):
             raise ValueError("no list of id, parent, command and digest")
         number, parent, command, digest, *more = listed
-        entry = cls(int(number), int(parent), str(command), str(digest), **(more[0] if more else {}))
-        try:
-            entry.commands()
-        except NotUnderstood as error:
-            raise ValueError(str(error)) from None
+        fields = more[0] if more else {}
+        if not (_is_whole(number) and _is_whole(parent) and isinstance(fields, dict) and fields.keys() <= set(MORE)):
+            raise ValueError("no id, parent, command and digest, nor an object with more")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
+            raise ValueError("its digest is none")
+        if not isinstance(command, str) or len(command) > LONGEST:
+            raise ValueError("its command is none")
+        entry = cls(number, parent, command, digest, **fields)
+        entry._check()
         return entry
+
+    def _check(self) -> None:
+        """Raise ValueError where what a line says cannot be."""
+        if self.goes_back and not re.fullmatch(r"@[0-9]{1,15}|branch=[1-9][0-9]{0,14}", self.command):
+            raise ValueError("it goes back nowhere")
+        if not self.goes_back:
+            self.commands()
+        if self.start is not None and not _is_whole(self.start):
+            raise ValueError("its start is no frame")
+        for name in ("left", "loss"):
+            _check_number(name, getattr(self, name))
+        if self.raised is not None and (not isinstance(self.raised, str) or len(self.commands()) != 1):
+            raise ValueError("what it raised is no one command's error")
+        if self.said is not None and not _is_said(self.said):
+            raise ValueError("what its error said is no message, file and line")
+
+
+def _is_whole(value: object) -> bool:
+    """Tell whether a value is a number of a line or of a frame."""
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_said(value: object) -> bool:
+    kinds = (str, str, int, str, str)
+    return (
+        isinstance(value, list)
+        and 3 <= len(value) <= len(kinds)
+        and all(type(each) is kind for each, kind in zip(value, kinds, strict=False))
+    )
+
+
+def _check_number(name: str, value: object) -> None:
+    """Raise ValueError where a value is not a number as strict JSON has it, or None."""
+    if isinstance(value, bool) or not (value is None or value in NOT_FINITE or isinstance(value, (int, float))):
+        raise ValueError(f"its {name} is no number")
+    if isinstance(value, int) and abs(value) >= 1 << 62:
+        raise ValueError(f"its {name} is no number that was measured")
+
+
+def _read_json(line: bytes) -> Any:
+    """Read one line; raises ValueError where it is no JSON in UTF-8, or nests deeper than anything written here."""
+    try:
+        return json.loads(line.decode())
+    except RecursionError:
+        raise ValueError("no JSON that was written here") from None
+    except ValueError:
+        raise ValueError("no JSON") from None
 
 
 @lru_cache(maxsize=256)
 def _parsed(command: str) -> Commands:
-    """Read commands; a journal holds the same few again and again."""
-    return parse(command)
+    """Read commands that run; a journal holds the same few again and again. Raises ValueError where they are none."""
+    try:
+        commands = parse(command)
+    except NotUnderstood as error:
+        raise ValueError(str(error)) from None
+    blocks = list(commands.blocks())
+    irregular = sum(len(pattern) * times for pattern, times in blocks if pattern != ITERATION)
+    if not blocks or irregular > MOST_IRREGULAR or any(each.goes_back for pattern, _ in blocks for each in pattern):
+        raise ValueError("its commands are not such as run in one line")
+    return commands
 
 
 def left_line(when: float, loss: float | str | None) -> str:
@@ -99,28 +167,92 @@ def header_line(opening: Opening, *, started: float) -> str:
     )
 
 
-def read_header(line: str, *, path: str) -> tuple[Opening, float]:
+def read_left(line: bytes) -> Mapping[str, Any]:
+    """Read the line that says when the run was left, and with which loss; raises ValueError where it is none."""
+    left = _read_json(line)
+    if not isinstance(left, dict) or not isinstance(left.get("left"), (int, float)):
+        raise ValueError("it does not say when the run was left")
+    _check_number("loss", left.get("loss"))
+    return left
+
+
+def read_header(line: bytes, *, path: str) -> tuple[Opening, float]:
     """Read the first line; raises Refused where it is no journal's."""
     try:
-        header: Mapping[str, Any] = json.loads(line)
-        number = header["autograd-tui journal"]
-        if number != FORMAT:
+        header = _read_json(line)
+        number = header["autograd-tui journal"] if isinstance(header, dict) else None
+        if type(number) is int and number != FORMAT:
             raise Refused(f"{path} is a journal of format {number}, and this version reads format {FORMAT}.")
-        opening = Opening(
-            str(header["scenario"]),
-            _with_least_rate(header["arguments"]),
-            dict(header["own"]),
-            device=str(header["device"]),
-            threads=int(header["threads"]),
-            versions=dict(header["versions"]),
-            sha256=header["sha256"],
-        )
-        return opening, float(header["started"])
-    except (ValueError, KeyError, TypeError):
-        raise Refused(f"{path} is no journal: its first line says nothing that opens a run.") from None
+        if number != FORMAT:
+            raise ValueError("it names no format")
+        return _opening(header), _time(header["started"])
+    except (ValueError, KeyError, NotUnderstood) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise Refused(f"{path} is no journal: its first line says nothing that opens a run ({why}).") from None
+
+
+# What the header's fields may hold. A scenario's own options are plain values, and never bear the name of an argument.
+_NUMBER = (int, float)
+_ARGUMENTS: dict[str, tuple[type, ...]] = {
+    "seed": (int,),
+    "device": (str,),
+    "threads": (int,),
+    "optimizer": (str,),
+    "lr": _NUMBER,
+    "momentum": _NUMBER,
+    "weight_decay": _NUMBER,
+    "decay": (str,),
+    "memory": (int, str),
+    "state": (str,),
+}
+_HASH = "[0-9a-f]{64}"
+_LATEST = 253402214400  # seconds since the epoch: the last day that a calendar of ours has
+
+
+def _opening(header: Mapping[str, Any]) -> Opening:
+    """Give what opens the run; raises ValueError or KeyError where the header does not say it."""
+    arguments, own, versions, sha256 = (header[name] for name in ("arguments", "own", "versions", "sha256"))
+    if not (isinstance(arguments, dict) and isinstance(own, dict) and isinstance(versions, dict)):
+        raise ValueError("it lists no options")
+    for name, value in arguments.items():
+        if type(value) not in _ARGUMENTS.get(name, ()) or not _is_plain(value):
+            raise ValueError("an option of it is none")
+    if any(name in _ARGUMENTS or name == "scenario" or not name.isidentifier() for name in own):
+        raise ValueError("an option of its scenario is none")
+    if not all(map(_is_plain, own.values())) or not all(isinstance(each, str) for each in versions.values()):
+        raise ValueError("an option of its scenario, or a version, is none")
+    if not (sha256 is None or (isinstance(sha256, str) and re.fullmatch(_HASH, sha256))):
+        raise ValueError("its scenario's hash is none")
+    scenario, device, threads = header["scenario"], header["device"], header["threads"]
+    if not (_is_name(scenario) and _is_name(device) and _is_whole(threads)):
+        raise ValueError("its scenario, device or number of threads is none")
+    return Opening(
+        scenario, _with_least_rate(arguments), own, device=device, threads=threads, versions=versions, sha256=sha256
+    )
+
+
+def _time(value: object) -> float:
+    if type(value) not in _NUMBER or not 0 <= value < _LATEST:  # type: ignore[operator]
+        raise ValueError("it does not say when it was begun")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _is_name(value: object) -> bool:
+    """Tell whether a value is a text of one line, as paths and names are."""
+    return isinstance(value, str) and 0 < len(value) <= 4096 and not re.search(r"[\0-\x1f\x7f-\x9f\u2028\u2029]", value)
+
+
+def _is_plain(value: object, depth: int = 4) -> bool:
+    """Tell whether a value is one that an option has: a number, a text, or a few of them."""
+    if isinstance(value, (list, dict)):
+        inside = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in inside)
+    if isinstance(value, str):
+        return not value or _is_name(value)
+    return not isinstance(value, int) or abs(value) < 1 << 62
 
 
 def _with_least_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Name the decay's least learning rate: 0 in journals from before there was one."""
     decay = arguments.get("decay")
-    return {**arguments, **({} if decay is None else {"decay": str(Decay.parse(str(decay), min_lr=0.0))})}
+    return {**arguments, **({} if decay is None else {"decay": str(Decay.parse(decay, min_lr=0.0))})}

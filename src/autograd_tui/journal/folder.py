@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from autograd_tui.engine.values.files import read_file
+from autograd_tui.engine.values.files import other_kind, read_file
 from autograd_tui.engine.values.opening import Opening
 
 ENDING = ".journal"
@@ -40,11 +40,13 @@ def new_paths(opening: Opening) -> Iterator[Path]:
 
 def journals() -> list[Path]:
     """Give the journals that there are, the newest first; in an empty one nothing has run."""
-    try:
-        found = [(path.stat(), path) for path in folder().glob(f"*{ENDING}")]
-    except OSError:
-        return []
-    begun = [(stat.st_mtime, path) for stat, path in found if stat.st_size]
+    begun: list[tuple[float, Path]] = []
+    with suppress(OSError):
+        for path in folder().glob(f"*{ENDING}"):
+            with suppress(OSError):  # a link to nowhere hides no other
+                found = path.stat()
+                if found.st_size and other_kind(found.st_mode) is None:
+                    begun.append((found.st_mtime, path))
     return [path for _, path in sorted(begun, reverse=True)]
 
 

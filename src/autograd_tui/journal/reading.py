@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograd_tui.engine.values.command import MOST_COMMANDS
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import read_file
 from autograd_tui.engine.values.opening import Opening
 from autograd_tui.engine.values.recording import Recording, Step, Stretch
-from autograd_tui.journal.entry import Entry, read_header
+from autograd_tui.journal.entry import Entry, read_header, read_left
+from autograd_tui.journal.tree import Tree
 
 ROOT = Entry(0, 0, "@0", "")
 LEFT = b'{"left":'
+MOST_BYTES = 256 << 20  # of a file: ten days of a free run
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a file holds."""
+    """What a file holds, as far as its lines can be read."""
 
     path: Path
     opening: Opening
@@ -29,8 +31,10 @@ class Journal:
     entries: Sequence[Entry]
     frames: Sequence[int]  # the frame that each entry led to
     size: int  # bytes of the lines that could be read
-    cut: int  # bytes behind them, of a line that was never finished
+    cut: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
     left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
+    tree: Tree
+    damage: str | None = None  # which line cannot be read, and why; None where all can
 
     @property
     def tip(self) -> Entry:
@@ -59,6 +63,8 @@ class Journal:
 
     def start(self, entry: Entry) -> int:
         """Give the frame that an entry goes on from."""
+        if entry.goes_back:
+            return self.frames[entry.id - 1]
         return entry.start if entry.start is not None else self.frames[entry.parent - 1] if entry.parent else 0
 
     def path_to(self, entry: Entry) -> list[tuple[Entry, int]]:
@@ -99,32 +105,74 @@ def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
 
 
 def read_journal(path: Path) -> Journal:
-    """Read a journal; raises Refused where the file is none, or is damaged before its last line."""
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}.") from None
-    whole, _, cut = data.rpartition(b"\n")
+    """Read a journal, up to its first line that is damaged; raises Refused where the file is none."""
+    data = _content(path)
+    whole, _, rest = data.rpartition(b"\n")
     first, *lines = whole.split(b"\n")
-    opening, started = read_header(first.decode("utf-8", "replace"), path=str(path))
+    opening, started = read_header(first, path=str(path))
     entries: list[Entry] = []
     frames: list[int] = []
-    for number, line in enumerate(lines, start=2):
-        if line.startswith(LEFT):
-            continue
-        try:
-            entry = Entry.read(line.decode())
-            if entry.id != len(entries) + 1 or not 0 <= entry.parent < entry.id:
-                raise ValueError("out of order")
-        except (ValueError, TypeError) as error:
-            raise Refused(f"{path} is damaged: its line {number} cannot be read ({error}).") from None
-        entries.append(entry)
-        frames.append(_led_to(entry, frames))
-    left = json.loads(lines[-1]) if lines and lines[-1].startswith(LEFT) else None
-    return Journal(path, opening, started, entries, frames, len(data) - len(cut), len(cut), left)
+    tree, left, damage, size = Tree(), None, None, len(first) + 1
+    try:
+        for line in lines:
+            left = read_left(line) if line.startswith(LEFT) else None
+            if left is None:
+                entry = Entry.read(line)
+                frames.append(_led_to(entry, tree, entries, frames))
+                entries.append(entry)
+            size += len(line) + 1
+        _check_unfinished(rest, len(entries) + 1)
+    except ValueError as error:
+        number = data.count(b"\n", 0, size) + 1
+        left, damage = None, f"its line {number} cannot be read ({error})"
+    return Journal(path, opening, started, entries, frames, size, len(data) - size, left, tree, damage)
 
 
-def _led_to(entry: Entry, frames: Sequence[int]) -> int:
-    """Give the frame that an entry led to, from those of the entries before it."""
-    start = entry.start if entry.start is not None else frames[entry.parent - 1] if entry.parent else 0
-    return start + len(entry.commands())
+def _content(path: Path) -> bytes:
+    """Read a whole file; raises Refused where that is not possible, or it is longer than any journal."""
+    try:
+        data = read_file(path, most=MOST_BYTES + 1)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) > MOST_BYTES:
+        raise Refused(f"{path} is no journal: it is longer than {MOST_BYTES:,} bytes.")
+    return data
+
+
+def _led_to(entry: Entry, tree: Tree, entries: Sequence[Entry], frames: Sequence[int]) -> int:
+    """Give the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
+    if entry.id != tree.last + 1:
+        raise ValueError("out of order")
+    if entry.takes_branch:
+        if entry.parent not in tree.left or tree.left[entry.parent] != entry.start:
+            raise ValueError("it returns to a branch that no line before it has left")
+        tree.took(entry.parent)
+        return tree.end
+    # Versions up to 0.2.0 left the start out of a line that goes back into the line before it.
+    frame = int(entry.command[1:]) if entry.goes_back else 0
+    start = entry.start if entry.start is not None else frame if entry.goes_back else tree.end
+    stands = frames[-1] if frames else 0
+    if entry.goes_back:
+        sound = start == frame
+    else:
+        sound = start == stands or (entries[-1].goes_back and entries[-1].start is None)
+    if not sound or start > tree.end or entry.parent != tree.at(start):
+        raise ValueError("it goes on from where no line before it has led")
+    if entry.goes_back:
+        tree.went_back(frame)
+        return frame
+    end = start + len(entry.commands())
+    if end > MOST_COMMANDS:
+        raise ValueError("it leads further than any run")
+    tree.ran(start, end)
+    return end
+
+
+def _check_unfinished(rest: bytes, number: int) -> None:
+    """Raise ValueError where what stands behind the last whole line is not the beginning of one of ours.
+
+    A disk that lost its power may have put zeros in its place.
+    """
+    begun = (b"[%d," % number, LEFT)
+    if rest.strip(b"\0") and not any(rest.startswith(each[: len(rest)]) for each in begun):
+        raise ValueError("no line of this run")

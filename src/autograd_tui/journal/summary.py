@@ -17,9 +17,10 @@ def summary_line(path: Path) -> str:
     """Say when a run was begun, of what, how long it is, its last loss where there is one, and what it takes."""
     try:
         journal = read_journal(path)
-        size = sum(each.stat().st_size for each in (path, *companions(path)))
+        size = sum(each.lstat().st_size for each in (path, *companions(path)))
     except (Refused, OSError) as error:
         return f"{'?':<16}  {path}: {error}"
     begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
-    return f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
+    what = f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
+    return f"{what} is damaged: {journal.damage}" if journal.damage else what

@@ -24,8 +24,8 @@ def waiting_run() -> str | None:
     That is the latest run of some length, else a later and shorter one; None where they were left in order, or go on.
     """
     waiting: Journal | None = None
-    with suppress(Refused, OSError):
-        for path in islice(journals(), MOST_JOURNALS):
+    for path in islice(journals(), MOST_JOURNALS):
+        with suppress(Refused, OSError):  # what is no journal, or is gone, hides none that waits behind it
             if path.stat().st_size > MOST_BYTES:
                 break
             journal = read_journal(path)
@@ -48,7 +48,8 @@ def _commands(journal: Journal) -> int:
 def _sentence(journal: Journal) -> str:
     """Name the journal: the latest one is another as soon as a key is pressed."""
     where = f"a run of {journal.opening.scenario} waits at frame {journal.frame:,}"
-    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}"
+    salvage = " --salvage" if journal.damage else ""
+    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}{salvage}"
 
 
 def _spelled(path: Path) -> str:

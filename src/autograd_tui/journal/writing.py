@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import astuple, replace
-from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from weakref import WeakMethod
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command_log import CommandLog, Pattern
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import make_folder, new_file, open_file
+from autograd_tui.engine.values.files import make_folder, new_file, open_file, read_file, replacing
 from autograd_tui.engine.values.frame import Frame, TorchError, plain_number
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.recorder import Problem
@@ -28,6 +27,7 @@ from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.folder import remove_leftovers
 from autograd_tui.journal.reading import Journal
+from autograd_tui.journal.tree import Tree
 
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
@@ -36,7 +36,6 @@ KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no mor
 KEEP_SHARE = 0.01  # of the run's time that they may cost
 RUN_SECONDS = 0.25  # between the lines of a free run
 MOST_PENDING = 1 << 20  # bytes of lines that wait for a disk that takes them
-Way = tuple["array[int]", "array[int]"]  # the entries of a branch, and the frames they led to
 
 
 class JournalWriter:
@@ -63,9 +62,8 @@ class JournalWriter:
         self._pending = bytearray()  # lines that are not in the file yet
         self._last = 0  # the frame that the last line led to
         self._kept_to: int | None = None  # the one that the last line in the file led to
-        self._id = 0  # of the newest entry
-        self._ids, self._ends = array("q"), array("q")  # the entries of the present branch, and the frames they led to
-        self._left: dict[int, Callable[[], Way]] = {}  # by the number of a branch
+        self._tree = Tree()  # of all lines
+        self._left: dict[int, int] = {}  # by the number of a branch, its last entry
         self._left_loss: float | None = None  # of the run that the next line leaves
         self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
         self._written = 0.0  # when
@@ -80,17 +78,17 @@ class JournalWriter:
     def go_on(cls, journal: Journal, about: About, *, left: Mapping[int, int]) -> JournalWriter:
         """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it.
 
-        left: by the number of each branch that can be returned to, its last entry.
+        left: by the number of each branch that can be returned to, its last entry. A damaged journal is kept beside
+        it, all of it, before the lines from the damaged one on are cut off.
         """
         writer = cls(journal.path, about, private=True)
         try:
             writer._go_on_behind(journal)
         except OSError as error:  # such as a disk that is read-only: the run goes on, and says that it is not kept
             writer._give_up(error)
-        writer._id, writer._loss = journal.tip.id, plain_number(journal.loss)
+        writer._tree, writer._loss = deepcopy(journal.tree), plain_number(journal.loss)
         writer._kept_to = writer._last = journal.frame
-        writer._ids, writer._ends = _way(journal, journal.present)
-        writer._left = {each: partial(_way, journal, journal.entries[last - 1]) for each, last in left.items()}
+        writer._left = dict(left)
         return writer
 
     def _go_on_behind(self, journal: Journal) -> None:
@@ -98,6 +96,8 @@ class JournalWriter:
         assert self._descriptor is not None
         if os.fstat(self._descriptor).st_size != journal.size + journal.cut:
             raise Refused(f"{journal.path} has been written to by another run just now: try again.")
+        if journal.damage:
+            _keep_beside(journal.path, beside(journal.path))
         os.ftruncate(self._descriptor, journal.size)
         self._lines = beginning(self.path, journal.size)
 
@@ -133,8 +133,7 @@ class JournalWriter:
     def left_branch(self, number: int, loss: float | None) -> None:
         """Take note of where a run ends that is about to be left, and with which loss."""
         self.finish_run()
-        way = self._ids[:], self._ends[:]
-        self._left[number], self._left_loss = lambda: way, loss
+        self._left[number], self._left_loss = self._tree.tip, loss
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
@@ -142,11 +141,10 @@ class JournalWriter:
         if self._over or number not in self._left:
             return
         self._drawn.ran_from(0)
-        self._loss = plain_number(frame.loss)
-        self._ids, self._ends = self._left.pop(number)()
-        entry = Entry(self._id + 1, self._ids[-1], f"branch={number}", digest(frame), frame.index)
+        self._loss, tip = plain_number(frame.loss), self._left.pop(number)
+        entry = Entry(self._tree.last + 1, tip, f"branch={number}", digest(frame), frame.index)
         entry = replace(entry, left=self._take_left_loss(), loss=self._loss)
-        self._id = entry.id
+        self._tree.took(tip)
         self._write(entry.line(), frame.index)
 
     def keep(self, checkpoint: Checkpoint, history: History) -> None:
@@ -158,8 +156,8 @@ class JournalWriter:
         from autograd_tui.journal.tensors import save
 
         self.finish_run()
-        place = bisect_left(self._ends, checkpoint.frame.index)
-        if self._descriptor is None or self._pending or place == len(self._ids):
+        index = checkpoint.frame.index
+        if self._descriptor is None or self._pending or index > self._tree.end:
             return
         try:
             os.fsync(self._descriptor)
@@ -167,7 +165,7 @@ class JournalWriter:
             self._give_up(error)
             return
         try:
-            save(self.path, checkpoint, history, entry=self._ids[place], lines=self._lines, mode=self._mode)
+            save(self.path, checkpoint, history, entry=self._tree.at(index), lines=self._lines, mode=self._mode)
             self._unsaved = None
         except OSError as error:
             self._unsaved = _why(error)
@@ -221,24 +219,18 @@ class JournalWriter:
         before, self._loss = self._loss, plain_number(frame.loss)
         if self._over:
             return
-        place = bisect_left(self._ends, start)
-        parent = self._ids[place] if start else 0
-        follows = parent == self._id  # the line before, to its end
-        entry = Entry(self._id + 1, parent, command, digest(frame), None if follows else start)
+        parent = self._tree.at(start)
+        follows = parent == self._tree.last and start == self._tree.end  # the line before, to its end
+        entry = Entry(self._tree.last + 1, parent, command, digest(frame), None if follows else start)
         if not follows or self._loss != before:
             entry = replace(entry, loss=self._loss)
         if not entry.goes_back:
             entry = replace(entry, left=self._take_left_loss(), **_told(frame.error))
-        self._id = entry.id
-        self._write(entry.line(), frame.index)
         if entry.goes_back:
-            return  # later frames stay until something runs from there
-        kept = place + bool(start)
-        del self._ids[kept:], self._ends[kept:]
-        if kept:
-            self._ends[-1] = start
-        self._ids.append(entry.id)
-        self._ends.append(frame.index)
+            self._tree.went_back(start)  # later frames stay until something runs from there
+        else:
+            self._tree.ran(start, frame.index)
+        self._write(entry.line(), frame.index)
 
     def _write(self, line: str, index: int) -> None:
         """Write the line that led to a frame at the end of the file, with those that wait: all of them or none."""
@@ -317,10 +309,23 @@ class JournalWriter:
         return plain_number(loss)
 
 
-def _way(journal: Journal, last: Entry) -> Way:
-    """Give the entries that lead to the end of one, each with the frame up to which it is on the way."""
-    way = journal.path_to(last)
-    return array("q", [entry.id for entry, _ in way]), array("q", [end for _, end in way])
+def beside(path: Path) -> Path:
+    """Return a name for a damaged journal that nothing bears yet."""
+    names = chain([f"{path.name}.damaged"], (f"{path.name}.damaged-{number}" for number in count(2)))
+    return next(other for each in names if not os.path.lexists(other := path.with_name(each)))
+
+
+def _keep_beside(path: Path, copy: Path) -> None:
+    """Copy a damaged journal; raises Refused where that is not possible."""
+    try:
+        data = read_file(path)
+        with replacing(copy, 0o600, over=False) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        why = f"it cannot be kept as {copy.name} ({_why(error)}), so nothing is cut off."
+        raise Refused(f"{path} is damaged: {why}") from None
 
 
 def _why(error: OSError) -> str:

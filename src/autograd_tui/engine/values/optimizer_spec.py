@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -95,7 +96,8 @@ def parse_number(text: str) -> float | None:
     """Read a finite number, nan or inf; None where it is no number."""
     if not re.fullmatch(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf)", text):
         return None
-    return float(text)
+    number = float(text)
+    return math.nan if math.isnan(number) else number  # one and the same: w=nan is the command that w=nan was
 
 
 def format_number(value: float) -> str:

@@ -1,0 +1,39 @@
+"""What a journal must tell of the session that writes it: exactly where that stands, after each line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.branches import Branch
+from autograd_tui.engine.values.recording import Recording
+from autograd_tui.journal.branches import told_branches
+from autograd_tui.journal.digest import digest
+from autograd_tui.journal.reading import read_journal
+
+
+def listed(branches: Iterable[Branch]) -> list[tuple[int, int, int, float | None]]:
+    """Give number, fork, length and last loss of each."""
+    return [(branch.number, branch.fork, len(branch), branch.loss) for branch in branches]
+
+
+def spelled(recording: Recording) -> list[str]:
+    """Give its commands, each with what it raised."""
+    return [f"{step.command} {step.raised}" if step.raised else str(step.command) for step in recording]
+
+
+def told_otherwise(path: Path, session: Session) -> list[str]:
+    """Say in what a journal that is read now differs from the session that has just written its last line."""
+    journal = read_journal(path)
+    told = told_branches(journal)
+    pairs = {
+        "damage, cut": ((journal.damage, journal.cut), (None, 0)),
+        "frame, newest": ((journal.frame, len(told.present)), (session.frame.index, session.newest)),
+        "digest": (journal.tip.digest, digest(session.frame)),
+        "loss": (journal.loss, session.frame.loss),
+        "branches": (listed(told.branches.kept), listed(session.branches)),
+        "commands": (spelled(journal.recording()), spelled(session.recording())),
+    }
+    # As text, where a NaN is a NaN.
+    return [f"{what}: {said}, not {true}" for what, (said, true) in pairs.items() if str(said) != str(true)]
