@@ -373,6 +373,88 @@ def test_a_journal_removed_while_it_runs_is_said_once_and_the_run_goes_on(path: 
     assert not path.exists()
 
 
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 10)
+
+
+def emptied(path: Path) -> None:
+    path.write_text("")
+
+
+def written_to(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("x")
+
+
+def replaced(path: Path) -> None:
+    path.with_name("other").write_text("mine")
+    path.with_name("other").rename(path)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("other"))
+
+
+def moved_and_replaced(path: Path) -> None:
+    moved(path)
+    path.write_bytes(path.with_name("other").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("touch", "why", "is_kept"),
+    [
+        (cut_short, "another program has cut it short", "kept no further than frame 1"),
+        (emptied, "another program has cut it short", "not kept"),
+        (written_to, "another program has written to it", "kept no further than frame 2"),
+        (replaced, "another file has taken its place", "not kept"),
+        (moved, "it has been moved", "kept no further than frame 2"),
+        (moved_and_replaced, "another file has taken its place", "kept no further than frame 2"),
+        (os.unlink, "it has been removed", "not kept"),
+    ],
+)
+def test_what_somebody_does_to_a_journal_is_said_at_the_next_line_and_left_as_it_is(
+    path: Path, touch: Callable[[Path], None], why: str, is_kept: str
+) -> None:
+    session = kept(path)
+    list(session.run_all("fb"))
+    touch(path)
+    files = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    list(session.run_all("s @1 z"))
+    assert problem(session) == f"the journal {path} cannot be written ({why}): this run is {is_kept}."
+    session.close(in_order=True)
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == files
+
+
+def test_a_journal_is_where_it_was_also_where_a_scenario_works_in_another_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    monkeypatch.chdir(path.parent)
+    session = kept(Path("line.journal"))
+    session.run("f")
+    monkeypatch.chdir("/")
+    session.run("b")
+    assert (problem(session), told(read_journal(path))) == ("", ["f", "b"])
+
+
+def test_what_a_full_disk_took_of_a_line_stays_where_others_have_written_behind_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = kept(path)
+    session.run("f")
+    write = os.write
+
+    def crowded(descriptor: int, data: bytes) -> int:
+        return write(descriptor, data[:5]) + 0 * write(descriptor, b"theirs")
+
+    monkeypatch.setattr(os, "write", crowded)
+    session.run("b")
+    monkeypatch.undo()
+    assert "(No space left on device): this run is kept no further than frame 1." in problem(session)
+    assert path.read_bytes().endswith(b"theirs")
+    assert read_journal(path).frame == 1
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     session = kept(tmp_path / "file" / "runs" / "line.journal")

@@ -26,7 +26,7 @@ from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_frames import DrawnFrames
 from autograd_tui.journal.entry import Entry, header_line, left_line
 from autograd_tui.journal.folder import remove_leftovers
-from autograd_tui.journal.reading import Journal
+from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.tree import Tree
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class JournalWriter:
         self._about, self._mode = about, 0o600 if private else 0o666
         self._drawn = DrawnFrames(path, about, mode=self._mode)
         self._descriptor: int | None = None
+        self._place = path  # wherever a scenario changes the working directory to
         self._lines = Beginning()  # all that the file holds
         self._over = False  # nothing is written any more
         self._pending = bytearray()  # lines that are not in the file yet
@@ -249,21 +250,46 @@ class JournalWriter:
 
     def _write_pending(self) -> None:
         assert self._descriptor is not None
-        written, file = os.write(self._descriptor, self._pending), os.fstat(self._descriptor)
-        if written < len(self._pending):
-            try:
-                os.ftruncate(self._descriptor, file.st_size - written)
-            except OSError as error:  # no line can come behind half a line
-                self._give_up(error)
-                return
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if not file.st_nlink:
-            self._kept_to = None
-            self._give_up(OSError(errno.ENOENT, "it has been removed"))
+        if touched := self._touched(self._descriptor):
+            self._give_up(OSError(errno.ESTALE, touched))
             return
+        written = os.write(self._descriptor, self._pending)
+        if written < len(self._pending):
+            self._take_back(self._descriptor, written)
         self._lines.append(bytes(self._pending))
         self._pending.clear()
         self._unwritten, self._kept_to = None, self._last
+
+    def _touched(self, descriptor: int) -> str | None:
+        """Say what somebody else has done to the file since the last line: its size and its name tell."""
+        file = there = os.fstat(descriptor)
+        try:
+            there = os.stat(self._place)
+        except (FileNotFoundError, NotADirectoryError):
+            self._kept_to = self._kept_to if file.st_nlink else None
+            return "it has been moved" if file.st_nlink else "it has been removed"
+        except OSError:
+            pass  # a folder that may be looked into no more tells nothing of its files
+        if not os.path.samestat(file, there):
+            self._kept_to = self._kept_to if file.st_nlink else None
+            return "another file has taken its place"
+        if file.st_size < self._lines.size:
+            with suppress(Refused):
+                self._kept_to = None
+                self._kept_to = read_journal(self._place).frame
+            return "another program has cut it short"
+        return "another program has written to it" if file.st_size > self._lines.size else None
+
+    def _take_back(self, descriptor: int, written: int) -> None:
+        """Cut off what a full disk took of a line, and raise OSError: no line can come behind a part of one."""
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            if os.fstat(descriptor).st_size != self._lines.size + written:
+                raise full  # somebody else's lines stand behind it
+            os.ftruncate(descriptor, self._lines.size)
+        except OSError as error:
+            self._give_up(error)
+        raise full
 
     def _make(self) -> int:
         """Make the file, under a name that is free at this moment; return its descriptor."""
@@ -278,7 +304,7 @@ class JournalWriter:
         if not lock(descriptor):
             os.close(descriptor)
             raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.")
-        self._descriptor = descriptor
+        self._descriptor, self._place = descriptor, Path(os.path.abspath(self.path))
         remove_leftovers(self.path)
 
     def _give_up(self, error: OSError) -> None:
