@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
     from autograd_tui.engine.training.loader import from_loader
-    from autograd_tui.engine.training.options import Options
+    from autograd_tui.engine.training.options import File, Options
     from autograd_tui.engine.training.scenario import Parts, scenario
     from autograd_tui.engine.values.command import Phase
     from autograd_tui.engine.values.frame import Frame
     from autograd_tui.open import open_session
 
 __version__ = "0.2.0"
-__all__ = ["Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
+__all__ = ["File", "Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
+    "File": "engine.training.options",
     "Frame": "engine.values.frame",
     "Options": "engine.training.options",
     "Parts": "engine.training.scenario",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
+from threading import Thread
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from autograd_tui.engine.line.checkpoint_line import CheckpointLine
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.loop import Loop, theirs
 from autograd_tui.engine.training.optimizers import override
-from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.options import Options, flag
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.training.start import Start
@@ -24,10 +26,12 @@ from autograd_tui.engine.training.surroundings import ForeignRandom, Surrounding
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import file_sha256, found_in, go_to, working_folder
 from autograd_tui.engine.values.memory import BUDGET, read_size
 from autograd_tui.engine.values.opening import Opening, sha256
 from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
 from autograd_tui.engine.values.process import OneProcess
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.scenarios.find import find
 
 MOST_THREADS = 1024
@@ -58,31 +62,121 @@ def open_session(
     options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
+    asked = Asked(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
+    return _open(scenario, asked, options, folder=working_folder())
+
+
+def open_again(
+    opening: Opening,
+    scenario: str,
+    *,
+    memory: str | None = None,
+    allow_files: bool = True,
+    changed: bool = True,
+) -> Session:
+    """Open at frame 0 what an opening opened, as it may stand in a journal of somebody else.
+
+    scenario: its name, as the user gives it now. memory: in place of the opening's.
+    Raises Refused, before any file is opened, where the opening asks for one and not `allow_files`, and where one is
+    not as it was and not `changed`.
+    """
+
+    def check(opened: Mapping[str, Any]) -> None:
+        if opened and not allow_files:
+            listed = ", ".join(f"{flag(name)} {value}".replace("= ", "=", 1) for name, value in opened.items())
+            raise Refused(f"this run asks for what you have not named yourself, {listed}: --allow-files takes it.")
+
+    arguments = {**opening.arguments, **({"memory": memory} if memory else {})}
+    session = _open(scenario, Asked(**arguments), opening.own, folder=opening.folder, check=check)
+    if not changed and (differing := opening.changed(session.about.opening)):
+        raise Refused(f"{' and '.join(differing)}: not as it was in this run; --changed takes it all the same.")
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What may be asked for with any scenario, as `open_session` takes it."""
+
+    seed: int = 0
+    device: str | None = None
+    threads: int | None = None
+    optimizer: str | None = None
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    decay: str | None = None
+    memory: str | int = "1GiB"
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 40:
+            raise Refused(f"--seed must be a whole number from 0 up to {(1 << 40) - 1}, not {self.seed}.")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {self.threads}.")
+
+    @property
+    def budget(self) -> int:
+        """Give how many bytes checkpoints may take; raises Refused."""
+        if isinstance(self.memory, int) and self.memory < 0:
+            raise Refused(f"--memory must be a number of bytes, not {self.memory}.")
+        return self.memory if isinstance(self.memory, int) else read_size(self.memory)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Give those of the optimizer's options that are given, beside the learning rate."""
+        both = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def given(self, plateau: Decay | None) -> dict[str, Any]:
+        """Give what is not the default."""
+        values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
+        values |= {"optimizer": self.optimizer, "lr": self.lr, **self.rates}
+        values |= {"decay": None if plateau is None else str(plateau)}
+        values |= {"memory": None if self.budget == BUDGET else self.memory, "state": self.state}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _open(
+    scenario: str | Scenario,
+    asked: Asked,
+    options: Mapping[str, Any],
+    *,
+    folder: str | None,
+    check: Callable[[Mapping[str, Any]], None] = lambda opened: None,
+) -> Session:
+    """Open a session. folder: from where relative names of files are meant.
+
+    check: may raise Refused, knowing by option what would be opened, before it is.
+    """
     given = {name: value for name, value in options.items() if value is not None}
-    both = {"momentum": momentum, "weight_decay": weight_decay}
-    rates = {name: value for name, value in both.items() if value is not None}
-    if not 0 <= seed < 1 << 40:
-        raise Refused(f"--seed must be a whole number from 0 up to {(1 << 40) - 1}, not {seed}.")
-    if threads is not None:
-        if not 1 <= threads <= MOST_THREADS:
-            raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {threads}.")
-        torch.set_num_threads(threads)
-    budget = memory if isinstance(memory, int) else read_size(memory)
-    plateau = Decay.parse(decay) if decay is not None else None
-    asked_for = rates if lr is None else {"lr": lr, **rates}
-    begin = State(state, asked_for) if state is not None else None
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
+    budget = asked.budget
+    plateau = Decay.parse(asked.decay) if asked.decay is not None else None
+    asked_for = asked.rates if asked.lr is None else {"lr": asked.lr, **asked.rates}
+    here = working_folder()  # which code of a scenario may leave
+    folder = folder or here
+    state = {} if asked.state is None else {"state": asked.state}
+    hashed = sha256(scenario) if isinstance(scenario, str) else None
     surroundings = Surroundings()
     with surroundings:
-        torch.manual_seed(seed)  # for what a file does before, or without, a build
-        ForeignRandom.seed(seed)  # before the import, since a file may seed them itself
+        torch.manual_seed(asked.seed)  # for what a file does before, or without, a build
+        ForeignRandom.seed(asked.seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
-        chosen = choose_device(found.defaults.get("device") if device is None else device)
+        chosen = choose_device(found.defaults.get("device") if asked.device is None else asked.device)
+    check(state | found.opens(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
+    begun_in, named = working_folder(), found.files(given)
+    files = {name: found_in((folder, here), said) for name, said in (state | named).items()}
+    hashes = _Hashes(files)
+    begin = State(files["state"], asked_for) if state else None
+    own = given | {name: files[name] for name in named}
 
     def build(surroundings: Surroundings) -> Loop:
+        go_to(begun_in)
         surroundings.follow(chosen)
-        torch.manual_seed(seed)
-        parts = _build(found, found.options(seed, given, device=chosen))
-        spec = override(OptimizerSpec.parse(parts.optimizer), optimizer, lr, rates)
+        torch.manual_seed(asked.seed)
+        parts = _build(found, found.options(asked.seed, own, device=chosen))
+        spec = override(OptimizerSpec.parse(parts.optimizer), asked.optimizer, asked.lr, asked.rates)
         with _built(found.title):  # the model's own `to` and `train` are called
             loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
         if begin is not None:
@@ -91,27 +185,22 @@ def open_session(
 
     trainer = Trainer(Start(build, surroundings))
     parts = trainer.parts
-    asked = {"seed": seed or None, "device": device, "threads": threads, "optimizer": optimizer, "lr": lr}
-    asked |= {
-        **rates,
-        "decay": None if plateau is None else str(plateau),
-        "memory": None if budget == BUDGET else memory,
-        "state": state,
-    }
-    name = scenario if isinstance(scenario, str) else found.title
+    said = {} if folder == here else files  # names that are meant from elsewhere are told whole
     opening = Opening(
-        name,
-        {option: value for option, value in asked.items() if value is not None},
-        {**given, **parts.settled},
+        scenario if isinstance(scenario, str) else found.title,
+        asked.given(plateau) | {name: said[name] for name in state if name in said},
+        {**given, **parts.settled, **{name: said.get(name, given[name]) for name in named}},
         device=chosen,
         threads=torch.get_num_threads(),
         versions=_versions(),
-        sha256=sha256(name),
+        sha256=hashed,
+        hashes=hashes.result(),
+        folder=here,
     )
     about = About(
         found.title,
         chosen,
-        seed,
+        asked.seed,
         opening,
         parts.names,
         parts.class_names,
@@ -120,6 +209,26 @@ def open_session(
         memory=budget,
     )
     return Session(trainer, about=about, checkpoints=CheckpointLine(trainer, budget=budget))
+
+
+class _Hashes:
+    """Hashes files on a thread beside what loads them: neither waits for the other."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files, self._found = files, dict[str, str | None]()
+        self._thread = Thread(target=self._hash, daemon=True)
+        if files:
+            self._thread.start()
+
+    def _hash(self) -> None:
+        for name, path in self._files.items():
+            self._found[name] = file_sha256(path)
+
+    def result(self) -> dict[str, str | None]:
+        """Give the hashes by option; None for what is no file."""
+        if self._files:
+            self._thread.join()
+        return self._found
 
 
 def choose_device(asked: str | None) -> str:

@@ -10,6 +10,20 @@ from app_screen import Screen, screen
 from autograd_tui.export.file import WRITERS
 from autograd_tui.text.screen_word import EXPORTS
 
+GOES = """
+import os
+import torch
+from autograd_tui import Parts, scenario
+
+@scenario("goes")
+def build(options):
+    def forward(model, batch):
+        os.chdir({elsewhere!r})
+        return model(torch.ones(1, 1)).sum()
+
+    return Parts(model=torch.nn.Linear(1, 1), batch=lambda i: (), forward=forward)
+"""
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +88,23 @@ async def test_an_ending_that_nothing_is_written_in_is_refused_at_once() -> None
 
 def test_the_words_know_every_form_that_there_is() -> None:
     assert sorted(EXPORTS) == sorted(WRITERS)
+
+
+async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_written_where_the_program_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
+    start.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(start)
+    (start / "goes.py").write_text(GOES.format(elsewhere=str(elsewhere)))
+    async with screen("goes.py", do="fbsz f") as shown:
+        assert Path.cwd() == elsewhere
+        for name in ("run.csv", "run.svg", "case.pt"):
+            await say(shown, f"export {name}")
+            assert shown.note.startswith(f"written: {name}")
+        await shown.press("e")
+        assert shown.note.startswith("written: autograd-tui_")
+        assert "goes.py" in str(shown.app.main.offer("model ")[1])
+    assert sorted(each.suffix for each in start.iterdir()) == [".csv", ".pt", ".py", ".py", ".svg", ".svg", ".txt"]
+    assert list(elsewhere.iterdir()) == []

@@ -58,5 +58,10 @@ def add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
     parser.add_argument("journal", nargs="?" if optional else None, help=help_text)
     parser.add_argument("--scenario", metavar="FILE", help="the scenario's file, where the journal is of one")
     parser.add_argument(
-        "--changed", action="store_true", help="though it is another run than it was: a file, or a number"
+        "--allow-files",
+        action="store_true",
+        help="open the files that the journal names and fetch weights, though you did not write it here",
+    )
+    parser.add_argument(
+        "--changed", action="store_true", help="go on though a file is not as it was, or a number of the run is another"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autograd_tui.cli.arguments import add_which, new_parser
 from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import absolute, working_folder
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -34,7 +35,7 @@ def export(words: list[str]) -> int:
     named = scenario_of(journal, options)
     take_damaged(journal)
     recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
-    return run_export(options, recording, lambda: open_again(journal.opening, named), journal=journal.path)
+    return run_export(options, recording, lambda: open_again(journal, named, options), journal=journal.path)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +67,9 @@ def run_export(
     from autograd_tui.export.file import Looks, export_file
 
     looks = Looks(options.frame, _size(options.size), options.theme)
-    told = _Told(len(recording))
+    told, path = _Told(len(recording)), Path(absolute(options.to, working_folder()))
     over: dict[str, Any] = {"overwrite": options.force, "journal": journal}
-    missing = export_file(Path(options.to), recording, reopen, looks=looks, stopped=told, **over)
+    missing = export_file(path, recording, reopen, looks=looks, stopped=told, **over)
     print(f"autograd-tui: written: {options.to}", *[missing] * bool(missing), sep="; ", file=sys.stderr)
     return 0
 

@@ -16,6 +16,7 @@ from autograd_tui.cli.resume import resume
 from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import working_folder
 from autograd_tui.text.line import one_line
 
 RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
     _mend_descriptors()
     _mend_encodings()
+    _mend_paths()
     before = threading.enumerate()
     code = _run(arguments)
     if any(not each.daemon and each not in before for each in threading.enumerate()):
@@ -57,6 +59,15 @@ def _mend_encodings() -> None:
     for file in (sys.stdout, sys.stderr):
         if isinstance(file, io.TextIOWrapper) and file.errors in ("strict", "surrogateescape"):
             file.reconfigure(errors="backslashreplace")
+
+
+def _mend_paths() -> None:
+    """Mean names, also of what is imported, from the folder that this is now: a scenario may go to another one."""
+    if working_folder() is None:  # without one, libraries that torch loads late end the program
+        os.chdir(os.sep)
+        print("autograd-tui: this folder has been removed: names of files are meant from / now.", file=sys.stderr)
+    if "" in sys.path and (folder := working_folder()):
+        sys.path[sys.path.index("")] = folder
 
 
 def _run(arguments: list[str] | None) -> int:

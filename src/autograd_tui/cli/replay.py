@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from autograd_tui.cli.arguments import add_looks, add_which, new_parser
@@ -12,6 +13,7 @@ from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import parse_number
 
 if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
     from autograd_tui.journal.reading import Journal
 
 
@@ -31,14 +33,14 @@ def replay(words: list[str]) -> int:
     named = scenario_of(journal, options)
     take_damaged(journal)
     if options.check:
-        return _check(journal, named)
+        return _check(journal, lambda: open_again(journal, named, options))
     pace = _pace(options.speed)
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.replay_thread import ReplayThread
 
     return run_on_screen(
-        lambda _: open_again(journal.opening, named),
+        lambda _: open_again(journal, named, options),
         parse(" ".join(entry.command for entry in journal.entries)),
         title=named,
         theme=options.theme,
@@ -58,14 +60,14 @@ def _pace(text: str) -> float | None:
     return number
 
 
-def _check(journal: Journal, named: str) -> int:
+def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
     """Run everything again; 0 where all digests agree, else 1, naming the first line that differs.
 
     It is 1 also where a line is damaged, since nothing is known of those behind it.
     """
     from autograd_tui.journal.check import check, machine
 
-    session = open_again(journal.opening, named)
+    session = reopen()
     elsewhere = machine(journal.opening, session.about.opening)
     where = f" on another machine: {', '.join(elsewhere)}" if elsewhere else ""
     for checked in check(session, journal):

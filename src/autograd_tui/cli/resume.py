@@ -33,7 +33,7 @@ def resume(words: list[str]) -> int:
     def open_session() -> Session:
         from autograd_tui.journal.resuming import resume
 
-        session = open_again(journal.opening, named, memory=options.memory)
+        session = open_again(journal, named, options, memory=options.memory)
         resume(session, journal, changed=options.changed)
         return session
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autograd_tui.cli.keeping import kept
 from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
+from autograd_tui.engine.values.files import go_to, working_folder
 from autograd_tui.engine.values.watchpoint import parse_watchpoint
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
     from autograd_tui.journal.waiting import waiting_run
     from autograd_tui.tui.app import run_on_screen
 
+    folder = working_folder()
+
     def open_one(scenario: str | None) -> Session:
-        return open_session() if scenario is None else _open_another(scenario, options)
+        return open_session() if scenario is None else _open_another(scenario, options, folder)
 
     greeting = waiting_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
@@ -110,11 +113,20 @@ def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
         raise NotUnderstood("what comes from stdin is no text.") from None
 
 
-def _open_another(scenario: str, options: argparse.Namespace) -> Session:
-    """Open another scenario in the same place; how it is trained is its own again."""
+def _open_another(scenario: str, options: argparse.Namespace, folder: str | None) -> Session:
+    """Open another scenario in the same place; how it is trained is its own again.
+
+    folder: where this program was started, which code of the present one may have left.
+    """
     from autograd_tui.open import open_session
 
     asked = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    options.journal = None  # that one is the first session's
-    return kept(open_session(scenario, seed=getattr(options, "seed", 0), **given), options)
+    before = working_folder()
+    go_to(folder)
+    try:
+        session = open_session(scenario, seed=getattr(options, "seed", 0), **given)
+    except BaseException:
+        go_to(before)
+        raise
+    return kept(session, options)  # a place that was given is the first session's

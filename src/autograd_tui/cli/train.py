@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui import __version__
 from autograd_tui.cli.arguments import add_journal, add_running, new_parser
-from autograd_tui.cli.keeping import kept
+from autograd_tui.cli.keeping import kept, place
 from autograd_tui.cli.running import given_commands, run
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.scenario_names import BUILT_IN
@@ -24,8 +25,8 @@ OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "h
 def train(words: list[str], *, others: Iterable[str]) -> int:
     """Open what is asked for and run it; `others`: the commands with names, to be told of."""
     options = _parser(others).parse_args(words)
-    first = given_commands(options)
-    return run(options, lambda: _open(options), commands=first, title=options.scenario)
+    first, path = given_commands(options), place(options)
+    return run(options, lambda: _open(options, path), commands=first, title=options.scenario)
 
 
 def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
@@ -68,13 +69,13 @@ def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _open(options: argparse.Namespace) -> Session:
+def _open(options: argparse.Namespace, path: Path | None) -> Session:
     """Open the session; torch is imported here, and no sooner."""
     from autograd_tui.open import open_session
 
     asked = {name: getattr(options, name) for name in OPTIONS}
     given = {name: value for name, value in asked.items() if value is not None}
-    return kept(open_session(options.scenario, **given, **_own(options)), options)
+    return kept(open_session(options.scenario, **given, **_own(options)), options, path)
 
 
 def _own(options: argparse.Namespace) -> dict[str, Any]:

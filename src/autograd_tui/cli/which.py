@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import absolute, working_folder
 from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.text.line import one_line
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
-    from autograd_tui.engine.values.opening import Opening
     from autograd_tui.journal.reading import Journal
 
 
@@ -36,7 +36,7 @@ def path_of(options: argparse.Namespace, what: str) -> Path:
     from autograd_tui.journal.folder import journals
 
     if options.journal is not None:
-        return Path(options.journal)
+        return Path(absolute(options.journal, working_folder()))  # code of a scenario may go elsewhere
     latest = next(iter(journals()), None)
     if latest is None:
         raise Refused(f"no run is kept yet: there is nothing to {what}.")
@@ -58,8 +58,9 @@ def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
     return named
 
 
-def open_again(opening: Opening, named: str, *, memory: str | None = None) -> Session:
-    """Open the session that a journal began with, writing no journal."""
-    from autograd_tui.open import open_session
+def open_again(journal: Journal, named: str, options: argparse.Namespace, *, memory: str | None = None) -> Session:
+    """Open the session that a journal began with, writing no journal; raises Refused."""
+    from autograd_tui.open import open_again
 
-    return open_session(named, **{**opening.arguments, **({"memory": memory} if memory else {})}, **opening.own)
+    asked = {"allow_files": options.allow_files or journal.ours, "changed": options.changed}
+    return open_again(journal.opening, named, memory=memory, **asked)

@@ -9,32 +9,41 @@ from pathlib import Path
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.surroundings import ForeignRandom
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import absolute, go_to, working_folder
 from autograd_tui.export.file import export_case, export_file, written_paths
 from autograd_tui.export.target import free
-from autograd_tui.open import open_session
+from autograd_tui.open import open_again
 
 
-def export_beside(path: Path, session: Session, stopped: Callable[[], bool], *, numbered: bool = False) -> str:
+def export_beside(
+    path: Path, session: Session, stopped: Callable[[], bool], *, folder: str | None = None, numbered: bool = False
+) -> str:
     """Write what has led to where the session stands, and leave the session as it is; say what was written.
 
-    numbered: a case goes to a name of its own where its files exist already.
+    folder: where the program was started, which code of the session may have left. numbered: a case goes to a name of
+    its own where its files exist already.
     Raises Refused, also where it is `stopped`, with nothing written.
     """
+    before = working_folder()
+    target = Path(absolute(str(path), folder or before))
     if numbered:
-        path = free(path, beside=".py")
-    for each in written_paths(path):
+        target = free(target, beside=".py")
+        path = path.with_name(target.name)
+    for each in written_paths(target):
         if os.path.lexists(each):
-            raise Refused(f"{each} exists: give another name.")
+            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
     if path.suffix == ".pt":
-        return f"written: {path}; {export_case(path, session)}"
+        return f"written: {path}; {export_case(target, session)}"
     recording = session.recording()
     opening, foreign = recording.opening, ForeignRandom.read()
 
     def reopen() -> Session:
-        return open_session(opening.scenario, **opening.arguments, **opening.own)
+        go_to(folder)
+        return open_again(opening, opening.scenario)
 
     try:
-        missing = export_file(path, recording, reopen, stopped=stopped)
+        missing = export_file(target, recording, reopen, stopped=stopped)
     finally:
         foreign.write()
+        go_to(before)
     return f"written: {path}" + (f"; {missing}" if missing else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -162,9 +163,10 @@ def left_line(when: float, loss: float | str | None) -> str:
 
 def header_line(opening: Opening, *, started: float) -> str:
     """Write the first line; `started` is a time in seconds since the epoch."""
-    return (
-        json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **asdict(opening)}) + "\n"
-    )
+    told = asdict(opening)
+    if all(map(os.path.isabs, opening.named.values())):
+        del told["folder"]  # which nobody needs to know
+    return json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **told}) + "\n"
 
 
 def read_left(line: bytes) -> Mapping[str, Any]:
@@ -221,14 +223,17 @@ def _opening(header: Mapping[str, Any]) -> Opening:
         raise ValueError("an option of its scenario is none")
     if not all(map(_is_plain, own.values())) or not all(isinstance(each, str) for each in versions.values()):
         raise ValueError("an option of its scenario, or a version, is none")
-    if not (sha256 is None or (isinstance(sha256, str) and re.fullmatch(_HASH, sha256))):
+    if not (sha256 is None or _is_hash(sha256)):
         raise ValueError("its scenario's hash is none")
     scenario, device, threads = header["scenario"], header["device"], header["threads"]
     if not (_is_name(scenario) and _is_name(device) and _is_whole(threads)):
         raise ValueError("its scenario, device or number of threads is none")
-    return Opening(
-        scenario, _with_least_rate(arguments), own, device=device, threads=threads, versions=versions, sha256=sha256
-    )
+    folder = header.get("folder")
+    if not (folder is None or _is_name(folder)):
+        raise ValueError("its folder is none")
+    known: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
+    known |= {"hashes": _hashes(header.get("hashes")), "folder": folder}
+    return Opening(scenario, _with_least_rate(arguments), own, **known)
 
 
 def _time(value: object) -> float:
@@ -250,6 +255,19 @@ def _is_plain(value: object, depth: int = 4) -> bool:
     if isinstance(value, str):
         return not value or _is_name(value)
     return not isinstance(value, int) or abs(value) < 1 << 62
+
+
+def _hashes(value: Any) -> Mapping[str, str | None] | None:
+    """Read which options name files, and their hashes; None where a journal of old does not say."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(each is None or _is_hash(each) for each in value.values()):
+        raise ValueError("a hash of its files is none")
+    return value
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(_HASH, value) is not None
 
 
 def _with_least_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:

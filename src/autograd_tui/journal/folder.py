@@ -50,6 +50,24 @@ def journals() -> list[Path]:
     return [path for _, path in sorted(begun, reverse=True)]
 
 
+def is_ours(path: Path, opened: os.stat_result) -> bool:
+    """Tell whether a journal that is open is this user's own, from the state folder, and nobody else can write there.
+
+    opened: what is known of the very file that is read, whatever its name may lead to by now.
+    """
+    try:
+        here, named = folder().stat(), (folder() / path.name).lstat()
+    except OSError:
+        return False
+    return os.path.samestat(named, opened) and all(map(_of_this_user_alone, (here, opened)))
+
+
+def _of_this_user_alone(found: os.stat_result) -> bool:
+    if not hasattr(os, "getuid"):  # Windows: the folder lies in the user's own
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
 def companions(path: Path) -> list[Path]:
     """Give the files beside a journal that this program wrote for it: drawn frames, tensors, and parts of these.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 from autograd_tui.engine.values.command import MOST_COMMANDS
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import read_file
+from autograd_tui.engine.values.files import open_to_read
 from autograd_tui.engine.values.opening import Opening
 from autograd_tui.engine.values.recording import Recording, Step, Stretch
 from autograd_tui.journal.entry import Entry, read_header, read_left
+from autograd_tui.journal.folder import is_ours
 from autograd_tui.journal.tree import Tree
 
 ROOT = Entry(0, 0, "@0", "")
@@ -34,6 +36,7 @@ class Journal:
     cut: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
     left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
     tree: Tree
+    ours: bool = False  # whether this machine's user has written it, in the state folder
     damage: str | None = None  # which line cannot be read, and why; None where all can
 
     @property
@@ -106,7 +109,7 @@ def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
 
 def read_journal(path: Path) -> Journal:
     """Read a journal, up to its first line that is damaged; raises Refused where the file is none."""
-    data = _content(path)
+    data, ours = _content(path)
     whole, _, rest = data.rpartition(b"\n")
     first, *lines = whole.split(b"\n")
     opening, started = read_header(first, path=str(path))
@@ -125,18 +128,19 @@ def read_journal(path: Path) -> Journal:
     except ValueError as error:
         number = data.count(b"\n", 0, size) + 1
         left, damage = None, f"its line {number} cannot be read ({error})"
-    return Journal(path, opening, started, entries, frames, size, len(data) - size, left, tree, damage)
+    return Journal(path, opening, started, entries, frames, size, len(data) - size, left, tree, ours, damage)
 
 
-def _content(path: Path) -> bytes:
-    """Read a whole file; raises Refused where that is not possible, or it is longer than any journal."""
+def _content(path: Path) -> tuple[bytes, bool]:
+    """Read a whole file, and tell whether it is this user's own; raises Refused where that is not possible."""
     try:
-        data = read_file(path, most=MOST_BYTES + 1)
+        with open_to_read(path) as file:
+            data, ours = file.read(MOST_BYTES + 1), is_ours(path, os.fstat(file.fileno()))
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > MOST_BYTES:
         raise Refused(f"{path} is no journal: it is longer than {MOST_BYTES:,} bytes.")
-    return data
+    return data, ours
 
 
 def _led_to(entry: Entry, tree: Tree, entries: Sequence[Entry], frames: Sequence[int]) -> int:

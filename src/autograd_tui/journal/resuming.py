@@ -64,8 +64,9 @@ class _Retold:
         """Compare the frame where the session stands with the one that a line led to; raises Refused."""
         if not entry.id or self._session.departure or self._agrees(entry):
             return
-        elsewhere = machine(*self._openings)
-        why = ", ".join(elsewhere) or "its model does not repeat, or the journal is not as it was written"
+        then, now = self._openings
+        found = [*(f"{each} is not as it was" for each in then.changed(now)), *machine(then, now)]
+        why = ", ".join(found) or "its model does not repeat, or the journal is not as it was written"
         if not self._changed:
             raise Refused(f"{self._other(entry)}: {why}; --changed goes on all the same.")
         self._session.departure = f"{self._other(entry)}: {why}; it goes on as it is now."
@@ -75,7 +76,8 @@ class _Retold:
         frame, versions = self._session.frame, [each.versions.get("autograd-tui") for each in self._openings]
         if digest(frame) == entry.digest:
             return True
-        return versions[0] != versions[1] and entry.loss in (None, plain_number(frame.loss))
+        older = self._journal.opening.hashes is None or versions[0] != versions[1]
+        return older and entry.loss in (None, plain_number(frame.loss))
 
     def _other(self, entry: Entry) -> str:
         frame = self._session.frame.index

@@ -16,7 +16,7 @@ from autograd_tui.engine.training.loop import theirs
 from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import other_kind
+from autograd_tui.engine.values.files import absolute, go_to, other_kind, working_folder
 from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
 from autograd_tui.scenarios.plain_names import plain_scenario
@@ -43,7 +43,9 @@ def _in_file(path: str, wanted: str) -> Scenario:
         raise Refused(f'there is no file "{path}"{_nearest(path, _files())}.')
     if kind := other_kind(os.stat(path).st_mode):
         raise Refused(f'"{path}" is {kind}, and no file.')
-    module = _load(Path(path))
+    folder = working_folder()  # which its code may leave
+    file = Path(absolute(path, folder))
+    module = _load(file)
     found = _scenarios(module)
     if wanted and wanted not in found:
         raise Refused(f'{path} holds no scenario "{wanted}"{": it has " + ", ".join(found) if found else ""}.')
@@ -52,7 +54,7 @@ def _in_file(path: str, wanted: str) -> Scenario:
     if found:
         return found[wanted or next(iter(found))]
     try:
-        return plain_scenario(Path(path).name, vars(module), lambda: vars(_load(Path(path))))
+        return plain_scenario(file.name, vars(module), lambda: vars(_load(file, folder)))
     except Refused as error:
         way = "put @scenario(...) above its build function, or name the parts of the loop in it"
         raise Refused(f"{path} holds no scenario: {way}: {error}") from None
@@ -95,7 +97,8 @@ def _files() -> list[str]:
     return [path.name for path in sorted(Path().glob("*.py"))]
 
 
-def _load(path: Path) -> ModuleType:
+def _load(path: Path, folder: str | None = None) -> ModuleType:
+    go_to(folder)
     path = path.resolve()
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

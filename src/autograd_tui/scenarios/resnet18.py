@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.options import File, Options
 from autograd_tui.engine.training.scenario import Parts, scenario
 from autograd_tui.scenarios.picture import prepared, read_picture
 from autograd_tui.scenarios.weights import choose
 
 SIZE = 64  # pixels, of a dummy image
-OWN = {"batch_size": 1, "image_size": None, "data": "fixed", "weights": "auto", "hub_dir": None, "image": None}
+WEIGHTS = File("auto", words=("auto", "random"), fetched=("pretrained",))
+OWN = {"batch_size": 1, "image_size": None, "data": "fixed", "weights": WEIGHTS, "hub_dir": File(), "image": File()}
 Draw = Callable[[torch.Generator | None], Tensor]
 
 

@@ -14,6 +14,7 @@ from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Command, Commands
 from autograd_tui.engine.values.command_log import ITERATION
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.files import working_folder
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.progress import Progress
@@ -74,6 +75,7 @@ class TrainerThread(threading.Thread):
         self._open_session, self._first = open_session, first
         self._opened, self._failed, self._heard = opened, failed, heard
         self._line = RequestLine()
+        self.folder = working_folder()  # where the program was started: code of a scenario may go elsewhere
         self._pace: float | None = None
         self.session: Session | None = None
         self.left: list[str] = []  # the command lines of sessions that another one has replaced
@@ -317,7 +319,9 @@ class TrainerThread(threading.Thread):
         from autograd_tui.export.beside import export_beside
 
         self._runs(f"the export to {what.path.name} runs")
-        return export_beside(what.path, self._here, lambda: self._line.stopped, numbered=what.numbered)
+        return export_beside(
+            what.path, self._here, lambda: self._line.stopped, folder=self.folder, numbered=what.numbered
+        )
 
     def _go_back(self, start: int) -> None:
         if start != self._here.frame.index:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.files import replacing
+from autograd_tui.engine.values.files import absolute, replacing
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.memory import BUDGET
 from autograd_tui.engine.values.nearest import unknown
@@ -48,7 +48,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
             newest=self.newest,
             history=self.history,
             themes=(*THEMES, *self.app.available_themes),
-            models=_models() if text.startswith("model ") else {},
+            models=_models(self.trainer.folder) if text.startswith("model ") else {},
             branches=self.trainer.session.branches if self.trainer.session else (),
         )
         return heading(text, self.frame, memory=self.about.memory if self.about else BUDGET), found
@@ -152,8 +152,8 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         self.app.copy_to_clipboard(line)
         path = Path(f"autograd-tui_{datetime.now():%Y-%m-%dT%H_%M_%S_%f}.svg")
         try:
-            _write_new(path, self.app.export_screenshot())
-            _write_new(path.with_suffix(".txt"), line + "\n")
+            self._write_new(path, self.app.export_screenshot())
+            self._write_new(path.with_suffix(".txt"), line + "\n")
         except OSError as error:
             self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
             return
@@ -162,13 +162,18 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""
         try:
-            _write_new(path, self.app.export_screenshot())
+            self._write_new(path, self.app.export_screenshot())
         except FileExistsError:
             self.say(Note(f"{path} exists: give another name.", "warn"))
         except OSError as error:
             self.say(Note(f"the picture could not be written: {error.strerror}", "error"))
         else:
             self.say(Note(f"written: {path}", "accent"))
+
+    def _write_new(self, path: Path, text: str) -> None:
+        """Write a file where nothing is. Raises OSError, FileExistsError among it."""
+        with replacing(Path(absolute(str(path), self.trainer.folder)), over=False) as file:
+            file.write(text.encode())
 
     def action_help(self) -> None:
         """Show the keys."""
@@ -184,14 +189,8 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         return self.about.repeated(news.log) if self.about and news else self.command_line()
 
 
-def _write_new(path: Path, text: str) -> None:
-    """Write a file where nothing is. Raises OSError, FileExistsError among it."""
-    with replacing(path, over=False) as file:
-        file.write(text.encode())
-
-
-def _models() -> dict[str, str]:
+def _models(folder: str | None) -> dict[str, str]:
     """Give what can be trained from here, each with a line about it."""
-    files = (path.name for path in sorted(Path().glob("*.py")))
+    files = (path.name for path in sorted(Path(folder).glob("*.py"))) if folder else ()
     own = dict.fromkeys(files, "your own, where it holds a @scenario or a model")
     return BUILT_IN | {name: f"from {each.module.partition('.')[0]}" for name, each in installed().items()} | own

@@ -20,6 +20,22 @@ DATA = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """The default of an option that names a file, as in `@scenario("mine", points=File("points.csv"))`.
+
+    A name that is given for it reaches `build` whole, from the root on, and a journal holds what the file hashes to.
+    """
+
+    default: str | None = None
+    words: tuple[str, ...] = ()  # values that name no file
+    fetched: tuple[str, ...] = ()  # and such for which one is read, or fetched from the net
+
+    def names(self, value: Any) -> bool:
+        """Tell whether a value is the name of a file."""
+        return isinstance(value, str) and value not in (*self.words, *self.fetched)
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the command line asks of a scenario; its own options are attributes: `options.batch_size`."""
 
@@ -40,7 +56,7 @@ class Options:
 
 def flag(name: str) -> str:
     """Write an option as the command line does: --batch-size, --option width=."""
-    return "--" + name.replace("_", "-") if name in FLAGS else f"--option {name}="
+    return "--" + name.replace("_", "-") if name in (*FLAGS, "state") else f"--option {name}="
 
 
 def chosen(title: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +65,8 @@ def chosen(title: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) ->
         if name not in defaults:
             takes = ", ".join(map(flag, defaults))
             raise Refused(f'"{title}" has no {flag(name)}: it takes {takes}.' if takes else _none(title, name))
-    return dict(defaults) | {name: _value(name, value, defaults[name]) for name, value in given.items()}
+    plain = {name: each.default if isinstance(each, File) else each for name, each in defaults.items()}
+    return plain | {name: _value(name, value, plain[name]) for name, value in given.items()}
 
 
 def check_ranges(options: Options, **ranges: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import RESERVED, Options, chosen
+from autograd_tui.engine.training.options import RESERVED, File, Options, chosen
 from autograd_tui.engine.values.errors import Refused
 
 
@@ -67,8 +67,37 @@ class Scenario:
 
     def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
         """Put what was given over the defaults; raises Refused for an option that has no meaning here."""
+        return Options(seed, device, self._chosen(given))
+
+    def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
         own = {name: default for name, default in self.defaults.items() if name != "device"}
-        return Options(seed, device, chosen(self.title, own, given))
+        return chosen(self.title, own, given)
+
+    def files(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Give those of the options given that name files, by name."""
+        kinds = ((name, value, self.defaults.get(name)) for name, value in given.items())
+        return {name: value for name, value, kind in kinds if isinstance(kind, File) and kind.names(value)}
+
+    def opens(self, given: Mapping[str, Any], *, own_code: bool) -> dict[str, Any]:
+        """Give those by which something may be opened: also what is fetched and, of `own_code`, any text.
+
+        Raises Refused for an option that has no meaning here.
+        """
+        found: dict[str, Any] = {}
+        read = self._chosen(given)
+        for name in given:
+            kind, value = self.defaults[name], read[name]
+            if isinstance(kind, File):
+                asks = kind.names(value) or value in kind.fetched
+            else:
+                asks = own_code and value != kind and _holds_text(value)
+            found |= {name: value} if asks else {}
+        return found
+
+
+def _holds_text(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, str) or (isinstance(value, (list, tuple, Mapping)) and any(map(_holds_text, inside)))
 
 
 def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts]], Scenario]:
@@ -76,6 +105,7 @@ def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts
 
     `defaults` name the options that it takes, as `options.NAME` there: batch_size, image_size and data have flags of
     their own, others are given with --option NAME=VALUE. `device` is where it trains unless --device says otherwise.
+    File("points.csv") is the default of one that names a file.
     """
     taken = [name for name in defaults if name in RESERVED]
     if taken:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from secrets import token_hex
@@ -103,6 +104,41 @@ def make_folder(path: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
+
+
+def working_folder() -> str | None:
+    """Return the folder that relative names are of at this moment; None where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def go_to(folder: str | None) -> None:
+    """Work from a folder, as far as it is still there: code of a scenario may have gone to another one."""
+    if folder is not None and folder != working_folder():
+        with suppress(OSError):
+            os.chdir(folder)
+
+
+def absolute(name: str, folder: str | None) -> str:
+    """Return a file's name from the root on, as it is meant in a folder."""
+    return os.path.join(folder or "", name)
+
+
+def found_in(folders: Iterable[str | None], name: str) -> str:
+    """Return a file's name from the root on, in the first folder where it is; as it was given where it is in none."""
+    names = (absolute(name, folder) for folder in folders if name)
+    return next((each for each in names if os.path.isabs(each) and os.path.lexists(each)), name)
+
+
+def file_sha256(path: str) -> str | None:
+    """Return the hash of what a regular file holds; None for whatever else."""
+    try:
+        with open_to_read(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def same_file(one: Path, other: Path) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograd_tui.engine.values.files import read_file
+from autograd_tui.engine.values.files import found_in, read_file, working_folder
 from autograd_tui.engine.values.optimizer_spec import format_number
 
 FLAGS = (
@@ -33,6 +33,21 @@ class Opening:
     threads: int = 1  # that PyTorch uses on the CPU
     versions: Mapping[str, str] = field(default_factory=dict)  # by package
     sha256: str | None = None  # of the scenario's file, where it is one
+    # By option that names a file, the sha256 of that, and None for a folder; None where the journal does not know.
+    hashes: Mapping[str, str | None] | None = None
+    folder: str | None = field(default=None, compare=False)  # from where relative names of such files are meant
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Give the files and folders that options name, by option, as they were given."""
+        both = {**self.arguments, **self.own}
+        return {name: str(both[name]) for name in self.hashes or () if name in both}
+
+    def changed(self, now: Opening) -> list[str]:
+        """Give, as they were named, the files that are not now as they were."""
+        before, after = self.hashes or {}, now.hashes or {}
+        scenario = [now.scenario] * (self.sha256 != now.sha256)
+        return scenario + [said for name, said in self.named.items() if before[name] != after.get(name)]
 
     @property
     def command_line(self) -> str:
@@ -48,8 +63,10 @@ class Opening:
     def files(self) -> dict[str, Path]:
         """Give what may be a file that the run is made of, by what it is to it; some lead nowhere."""
         given = {**self.arguments, **self.own}
-        named = {f"the file given as {name}": Path(value) for name, value in given.items() if isinstance(value, str)}
-        return {"the scenario's own file": _file_of(self.scenario)} | named
+        texts = {"the scenario's own file": str(_file_of(self.scenario))}
+        texts |= {f"the file given as {name}": value for name, value in given.items() if isinstance(value, str)}
+        folders = self.folder, working_folder()
+        return {what: Path(found_in(folders, value)) for what, value in texts.items()}
 
 
 def _written(value: Any) -> str:
