@@ -12,13 +12,18 @@ from time import monotonic
 import pexpect
 import pyte
 
+PROGRAM = (sys.executable, "-m", "autograd_tui")
+# The same beside a shell, which keeps the terminal open when the program has ended.
+IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM)
 PATIENCE = 90  # seconds; a test that waits so long has failed
 
 
 class Terminal:
     """Types keys, and keeps the screen as a person would see it."""
 
-    def __init__(self, *arguments: str, width: int, height: int, **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, width: int, height: int, program: tuple[str, ...] = PROGRAM, **environment: str
+    ) -> None:
         outside = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_CTYPE", "LANG")
         kept = {name: value for name, value in os.environ.items() if name not in outside}
         kept |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
@@ -26,8 +31,8 @@ class Terminal:
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
         self.child = pexpect.spawn(
-            sys.executable,
-            ["-m", "autograd_tui", *arguments],
+            program[0],
+            [*program[1:], *arguments],
             dimensions=(height, width),
             env={**kept, **environment},
             timeout=PATIENCE,
@@ -94,9 +99,11 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, width: int = 120, height: int = 40, **environment: str) -> Iterator[Terminal]:
+def terminal(
+    *arguments: str, width: int = 120, height: int = 40, program: tuple[str, ...] = PROGRAM, **environment: str
+) -> Iterator[Terminal]:
     """Start the program and end it after the test, whatever happens."""
-    opened = Terminal(*arguments, width=width, height=height, **environment)
+    opened = Terminal(*arguments, width=width, height=height, program=program, **environment)
     try:
         yield opened
     finally:

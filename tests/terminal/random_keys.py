@@ -100,15 +100,20 @@ class Monkey:
 
 def check_what_is_left(written: bytes, *, calm: bool) -> None:
     """Every mode that was set is reset, and behind the last one stand command lines, where keys did not go on."""
-    modes = dict(MODES.findall(written))
-    left_on = {number for number, last in modes.items() if last == b"h"} - {b"25", b"7"}
-    assert not left_on, f"modes left on: {left_on}"
-    assert modes.get(b"25", b"h") == b"h", "the cursor is left hidden"
+    check_modes(written)
     behind = b"".join(re.split(rb"\x1b\[[<>=?\d;]*[a-zA-Z]|\x1b[=>78]", written.rpartition(LEFT)[2]))
     lines = behind.decode(errors="replace").replace("^C", "").splitlines()  # the terminal's echo of the last key
     assert any("autograd-tui " in line for line in lines), lines
     assert not any("Traceback" in line for line in lines), lines
     assert not calm or all(line.startswith("autograd-tui ") for line in lines if line), lines
+
+
+def check_modes(written: bytes) -> None:
+    """Every mode that was set is reset."""
+    modes = dict(MODES.findall(written))
+    left_on = {number for number, last in modes.items() if last == b"h"} - {b"25", b"7"}
+    assert not left_on, f"modes left on: {left_on}"
+    assert modes.get(b"25", b"h") == b"h", "the cursor is left hidden"
 
 
 def has_left(shown: Terminal) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import select
 import signal
+import termios
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
-from pseudo_terminal import PATIENCE, Terminal, terminal
+from pseudo_terminal import IN_A_SHELL, PATIENCE, Terminal, terminal
+from random_keys import check_modes
 
 from cases import LONG
 from hostile import write
@@ -27,11 +30,16 @@ def opening(folder: Path) -> Iterator[Terminal]:
         yield shown
 
 
+def torch_that(folder: Path, does: str) -> str:
+    """Write a PyTorch that does something when it is imported, and give the path to find it on."""
+    (folder / "torch.py").write_text(does)
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
 @contextmanager
 def importing(folder: Path) -> Iterator[Terminal]:
     """Give the program while it imports a PyTorch that takes long to come."""
-    (folder / "torch.py").write_text("import time; time.sleep(1000)")
-    with terminal("linear", PYTHONPATH=str(folder)) as shown:
+    with terminal("linear", PYTHONPATH=torch_that(folder, "import time; time.sleep(1000)")) as shown:
         shown.wait_for("loading PyTorch and linear: 0.")
         yield shown
 
@@ -110,3 +118,90 @@ def test_a_terminal_that_goes_away_ends_the_program(moment: Moment, tmp_path: Pa
         ended, _, _ = select.select([os.pidfd_open(shown.child.pid)], [], [], PATIENCE)
         assert ended
         assert shown.child.wait() == 129
+
+
+@contextmanager
+def deaf(folder: Path) -> Iterator[Terminal]:
+    """Give the program while a PyTorch is imported that holds the interpreter's lock for ever."""
+    begins = f"import pathlib, re; pathlib.Path({str(folder / 'begun')!r}).touch()"
+    with terminal("linear", PYTHONPATH=torch_that(folder, f"{begins}; re.match('(a+)+$', 'a' * 99 + 'b')")) as shown:
+        shown.wait((folder / "begun").exists, "the regular expression")
+        yield shown
+
+
+def check_ended(shown: Terminal) -> None:
+    """Read to the end: whatever ended the program, the terminal is as it was, and no process is left."""
+    until = monotonic() + PATIENCE
+    while b"\x1b[?1049l" not in shown.bytes and monotonic() < until:
+        shown.read()
+    shown.end()
+    check_modes(shown.bytes)
+    assert shown.echoed
+    assert shown.child.signalstatus == signal.SIGKILL
+    with suppress(ProcessLookupError):
+        while monotonic() < until:
+            os.killpg(shown.child.pid, 0)
+        pytest.fail("a process is left")
+
+
+def makes_signals(shown: Terminal) -> bool:
+    return bool(termios.tcgetattr(shown.child.child_fd)[3] & termios.ISIG)
+
+
+def press_until_it_ends(shown: Terminal, key: str) -> None:
+    until = monotonic() + PATIENCE
+    while shown.child.isalive() and monotonic() < until:
+        shown.type(key)
+        shown.read(0.5)
+
+
+def test_ctrl_c_ends_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
+    with deaf(tmp_path) as shown:
+        press_until_it_ends(shown, "\x03")
+        assert "no longer answered" in shown.text
+        check_ended(shown)
+
+
+def test_keys_are_read_again_once_the_interpreters_lock_is_free(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    does = f"""
+import ctypes, time
+with open({str(gate)!r}, "rb") as gate:
+    ctypes.PyDLL(None).read(gate.fileno(), ctypes.create_string_buffer(1), 1)
+time.sleep(1000)
+"""
+    with terminal("linear", PYTHONPATH=torch_that(tmp_path, does)) as shown:
+        shown.wait_for("loading PyTorch")
+        with gate.open("wb", buffering=0) as opened:
+            shown.type("v")
+            shown.wait(lambda: makes_signals(shown), "the modes in which ctrl+c is a signal")
+            opened.write(b"x")
+            shown.wait(lambda: not makes_signals(shown), "the screen's own modes")
+        shown.type("\x03")
+        check_left(shown, 130)
+
+
+def test_sigterm_ends_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
+    with deaf(tmp_path) as shown:
+        shown.child.kill(signal.SIGTERM)
+        check_ended(shown)
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", *["os._exit(7)", "os.abort()"] * LONG])
+def test_what_ends_the_program_in_c_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
+    path = torch_that(tmp_path, f"import os; {end}")
+    with terminal("linear", program=IN_A_SHELL, PYTHONPATH=path) as shown:
+        shown.wait(lambda: b"ended with" in shown.bytes, "the end")
+        shown.wait(lambda: b"\x1b[?1049l" in shown.bytes and shown.child.getecho(), "the terminal as it was")
+        check_modes(shown.bytes)
+
+
+GETPASS = "import getpass; getpass.getpass()"
+
+
+def test_a_model_that_asks_for_a_password_gets_none_and_no_key(tmp_path: Path) -> None:
+    with terminal(write(tmp_path, GETPASS, "forward"), "--do", "F") as shown:
+        shown.wait_for("EOFError")
+        shown.type("q")
+        check_left(shown, 0)

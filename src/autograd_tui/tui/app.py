@@ -24,6 +24,7 @@ from autograd_tui.tui.readable_app import ReadableApp
 from autograd_tui.tui.terminal import Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
+from autograd_tui.tui.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -52,6 +53,7 @@ class AutogradApp(ReadableApp):
         thread: type[TrainerThread] = TrainerThread,
         pace: float | None = None,
         greeting: str | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
@@ -61,6 +63,7 @@ class AutogradApp(ReadableApp):
         super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Choices(), choices_file
         self._theme = theme or self._choices.theme
+        self._watchdog = watchdog or Watchdog()
         self.failure: BaseException | None = None
         self._main = MainScreen(open_session, first, title=title, output=output or Output(), thread=thread)
         self._main.trainer.pace = pace
@@ -82,7 +85,7 @@ class AutogradApp(ReadableApp):
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self, "ascii_only", self._remember, init=False)
         self.watch(self._main, "log_scale", self._remember, init=False)
-        signals.answer(self.leave)
+        signals.answer(self.leave, self.action_help_quit, self._watchdog)
 
     def _remember(self) -> None:
         if self._choices_file is not None:
@@ -125,7 +128,8 @@ def run_on_screen(
     greeting: said at the start, and again on leaving, where the terminal keeps it.
     """
     choices, terminal = _chosen(theme, ascii_only), this_terminal()
-    output = Output()
+    output, watchdog = Output(), Watchdog()
+    watchdog.start()
     signals.hold()
     signals.keep_from_copies()
     output.take_over()
@@ -141,11 +145,13 @@ def run_on_screen(
         thread=thread,
         pace=pace,
         greeting=greeting,
+        watchdog=watchdog,
     )
     try:
         app.run()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving already, and PyTorch would show a traceback
+        watchdog.leave()
         output.give_back()
         signals.let_go()
     code = app.return_code or 0

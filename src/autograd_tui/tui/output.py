@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import re
@@ -75,6 +76,8 @@ class Output:
         self._ours = (*self._kept, self._terminal.fileno(), self._keyboard.fileno())
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._let_go_of_the_terminal)
+        self._names = ("/dev/tty", os.ttyname(2) if hasattr(os, "ttyname") and os.isatty(2) else "CON")
+        sys.addaudithook(self._refuse_the_terminal)
         nothing = os.open(os.devnull, os.O_RDONLY)  # what their input() and breakpoint() read
         reading, writing = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -162,6 +165,11 @@ class Output:
         if left_out := self.count - len(lines):
             lines.append(f"autograd-tui: of what was printed, {left_out:,} earlier lines are left out")
         return lines[::-1]
+
+    def _refuse_the_terminal(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Have nobody else in Python open the terminal, as getpass does: it would take keys from the screen."""
+        if event == "open" and self._ours and arguments[0] in self._names:
+            raise OSError(errno.EBUSY, "the terminal is the screen's")
 
     def _let_go_of_the_terminal(self) -> None:
         """Lead nowhere, in a copy of this process, what only the screen may paint on, read, and keep open."""

@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from autograd_tui.tui.watchdog import Watchdog, makes_signals
+
 CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}  # the exit code of each
 _KNOWN = {signal.Signals[name]: code for name, code in CODES.items() if hasattr(signal, name)}  # on this system
 _ANSWERED = {*_KNOWN, *(signal.Signals[name] for name in ("SIGWINCH", "SIGTSTP", "SIGCONT") if hasattr(signal, name))}
@@ -24,12 +26,25 @@ def let_go() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _KNOWN)
 
 
-def answer(leave: Callable[[int], None]) -> None:
-    """Have them call `leave` with their exit code, on the running event loop, and let those that wait come."""
+def answer(leave: Callable[[int], None], interrupt: Callable[[], None], watchdog: Watchdog) -> None:
+    """Have them call `leave` with their exit code, on the running event loop, and let those that wait come.
+
+    A ctrl+c that the watchdog has made a signal, since nobody read it as a key, calls `interrupt`.
+    """
+
+    def answered(number: signal.Signals) -> None:
+        watchdog.answered()
+        if number == signal.SIGINT and makes_signals():
+            interrupt()
+        else:
+            leave(_KNOWN[number])
+
     loop = asyncio.get_running_loop()
     try:
-        for number, code in _KNOWN.items():
-            loop.add_signal_handler(number, leave, code)
+        for number in _KNOWN:
+            loop.add_signal_handler(number, answered, number)
+            if number != signal.SIGINT:
+                watchdog.hear(number)
         wakeup = signal.set_wakeup_fd(-1)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)  # a dragged window may signal faster than we look
     except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
