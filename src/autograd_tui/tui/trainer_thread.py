@@ -205,6 +205,8 @@ class TrainerThread(threading.Thread):
         self.status = replace(self.status, busy=None, progress=None)
         if self._here.recorder is not None:
             self._here.recorder.rest()
+            if self.news is not None and self.news.problem != _problem(self._here):
+                self._tell()
 
     def _run_first(self) -> None:
         """Run what the command line asked for, before any key; what is to be said of the session stays behind it."""
