@@ -251,6 +251,7 @@ LASTING = {
         Disk.cuts_the_journal,
         Disk.adds_to_the_journal,
         Disk.loses_the_folder,
+        Disk.moves_the_folder,
     )
 }
 
