@@ -19,6 +19,7 @@ class Done:
     code: int
     out: list[str]
     err: list[str]
+    text: str = ""  # both, as they were written
 
 
 Run = Callable[..., Done]
@@ -39,7 +40,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
             os.dup2(stdout, 1)
             os.close(stdout)
         captured = capfd.readouterr()
-        return Done(code, captured.out.splitlines(), captured.err.splitlines())
+        return Done(code, captured.out.splitlines(), captured.err.splitlines(), captured.out + captured.err)
 
     yield program
     signal.signal(signal.SIGINT, on_interrupt)

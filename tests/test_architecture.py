@@ -168,6 +168,32 @@ def test_files_are_opened_in_one_place() -> None:
             assert name is None or known, f"{file}, line {node.lineno}: {name} opens a file"  # type: ignore[attr-defined]
 
 
+PRINTERS = ("engine/values/printed.py", "tui/watchdog.py")  # the latter nothing but what it holds itself
+
+
+def prints(call: ast.Call) -> bool:
+    """Tell whether a call writes to standard output or standard error."""
+    called = ast.unparse(call.func)
+    stream = re.fullmatch(r"(.*\.)?(__)?std(out|err)(__)?(\.buffer)?\.write(lines)?|os\.write", called)
+    onto_one = called != "os.write" or ast.unparse(call.args[0]) in ("1", "2")
+    return called in ("print", "pprint") or called.startswith("traceback.print_") or bool(stream and onto_one)
+
+
+@pytest.mark.parametrize(
+    "written", ["print(x)", "sys.stderr.write(x)", "sys.__stdout__.write(x)", "traceback.print_exc()", "os.write(2, x)"]
+)
+def test_the_ways_to_print_are_known(written: str) -> None:
+    assert prints(ast.parse(written, mode="eval").body)  # type: ignore[arg-type]
+
+
+def test_text_goes_to_a_terminal_in_one_place() -> None:
+    """It takes out what a terminal would obey, whoever wrote it."""
+    for file in FILES:
+        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and file not in PRINTERS:
+                assert not prints(node), f"{file}, line {node.lineno} prints: `say` and `print_lines` do that"
+
+
 def test_no_pattern_is_made_of_a_name_that_a_user_gave() -> None:
     for file in FILES:
         for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
@@ -11,11 +10,11 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.command import Command
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import Frame
+from autograd_tui.engine.values.printed import print_lines, say
 from autograd_tui.text.explain_backward import stray_lines
 from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
 from autograd_tui.text.going_back import difference_line
 from autograd_tui.text.inside.trace_lines import trace_lines
-from autograd_tui.text.line import one_line
 
 
 def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:
@@ -27,27 +26,27 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
     write = _json_writer(out) if json_lines else _table_writer(out)
     ran = False
     if session.warning:
-        print(f"autograd-tui: {session.warning}", file=sys.stderr)
+        say(session.warning)
     try:
         for command in commands:
             frame = session.run(command)
             ran = True
             write(frame)
             for sentence in stray_lines(frame):
-                _say(sentence)
+                say(sentence)
             say_problem(session)
             if difference := session.take_difference():
-                _say(difference_line(difference))
+                say(difference_line(difference))
             if fired := session.take_fired():
-                _say(str(fired))
+                say(str(fired))
             if frame.error and not (command.forced or command.goes_back):
-                _say(f"{command} raised {raised_line(frame.error)}")
+                say(f"{command} raised {raised_line(frame.error)}")
                 return 1
     except NotUnderstood as error:
-        _say(str(error))
+        say(str(error))
         return 1 if ran else 2
     except Refused as error:
-        _say(str(error))
+        say(str(error))
         return 1
     return 0
 
@@ -55,16 +54,12 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
 def say_problem(session: Session) -> None:
     """Say, once, what of the run is not kept."""
     if session.recorder is not None and (problem := session.recorder.take_problem()):
-        _say(problem)
-
-
-def _say(sentence: str) -> None:
-    print(f"autograd-tui: {one_line(sentence)}", file=sys.stderr)
+        say(problem)
 
 
 def _json_writer(out: TextIO) -> Callable[[Frame], None]:
     def write(frame: Frame) -> None:
-        print(json.dumps(frame.plain(), allow_nan=False), file=out, flush=True)
+        print_lines(json.dumps(frame.plain(), allow_nan=False), file=out, flush=True)
 
     return write
 
@@ -75,8 +70,9 @@ def _table_writer(out: TextIO) -> Callable[[Frame], None]:
     def write(frame: Frame) -> None:
         nonlocal started
         if not started:
-            print(HEADER, file=out)
+            print_lines(HEADER, file=out)
             started = True
-        print(*[frame_line(frame), *(trace_lines(frame.trace) if frame.trace else [])], sep="\n", file=out, flush=True)
+        inside = trace_lines(frame.trace) if frame.trace else ()
+        print_lines(*frame_line(frame).split("\n"), *inside, file=out, flush=True)
 
     return write

@@ -15,6 +15,7 @@ from autograd_tui.cli.arguments import add_which, new_parser
 from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import absolute, working_folder
+from autograd_tui.engine.values.printed import print_lines, say
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -70,7 +71,7 @@ def run_export(
     told, path = _Told(len(recording)), Path(absolute(options.to, working_folder()))
     over: dict[str, Any] = {"overwrite": options.force, "journal": journal}
     missing = export_file(path, recording, reopen, looks=looks, stopped=told, **over)
-    print(f"autograd-tui: written: {options.to}", *[missing] * bool(missing), sep="; ", file=sys.stderr)
+    print_lines("; ".join([f"autograd-tui: written: {options.to}", *[missing] * bool(missing)]), file=sys.stderr)
     return 0
 
 
@@ -83,7 +84,7 @@ class _Told:
     def __call__(self) -> bool:
         self._done += 1
         if monotonic() - self._said >= TOLD_EVERY:
-            print(f"autograd-tui: frame {self._done:,} of {self._frames:,}", file=sys.stderr)
+            say(f"frame {self._done:,} of {self._frames:,}")
             self._said = monotonic()
         return False
 

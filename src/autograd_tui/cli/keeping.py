@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import absolute, other_kind, working_folder
+from autograd_tui.engine.values.printed import quoted
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -24,7 +25,8 @@ def place(options: argparse.Namespace) -> Path | None:
     if os.path.exists(options.journal) and (kind := other_kind(os.stat(options.journal).st_mode)):
         raise Refused(f"{options.journal} is {kind}, and no file: give another name for the journal.")
     if os.path.lexists(options.journal):
-        raise Refused(f"{options.journal} exists already: autograd-tui resume {options.journal} goes on with it.")
+        on = f"autograd-tui resume {quoted(options.journal)} goes on with it"
+        raise Refused(f"{options.journal} exists already: {on}.")
     return Path(absolute(options.journal, working_folder()))
 
 

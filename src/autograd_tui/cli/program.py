@@ -17,7 +17,7 @@ from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import working_folder
-from autograd_tui.text.line import one_line
+from autograd_tui.engine.values.printed import print_traceback, print_warnings_as_lines, say
 
 RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "resume": resume,
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     _mend_descriptors()
     _mend_encodings()
     _mend_paths()
+    print_warnings_as_lines()
     before = threading.enumerate()
     code = _run(arguments)
     if any(not each.daemon and each not in before for each in threading.enumerate()):
@@ -65,7 +66,7 @@ def _mend_paths() -> None:
     """Mean names, also of what is imported, from the folder that this is now: a scenario may go to another one."""
     if working_folder() is None:  # without one, libraries that torch loads late end the program
         os.chdir(os.sep)
-        print("autograd-tui: this folder has been removed: names of files are meant from / now.", file=sys.stderr)
+        say("this folder has been removed: names of files are meant from / now.")
     if "" in sys.path and (folder := working_folder()):
         sys.path[sys.path.index("")] = folder
 
@@ -76,7 +77,7 @@ def _run(arguments: list[str] | None) -> int:
         command = RUN_COMMANDS.get(words[0]) if words else None
         return command(words[1:]) if command else train(words, others=RUN_COMMANDS)
     except Refused as error:
-        print(f"autograd-tui: {one_line(str(error))}", file=sys.stderr)
+        say(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -85,5 +86,8 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as error:
-        print(f"autograd-tui: the lines could not be written: {error.strerror}", file=sys.stderr)
+        say(f"the lines could not be written: {error.strerror}")
+        return 1
+    except Exception as error:  # a bug of ours, as Python would show it, but for what its words may do to a terminal
+        print_traceback(error)
         return 1

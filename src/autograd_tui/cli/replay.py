@@ -11,6 +11,7 @@ from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_dam
 from autograd_tui.engine.values.command import parse
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import parse_number
+from autograd_tui.engine.values.printed import print_lines
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -73,8 +74,8 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
     for checked in check(session, journal):
         if not checked.agrees:
             line = f'line {checked.entry.id + 1} ("{checked.entry.command}")'
-            print(f"{journal.path}: differs from {line} on{where}.")
+            print_lines(f"{journal.path}: differs from {line} on{where}.")
             return 1
     before = " before the damaged one" if journal.damage else ""
-    print(f"{journal.path}: all {len(journal.entries)} lines{before} agree{where}.")
+    print_lines(f"{journal.path}: all {len(journal.entries)} lines{before} agree{where}.")
     return bool(journal.damage)

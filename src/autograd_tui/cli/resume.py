@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from autograd_tui.cli.arguments import add_running, add_which, new_parser
 from autograd_tui.cli.running import given_commands, run
 from autograd_tui.cli.which import journal_of, open_again, scenario_of
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.text.line import one_line
+from autograd_tui.engine.values.printed import say
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -40,7 +39,7 @@ def resume(words: list[str]) -> int:
     if journal.damage:
         _salvage(journal, wanted=options.salvage)
     elif journal.cut:
-        print(f"autograd-tui: the last line of {journal.path} was cut off and is left out.", file=sys.stderr)
+        say(f"the last line of {journal.path} was cut off and is left out.")
     return run(options, open_session, commands=given_commands(options), title=named)
 
 
@@ -52,4 +51,4 @@ def _salvage(journal: Journal, *, wanted: bool) -> None:
     if not wanted:
         raise Refused(f"{damaged}; resume --salvage goes on from before it, at {frame}, and keeps the damaged file.")
     kept = f"{damaged}; the run goes on from before it, at {frame}; the damaged file is kept as {beside(journal.path)}."
-    print(f"autograd-tui: {one_line(kept)}", file=sys.stderr)
+    say(kept)

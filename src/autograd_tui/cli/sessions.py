@@ -10,7 +10,7 @@ from pathlib import Path
 from autograd_tui.cli.arguments import new_parser
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import open_to_read
-from autograd_tui.text.line import printable
+from autograd_tui.engine.values.printed import print_lines
 
 LONGEST_HEADER = 1 << 20  # bytes
 
@@ -41,7 +41,7 @@ def _delete(names: Sequence[str]) -> None:
         with ExitStack() as claimed:
             for each in _files_of(path, claimed):
                 _unlink(each)
-                print(f"deleted: {printable(str(each))}")
+                print_lines(f"deleted: {each}")
 
 
 def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
@@ -74,8 +74,8 @@ def _list(paths: list[Path]) -> None:
     from autograd_tui.journal.summary import HEADER, summary_line
 
     if not paths:
-        print("no run is kept yet.", file=sys.stderr)
+        print_lines("no run is kept yet.", file=sys.stderr)
         return
-    print(HEADER)
+    print_lines(HEADER)
     for path in paths:
-        print(summary_line(path))
+        print_lines(summary_line(path))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import absolute, working_folder
+from autograd_tui.engine.values.printed import quoted, say
 from autograd_tui.engine.values.scenario_names import BUILT_IN
-from autograd_tui.text.line import one_line
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -28,7 +27,7 @@ def take_damaged(journal: Journal) -> None:
     """Say, where a journal is damaged, that its lines before that are taken alone."""
     if journal.damage:
         said = f"{journal.path} is damaged: {journal.damage}; the run up to there is taken, {journal.frame:,} frames."
-        print(f"autograd-tui: {one_line(said)}", file=sys.stderr)
+        say(said)
 
 
 def path_of(options: argparse.Namespace, what: str) -> Path:
@@ -49,7 +48,7 @@ def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
     if opening.scenario in BUILT_IN:  # their code comes with this program
         return opening.scenario
     if options.scenario is None:
-        raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {opening.scenario}.")
+        raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {quoted(opening.scenario)}.")
     from autograd_tui.engine.values.opening import sha256
 
     if sha256(options.scenario) != opening.sha256 and not options.changed:

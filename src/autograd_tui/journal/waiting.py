@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.printed import quoted
 from autograd_tui.journal.descriptor import is_locked
 from autograd_tui.journal.folder import journals
 from autograd_tui.journal.reading import Journal, read_journal
@@ -55,4 +55,4 @@ def _sentence(journal: Journal) -> str:
 def _spelled(path: Path) -> str:
     """Write a path as a shell takes it."""
     home = Path(os.path.expanduser("~"))
-    return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))
+    return f"~/{quoted(str(path.relative_to(home)))}" if path.is_relative_to(home) else quoted(str(path))

@@ -20,6 +20,7 @@ from autograd_tui.engine.training.options import Options
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import read_file
+from autograd_tui.engine.values.printed import print_lines
 from autograd_tui.scenarios.left_out import Roles, left_out
 
 MODELS = ("model", "net")
@@ -37,7 +38,7 @@ def plain_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[],
     """
     unused = [(_parts(names), torch.get_rng_state())]
     for sentence in _left_out(names):
-        print(sentence, file=sys.stderr)
+        print_lines(sentence, file=sys.stderr)
 
     def build(options: Options) -> Parts:
         if not unused:

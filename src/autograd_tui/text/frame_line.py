@@ -15,7 +15,7 @@ HEADER = (
 def frame_line(frame: Frame) -> str:
     """Write one frame in columns under HEADER; a loss that parameters have moved on from is marked "old"."""
     loss = "-" if frame.loss is None else f"{frame.loss:.6g}"
-    columns = (
+    columns = printable(
         f"{frame.index:>6}  {frame.command!s:<12}  {frame.iteration:>9}  {frame.steps:>5}  "
         f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}{_metrics(frame)}"
     )
@@ -53,7 +53,7 @@ def _norm(table: StatsTable) -> str:
 
 def _metrics(frame: Frame) -> str:
     """Name the metrics, which are of the prediction, and as old as it is."""
-    return "".join(f"   {printable(name)} {value:.6g}{' old' * frame.old}" for name, value in frame.metrics)
+    return "".join(f"   {name} {value:.6g}{' old' * frame.old}" for name, value in frame.metrics)
 
 
 def _values(row: TensorStats | None) -> str:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
+
+from autograd_tui.engine.values.printed import one_line, printable
+
+__all__ = ["Line", "Span", "length", "one_line", "plain", "printable", "spread", "wrapped"]
 
 # A style is a name: "" (plain), dim, strong, accent, now, up, down, warn, error. The theme gives it its look.
 Span = tuple[str, str]  # text, style
 Line = list[Span]
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
-
-
-def printable(text: str) -> str:
-    """Take out what would move a terminal's cursor or change its colours: escape sequences and control characters."""
-    if text.isprintable():
-        return text
-    return "".join(character for character in _ESCAPE.sub("", text.expandtabs(4)) if character.isprintable())
-
-
-def one_line(text: str, longest: int = 1000) -> str:
-    """Give text of others as one printable line, shortened where it is longer than anyone reads."""
-    line = printable(" ".join(text[: 2 * longest].split()))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def plain(line: Line) -> str:

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.engine.values.command import Commands
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.text.line import one_line
+from autograd_tui.engine.values.printed import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.collector import out_of_the_collector
@@ -183,17 +182,16 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
 
 def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
-    for line in output.said_again():
-        print(line, file=sys.stderr)
+    print_lines(*output.said_again(), file=sys.stderr)
     for sentence in app.main.trainer.unkept:
-        print(f"autograd-tui: {one_line(sentence)}", file=sys.stderr)
+        say(sentence)
     if isinstance(app.failure, Refused):
-        print(f"autograd-tui: {one_line(str(app.failure))}", file=sys.stderr)
+        say(str(app.failure))
     elif app.failure is not None:
-        traceback.print_exception(app.failure)
+        print_traceback(app.failure)
     elif app.main.trainer.trains:
-        print(*app.main.trainer.left, app.main.last_line(), sep="\n")
+        print_lines(*app.main.trainer.left, app.main.last_line())
         if greeting:
-            print(f"autograd-tui: {greeting}", file=sys.stderr)
+            say(greeting)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from autograd_tui.engine.training.surroundings import ForeignRandom, Surroundings
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.printed import print_lines
 
 MOST_BETWEEN = 4096  # places of an epoch at which random states are kept
 DEEPEST = 4  # attributes of attributes among which generators are looked for
@@ -50,7 +51,7 @@ def from_loader(loader: Any) -> Callable[[int], Any]:
     with batches.aside():
         batches.check(hands_on)
     if found.persistent_workers:
-        print(
+        print_lines(
             "persistent_workers=True: what the dataset itself draws at random in them, such as its transforms, is the "
             "script's; after going back it is so in the first epoch alone",
             file=sys.stderr,

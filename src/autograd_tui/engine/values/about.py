@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.memory import BUDGET
 from autograd_tui.engine.values.opening import Opening
+from autograd_tui.engine.values.printed import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +34,4 @@ class About:
     def repeated(self, log: CommandLog) -> str:
         """Give the command line that opens it and runs commands."""
         commands = str(log)
-        return f"{self.command_line} --do {shlex.quote(commands)}" if commands else self.command_line
+        return f"{self.command_line} --do {quoted(commands)}" if commands else self.command_line

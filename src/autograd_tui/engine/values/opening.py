@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from autograd_tui.engine.values.files import found_in, read_file, working_folder
 from autograd_tui.engine.values.optimizer_spec import format_number
+from autograd_tui.engine.values.printed import quoted
 
 FLAGS = (
     "batch_size",
@@ -57,7 +57,7 @@ class Opening:
             words += ["--" + name.replace("_", "-"), _written(value)]
         for name, value in self.own.items():
             words += [] if name in FLAGS else ["--option", f"{name}={_written(value)}"]
-        return shlex.join(words)
+        return " ".join(map(quoted, words))
 
     @property
     def files(self) -> dict[str, Path]:
