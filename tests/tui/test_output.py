@@ -80,7 +80,7 @@ def test_a_line_is_the_same_in_whatever_pieces_it_comes(pieces: list[bytes], siz
         if len(came) <= LONGEST:
             assert line == printable(came.decode(errors="replace"))
         else:
-            assert line.startswith(printable(came[: LONGEST // 2].decode(errors="ignore")))
+            assert line.startswith(printable(came[:LONGEST].decode(errors="replace").rstrip("\ufffd")))
             assert line.endswith("more characters")
 
 
@@ -97,6 +97,11 @@ def test_of_a_flood_no_more_is_kept_than_can_be_read(text: bytes) -> None:
     assert made.count == text.count(b"\n") * 2 + 1
     assert len(made.lines) <= MOST_LINES
     assert all(len(line) < LONGEST + 50 for line in made.lines)
+
+
+def test_of_many_lines_the_last_ones_are_kept() -> None:
+    made = output("begun", "".join(f"{place}\n" for place in range(9999)))
+    assert (made.count, list(made.lines)) == (9999, [str(place) for place in range(9999 - MOST_LINES, 9999)])
 
 
 def test_a_long_line_says_how_much_of_it_is_left_out() -> None:

@@ -90,7 +90,7 @@ class Layout(Container, KeptRows):
 
     def console(self) -> ComposeResult:
         """Yield the console."""
-        yield ConsolePanel(title="Console   what was printed, :console shows all").data_bind(Layout.printed)
+        yield ConsolePanel(title="Console   what was printed, :console shows more").data_bind(Layout.printed)
 
     def details(self) -> ComposeResult:
         """Yield what is known of the parameter under the cursor, and of the buffers."""

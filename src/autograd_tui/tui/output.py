@@ -104,7 +104,7 @@ class Output:
 
     def give_back(self) -> None:
         """Put the descriptors and files back, whatever became of them; what has been printed is in `lines`."""
-        self._ours = ()
+        self._ours, self.on_lines = (), lambda: None
         warnings.formatwarning = self._kept_format
         for file in (sys.stdout, sys.stderr):
             with suppress(Exception):  # their code may have closed it, or put anything in its place
@@ -132,9 +132,6 @@ class Output:
         with self._writing:
             before, *rest = data.rsplit(b"\n", MOST_LINES + 1)  # of more lines than are kept only the last ones count
             self.count += before.count(b"\n")
-            if b"\n" in before:
-                before = before.rpartition(b"\n")[2]
-                self._part, self._left_out, self._returned = b"", 0, False
             self._add(before)
             for piece in rest:
                 self._end_line()
