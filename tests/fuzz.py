@@ -20,10 +20,11 @@ from torchvision import models
 
 from autograd_tui.cli import main
 from autograd_tui.tui.choices import Choices, load
+from planted import case_of_a_folder
 from spoiled_files import REFUSALS, small_resnet18, some_file
 from spoiled_frames import ON_SCREEN, case_of_frames
 
-KINDS = ("do", "arguments", "settings", "file", "frames")
+KINDS = ("do", "arguments", "settings", "file", "frames", "folder")
 PIECES = [
     "f",
     "b",
@@ -160,7 +161,11 @@ def complaint(arguments: list[str], refusals: str = ".") -> str | None:
         return traceback.format_exc()
     lines = said.splitlines()
     one = len(lines) == 1 and lines[0].startswith("autograd-tui: ")
-    fine = (not lines, one, one and re.search(refusals, lines[0]))
+    fine = (
+        all(line.startswith("autograd-tui: written: ") for line in lines),
+        one,
+        one and re.search(refusals, lines[0]),
+    )
     return None if code in (0, 1, 2) and fine[code] else f"exit code {code}, {len(lines)} lines: {said[:500]}"
 
 
@@ -194,6 +199,8 @@ def case(number: int, folder: Path, kind: str | None = None) -> tuple[object, st
         return case_of_a_file(rng, folder)
     if kind == "frames":
         return case_of_frames(rng, folder, shown=number % ON_SCREEN == 0)
+    if kind == "folder":
+        return case_of_a_folder(rng, folder, complaint)
     if kind == "settings":
         return case_of_settings(rng, folder)
     arguments = some_arguments(rng) if kind == "arguments" else ["--headless", f"--do={some_words(rng)}"]

@@ -18,3 +18,8 @@ def test_files_of_weights_and_states_that_nobody_would_save_end_in_order() -> No
 @pytest.mark.usefixtures("capfd")
 def test_files_of_frames_that_no_leader_would_write_are_followed_as_far_as_they_go() -> None:
     assert run(0, 100, "frames") == 0
+
+
+@pytest.mark.usefixtures("capfd")
+def test_what_others_have_put_into_a_folder_is_neither_changed_nor_waited_for() -> None:
+    assert run(0, 30, "folder") == 0

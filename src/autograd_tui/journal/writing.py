@@ -101,6 +101,7 @@ class JournalWriter:
             _keep_beside(journal.path, beside(journal.path))
         os.ftruncate(self._descriptor, journal.size)
         self._lines = beginning(self.path, journal.size)
+        remove_leftovers(self.path)
 
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
@@ -305,7 +306,6 @@ class JournalWriter:
             os.close(descriptor)
             raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.")
         self._descriptor, self._place = descriptor, Path(os.path.abspath(self.path))
-        remove_leftovers(self.path)
 
     def _give_up(self, error: OSError) -> None:
         """Write nothing any more: what waits cannot go into this file."""
