@@ -20,9 +20,7 @@ def sessions(words: list[str]) -> int:
     from autograd_tui.journal.folder import journals
 
     parser = new_parser("sessions", "List the runs that are kept, the newest first.")
-    parser.add_argument(
-        "--delete", metavar="JOURNAL", nargs="+", help="delete these, and the frames and tensors kept beside them"
-    )
+    parser.add_argument("--delete", metavar="JOURNAL", nargs="+", help="delete these, and what was kept beside them")
     options = parser.parse_args(words)
     if options.delete:
         _delete(options.delete)

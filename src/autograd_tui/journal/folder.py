@@ -18,8 +18,12 @@ from autograd_tui.engine.values.opening import Opening
 ENDING = ".journal"
 LONGEST = 40  # characters of a scenario's name in that of a journal: a file's name may have 255 bytes
 # What follows a journal's name in those of its companions, and how each of these files begins.
-_FRAMES, _TENSORS, _UNFINISHED = r"\.frames", r"\.tensors-[0-9]+", r"((\.[0-9a-f]{8})?\.new)?"
-BEGINNINGS = {_FRAMES + _UNFINISHED: b'{"autograd-tui frames"', _TENSORS + _UNFINISHED: b"PK\x03\x04"}
+_UNFINISHED = r"((\.[0-9a-f]{8})?\.new)?"
+BEGINNINGS = {
+    r"\.frames" + _UNFINISHED: b'{"autograd-tui frames"',
+    r"\.tensors-[0-9]+" + _UNFINISHED: b"PK\x03\x04",
+    r"\.damaged(-[0-9]+)?" + _UNFINISHED: b'{"autograd-tui journal"',
+}
 
 
 def folder() -> Path:
@@ -69,7 +73,7 @@ def _of_this_user_alone(found: os.stat_result) -> bool:
 
 
 def companions(path: Path) -> list[Path]:
-    """Give the files beside a journal that this program wrote for it: drawn frames, tensors, and parts of these.
+    """Give the files beside a journal that this program wrote for it: drawn frames, tensors, damaged copies.
 
     They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
     """
