@@ -130,6 +130,7 @@ def test_children_that_a_forward_starts_and_ends_leave_the_screen_alone(tmp_path
         assert said.count(line) == 1, said
 
 
+@pytest.mark.skipif(not LONG, reason="it says what the screen's own test does")
 def test_children_that_a_forward_starts_and_ends_leave_a_run_without_a_screen_alone(tmp_path: Path) -> None:
     path = tmp_path / "with_children.py"
     path.write_text(CHILDREN)

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 
@@ -149,6 +150,15 @@ def test_what_python_and_c_print_comes_in_one_order_and_blocks_nobody() -> None:
 
     lines = taken_over(act)
     assert [line[:6] for line in lines] == ["one", "two", "xxxxxx", "three", "four", "\\ud800"]
+
+
+def test_nobody_else_in_python_opens_the_terminal_while_the_screen_is_up() -> None:
+    def act() -> None:
+        for way in (lambda: os.open("/dev/tty", os.O_RDWR), lambda: open("/dev/tty"), Path("/dev/tty").open):  # noqa: SIM115
+            with pytest.raises(OSError, match="the terminal is the screen's"):
+                way()
+
+    assert taken_over(act) == []
 
 
 def warn_in_three_lines() -> None:
