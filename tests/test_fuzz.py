@@ -23,3 +23,8 @@ def test_files_of_frames_that_no_leader_would_write_are_followed_as_far_as_they_
 @pytest.mark.usefixtures("capfd")
 def test_what_others_have_put_into_a_folder_is_neither_changed_nor_waited_for() -> None:
     assert run(0, 30, "folder") == 0
+
+
+@pytest.mark.usefixtures("capfd")
+def test_journals_of_somebody_else_have_nothing_opened_that_they_name() -> None:
+    assert run(0, 60, "named") == 0
