@@ -21,6 +21,7 @@ from torchvision import models
 from autograd_tui.cli import main
 from autograd_tui.tui.choices import Choices, load
 from foreign_journals import case_of_named_files
+from odd_runs import case_of_a_scenario
 from planted import case_of_a_folder
 from spoiled_files import REFUSALS, small_resnet18, some_file
 from spoiled_frames import ON_SCREEN, case_of_frames
@@ -204,6 +205,8 @@ def case(number: int, folder: Path, kind: str | None = None) -> tuple[object, st
         return case_of_a_folder(rng, folder, complaint)
     if kind == "named":
         return case_of_named_files(rng, folder, quietly=quietly)
+    if kind == "returns":
+        return case_of_a_scenario(number, folder)
     if kind == "settings":
         return case_of_settings(rng, folder)
     arguments = some_arguments(rng) if kind == "arguments" else ["--headless", f"--do={some_words(rng)}"]

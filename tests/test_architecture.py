@@ -71,7 +71,7 @@ ROOMS = {  # by the longest beginning that fits
     "export/beside": {*ENGINE, "autograd_tui.export", "autograd_tui.open"},
     "export/screens": {"textual", "rich", "autograd_tui.export", "autograd_tui.tui", *PLAIN},
     "export/markup": {"rich", "autograd_tui.export"},
-    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", *PLAIN},
+    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", "autograd_tui.text", *PLAIN},
     "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
     "tui/choices": {"platformdirs", *PLAIN},

@@ -10,6 +10,10 @@ def test_what_nobody_would_type_ends_in_order() -> None:
     assert run(0, 40) == 0
 
 
+def test_what_no_scenario_would_return_ends_in_order() -> None:
+    assert run(0, 50, "returns") == 0
+
+
 @pytest.mark.usefixtures("capfd")
 def test_files_of_weights_and_states_that_nobody_would_save_end_in_order() -> None:
     assert run(0, 120, "file") == 0

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,20 @@ def test_the_command_line_that_opens_a_session_names_what_was_given() -> None:
         ({"model": nn.LazyLinear(1)}, "lazy parameters"),
         ({"optimizer": "adem"}, 'no "adem"'),
         ({"optimizer": "sgd;"}, "needs a name first"),
+        ({"loss": torch.ones(1)}, "Parts takes a function as loss=, not a Tensor."),
+        ({"loss": None, "forward": 3}, "Parts takes a function as forward=, not an int."),
+        ({"listing": ["x"]}, "Parts takes listing= as a dict by name, not list."),
+        ({"listing": {"step": 3}}, "Parts takes texts in listing=, and one of them is an int."),
+        ({"listing": {"stop": "x"}}, 'for setup, forward, backward, step, zero_grad, not for "stop".'),
+        ({"names": "xyz"}, "Parts takes texts in names= as a list or a tuple, not a str."),
+        ({"names": ("x", "y", 3)}, "Parts takes texts in names=, and one of them is an int."),
+        ({"names": ("x", "y")}, "Parts takes names= of inputs, targets and prediction, and here are 2."),
+        ({"class_names": (each for each in "ab")}, "Parts takes texts in class_names= as a list or a tuple, not a"),
+        ({"metrics": {3: len}}, "Parts takes metrics= as a dict by name, and one name is an int."),
+        ({"metrics": {"mae": "mae"}}, 'Parts takes functions as metrics=, and "mae" is a str.'),
+        ({"settled": {"weights": "x"}}, "TypeError: Parts.__init__() got an unexpected keyword argument 'settled'"),
+        ({"groups": [{"params": ["weight"], "momentum": torch.ones(1)}]}, "group 0: the option momentum is a Tensor"),
+        ({"groups": [{"params": [object()]}]}, "group 0 takes parameters of the model, or their names, not an object."),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules")
@@ -273,3 +288,32 @@ def test_an_option_of_every_scenario_cannot_be_named_anew() -> None:
 def test_options_can_be_copied() -> None:
     options = Options(3, "cpu", {"width": 8})
     assert copy.deepcopy(options) == options
+
+
+def test_a_title_without_parentheses_is_refused() -> None:
+    with pytest.raises(Refused, match=r'@scenario\("a title"\) stands above a build function'):
+        scenario(lambda options: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ({"a b": 1}, 'has an option "a b", which is no name in Python.'),
+        ({"device": 3}, 'takes device= as a text, such as "cpu", not an int.'),
+    ],
+)
+def test_options_that_nobody_could_give_are_refused(given: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(Refused) as caught:
+        scenario("mine", **given)(lambda options: Parts(model=nn.ReLU(), batch=len, loss=len))
+    assert fragment in str(caught.value)
+
+
+def test_what_stands_below_scenario_must_be_a_function() -> None:
+    with pytest.raises(Refused, match="stands above a build function, not an int"):
+        scenario("mine")(3)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_in_groups_are_those_of_python() -> None:
+    session = open_session(made(groups=[{"params": ["weight", "bias"], "weight_decay": np.float64(0.5)}]))
+    options = session.groups("sgd")[0].options
+    assert {name: type(value) for name, value in options.items()} == {"weight_decay": float}

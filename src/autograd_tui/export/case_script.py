@@ -15,9 +15,8 @@ from autograd_tui.export.case_setup import case_setup
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script import decay_line, random_modules
 from autograd_tui.export.script_optimizer import OptimizerLines
-from autograd_tui.export.script_phases import ANY_BUFFERS, around, phase_lines, remark, setting_lines
+from autograd_tui.export.script_phases import ANY_BUFFERS, around, comment, phase_lines, remark, setting_lines
 from autograd_tui.export.script_setup import SURROUNDINGS, Setup
-from autograd_tui.text.line import printable
 
 SAY = (
     "",
@@ -115,7 +114,7 @@ def _iteration(setting_up: Setup, steps: Sequence[Step], case: Mapping[str, Any]
             lines += setting_lines(step.command, setting_up, one_group)
             continue
         last = place == len(steps) - 1
-        lines += [f"# in the run this raised {step.raised}"] if last and step.raised else []
+        lines += [comment(f"in the run this raised {step.raised}")] if last and step.raised else []
         written = Step(step.command) if last else step
         drawn = replace(setting_up, predict=_predict(setting_up, case, int(progress.iteration > 0)), fixed=True)
         lines += phase_lines(written, drawn, said=remark(phase, progress), scheduled=bool(decay) and progress.has_loss)
@@ -142,13 +141,13 @@ def _predict(setting_up: Setup, case: Mapping[str, Any], place: int) -> tuple[st
 def _heading(opening: Opening, case: Mapping[str, Any], setting_up: Setup) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
     lines = [
-        f"# Iteration {case['iteration']}, from frame {case['frame']} to frame {case['end']}" + _fault(case),
-        f"# of a run that began as: {opening.command_line}",
-        f"# on {opening.device}, with {versions}: other versions may round differently.",
+        f"Iteration {case['iteration']}, from frame {case['frame']} to frame {case['end']}" + _fault(case),
+        f"of a run that began as: {opening.command_line}",
+        f"on {opening.device}, with {versions}: other versions may round differently.",
     ]
     if setting_up.foreign:
-        lines.append(f"# {opening.scenario} is imported: run this where it can be found.")
-    return [printable(" ".join(line.split())) for line in lines]
+        lines.append(f"{opening.scenario} is imported: run this where it can be found.")
+    return list(map(comment, lines))
 
 
 def _fault(case: Mapping[str, Any]) -> str:

@@ -82,8 +82,17 @@ def export_case(path: Path, session: Session, *, overwrite: bool = False, source
     path, beside = written_paths(path)
     with whole(path, **over) as file, whole(beside, **over) as script_file:
         case = session.write_case(file)
-        script_file.write(case_script(session.about.opening, case).encode())
+        script_file.write(compiled(case_script(session.about.opening, case), beside.name))
     return f"{beside.name} repeats it"
+
+
+def compiled(text: str, name: str) -> bytes:
+    """Give a script's text as it is written; raises Refused where it is no Python, so that none is kept."""
+    try:
+        compile(text, name, "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Refused(f"this run cannot be written as a script yet: it would be no Python ({error}).") from error
+    return text.encode()
 
 
 def _case(file: BinaryIO, run: Rerun, looks: Looks) -> str:
@@ -97,7 +106,7 @@ def _events(file: BinaryIO, run: Rerun, looks: Looks) -> str:
 
 
 def _script(file: BinaryIO, run: Rerun, looks: Looks) -> str:
-    file.write(script(run.recording, run.session.frame, run.session.groups).encode())
+    file.write(compiled(script(run.recording, run.session.frame, run.session.groups), "the script"))
     return ""
 
 
@@ -115,7 +124,7 @@ def _picture(file: BinaryIO, run: Rerun, looks: Looks) -> str:
     from autograd_tui.export.screens import picture  # Textual is imported here, and no sooner
 
     drawn = picture(run, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
-    file.write(drawn.encode())
+    file.write(drawn.encode(errors="backslashreplace"))
     return ""
 
 
@@ -123,7 +132,7 @@ def _page(file: BinaryIO, run: Rerun, looks: Looks) -> str:
     from autograd_tui.export.page import page
 
     text, missing = page(run, size=looks.size or (120, 40), theme=looks.theme)
-    file.write(text.encode())
+    file.write(text.encode(errors="backslashreplace"))
     return missing
 
 

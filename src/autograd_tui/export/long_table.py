@@ -11,23 +11,44 @@ from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import TensorStats
 
 COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
+FORMULAS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # how those of spreadsheets begin
 STATS = ("norm", "min", "max", "nonfinite", "mean", "std")
 Cell = float | int | str | bool
 Row = tuple[str, str, str, Cell]  # tensor, kind, stat, value
 
 
 def write_csv(file: BinaryIO, frames: Iterable[Frame]) -> None:
-    """Write the table; floats have as many digits as read back as the same ones."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    """Write the table; floats have as many digits as read back as the same ones.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     before: Frame | None = None
     for frame in frames:
         loss = "" if frame.loss is None else frame.loss
-        head = (frame.index, frame.command or "", frame.iteration, loss, frame.learning_rate)
-        writer.writerows((*head, *row) for row in rows(frame, before))
+        head = (frame.index, _plain(str(frame.command or "")), frame.iteration, loss, frame.learning_rate)
+        writer.writerows((*head, *map(_plain, row)) for row in rows(frame, before))
         before = frame
     text.detach()
+
+
+def _plain(cell: Cell) -> Cell:
+    """Give a cell that no spreadsheet computes; numbers stay numbers, be they negative."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def rows(frame: Frame, before: Frame | None) -> Iterator[Row]:

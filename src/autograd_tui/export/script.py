@@ -15,12 +15,12 @@ from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
 from autograd_tui.export.script_phases import (
     ANY_BUFFERS,
     around,
+    comment,
     phase_lines,
     remark,
     setting_lines,
 )
 from autograd_tui.export.script_setup import BUILT_IN, SURROUNDINGS, Setup, setup
-from autograd_tui.text.line import printable
 
 
 def script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]) -> str:
@@ -122,12 +122,12 @@ def _marks(run: Sequence[Pass]) -> bool:
 def _heading(opening: Opening) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
     lines = [
-        f"# This run began as: {opening.command_line}",
-        f"# on {opening.device}, with {versions}: other versions may round differently.",
+        f"This run began as: {opening.command_line}",
+        f"on {opening.device}, with {versions}: other versions may round differently.",
     ]
     if opening.scenario not in BUILT_IN:
-        lines.append(f"# {opening.scenario} is imported: run this where it can be found.")
-    return [printable(" ".join(line.split())) for line in lines]
+        lines.append(f"{opening.scenario} is imported: run this where it can be found.")
+    return list(map(comment, lines))
 
 
 def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from autograd_tui.engine.values.opening import Opening
 from autograd_tui.engine.values.optimizer_spec import GroupSpec, OptimizerSpec
@@ -48,9 +47,19 @@ class OptimizerLines:
             return []
         lines = ["", "", "def named(names):", "    return [model.get_parameter(name) for name in names]", "", ""]
         for place, group in enumerate(self.groups(spec.name)):
-            names = wrap(", ".join(map(repr, group.names)) + ",", WIDTH, break_long_words=False, break_on_hyphens=False)
-            lines += [f"group_{place} = [", *(f"    {line}" for line in names), "]"]
+            lines += [f"group_{place} = [", *(f"    {line}" for line in _in_rows(map(repr, group.names))), "]"]
         return lines
+
+
+def _in_rows(values: Iterable[str]) -> list[str]:
+    """Put the values of a list side by side, as many as fit; none of them is taken apart."""
+    rows: list[str] = []
+    for value in values:
+        if rows and len(rows[-1]) + len(value) + 2 <= WIDTH:
+            rows[-1] += f" {value},"
+        else:
+            rows.append(f"{value},")
+    return rows
 
 
 def _group(place: int, group: GroupSpec, rate: str, *, first: str) -> str:

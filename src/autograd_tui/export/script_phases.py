@@ -12,6 +12,7 @@ from autograd_tui.engine.values.recording import Step
 from autograd_tui.export.passes import Progress
 from autograd_tui.export.script_optimizer import OptimizerLines, literal
 from autograd_tui.export.script_setup import Setup
+from autograd_tui.text.line import printable
 
 SAY = '    print(f"{type(error).__name__}: {error}")'
 KEEP_GRADS = "grads = [None if param.grad is None else param.grad.clone() for param in model.parameters()]"
@@ -108,6 +109,11 @@ def _kept(phase: Phase, raised: str, setup: Setup) -> tuple[list[str], list[str]
     return [], []
 
 
+def comment(text: str) -> str:
+    """Write a comment of one line, whatever there is in the text."""
+    return printable(f"# {' '.join(text.split())}")
+
+
 def caught(raised: str) -> str:
     """Give the class that an except line names: PyTorch's and a user's own have one above them that Python knows."""
     known = getattr(builtins, raised, None)
@@ -136,7 +142,7 @@ def setting_lines(command: Command, setup: Setup, optimizer: OptimizerLines) -> 
         ]
     name, bracket, places = command.name.partition("[")
     parts = name.split(".")
-    plain = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+    plain = all(part.isascii() and part.isidentifier() and not keyword.iskeyword(part) for part in parts)
     target = f"model.{name}" if plain else f"model.get_parameter({name!r})"
     where, value = places.rstrip("]").replace(",", ", "), literal(command.value)
     sets = f"{target}[{where}] = {value}" if bracket else f"{target}.fill_({value})"

@@ -10,6 +10,7 @@ from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.stats_table import TensorStats
+from autograd_tui.text.line import one_line
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -33,7 +34,7 @@ def _add(writer: SummaryWriter, frame: Frame) -> None:
         scalars = {"loss": frame.loss, "learning rate": frame.learning_rate, **dict(frame.metrics)}
         for name, value in scalars.items():
             if value is not None:
-                writer.add_scalar(name, value, at)
+                writer.add_scalar(one_line(name), value, at)
     if frame.phase is Phase.BACKWARD and (norm := frame.grads.norm()) is not None:
         writer.add_scalar("gradient norm", norm, at)
         for grad in frame.grads:
@@ -47,7 +48,7 @@ def _add_histogram(writer: SummaryWriter, kind: str, row: TensorStats | None, at
     """Add what is known of a tensor's values: up to 16 of them, or 16 bins from the least to the greatest."""
     if row is None or row.nonfinite or not row.size:
         return
-    tag = f"{kind}/{row.name}"
+    tag = one_line(f"{kind}/{row.name}")
     if row.values is not None:
         import numpy as np
 

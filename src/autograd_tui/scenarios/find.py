@@ -66,8 +66,10 @@ def _installed(brought: EntryPoint) -> Scenario:
     try:
         with OneProcess():
             found = brought.load()
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{where} could not be imported: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f"{where} could not be imported: {in_words(error)}") from error
     if not isinstance(found, Scenario):
         raise Refused(f"{where} is a {type(found).__name__}, not what @scenario makes.")
     return found
@@ -109,6 +111,8 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
     try:
         with OneProcess():
             spec.loader.exec_module(module)
+    except Refused as error:
+        raise Refused(f"{path.name} could not be read: {error}") from error
     except BaseException as error:
         if not theirs(error):
             raise
@@ -118,5 +122,6 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
 
 def _scenarios(module: ModuleType) -> dict[str, Scenario]:
     """Give the module's own scenarios by the names of their build functions."""
-    found = (each for each in vars(module).values() if isinstance(each, Scenario))
-    return {each.build.__name__: each for each in found if each.build.__module__ == module.__name__}
+    found = ((name, each) for name, each in vars(module).items() if issubclass(type(each), Scenario))
+    own = ((name, each) for name, each in found if getattr(each.build, "__module__", None) == module.__name__)
+    return {getattr(each.build, "__name__", name): each for name, each in own}

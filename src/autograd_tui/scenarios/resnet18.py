@@ -48,12 +48,11 @@ def resnet18(options: Options) -> Parts:
         names=("data", "labels", "prediction"),
         optimizer="sgd,lr=0.01,momentum=0.9",
         class_names=tuple(trained.meta["categories"]) if weights.trained else (),
-        settled={"weights": weights.settled},
         listing={
             "setup": f"{weights.line}\ndata = {source};  labels = rand({options.batch_size},1000)",
             "forward": "prediction = model(data)\nloss = mse(prediction, labels)",
         },
-    )
+    ).settle(weights=weights.settled)
 
 
 def _images(options: Options, trained: Any, *, dummy_prepared: bool) -> tuple[Draw, str]:

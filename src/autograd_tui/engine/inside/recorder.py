@@ -16,6 +16,7 @@ from autograd_tui.engine.inside.moments import Moments, Ways
 from autograd_tui.engine.inside.parameters import Moment, parameter_ops
 from autograd_tui.engine.inside.saved import Kept, memory_of
 from autograd_tui.engine.inside.seen import Seen
+from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.predict import Losses
 from autograd_tui.engine.values.command import Phase
@@ -66,8 +67,10 @@ class PhaseRecorder:
         finish, self._finish = self._finish, None
         if finish is None:
             return None
-        trace = replace(finish(frame), error=frame.error)
-        if trace.phase is Phase.FORWARD and self._forward is not None:
+        with torch._C.DisableTorchFunctionSubclass():  # of tensors that are not torch's own, which may do anything
+            made = finish(frame)
+        trace = replace(made, error=frame.error)
+        if self._forward is not None and self._forward.trace is made:  # and not one that raised after it
             self._forward = replace(self._forward, trace=trace)
         return trace
 
@@ -76,7 +79,7 @@ class PhaseRecorder:
         loop, moments = self._loop, Moments(self._ways)
         recorder = ForwardRecorder(loop.model, moments, self._lookups)
         recorder.name(loop.params, frame.params)
-        recorder.name(dict(loop.model.named_buffers()))
+        recorder.name(Buffers.of(loop.model).tensors())
         made: list[Tensor] = []
 
         def predict(batch: Any) -> tuple[Tensor, Any, Losses]:

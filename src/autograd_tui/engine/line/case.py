@@ -13,13 +13,15 @@ from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.training.attributes import plain
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.groups import known_optimizers
-from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.loop import Loop, theirs
+from autograd_tui.engine.training.raised import in_words
 from autograd_tui.engine.training.surroundings import ForeignRandom, Mark
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.difference import Comparison
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.engine.values.recording import Step
 from autograd_tui.engine.values.watching import Fired
 
@@ -88,6 +90,8 @@ def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]
                 if all(id(getattr(each, "value", None)) in elsewhere for each in value):
                     continue
                 raise TypeError("none of a module's own")
+            if module not in names:
+                raise TypeError("of a module that is not in the model now")
             found.setdefault(names[module], {})[name] = plain(value)
         except TypeError as error:
             raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
@@ -137,7 +141,7 @@ def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] 
     surroundings.return_to(checkpoint.mark)
     marks, batches = [surroundings.mark_closely()], []
     for each in range(count):
-        batches.append(loop.parts.batch(checkpoint.forwards + each))
+        batches.append(_batch(loop, checkpoint.forwards + each))
         marks.append(surroundings.mark_closely())
     surroundings.return_to(here)
     moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
@@ -148,6 +152,17 @@ def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] 
     if moves:
         raise Refused("the loader's batches are no plain tensors, which a case could keep: it cannot be written.")
     return None, marks[0]
+
+
+def _batch(loop: Loop, number: int) -> Any:
+    """Draw a batch; raises Refused where the scenario's own code raises."""
+    try:
+        with OneProcess():
+            return loop.parts.batch(number)
+    except BaseException as error:
+        if not theirs(error):
+            raise
+        raise Refused(f"a case holds its batches, and one cannot be had: {in_words(error)}.") from error
 
 
 def _tensors(states: Sequence[Any]) -> list[Tensor] | None:
@@ -166,7 +181,9 @@ def _is_plain(value: Any) -> bool:
         return all(isinstance(key, (str, int)) and _is_plain(each) for key, each in value.items())
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
-    return type(value) is Tensor or value is None or type(value) in (bool, int, float, str)
+    if type(value) is Tensor:
+        return not value.is_meta
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _on_host(value: Any) -> Any:

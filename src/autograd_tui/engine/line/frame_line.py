@@ -8,7 +8,7 @@ from autograd_tui.engine.line.way_back import WayBack
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.branches import Branch, Branches
-from autograd_tui.engine.values.command import Command, Phase
+from autograd_tui.engine.values.command import Command
 from autograd_tui.engine.values.difference import Comparison, Retelling
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
@@ -44,8 +44,8 @@ class FrameLine:
     def append(self, command: Command, frame: Frame) -> None:
         """Add the frame that a command has led to."""
         self._way.append(command, frame)
-        if frame.error and frame.phase is Phase.STEP:
-            self._way.undo_half_a_step(frame)
+        if frame.error and frame.error.leaves_half_done(frame.phase):
+            self._way.undo_half_a_phase(frame)
         self.frames.append(frame)
         self.history.append(frame)
 

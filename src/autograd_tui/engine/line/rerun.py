@@ -100,7 +100,7 @@ class Rerun:
         error = self._track.errors.get(index)
         forward = command.phase is Phase.FORWARD and error is None
         checkpoint = line.take_if_due() if settled and forward else None
-        if error is None or command.phase is not Phase.STEP:  # a step that raised left nothing behind
+        if error is None or not error.leaves_half_done(command.phase):  # for what was undone left nothing behind
             self._run_in_turn(command)
         if error is not None:
             known = error if error.message or trainer.frame.error is None else trainer.frame.error

@@ -192,8 +192,8 @@ class WayBack:
         self.checkpoints.take_over()
         return found
 
-    def undo_half_a_step(self, frame: Frame) -> None:
-        """Bring back what a step that raised, in `frame`, had already moved."""
+    def undo_half_a_phase(self, frame: Frame) -> None:
+        """Bring back what a phase that raised, in `frame`, had already moved."""
         self.go_to(frame.index - 1, from_here=False)
         self._trainer.frame = frame
 

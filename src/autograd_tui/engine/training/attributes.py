@@ -156,9 +156,15 @@ class _Keeper:
         if not self._known:  # what the model's own state_dict has is kept elsewhere
             self._known = {id(each): each for each in (*self._modules, *self._reach.params)}
         if id(value) not in self._known:
-            self._depth += 1
-            self._known[id(value)] = value if self._depth > DEEPEST else self._kept(value, path)
-            self._depth -= 1
+            depth, self._depth = self._depth, self._depth + 1
+            try:
+                self._known[id(value)] = value if depth >= DEEPEST else self._kept(value, path)
+            except Exception as error:
+                if not is_users(type(value)):
+                    raise
+                self.strange.append(f"{path}, which raises {type(error).__name__} when it is looked into")
+                self._known[id(value)] = value
+            self._depth = depth
         return self._known[id(value)]
 
     def _kept(self, value: Any, path: str) -> Any:
@@ -245,6 +251,8 @@ def _equal(one: Any, other: Any) -> bool:
         return type(one) is type(other) and type(one) is tuple and bool(one == other)
     if one.is_nested or one.layout is not torch.strided or (one.shape, one.dtype) != (other.shape, other.dtype):
         return one is other
+    if one.is_quantized:  # PyTorch ends the program where the bytes of such are looked at
+        return torch.equal(one, other)
     return one is other or torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
 
 

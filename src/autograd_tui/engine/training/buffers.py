@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.training.attributes import writable
+from autograd_tui.engine.training.stats import has_shape, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class Buffers:
                 module._buffers.clear()
                 module._buffers.update(buffers)
         for name, buffer in self.tensors().items():
-            if writable(buffer):
+            if shape_of(buffer) != shape_of(copies[name]):
+                buffer.data = copies[name].to(buffer.device, copy=True)
+            elif writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
 
 
@@ -52,5 +55,5 @@ def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Te
         f"{prefix}.{name}" if prefix else name: buffer
         for prefix, buffers in held
         for name, buffer in buffers.items()
-        if buffer is not None
+        if has_shape(buffer)
     }

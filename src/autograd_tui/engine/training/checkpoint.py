@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.training.attributes import Attributes
+from autograd_tui.engine.training.attributes import Attributes, writable
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.stats import MOST_MEASURED, shape_of
 from autograd_tui.engine.training.surroundings import Mark
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
@@ -69,6 +70,8 @@ class Copier:
         }
 
     def _copy(self, tensor: Tensor) -> Tensor:
+        if tensor.is_meta or tensor.numel() > MOST_MEASURED:
+            return tensor.detach()
         if not _is_plain(tensor):
             return tensor.detach().cpu().clone()
         free = self._free.get(_kind(tensor))
@@ -131,13 +134,14 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     loop.loss = loop.prediction = loop.batch = None
     loop.graph = "none"
     for (name, param), wanted in zip(loop.params.items(), checkpoint.requires_grad, strict=True):
-        param.requires_grad_(wanted)
-        param.detach().copy_(checkpoint.params[name])
+        if param.requires_grad is not wanted:
+            param.requires_grad_(wanted)
+        _fill(param, checkpoint.params[name])
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)
     checkpoint.holders.put_back(checkpoint.buffers)
     checkpoint.attributes.put_back()
-    loop.set_optimizer(checkpoint.optimizer)
+    loop.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
     for group, options in zip(loop.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))
     for name, state in checkpoint.state.items():
@@ -150,6 +154,14 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
     loop.forwards = checkpoint.forwards
     loop.backwards, loop.used = list(checkpoint.backwards), list(checkpoint.used)
     loop.surroundings.return_to(checkpoint.mark)
+
+
+def _fill(param: Tensor, copy: Tensor) -> None:
+    """Put the values back, and where somebody has changed them, shape and dtype too."""
+    if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype:
+        param.data = copy.to(param.device, copy=True)
+    elif writable(param):
+        param.detach().copy_(copy)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

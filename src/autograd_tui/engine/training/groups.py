@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Number
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.engine.training.scenario import a_kind
+from autograd_tui.engine.training.stats import has_shape
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import GroupSpec, OptimizerSpec
 
@@ -24,7 +27,10 @@ def read_groups(given: Sequence[Mapping[str, Any]], model: nn.Module) -> list[Gr
         raise Refused("the model has an empty parameter list: there is nothing to train.")
     if not given:
         return [{"params": list(model.parameters())}]
-    groups = [{**group, "params": _members(number, group, params)} for number, group in enumerate(given)]
+    groups = [
+        {**{key: _of_python(each) for key, each in group.items()}, "params": _members(number, group, params)}
+        for number, group in enumerate(given)
+    ]
     if not any(group["params"] for group in groups):
         raise Refused("the parameter groups are empty: there is nothing to train.")
     seen: set[Tensor] = set()
@@ -36,6 +42,70 @@ def read_groups(given: Sequence[Mapping[str, Any]], model: nn.Module) -> list[Gr
         seen.update(group["params"])
         _check_options(number, group)
     return groups
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, groups: Sequence[Group]) -> None:
+    """Raise TypeError where somebody has put into an optimizer what cannot be copied, put back or read.
+
+    groups: those that it was made of.
+    """
+    own, state = optimizer.param_groups, optimizer.state
+    same = isinstance(own, list) and all(
+        isinstance(each, dict) and isinstance(each.get("params"), list) for each in own
+    )
+    if not same or [len(each["params"]) for each in own] != [len(each["params"]) for each in groups]:
+        raise TypeError("the optimizer's parameter groups are not those that it was made with.")
+    for group in own:
+        if not _is_rate(group.get("lr")):
+            raise TypeError(f"the optimizer's learning rate is {a_kind(group.get('lr'))} now, and no number.")
+        if wrong := [key for key, value in group.items() if key != "params" and not _is_option(key, value)]:
+            raise TypeError(f"the optimizer's option {_shown(wrong[0])} is {a_kind(group[wrong[0]])} now.")
+    if not isinstance(state, dict):
+        raise TypeError(f"the optimizer's state is {a_kind(state)} now, and no dict.")
+    for param in (param for group in own for param in group["params"]) if state else ():
+        remembered = state.get(param, {})
+        if not isinstance(remembered, dict):
+            raise TypeError(f"the optimizer's state of a parameter is {a_kind(remembered)} now, and no dict.")
+        for key, value in remembered.items():
+            if not (_is_tensor(value) and type(key) is str) and not _is_option(key, value):
+                raise TypeError(f"the optimizer remembers {a_kind(value)} as {_shown(key)}, which cannot be put back.")
+
+
+def _is_tensor(value: Any) -> bool:
+    """Tell whether a value is a tensor; raises what one raises of a class that lets nobody read it."""
+    return type(value) is Tensor or (has_shape(value) and value.numel() >= 0)
+
+
+def _is_rate(lr: Any) -> bool:
+    if has_shape(lr):
+        return _is_single(lr)
+    return _is_number(lr) and not isinstance(lr, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (bool, int, float) or _is_numpys(value)
+
+
+def _is_numpys(value: Any) -> bool:
+    """Tell whether a value is one of NumPy's numbers, whose classes are not asked for by name: it may not be there."""
+    return type(value).__module__ == "numpy" and isinstance(value, Number)
+
+
+def _is_option(key: Any, value: Any) -> bool:
+    """Tell whether a name and a value are of the kinds that optimizers have: numbers, texts, None, lists of them."""
+    if type(key) is not str:
+        return False
+    if type(value) in (tuple, list):
+        return all(_is_option(key, each) for each in value)
+    return value is None or type(value) is str or _is_number(value) or (has_shape(value) and _is_single(value))
+
+
+def _is_single(tensor: Tensor) -> bool:
+    return tensor.numel() == 1 and not (tensor.is_complex() or tensor.is_meta or tensor.is_nested)
+
+
+def _shown(key: Any) -> str:
+    return f'"{key}"' if type(key) is str else a_kind(key)
 
 
 def fitting(groups: Sequence[Group], cls: type_of_optimizer, lrs: Sequence[float] | None) -> list[Group]:
@@ -84,11 +154,20 @@ def _members(number: int, group: Mapping[str, Any], params: Mapping[str, nn.Para
         member = each[1] if isinstance(each, tuple) and len(each) == 2 else each
         member = params.get(member, member) if isinstance(member, str) else member
         if not isinstance(member, Tensor):
-            raise Refused(f"group {number} takes parameters of the model, or their names, not {member!r}.")
+            raise Refused(f"group {number} takes parameters of the model, or their names, not {_member_shown(member)}.")
         if member not in own:
             raise Refused(f"group {number} holds a tensor of shape {tuple(member.shape)} that is not the model's.")
         members.append(member)
     return members  # type: ignore[return-value]
+
+
+def _of_python(value: Any) -> Any:
+    """Give a number of NumPy's as Python's, which a script can say."""
+    return value.item() if _is_numpys(value) else value
+
+
+def _member_shown(member: Any) -> str:
+    return repr(member) if type(member) in (str, int, float, type(None)) else a_kind(member)
 
 
 def _check_options(number: int, group: Group) -> None:
@@ -96,9 +175,11 @@ def _check_options(number: int, group: Group) -> None:
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 <= lr < float("inf"):
         raise Refused(f"group {number}: a learning rate must be a number from 0 up, not {lr}.")
     known = {name for each in known_optimizers().values() for name in inspect.signature(each).parameters}
-    for option in group:
+    for option, value in group.items():
         if option not in known:
             raise Refused(f"group {number} has {option}, an option that no optimizer of torch.optim takes.")
+        if option != "params" and (isinstance(value, Tensor) or not _is_option(option, value)):
+            raise Refused(f"group {number}: the option {option} is {a_kind(value)}, which words cannot say.")
 
 
 def _name(param: Tensor, params: Mapping[str, nn.Parameter]) -> str:

@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.engine.training.attributes import Attributes, Reach
 from autograd_tui.engine.training.buffers import Buffers
-from autograd_tui.engine.training.groups import places, read_groups
+from autograd_tui.engine.training.groups import check_optimizer, places, read_groups
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.predict import Losses, one_number, predict
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.stats import MOST_MEASURED
 from autograd_tui.engine.training.surroundings import Surroundings
 from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
@@ -41,13 +42,14 @@ class Loop:
         self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
         if any(nn.parameter.is_lazy(param) for param in self.params.values()):
             raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        self._shapes = [param.shape for param in self.params.values()]
         self.names: dict[str, str] = _names(self.model)
         self.groups = read_groups(parts.groups, self.model)
         self.group_of = places(self.groups, self.params.values())  # the group of each parameter
         self.decay = decay
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
-        self._start_optimizer(spec)
+        self.start_optimizer(spec)
         self.buffers = Buffers.of(self.model)  # as the last forward met them
         self.reach = Reach(parts)
         self.begun = self.attributes()
@@ -74,8 +76,10 @@ class Loop:
             batch = to_device(self.parts.batch(self.forwards), self.device)
             loss, prediction, losses = (predict or self.predict)(batch)
             metrics = self._metrics(prediction, batch, losses)
-        self.loss, self.batch, self.prediction, self.metrics = loss, batch, _detached(prediction), metrics
-        self.graph = "alive" if loss.requires_grad else "none"
+            prediction, follows = _detached(prediction), loss.requires_grad
+            self.check_parameters()
+        self.loss, self.batch, self.prediction, self.metrics = loss, batch, prediction, metrics
+        self.graph = "alive" if follows else "none"
         if self._attached:
             self.carries = bool(self.carries) or _reaches(loss, self._attached)
         self.frozen_in_graph = frozenset(
@@ -95,22 +99,26 @@ class Loop:
                 self.loss.backward()  # type: ignore[no-untyped-call]
             else:
                 run(self.loss)
+            self.check_parameters()
         count()
 
     def step(self) -> bool:
         """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
         before = [param._version for param in self.params.values()]
-        with self._theirs(undo=_nothing):
+        with self._theirs(undo=self._sound_optimizer):
             self.optimizer.step()
             if self.scheduler is not None and self.loss is not None:
                 self.scheduler.step(self.loss.detach())
+            self.check_parameters()
+            check_optimizer(self.optimizer, self.groups)
         for place, group in enumerate(self.group_of):
             self.used[place] |= group is not None and self.backwards[place] > 0
         return before != [param._version for param in self.params.values()]
 
     def zero_grad(self) -> None:
         """Clear the gradients of what the optimizer holds: each `.grad` is None again."""
-        self.optimizer.zero_grad()
+        with self._theirs(undo=self._sound_optimizer):
+            self.optimizer.zero_grad()
         for place, group in enumerate(self.group_of):
             if group is not None:
                 self.backwards[place], self.used[place] = 0, False
@@ -146,6 +154,14 @@ class Loop:
                 process.check()
                 yield loss
 
+    def check_parameters(self) -> None:
+        """Raise TypeError where a parameter has another shape than it was made with."""
+        if [param.shape for param in self.params.values()] != self._shapes:
+            for (name, param), shape in zip(self.params.items(), self._shapes, strict=True):
+                if param.shape != shape:
+                    now = f"has shape {tuple(param.shape)} now, in place of {tuple(shape)}"
+                    raise TypeError(f"{name} {now}: a parameter that is trained keeps its shape.")
+
     def _counting(self, at: Sequence[int]) -> Callable[[], None]:
         """Look at gradients before a backward; what is given back counts it for those that it has added to."""
         params = list(self.params.values()) if at else []
@@ -173,9 +189,10 @@ class Loop:
     def set_optimizer(self, spec: OptimizerSpec) -> None:
         """Start another optimizer with empty state, and the scheduler anew; without an lr each group's stays."""
         rates = [group["lr"] if spec.lr is None else spec.lr for group in self.optimizer.param_groups]
-        self._start_optimizer(spec if spec.lr is not None else spec.with_option("lr", rates[0]), rates)
+        self.start_optimizer(spec if spec.lr is not None else spec.with_option("lr", rates[0]), rates)
 
-    def _start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
+    def start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
+        """Start an optimizer with empty state, and the scheduler anew; `lrs`: the learning rates of its groups."""
         self.optimizer = make_optimizer(spec, self.groups, lrs)
         self.spec = spec
         self.scheduler = make_scheduler(self.decay, self.optimizer) if self.decay else None
@@ -278,6 +295,10 @@ class Loop:
             undo()
             if not theirs(error):
                 raise
+            try:
+                self.check_parameters()
+            except TypeError as resized:
+                raise Raised(resized) from error
             raise Raised(error) from error
 
     def _keep_state(self) -> Callable[[], None]:
@@ -287,10 +308,13 @@ class Loop:
         self._attached, self.strange = self.attached(tensors.values(), attributes), attributes.strange
         for name, buffer in tensors.items():
             copy = room.get(name)
-            if buffer.is_nested or buffer.layout is not torch.strided:
+            if buffer.numel() > MOST_MEASURED:
+                room[name] = buffer
+                continue
+            if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
                 room[name] = buffer.detach().clone()
                 continue
-            if copy is None or (copy.shape, copy.dtype) != (buffer.shape, buffer.dtype):
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
                 room[name] = torch.empty_like(buffer, requires_grad=False)
             room[name].copy_(buffer.detach())
         mark = self.surroundings.mark()
@@ -302,6 +326,13 @@ class Loop:
 
         return undo
 
+    def _sound_optimizer(self) -> None:
+        """Start the optimizer anew where it was made unreadable; its state comes back from a checkpoint."""
+        try:
+            check_optimizer(self.optimizer, self.groups)
+        except TypeError:
+            self.start_optimizer(self.spec)
+
     def _keep_grads(self) -> Callable[[], None]:
         """Copy the gradients that there are: none, in the usual order of phases."""
         kept = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
@@ -309,7 +340,7 @@ class Loop:
 
         def undo() -> None:
             for param, grad in kept:
-                param.grad = grad
+                param.grad = grad if grad is None or grad.shape == param.shape else None
             self.surroundings.return_to(mark)
 
         return undo

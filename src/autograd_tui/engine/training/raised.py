@@ -30,6 +30,8 @@ _CALLS = (  # parts of our lines that call other people's code, or look at what 
     ("_metrics(", "metric"),
     ("optimizer.step(", "optimizer"),
     ("scheduler.step(", "scheduler"),
+    ("check_parameters(", "parameter"),
+    ("check_optimizer(", "optimizer"),
 )
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 
@@ -47,7 +49,7 @@ def is_theirs(file: str) -> bool:
 def torch_error(error: BaseException) -> TorchError:
     """Say what was raised, and on which line of the user's, else of a library other than PyTorch."""
     own, (file, line) = _where(error)
-    message = (error.msg if isinstance(error, SyntaxError) else None) or _message(error)
+    message = _message(error)
     code = linecache.getline(*own[0]).strip()[:LONGEST] if own else ""
     return TorchError(type(error).__name__, message, file, line, _call(error), code)
 
@@ -61,7 +63,7 @@ def in_words(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        message = str(error)
+        message = str.__str__(str((error.msg if isinstance(error, SyntaxError) else None) or error))
     except BaseException as again:
         return f"(its message cannot be shown: {type(again).__name__})"
     return message if len(message) <= LONGEST else message[: LONGEST - 1] + "…"
@@ -78,8 +80,8 @@ def _call(error: BaseException) -> str:
 def _where(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]]:
     """Give the lines that the user wrote, outermost first, and the one to name: ("", 0) where there is none."""
     steps = list(_outside(error))
-    if isinstance(error, SyntaxError) and error.filename:
-        steps.append((error.filename, error.lineno or 0))
+    if isinstance(error, SyntaxError) and type(error.filename) is str and error.filename:
+        steps.append((error.filename, error.lineno if type(error.lineno) is int else 0))
     own = [step for step in steps if not _is_a_library(step[0])]
     return own, (own or steps or [("", 0)])[-1]
 

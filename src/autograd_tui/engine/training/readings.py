@@ -12,11 +12,12 @@ from torch import Tensor
 
 from autograd_tui.engine.training.groups import spelled
 from autograd_tui.engine.training.loop import Loop
-from autograd_tui.engine.training.stats import Group, StatsReader
+from autograd_tui.engine.training.stats import Group, StatsReader, has_shape
 from autograd_tui.engine.values.frame import Frame, Groups
 from autograd_tui.engine.values.stats_table import MOST_VALUES, Grads, StatsTable
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
+MOST_COUNTED = 1 << 63  # that a tensor can hold
 _TOP_NAMES = ("classes", "values", "targets")
 
 
@@ -47,7 +48,7 @@ class Readings:
         if fresh:
             seen |= batch
         groups = {
-            "seen": Group({name: value for name, value in seen.items() if isinstance(value, Tensor)}),
+            "seen": Group({name: value for name, value in seen.items() if has_shape(value)}),
             "top": Group(top),
             "metrics": Group(dict(loop.metrics)),
             "buffers": Group(loop.buffers.now()),
@@ -140,7 +141,7 @@ class Readings:
             f"{name}.{key}": torch.as_tensor(value)
             for name, param in self._loop.params.items()
             for key, value in state.get(param, {}).items()
-            if value is not None
+            if has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MOST_COUNTED)
         }
         return Group(rows, exact=False)
 
@@ -157,7 +158,7 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
     """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
     if not isinstance(prediction, Tensor) or prediction.layout is not torch.strided or prediction.is_nested:
         return {}
-    if prediction.dim() != 2 or not prediction.is_floating_point():
+    if prediction.dim() != 2 or not prediction.is_floating_point() or prediction.itemsize < 2:
         return {}
     if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
         return {}

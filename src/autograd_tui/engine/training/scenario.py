@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 from autograd_tui.engine.training.options import RESERVED, File, Options, chosen
 from autograd_tui.engine.values.errors import Refused
 
+MOST_PARAMETERS = 1 << 20  # of a group: an endless iterator ends here
+PHASES = ("setup", "forward", "backward", "step", "zero_grad")  # that a listing has lines for
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A training loop in parts, as `build` returns them."""
+    """A training loop in parts, as `build` returns them; raises Refused, in one sentence, for what is none."""
 
     model: nn.Module
     batch: Callable[[int], Any]  # batch(0) is the first; (inputs, targets) unless `forward` knows better
@@ -26,23 +30,75 @@ class Parts:
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
     class_names: tuple[str, ...] = ()
-    settled: Mapping[str, Any] = field(default_factory=dict)  # own options as they turned out, to repeat it with
+    settled: Mapping[str, str] = field(default_factory=dict, init=False)  # own options as `settle` tells them
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, str):
             raise Refused(
                 'Parts takes optimizer= in words, such as "sgd,lr=0.1,momentum=0.9": the optimizer is made of it.'
             )
-        for name, value in (("metrics", self.metrics), ("listing", self.listing)):
-            if not isinstance(value, Mapping):
-                raise Refused(f"Parts takes {name}= as a dict by name, not {type(value).__name__}.")
-        object.__setattr__(self, "groups", _as_lists(self.groups))
+        metrics, listing = _named("metrics", self.metrics), _named("listing", self.listing)
+        if wrong := [name for name, each in metrics.items() if not callable(each)]:
+            raise Refused(f'Parts takes functions as metrics=, and "{wrong[0]}" is {a_kind(metrics[wrong[0]])}.')
+        if wrong := [name for name in listing if name not in PHASES]:
+            raise Refused(f'Parts takes listing= for {", ".join(PHASES)}, not for "{wrong[0]}".')
+        plain = {
+            "optimizer": as_text(self.optimizer),
+            "groups": _as_lists(self.groups),
+            "listing": dict(zip(listing, _texts("listing", [*listing.values()]), strict=True)),
+            "names": _texts("names", self.names),
+            "metrics": metrics,
+            "class_names": _texts("class_names", self.class_names),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+        if len(self.names) != 3:
+            raise Refused(f"Parts takes names= of inputs, targets and prediction, and here are {len(self.names)}.")
         if not isinstance(self.model, nn.Module):
             raise Refused(f"Parts takes a torch.nn.Module as model=, not {type(self.model).__name__}.")
         if not callable(self.batch):
             raise Refused("Parts takes a function as batch=, such as lambda i: (x, y).")
         if (self.loss is None) == (self.forward is None):
             raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
+        for name, function in (("loss", self.loss), ("forward", self.forward)):
+            if function is not None and not callable(function):
+                raise Refused(f"Parts takes a function as {name}=, not {a_kind(function)}.")
+
+    def settle(self, **own: str) -> Parts:
+        """Say how options of the scenario's own turned out, to repeat the run with; give these parts."""
+        _texts("settled", [*own.values()])
+        object.__setattr__(self, "settled", own)
+        return self
+
+
+def a_kind(value: Any) -> str:
+    """Say of what kind a value is, and nothing of what it says itself: "a list"."""
+    kind = type(value).__name__
+    return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def as_text(value: str) -> str:
+    """Give a text that is no subclass's, and that UTF-8 can hold."""
+    return str.__str__(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _named(part: str, given: Any) -> dict[str, Any]:
+    """Read a dict by names; raises Refused."""
+    if not isinstance(given, Mapping):
+        raise Refused(f"Parts takes {part}= as a dict by name, not {type(given).__name__}.")
+    pairs = list(given.items())
+    if wrong := [name for name, _ in pairs if not isinstance(name, str)]:
+        raise Refused(f"Parts takes {part}= as a dict by name, and one name is {a_kind(wrong[0])}.")
+    return {as_text(name): each for name, each in pairs}
+
+
+def _texts(part: str, given: Any) -> tuple[str, ...]:
+    """Read a list or tuple of texts; raises Refused."""
+    if not isinstance(given, (list, tuple)):
+        raise Refused(f"Parts takes texts in {part}= as a list or a tuple, not {a_kind(given)}.")
+    if wrong := [each for each in given if not isinstance(each, str)]:
+        raise Refused(f"Parts takes texts in {part}=, and one of them is {a_kind(wrong[0])}.")
+    return tuple(map(as_text, given))
 
 
 def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
@@ -53,7 +109,7 @@ def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
     params = [each["params"] for each in groups]
     if not all(isinstance(each, (Tensor, str, Iterable)) for each in params):
         raise Refused('Parts takes parameters as "params" of a group, as in {"params": model.parameters()}.')
-    listed = [[each] if isinstance(each, (Tensor, str)) else list(each) for each in params]
+    listed = [[each] if isinstance(each, (Tensor, str)) else list(islice(each, MOST_PARAMETERS)) for each in params]
     return tuple({**each, "params": own} for each, own in zip(groups, listed, strict=True))
 
 
@@ -64,6 +120,16 @@ class Scenario:
     title: str
     build: Callable[[Options], Parts]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", _title(self.title))
+        if not callable(self.build):
+            raise Refused(f'@scenario("{self.title}") stands above a build function, not {a_kind(self.build)}.')
+        if wrong := [name for name in self.defaults if not name.isidentifier()]:
+            raise Refused(f'scenario("{self.title}") has an option "{wrong[0]}", which is no name in Python.')
+        device = self.defaults.get("device")
+        if not (device is None or isinstance(device, str)):
+            raise Refused(f'scenario("{self.title}") takes device= as a text, such as "cpu", not {a_kind(device)}.')
 
     def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
         """Put what was given over the defaults; raises Refused for an option that has no meaning here."""
@@ -107,7 +173,14 @@ def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts
     their own, others are given with --option NAME=VALUE. `device` is where it trains unless --device says otherwise.
     File("points.csv") is the default of one that names a file.
     """
+    title = _title(title)  # where the parentheses are forgotten, nothing else is ever called
     taken = [name for name in defaults if name in RESERVED]
     if taken:
         raise Refused(f'scenario("{title}") names {", ".join(taken)}: that is an option of every scenario already.')
     return lambda build: Scenario(title, build, defaults)
+
+
+def _title(title: Any) -> str:
+    if not isinstance(title, str):
+        raise Refused('@scenario("a title") stands above a build function: the title is a text in parentheses.')
+    return as_text(title)

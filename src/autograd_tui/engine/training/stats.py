@@ -7,11 +7,12 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autograd_tui.engine.values.stats_table import BINS, MOST_VALUES, SAMPLE, WIDTH, Layout, StatsTable
 
@@ -22,6 +23,7 @@ LEAST_PARTS = 4  # of a large tensor whose norms travel
 LONGEST_PART = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
+MOST_MEASURED = 1 << 36  # values: no memory holds them, as a view may all the same that says one value again and again
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -38,11 +40,17 @@ class StatsReader:
 
     def __init__(self) -> None:
         self._plans: dict[str, dict[object, Plan]] = {}  # by the group's name
+        self._latest: dict[str, Plan] = {}  # the one that was read last
 
     @torch.no_grad()
     def read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
-        """Measure all groups with one copy to the host."""
+        """Measure all groups with one copy to the host; a tensor of a class of its own as PyTorch's own is."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self._read(groups)
+
+    def _read(self, groups: Mapping[str, Group]) -> dict[str, StatsTable]:
         plans = {name: self._plan(name, group) for name, group in groups.items()}
+        self._latest |= plans
         asked = [plan.ask(list(groups[name].tensors.values())) for name, plan in plans.items()]
         if not all(plan.on_host for plan in plans.values()):
             answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
@@ -60,6 +68,8 @@ class StatsReader:
         from the sample above 1,024 values.
         """
         plan = self._plan(name, group)
+        if self._latest.get(name) is not plan:  # somebody has made other kinds of tensors of them
+            self.read({name: group})
         before = plan.latest
         return lambda: plan.moves(before)
 
@@ -322,7 +332,12 @@ def measurable(tensor: Tensor) -> bool:
     """Tell whether the tensor has numbers to give: bool, quantized, nested, packed and empty ones have not."""
     if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
         return False
-    return tensor.numel() > 0 and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
+    return 0 < tensor.numel() < MOST_MEASURED and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
+
+
+def has_shape(value: Any) -> TypeGuard[Tensor]:
+    """Tell whether a value is a tensor, and none of a lazy module's, which has no shape yet."""
+    return isinstance(value, Tensor) and not nn.parameter.is_lazy(value)
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:

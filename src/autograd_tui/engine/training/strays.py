@@ -59,7 +59,7 @@ def _places(loop: Loop) -> Iterator[tuple[str, str, Tensor]]:
     for name, module in loop.model.named_modules():
         for attribute, value in vars(module).items():
             if attribute not in ("_parameters", "_modules"):
-                yield from _inside(value, ".".join(filter(None, ("model", name, attribute))), "attribute")
+                yield from _inside(value, ".".join(filter(None, ("model", name, str(attribute)))), "attribute")
     loss = loop.parts.loss
     if isinstance(loss, nn.Module):
         yield from (("loss", name, param) for name, param in loss.named_parameters())

@@ -18,7 +18,7 @@ from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.training import checkpoint as checkpoints
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.exact import inspect
-from autograd_tui.engine.training.groups import specs
+from autograd_tui.engine.training.groups import check_optimizer, specs
 from autograd_tui.engine.training.loop import Loop, theirs
 from autograd_tui.engine.training.raised import torch_error
 from autograd_tui.engine.training.readings import Changes, Readings
@@ -151,6 +151,8 @@ class Trainer:
                         rates.append((len(losses), all_rates[0]))
                     if not goes_on(len(losses), loss):
                         break
+                self._loop.check_parameters()
+                check_optimizer(self._loop.optimizer, self._loop.groups)
             except BaseException as error:
                 if not theirs(error):
                     raise
@@ -348,8 +350,8 @@ class Trainer:
 
     def _set_value(self, command: Command) -> Changes:
         frame = self.frame
-        self._loop.set_value(command.name, command.value)  # type: ignore[arg-type]
         moves = self._readings.watch_params()
+        self._loop.set_value(command.name, command.value)  # type: ignore[arg-type]
         read = self._readings.params(frame, state=False)
         return {**read, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
 

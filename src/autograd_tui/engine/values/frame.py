@@ -23,8 +23,12 @@ class TorchError:
     message: str
     file: str  # of the innermost line outside PyTorch, as far as one is known
     line: int
-    call: str = ""  # of the loop, that it came out of: batch, model, loss, forward, metric, optimizer or scheduler
+    call: str = ""  # of the loop, it came from: batch, model, loss, forward, metric, optimizer, scheduler, parameter
     code: str = ""  # the user's first line on the way from that call to the error
+
+    def leaves_half_done(self, phase: Phase | None) -> bool:
+        """Tell whether the phase that raised it may have changed what it cannot put back itself."""
+        return phase in (Phase.STEP, Phase.ZERO_GRAD) or self.call == "parameter"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,229 @@
+"""What a scenario gives or changes while it runs, and that no frame can hold: an error in the frame, all as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.values.errors import Refused
+from autograd_tui.export.file import export_case
+from autograd_tui.open import open_session
+
+Change = Callable[[nn.Linear], Any]
+
+
+class Net(nn.Linear):
+    """Does something to itself while `does` says what."""
+
+    does: Change | None = None
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+        self.spare = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.does is not None:
+            self.does(self)
+        return super().forward(x)
+
+
+@pytest.fixture
+def odd_steps() -> Iterator[list[Callable[[Any], Any]]]:
+    """Give a list of what every optimizer's step does at its end."""
+    changes: list[Callable[[Any], Any]] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: [change(optimizer) for change in changes])
+    yield changes
+    hook.remove()
+
+
+def opened(**parts: Any) -> Session:
+    x, y = torch.ones(4, 2), torch.zeros(4, 1)
+
+    def build(options: Options) -> Parts:
+        usual: dict[str, Any] = {"model": Net(), "batch": lambda i: (x, y), "loss": nn.functional.mse_loss}
+        return Parts(**usual | parts)
+
+    return open_session(Scenario("mine", build), device="cpu", optimizer="sgd,lr=0.1,momentum=0.9")
+
+
+def model_of(session: Session) -> Net:
+    model = session._trainer._loop.model
+    assert isinstance(model, Net)
+    return model
+
+
+def goes_on_as_ever(session: Session) -> None:
+    """Assert that what comes next is what comes next in a run in which nothing odd has happened."""
+    usual = opened()
+    list(usual.run_all("fbsz"))
+    for name in "fbsz":
+        frame, wanted = session.run(name), usual.run(name)
+        assert frame.error is None
+        assert (frame.loss, frame.params, frame.grads) == (wanted.loss, wanted.params, wanted.grads)
+
+
+RESIZED: list[Change] = [
+    lambda model: setattr(model.spare, "data", torch.ones(2, 2)),
+    lambda model: setattr(model.weight, "data", torch.ones(3, 3)),
+    lambda model: model.spare.requires_grad_(False).resize_(5).requires_grad_(),
+]
+
+
+@pytest.mark.parametrize("change", RESIZED)
+def test_a_parameter_that_a_forward_resizes_is_an_error_and_as_it_was(change: Change) -> None:
+    session = opened()
+    list(session.run_all("fbsz"))
+    Net.does = staticmethod(change)  # type: ignore[assignment]
+    try:
+        error = session.run("F").error
+    finally:
+        Net.does = None
+    assert error is not None
+    assert error.message.endswith("a parameter that is trained keeps its shape.")
+    goes_on_as_ever(session)
+
+
+def test_a_parameter_that_is_resized_during_a_free_run_ends_it_with_that_error() -> None:
+    session = opened()
+
+    def change(model: Any) -> None:
+        model.spare.data = torch.ones(5)
+
+    list(session.run_all("fbsz*2"))
+    Net.does = staticmethod(change)  # type: ignore[assignment]
+    try:
+        *_, frame = session.run_free(session.end_of(20), lambda: False)
+    finally:
+        Net.does = None
+    assert frame.error is not None
+    assert (
+        frame.error.message
+        == "spare has shape (5,) now, in place of (2,): a parameter that is trained keeps its shape."
+    )
+
+
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "remembers a list_iterator as": lambda optimizer: next(iter(optimizer.state.values())).update(own=iter([])),
+    "state of a parameter is a tuple now": lambda optimizer: optimizer.state.update(dict.fromkeys(optimizer.state, ())),
+    "state is a list now": lambda optimizer: setattr(optimizer, "state", []),
+    "learning rate is a str now": lambda optimizer: optimizer.param_groups[0].update(lr="fast"),
+    "learning rate is a Tensor now": lambda optimizer: optimizer.param_groups[0].update(lr=torch.ones(2)),
+    'option "own" is an object now': lambda optimizer: optimizer.param_groups[0].update(own=object()),
+    "groups are not those": lambda optimizer: optimizer.add_param_group({"params": [torch.ones(1)]}),
+    "groups are not those that": lambda optimizer: setattr(optimizer, "param_groups", 3),
+}
+
+
+@pytest.mark.parametrize("said", STEPS)
+def test_what_cannot_be_put_back_in_an_optimizer_is_an_error_of_the_step(
+    said: str, odd_steps: list[Callable[[Any], Any]]
+) -> None:
+    session = opened()
+    list(session.run_all("fbsz fb"))
+    odd_steps.append(STEPS[said])
+    error = session.run("s").error
+    odd_steps.clear()
+    assert error is not None
+    assert said in error.message
+    session.rewind(4)
+    goes_on_as_ever(session)
+
+
+def test_a_number_or_text_that_an_optimizer_remembers_is_none_of_those(odd_steps: list[Callable[[Any], Any]]) -> None:
+    session = opened()
+    odd_steps.append(lambda optimizer: next(iter(optimizer.state.values())).update(count=3, kind="text", none=None))
+    frame = list(session.run_all("fbs"))[-1]
+    assert frame.error is None
+    assert frame.optimizer_state.layout.names == ("weight.momentum_buffer", "weight.count", "bias.momentum_buffer")
+
+
+def test_a_recorded_forward_that_raises_leaves_the_one_before_it_to_be_walked() -> None:
+    session = opened()
+    session.run("i:f")
+
+    def change(model: nn.Linear) -> None:
+        raise ValueError("mine")
+
+    Net.does = staticmethod(change)  # type: ignore[assignment]
+    try:
+        assert session.run("i:F").error is not None
+    finally:
+        Net.does = None
+    trace = session.run("i:b").trace
+    assert trace is not None
+    assert len(trace.ops) > 2
+    assert trace.ops[0].name
+
+
+def test_how_far_parameters_move_is_measured_also_where_they_have_become_another_dtype() -> None:
+    session = opened()
+    *_, before = session.run_all("fbsz")
+    model_of(session).double()
+    frame = session.run("bias=3")
+    assert frame.moves is not None
+    place = frame.params.layout.names.index("bias")
+    assert [way for at, way in enumerate(frame.moves) if at != place] == [0, 0]
+    before, now = before.params[place].values, frame.params[place].values
+    assert frame.moves[place] == pytest.approx(abs(now[0] - before[0]))  # type: ignore[index]
+
+
+class Jealous(Tensor):
+    """A class of tensor in whose presence every function raises."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        raise TypeError("mine alone")
+
+
+def test_an_output_that_lets_nobody_use_it_is_measured_all_the_same() -> None:
+    output = torch.tensor([3.0, 4.0]).as_subclass(Jealous)
+    session = opened(loss=None, forward=lambda model, batch: (model(batch[0]).sum(), [output, output][0]))
+    frame = session.run("f")
+    assert frame.error is None or frame.error.message == "mine alone"
+
+
+def test_an_attribute_that_cannot_be_looked_into_is_named_as_what_cannot_be_put_back() -> None:
+    class Odd(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise ValueError("not me")
+
+    model = Net()
+    model.odd = Odd([1])  # type: ignore[assignment]
+    session = opened(model=model)
+    assert session.run("f").error is None
+    assert session.warning is not None
+    assert "self.odd, which raises ValueError when it is looked into" in session.warning
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_quantized_tensor_among_the_attributes_does_not_end_the_program() -> None:
+    model = Net()
+    model.quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)  # type: ignore[assignment]
+    session = opened(model=model)
+    list(session.run_all("fbszf"))
+    assert not session.checkpoint().remembers
+
+
+def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def batch(i: int) -> tuple[Tensor, Tensor]:
+        calls.append(i)
+        if len(calls) > 1:
+            raise ValueError("once")
+        return torch.ones(4, 2), torch.zeros(4, 1)
+
+    session = opened(batch=batch)
+    session.run("f")
+    with pytest.raises(Refused, match="a case holds its batches, and one cannot be had: ValueError: once"):
+        export_case(tmp_path / "case.pt", session)
+    assert list(tmp_path.iterdir()) == []
