@@ -25,8 +25,9 @@ from odd_runs import case_of_a_scenario
 from planted import case_of_a_folder
 from spoiled_files import REFUSALS, small_resnet18, some_file
 from spoiled_frames import ON_SCREEN, case_of_frames
+from spoiled_journals import DEAR, case_of_a_journal
 
-KINDS = ("do", "arguments", "settings", "file", "frames", "folder", "named")
+KINDS = ("do", "arguments", "settings", "file", "frames", "folder", "named", "journal")
 PIECES = [
     "f",
     "b",
@@ -209,6 +210,8 @@ def case(number: int, folder: Path, kind: str | None = None) -> tuple[object, st
         return case_of_a_scenario(number, folder)
     if kind == "settings":
         return case_of_settings(rng, folder)
+    if kind == "journal":
+        return case_of_a_journal(rng, folder, dear=number % DEAR == 0, quietly=quietly)
     arguments = some_arguments(rng) if kind == "arguments" else ["--headless", f"--do={some_words(rng)}"]
     if any("*" in word and any(len(part) > 3 for part in word.split("*")[1:]) for word in arguments):
         return arguments, None  # it may ask for a million iterations, rightly

@@ -20,6 +20,11 @@ def test_files_of_weights_and_states_that_nobody_would_save_end_in_order() -> No
 
 
 @pytest.mark.usefixtures("capfd")
+def test_journals_that_no_run_would_write_are_read_as_far_as_they_go() -> None:
+    assert run(0, 150, "journal") == 0
+
+
+@pytest.mark.usefixtures("capfd")
 def test_files_of_frames_that_no_leader_would_write_are_followed_as_far_as_they_go() -> None:
     assert run(0, 100, "frames") == 0
 

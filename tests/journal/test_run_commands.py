@@ -215,7 +215,7 @@ def test_a_damaged_run_goes_on_from_before_the_damage_where_that_is_asked(do: Do
     assert damaged.read_text() == before
     done = do("resume", str(damaged), "--salvage", "--headless", "--json", "--do", "s")
     kept = damaged.with_name("line.journal.damaged")
-    assert done.err == [f"{said}; the run goes on from before it, at frame 2; the damaged file is kept as {kept}."]
+    assert done.err == [f"{said}; the run goes on from before it, at frame 2; the damaged file will be kept as {kept}."]
     assert json.loads(done.out[0])["index"] == 3
     assert (kept.read_text(), read_journal(damaged).damage) == (before, None)
 

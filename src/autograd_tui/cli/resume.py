@@ -50,5 +50,5 @@ def _salvage(journal: Journal, *, wanted: bool) -> None:
     damaged, frame = f"{journal.path} is damaged: {journal.damage}", f"frame {journal.frame:,}"
     if not wanted:
         raise Refused(f"{damaged}; resume --salvage goes on from before it, at {frame}, and keeps the damaged file.")
-    kept = f"{damaged}; the run goes on from before it, at {frame}; the damaged file is kept as {beside(journal.path)}."
-    say(kept)
+    kept = f"the damaged file will be kept as {beside(journal.path)}."
+    say(f"{damaged}; the run goes on from before it, at {frame}; {kept}")

@@ -147,8 +147,8 @@ def _parsed(command: str) -> Commands:
     """Read commands that run; a journal holds the same few again and again. Raises ValueError where they are none."""
     try:
         commands = parse(command)
-    except NotUnderstood as error:
-        raise ValueError(str(error)) from None
+    except NotUnderstood:
+        raise ValueError("its command is none") from None
     blocks = list(commands.blocks())
     irregular = sum(len(pattern) * times for pattern, times in blocks if pattern != ITERATION)
     if not blocks or irregular > MOST_IRREGULAR or any(each.goes_back for pattern, _ in blocks for each in pattern):

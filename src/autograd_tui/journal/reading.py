@@ -152,24 +152,26 @@ def _led_to(entry: Entry, tree: Tree, entries: Sequence[Entry], frames: Sequence
             raise ValueError("it returns to a branch that no line before it has left")
         tree.took(entry.parent)
         return tree.end
-    # Versions up to 0.2.0 left the start out of a line that goes back into the line before it.
-    frame = int(entry.command[1:]) if entry.goes_back else 0
-    start = entry.start if entry.start is not None else frame if entry.goes_back else tree.end
-    stands = frames[-1] if frames else 0
-    if entry.goes_back:
-        sound = start == frame
-    else:
-        sound = start == stands or (entries[-1].goes_back and entries[-1].start is None)
-    if not sound or start > tree.end or entry.parent != tree.at(start):
+    stands = int(entry.command[1:]) if entry.goes_back else frames[-1] if frames else 0
+    start = entry.start
+    if start is None:
+        start = stands if entry.goes_back else tree.end
+    goes_on = start == stands or (_in_doubt(entries) and not entry.goes_back)
+    if not goes_on or start > tree.end or entry.parent != tree.at(start):
         raise ValueError("it goes on from where no line before it has led")
     if entry.goes_back:
-        tree.went_back(frame)
-        return frame
+        tree.went_back(start)
+        return start
     end = start + len(entry.commands())
     if end > MOST_COMMANDS:
         raise ValueError("it leads further than any run")
     tree.ran(start, end)
     return end
+
+
+def _in_doubt(entries: Sequence[Entry]) -> bool:
+    """Tell whether the last line goes back and leaves its start out: older versions read no more of what they wrote."""
+    return bool(entries) and entries[-1].goes_back and entries[-1].start is None
 
 
 def _check_unfinished(rest: bytes, number: int) -> None:
