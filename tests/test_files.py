@@ -20,6 +20,7 @@ from autograd_tui.journal.reading import read_journal
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 from autograd_tui.tui.choices import Choices, load, save
+from program import Run
 
 
 def make_socket(path: Path) -> None:
@@ -178,3 +179,32 @@ def test_a_journal_is_made_through_no_link(tmp_path: Path) -> None:
     session.run("f")
     assert "(File exists)" in (session.recorder.take_problem() or "")
     assert not (tmp_path / "nowhere").exists()
+
+
+LONG = "a" * 300  # a name that no file can have
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"{LONG}.py", "--headless", "--do", "f"],
+        ["linear", "--headless", "--do", "f", "--state", LONG],
+        ["resnet18", "--headless", "--do", "f", "--weights", f"{LONG}.pt"],
+        ["resnet18", "--headless", "--do", "f", "--weights", "pretrained", "--hub-dir", LONG],
+        ["resnet18", "--headless", "--do", "f", "--image", LONG],
+        ["sessions", "--delete", LONG],
+        ["resume", LONG, "--headless"],
+        ["follow", LONG],
+        ["export", "run", "--to", f"{LONG}.py"],
+        ["export", "run", "--to", f"{LONG}/run.py"],
+    ],
+    ids=lambda words: " ".join(words).replace(LONG, "LONG"),
+)
+def test_a_name_that_no_file_can_have_is_named(
+    run: Run, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("linear", "--headless", "--do", "f", "--journal", "run")
+    done = run(*words)
+    assert (done.code, len(done.err)) == (2, 1)
+    assert LONG in done.err[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -48,7 +49,7 @@ def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
     from autograd_tui.journal.entry import read_header
     from autograd_tui.journal.folder import companions
 
-    if path.is_symlink():
+    if os.path.islink(path):
         raise Refused(f"{path} is a link: name the journal that it leads to.")
     try:
         file = claimed.enter_context(open_to_read(path))

@@ -22,7 +22,7 @@ def check(path: Path, *, overwrite: bool, sources: Sources) -> None:
     for what, source in sources.items():
         if same_file(path, source):
             raise Refused(f"{path} is {what}, which is never written over: give another name.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # which, unlike Path, has an answer for any text
         raise Refused(f"there is no folder {path.parent} to write {path.name} into.")
     if not os.path.lexists(path):
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def choose(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weigh
     """
     if asked in ("auto", "pretrained"):
         file = checkpoints(hub_dir) / Path(urlparse(trained.url).path).name
-        if asked == "pretrained" or file.exists():
+        if asked == "pretrained" or os.path.exists(file):
             return Weights(f'model = {name}(weights="{trained.name}")', "pretrained", _fetched(trained, file), trained)
         return Weights(f"model = {name}()  # random weights\n# trained ones: --weights pretrained", "random")
     if asked == "random":
@@ -68,7 +69,7 @@ def checkpoints(hub_dir: str | None) -> Path:
 
 def _fetched(trained: Any, file: Path) -> Mapping[str, Any]:
     """Let torchvision load its weights, from the net where `file` is not there yet; the hash is that of the name."""
-    if file.exists():
+    if os.path.exists(file):
         _check_hash(file)
     with _in_a_sentence(urlparse(trained.url).netloc, file), _impatient():
         state: Mapping[str, Any] = trained.get_state_dict(
@@ -113,7 +114,7 @@ def _in_a_sentence(host: str, file: Path) -> Iterator[None]:
 
 
 def _partial(file: Path) -> set[Path]:
-    beside = file.parent.iterdir() if file.parent.is_dir() else ()
+    beside = file.parent.iterdir() if os.path.isdir(file.parent) else ()
     return {each for each in beside if each.name.startswith(f"{file.name}.") and each.suffix == ".partial"}
 
 

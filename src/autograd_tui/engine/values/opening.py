@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def _written(value: Any) -> str:
 def sha256(scenario: str) -> str | None:
     """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
     path = _file_of(scenario)
-    return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and path.is_file() else None
+    return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and os.path.isfile(path) else None
 
 
 def _file_of(scenario: str) -> Path:
