@@ -21,6 +21,7 @@ from torch import nn
 
 from autograd_tui import __version__
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.values.difference import Difference
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.journal import writing
 from autograd_tui.journal.check import check
@@ -184,6 +185,20 @@ def test_a_run_that_is_another_one_goes_on_where_that_is_asked_and_says_so(tmp_p
     list(again.run_all("b @2 s"))
     again.close(in_order=True)
     assert resumed(tmp_path / "j").commands() == "fbs"
+
+
+def test_a_branch_that_ends_otherwise_than_it_did_is_told(tmp_path: Path) -> None:
+    kept(tmp_path / "j", "fbsz*2 @2 lr=0.5")
+    again = resumed(tmp_path / "j")
+    again.run("branch=1")
+    assert again.take_difference() is None
+    again.close(in_order=True)
+    kept(tmp_path / "k", "fbsz*2 @2 lr=0.5")
+    flip(tmp_path / "k", 9)
+    again = resumed(tmp_path / "k")
+    again.run("branch=1")
+    assert again.take_difference() == Difference(8, "numbers")
+    again.close(in_order=True)
 
 
 def test_another_machine_is_named_as_the_cause(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from autograd_tui.engine.line.again import run_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import plain_number
+from autograd_tui.engine.values.frame import Frame, plain_number
 from autograd_tui.engine.values.recording import Recording
 from autograd_tui.journal.branches import told_branches
 from autograd_tui.journal.check import machine
@@ -21,7 +24,8 @@ def resume(session: Session, journal: Journal, *, changed: bool = False) -> None
 
     What leads there runs again, from a checkpoint beside the journal where there is one, and its frames are compared
     with the journal's digests; branches do not run until one of them is taken. Raises Refused where another run
-    writes the journal, and where a frame is another one, unless `changed`: then the session's warning says so.
+    writes the journal, and where a frame is another one, unless `changed`: then the session's warning says so. Of a
+    branch that is taken later, and ends otherwise, the session tells the difference.
     """
     told, retold = told_branches(journal), _Retold(session, journal, changed=changed)
     if found := load(journal, session.checkpoint()):
@@ -30,6 +34,10 @@ def resume(session: Session, journal: Journal, *, changed: bool = False) -> None
         session.take_up(found.checkpoint, track, found.history)
     for entry, end in journal.path_to(journal.present):
         retold.run(entry, end)
+    told.branches.kept = tuple(
+        replace(each, ends_as=partial(retold.agrees, journal.entries[told.ends[each.number] - 1]))
+        for each in told.branches.kept
+    )
     session.take_up_branches(told.branches)
     session.rewind(journal.frame)
     retold.compare(journal.tip)
@@ -62,7 +70,7 @@ class _Retold:
 
     def compare(self, entry: Entry) -> None:
         """Compare the frame where the session stands with the one that a line led to; raises Refused."""
-        if not entry.id or self._session.departure or self._agrees(entry):
+        if not entry.id or self._session.departure or self.agrees(entry, self._session.frame):
             return
         then, now = self._openings
         found = [*(f"{each} is not as it was" for each in then.changed(now)), *machine(then, now)]
@@ -71,9 +79,9 @@ class _Retold:
             raise Refused(f"{self._other(entry)}: {why}; --changed goes on all the same.")
         self._session.departure = f"{self._other(entry)}: {why}; it goes on as it is now."
 
-    def _agrees(self, entry: Entry) -> bool:
-        """Tell whether the frame is the line's; of another version, which measures other numbers, the loss decides."""
-        frame, versions = self._session.frame, [each.versions.get("autograd-tui") for each in self._openings]
+    def agrees(self, entry: Entry, frame: Frame) -> bool:
+        """Tell whether a frame is a line's; of another version, which measures other numbers, the loss decides."""
+        versions = [each.versions.get("autograd-tui") for each in self._openings]
         if digest(frame) == entry.digest:
             return True
         older = self._journal.opening.hashes is None or versions[0] != versions[1]

@@ -9,7 +9,7 @@ from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.branches import Branch, Branches
 from autograd_tui.engine.values.command import Command
-from autograd_tui.engine.values.difference import Comparison, Retelling
+from autograd_tui.engine.values.difference import Comparison, Difference, Retelling
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.frame_store import FrameStore
@@ -127,6 +127,9 @@ class FrameLine:
         left = self._way.track
         known, history = self._known_of(branch, shared)
         found = self._way.turn_into(branch.track.copy(), known, skipping=branch.history is not None)
+        if known.first is None and branch.ends_as is not None and not branch.ends_as(self._trainer.frame):
+            known.first = Difference(self._trainer.frame.index, "numbers")
+            self._way.note(known)
         self.branches.remove(branch)
         self._leave(left, self.history, fork=shared)
         self._reporter.took(number, self._trainer.frame)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.track import Track
 
@@ -20,6 +22,7 @@ class Branch:
     history: History | None  # None where another program ran it: taking it runs it once more
     fork: int  # the last frame that it shared with what took its place
     told: float | None = None  # its last loss, where there is no history
+    ends_as: Callable[[Frame], bool] | None = None  # there, whether a frame is the one that it ended with
 
     def __len__(self) -> int:
         return len(self.track)
