@@ -144,6 +144,17 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.usefixtures("full_disk")
+def test_no_form_of_export_is_a_traceback_on_a_full_disk(
+    ending: str, run: tuple[Session, list[Frame]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Refused, match=r"run\.\w+ could not be written: File too large\.") as refused:
+        export(tmp_path / f"run{ending}", run[0])
+    assert "\n" not in str(refused.value)
+    assert (list(tmp_path.iterdir()), *capfd.readouterr()) == ([], "", "")
+
+
 def test_a_folder_that_is_not_there_is_named(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no folder"):
         export(tmp_path / "nowhere" / "run.py", run[0])

@@ -60,16 +60,16 @@ class Disk:
         self._was_ours = False
 
     def trouble(self) -> str:
-        """Have something happen; give its name."""
-        self._mend()
+        """Have something happen, once what happened before is over; give its name."""
+        self.get_well()
         name = self._rng.choice(TROUBLES)
         getattr(self, name)()
         return name
 
     def get_well(self) -> None:
         """End what can be ended."""
-        self._mend()
-        self._mend = lambda: None
+        mend, self._mend = self._mend, lambda: None
+        mend()
 
     # What a disk does.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -378,6 +380,71 @@ def test_sessions_deletes_a_journal_that_is_damaged_behind_its_header(do: Do, pa
 
 def test_without_runs_sessions_says_so(do: Do) -> None:
     assert do("sessions").err == ["no run is kept yet."]
+
+
+@pytest.mark.parametrize("home", ["file", "file/deeper", "loop", "x" * 300])
+def test_a_state_folder_that_cannot_be_made_is_a_sentence(
+    do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/{home}")
+    done = do("linear", "--headless", "--json", "--do", "fbs")
+    assert len(done.out) == 3
+    assert len(done.err) == 1
+    assert ": this run is not kept." in done.err[0]
+    assert do("sessions").err == ["no run is kept yet."]
+    assert len(do("resume", "--headless", "--do", "f", code=2).err) == 1
+    assert len(do("follow", code=2).err) == 1
+
+
+@pytest.mark.parametrize("words", ["linear --headless --do f", "sessions", "resume --headless --do f", "follow"])
+def test_a_home_folder_that_is_not_known_is_a_sentence(do: Do, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(folder, "user_state_path", Mock(side_effect=RuntimeError))
+    (said,) = do(*words.split(), code=2).err
+    assert "set HOME or XDG_STATE_HOME, or use --no-journal" in said
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
+    """Have no file here opened to be written, for a reason that has a number."""
+
+    def refuse(wrong: int) -> None:
+        def fail(path: str | Path, flags: int, *mode: int) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(str(tmp_path)):
+                raise OSError(wrong, os.strerror(wrong), path)
+            return opened(path, flags, *mode)
+
+        opened = os.open
+        monkeypatch.setattr(os, "open", fail)
+
+    return refuse
+
+
+@pytest.mark.parametrize("wrong", [errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO])
+def test_a_run_whose_files_cannot_be_made_goes_on(do: Do, refuse: Callable[[int], None], wrong: int) -> None:
+    refuse(wrong)
+    done = do("linear", "--headless", "--json", "--do", "fbs")
+    assert len(done.out) == 3
+    assert len(done.err) == 1
+    assert f"({os.strerror(wrong)}): this run is not kept." in done.err[0]
+
+
+def test_a_run_is_resumed_from_a_disk_that_can_only_be_read(do: Do, path: Path, refuse: Callable[[int], None]) -> None:
+    do("linear", "--headless", "--do", "fb", "--journal", str(path))
+    before = path.read_bytes()
+    refuse(errno.EROFS)
+    done = do("resume", str(path), "--headless", "--json", "--do", "s")
+    assert len(done.out) == 1
+    (said,) = done.err
+    assert "(Read-only file system): this run is kept no further than frame 2." in said
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_opened_is_named(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "my_model.csv")
+    monkeypatch.setattr("autograd_tui.cli.sessions._list", Mock(side_effect=wrong))
+    assert do("sessions", code=2).err == ["autograd-tui: my_model.csv: Permission denied"]
 
 
 def test_a_run_that_can_be_kept_no_further_says_so_and_goes_on(do: Do, tmp_path: Path) -> None:

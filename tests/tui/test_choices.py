@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from app_screen import screen
 
 from autograd_tui.engine.values.errors import Refused
+from autograd_tui.tui import choices
 from autograd_tui.tui.choices import Choices, load, save
 from autograd_tui.tui.terminal import Terminal
 from autograd_tui.tui.themes import theme_named
@@ -45,6 +47,20 @@ def test_bytes_that_are_no_text_are_as_if_they_were_not_there(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     save(tmp_path / "file" / "screen.json", Choices())
+
+
+def test_a_full_disk_leaves_what_was_chosen_before(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    save(tmp_path / "screen.json", Choices(theme="nord"))
+    request.getfixturevalue("full_disk")
+    save(tmp_path / "screen.json", Choices(theme="gruvbox"))
+    assert load(tmp_path / "screen.json") == Choices(theme="nord")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_a_home_folder_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "user_config_path", Mock(side_effect=RuntimeError))
+    save(choices.choices_file(), Choices(theme="nord"))
+    assert load(choices.choices_file()) == Choices()
 
 
 async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:

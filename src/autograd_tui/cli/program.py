@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -86,8 +87,10 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as error:
-        say(f"the lines could not be written: {error.strerror}")
-        return 1
+        of_a_file = error.filename is not None or error.errno in (errno.EMFILE, errno.ENFILE)
+        unnamed = "no file can be opened" if of_a_file else "the lines could not be written"
+        say(f"{unnamed if error.filename is None else error.filename}: {error.strerror}")
+        return 2 if of_a_file else 1
     except Exception as error:  # a bug of ours, as Python would show it, but for what its words may do to a terminal
         print_traceback(error)
         return 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,26 @@ def write_events(folder: Path, frames: Iterable[Frame]) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise Refused("TensorBoard's files need its package: pip install tensorboard.") from None
-    with SummaryWriter(str(folder)) as writer:
+    with _said_once(), SummaryWriter(str(folder)) as writer:
         for frame in frames:
             if not frame.error:
                 _add(writer, frame)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Have TensorBoard's own thread print no traceback of what it could not write: its writer raises that here too."""
+    before = threading.excepthook
+
+    def print_of_others(what: threading.ExceptHookArgs) -> None:
+        if not type(what.thread).__module__.startswith("tensorboard."):
+            before(what)
+
+    threading.excepthook = print_of_others
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _add(writer: SummaryWriter, frame: Frame) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.files import other_kind, read_file
 from autograd_tui.engine.values.opening import Opening
 
@@ -27,8 +28,12 @@ BEGINNINGS = {
 
 
 def folder() -> Path:
-    """Give the folder of the user's journals; it may not exist yet."""
-    return user_state_path("autograd-tui") / "runs"
+    """Give the folder of the user's journals; it may not exist yet. Raises Refused where no home folder is known."""
+    try:
+        return user_state_path("autograd-tui") / "runs"
+    except RuntimeError:
+        why = "no home folder is known to keep runs in"
+        raise Refused(f"{why}: set HOME or XDG_STATE_HOME, or use --no-journal.") from None
 
 
 def new_paths(opening: Opening) -> Iterator[Path]:

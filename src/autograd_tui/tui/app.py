@@ -87,8 +87,7 @@ class AutogradApp(ReadableApp):
         signals.answer(self.leave, self.action_help_quit, self._watchdog)
 
     def _remember(self) -> None:
-        if self._choices_file is not None:
-            save(self._choices_file, self._choices.changed(self._began, self._shown()))
+        save(self._choices_file, self._choices.changed(self._began, self._shown()))
 
     def _shown(self) -> Choices:
         return Choices(self.theme, self._main.log_scale, self.ascii_only)

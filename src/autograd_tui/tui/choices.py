@@ -27,13 +27,18 @@ class Choices:
         return replace(self, **{name: value for name, value in asdict(now).items() if value != getattr(began, name)})
 
 
-def choices_file() -> Path:
-    """Give the file that they are kept in."""
-    return user_config_path("autograd-tui") / "screen.json"
+def choices_file() -> Path | None:
+    """Give the file that they are kept in; None where the user has no home folder."""
+    try:
+        return user_config_path("autograd-tui") / "screen.json"
+    except RuntimeError:
+        return None
 
 
-def load(file: Path) -> Choices:
+def load(file: Path | None) -> Choices:
     """Read the choices; what is missing or cannot be read is as if never chosen."""
+    if file is None:
+        return Choices()
     try:
         kept = json.loads(read_file(file, most=MOST_BYTES))
         ascii_only = kept.get("ascii_only")
@@ -42,8 +47,10 @@ def load(file: Path) -> Choices:
         return Choices()
 
 
-def save(file: Path, choices: Choices) -> None:
+def save(file: Path | None, choices: Choices) -> None:
     """Write the choices; a folder that cannot be written is no reason to disturb anyone."""
+    if file is None:
+        return
     try:
         make_folder(file.parent)
         with replacing(file) as new:
