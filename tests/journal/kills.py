@@ -154,6 +154,7 @@ def kill_words(
             if path.exists() and path.stat().st_size:
                 resume(session, read_journal(path))
             else:
+                path.unlink(missing_ok=True)  # it may have been made, and nothing written
                 session.recorder = JournalWriter(path, session.about, private=True)
             if not early:
                 out("ready")
