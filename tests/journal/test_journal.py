@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,6 +23,8 @@ from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reading import Journal, read_journal
 from autograd_tui.journal.resuming import resume
+from autograd_tui.journal.summary import summary_line
+from autograd_tui.journal.tree import Tree
 from autograd_tui.journal.writing import JournalWriter
 from autograd_tui.open import open_session
 
@@ -221,6 +225,61 @@ def test_a_line_that_goes_back_without_saying_from_where_is_read_as_it_was_meant
     assert (journal.damage, journal.frame, told(journal)) == (None, 3, ["f", "b", "s"])
 
 
+OF_VERSION_0_1 = """\
+{"autograd-tui journal": 1, "columns": ["id", "parent", "command", "digest"], "started": 1795732360.485106, \
+"scenario": "linear", "arguments": {}, "own": {}, "device": "cpu", "threads": 1, \
+"versions": {"autograd-tui": "0.1.0", "python": "3.11.7", "torch": "2.14.1+cu130"}, "sha256": null}
+[1,0,"B","7768e6bfbc48040e",{"raised":"NameError"}]
+[2,1,"f","903af43b9faffba3"]
+[3,2,"b","17f03b0ee159f843"]
+[4,3,"s","006f1ba8f885ffef"]
+[5,4,"z","c80383e8012bec7a"]
+[6,5,"fbsz*41","f536d2522a4c1618"]
+[7,6,"@168","454465ee71447eb3"]
+[8,6,"z","f536d2522a4c1618",{"start":168}]
+[9,8,"fbsz*8","ddd1fda8cf0bc7ac"]
+[10,0,"@0","d8042c6003da704b",{"start":0}]
+"""
+
+
+def test_a_journal_of_the_first_version_stands_where_its_run_did(path: Path) -> None:
+    """It does not say from which frame its seventh line goes back, which is the first of its kind."""
+    path.parent.mkdir()
+    path.write_text(OF_VERSION_0_1)
+    journal = read_journal(path)
+    assert (journal.damage, list(journal.frames)) == (None, [1, 2, 3, 4, 5, 169, 168, 169, 201, 0])
+    assert told(replace(journal, entries=journal.entries[:9], frames=journal.frames[:9]))[-33:] == ["z", *"fbsz" * 8]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_line_of_a_frame_is_the_one_that_a_list_of_all_finds(number: int) -> None:
+    rng = random.Random(number)
+    tree, present, left = Tree(), list[tuple[int, int]](), dict[int, list[tuple[int, int]]]()  # each line and its end
+    for line in range(1, 400):
+        start = rng.choice([tree.end, tree.end, rng.randint(0, tree.end)])
+        if left and rng.random() < 0.05:
+            tip = rng.choice(list(left))
+            tree.took(tip)
+            left[present[-1][0]], present = present, left.pop(tip)
+        elif rng.random() < 0.1:
+            tree.went_back(start)
+        else:
+            if start < tree.end:
+                left[present[-1][0]] = present
+            tree.ran(start, end := start + rng.randint(1, 9))
+            starts = [0, *(ends for _, ends in present)]
+            kept = [
+                (each, min(ends, start))
+                for (each, ends), begins in zip(present, starts, strict=False)
+                if begins < start
+            ]
+            present = [*kept, (line, end)]
+        assert (tree.last, tree.tip, tree.end) == (line, *present[-1]) if present else (line, 0, 0)
+        for frame in range(tree.end + 1):
+            expected = next((each for each, ends in present if ends >= frame), 0) if frame else 0
+            assert tree.at(frame) == expected
+
+
 ZEROS = "0" * 16  # a digest
 ODD_COMMANDS = ["x", "", " ", "undo", "@2", "@-1", "@1 b", "branch=1", "branch=99999", "f @0", "f" * 3000]
 ODD_COMMANDS += ["fbsz*99999999999999", "fb*999999999", "fbsz*0"]
@@ -263,7 +322,7 @@ def test_what_stands_behind_the_last_line_is_cut_off_only_where_it_is_the_beginn
 
 
 ODD_FIELDS = [
-    *[("scenario", value) for value in (None, 3, "", [], "a\nb.py", "a\0b", "x" * 5000)],
+    *[("scenario", value) for value in (None, 3, "", [], "a\0b", "x" * 5000)],
     *[("arguments", value) for value in (None, [], "x", {"seed": "0"}, {"seed": True}, {"seed": 10**30}, {"lr": "1"})],
     *[("arguments", value) for value in ({"decay": 3}, {"decay": "x"}, {"nobody": 1}, {"memory": []}, {"state": 0})],
     *[("own", value) for value in (None, [], "x", {"seed": 1}, {"a b": 1}, {"scenario": "x"}, {"x": 10**400})],
@@ -287,6 +346,16 @@ def test_a_first_line_that_opens_no_run_is_refused(path: Path, name: str, value:
     path.write_text("\n".join([json.dumps(json.loads(first) | {name: value}), *rest, ""]))
     with pytest.raises(Refused, match="is no journal: its first line says nothing that opens a run"):
         read_journal(path)
+
+
+@pytest.mark.parametrize("scenario", ["a\nb.py", "caf\udce9.py", "\x1b[2J.py"])
+def test_a_scenario_may_have_any_name_that_a_file_can_have(path: Path, scenario: str) -> None:
+    session = open_session("linear")
+    opening = replace(session.about.opening, scenario=scenario, own={"text": "two\nlines"})
+    session.recorder = JournalWriter(path, replace(session.about, opening=opening), private=True)
+    session.run("f")
+    assert read_journal(path).opening == opening
+    assert summary_line(path).isprintable()
 
 
 def test_a_first_line_lacks_nothing(path: Path) -> None:

@@ -23,7 +23,8 @@ COLUMNS = ("id", "parent", "command", "digest")
 MORE = ("start", "raised", "said", "left", "loss")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
 LONGEST = 2000  # characters of a line's commands
-MOST_IRREGULAR = 10_000  # commands of one line that are not whole iterations
+LONGEST_NAME = 4096  # characters of a path
+MOST_IRREGULAR = 100  # commands of one line that are not whole iterations: no run writes more than an iteration's
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +244,8 @@ def _time(value: object) -> float:
 
 
 def _is_name(value: object) -> bool:
-    """Tell whether a value is a text of one line, as paths and names are."""
-    return isinstance(value, str) and 0 < len(value) <= 4096 and not re.search(r"[\0-\x1f\x7f-\x9f\u2028\u2029]", value)
+    """Tell whether a value is a text as paths and names are."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and "\0" not in value
 
 
 def _is_plain(value: object, depth: int = 4) -> bool:
@@ -252,8 +253,6 @@ def _is_plain(value: object, depth: int = 4) -> bool:
     if isinstance(value, (list, dict)):
         inside = value.values() if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(each, depth - 1) for each in inside)
-    if isinstance(value, str):
-        return not value or _is_name(value)
     return not isinstance(value, int) or abs(value) < 1 << 62
 
 

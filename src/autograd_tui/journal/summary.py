@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.memory import size_in_words
+from autograd_tui.engine.values.printed import one_line
 from autograd_tui.journal.folder import companions
 from autograd_tui.journal.reading import read_journal
 
@@ -22,5 +23,6 @@ def summary_line(path: Path) -> str:
         return f"{'?':<16}  {path}: {error}"
     begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
-    what = f"{begun}  {journal.opening.scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
+    scenario = one_line(journal.opening.scenario)
+    what = f"{begun}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
     return f"{what} is damaged: {journal.damage}" if journal.damage else what
