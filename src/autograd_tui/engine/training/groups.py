@@ -26,7 +26,7 @@ def read_groups(given: Sequence[Mapping[str, Any]], model: nn.Module) -> list[Gr
     if not params:
         raise Refused("the model has an empty parameter list: there is nothing to train.")
     if not given:
-        return [{"params": list(model.parameters())}]
+        return [{"params": _members(0, {"params": model.parameters()}, params)}]
     groups = [
         {**{key: _of_python(each) for key, each in group.items()}, "params": _members(number, group, params)}
         for number, group in enumerate(given)
@@ -96,7 +96,11 @@ def _is_option(key: Any, value: Any) -> bool:
     if type(key) is not str:
         return False
     if type(value) in (tuple, list):
-        return all(_is_option(key, each) for each in value)
+        return all(map(_is_plain, value))
+    return _is_plain(value)
+
+
+def _is_plain(value: Any) -> bool:
     return value is None or type(value) is str or _is_number(value) or (has_shape(value) and _is_single(value))
 
 

@@ -17,7 +17,7 @@ from autograd_tui.engine.training.groups import check_optimizer, places, read_gr
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.predict import Losses, one_number, predict
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats import MOST_MEASURED
+from autograd_tui.engine.training.stats import MOST_MEASURED, shape_of
 from autograd_tui.engine.training.surroundings import Surroundings
 from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
@@ -42,6 +42,8 @@ class Loop:
         self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
         if any(nn.parameter.is_lazy(param) for param in self.params.values()):
             raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        if inference := [name for name, param in self.params.items() if param.is_inference()]:
+            raise Refused(f"{inference[0]} was made in inference mode, in which nothing can be trained.")
         self._shapes = [param.shape for param in self.params.values()]
         self.names: dict[str, str] = _names(self.model)
         self.groups = read_groups(parts.groups, self.model)
@@ -77,6 +79,7 @@ class Loop:
             loss, prediction, losses = (predict or self.predict)(batch)
             metrics = self._metrics(prediction, batch, losses)
             prediction, follows = _detached(prediction), loss.requires_grad
+            shape_of(loss)  # raises where there is none, as of what a lazy module holds
             self.check_parameters()
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, prediction, metrics
         self.graph = "alive" if follows else "none"
@@ -330,7 +333,7 @@ class Loop:
         """Start the optimizer anew where it was made unreadable; its state comes back from a checkpoint."""
         try:
             check_optimizer(self.optimizer, self.groups)
-        except TypeError:
+        except Exception:  # also what theirs raises when it is looked at
             self.start_optimizer(self.spec)
 
     def _keep_grads(self) -> Callable[[], None]:
@@ -340,7 +343,10 @@ class Loop:
 
         def undo() -> None:
             for param, grad in kept:
-                param.grad = grad if grad is None or grad.shape == param.shape else None
+                try:
+                    param.grad = grad
+                except RuntimeError:  # somebody has made another kind of tensor of the parameter
+                    param.grad = None
             self.surroundings.return_to(mark)
 
         return undo

@@ -122,7 +122,9 @@ class Readings:
 
     def _is_fresh(self, batch: dict[str, Any]) -> bool:
         """Tell whether a batch is another than the one read last, or has been changed since."""
-        version = [(each, each._version) for each in batch.values() if isinstance(each, Tensor)]
+        version = [
+            (each, 0 if each.is_inference() else each._version) for each in batch.values() if isinstance(each, Tensor)
+        ]
         before, self._batch_read = self._batch_read, version
         return len(version) != len(before) or any(
             new is not old or now != then for (new, now), (old, then) in zip(version, before, strict=True)
