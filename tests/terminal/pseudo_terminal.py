@@ -47,8 +47,8 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     def type(self, keys: str) -> None:
-        """Type keys, all at once."""
-        self.child.send(keys.encode())
+        """Type keys, all at once; a byte that is no UTF-8 as Python writes it, such as \\udcff."""
+        self.child.send(keys.encode(errors="surrogateescape"))
 
     def read(self, seconds: float = 0.2) -> int:
         """Take in what the program writes, waiting for it at most so long; count the bytes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pseudo_terminal import Terminal, terminal
 
 PASTE = "\x1b[200~{}\x1b[201~"  # as terminals mark it since Textual asks for that
@@ -49,13 +51,36 @@ REPORTS = {
     "a super key and end": "\x1b[1;9F",
     "kitty's key for media": "\x1b[57428u",
     "kitty's left control": "\x1b[57442;5u",
+    "a key that is let go": "\x1b[97;1:3u",
+    "a code point that there is not": "\x1b[1114112;1u",
+    "a surrogate": "\x1b[97;3;55296u",
+    "bytes that are no UTF-8": "\udcff\udced\udca0\udc80",
+    "half a character": "\udce2\udc82",
+    "a size that cannot be": "\x1b[48;9999;9999;1;1t",
+    "a colour": "\x1b]11;rgb:ffff/ffff/ffff\x1b\\",
+    "what it is": "\x1b[?62;22c",
+    "a click on nothing": "\x1b[<0;99999;99999M",
 }
 
 
 def test_reports_and_keys_without_a_use_run_nothing_and_the_next_key_is_heard() -> None:
-    with terminal("linear") as shown:
+    with terminal("linear", COLUMNS="9999", LINES="9999") as shown:  # which are another terminal's, and left alone
         shown.wait_for("frame 0 of 0")
         for place, (name, sent) in enumerate(REPORTS.items(), start=1):
             shown.type(sent + "F")
             shown.wait(lambda count=place: f" frame {count} of {count}\n" in shown.text, f"a frame after {name}")
         assert command_line(shown) == f"autograd-tui linear --do 'F*{len(REPORTS)}'"
+
+
+def test_of_keys_that_come_faster_than_they_can_run_a_part_is_run_and_the_rest_is_counted() -> None:
+    with terminal("linear") as shown:
+        shown.wait_for("frame 0 of 0")
+        shown.type("fbsz" * 4000)
+        shown.wait_for("came faster than they could run, and were dropped")
+        dropped = re.search(r"([\d,]+) keys came faster", shown.text)
+        assert dropped is not None
+        taken = 16_000 - int(dropped[1].replace(",", ""))
+        assert 0 < taken < 8_000
+        shown.wait_for(f"frame {taken} of {taken}")
+        shown.type("?")
+        shown.wait_for("the keys that matter")

@@ -67,6 +67,17 @@ async def test_a_key_that_leaves_closes_the_help_and_does_nothing_else(key: str,
         assert shown.app.is_running
 
 
+async def test_ctrl_c_stops_what_runs_from_within_the_help_and_once_more_quits() -> None:
+    async with screen() as shown:
+        await shown.pilot.press("r", "question_mark", "ctrl+c")
+        await shown.settle()
+        assert shown.app.screen is shown.app.main
+        assert shown.app.main.trainer.idle
+        assert shown.app.main.interrupted
+        await shown.pilot.press("question_mark", "ctrl+c")
+        assert shown.app.return_code == 130
+
+
 async def test_a_third_question_mark_closes_the_help() -> None:
     async with screen() as shown:
         await shown.press(*["question_mark"] * 3)

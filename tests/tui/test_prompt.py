@@ -285,6 +285,14 @@ async def test_what_is_pasted_stands_where_it_was_pasted() -> None:
         assert shown.session.commands() == "fb lr=0.25 z"
 
 
+async def test_a_line_that_is_too_long_is_not_taken_but_what_was_there_before_it_stays() -> None:
+    async with screen() as shown:
+        await burst(shown, "colon", "f", "b" * 10_000)
+        assert shown.note == "a line of more than 10,000 characters is not taken"
+        await burst(shown, "b", "enter")
+        assert shown.session.commands() == "fb"
+
+
 KEYS = st.sampled_from([*"fblr=01,@ w", "tab", "up", "down", "enter", "left", "backspace", "escape", "colon"])
 
 

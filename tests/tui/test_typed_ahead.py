@@ -15,6 +15,7 @@ from autograd_tui.engine.values.command import parse
 from autograd_tui.engine.values.command_log import CommandLog
 from autograd_tui.engine.values.goal import Goal
 from autograd_tui.engine.values.history import History
+from autograd_tui.tui.inside_screen import InsideScreen
 from autograd_tui.tui.requests import Look, Request, RequestLine
 
 NAMES = {
@@ -27,6 +28,9 @@ NAMES = {
     "←": "left",
     "→": "right",
     "⏎": "enter",
+    "⎋": "escape",
+    "?": "question_mark",
+    "/": "slash",
 }
 
 # What is typed at once from frame 0 on, then the commands that have run, and the frame looked at.
@@ -59,7 +63,7 @@ async def type_at_once(shown: Screen, keys: str) -> None:
     """Have keys come one right behind the other, as a paste or a slow line brings them."""
     for key in keys:
         name = NAMES.get(key, key)
-        shown.app.post_message(events.Key(name, None if key in "←→⏎" else key))
+        shown.app.post_message(events.Key(name, None if key in "←→⏎⎋" else key))
     await shown.settle()
     await shown.settle()
 
@@ -75,6 +79,57 @@ async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
             assert main.awaited == ()
             assert main.frame is not None
             assert main.frame.index == (shown.session.frame.index if looking is None else looking), keys
+
+
+# Typed into screens that are not there yet.
+INTO_SCREENS = [
+    "i" + 12 * " ",
+    "i" + 9 * " " + "i ",
+    "fi" + 4 * "→" + "/loss⏎p→f",
+    "bi   f",  # refused, so that nothing is entered
+    "i:lr=0.5⏎f",
+    "i?? →",
+    "??q?qf",
+    "?  f",
+    "i⎋⎋f",
+    "i?⎋⎋f",
+    "ii" + 3 * " ",
+    ":help⏎??f",
+    ":inside⏎  ",
+]
+
+
+async def where_it_stands(shown: Screen) -> tuple[str, str, object]:
+    """Say what has run, which screen is on top, and where the walk on it is."""
+    await shown.until(lambda: shown.app.main.up_to_date and not shown.app.keys)
+    await shown.settle()
+    top = shown.app.screen
+    walk = top.walk.place if isinstance(top, InsideScreen) and top.walk else None
+    return shown.session.commands(), type(top).__name__, walk
+
+
+async def test_keys_typed_into_a_screen_that_is_not_there_yet_mean_what_they_do_one_by_one() -> None:
+    async with screen() as shown:
+        main = shown.app.main
+
+        async def from_the_start() -> None:
+            while shown.app.screen is not main:
+                await shown.press("escape")
+            main.run_words("model linear")
+            await shown.settle()
+
+        for keys in INTO_SCREENS:
+            await from_the_start()
+            await type_at_once(shown, keys)
+            at_once = await where_it_stands(shown)
+            await from_the_start()
+            for key in keys:
+                await type_at_once(shown, key)
+                one_by_one = await where_it_stands(shown)
+            assert at_once == one_by_one, keys
+        await from_the_start()
+        await type_at_once(shown, "i" + 20 * " ")  # of which eight wait for the trainer
+        assert (await where_it_stands(shown))[:2] == ("fbsz*2 f", "MainScreen")
 
 
 async def test_space_behind_r_pauses_the_run_however_fast_it_comes() -> None:
@@ -129,6 +184,12 @@ async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monke
         await type_at_once(shown, ",,f<u:branch=1⏎")
         assert "fbsz*60" in shown.app.main.command_line()
     assert list(readers.values()) == [{"trainer"}] * 4
+
+
+def test_a_thousand_requests_wait_at_most() -> None:
+    line = RequestLine()
+    assert all(line.ask(Request(Look("here", place))) for place in range(1_000))
+    assert not line.ask(Request(Look("newest")))
 
 
 def test_what_was_typed_before_a_run_was_seen_waits_for_its_end() -> None:

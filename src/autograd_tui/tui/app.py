@@ -6,10 +6,13 @@ import errno
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from textual import events
 
 from autograd_tui.engine.values.command import Commands
 from autograd_tui.engine.values.errors import Refused
@@ -19,13 +22,17 @@ from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
 from autograd_tui.tui.collector import out_of_the_collector
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.output import Output
+from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.readable_app import ReadableApp
+from autograd_tui.tui.sized_screen import SizedScreen
 from autograd_tui.tui.terminal import Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from autograd_tui.engine.session import Session
 
 LOG_SCALE = "the plot is on a log scale, as you left it: y makes it linear"  # said at the start
@@ -59,6 +66,8 @@ class AutogradApp(ReadableApp):
         `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
         `greeting` is said at the start, until there is something else to say.
         """
+        self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
+        self.keys: deque[events.Key] = deque()  # taken, and not answered yet
         super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Choices(), choices_file
         self._theme = theme or self._choices.theme
@@ -67,6 +76,47 @@ class AutogradApp(ReadableApp):
         self._main = MainScreen(open_session, first, title=title, output=output or Output(), thread=thread)
         self._main.trainer.pace = pace
         self._main.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
+        usual = super().get_driver_class()
+        if sys.platform == "win32":
+            return usual
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from autograd_tui.tui.tolerant_driver import TolerantDriver
+
+        return TolerantDriver if usual is LinuxDriver else usual
+
+    async def on_event(self, event: events.Event) -> None:
+        """Count the keys and clicks that are taken; answer a key in its turn."""
+        if not isinstance(event, events.InputEvent) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self.taken += 1
+        if not isinstance(event, events.Key):
+            await super().on_event(event)
+            return
+        self._main.dropped = None
+        if (inside := self._main.inside) and inside.gives_up(event):
+            self.keys.clear()
+        self.keys.append(event)
+        await self._answer_keys()
+
+    async def _answer_keys(self) -> None:
+        """Answer the keys that were typed, in their order, up to one that needs what is still being recorded."""
+        while self.keys and not ((inside := self._main.inside) and inside.awaits(self.keys[0])):
+            await super().on_event(self.keys.popleft())
+
+    async def on_inside_screen_ready(self) -> None:
+        """Answer the keys that had to wait."""
+        await self._answer_keys()
+
+    def say_dropped(self, count: int) -> None:
+        """Say, until the next key, that so many were dropped."""
+        keys = "1 key came faster than it" if count == 1 else f"{count:,} keys came faster than they"
+        self._main.dropped = Note(f"{keys} could run, and {'was' if count == 1 else 'were'} dropped", "warn")
+        self._main.say(self._main.dropped)
 
     @property
     def main(self) -> MainScreen:
@@ -100,6 +150,10 @@ class AutogradApp(ReadableApp):
         """Close the screen because the session could not be opened, or because of a bug."""
         self.failure = event.error
         self.leave(2 if isinstance(event.error, Refused) else 1)
+
+    def get_default_screen(self) -> SizedScreen:
+        """Lie below the screen, and as calm as that in a terminal that is being resized."""
+        return SizedScreen(id="_default")
 
     async def action_quit(self) -> None:
         """Do nothing: Textual's own quit key is unbound, and q belongs to the screen."""

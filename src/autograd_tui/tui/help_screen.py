@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 
 from autograd_tui.tui.keys import unbound
 from autograd_tui.tui.panels.key_table import KeyTablePanel
+from autograd_tui.tui.sized_screen import SizedScreen
 
 NAMES = {
     "colon": ":",
@@ -64,12 +65,13 @@ def _names(binding: Binding) -> list[str]:
     return [NAMES.get(key, key) for key in binding.key.split(",") if not re.fullmatch(r"shift\+.", key)]
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(SizedScreen, ModalScreen[None]):
     """The keys that matter; `?` once more shows all, and any other key that leaves closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "more", "all keys", priority=True),
         Binding("escape,q,space,enter", "dismiss", "close", priority=True),
+        Binding("ctrl+c", "interrupt", "close and stop", priority=True),
     ]
 
     def __init__(
@@ -78,22 +80,26 @@ class HelpScreen(ModalScreen[None]):
         super().__init__()
         self._all_keys = all_keys
         self._table = KeyTablePanel(rule, first)
+        self._box = VerticalScroll(self._table, id="help")  # made here: keys typed at once find it
+        self._box.border_title, self._box.border_subtitle = "the keys that matter", "? all keys, escape closes"
 
     def compose(self) -> ComposeResult:
         """Yield the table in a box that scrolls."""
-        with VerticalScroll(id="help") as box:
-            box.border_title = "the keys that matter"
-            box.border_subtitle = "? all keys, escape closes"
-            yield self._table
+        yield self._box
 
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to here."""
         if name := unbound(event):
-            self.query_one("#help").border_subtitle = f'"{name}" does nothing here, escape closes'
+            self._box.border_subtitle = f'"{name}" does nothing here, escape closes'
+
+    async def action_interrupt(self) -> None:
+        """Close, and stop what runs on the screen below, which says so."""
+        self.dismiss()
+        await self.app.screen.run_action("interrupt")
 
     def action_more(self) -> None:
         """Show all keys; from there, close."""
-        box = self.query_one("#help")
+        box = self._box
         if box.border_title == "all keys":
             self.dismiss()
             return

@@ -42,6 +42,9 @@ class InsideEntry(TrainingScreen):
     def _enter(self, request: Request) -> None:
         self.interrupted = False
         self.take_count()
+        self._recording = request.what
+        if not self.put_in_line(replace(request, in_sight=self.run_in_sight)):
+            return
         self.inside = InsideScreen(
             picture=self.action_export,
             interrupt=self.action_interrupt,
@@ -53,8 +56,6 @@ class InsideEntry(TrainingScreen):
         )
         self.inside.unkept = self.unkept
         self.app.push_screen(self.inside)
-        self._recording = request.what
-        self.put_in_line(replace(request, in_sight=self.run_in_sight))
 
     def show_trace(self, news: News) -> None:
         """Show what was recorded, or leave where nothing was."""
@@ -68,7 +69,8 @@ class InsideEntry(TrainingScreen):
             self.inside.show(news.trace)
         else:
             inside, self.inside = self.inside, None
-            inside.dismiss()
+            inside.close()
+            self.post_message(InsideScreen.Ready())
 
     def mark_unkept(self, news: News) -> None:
         """Mark a run that is not kept where it is seen."""

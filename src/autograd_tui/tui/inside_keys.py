@@ -28,6 +28,10 @@ _KEYS = [
     Binding("ctrl+c", "interrupt", id="inside-stop", tooltip="stop what runs; once more: quit"),
 ]
 
+# Those that need no recording, by their keys: the first of them give up what was typed while it is awaited.
+LEAVING = ("ctrl+c", "escape", "q")
+AT_ONCE = (*LEAVING, "i", "colon", "slash", "question_mark", "e")
+
 INSIDE_KEYS: list[BindingType] = [replace(key, priority=True) for key in _KEYS]
 
 # Those that matter, by their ids, as in keys.py.

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.message import Message
 from textual.reactive import var
-from textual.screen import Screen
 
 from autograd_tui.engine.values.about import About
 from autograd_tui.engine.values.nearest import clipped
@@ -23,15 +23,16 @@ from autograd_tui.text.inside.walk import Walk
 from autograd_tui.text.line import plain
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
-from autograd_tui.tui.inside_keys import FIRST_INSIDE_KEYS, INSIDE_KEYS
+from autograd_tui.tui.inside_keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, LEAVING
 from autograd_tui.tui.inside_layouts import InsideLayout, inside_layout_for
 from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.keys import KEYS, is_bound, unbound
 from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.keys import INSIDE, KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
-from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.requests import Prove
+from autograd_tui.tui.sized_screen import SizedScreen
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
 ENDING = "the proof ends after the forward that runs"
@@ -39,8 +40,8 @@ WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
-class InsideScreen(Screen[None], KeptRows):
-    """Waits for a trace, then walks it; keys typed in the meantime are kept.
+class InsideScreen(SizedScreen, KeptRows):
+    """Waits for a trace, then walks it; the app keeps the keys typed in the meantime that need it.
 
     `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, `prove` asks for a
     proof, which `show_proof` shows, and `give_up` ends what was asked for. `words` does what words ask for that do not
@@ -72,7 +73,6 @@ class InsideScreen(Screen[None], KeptRows):
         self._prove, self._give_up = prove, give_up
         self._awaited: Prove | None = None
         self._picture, self._interrupt, self._left = picture, interrupt, left
-        self._typed_ahead: list[Callable[[], object]] = []
         self._words, self._offer_words = words, offer
         self.prompt = Prompt(self.run_words, self._offer, id="prompt")
 
@@ -83,16 +83,35 @@ class InsideScreen(Screen[None], KeptRows):
         yield self.prompt
         yield KeysPanel(id="keys", keys=INSIDE)
 
+    class Ready(Message):
+        """Keys that had to wait can be answered now."""
+
+    def on_mount(self) -> None:
+        """Take keys, now that there are panels."""
+        self.call_later(self.post_message, self.Ready())
+
+    def awaits(self, key: events.Key) -> bool:
+        """Tell whether a key needs what is not there yet."""
+        if not self.is_mounted:
+            return key.key not in LEAVING
+        if self.walk is not None or not self.is_current:
+            return False
+        return key.key == "enter" if self.prompt.is_open else key.key not in AT_ONCE
+
+    def gives_up(self, key: events.Key) -> bool:
+        """Tell whether a key leaves or stops, whatever was typed before it."""
+        return key.key in LEAVING and not (key.key == "q" and self.prompt.is_open)
+
     async def on_resize(self, event: events.Resize) -> None:
-        """Put the right layout in the place of another one."""
+        """Put the right layout in the place of another one, which goes last: a key finds one at any moment."""
         async with self.batch():
             old, wanted = self.query_one_optional(InsideLayout), inside_layout_for(event.size)
-            if old is None or type(old) is wanted:
+            if old is None or type(old) is wanted or not self.is_attached:
                 return
-            await old.remove()
             layout = wanted()
-            await self.mount(layout, before="#note")
+            await self.mount(layout, before=old)
             self._bound(layout)
+            await old.remove()
 
     def _bound(self, layout: InsideLayout) -> InsideLayout:
         layout.data_bind(InsideScreen.walk, InsideScreen.about, InsideScreen.proof, InsideScreen.unkept)
@@ -104,9 +123,7 @@ class InsideScreen(Screen[None], KeptRows):
         begin = trouble if trouble is not None else len(trace.ops) - 1 if trace.error else 0
         self.walk = Walk(trace).at(begin)
         self.say(_warning(trace))
-        typed, self._typed_ahead = self._typed_ahead, []
-        for act in typed:
-            act()
+        self.post_message(self.Ready())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave all keys to the prompt while it is open, but those that leave and stop."""
@@ -118,9 +135,7 @@ class InsideScreen(Screen[None], KeptRows):
 
     def action_go(self, way: Way) -> None:
         """Go to another operation."""
-        if self.walk is None:
-            self._typed_ahead.append(lambda: self.action_go(way))
-            return
+        assert self.walk is not None
         walk = getattr(self.walk, way)()
         moved, self.walk = walk.place != self.walk.place, walk
         self.say(None if moved else self._stays(way))
@@ -133,26 +148,21 @@ class InsideScreen(Screen[None], KeptRows):
 
     def action_on(self) -> None:
         """Go to the next operation, at the last one out."""
-        if self.walk is None:
-            self._typed_ahead.append(self.action_on)
-        elif self.walk.at_end:
+        assert self.walk is not None
+        if self.walk.at_end:
             self.action_out()
         else:
             self.action_go("next")
 
     def action_select(self, by: int) -> None:
         """Go to the row above or below."""
-        if self.walk is None:
-            self._typed_ahead.append(lambda: self.action_select(by))
-            return
+        assert self.walk is not None
         self.walk = self.query_one(GraphPanel).moved(self.walk, by)
         self.say(None)
 
     def action_open(self) -> None:
         """Open what is under the cursor, or run to it."""
-        if self.walk is None:
-            self._typed_ahead.append(self.action_open)
-            return
+        assert self.walk is not None
         panel = self.query_one(GraphPanel)
         walk = panel.opened(self.walk)
         if walk is not None:
@@ -161,6 +171,10 @@ class InsideScreen(Screen[None], KeptRows):
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
         else:
             self.say(Note("the whole graph is open: ↑ and ↓ walk along it", "warn"))
+
+    def on_prompt_line_full(self) -> None:
+        """Say that no more words fit into the prompt."""
+        self.say(TOO_LONG)
 
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to here."""
@@ -179,9 +193,6 @@ class InsideScreen(Screen[None], KeptRows):
 
     def run_words(self, text: str) -> bool:
         """Run to a name behind a /, else do what the words ask for; False where they were not understood."""
-        if self.walk is None:
-            self._typed_ahead.append(lambda: self.run_words(text))
-            return True
         return self.run_to(text) if text.startswith("/") else self._words(text)
 
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
@@ -228,9 +239,7 @@ class InsideScreen(Screen[None], KeptRows):
 
     def action_prove(self) -> None:
         """Ask for the proof of the gradient at hand, once."""
-        if self.walk is None:
-            self._typed_ahead.append(self.action_prove)
-            return
+        assert self.walk is not None
         if self._awaited is not None:
             return
         found = what_to_prove(self.walk.trace, self.walk.op)
@@ -277,8 +286,13 @@ class InsideScreen(Screen[None], KeptRows):
 
     def action_out(self) -> None:
         """Leave the phase; one that is still being recorded runs all the same."""
-        self.dismiss()
+        self.close()
         self._left()
+
+    def close(self) -> None:
+        """Take this screen away, and what lies over it."""
+        while self in self.app.screen_stack:
+            self.app.pop_screen()
 
 
 def _warning(trace: Trace) -> Note | None:

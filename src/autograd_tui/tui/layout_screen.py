@@ -35,16 +35,16 @@ class LayoutScreen(TrainingScreen):
         """Put the right layout in the place of another one, all at once; a chosen panel stays chosen."""
         async with self.batch():
             old, wanted = self.query_one_optional(Layout), layout_for(self.app.size, frame)
-            if old is None or type(old) is wanted:  # there is none any more when the screen closes
+            if old is None or type(old) is wanted or not self.is_attached:  # none any more when the screen closes
                 return
             self.unzoom()
             chosen = self.focused if isinstance(self.focused, Panel) else None
             if chosen is not None:
                 self.set_focus(None)  # or Textual would choose a neighbour
-            await old.remove()
             layout = wanted()
             await self.mount(layout, after="#status")
             self.bound(layout)  # now that its panels are there: they have the frame before they are first seen
+            await old.remove()  # last, so that a key finds a layout at any moment
         if chosen is not None:
             self.set_focus(next(iter(layout.query(type(chosen))), None), scroll_visible=False)
 

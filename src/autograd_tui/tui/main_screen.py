@@ -17,7 +17,7 @@ from autograd_tui.tui.output import Output
 from autograd_tui.tui.panels.keys import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.status import StatusPanel
-from autograd_tui.tui.prompt import Prompt
+from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.word_keys import WordKeys
 
@@ -65,6 +65,10 @@ class MainScreen(WordKeys, LookKeys):
     def on_unmount(self) -> None:
         """Let the trainer thread end."""
         self.trainer.close()
+
+    def on_prompt_line_full(self) -> None:
+        """Say that no more words fit into the prompt."""
+        self.say(TOO_LONG)
 
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to; a count before it is forgotten."""

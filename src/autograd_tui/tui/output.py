@@ -69,7 +69,7 @@ class Output:
         self._kept = os.dup(0), os.dup(1), os.dup(2)
         self._kept_files = sys.stdin, sys.stdout, sys.stderr
         self._kept_originals = sys.__stdin__, sys.__stdout__, sys.__stderr__
-        self._terminal = _Terminal(os.fdopen(os.dup(2), "wb"), encoding="utf-8")
+        self._terminal = _Terminal(os.fdopen(os.dup(2), "wb"), encoding="utf-8", errors="replace")
         self._keyboard = os.fdopen(os.dup(0), encoding="utf-8")
         sys.__stdin__ = self._keyboard  # type: ignore[misc]
         sys.__stdout__ = sys.__stderr__ = self._terminal  # type: ignore[misc]

@@ -12,7 +12,10 @@ from autograd_tui.text.completion import completed
 from autograd_tui.text.word_list import Candidate
 from autograd_tui.tui.earlier_words import EarlierWords
 from autograd_tui.tui.panels.candidates import CandidatesPanel
-from autograd_tui.tui.prompt_line import PromptLine
+from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.prompt_line import LONGEST, PromptLine
+
+TOO_LONG = Note(f"a line of more than {LONGEST:,} characters is not taken", "warn")
 
 
 class Prompt(Vertical):

@@ -10,6 +10,7 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import Input
 
+LONGEST = 10_000  # characters
 EDITING = {
     key: binding.action for binding in Input.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")
 }
@@ -23,6 +24,9 @@ class PromptLine(Input):
     """
 
     DEFAULT_CSS = "PromptLine { height: 1; border: none; padding: 0; background: $surface; }"
+
+    class Full(Message):
+        """Words were too many, and not taken."""
 
     def __init__(self, keys: Mapping[str, Callable[[], None]], edited: Callable[[], None]) -> None:
         super().__init__(compact=True)
@@ -43,16 +47,23 @@ class PromptLine(Input):
         if isinstance(message, events.Key):
             self._take(message)
         elif isinstance(message, events.Paste):
-            self.replace("".join(message.text.splitlines()[:1]), *self.selection)
+            self._insert("".join(message.text.splitlines()[:1]))
         else:
             return super().post_message(message)
         return True
+
+    def _insert(self, words: str) -> None:
+        """Put words at the cursor, or none of them where they are too many."""
+        if len(self.value) + len(words) > LONGEST:
+            self.post_message(self.Full())
+        else:
+            self.replace(words, *self.selection)
 
     def _take(self, key: events.Key) -> None:
         if key.key in self._keys:
             self._keys[key.key]()
         elif key.is_printable and key.character:
-            self.replace(key.character, *self.selection)
+            self._insert(key.character)
         elif key.key in EDITING:
             _, name, arguments = actions.parse(EDITING[key.key])
             with suppress(actions.SkipAction):

@@ -24,6 +24,7 @@ from autograd_tui.engine.values.trace import Trace
 from autograd_tui.engine.values.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
+MOST_WAITING = 1_000  # in all
 
 
 Place = int | Literal["here", "newest", "looked at"]  # a frame: by its index, or as it is when its turn comes
@@ -167,10 +168,10 @@ class RequestLine:
         return len(self._waiting)
 
     def ask(self, request: Request) -> bool:
-        """Put a request in line; False where too many of the same key wait already at its end."""
+        """Put a request in line; False where too many wait, or of the same key already at its end."""
         with self._changed:
             alike = takewhile(lambda waiting: waiting == request, reversed(self._waiting))
-            if sum(1 for _ in alike) >= MOST_REPEATS:
+            if len(self._waiting) >= MOST_WAITING or sum(1 for _ in alike) >= MOST_REPEATS:
                 return False
             self._waiting.append(request)
             self._changed.notify()

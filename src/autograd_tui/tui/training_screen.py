@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 from textual.reactive import var
-from textual.screen import Screen
 from textual.timer import Timer
 
 from autograd_tui.engine.values.about import About
@@ -26,7 +25,20 @@ from autograd_tui.tui.kept_rows import KeptRows
 from autograd_tui.tui.output import Output, headline, newest_message
 from autograd_tui.tui.paces import pace_in_words
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.requests import Arm, Export, Inspect, Look, News, Place, Request, ScreenKey, Status, Training
+from autograd_tui.tui.requests import (
+    MOST_WAITING,
+    Arm,
+    Export,
+    Inspect,
+    Look,
+    News,
+    Place,
+    Request,
+    ScreenKey,
+    Status,
+    Training,
+)
+from autograd_tui.tui.sized_screen import SizedScreen
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
@@ -39,7 +51,7 @@ LONGEST_PRINTED = 160  # characters of what was printed, in the note
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
-class TrainingScreen(Screen[None], KeptRows):
+class TrainingScreen(SizedScreen, KeptRows):
     """Asks the trainer thread for something, and takes in its answers: frames for the panels."""
 
     frame: var[Frame | None] = var(None)  # the one shown
@@ -73,6 +85,7 @@ class TrainingScreen(Screen[None], KeptRows):
         self.awaited: tuple[Look, ...] = ()  # asked for since the last command, and not answered yet
         self.commands = CommandLog()  # the commands that led to the latest frame
         self.count = ""  # the digits typed so far, for the next key
+        self.dropped: Note | None = None  # that keys were, said until the next one
         self.interrupted = False
         self.veiling = False  # whether new numbers are hidden until they are asked for
         self.stage = 0  # how much of the newest frame has been shown
@@ -104,7 +117,9 @@ class TrainingScreen(Screen[None], KeptRows):
         """Ask the trainer thread for something; False where that waits often enough already."""
         taken = self.trainer.ask(request)
         if not taken:
-            self.say(Note("that key is held down: eight of it wait already", "warn"))
+            full = self.trainer.waiting >= MOST_WAITING
+            wait = f"{MOST_WAITING:,} commands wait" if full else "that key is held down: eight of it wait"
+            self.say(Note(f"{wait} already", "warn"))
         self.watch_the_clock()
         return taken
 
@@ -236,6 +251,8 @@ class TrainingScreen(Screen[None], KeptRows):
         self.note = note or self._mode(self.status)
 
     def _mode(self, status: Status) -> Note | None:
+        if self.dropped is not None:
+            return self.dropped
         if self.count:
             return Note(f"{self.count}_", "accent")
         if status.progress is not None and (patient := self.patient(status)):
