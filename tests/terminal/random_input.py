@@ -28,6 +28,7 @@ import pyte
 
 PATIENCE = 90.0  # seconds, behind which a program is said to hang: machines are busy
 QUIET = 0.12  # seconds without input that end a burst for the program
+RAW = b"\x1b[>"  # what asks for kitty's keyboard, once keys are not the terminal's own any more
 LEFT = b"\x1b[?1049l"
 MODE = re.compile(rb"\x1b\[\?(\d+)([hl])")
 ON_BY_ITSELF = {b"7": b"h", b"25": b"h"}  # how a terminal begins, where that is not off
@@ -55,7 +56,7 @@ REPLIES = (
     .replace(r"\G", "\x07")
     .split()
 )
-PASTED = [b"fbsz\nlr=0.5\nfb\n", "é∞\U0001f600\n".encode() * 9, b"x" * 3000, b"", b"\x1b[A\x1bf", bytes(range(256))]
+PASTED = [b"fbsz\nlr=0.5\nfb\n", "é∞\U0001f600\n".encode() * 9, b"x" * 3000, b"", b"\x1b[A\x1bf", bytes(range(32, 256))]
 BROKEN = [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\x80" * 20, b"\0", "\ufeff€".encode()]
 BEGINNINGS = ["", "", "i", "fi", "?", "??", ":", "/", "i:", "i?", "i/", "r", "50n", "iip", "v", "a\t", "\tae"]
 SIZES = [(120, 40), (80, 24), (100, 30), (60, 15), (200, 60), (1, 1), (0, 0), (20, 5), (99, 29), (71, 19), (500, 200)]
@@ -120,8 +121,8 @@ def some_broken_text(rng: random.Random) -> bytes:
 
 
 def some_bytes(rng: random.Random) -> bytes:
-    """Give any bytes, but none that quit: those would end most programs soon."""
-    return rng.randbytes(rng.randrange(1, 30)).translate(None, b"\x03q")
+    """Give any bytes, but none that quit, or that stop and end a program which has given the terminal back."""
+    return rng.randbytes(rng.randrange(1, 30)).translate(None, b"\x03q\x1a\x1c")
 
 
 Piece = Callable[[random.Random], bytes]
@@ -274,7 +275,8 @@ class Case:
                     program.kill()
 
     def _play(self, program: Program) -> None:
-        program.wait(lambda: b"frame 0 of 0" in program.written, "its first paint")
+        begun = RAW if self.random.random() < 0.3 else b"frame 0 of 0"
+        program.wait(lambda: begun in program.written or not program.is_running, "its beginning")
         while self.left > 0 and not program.has_left:
             burst = some_burst(self.random, self.left)
             self.left -= len(burst)
@@ -293,9 +295,9 @@ class Case:
             part = self.random.choice([1, 3, 20, 400, 4096])
             program.type(burst[:part])
             burst = burst[part:]
-            if self.random.random() < 0.7:
+            for _ in range(self.random.randrange(4)):
                 self._resize(program)
-            program.read(self.random.choice([0.0, 0.001, 0.005]))
+                program.read(self.random.choice([0.0, 0.001, 0.005, 0.01]))
         until = monotonic() + self.random.choice([0.0, QUIET, QUIET])
         while (left := until - monotonic()) > 0:
             program.read(left)

@@ -78,6 +78,14 @@ async def test_ctrl_c_stops_what_runs_from_within_the_help_and_once_more_quits()
         assert shown.app.return_code == 130
 
 
+@pytest.mark.parametrize("keys", ["colon", "i question_mark", "i colon"])
+async def test_ctrl_c_twice_quits_from_every_screen(keys: str) -> None:
+    async with screen() as shown:
+        await shown.press(*keys.split())
+        await shown.pilot.press("ctrl+c", "ctrl+c")
+        assert shown.app.return_code == 130
+
+
 async def test_a_third_question_mark_closes_the_help() -> None:
     async with screen() as shown:
         await shown.press(*["question_mark"] * 3)

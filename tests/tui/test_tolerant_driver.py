@@ -143,7 +143,9 @@ class Counted(TolerantDriver):
         self.handed_on: list[str] = []
         self.said: list[int] = []
         self._posted, self._dropped = 0, None
-        self._app = SimpleNamespace(taken=0, say_dropped=None, call_later=lambda say, count: self.said.append(count))  # type: ignore[assignment]
+        self._app = SimpleNamespace(
+            taken=0, keys=[], say_dropped=None, call_later=lambda say, count: self.said.append(count)
+        )  # type: ignore[assignment]
         self.cursor_origin = None
         self._down_buttons = []
         self._last_move_event = None

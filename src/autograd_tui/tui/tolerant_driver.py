@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import select
+import termios
 from codecs import getincrementaldecoder
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from textual import constants, events
@@ -137,6 +139,16 @@ class TolerantDriver(LinuxDriver):
             width, height = 0, 0
         return min(width or USUAL_SIZE[0], MOST_COLUMNS), min(height or USUAL_SIZE[1], MOST_ROWS)
 
+    def stop_application_mode(self) -> None:
+        """Give the terminal back, its own modes last: until then no key of its own ends us on a screen half left."""
+        before, self.attrs_before = self.attrs_before, None
+        super().stop_application_mode()
+        self.close()  # which waits until all is written
+        if before is not None:
+            with suppress(termios.error):
+                termios.tcflush(self.fileno, termios.TCIFLUSH)
+                termios.tcsetattr(self.fileno, termios.TCSANOW, before)
+
     def run_input_thread(self) -> None:
         """Hand on what comes, until the app leaves or the terminal has gone away."""
         decode = getincrementaldecoder("utf-8")("replace").decode
@@ -174,7 +186,7 @@ class TolerantDriver(LinuxDriver):
 
     def _takes(self, event: events.InputEvent) -> bool:
         """Tell whether one more may wait; behind one that was dropped only ctrl+c, until a quiet moment."""
-        waiting = self._posted - self._app.taken
+        waiting = self._posted - self._app.taken + len(self._app.keys)
         if isinstance(event, events.MouseMove):
             return waiting < MOST_MOVES
         if self._dropped is None and waiting >= MOST_WAITING:
