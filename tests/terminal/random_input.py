@@ -168,7 +168,13 @@ class Program:
         return True
 
     def type(self, data: bytes) -> None:
-        """Type all at once, and read meanwhile, since either may have to wait for the other."""
+        """Read as terminals do, then type all at once, and read meanwhile: either may have to wait for the other.
+
+        A ctrl+c behind the end would have the system throw away what has not been read.
+        """
+        for _ in range(100):  # or it never stops writing
+            if not self.read(0.0):
+                break
         until = monotonic() + PATIENCE
         while data and self.is_running:
             assert monotonic() < until, "it takes no input any more"
@@ -310,15 +316,17 @@ class Case:
             program.resize(self.random.randint(1, 160), self.random.randint(1, 50))
 
     def _look(self, program: Program) -> None:
-        """See that it still answers: `?` shows the keys, from wherever escape leads to."""
+        """See that it still answers: it shows words typed into the prompt, from wherever escape leads to."""
         program.type(b"\x1b[201~")  # a terminal ends a paste that it has begun
         until = monotonic() + PATIENCE
         for turn in range(1000):
             for _ in range(6):
                 program.type(b"\x1b")
                 program.read(QUIET)
-            program.type(b"?")
-            if program.has_left or program.shows("keys that matter", 110 + turn % 2, 36):
+            program.type(f":seen{turn}".encode())
+            if program.has_left or program.shows(f":seen{turn}", 110 + turn % 2, 36):
+                program.type(b"\x1b")
+                program.read(QUIET)
                 return
             assert monotonic() < until, "it does not answer any more"
 
@@ -332,7 +340,8 @@ class Case:
         while not program.has_left:
             assert monotonic() < until, f"it does not leave by {way!r}"
             program.type(way)
-            program.read(0.3)
+            for _ in range(10):
+                program.read(0.05)
         return {0} if way == b"q" else {130}
 
 
