@@ -13,7 +13,7 @@ from time import monotonic
 
 import pytest
 from pseudo_terminal import IN_A_SHELL, PATIENCE, Terminal, terminal
-from random_keys import check_modes
+from random_input import check_modes
 
 from cases import LONG
 from hostile import write
