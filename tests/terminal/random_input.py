@@ -373,6 +373,7 @@ def warm_up(folder: str) -> None:
     os.environ.pop("LINES", None)
     import torch
 
+    import autograd_tui.cli
     import autograd_tui.open
     import autograd_tui.tui.app
     import autograd_tui.tui.tolerant_driver  # noqa: F401

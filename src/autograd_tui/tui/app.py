@@ -104,8 +104,13 @@ class AutogradApp(ReadableApp):
         await self._answer_keys()
 
     async def _answer_keys(self) -> None:
-        """Answer the keys that were typed, in their order, up to one that needs what is still being recorded."""
-        while self.keys and not ((inside := self._main.inside) and inside.awaits(self.keys[0])):
+        """Answer the keys that were typed, in their order, up to one that needs what is still being recorded.
+
+        None is answered on the way out, where there are no screens any more.
+        """
+        while self.keys and self._main.is_attached:
+            if (inside := self._main.inside) and inside.awaits(self.keys[0]):
+                return
             await super().on_event(self.keys.popleft())
 
     async def on_inside_screen_ready(self) -> None:
