@@ -83,19 +83,14 @@ async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
 
 # Typed into screens that are not there yet.
 INTO_SCREENS = [
-    "i" + 12 * " ",
-    "i" + 9 * " " + "i ",
-    "fi" + 4 * "→" + "/loss⏎p→f",
-    "bi   f",  # refused, so that nothing is entered
+    "i" + 7 * " " + "i ",
+    "fi→→/loss⏎p→f",
+    "bi  f",  # refused, so that nothing is entered
     "i:lr=0.5⏎f",
     "i?? →",
     "??q?qf",
-    "?  f",
-    "i⎋⎋f",
     "i?⎋⎋f",
-    "ii" + 3 * " ",
-    ":help⏎??f",
-    ":inside⏎  ",
+    ":inside⏎ ",
 ]
 
 
@@ -128,8 +123,10 @@ async def test_keys_typed_into_a_screen_that_is_not_there_yet_mean_what_they_do_
                 one_by_one = await where_it_stands(shown)
             assert at_once == one_by_one, keys
         await from_the_start()
-        await type_at_once(shown, "i" + 20 * " ")  # of which eight wait for the trainer
-        assert (await where_it_stands(shown))[:2] == ("fbsz*2 f", "MainScreen")
+        await type_at_once(shown, "i" + 20 * " ")  # which lead out, and then run as many as may wait of one key
+        commands, top, _ = await where_it_stands(shown)
+        assert commands.startswith("fbsz*")
+        assert top == "MainScreen"
 
 
 async def test_space_behind_r_pauses_the_run_however_fast_it_comes() -> None:
