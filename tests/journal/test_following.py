@@ -248,6 +248,7 @@ def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_an
         (0, b'": 2, "run"', b'": 3, "run"', "line 1 .*another format"),
         (0, b'"seed": 0', b'"seed": "0"', "line 1 .*About has no such seed"),
         (0, b'"backward": [', b'"back": [', "line 1 .*About whose parts do not fit together"),
+        (0, b'"arguments": {}', b'"arguments": {"lr": ' + b"[" * 600 + b"]" * 600 + b"}", "line 1 .*recursion"),
         (0, b"[4096, 1,", b"[1, 1,", "line 1 .*Series whose parts do not fit together"),
         (1, b'"newest": 1', b'"newest": 1' + b"0" * 5000, "line 2 "),
         (1, b'"newest": 1', b'"newest": 0', "line 2 .*news of frames that there are not"),
@@ -291,6 +292,26 @@ def test_a_file_of_another_model_in_the_place_of_the_first_is_said(leader: Leade
         "the line",
         "its line 3 cannot be read (a frame of another model)",
     )
+
+
+def test_a_frame_of_an_iteration_that_is_over_is_damage(leader: Leader) -> None:
+    leader.run("fbszf")
+    spoil(leader, 4, b'"iteration":1', b'"iteration":7')
+    following = Following(leader.path)
+    assert (following.frame.index, following.damage) == (
+        2,
+        "its line 7 cannot be read (a frame of an iteration that is over)",
+    )
+
+
+def test_a_disk_that_fails_is_said_once(leader: Leader) -> None:
+    leader.run("f")
+    following = Following(leader.path)
+    with frames_path(leader.path).open("ab") as unreadable:
+        os.dup2(unreadable.fileno(), following._file.fileno())
+    assert following.read()
+    assert (following.frame.index, following.damage) == (1, "it cannot be read (Bad file descriptor)")
+    assert not following.read()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")

@@ -168,6 +168,7 @@ def draw(values, width, height, stretch):
     assert len(lines) <= max(height, 1)
 
 draw()
+plot_lines([Point(1, 0, 1.0), Point(2, 2**63 - 1, 0.5), Point(3, 609, 0.1), *(Point(9, 907, 1e34),) * 9], 120, 39)
 print(json.dumps("survived"))
 """
 

@@ -38,7 +38,7 @@ def read_first_line(line: bytes, *, run: str) -> tuple[About, History]:
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
         rest = {"opening": opening, "listing": listing, "tied": tied}
         return made(About, {**about, **tuples, **rest}), read_columns(first["history"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no first line: {error}") from None
 
 

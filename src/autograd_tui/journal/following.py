@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from autograd_tui.engine.values.about import About
@@ -81,10 +82,10 @@ class Following(StillSession):
     def read(self) -> bool:
         """Take in what has been drawn since; tell whether there was anything."""
         anything = self._read_on()
-        while self._began_anew():
-            self._read_on()
-            anything = True
-        return anything
+        if not self._began_anew():
+            return anything
+        self._read_on()
+        return True
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame that was drawn and is still held."""
@@ -143,14 +144,16 @@ class Following(StillSession):
 
     def _read_on(self) -> bool:
         """Take in the lines that have come, up to one that is damaged; tell whether there were any."""
-        before = self._number
+        before = self._number, self.damage
         try:
             for line in self._lines() if self.damage is None else ():
                 self._number += 1
                 self._take(line)
         except ValueError as error:
             self._rest, self.damage = b"", f"its line {self._number} cannot be read ({error})"
-        return self._number > before
+        except OSError as error:
+            self._rest, self.damage = b"", f"it cannot be read ({error.strerror})"
+        return (self._number, self.damage) != before
 
     def _lines(self) -> Iterator[bytes]:
         """Give the whole lines that have come; raises ValueError where there are more than any leader writes."""
@@ -190,6 +193,8 @@ class Following(StillSession):
             raise ValueError("a frame that nothing announces")
         if self._frames is not None and frame.params.layout.names != self._latest.params.layout.names:
             raise ValueError("a frame of another model")
+        if self._first is None and not self._is_in_order(frame, news):
+            raise ValueError("a frame of an iteration that is over")
         self._latest, self.newest, self.left = frame, news.newest, False
         if self._first is not None:
             self._begin(*self._first)
@@ -208,6 +213,18 @@ class Following(StillSession):
         if frame.index > self._plotted:
             self._plot(frame, news.losses, after=self._plotted)
             self._plotted = frame.index
+
+    def _is_in_order(self, frame: Frame, news: News) -> bool:
+        """Tell whether no iteration goes back on the way to a frame, from what the plots keep."""
+        plotted = (
+            self.history.loss,
+            self.history.grad_norm,
+            self.history.learning_rate,
+            *self.history.metrics.values(),
+        )
+        before = max((point.iteration for series in plotted if (point := series.at(news.kept))), default=0)
+        way = [point.iteration for point in news.losses.points() if point.index < frame.index]
+        return frame.index <= news.kept or all(one <= other for one, other in pairwise([before, *way, frame.iteration]))
 
     def _begin(self, about: About, history: History) -> None:
         """Take what a first line says of the run, and of how it went before the file's first frame."""

@@ -171,6 +171,7 @@ def _canvas(
     figure.ruler("x").lim(*x)
     figure.ruler("y").lim(-1, 1)
     values = [point.value / half - middle / half for point in points]
-    figure.draw(figure.signal([point.iteration for point in points], values, marker="braille").lines())
+    within = [min(max(point.iteration, x[0]), x[1]) for point in points]  # a line to far outside ends the process too
+    figure.draw(figure.signal(within, values, marker="braille").lines())
     drawn = plotext.uncolorize(str(figure.build())).split("\n")[:rows]
     return [f"{line:<{columns}}"[:columns] for line in drawn] + [" " * columns] * (rows - len(drawn))
