@@ -266,7 +266,7 @@ class Case:
     """Number so and so: the same input for the same number, in as many programs as it ends."""
 
     def __init__(self, number: int, size: int) -> None:
-        self.random, self.left = random.Random(number), size
+        self.number, self.left = number, size
         self.programs = self.resizes = 0
 
     def play(self) -> None:
@@ -274,6 +274,7 @@ class Case:
         while self.left > 0:
             with tempfile.TemporaryDirectory() as folder:
                 program = Program(["linear"], Path(folder))
+                self.random = random.Random(f"{self.number} {self.programs}")  # whenever the one before has ended
                 self.programs += 1
                 try:
                     self._play(program)
@@ -391,6 +392,7 @@ def play_all(numbers: range, size: int) -> Iterator[str]:
         except Exception as error:
             yield f"case {number}: {error!r}"[:6000].replace("\\n", "\n")
         programs, resizes = programs + case.programs, resizes + case.resizes
+        print(f"case {number} is done: {programs} programs, {resizes} resizes so far", flush=True)
     print(f"{len(numbers)} cases of {size} bytes, {programs} programs, {resizes} resizes")
 
 
