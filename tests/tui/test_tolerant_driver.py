@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import pty
 import sys
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +14,8 @@ from textual.message import Message
 
 if sys.platform == "win32":
     pytest.skip("Windows has Textual's own driver", allow_module_level=True)
+
+import pty
 
 from textual.drivers.linux_driver import LinuxDriver
 
@@ -144,7 +146,7 @@ class Counted(TolerantDriver):
         self.said: list[int] = []
         self._posted, self._dropped = 0, None
         self._app = SimpleNamespace(
-            taken=0, keys=[], say_dropped=None, call_later=lambda say, count: self.said.append(count)
+            taken=0, leave=None, keys=[], say_dropped=None, call_later=lambda say, count: self.said.append(count)
         )  # type: ignore[assignment]
         self.cursor_origin = None
         self._down_buttons = []
@@ -193,6 +195,18 @@ def test_sizes_that_come_among_the_keys_are_dropped() -> None:
     for event in TerminalInput().feed("\x1b[48;9999;9999;1;1t\x1b[?2048;2$y"):
         driver.process_message(event)
     assert driver.handed_on == []
+
+
+def test_a_terminal_that_has_gone_away_is_left_and_read_no_more() -> None:
+    ours, theirs = pty.openpty()
+    driver = Counted()
+    driver.fileno, driver.exit_event = theirs, Event()
+    os.close(ours)
+    try:
+        driver.run_input_thread()
+    finally:
+        os.close(theirs)
+    assert driver.said == [129]  # the exit code with which the app is asked to leave
 
 
 SIZES = {(120, 40): (120, 40), (0, 0): (80, 24), (5000, 2000): (1000, 400), (1, 1): (1, 1), (0, 30): (80, 30)}
