@@ -184,6 +184,29 @@ class Jealous(Tensor):
         raise TypeError("mine alone")
 
 
+@pytest.mark.parametrize("lazy", [nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer])
+def test_a_loss_that_has_no_shape_yet_is_an_error_of_the_forward(lazy: Callable[[], Tensor]) -> None:
+    error = opened(loss=lambda prediction, target: lazy()).run("f").error
+    assert error is not None
+    assert "uninitialized" in error.message
+
+
+def test_a_batch_that_was_made_in_inference_mode_is_read_like_any_other() -> None:
+    with torch.inference_mode():
+        batch = torch.ones(4, 2), torch.zeros(4, 1)
+    session = opened(batch=lambda i: batch, loss=lambda prediction, target: prediction.mean())
+    frames = list(session.run_all("F F"))
+    assert [frame.error and frame.error.type for frame in frames] == ["RuntimeError"] * 2  # PyTorch's own, of a layer
+
+
+def test_a_parameter_that_was_made_in_inference_mode_is_refused() -> None:
+    model = Net()
+    with torch.inference_mode():
+        model.spare = nn.Parameter(torch.ones(2), requires_grad=False)
+    with pytest.raises(Refused, match="spare was made in inference mode, in which nothing can be trained"):
+        opened(model=model)
+
+
 def test_an_output_that_lets_nobody_use_it_is_measured_all_the_same() -> None:
     output = torch.tensor([3.0, 4.0]).as_subclass(Jealous)
     session = opened(loss=None, forward=lambda model, batch: (model(batch[0]).sum(), [output, output][0]))

@@ -15,6 +15,7 @@ from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.groups import known_optimizers
 from autograd_tui.engine.training.loop import Loop, theirs
 from autograd_tui.engine.training.raised import in_words
+from autograd_tui.engine.training.stats import MOST_MEASURED
 from autograd_tui.engine.training.surroundings import ForeignRandom, Mark
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.values.about import About
@@ -182,7 +183,7 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     if type(value) is Tensor:
-        return not value.is_meta
+        return not value.is_meta and value.numel() < MOST_MEASURED
     return value is None or type(value) in (bool, int, float, str)
 
 
