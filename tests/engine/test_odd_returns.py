@@ -250,3 +250,11 @@ def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None
     with pytest.raises(Refused, match="a case holds its batches, and one cannot be had: ValueError: once"):
         export_case(tmp_path / "case.pt", session)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_what_cannot_be_proven_of_a_traced_model_is_said_in_one_sentence() -> None:
+    session = opened(model=torch.jit.trace(nn.Linear(2, 1), torch.ones(4, 2)))
+    list(session.run_all("fb"))
+    with pytest.raises(Refused, match="the loss reaches around the copy to the model itself"):
+        session.prove(2, "bias")

@@ -165,7 +165,8 @@ class _DetachedCopies(TorchFunctionMode):
 
 def _files(loop: Loop) -> frozenset[str]:
     """Give the files that the loop's own functions are in."""
-    functions = (loop.parts.forward, loop.parts.loss, type(loop.model).forward)
+    own = getattr(type(loop.model), "forward", None)  # a traced module has none
+    functions = (loop.parts.forward, loop.parts.loss, own)
     codes = (getattr(function, "__code__", None) for function in functions)
     return frozenset(code.co_filename for code in codes if code is not None)
 
