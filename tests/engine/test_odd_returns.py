@@ -252,7 +252,7 @@ def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_what_cannot_be_proven_of_a_traced_model_is_said_in_one_sentence() -> None:
     session = opened(model=torch.jit.trace(nn.Linear(2, 1), torch.ones(4, 2)))
     list(session.run_all("fb"))
