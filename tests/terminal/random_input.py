@@ -167,6 +167,12 @@ class Program:
             return False
         return True
 
+    def pause(self, seconds: float) -> None:
+        """Take in what it writes for so long, and type nothing."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0 and self.is_running:
+            self.read(left)
+
     def type(self, data: bytes) -> None:
         """Read as terminals do, then type all at once, and read meanwhile: either may have to wait for the other.
 
@@ -305,9 +311,7 @@ class Case:
             for _ in range(self.random.randrange(4)):
                 self._resize(program)
                 program.read(self.random.choice([0.0, 0.001, 0.005, 0.01]))
-        until = monotonic() + self.random.choice([0.0, QUIET, QUIET])
-        while (left := until - monotonic()) > 0:
-            program.read(left)
+        program.pause(self.random.choice([0.0, QUIET, QUIET]))
 
     def _resize(self, program: Program) -> None:
         self.resizes += 1
@@ -323,11 +327,11 @@ class Case:
         for turn in range(1000):
             for _ in range(6):
                 program.type(b"\x1b")
-                program.read(QUIET)
+                program.pause(QUIET)  # or it would be alt and the next key
             program.type(f":seen{turn}".encode())
             if program.has_left or program.shows(f":seen{turn}", 110 + turn % 2, 36):
                 program.type(b"\x1b")
-                program.read(QUIET)
+                program.pause(QUIET)
                 return
             assert monotonic() < until, "it does not answer any more"
 
@@ -341,8 +345,7 @@ class Case:
         while not program.has_left:
             assert monotonic() < until, f"it does not leave by {way!r}"
             program.type(way)
-            for _ in range(10):
-                program.read(0.05)
+            program.pause(0.5)
         return {0} if way == b"q" else {130}
 
 
