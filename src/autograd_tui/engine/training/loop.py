@@ -273,7 +273,10 @@ class Loop:
         """Copy all that a forward may change; what is given back puts it back."""
         mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
         attributes = self.attributes(buffers)
-        copies = {name: buffer.detach().clone() for name, buffer in buffers.tensors().items()}
+        copies = {
+            name: buffer.detach() if buffer.numel() > MOST_MEASURED else buffer.detach().clone()
+            for name, buffer in buffers.tensors().items()
+        }
 
         def come_back() -> None:
             buffers.put_back(copies)
