@@ -37,7 +37,21 @@ WORDS += ["optimizer=adam", "w.requires_grad=False", "seed=3"]
 TEXTS = ["", "x", "f", "fbsz*2", "@1", "branch=1", "branch=99999", "undo", "NaN", "0" * 16, "a\nb", "\ud800", "\0", "é"]
 TEXTS += [BAIT, "fbsz*99999999999", "fb*99999999999", "linear", "plateau", "plateau:0:0", "cuda", "\x1b[2J"]
 NUMBERS = [0, 1, -1, 2, 3, 7, 10**6, 2**31, 2**63, 10**30, 0.5, 1e300, -0.0, float("nan"), float("inf")]
-VALUES: list[Any] = [*TEXTS, *NUMBERS, True, False, None, [], {}, [1], {"a": 1}, [[[[[[[]]]]]]], {"left": 3}]
+HERE = "raw"  # in its place comes what json.dumps does not write
+VALUES: list[Any] = [
+    *[HERE] * 6,
+    *TEXTS,
+    *NUMBERS,
+    True,
+    False,
+    None,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    [[[[[[[]]]]]]],
+    {"left": 3},
+]
 RAW = [b"NaN", b"1e999", b"1" * 5000, b"[" * 5000, b'{"a":' * 3000, b'"\\ud800"', b"\0", b"\xff", b"9" * 400, b"-"]
 
 
@@ -72,14 +86,14 @@ def real(number: int) -> bytes:
 def replaced(value: Any, rng: random.Random) -> Any:
     """Put an odd value in one place, deep or not."""
     if isinstance(value, list) and value and rng.random() < 0.9:
-        place = rng.randrange(len(value))
+        place = rng.choice([rng.randrange(len(value)), len(value) - 1])
         inside = [] if rng.random() < 0.1 else [replaced(value[place], rng)]
         return [*value[:place], *inside, *value[place + 1 :]]
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice(list(value))
         if rng.random() < 0.2:
             return {each: inside for each, inside in value.items() if each != key}
-        return {**value, rng.choice([key, key, key, "a", "seed", "state"]): replaced(value[key], rng)}
+        return {**value, rng.choice([*[key] * 9, "a", "seed", "state"]): replaced(value[key], rng)}
     if type(value) is int and rng.random() < 0.5:
         return value + rng.choice([-2, -1, 1, 2, 10])
     return rng.choice(VALUES)
@@ -88,13 +102,14 @@ def replaced(value: Any, rng: random.Random) -> Any:
 def altered(line: bytes, rng: random.Random) -> bytes:
     """Change what a line says."""
     try:
-        return json.dumps(replaced(json.loads(line), rng), separators=(",", ":")).encode()
+        written = json.dumps(replaced(json.loads(line), rng), separators=(",", ":")).encode()
+        return written.replace(b'"raw"', rng.choice(RAW))
     except (ValueError, RecursionError):  # it has been altered before
         return line
 
 
 def with_raw(line: bytes, rng: random.Random) -> bytes:
-    """Put what json.dumps does not write in place of a number, or anywhere."""
+    """Put what json.dumps does not write anywhere."""
     place = rng.randrange(len(line) + 1)
     return line[:place] + rng.choice(RAW) + line[place + rng.randrange(3) :]
 
@@ -110,6 +125,7 @@ def made(rng: random.Random) -> bytes:
 def spoiled_lines(lines: list[bytes], rng: random.Random) -> list[bytes]:
     """Spoil one place of a journal."""
     place, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    place = rng.choice([place, place, max(len(lines) - 2, 0)])  # the last line is the one that is asked for most
     line = lines[place]
     ways: list[Callable[[], list[bytes]]] = [
         lambda: [*lines[:place], altered(line, rng), *lines[place + 1 :]],
@@ -198,7 +214,7 @@ def can_run_again(journal: Journal | None) -> bool:
         return True
     options = [*journal.opening.own.values(), journal.opening.arguments.get("threads")]
     small = all(not isinstance(each, int | float | str) or _is_small(each) for each in options)
-    return small and journal.tree.end <= MOST_FRAMES
+    return small and max([*journal.frames, *journal.tree.left.values()], default=0) <= MOST_FRAMES
 
 
 def _is_small(value: float | str) -> bool:

@@ -220,7 +220,7 @@ def _opening(header: Mapping[str, Any]) -> Opening:
     for name, value in arguments.items():
         if type(value) not in _ARGUMENTS.get(name, ()) or not _is_plain(value):
             raise ValueError("an option of it is none")
-    if any(name in _ARGUMENTS or name == "scenario" or not name.isidentifier() for name in own):
+    if any(name in _ARGUMENTS or name == "scenario" for name in own):
         raise ValueError("an option of its scenario is none")
     if not all(map(_is_plain, own.values())) or not all(isinstance(each, str) for each in versions.values()):
         raise ValueError("an option of its scenario, or a version, is none")
