@@ -159,6 +159,13 @@ def test_a_journal_is_not_written_over(do: Do, path: Path) -> None:
     assert done.err == [f"autograd-tui: {path} exists already: autograd-tui resume {path} goes on with it."]
 
 
+def test_an_empty_file_in_the_place_of_a_journal_is_named(do: Do, path: Path) -> None:
+    path.touch()
+    done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)
+    said = f"{path} is there and holds no run: delete it, or give another name for the journal."
+    assert done.err == [f"autograd-tui: {said}"]
+
+
 def test_a_pipe_is_no_place_for_a_journal(do: Do, path: Path) -> None:
     os.mkfifo(path)
     done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)

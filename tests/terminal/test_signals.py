@@ -183,6 +183,26 @@ time.sleep(1000)
         check_left(shown, 130)
 
 
+def test_a_program_that_takes_long_to_leave_is_left_to_do_so(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    does = f"""
+import pathlib, time
+from autograd_tui.tui.tolerant_driver import TolerantDriver
+close = TolerantDriver.close
+TolerantDriver.close = lambda self: (time.sleep(3), pathlib.Path({str(closed)!r}).touch(), close(self))
+time.sleep(1000)
+"""
+    with terminal("linear", PYTHONPATH=torch_that(tmp_path, does)) as shown:
+        shown.wait_for("loading PyTorch")
+        shown.type("q")
+        while shown.child.isalive() and not closed.exists():
+            shown.type("\x03")
+            shown.read(0.5)
+        shown.end()
+        check_modes(shown.bytes)
+        assert shown.exit_code == 0
+
+
 def test_sigterm_ends_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
     with deaf(tmp_path) as shown:
         shown.child.kill(signal.SIGTERM)

@@ -31,6 +31,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from textual.driver import Driver
 
     from autograd_tui.engine.session import Session
@@ -146,6 +147,11 @@ class AutogradApp(ReadableApp):
 
     def _shown(self) -> Choices:
         return Choices(self.theme, self._main.log_scale, self.ascii_only)
+
+    def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        """Close the screen; from here on no keys are read."""
+        self._watchdog.leaving()
+        super().exit(result, return_code, message)
 
     def leave(self, code: int = 0) -> None:
         """Close the screen with an exit code."""

@@ -23,7 +23,8 @@ try:
 except ImportError:  # Windows, where there is none
     pass
 
-HEARD, LEFT = b"\x06", b"\x04"  # what the program says: a signal has been answered; the screen is closed
+# What the program says: a signal has been answered; the screen begins to close; it is closed.
+HEARD, LEAVING, LEFT = b"\x06", b"\x05", b"\x04"
 GRACE = 5.0  # seconds in which a signal is answered
 UNREAD = 1.5  # seconds for which a key lies in the terminal's queue before nobody is known to read them
 LOOK = 0.25  # seconds between two looks at that queue, while there is anything in it
@@ -73,6 +74,10 @@ class Watchdog:
         """Say that a signal has been answered."""
         self._say(HEARD)
 
+    def leaving(self) -> None:
+        """Say that no more keys will be read."""
+        self._say(LEAVING)
+
     def leave(self) -> None:
         """Say that the terminal is as it was before, and have signals end the program as usual."""
         self._hear_no_more()
@@ -111,6 +116,7 @@ class _Watch:
         self._unanswered: float | None = None  # since when a signal is
         self._queued = 0  # bytes that nobody has read, at the last look
         self._since = 0.0  # when they were first seen
+        self._unread = UNREAD  # seconds for which they may lie there
         self._raw: list[Any] | None = None  # the screen's modes, while ctrl+c is a signal
         self._presses: list[float] = []  # of ctrl+c, when it is one
         signal.signal(signal.SIGINT, lambda number, frame: self._presses.append(monotonic()))
@@ -126,7 +132,12 @@ class _Watch:
                     self._give_back(ended=False)
                 if not said or LEFT in said:
                     return
-                self._unanswered = None if HEARD in said else self._unanswered or monotonic()
+                if LEAVING in said:
+                    self._unread = GRACE
+                if HEARD in said:
+                    self._unanswered = None
+                elif said.strip(LEAVING):  # a signal, in faulthandler's words
+                    self._unanswered = self._unanswered or monotonic()
             elif self._unanswered is not None and monotonic() - self._unanswered > GRACE:
                 self._end()
             self._look(_queued() or (0 in ready))
@@ -139,7 +150,7 @@ class _Watch:
         self._queued = queued
         if not queued:
             self._take_signals_back()
-        elif self._raw is None and now - self._since > UNREAD:
+        elif self._raw is None and now - self._since > self._unread:
             self._make_signals()
         elif len(self._presses) >= PRESSES and now - self._presses[PRESSES - 1] > LOOK * 2:
             self._end()
