@@ -150,7 +150,7 @@ def asking(header: bytes, rng: random.Random) -> bytes:
         where, name = rng.choice([("arguments", "state"), *[("own", each) for each in ("weights", "image", "hub_dir")]])
         asked = {**opening, where: {name: BAIT}, "scenario": "linear" if name == "state" else "resnet18"}
         return json.dumps(asked | {"scenario": BAIT} if rng.random() < 0.2 else asked).encode()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return header
 
 
