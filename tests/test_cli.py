@@ -234,6 +234,7 @@ def test_a_scenarios_own_option_is_given_by_name(run: Run, tmp_path: Path) -> No
         ("width", "--option width is not understood: use --option NAME=VALUE, such as --option width=8."),
         ("=3", "--option =3 is not understood: use --option NAME=VALUE, such as --option width=8."),
         ("batch_size=3", "--option batch_size=3: batch_size has a flag of its own, --batch-size."),
+        ("scenario=3", "--option scenario=3: the scenario stands by itself, as in autograd-tui my_model.py."),
     ],
 )
 def test_an_own_option_without_name_or_value_is_refused(run: Run, word: str, sentence: str) -> None:

@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
+from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import TorchError
 from autograd_tui.journal import reading, writing
 from autograd_tui.journal.check import check
@@ -366,6 +366,15 @@ def test_a_first_line_lacks_nothing(path: Path) -> None:
         path.write_text("\n".join([json.dumps(without), *rest, ""]))
         with pytest.raises(Refused, match="is no journal"):
             read_journal(path)
+
+
+def test_a_command_is_as_long_as_a_line_may_be_or_does_not_run(path: Path) -> None:
+    session = kept(path)
+    with pytest.raises(NotUnderstood, match="is longer than a command may be"):
+        session.run(f"optimizer=adam,betas=({'.5,' * 500})")  # each is written out as 0.5
+    session.run(f"optimizer=adam,betas=({'.5,' * 490})")
+    closed(session)
+    assert read_journal(path).damage is None
 
 
 def test_a_file_longer_than_any_journal_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

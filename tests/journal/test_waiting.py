@@ -62,6 +62,12 @@ def test_a_few_keys_tried_since_do_not_hide_the_run_that_waits(left: bool) -> No
     assert waiting_run() == sentence(path, 8)
 
 
+def test_the_run_of_a_file_is_named_with_it(tmp_path: Path) -> None:
+    path = ran(LONG, when=1)
+    path.write_text(path.read_text().replace('"scenario": "linear"', '"scenario": "my model.py"'))
+    assert str(waiting_run()).endswith(f"{path.name} --scenario 'my model.py'")
+
+
 def test_a_short_run_waits_where_no_longer_one_does() -> None:
     ran(LONG, when=1, left=True)
     path = ran(SHORT, when=2)

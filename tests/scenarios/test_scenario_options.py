@@ -46,6 +46,7 @@ def last(given: Scenario, commands: str = "fbsz") -> Frame:
     [
         ("linear", {"image_size": 64}, '"the line" has no --image-size: it takes --batch-size, --data.'),
         ("linear", {"batch_size": 0}, "--batch-size must be at least 1"),
+        ("linear", {"batch_size": 1 << 62}, "--batch-size is further from 0 than any whole number here"),
         ("linear", {"data": "stale"}, "--data must be fixed or fresh"),
         ("resnet18", {"image_size": -1}, "--image-size must be at least 1"),
         ("linear", {"seed": -1}, "--seed must be"),

@@ -85,6 +85,8 @@ def _own(options: argparse.Namespace) -> dict[str, Any]:
         name, equals, own[name] = word.partition("=")
         if not (equals and name.isidentifier()):
             raise Refused(f"--option {word} is not understood: use --option NAME=VALUE, such as --option width=8.")
+        if name == "scenario":
+            raise Refused(f"--option {word}: the scenario stands by itself, as in autograd-tui my_model.py.")
         if name in OPTIONS:
             raise Refused(f"--option {word}: {name} has a flag of its own, --{name.replace('_', '-')}.")
     return own

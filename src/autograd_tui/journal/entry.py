@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from autograd_tui.engine.values.command import Commands, parse
+from autograd_tui.engine.values.command import LONGEST, Commands, parse
 from autograd_tui.engine.values.command_log import ITERATION
 from autograd_tui.engine.values.errors import NotUnderstood, Refused
 from autograd_tui.engine.values.frame import TorchError
@@ -22,7 +22,6 @@ FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
 MORE = ("start", "raised", "said", "left", "loss")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
-LONGEST = 2000  # characters of a line's commands
 LONGEST_NAME = 4096  # characters of a path
 MOST_IRREGULAR = 100  # commands of one line that are not whole iterations: no run writes more than an iteration's
 

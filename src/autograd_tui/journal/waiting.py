@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.printed import one_line, quoted
+from autograd_tui.engine.values.scenario_names import BUILT_IN
 from autograd_tui.journal.descriptor import is_locked
 from autograd_tui.journal.folder import journals
 from autograd_tui.journal.reading import Journal, read_journal
@@ -48,8 +49,9 @@ def _commands(journal: Journal) -> int:
 def _sentence(journal: Journal) -> str:
     """Name the journal: the latest one is another as soon as a key is pressed."""
     where = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
-    salvage = " --salvage" if journal.damage else ""
-    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}{salvage}"
+    named, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
+    scenario = "" if named in BUILT_IN else f" --scenario {quoted(named)}"
+    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}{scenario}{salvage}"
 
 
 def _spelled(path: Path) -> str:

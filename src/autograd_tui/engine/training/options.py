@@ -16,6 +16,7 @@ RESERVED = (
     *("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "memory", "state"),
     *("values", "generator"),
 )
+MOST = 1 << 62  # that a whole number stays below, as in a journal
 DATA = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
 
 
@@ -88,6 +89,8 @@ def _value(name: str, value: Any, default: Any) -> Any:
         value = _read(name, value, default)
     if name == "data" and value not in DATA:
         raise Refused(f"--data must be fixed or fresh, not {value}.")
+    if isinstance(value, int) and abs(value) >= MOST:
+        raise Refused(f"{flag(name).rstrip('=')} is further from 0 than any whole number here: {MOST - 1} is the most.")
     if name.endswith("_size") and isinstance(value, int) and value < 1:
         raise Refused(f"{flag(name).rstrip('=')} must be at least 1, not {value}.")
     return value

@@ -14,6 +14,7 @@ from autograd_tui.engine.values.errors import NotUnderstood
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec, format_number, parse_number
 
 MOST_COMMANDS = 10**12  # that one line of words may ask for
+LONGEST = 2000  # characters of one command's spelling
 
 
 class Phase(StrEnum):
@@ -189,7 +190,10 @@ def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:
         return (Command("undo"),), 1
     if re.fullmatch(r"@\d{1,15}", word):
         return (Command("@", int(word[1:])),), 1
-    return (_parse_setting(word),), 1
+    setting = _parse_setting(word)
+    if len(str(setting)) > LONGEST:
+        raise NotUnderstood(f'"{word[:20]}…" is longer than a command may be: {LONGEST:,} characters are the most.')
+    return (setting,), 1
 
 
 def _parse_setting(word: str) -> Command:
