@@ -191,8 +191,10 @@ def test_a_leader_that_leaves_in_order_is_known_to_have_left(leader: Leader) -> 
 
 def test_a_run_that_draws_nothing_cannot_be_followed(leader: Leader) -> None:
     leader.session.run("f")
-    with pytest.raises(Refused, match=r"cannot be followed: line.journal.frames: No such file or directory"):
+    with pytest.raises(Refused, match=r"no screen shows this run, for which there would be line.journal.frames\.$"):
         Following(leader.path)
+    with pytest.raises(Refused, match=r"other cannot be followed: No such file or directory\.$"):
+        Following(leader.path.with_name("other"))
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 2, "about": {}}\n'])

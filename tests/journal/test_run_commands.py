@@ -156,7 +156,13 @@ def test_a_run_that_does_not_exist_cannot_go_on(do: Do) -> None:
 def test_a_journal_is_not_written_over(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "f", "--journal", str(path))
     done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)
-    assert done.err == [f"autograd-tui: {path} exists already: autograd-tui resume {path} goes on with it."]
+    resume = f"where it is a journal, autograd-tui resume {path} goes on with it"
+    assert done.err == [f"autograd-tui: {path} exists already: give another name; {resume}."]
+
+
+def test_a_journal_has_a_name(do: Do) -> None:
+    done = do("linear", "--headless", "--do", "f", "--journal", "", code=2)
+    assert done.err == ["autograd-tui: --journal needs a file's name, and none was given."]
 
 
 def test_an_empty_file_in_the_place_of_a_journal_is_named(do: Do, path: Path) -> None:

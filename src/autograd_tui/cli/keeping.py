@@ -22,13 +22,15 @@ def place(options: argparse.Namespace) -> Path | None:
     """
     if options.journal is None:
         return None
+    if not options.journal:
+        raise Refused("--journal needs a file's name, and none was given.")
     if os.path.exists(options.journal) and (kind := other_kind(os.stat(options.journal).st_mode)):
         raise Refused(f"{options.journal} is {kind}, and no file: give another name for the journal.")
     if os.path.exists(options.journal) and not os.path.getsize(options.journal):
         raise Refused(f"{options.journal} is there and holds no run: delete it, or give another name for the journal.")
     if os.path.lexists(options.journal):
-        on = f"autograd-tui resume {quoted(options.journal)} goes on with it"
-        raise Refused(f"{options.journal} exists already: {on}.")
+        on = f"where it is a journal, autograd-tui resume {quoted(options.journal)} goes on with it"
+        raise Refused(f"{options.journal} exists already: give another name; {on}.")
     return Path(absolute(options.journal, working_folder()))
 
 

@@ -66,6 +66,11 @@ class Following(StillSession):
         self._latest: Frame
         try:
             self._open()
+        except FileNotFoundError as error:
+            if not journal.exists():
+                raise Refused(f"{journal} cannot be followed: {error.strerror}.") from None
+            why = f"no screen shows this run, for which there would be {self._path.name}"
+            raise Refused(f"{journal} cannot be followed: {why}.") from None
         except OSError as error:
             raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
         self.read()
