@@ -51,7 +51,10 @@ def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
         raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {quoted(opening.scenario)}.")
     from autograd_tui.engine.values.opening import sha256
 
-    if sha256(options.scenario) != opening.sha256 and not options.changed:
+    found = sha256(options.scenario)
+    if found != opening.sha256 and not options.changed:
+        if found is None:
+            raise Refused(f"there is no file {quoted(options.scenario)}: this run is of {opening.scenario}.")
         raise Refused(f"{options.scenario} is not as it was in this run: --changed takes it all the same.")
     named: str = options.scenario
     return named
