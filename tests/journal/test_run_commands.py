@@ -293,7 +293,6 @@ def test_a_scenarios_file_runs_only_where_it_is_named(do: Do, mine: Path, path: 
 
 
 def test_a_scenarios_file_that_is_not_there_is_not_said_to_have_changed(do: Do, mine: Path, path: Path) -> None:
-    do(str(mine), "--headless", "--do", "f", "--journal", str(path))
     done = do("resume", str(path), "--scenario", "other.py", "--headless", "--do", "b", code=2)
     assert done.err == [f"autograd-tui: there is no file other.py: this run is of {mine}."]
 
