@@ -71,6 +71,20 @@ def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
     assert Following(leader.path).about == leader.session.about
 
 
+def test_a_file_that_begins_anew_has_a_frame_from_its_first_moment(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def replace(part: Path, path: Path) -> None:
+        part.rename(path)
+        seen.append(Following(leader.path).frame.index)
+
+    monkeypatch.setattr(drawn_frames.os, "replace", replace)
+    leader.run("f")
+    assert seen == [1]
+
+
 def test_frames_of_another_run_that_had_the_name_are_not_shown(leader: Leader) -> None:
     leader.run("fbsz")
     leader.writer.close(in_order=True)

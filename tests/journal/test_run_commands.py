@@ -257,6 +257,13 @@ def test_sessions_says_which_run_is_damaged(do: Do, own_state_folder: Path) -> N
     assert not journal.exists()
 
 
+def test_sessions_names_a_file_that_is_no_journal_once(do: Do, own_state_folder: Path) -> None:
+    do("linear", "--headless", "--do", "f")
+    (other := own_state_folder / "other.journal").write_text("x\n")
+    (line,) = (each for each in do("sessions").out if "?" in each)
+    assert line.count(str(other)) == 1
+
+
 def test_a_check_on_another_machine_says_so(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "f", "--journal", str(path))
     header, *lines = path.read_text().splitlines(keepends=True)

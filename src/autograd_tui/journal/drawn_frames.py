@@ -58,11 +58,12 @@ class DrawnFrames:
             return
         (frame, newest, history), self._waiting = self._waiting, None
         try:
-            if self._descriptor is None or self._bytes > self._most_bytes:
-                self._begin(history)
             kept = min(self._kept, newest)
-            news = {"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))}
-            self._append(json.dumps(news) + "\n" + self._frames.line(frame))
+            news = json.dumps({"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))})
+            if self._descriptor is None or self._bytes > self._most_bytes:
+                self._begin(history, news, frame)
+            else:
+                self._append(f"{news}\n{self._frames.line(frame)}")
             self.problem = None
         except OSError as error:  # a follower then stands still
             self.problem = error.strerror or str(error)
@@ -85,13 +86,14 @@ class DrawnFrames:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def _begin(self, history: History) -> None:
-        """Begin the file anew, in one step for who reads it."""
+    def _begin(self, history: History, news: str, frame: Frame) -> None:
+        """Begin the file anew with a frame, in one step for who reads it."""
         self._end()
         part, self._descriptor = new_part(self._path, self._mode)
         self._frames, self._bytes = FrameWriter(), 0
         try:
-            self._append(first_line(self._about, history, run=first_line_hash(self._journal)))
+            first = first_line(self._about, history, run=first_line_hash(self._journal))
+            self._append(f"{first}{news}\n{self._frames.line(frame)}")
             os.replace(part, self._path)
         except OSError:
             part.unlink(missing_ok=True)

@@ -19,8 +19,10 @@ def summary_line(path: Path) -> str:
     try:
         journal = read_journal(path)
         size = sum(each.lstat().st_size for each in (path, *companions(path)))
-    except (Refused, OSError) as error:
-        return f"{'?':<16}  {path}: {error}"
+    except Refused as error:
+        return f"{'?':<16}  {error}"
+    except OSError as error:
+        return f"{'?':<16}  {path}: {error.strerror}"
     begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
     scenario = one_line(journal.opening.scenario)
