@@ -12,10 +12,12 @@ import torch
 
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.saved import save as torch_save
+from autograd_tui.engine.values.command import Phase
 from autograd_tui.engine.values.files import open_to_read, replacing
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.history import History
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.values.recording import Recording
 from autograd_tui.journal.digest import Beginning, beginning, digest
 from autograd_tui.journal.drawn_header import columns, read_columns
 from autograd_tui.journal.folder import companions
@@ -76,20 +78,26 @@ def load(journal: Journal, like: Checkpoint) -> Kept | None:
     `like` is one of the same model, taken now. A file that cannot be read, or is of another model or another run, is
     passed over.
     """
-    way = journal.path_to(journal.present)
-    ends, newest = {entry.id: end for entry, end in way}, way[-1][1] if way else 0
+    ends = {entry.id: end for entry, end in journal.path_to(journal.present)}
+    run = journal.recording(journal.present)
     for path in _files(journal.path):
         try:
             with open_to_read(path) as file:
                 content = torch.load(file, weights_only=True)
-            index = content["index"]  # before the last frame, whose graph and loss a forward must make
-            if content["format"] == FORMAT and index <= ends.get(content["entry"], -1) and index < newest:
+            leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(run, content["index"])
+            if content["format"] == FORMAT and leads_on:
                 checkpoint = _checkpoint(content, like)
                 if _is_of(journal, checkpoint.frame, content):
                     return Kept(checkpoint, read_columns(content["history"]))
         except Exception:  # whatever a damaged file makes torch raise
             continue
     return None
+
+
+def _forward_follows(run: Recording, index: int) -> bool:
+    """Tell whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
+    step = next(iter(run.split(index)[1]), None)
+    return step is not None and step.command.phase is Phase.FORWARD and step.raised is None
 
 
 def _is_of(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
