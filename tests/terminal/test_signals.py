@@ -120,6 +120,24 @@ def test_a_terminal_that_goes_away_ends_the_program(moment: Moment, tmp_path: Pa
         assert shown.child.wait() == 129
 
 
+def test_a_program_that_was_stopped_goes_on_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    with asked(tmp_path) as shown:
+        for sent in (signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT):  # the last one comes while nothing is stopped
+            opened = shown.bytes.count(OPEN)
+            shown.child.kill(sent)
+            if sent == signal.SIGSTOP:
+                shown.read()
+                modes = termios.tcgetattr(shown.child.child_fd)
+                modes[3] |= termios.ISIG | termios.ICANON | termios.ECHO  # as a shell sets them
+                termios.tcsetattr(shown.child.child_fd, termios.TCSANOW, modes)
+            else:
+                shown.wait(lambda opened=opened: shown.bytes.count(OPEN) > opened, "the screen again")
+        shown.type("5\r")
+        shown.wait_for("frame 1 of 1")
+        shown.type("q")
+        check_left(shown, 0)
+
+
 @contextmanager
 def deaf(folder: Path) -> Iterator[Terminal]:
     """Give the program while a PyTorch is imported that holds the interpreter's lock for ever."""

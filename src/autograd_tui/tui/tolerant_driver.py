@@ -11,7 +11,7 @@ import select
 import termios
 from codecs import getincrementaldecoder
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import constants, events
 from textual._xterm_parser import XTermParser  # private, but there is no other that knows the names of keys
@@ -128,6 +128,7 @@ class TolerantDriver(LinuxDriver):
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._size = size or self._get_terminal_size()
+        self._modes: list[Any] = []  # the terminal's own, while the screen is open
         self._posted = 0  # keys and clicks, of which the app counts those that it has taken
         self._dropped: int | None = None  # of them, since the last quiet moment; None where all were taken
 
@@ -138,6 +139,33 @@ class TolerantDriver(LinuxDriver):
         except OSError:
             width, height = 0, 0
         return min(width or USUAL_SIZE[0], MOST_COLUMNS), min(height or USUAL_SIZE[1], MOST_ROWS)
+
+    def start_application_mode(self) -> None:
+        """Take the terminal, and remember in which modes."""
+        if self.attrs_before is not None:  # a signal to go on came first
+            return
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        with suppress(termios.error):
+            self._modes = termios.tcgetattr(self.fileno)
+
+    def _sigcont_application(self, *_: object) -> None:
+        """Go on: where SIGSTOP had stopped us, or nothing, the screen is still open, and is not to be opened again."""
+        if self.attrs_before is None:  # suspended, or begun in the background
+            super()._sigcont_application()
+        else:
+            self._loop.call_soon_threadsafe(self._take_terminal_again)
+
+    def _take_terminal_again(self) -> None:
+        """Set the modes that a shell has changed meanwhile; in the background this stops us, until it is our turn."""
+        if self.attrs_before is None:
+            return
+        with suppress(termios.error):
+            termios.tcsetattr(self.fileno, termios.TCSANOW, self._modes)
+        self.write("\x1b[?1049h\x1b[?25l")
+        self._enable_mouse_support()
+        self._enable_bracketed_paste()
+        self._disable_line_wrap()
+        self._app.refresh(layout=True)
 
     def stop_application_mode(self) -> None:
         """Give the terminal back, its own modes last: until then no key of its own ends us on a screen half left."""
