@@ -344,6 +344,8 @@ class Case:
         until = monotonic() + PATIENCE
         while not program.has_left:
             assert monotonic() < until, f"it does not leave by {way!r}"
+            program.type(b"\x1b")  # the one before may have been taken for alt and a key, on a slow machine
+            program.pause(QUIET)
             program.type(way)
             program.pause(0.5)
         return {0} if way == b"q" else {130}
