@@ -150,7 +150,7 @@ OWN_OPTIONS = {  # of the scenarios that come with the program
     "spiral width=0": "--option width must lie between 1 and 65536, not 0.",
     "spiral width=-3": "--option width must lie between 1 and 65536, not -3.",
     "spiral width=1e9": "--option width must lie between 1 and 65536, not 1000000000.",
-    "spiral width=1e300": "--option width must lie between 1 and 65536, not 1e+300.",
+    "spiral width=1e18": "--option width must lie between 1 and 65536, not 1e+18.",
     "spiral width=nan": "--option width=nan must be a whole number, as its default 32 is.",
     "spiral width=1.5": "--option width=1.5 must be a whole number, as its default 32 is.",
     "spiral width=": "--option width= must be a whole number, as its default 32 is.",
