@@ -258,3 +258,18 @@ def test_what_cannot_be_proven_of_a_traced_model_is_said_in_one_sentence() -> No
     list(session.run_all("fb"))
     with pytest.raises(Refused, match="the loss reaches around the copy to the model itself"):
         session.prove(2, "bias")
+
+
+def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -> None:
+    x, y, over = torch.ones(4, 2), torch.zeros(4, 1), tmp_path / "over"  # which going back does not take back
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        if over.exists():
+            raise StopIteration("no more")
+        return x, y
+
+    session = opened(batch=batch)
+    list(session.run_all("fb"))
+    over.touch()
+    with pytest.raises(Refused, match=r"the batch cannot be drawn once more: .*no more"):
+        session.prove(session.frame.index, "weight")

@@ -14,7 +14,7 @@ from autograd_tui.engine.values.trace import Op, Trace
 from autograd_tui.text.inside.chain_rule import chain_rule_lines
 from autograd_tui.text.inside.health import health_lines
 from autograd_tui.text.inside.not_finite import how_many
-from autograd_tui.text.inside.small import exponential, logarithm, power, quotient, root
+from autograd_tui.text.inside.small import exact_sum, exponential, logarithm, power, quotient, root
 from autograd_tui.text.inside.value_words import name_of
 from autograd_tui.text.numbers import count, terse
 
@@ -163,3 +163,10 @@ def test_powers_and_quotients_are_pytorchs() -> None:
     for ours, theirs in ((power, torch.pow), (quotient, torch.div)):
         worked = torch.tensor([ours(a, b) for a, b in pairs], dtype=torch.float64)
         assert torch.allclose(worked, theirs(bases, exponents), rtol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "total"), [([math.inf, -math.inf], math.nan), ([1e308, 1e308], math.inf), ([0.1] * 10, 1.0)]
+)
+def test_any_values_have_a_sum(values: list[float], total: float) -> None:
+    assert repr(exact_sum(values)) == repr(total)

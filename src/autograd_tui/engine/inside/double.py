@@ -46,7 +46,7 @@ class Double:
         if isinstance(self._loss, nn.Module):
             self._loss = _copied(self._loss, dtype)
         self._surroundings = loop.surroundings
-        self.batch = _cast(to_device(loop.parts.batch(loop.forwards), loop.device), dtype)
+        self.batch = _cast(to_device(_batch(loop), loop.device), dtype)
         self._mark = loop.surroundings.mark_closely()
         self._holders = Buffers.of(self.model)
         self._buffers = {name: buffer.detach().clone() for name, buffer in self._holders.tensors().items()}
@@ -139,6 +139,14 @@ class Double:
         narrow = self.wide.narrow or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
         if self.wide.narrow or loss.dtype is not torch.float64:
             raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
+
+
+def _batch(loop: Loop) -> Any:
+    """Draw the batch of the forward once more; raises Refused where the scenario's own code raises."""
+    try:
+        return loop.parts.batch(loop.forwards)
+    except Exception as error:
+        raise Refused(f"the batch cannot be drawn once more: {in_words(error)}.") from error
 
 
 def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -128,7 +128,7 @@ def multiplied(left: Small | None, right: Small | None) -> Small | None:
     if left is None or right is None or len(left.shape) != len(right.shape) or left.shape[-1] != right.shape[-2]:
         return None
     shape = (*left.shape[:-1], right.shape[-1])
-    return Small(shape, tuple(math.fsum(x * y for x, y in pairs(left, right, place)) for place in places(shape)))
+    return Small(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, place)) for place in places(shape)))
 
 
 def pairs(left: Small, right: Small, place: Shape) -> list[tuple[float, float]]:
@@ -179,3 +179,12 @@ def power(base: float, exponent: float) -> float:
 def wave(function: Callable[[float], float], x: float) -> float:
     """Take a sine or cosine, which infinity has none of."""
     return math.nan if math.isinf(x) else function(x)
+
+
+def exact_sum(values: Iterable[float]) -> float:
+    """Add up without rounding in between; infinite or NaN as floats have it, where `math.fsum` would raise."""
+    listed = list(values)
+    try:
+        return math.fsum(listed)
+    except (OverflowError, ValueError):  # a sum that is too large, or of infinities of both signs
+        return sum(listed)

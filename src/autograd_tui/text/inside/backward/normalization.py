@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from autograd_tui.text.inside.backward.part import Part, Rule, whole
 from autograd_tui.text.inside.backward.scene import Scene, parsed
 from autograd_tui.text.inside.expression import short_name
-from autograd_tui.text.inside.small import Shape, Small, collected, filled, places
+from autograd_tui.text.inside.small import Shape, Small, collected, exact_sum, filled, places
 
 
 def batch_norm(scene: Scene) -> list[Part]:
@@ -75,8 +75,8 @@ def _gain(scene: Scene, over: str, eps: float | None) -> float:
 
 
 def _spread(values: list[float], eps: float) -> tuple[float, float]:
-    average = math.fsum(values) / len(values)
-    return average, math.sqrt(math.fsum((value - average) ** 2 for value in values) / len(values) + eps)
+    average = exact_sum(values) / len(values)
+    return average, math.sqrt(exact_sum((value - average) * (value - average) for value in values) / len(values) + eps)
 
 
 def _worked(scene: Scene, over: str, eps: float) -> list[Small | None]:
@@ -117,7 +117,7 @@ def _group(
 
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
-    return math.fsum(listed) / len(listed)
+    return exact_sum(listed) / len(listed)
 
 
 BACKWARD: dict[str, Rule] = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from autograd_tui.text.inside.forward.called import Called, Computed, ForwardRule
-from autograd_tui.text.inside.small import Small, each, summed_over
+from autograd_tui.text.inside.small import Small, each, exact_sum, summed_over
 
 
 def said(sentence: str) -> ForwardRule:
@@ -65,7 +65,7 @@ def mse(call: Called) -> Computed:
 def _reduced(call: Called, formula: str, terms: Small | None, *, mean: bool, known: bool = True) -> Computed:
     if terms is None or call.first or not (mean or known):
         return Computed(formula)
-    total = math.fsum(terms.values) / (len(terms.values) if mean else 1)
+    total = exact_sum(terms.values) / (len(terms.values) if mean else 1)
     return Computed(formula, Small((), (total,)), size=terms.largest * len(terms.values))
 
 
