@@ -71,12 +71,33 @@ def stepped(model: nn.Linear) -> optim.Optimizer:
     return made
 
 
+class Endless:
+    """Has a length and items, and no end."""
+
+    def __len__(self) -> int:
+        return 10**12
+
+    def __getitem__(self, index: int) -> int:
+        return 0
+
+
+def remembering(**values: object) -> Change:
+    def make(model: nn.Linear) -> optim.Optimizer:
+        made = optim.SGD(model.parameters())
+        made.state[model.weight].update(values)
+        return made
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (lambda model: Mine(model.parameters()), "Mine is none of torch.optim's optimizers"),
         (lambda model: optim.SGD([model.weight]), "the SGD trains only some of the model's parameters"),
         (lambda model: optim.SGD([*model.parameters(), torch.ones(1)]), "trains parameters that are not the model's"),
+        (remembering(text="a"), "the SGD has stepped already"),
+        (remembering(endless=Endless()), "the SGD has stepped already"),
         (stepped, "the Adam has stepped already: leave the training loop out of the file."),
     ],
 )

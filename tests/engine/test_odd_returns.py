@@ -273,3 +273,37 @@ def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -
     over.touch()
     with pytest.raises(Refused, match=r"the batch cannot be drawn once more: .*no more"):
         session.prove(session.frame.index, "weight")
+
+
+def test_a_batch_that_holds_itself_makes_a_case_of_its_mark_alone(tmp_path: Path) -> None:
+    x, y, over = torch.ones(4, 2), torch.zeros(4, 1), tmp_path / "over"  # which going back does not take back
+    endless: list[Any] = [x, y]
+    endless.append({"again": endless})
+    session = opened(batch=lambda number: endless if over.exists() else (x, y))
+    list(session.run_all("fb"))
+    over.touch()
+    export_case(tmp_path / "case.pt", session)
+    assert torch.load(tmp_path / "case.pt", weights_only=True)["batches"] is None
+
+
+def test_of_what_an_optimizer_remembers_texts_are_not_inspected(odd_steps: list[Callable[[Any], Any]]) -> None:
+    session = opened()
+    odd_steps.append(lambda optimizer: optimizer.state[optimizer.param_groups[0]["params"][0]].update(own="text"))
+    list(session.run_all("fbs"))
+    assert [row.name for row in session.inspect("weight").state] == ["momentum_buffer"]
+
+
+def test_a_buffer_that_lets_nobody_read_it_ends_nothing() -> None:
+    session = opened()
+    model_of(session).does = lambda model: model.register_buffer("own", torch.ones(2).as_subclass(Jealous))
+    frames = [*session.run_all("FBSZFB"), session.rewind(2)]
+    assert all(frame.error is None for frame in frames)
+
+
+def test_a_buffer_larger_than_any_memory_cannot_be_copied_for_a_proof() -> None:
+    model = Net()
+    model.register_buffer("own", torch.ones(1).expand(10**15))
+    session = opened(model=model)
+    list(session.run_all("fb"))
+    with pytest.raises(Refused, match="the model cannot be copied: RuntimeError"):
+        session.prove(session.frame.index, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -46,10 +46,10 @@ class Double:
         if isinstance(self._loss, nn.Module):
             self._loss = _copied(self._loss, dtype)
         self._surroundings = loop.surroundings
-        self.batch = _cast(to_device(_batch(loop), loop.device), dtype)
+        self.batch = _batch(loop, dtype)
         self._mark = loop.surroundings.mark_closely()
         self._holders = Buffers.of(self.model)
-        self._buffers = {name: buffer.detach().clone() for name, buffer in self._holders.tensors().items()}
+        self._buffers = _cloned(self._holders.tensors())
         parts = replace(loop.parts, model=self.model, loss=self._loss)
         self._attributes = Attributes(Reach(parts), self._holders.modules)
         self.params = dict(self.model.named_parameters())
@@ -141,12 +141,20 @@ class Double:
             raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
 
 
-def _batch(loop: Loop) -> Any:
-    """Draw the batch of the forward once more; raises Refused where the scenario's own code raises."""
+def _batch(loop: Loop, dtype: torch.dtype | None) -> Any:
+    """Draw the batch of the forward once more, on its device and in a dtype; raises Refused where that raises."""
     try:
-        return loop.parts.batch(loop.forwards)
+        return _cast(to_device(loop.parts.batch(loop.forwards), loop.device), dtype)
     except Exception as error:
         raise Refused(f"the batch cannot be drawn once more: {in_words(error)}.") from error
+
+
+def _cloned(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy buffers; raises Refused where there is no memory for them."""
+    try:
+        return {name: buffer.detach().clone() for name, buffer in buffers.items()}
+    except Exception as error:
+        raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
 
 
 def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:

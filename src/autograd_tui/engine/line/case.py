@@ -26,6 +26,7 @@ from autograd_tui.engine.values.process import OneProcess
 from autograd_tui.engine.values.recording import Step
 from autograd_tui.engine.values.watching import Fired
 
+DEEPEST = 100  # lists and dicts within each other, in a batch
 Case = dict[str, Any]  # what torch.load reads with weights_only=True
 
 
@@ -176,12 +177,14 @@ def _places(mark: Mark) -> list[Any]:
     return [(position.epoch, position.place) for _, (position, _) in mark.rewindables]
 
 
-def _is_plain(value: Any) -> bool:
-    """Tell whether torch.load reads a value back without running any code."""
+def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
+    """Tell whether torch.load reads a value back without running any code; one that holds itself it does not."""
+    if type(value) in (dict, list, tuple) and not depth:
+        return False
     if type(value) is dict:
-        return all(isinstance(key, (str, int)) and _is_plain(each) for key, each in value.items())
+        return all(isinstance(key, (str, int)) and _is_plain(each, depth - 1) for key, each in value.items())
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(_is_plain(each, depth - 1) for each in value)
     if type(value) is Tensor:
         return not value.is_meta and value.numel() < MOST_MEASURED
     return value is None or type(value) in (bool, int, float, str)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.training.stats import SPARSE, as_measured, measurable, shape_of, stored, to_host
+from autograd_tui.engine.training.stats import SPARSE, as_measured, is_measured, measurable, shape_of, stored, to_host
 from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.engine.values.stats_table import BINS, MOST_VALUES, TensorStats
 
@@ -23,7 +23,7 @@ VELOCITIES = ("momentum_buffer", "exp_avg")
 def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -> Inspection:
     """Measure a parameter, its gradient and its optimizer state with one copy to the host."""
     named = {"value": param, "grad": param.grad}
-    named |= {f"state.{key}": torch.as_tensor(value) for key, value in state.items() if value is not None}
+    named |= {f"state.{key}": torch.as_tensor(value) for key, value in state.items() if is_measured(value)}
     given = {key: tensor for key, tensor in named.items() if tensor is not None}
     given |= {key: tensor.cpu() for key, tensor in given.items() if tensor.layout in SPARSE}
     away = [key for key, tensor in given.items() if measurable(tensor) and tensor.layout not in SPARSE]

@@ -310,19 +310,21 @@ class Loop:
     def _keep_state(self) -> Callable[[], None]:
         self.buffers = buffers = Buffers.of(self.model)
         attributes = self.attributes(buffers)
-        tensors, room = buffers.tensors(), self._kept_buffers
-        self._attached, self.strange = self.attached(tensors.values(), attributes), attributes.strange
-        for name, buffer in tensors.items():
-            copy = room.get(name)
-            if buffer.numel() > MOST_MEASURED:
-                room[name] = buffer
-                continue
-            if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
-                room[name] = buffer.detach().clone()
-                continue
-            if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
-                room[name] = torch.empty_like(buffer, requires_grad=False)
-            room[name].copy_(buffer.detach())
+        room = self._kept_buffers
+        with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
+            tensors = buffers.tensors()
+            self._attached, self.strange = self.attached(tensors.values(), attributes), attributes.strange
+            for name, buffer in tensors.items():
+                copy = room.get(name)
+                if buffer.numel() > MOST_MEASURED:
+                    room[name] = buffer
+                    continue
+                if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
+                    room[name] = buffer.detach().clone()
+                    continue
+                if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
+                    room[name] = torch.empty_like(buffer, requires_grad=False)
+                room[name].copy_(buffer.detach())
         mark = self.surroundings.mark()
 
         def undo() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.training.groups import Group, known_optimizers
+from autograd_tui.engine.training.stats import is_measured
 from autograd_tui.engine.values.errors import Refused
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
 
@@ -61,8 +62,13 @@ def words_of(optimizer: torch.optim.Optimizer) -> OptimizerSpec:
 
 def _has_stepped(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether it remembers anything but zeros, which some begin with."""
-    remembered = (value for state in optimizer.state.values() for value in state.values() if value is not None)
-    return any(bool(torch.as_tensor(value).any()) for value in remembered)
+    states = list(dict.values(optimizer.state)) if isinstance(optimizer.state, dict) else [optimizer.state]
+    return any(not isinstance(state, dict) or any(map(_is_something, dict.values(state))) for state in states)
+
+
+def _is_something(value: Any) -> bool:
+    """Tell whether a value that an optimizer remembers is more than None or zeros."""
+    return value is not None and not (is_measured(value) and not torch.as_tensor(value).any())
 
 
 def _differs(value: Any, usual: Any) -> bool:

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from autograd_tui.engine.training.groups import spelled
 from autograd_tui.engine.training.loop import Loop
-from autograd_tui.engine.training.stats import Group, StatsReader, has_shape
+from autograd_tui.engine.training.stats import Group, StatsReader, has_shape, is_measured
 from autograd_tui.engine.values.frame import Frame, Groups
 from autograd_tui.engine.values.stats_table import MOST_VALUES, Grads, StatsTable
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
-MOST_COUNTED = 1 << 63  # that a tensor can hold
 _TOP_NAMES = ("classes", "values", "targets")
 
 
@@ -143,7 +142,7 @@ class Readings:
             f"{name}.{key}": torch.as_tensor(value)
             for name, param in self._loop.params.items()
             for key, value in state.get(param, {}).items()
-            if has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MOST_COUNTED)
+            if is_measured(value)
         }
         return Group(rows, exact=False)
 

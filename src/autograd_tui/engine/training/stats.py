@@ -23,6 +23,7 @@ LEAST_PARTS = 4  # of a large tensor whose norms travel
 LONGEST_PART = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
+MOST_COUNTED = 1 << 63  # that a tensor can hold
 MOST_MEASURED = 1 << 36  # values: no memory holds them, as a view may all the same that says one value again and again
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
@@ -338,6 +339,11 @@ def measurable(tensor: Tensor) -> bool:
 def has_shape(value: Any) -> TypeGuard[Tensor]:
     """Tell whether a value is a tensor, and none of a lazy module's, which has no shape yet."""
     return isinstance(value, Tensor) and not nn.parameter.is_lazy(value)
+
+
+def is_measured(value: Any) -> TypeGuard[Tensor | float]:
+    """Tell whether a value that an optimizer remembers is a tensor or a number, and no text or the like."""
+    return has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MOST_COUNTED)
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
