@@ -111,6 +111,91 @@ def test_a_parameter_that_is_resized_during_a_free_run_ends_it_with_that_error()
     )
 
 
+def given_back(tensor: Any) -> None:
+    """Give a tensor's memory back behind PyTorch: it has a shape, and no values any more."""
+    tensor.untyped_storage().resize_(0)
+
+
+def gives_grad_back(model: Net) -> None:
+    """Have the next backward give the memory of a gradient back."""
+
+    def hook(param: Tensor) -> None:
+        given_back(param.grad)
+        handle.remove()
+
+    handle = model.spare.register_post_accumulate_grad_hook(hook)
+
+
+GIVEN_BACK: dict[str, tuple[Change, str]] = {
+    "spare": (lambda model: given_back(model.spare), "F"),
+    "spare.grad": (gives_grad_back, "F B"),
+    "counted": (lambda model: given_back(model.counted), "F"),
+    "the loss": (lambda model: setattr(model, "gives_back", "loss"), "F"),
+    "the prediction": (lambda model: setattr(model, "gives_back", "prediction"), "F"),
+    "the batch": (lambda model: setattr(model, "gives_back", "batch"), "F"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN_BACK)
+def test_what_has_no_values_any_more_is_an_error_and_as_it_was(name: str) -> None:
+    """PyTorch ends the whole program where it reads them."""
+    change, phases = GIVEN_BACK[name]
+    x, y = torch.ones(4, 2), torch.zeros(4, 1)
+
+    def forward(model: Net, batch: Any) -> Any:
+        prediction = model.spare.sum() * 0 + model(batch[0])
+        loss = nn.functional.mse_loss(prediction, batch[1])
+        which = vars(model).pop("gives_back", None)
+        if which is not None:
+            loss, prediction = loss.clone(), prediction.clone()
+            given_back({"loss": loss, "prediction": prediction, "batch": batch[1]}[which])
+        return loss, prediction
+
+    def built() -> Session:
+        torch.manual_seed(0)
+        model = Net()
+        model.register_buffer("counted", torch.ones(3))
+        return opened(model=model, loss=None, forward=forward, batch=lambda i: (x.clone(), y.clone()))
+
+    session, usual = built(), built()
+    list(session.run_all("fbsz f b"))
+    Net.does = staticmethod(lambda model: (setattr(Net, "does", None), change(model)))  # type: ignore[assignment]
+    try:
+        frames = [session.run(phase) for phase in phases.split()]
+    finally:
+        Net.does = None
+    assert frames[-1].error is not None
+    assert frames[-1].error.message == f"the memory of {name} was given back, and so it has no values any more."
+    session.rewind(4)
+    list(session.run_all("fbszfbsz"))
+    list(usual.run_all("fbszfbszfbsz"))
+    assert session.frame.params == usual.frame.params
+    assert session.inspect("spare").value.norm is not None
+
+
+@pytest.mark.parametrize("said", ["the memory of spare was", "the memory of weight.momentum_buffer was"])
+def test_a_step_that_gives_memory_back_is_an_error_of_the_step(
+    said: str, odd_steps: list[Callable[[Any], Any]]
+) -> None:
+    session = opened()
+    list(session.run_all("fbszfb"))
+    model = model_of(session)
+
+    def change(optimizer: Any) -> None:
+        given_back(optimizer.state[model.weight]["momentum_buffer"] if "momentum" in said else model.spare)
+
+    odd_steps.append(change)
+    error = session.run("s").error
+    odd_steps.clear()
+    assert error is not None
+    assert said in error.message
+    session.rewind(session.frame.index - 1)
+    frame, usual = session.run("s"), opened()
+    list(usual.run_all("fbszfbs"))
+    assert frame.error is None
+    assert frame.params == usual.frame.params
+
+
 STEPS: dict[str, Callable[[Any], Any]] = {
     "remembers a list_iterator as": lambda optimizer: next(iter(optimizer.state.values())).update(own=iter([])),
     "state of a parameter is a tuple now": lambda optimizer: optimizer.state.update(dict.fromkeys(optimizer.state, ())),
@@ -205,6 +290,13 @@ def test_a_parameter_that_was_made_in_inference_mode_is_refused() -> None:
         model.spare = nn.Parameter(torch.ones(2), requires_grad=False)
     with pytest.raises(Refused, match="spare was made in inference mode, in which nothing can be trained"):
         opened(model=model)
+
+
+def test_a_checkpoint_can_be_taken_of_a_buffer_that_lets_nobody_use_it() -> None:
+    session = opened()
+    model_of(session).register_buffer("own", torch.ones(2).as_subclass(Jealous))
+    assert session.run("f").error is None
+    assert torch.equal(session.checkpoint().buffers["own"].as_subclass(Tensor), torch.ones(2))
 
 
 def test_an_output_that_lets_nobody_use_it_is_measured_all_the_same() -> None:

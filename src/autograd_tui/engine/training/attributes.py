@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.stats import in_memory
 from autograd_tui.engine.training.user_code import UserCode, is_users, read, write
 
 SMALL = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
@@ -188,7 +189,7 @@ class _Keeper:
         """Copy a tensor, and its gradient; one whose values share memory is changed by nobody."""
         if tensor.grad_fn is not None:
             self.attached.append(tensor)
-        if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not writable(tensor):
+        if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not (writable(tensor) and in_memory(tensor)):
             return tensor
         if not self.always and tensor.numel() * tensor.element_size() > SMALL:
             return tensor
@@ -299,7 +300,7 @@ def _restored(kept: Any, done: _Done) -> Any:
 
 @torch.no_grad()
 def _fill(tensor: Tensor, copy: Tensor, grad: Tensor | None = None) -> None:
-    if tensor.shape == copy.shape:
+    if tensor.shape == copy.shape and in_memory(tensor):
         tensor.data.copy_(copy)  # .data: an older graph that saved the tensor stays valid
     else:
         tensor.data = copy.to(tensor.device, copy=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.training.attributes import writable
-from autograd_tui.engine.training.stats import has_shape, shape_of
+from autograd_tui.engine.training.stats import has_shape, in_memory, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Buffers:
                 module._buffers.clear()
                 module._buffers.update(buffers)
         for name, buffer in self.tensors().items():
-            if shape_of(buffer) != shape_of(copies[name]):
+            if shape_of(buffer) != shape_of(copies[name]) or not in_memory(buffer):
                 buffer.data = copies[name].to(buffer.device, copy=True)
             elif writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid

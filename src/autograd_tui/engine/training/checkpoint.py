@@ -14,7 +14,7 @@ from torch import Tensor
 from autograd_tui.engine.training.attributes import Attributes, writable
 from autograd_tui.engine.training.buffers import Buffers
 from autograd_tui.engine.training.loop import Loop
-from autograd_tui.engine.training.stats import MOST_MEASURED, shape_of
+from autograd_tui.engine.training.stats import MOST_MEASURED, in_memory, shape_of
 from autograd_tui.engine.training.surroundings import Mark
 from autograd_tui.engine.values.frame import Frame
 from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
@@ -65,9 +65,11 @@ class Copier:
     @torch.no_grad()
     def all(self, values: dict[str, Any]) -> dict[str, Any]:
         """Copy a dict of tensors, and of whatever else an optimizer keeps beside them."""
-        return {
-            key: self._copy(value) if isinstance(value, Tensor) else deepcopy(value) for key, value in values.items()
-        }
+        with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
+            return {
+                key: self._copy(value) if isinstance(value, Tensor) else deepcopy(value)
+                for key, value in values.items()
+            }
 
     def _copy(self, tensor: Tensor) -> Tensor:
         if tensor.is_meta or tensor.numel() > MOST_MEASURED:
@@ -157,8 +159,8 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
 
 
 def _fill(param: Tensor, copy: Tensor) -> None:
-    """Put the values back, and where somebody has changed them, shape and dtype too."""
-    if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype:
+    """Put the values back, and where somebody has changed them, shape, dtype and memory too."""
+    if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype or not in_memory(param):
         param.data = copy.to(param.device, copy=True)
     elif writable(param):
         param.detach().copy_(copy)

@@ -17,7 +17,7 @@ from autograd_tui.engine.training.groups import check_optimizer, places, read_gr
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.predict import Losses, one_number, predict
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats import MOST_MEASURED, shape_of
+from autograd_tui.engine.training.stats import MOST_MEASURED, in_memory, shape_of
 from autograd_tui.engine.training.surroundings import Surroundings
 from autograd_tui.engine.values.errors import Raised, Refused
 from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
@@ -81,6 +81,9 @@ class Loop:
             prediction, follows = _detached(prediction), loss.requires_grad
             shape_of(loss)  # raises where there is none, as of what a lazy module holds
             self.check_parameters()
+            self.check_buffers()
+            both = batch if isinstance(batch, (tuple, list)) else (batch,)
+            _check_memory([("the loss", loss), ("the prediction", prediction), *(("the batch", each) for each in both)])
         self.loss, self.batch, self.prediction, self.metrics = loss, batch, prediction, metrics
         self.graph = "alive" if follows else "none"
         if self._attached:
@@ -103,6 +106,7 @@ class Loop:
             else:
                 run(self.loss)
             self.check_parameters()
+            _check_memory((f"{name}.grad", param.grad) for name, param in self.params.items())
         count()
 
     def step(self) -> bool:
@@ -113,7 +117,7 @@ class Loop:
             if self.scheduler is not None and self.loss is not None:
                 self.scheduler.step(self.loss.detach())
             self.check_parameters()
-            check_optimizer(self.optimizer, self.groups)
+            self.check_optimizer()
         for place, group in enumerate(self.group_of):
             self.used[place] |= group is not None and self.backwards[place] > 0
         return before != [param._version for param in self.params.values()]
@@ -158,12 +162,27 @@ class Loop:
                 yield loss
 
     def check_parameters(self) -> None:
-        """Raise TypeError where a parameter has another shape than it was made with."""
+        """Raise TypeError where a parameter has another shape than it was made with, or no values any more."""
         if [param.shape for param in self.params.values()] != self._shapes:
             for (name, param), shape in zip(self.params.items(), self._shapes, strict=True):
                 if param.shape != shape:
                     now = f"has shape {tuple(param.shape)} now, in place of {tuple(shape)}"
                     raise TypeError(f"{name} {now}: a parameter that is trained keeps its shape.")
+        _check_memory(self.params.items())
+
+    def check_buffers(self) -> None:
+        """Raise TypeError where a buffer has no values any more."""
+        _check_memory(self.buffers.now().items())
+
+    def check_optimizer(self) -> None:
+        """Raise TypeError where the optimizer holds what cannot be copied, put back or read."""
+        check_optimizer(self.optimizer, self.groups)
+        if state := self.optimizer.state:
+            _check_memory(
+                (f"{name}.{key}", value)
+                for name, param in self.params.items()
+                for key, value in state.get(param, {}).items()
+            )
 
     def _counting(self, at: Sequence[int]) -> Callable[[], None]:
         """Look at gradients before a backward; what is given back counts it for those that it has added to."""
@@ -337,7 +356,7 @@ class Loop:
     def _sound_optimizer(self) -> None:
         """Start the optimizer anew where it was made unreadable; its state comes back from a checkpoint."""
         try:
-            check_optimizer(self.optimizer, self.groups)
+            self.check_optimizer()
         except Exception:  # also what theirs raises when it is looked at
             self.start_optimizer(self.spec)
 
@@ -361,6 +380,12 @@ def _names(model: nn.Module) -> dict[str, str]:
     """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
     first: dict[nn.Parameter, str] = {}
     return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
+
+
+def _check_memory(named: Iterable[tuple[str, Any]]) -> None:
+    for name, value in named:
+        if not in_memory(value):
+            raise TypeError(f"the memory of {name} was given back, and so it has no values any more.")
 
 
 def _there_are(groups: int) -> str:

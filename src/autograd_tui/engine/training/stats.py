@@ -25,6 +25,7 @@ SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
 MOST_COUNTED = 1 << 63  # that a tensor can hold
 MOST_MEASURED = 1 << 36  # values: no memory holds them, as a view may all the same that says one value again and again
+_PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -334,6 +335,21 @@ def measurable(tensor: Tensor) -> bool:
     if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
         return False
     return 0 < tensor.numel() < MOST_MEASURED and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
+
+
+def in_memory(value: Any) -> bool:
+    """Tell whether a tensor's values are there, whose memory `untyped_storage().resize_` may have given back.
+
+    Of what is no plain tensor: always. PyTorch ends the program where it reads values that are not there.
+    """
+    if type(value) not in _PLAIN or value.layout is not torch.strided or value.is_meta or value.is_nested:
+        return True
+    room: int = value.untyped_storage().nbytes()
+    item = value.element_size()
+    if not value.numel() or room >= (value.storage_offset() + value.numel()) * item:
+        return True
+    last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return bool(room >= (value.storage_offset() + last + 1) * item)  # whose values lie in the same places
 
 
 def has_shape(value: Any) -> TypeGuard[Tensor]:

@@ -18,7 +18,7 @@ from autograd_tui.engine.inside.recorder import PhaseRecorder
 from autograd_tui.engine.training import checkpoint as checkpoints
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.exact import inspect
-from autograd_tui.engine.training.groups import check_optimizer, specs
+from autograd_tui.engine.training.groups import specs
 from autograd_tui.engine.training.loop import Loop, theirs
 from autograd_tui.engine.training.raised import torch_error
 from autograd_tui.engine.training.readings import Changes, Readings
@@ -152,7 +152,8 @@ class Trainer:
                     if not goes_on(len(losses), loss):
                         break
                 self._loop.check_parameters()
-                check_optimizer(self._loop.optimizer, self._loop.groups)
+                self._loop.check_buffers()
+                self._loop.check_optimizer()
             except BaseException as error:
                 if not theirs(error):
                     raise
