@@ -19,46 +19,49 @@ from typing import Any
 
 import torch
 
+from autograd_tui.core.command import Commands, parse
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.trace import Trace
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Commands, parse
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.export.file import export_case, export_file
+from autograd_tui.export.formats import export_case, export_file
 from autograd_tui.headless import run_headless
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.health import health_lines
-from autograd_tui.text.inside.operation import operation_lines
-from autograd_tui.text.inside.trace_lines import trace_lines
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import one_line
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.writer import JournalWriter
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.styled_text import one_line
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.operation import operation_lines, trace_lines
+from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.choices import Choices
-from autograd_tui.tui.panels.both import BothPanel
+from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
 from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
-from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
-from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.panels.output import OutputPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.selected import SelectedPanel
 from autograd_tui.tui.panels.status import StatusPanel
-from autograd_tui.tui.panels.table import TablePanel
+from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
+from autograd_tui.tui.preferences import Preferences
 from odd_scenarios import HOOKS
 
 FILE = "from odd_scenarios import odd_scenario\nbuild = odd_scenario({number}, __name__)\n"
 HANGS = 300.0  # seconds
-PANELS: list[type[Panel]] = [BothPanel, BuffersPanel, CodePanel, DataPanel, ExplanationPanel, FitPanel, GradientsPanel]
+PANELS: list[type[Panel]] = [
+    CompactParametersPanel,
+    BuffersPanel,
+    CodePanel,
+    DataPanel,
+    ExplanationPanel,
+    FitPanel,
+    GradientsPanel,
+]
 PANELS += [LossPanel, OutputPanel, ParametersPanel, PhasesPanel, SelectedPanel, StatusPanel, TablePanel]
 SIZES = ((118, 38), (78, 20), (36, 8), (5, 2))
 WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.1", "lr=0", "optimizer=adam", "optimizer=sgd,lr=0.1", "seed=3"]
@@ -287,7 +290,7 @@ class Walker:
 
     async def _press(self, keys: list[str], size: tuple[int, int]) -> None:
         app = AutogradApp(
-            lambda _: open_session(str(self.file), device="cpu"), Commands(), title="odd", choices=Choices()
+            lambda _: open_session(str(self.file), device="cpu"), Commands(), title="odd", choices=Preferences()
         )
         async with app.run_test(size=size) as pilot:
             for key in ["", *keys]:

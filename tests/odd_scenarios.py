@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
-from autograd_tui.engine.training.loader import from_loader
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.scenarios.plain_names import plain_scenario
+from autograd_tui.engine.training.data_loader import from_loader
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
+from autograd_tui.scenarios.script_scenario import plain_scenario
 
 CODE = "import os\nos.mkdir('ran')  # "
 TEXTS = [

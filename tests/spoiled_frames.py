@@ -21,18 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.command import Commands
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.journal.drawn_frames import DrawnFrames, frames_path
-from autograd_tui.journal.following import Following
-from autograd_tui.open import open_session
-from autograd_tui.text.frame_line import frame_line
-from autograd_tui.text.layers import Layers
-from autograd_tui.text.table_view import Row, TableView
-from autograd_tui.text.veil import veil_over
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.frame_stream import FrameStream, frames_path
+from autograd_tui.text.frame_summary import frame_line
+from autograd_tui.text.hidden_results import veil_over
+from autograd_tui.text.table.layers import Layers
+from autograd_tui.text.table.view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.follower_thread import FollowerThread
 from autograd_tui.tui.layouts import (
@@ -172,7 +172,7 @@ def original(number: int) -> Original:
     with TemporaryDirectory() as folder:
         session, journal = some_session(rng), Path(folder) / "j"
         journal.write_bytes(JOURNAL)
-        drawn = DrawnFrames(journal, session.about, mode=0o600)
+        drawn = FrameStream(journal, session.about, mode=0o600)
         for word in rng.choices(WORDS, k=rng.choice([1, 4, 12, 24])):
             start = session.frame.index
             with suppress(Refused):
@@ -325,13 +325,13 @@ def some_frames(rng: random.Random) -> Spoiled:
     return Spoiled(number, damages, content, (*sorted(ends), len(content)))
 
 
-def draw(following: Following, frame: Frame, rng: random.Random) -> None:
+def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     """Draw what the screen would of a frame."""
     layers = Layers.of(frame.params.layout.names)
     group = rng.choice(list(layers.groups))
-    cursor = rng.choice([None, Row(group), Row(group, layers.groups[group][0])])
+    cursor = rng.choice([None, ViewRow(group), ViewRow(group, layers.groups[group][0])])
     if cursor is not None and cursor.place is None and layers.alone(group):
-        cursor = Row(group, layers.groups[group][0])
+        cursor = ViewRow(group, layers.groups[group][0])
     column = rng.choice(["model", "name", "values", "params", "grad", "update", "state", "spread", "tensors"])
     view = TableView(cursor, frozenset(rng.choice([(), (group,)])), column, asked=True)
     history = following.history.copy()
@@ -363,7 +363,7 @@ def follow(what: Spoiled, whole: Original, path: Path, rng: random.Random) -> st
         begun = end
         if following is None:
             with suppress(Refused):
-                following = Following(path)
+                following = FollowedSession(path)
         else:
             following.read()
         if following is not None:
@@ -378,7 +378,7 @@ def follow(what: Spoiled, whole: Original, path: Path, rng: random.Random) -> st
     return None if rng.random() < 0.8 else goes_on(following, whole, file)
 
 
-def goes_on(following: Following, whole: Original, file: Path) -> str | None:
+def goes_on(following: FollowedSession, whole: Original, file: Path) -> str | None:
     """Let the leader begin its file anew; say so where the follower does not take that up."""
     new = file.with_name("new")
     new.write_bytes(b"".join(whole.lines))
@@ -395,7 +395,7 @@ async def on_screen(what: Spoiled, path: Path) -> None:
     file, begun = frames_path(path), what.pieces[len(what.pieces) // 2]
     file.write_bytes(what.content[:begun])
     try:
-        following = Following(path)
+        following = FollowedSession(path)
     except Refused:
         return
     opened: Any = lambda _: following  # noqa: E731

@@ -18,14 +18,13 @@ from unittest.mock import patch
 
 from torchvision import models
 
-from autograd_tui.engine.line import free_run
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.journal import writing
-from autograd_tui.journal.branches import told_branches
-from autograd_tui.journal.reading import Journal, read_journal
-from autograd_tui.journal.summary import summary_line
-from autograd_tui.journal.waiting import waiting_run
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.replay import free_run
+from autograd_tui.journal import writer as writing
+from autograd_tui.journal.interrupted import summary_line, waiting_run
+from autograd_tui.journal.reader import Journal, read_journal
+from autograd_tui.journal.resume_run import told_branches
 from spoiled_files import flipped, small_resnet18
 
 REAL = 30  # runs that real journals are of

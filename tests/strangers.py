@@ -20,9 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from plain_loop import Tensors, copied, differing, mse, named_tensors
 from reach import loop_of, tensors
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.open import open_session
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 
 CLASSES, LEARNING_RATE = 10, 0.01
 SIZES = {"alexnet": 64, "googlenet": 64, "inception_v3": 80, "maxvit_t": 224, "vit_h_14": 28}  # in place of 32 pixels

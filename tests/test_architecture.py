@@ -14,68 +14,57 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
-PLAIN = {"autograd_tui.engine.values"}  # standard library only: anyone may import them
-ENGINE = {"torch", "autograd_tui.engine"}
-ROOMS = {  # by the longest beginning that fits
+CORE = {"autograd_tui.core"}  # standard library only: anyone may import it
+TRAINING = {"torch", "autograd_tui.engine.training", *CORE}
+TRACING = {"autograd_tui.engine.tracing", *TRAINING}
+REPLAY = {"autograd_tui.engine.replay", *TRAINING}
+GRADCHECK = {"autograd_tui.engine.gradcheck", *TRACING, *REPLAY}
+ENGINE = {"torch", "autograd_tui.engine", *CORE}
+BUILDING = {"torch", "autograd_tui.engine.training.scenario"}  # what a user's own scenario imports
+WALLS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
-    "headless": {"autograd_tui.engine.session", "autograd_tui.text", *PLAIN},
-    "open": {*ENGINE, "autograd_tui.scenarios", "autograd_tui.__version__"},
-    "engine/": ENGINE,
-    "engine/values/": PLAIN,
-    "engine/training/saved": {*ENGINE, "safetensors"},
-    "engine/training/stats": {*ENGINE, "numpy"},
-    "scenarios/": {
-        "torch",
-        "torchvision",
-        "autograd_tui.engine.training.scenario",
-        "autograd_tui.engine.training.options",
-    },
-    "journal/": {"autograd_tui.journal", *PLAIN},
-    "journal/check": {*ENGINE, "autograd_tui.journal"},
-    "journal/resuming": {*ENGINE, "autograd_tui.journal"},
-    "journal/tensors": {*ENGINE, "autograd_tui.journal"},
-    "journal/plain_state": ENGINE,
-    "journal/folder": {"platformdirs", *PLAIN},
+    "headless": {"autograd_tui.engine.session", "autograd_tui.text", *CORE},
+    "core/": CORE,
+    "engine/training/": TRAINING,
+    "engine/training/stats_reader": {"numpy", *TRAINING},
+    "engine/training/tensor_file": {"safetensors", *TRAINING},
+    "engine/training/trainer": TRACING,
+    "engine/tracing/": TRACING,
+    "engine/replay/": REPLAY,
+    "engine/gradcheck/": GRADCHECK,
+    "engine/repro": GRADCHECK,
+    "engine/session": ENGINE,
+    "engine/open": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
+    "scenarios/": {"torchvision", *BUILDING},
     "scenarios/find": {
-        "autograd_tui.engine.values.errors",
-        "autograd_tui.engine.values.files",
         "autograd_tui.engine.training.loop",
-        "autograd_tui.engine.values.process",
-        "autograd_tui.engine.training.raised",
         "autograd_tui.engine.training.scenario",
-        "autograd_tui.engine.values.scenario_names",
-        "autograd_tui.scenarios.plain_names",
+        "autograd_tui.engine.training.user_code",
+        "autograd_tui.scenarios.script_scenario",
+        *CORE,
     },
-    "scenarios/picture": {"torch", "PIL", *PLAIN},
-    "scenarios/left_out": set(),
-    "scenarios/plain_names": {*ENGINE, "autograd_tui.scenarios.left_out"},
-    "scenarios/resnet18": {
-        "torch",
-        "torchvision",
-        "autograd_tui.engine.training.options",
-        "autograd_tui.engine.training.scenario",
-        "autograd_tui.scenarios.picture",
-        "autograd_tui.scenarios.weights",
-    },
-    "scenarios/transformer": {
-        "torch",
-        "autograd_tui.engine.values.errors",
-        "autograd_tui.engine.training.options",
-        "autograd_tui.engine.training.scenario",
-    },
+    "scenarios/loop_check": set(),
+    "scenarios/script_scenario": {"autograd_tui.scenarios.loop_check", *ENGINE},
+    "scenarios/resnet18": {"torchvision", "PIL", "autograd_tui.scenarios.weights", *BUILDING, *CORE},
+    "scenarios/transformer": {"autograd_tui.core.errors", *BUILDING},
     "scenarios/weights": ENGINE,
-    "text/": {"autograd_tui.text", *PLAIN},
-    "text/plot": {"autograd_tui.text", "plotext", *PLAIN},
-    "export/": {"autograd_tui.export", "autograd_tui.text", *PLAIN},
-    "export/beside": {*ENGINE, "autograd_tui.export", "autograd_tui.open"},
-    "export/screens": {"textual", "rich", "autograd_tui.export", "autograd_tui.tui", *PLAIN},
-    "export/markup": {"rich", "autograd_tui.export"},
-    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", "autograd_tui.text", *PLAIN},
-    "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
-    "tui/trainer_thread": {"autograd_tui.export.beside", "autograd_tui.tui", "autograd_tui.text", *PLAIN},
-    "tui/choices": {"platformdirs", *PLAIN},
+    "text/": {"autograd_tui.text", *CORE},
+    "text/plot": {"plotext", "autograd_tui.text", *CORE},
+    "journal/": {"autograd_tui.journal", *CORE},
+    "journal/checkpoint_file": {"autograd_tui.journal", *ENGINE},
+    "journal/paths": {"platformdirs", *CORE},
+    "journal/resume_run": {"autograd_tui.journal", *ENGINE},
+    "journal/verify": {"autograd_tui.journal", *ENGINE},
+    "export/": {"autograd_tui.export", "autograd_tui.text", *CORE},
+    "export/html_page": {"rich", "autograd_tui.tui.offscreen", "autograd_tui.export", "autograd_tui.text", *CORE},
+    "export/formats": {"autograd_tui.tui.offscreen", "autograd_tui.export", "autograd_tui.text", *CORE},
+    "export/live_export": {"autograd_tui.export", *ENGINE},
+    "export/tensorboard": {"torch.utils.tensorboard", "numpy", "autograd_tui.export", "autograd_tui.text", *CORE},
+    "tui/": {"textual", "rich", "autograd_tui.tui", "autograd_tui.text", *CORE},
+    "tui/preferences": {"platformdirs", *CORE},
 }
+SHARED_NAMES: set[str] = set()
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 
 
@@ -92,12 +81,45 @@ def imports(node: ast.AST) -> Iterator[str]:
         yield from imports(child)
 
 
-def test_files_stay_in_their_rooms() -> None:
+def test_files_import_only_what_their_wall_allows() -> None:
     for file in FILES:
-        room = max((room for room in ROOMS if file.startswith(room)), key=len, default="no room")
+        wall = max((wall for wall in WALLS if file.startswith(wall)), key=len, default="no wall")
         for name in imports(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
-            inside = any(f"{name}.".startswith(f"{allowed}.") for allowed in ROOMS[room])
+            inside = any(f"{name}.".startswith(f"{allowed}.") for allowed in WALLS[wall])
             assert inside or name.split(".")[0] in sys.stdlib_module_names, f"{file} imports {name}"
+
+
+def imported_files(file: str) -> set[str]:
+    """Give the files of ours that a file imports, also inside its functions."""
+    names = list(imports(ast.parse((SOURCE / file).read_text(encoding="utf-8"))))
+    paths = [name.removeprefix("autograd_tui").strip(".").replace(".", "/") for name in names]
+    parts = {part for path in paths for part in (path, path.rpartition("/")[0])}
+    return {f"{part}.py" for part in parts if f"{part}.py" in FILES}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Give the groups of files that import each other, directly or by way of others."""
+    reached = {file: set(others) for file, others in graph.items()}
+    for by in graph:
+        for others in reached.values():
+            if by in others:
+                others |= reached[by]
+    return sorted(
+        {tuple(sorted(b for b in graph if b in reached[a] and a in reached[b])) for a in graph if a in reached[a]}
+    )  # type: ignore[misc]
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles({file: imported_files(file) for file in FILES}) == []
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = [Path(file).stem for file in FILES if not file.endswith("__init__.py")]
+    assert {name for name in names if names.count(name) > 1} <= SHARED_NAMES
 
 
 FRESH = """
@@ -134,13 +156,16 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
         assert not [place for place in places if place in text], path
 
 
-OPENED_ELSEWHERE = {"read_text": {"export/page.py"}, "load": {"engine/training/saved.py", "journal/tensors.py"}}
+OPENED_ELSEWHERE = {
+    "read_text": {"export/html_page.py"},
+    "load": {"engine/training/tensor_file.py", "journal/checkpoint_file.py"},
+}
 OPENERS = ("open", "write_text", "write_bytes", "read_text", "read_bytes", "touch", "save_screenshot", "mkstemp")
 MODE = re.compile(r"[rwxa+bt]+")
 
 
 def opens_a_file(call: ast.Call) -> str | None:
-    """Give the name by which a call opens a file, by any way but that of `engine/values/files.py`."""
+    """Give the name by which a call opens a file, by any way but that of `core/files.py`."""
     name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     of, first = ast.unparse(call.func).rpartition(".")[0], ast.unparse(call.args[0]) if call.args else "''"
     if of == "os" and name == "open":
@@ -164,11 +189,11 @@ def test_files_are_opened_in_one_place() -> None:
     for file in FILES:
         for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
             name = opens_a_file(node) if isinstance(node, ast.Call) else None
-            known = file == "engine/values/files.py" or file in OPENED_ELSEWHERE.get(name or "", ())
+            known = file == "core/files.py" or file in OPENED_ELSEWHERE.get(name or "", ())
             assert name is None or known, f"{file}, line {node.lineno}: {name} opens a file"  # type: ignore[attr-defined]
 
 
-PRINTERS = ("engine/values/printed.py", "tui/watchdog.py")  # the latter nothing but what it holds itself
+PRINTERS = ("core/printing.py", "tui/watchdog.py")  # the latter nothing but what it holds itself
 
 
 def prints(call: ast.Call) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from autograd_tui import __version__
 from autograd_tui.cli import main
-from autograd_tui.engine.values.command import parse
+from autograd_tui.core.command import parse
 from program import Done, Run
 
 NOISY = """

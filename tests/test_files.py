@@ -13,13 +13,13 @@ from types import FrameType
 
 import pytest
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import make_folder, new_file, open_file, read_file, replacing
-from autograd_tui.journal.following import Following
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
-from autograd_tui.tui.choices import Choices, load, save
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import make_folder, new_file, open_file, read_file, replacing
+from autograd_tui.engine.open import open_session
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.writer import JournalWriter
+from autograd_tui.tui.preferences import Preferences, load, save
 from program import Run
 
 
@@ -121,7 +121,7 @@ def test_a_folder_is_made_for_its_user_alone_also_behind_a_link(tmp_path: Path) 
 LOW = """
 import os, sys
 from pathlib import Path
-from autograd_tui.engine.values.files import new_file, open_file
+from autograd_tui.core.files import new_file, open_file
 os.close(0)
 os.close(1)
 made = new_file(Path(sys.argv[1]))
@@ -136,7 +136,7 @@ def test_no_file_gets_the_number_of_standard_output(tmp_path: Path) -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "journal": lambda name: read_journal(Path(name)),
-    "journal.frames": lambda name: Following(Path("journal")),
+    "journal.frames": lambda name: FollowedSession(Path("journal")),
     "mine.py": lambda name: open_session(name),
     "state.pt": lambda name: open_session("linear", state=name),
     "state.safetensors": lambda name: open_session("linear", state=name),
@@ -161,13 +161,13 @@ def test_each_file_that_is_read_is_refused_in_a_sentence_where_it_is_none(
 
 def test_choices_behind_a_pipe_are_as_if_never_made(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "screen.json")
-    assert load(tmp_path / "screen.json") == Choices()
+    assert load(tmp_path / "screen.json") == Preferences()
 
 
 def test_choices_are_saved_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
     (tmp_path / "screen.json").symlink_to("there")
-    save(tmp_path / "screen.json", Choices(log_scale=True))
+    save(tmp_path / "screen.json", Preferences(log_scale=True))
     assert load(tmp_path / "screen.json").log_scale
     assert (tmp_path / "there").read_text() == "mine"
 

@@ -12,8 +12,8 @@ from socket import socketpair
 import pytest
 
 from autograd_tui import open_session
-from autograd_tui.journal.descriptor import is_locked
-from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.journal.file_lock import is_locked
+from autograd_tui.journal.writer import JournalWriter
 from cases import LONG
 from hostile import PLACES, write
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from autograd_tui import Parts
 from autograd_tui.cli import main
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.command import parse
 from autograd_tui.headless import run_headless
-from autograd_tui.open import open_session
-from autograd_tui.text.frame_line import HEADER
+from autograd_tui.text.frame_summary import HEADER
 
 
 def run(commands: str, *, json_lines: bool = True) -> tuple[int, list[str]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command_log import CommandLog
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.printed import print_warnings_as_lines, quoted
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.printing import print_warnings_as_lines, quoted
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.tui.app import _say_last
-from autograd_tui.tui.output import Output
+from autograd_tui.tui.captured_output import CapturedOutput
 from program import Run
 
 CLEAR, CLIPBOARD, C1, BIDI = "\x1b[2J", "\x1b]52;c;eA==\x07", "\x9b31m\x85", "\u202eevil\u2066"
@@ -166,11 +166,11 @@ def test_a_bug_of_ours_is_shown_as_python_would_and_harmless(run: Run, monkeypat
 def test_what_is_said_on_leaving_the_screen_is_harmless(
     failure: BaseException | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    about = About(HOSTILE, "cpu", 0, Opening(HOSTILE, own={"width": HOSTILE}))
+    about = SessionInfo(HOSTILE, "cpu", 0, RunConfig(HOSTILE, own={"width": HOSTILE}))
     trainer = SimpleNamespace(unkept=[HOSTILE], trains=True, left=[about.repeated(CommandLog())])
     main = SimpleNamespace(trainer=trainer, last_line=lambda: about.command_line)
     app: Any = SimpleNamespace(failure=failure, main=main)
-    output = Output()
+    output = CapturedOutput()
     output.take_in(HOSTILE.encode("utf-8", "replace") + b"\n")
     _say_last(app, output, HOSTILE)
     captured = capfd.readouterr()

@@ -8,17 +8,16 @@ import pytest
 
 from autograd_tui.cli import main
 from autograd_tui.cli.program import RUN_COMMANDS
+from autograd_tui.core.command import parse
+from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.options import FLAGS
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.scenario_names import BUILT_IN
-from autograd_tui.open import open_session
+from autograd_tui.engine.training.scenario import FLAGS
 from autograd_tui.scenarios.find import find
-from autograd_tui.text.screen_word import ALONE, READERS
-from autograd_tui.text.words import read
+from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.prompt.words import ALONE, READERS
 from autograd_tui.tui.help_screen import key_rows
-from autograd_tui.tui.inside_keys import INSIDE_KEYS
-from autograd_tui.tui.keys import KEYS
+from autograd_tui.tui.keys import INSIDE_KEYS, KEYS
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text()

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text import grads, numbers
+from autograd_tui.core.frame import Frame
+from autograd_tui.text import numbers
+from autograd_tui.text.table import gradient_status as grads
 from screens import play
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import autograd_tui
-from autograd_tui.engine.training.raised import torch_error
-from autograd_tui.engine.values.scenario_names import BUILT_IN
+from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.engine.training.user_code import torch_error
 from hostile import PLACES, SCENARIO, line_of, write
 from program import Run
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from autograd_tui.cli import running as cli_running
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.export.beside import export_beside
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
+from autograd_tui.export.live_export import export_beside
+from autograd_tui.journal.reader import read_journal
 from program import Run
 
 WANDERER = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import TorchError
-from autograd_tui.engine.values.stats_table import TensorStats
-from autograd_tui.engine.values.trace import Node, Op, Source, Trace, Value
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import TorchError
+from autograd_tui.core.tensor_stats import TensorStats
+from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
 
 AGAIN = TorchError("RuntimeError", "Trying to backward through the graph a second time", file="", line=0)
 MODEL = Source("line.py", 19, "return self.w * x + self.b")
@@ -48,11 +48,13 @@ NODES = (
     Node(6, "AccumulateGrad", (), param="w"),
 )
 FORWARD_OPS = (
-    Op(0, "mul", source=MODEL, inputs=(W, X), output=(PRODUCT,), nodes=(5,)),
-    Op(1, "add", source=MODEL, inputs=(PRODUCT, B), output=(Q,), nodes=(3,)),
-    Op(2, "sub", source=LOSS, inputs=(Y, Q), output=(DIFFERENCE,), nodes=(2,)),
-    Op(3, "pow", source=LOSS, inputs=(DIFFERENCE,), output=(SQUARES,), settings=(("exponent", "2"),), nodes=(1,)),
-    Op(4, "mean", source=LOSS, inputs=(SQUARES,), output=(MEAN,), nodes=(0,)),
+    Operation(0, "mul", source=MODEL, inputs=(W, X), output=(PRODUCT,), nodes=(5,)),
+    Operation(1, "add", source=MODEL, inputs=(PRODUCT, B), output=(Q,), nodes=(3,)),
+    Operation(2, "sub", source=LOSS, inputs=(Y, Q), output=(DIFFERENCE,), nodes=(2,)),
+    Operation(
+        3, "pow", source=LOSS, inputs=(DIFFERENCE,), output=(SQUARES,), settings=(("exponent", "2"),), nodes=(1,)
+    ),
+    Operation(4, "mean", source=LOSS, inputs=(SQUARES,), output=(MEAN,), nodes=(0,)),
 )
 THIRDS = value("", 1 / 3, 1 / 3, 1 / 3)
 SLOPES = value("", -2.0, -2 / 3, 2 / 3)
@@ -82,7 +84,7 @@ def line_step() -> Trace:
     """Give the line's first step."""
     pairs = (("w", 2.0, 4 / 3), ("b", 6.0, 2.0))
     ops = tuple(
-        Op(
+        Operation(
             number,
             name,
             inputs=(value(name, before, role="value"), value("", grad, role="grad")),
@@ -97,7 +99,8 @@ def line_step() -> Trace:
 def line_zero_grad() -> Trace:
     """Give the zero_grad behind it."""
     ops = tuple(
-        Op(number, name, inputs=(value("", grad, role="grad"),)) for number, (name, grad) in enumerate(WAS.items())
+        Operation(number, name, inputs=(value("", grad, role="grad"),))
+        for number, (name, grad) in enumerate(WAS.items())
     )
     return Trace(Phase.ZERO_GRAD, index=4, iteration=1, ops=ops)
 
@@ -112,9 +115,11 @@ def tower(layers: int = 4, *, wild: int | None = None) -> Trace:
     for place, module in enumerate(modules):
         conv, relu = f"{module}.conv1", f"{module}.relu"
         came = large(1.5, name="" if place else "inputs", maker=2 * place - 1 if place else None)
-        calls.append(Op(2 * place, "conv2d", conv, LOSS, (came,), (large(2.0, maker=2 * place),)))
+        calls.append(Operation(2 * place, "conv2d", conv, LOSS, (came,), (large(2.0, maker=2 * place),)))
         calls.append(
-            Op(2 * place + 1, "relu", relu, LOSS, (large(2.0, maker=2 * place),), (large(1.5, maker=2 * place + 1),))
+            Operation(
+                2 * place + 1, "relu", relu, LOSS, (large(2.0, maker=2 * place),), (large(1.5, maker=2 * place + 1),)
+            )
         )
     last = 3 * len(modules) - 1
     for place, module in enumerate(reversed(modules)):
@@ -125,9 +130,11 @@ def tower(layers: int = 4, *, wild: int | None = None) -> Trace:
         nodes.append(Node(number + 1, "ConvolutionBackward0", (after, number + 2), op=call.number))
         nodes.append(Node(number + 2, "AccumulateGrad", (), param=f"{module}.conv1.weight"))
         grad = large(norm)
-        ops.append(Op(number, "ReluBackward0", f"{module}.relu", LOSS, grad_in=(grad,), grad_out=(grad,), node=number))
         ops.append(
-            Op(
+            Operation(number, "ReluBackward0", f"{module}.relu", LOSS, grad_in=(grad,), grad_out=(grad,), node=number)
+        )
+        ops.append(
+            Operation(
                 number + 1,
                 "ConvolutionBackward0",
                 f"{module}.conv1",
@@ -139,7 +146,7 @@ def tower(layers: int = 4, *, wild: int | None = None) -> Trace:
             )
         )
         ops.append(
-            Op(
+            Operation(
                 number + 2,
                 "AccumulateGrad",
                 f"{module}.conv1",
@@ -153,11 +160,11 @@ def tower(layers: int = 4, *, wild: int | None = None) -> Trace:
     return Trace(Phase.BACKWARD, index=2, iteration=1, ops=tuple(ops), nodes=tuple(nodes), forward=forward)
 
 
-def _node(number: int, node: int, grad: Value, *out: Value | None) -> Op:
+def _node(number: int, node: int, grad: Value, *out: Value | None) -> Operation:
     made_by = NODES[node].op
     assert made_by is not None
     call = FORWARD_OPS[made_by]
-    return Op(
+    return Operation(
         number,
         NODES[node].name,
         source=call.source,
@@ -171,5 +178,5 @@ def _node(number: int, node: int, grad: Value, *out: Value | None) -> Op:
     )
 
 
-def _fill(number: int, node: int, grad: Value, name: str) -> Op:
-    return Op(number, "AccumulateGrad", grad_in=(grad,), accumulates_into=name, grad_after=grad, node=node)
+def _fill(number: int, node: int, grad: Value, name: str) -> Operation:
+    return Operation(number, "AccumulateGrad", grad_in=(grad,), accumulates_into=name, grad_after=grad, node=node)

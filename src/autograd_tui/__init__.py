@@ -6,26 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autograd_tui.core.command import Phase
+    from autograd_tui.core.frame import Frame
+    from autograd_tui.engine.open import open_session
     from autograd_tui.engine.session import Session
-    from autograd_tui.engine.training.loader import from_loader
-    from autograd_tui.engine.training.options import File, Options
-    from autograd_tui.engine.training.scenario import Parts, scenario
-    from autograd_tui.engine.values.command import Phase
-    from autograd_tui.engine.values.frame import Frame
-    from autograd_tui.open import open_session
+    from autograd_tui.engine.training.data_loader import from_loader
+    from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
 
 __version__ = "0.2.0"
 __all__ = ["File", "Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
-    "File": "engine.training.options",
-    "Frame": "engine.values.frame",
-    "Options": "engine.training.options",
+    "File": "engine.training.scenario",
+    "Frame": "core.frame",
+    "Options": "engine.training.scenario",
     "Parts": "engine.training.scenario",
-    "Phase": "engine.values.command",
+    "Phase": "core.command",
     "Session": "engine.session",
-    "from_loader": "engine.training.loader",
-    "open_session": "open",
+    "from_loader": "engine.training.data_loader",
+    "open_session": "engine.open",
     "scenario": "engine.training.scenario",
 }
 

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+from autograd_tui.core.command import Command
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.printing import print_lines, say
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Command
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.printed import print_lines, say
 from autograd_tui.text.explain_backward import stray_lines
-from autograd_tui.text.frame_line import HEADER, frame_line, raised_line
-from autograd_tui.text.going_back import difference_line
-from autograd_tui.text.inside.trace_lines import trace_lines
+from autograd_tui.text.frame_summary import HEADER, frame_line, raised_line
+from autograd_tui.text.messages import difference_line
+from autograd_tui.text.trace.operation import trace_lines
 
 
 def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:
@@ -42,7 +42,7 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             if frame.error and not (command.forced or command.goes_back):
                 say(f"{command} raised {raised_line(frame.error)}")
                 return 1
-    except NotUnderstood as error:
+    except UnknownCommand as error:
         say(str(error))
         return 1 if ran else 2
     except Refused as error:

@@ -20,7 +20,7 @@ from pseudo_terminal import Terminal
 
 PLAIN = """
 import sys, time, torch
-from autograd_tui.engine.training.options import Options
+from autograd_tui.engine.training.scenario import Options
 from autograd_tui.scenarios.find import find
 
 scenario = find(sys.argv[1])

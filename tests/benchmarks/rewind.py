@@ -17,11 +17,13 @@ import torch
 from overhead import plain_iteration
 
 from autograd_tui import Session, open_session
+from autograd_tui.core.run_config import size_in_words
+from autograd_tui.core.session_view import Goal
 from autograd_tui.engine import session as session_file
-from autograd_tui.engine.line import checkpoint_line, free_run, rerun
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.memory import size_in_words
-from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.engine.replay import checkpoints as checkpoint_line
+from autograd_tui.engine.replay import free_run
+from autograd_tui.engine.replay import replayer as rerun
+from autograd_tui.journal.writer import JournalWriter
 
 OPTIMIZER = "sgd,momentum=0.9"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.command import Command, Phase
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.optimizer_spec import OptimizerSpec
 
 finite = st.floats(allow_nan=False)  # a NaN is unequal to itself, so lists with one cannot be compared
 phases = st.builds(Command, st.sampled_from([phase.value for phase in Phase]), forced=st.booleans())

@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 
-from autograd_tui.engine.training.stats import Group, StatsReader
-from autograd_tui.engine.values.command import parse_one
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import Grads, StatsTable
+from autograd_tui.core.command import parse_one
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import Grads, StatsTable
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 
 
 def table(**tensors: list[float]) -> StatsTable:
     """Give a table as the engine reads it."""
-    return StatsReader().read({"group": Group({name: torch.tensor(each) for name, each in tensors.items()})})["group"]
+    return StatsReader().read({"group": TensorGroup({name: torch.tensor(each) for name, each in tensors.items()})})[
+        "group"
+    ]
 
 
 def frame(index: int = 0, after: str | None = None, **changes: Any) -> Frame:

@@ -8,14 +8,14 @@ from typing import Any
 from plain_loop import Build, Tensors, mse, named_tensors
 from torch import nn
 
-from autograd_tui.engine.line.checkpoint_line import CheckpointLine
+from autograd_tui.core.command import Command
+from autograd_tui.core.frame_store import FrameStore
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.command import Command
-from autograd_tui.engine.values.frame_store import FrameStore
-from autograd_tui.open import open_session
 
 MakeGroups = Callable[[nn.Module], Sequence[Any]]
 PLENTY = 1 << 30  # bytes
@@ -57,7 +57,7 @@ def open_with_many_checkpoints(
     """
     session = open_session(scenario, **options)
     trainer = session._trainer
-    line = CheckpointLine(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
+    line = CheckpointStore(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
     session = Session(trainer, about=session.about, checkpoints=line)
     session._line.frames = FrameStore(trainer.frame, budget=frames)
     return session

@@ -7,11 +7,11 @@ from plain_loop import copied, differing, small_net
 from reach import as_scenario, open_with_many_checkpoints, tensors
 from worlds import gated, words
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame_store import MAX_BRANCHES
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.branches import MOST
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.open import open_session
 
 
 def run(session: Session, commands: str) -> None:
@@ -99,8 +99,8 @@ def test_frames_of_the_branch_left_are_not_taken_for_those_of_this_one() -> None
 
 def test_branches_are_let_go_when_there_are_too_many() -> None:
     session = open_session("linear")
-    run(session, "f " + "undo f " * (MOST + 5))
-    assert [branch.number for branch in session.branches] == list(range(6, MOST + 6))
+    run(session, "f " + "undo f " * (MAX_BRANCHES + 5))
+    assert [branch.number for branch in session.branches] == list(range(6, MAX_BRANCHES + 6))
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from reach import as_scenario, tensors
 from torch import nn
 from worlds import gated, mixed, tripwire, wilful, words
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.open import open_session
 
 OPTIMIZERS = ["sgd,lr=0.1", "sgd,momentum=0.9", "adam", "adagrad", "nadam", "adam,amsgrad=true", "asgd", "rprop"]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from reach import loop_of, open_with_many_checkpoints
 
-from autograd_tui.engine.line.checkpoint_line import CheckpointLine
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
-from autograd_tui.open import open_session
 
 SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8
 
@@ -126,7 +126,7 @@ def test_going_on_from_an_old_frame_drops_the_checkpoints_from_there_on() -> Non
 
 def test_checkpoints_cost_at_most_their_share() -> None:
     session = open_session("linear")
-    line = CheckpointLine(session._trainer, spacing=0, share=0.5)
+    line = CheckpointStore(session._trainer, spacing=0, share=0.5)
     run(session, "fbsz")
     line._cost = 1.0
     line.spend(1.9)

@@ -7,8 +7,8 @@ from commands import commands
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, Phase, parse, parse_one
-from autograd_tui.engine.values.errors import NotUnderstood
+from autograd_tui.core.command import MOST_COMMANDS, Command, Commands, Phase, parse, parse_one
+from autograd_tui.core.errors import UnknownCommand
 
 WORDS = "fbsz*3 zero_grad F*2 lr=1e-05 w=3 b[0]=.5 0.weight[1,2]=-1 optimizer=sgd,lr=0.1,betas=(0.9,0.999) @40 undo"
 
@@ -23,14 +23,14 @@ def test_a_command_is_printed_without_blanks(command: Command) -> None:
     assert len(str(command).split()) == 1
 
 
-def read(text: str) -> list[Command] | NotUnderstood:
+def read(text: str) -> list[Command] | UnknownCommand:
     try:
         return parse(text)
-    except NotUnderstood as error:
+    except UnknownCommand as error:
         return error
 
 
-def is_one_sentence(error: NotUnderstood) -> bool:
+def is_one_sentence(error: UnknownCommand) -> bool:
     return str(error).endswith(".") and "\n" not in str(error)
 
 
@@ -43,7 +43,7 @@ def test_any_text_is_commands_or_not_understood_in_one_sentence(text: str) -> No
 @given(st.text("fbszFBSZ*0123456789.,=@()[]-+e lrw", max_size=20))
 def test_whatever_was_understood_is_understood_again_from_its_own_spelling(text: str) -> None:
     answer = read(text)
-    if not isinstance(answer, NotUnderstood):
+    if not isinstance(answer, UnknownCommand):
         some = answer[:1000]
         assert parse(" ".join(map(str, some))) == some
 
@@ -139,25 +139,25 @@ def test_nan_is_read_as_nan() -> None:
     ],
 )
 def test_a_word_without_meaning_is_named(word: str) -> None:
-    with pytest.raises(NotUnderstood) as caught:
+    with pytest.raises(UnknownCommand) as caught:
         parse(f"f {word} f")
     assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("times", [str(MOST_COMMANDS), "9" * 5000])
 def test_more_commands_than_the_limit_are_refused(times: str) -> None:
-    with pytest.raises(NotUnderstood, match="more than 1,000,000,000,000 commands"):
+    with pytest.raises(UnknownCommand, match="more than 1,000,000,000,000 commands"):
         parse(f"f fbsz*{times}")
 
 
 def test_the_limit_counts_all_words_together() -> None:
-    with pytest.raises(NotUnderstood, match="more than 1,000,000,000,000 commands"):
+    with pytest.raises(UnknownCommand, match="more than 1,000,000,000,000 commands"):
         parse(f"f*{MOST_COMMANDS - 1} fb")
 
 
 @pytest.mark.parametrize("text", ["", "fb", "f f"])
 def test_parse_one_wants_exactly_one(text: str) -> None:
-    with pytest.raises(NotUnderstood, match="one command is wanted"):
+    with pytest.raises(UnknownCommand, match="one command is wanted"):
         parse_one(text)
 
 

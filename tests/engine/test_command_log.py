@@ -6,8 +6,8 @@ from commands import run_commands
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.command import Command, parse
-from autograd_tui.engine.values.command_log import CommandLog
+from autograd_tui.core.command import Command, parse
+from autograd_tui.core.command_log import CommandLog
 
 few = st.sampled_from(parse("f b s z F lr=1 lr=2"))  # so few that they repeat
 iterations = st.sampled_from([parse("fbsz"), parse("fb"), parse("lr=1"), parse("z"), parse("F")])

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from autograd_tui.engine.values.crowd import FEW, QUICK, apart, most_crowded
+from autograd_tui.engine.replay.checkpoints import FEW, QUICK, apart, most_crowded
 
 FRAMES = 20  # a second
 SPACING = 0.5  # seconds, as long as there is room

@@ -10,9 +10,9 @@ from plain_loop import Batch
 from reach import FEW, as_scenario, open_with_many_checkpoints
 from torch import Tensor, nn
 
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.open import open_session
 
 
 class Counting(nn.Module):

@@ -17,8 +17,8 @@ from plain_loop import Tensors, differing, line, line_fresh, plain_loop, resnet1
 from reach import as_scenario, tensors
 from torch import nn, optim
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.open import open_session
 
 Make = Callable[[Iterator[nn.Parameter]], optim.Optimizer]
 

@@ -13,9 +13,8 @@ from reach import loop_of
 from test_equality import assert_equal
 from torch import nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.open import open_session
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 
 TENSORS = """
 import torch

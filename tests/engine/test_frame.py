@@ -10,8 +10,8 @@ from frames import frame, table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.frame import TorchError, plain_number
-from autograd_tui.engine.values.stats_table import Grads
+from autograd_tui.core.frame import TorchError, plain_number
+from autograd_tui.core.tensor_stats import Grads
 
 KEYS = """
 index command phase iteration steps loss learning_rate learning_rates metrics frozen params grads prediction

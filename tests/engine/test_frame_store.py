@@ -4,8 +4,8 @@ from frames import frame, table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.frame_store import BARE_FRAME, FrameStore
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import BARE_FRAME, FrameStore
 
 FIRST = frame()
 

@@ -11,11 +11,11 @@ from plain_loop import Batch, differing, small_net_fresh
 from reach import as_scenario, loop_of, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 
+from autograd_tui.core.command import Phase, parse
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Phase, parse
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.open import open_session
 
 
 def never() -> bool:

@@ -10,10 +10,10 @@ import torch
 from reach import loop_of, open_with_many_checkpoints
 from torch import Tensor, nn
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
 
 Form = Callable[[nn.Sequential], Sequence[Any]]
 

@@ -16,10 +16,10 @@ from plain_loop import Batch, Build, copied, differing, plain_loop
 from reach import FEW, as_scenario, loop_of, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.open import open_session
 
 
 def batch(seed: int) -> Batch:

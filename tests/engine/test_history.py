@@ -8,9 +8,9 @@ from frames import frame, table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.frame import TorchError
-from autograd_tui.engine.values.history import History, Series
-from autograd_tui.engine.values.stats_table import Grads
+from autograd_tui.core.frame import TorchError
+from autograd_tui.core.history import History, Series
+from autograd_tui.core.tensor_stats import Grads
 
 
 def series(values: list[float], *, capacity: int = 16) -> Series:

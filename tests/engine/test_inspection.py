@@ -11,11 +11,11 @@ from reach import as_scenario, loop_of, tensors
 from test_stats import float_tensors
 from worlds import words
 
-from autograd_tui.engine.training import exact
-from autograd_tui.engine.training.exact import cosine, exact_row
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.stats_table import BINS
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.tensor_stats import BINS
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training import inspection as exact
+from autograd_tui.engine.training.inspection import cosine, exact_row
 from cases import LONG
 
 SIZES = (1, 2, 16, 17, 3000)

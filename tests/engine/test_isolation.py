@@ -15,8 +15,8 @@ from reach import as_scenario, open_with_many_checkpoints, tensors
 from torch import Tensor, nn
 from worlds import gated
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.open import open_session
 
 COMMANDS = "fbsz*3 lr=0.1 fbs f b B z undo @9 fbsz optimizer=adam fbsz"
 

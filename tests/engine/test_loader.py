@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils import data
 from torch.utils.data import DataLoader, TensorDataset
 
-from autograd_tui.engine.training.loader import MOST_BETWEEN, Epoch, from_loader
-from autograd_tui.engine.training.surroundings import Mark, Surroundings
-from autograd_tui.engine.values.errors import Refused
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.training.data_loader import MOST_BETWEEN, Epoch, from_loader
+from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
 
 ROWS = TensorDataset(torch.arange(20.0).reshape(10, 2), torch.arange(10))
 Loader = DataLoader[Any]
@@ -156,7 +156,7 @@ class Run:
     """Asks for batches as a loop does, and goes back as it does: by a mark from just before a batch."""
 
     def __init__(self, loader: Loader) -> None:
-        self.loader, self.surroundings, self.marks = loader, Surroundings(), list[Mark]()
+        self.loader, self.surroundings, self.marks = loader, GlobalState(), list[GlobalSnapshot]()
         with self.surroundings:
             seed()
             self.batch = from_loader(loader)
@@ -198,7 +198,7 @@ def test_a_loader_that_hands_on_its_batches_is_taken_for_the_one_in_it() -> None
     seed()
     holder = HandsOn()
     plain = [(listed(holder.next()), own_numbers(holder.loader)) for _ in range(9)]
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with surroundings:
         seed()
         holder = HandsOn()
@@ -288,7 +288,7 @@ def test_two_loaders_may_share_a_generator() -> None:
 
     one, two = map(epochs, both(generator()))
     plain = [(listed(next(one)), listed(next(two))) for _ in range(9)]
-    surroundings, (a, b) = Surroundings(), map(from_loader, both(generator()))
+    surroundings, (a, b) = GlobalState(), map(from_loader, both(generator()))
     with surroundings:
         start = surroundings.mark()
         for _ in range(3):
@@ -340,7 +340,7 @@ def test_states_are_kept_only_where_somebody_else_draws_between() -> None:
 
 def test_an_epoch_of_more_draws_than_can_be_kept_says_how_far_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MOST_BETWEEN == 4096
-    monkeypatch.setattr("autograd_tui.engine.training.loader.MOST_BETWEEN", 3)
+    monkeypatch.setattr("autograd_tui.engine.training.data_loader.MOST_BETWEEN", 3)
     run = Run(KINDS["endless"]())
     first = [run.iteration(i) for i in range(9)]
     run.go_back(3)

@@ -11,9 +11,9 @@ from reach import as_scenario, tensors
 from torch import Tensor, nn
 from worlds import Gated, gated, mixed, tripwire, wilful, words
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn, optim
 
-from autograd_tui.engine.training.made_optimizer import spec_of
-from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer, spec_of
 
 NOT_STEPPED = ("lbfgs",)
 OTHERS: dict[str, dict[str, Any]] = {

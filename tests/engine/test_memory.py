@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.memory import read_size, size_in_words
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_config import read_size, size_in_words
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import torch
 from reach import loop_of
 
 from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.goal import Goal
 from autograd_tui.text.explain import explain
 
 

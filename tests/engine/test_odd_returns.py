@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.export.file import export_case
-from autograd_tui.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
+from autograd_tui.export.formats import export_case
 
 Change = Callable[[nn.Linear], Any]
 

@@ -8,8 +8,8 @@ from commands import specs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.errors import NotUnderstood
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec, format_number, parse_number
+from autograd_tui.core.errors import UnknownCommand
+from autograd_tui.core.optimizer_spec import OptimizerSpec, format_number, parse_number
 
 
 @given(specs)
@@ -26,7 +26,7 @@ def test_a_number_printed_and_parsed_has_the_same_bits(value: float) -> None:
 
 @given(st.text(max_size=30) | st.text("adm,=()0123456789.e-+lrbts", max_size=30))
 def test_any_text_is_a_spec_with_a_spelling_or_not_understood(text: str) -> None:
-    with suppress(NotUnderstood):
+    with suppress(UnknownCommand):
         spec = OptimizerSpec.parse(text)
         assert str(OptimizerSpec.parse(str(spec))) == str(spec)
 
@@ -81,7 +81,7 @@ def test_an_option_has_the_type_that_a_script_would_give_it(text: str, value: ob
     ],
 )
 def test_a_bad_spec_is_not_understood(text: str) -> None:
-    with pytest.raises(NotUnderstood, match=r"\.$"):
+    with pytest.raises(UnknownCommand, match=r"\.$"):
         OptimizerSpec.parse(text)
 
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer, override
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
-from autograd_tui.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 # torch.optim's own, in the versions that this program takes: those that need a closure or matrices.
 REFUSED_ON_THE_LINE = {"lbfgs", "muon"}
@@ -174,14 +173,14 @@ def test_flags_override_the_scenario(
 @pytest.mark.parametrize(
     ("text", "decay", "whole"),
     [
-        ("plateau", Decay(0.1, 10, 1e-5), "plateau:0.1:10:1e-05"),
-        ("plateau:0.5", Decay(0.5, 10, 1e-5), "plateau:0.5:10:1e-05"),
-        ("plateau:0.5:3", Decay(0.5, 3, 1e-5), "plateau:0.5:3:1e-05"),
-        ("plateau:1e-2:0:0", Decay(0.01, 0, 0.0), "plateau:0.01:0:0"),
+        ("plateau", LrDecay(0.1, 10, 1e-5), "plateau:0.1:10:1e-05"),
+        ("plateau:0.5", LrDecay(0.5, 10, 1e-5), "plateau:0.5:10:1e-05"),
+        ("plateau:0.5:3", LrDecay(0.5, 3, 1e-5), "plateau:0.5:3:1e-05"),
+        ("plateau:1e-2:0:0", LrDecay(0.01, 0, 0.0), "plateau:0.01:0:0"),
     ],
 )
-def test_a_decay_is_read_and_written_whole(text: str, decay: Decay, whole: str) -> None:
-    assert Decay.parse(text) == Decay.parse(whole) == decay
+def test_a_decay_is_read_and_written_whole(text: str, decay: LrDecay, whole: str) -> None:
+    assert LrDecay.parse(text) == LrDecay.parse(whole) == decay
     assert str(decay) == whole
 
 
@@ -189,26 +188,26 @@ def test_a_decay_is_read_and_written_whole(text: str, decay: Decay, whole: str) 
     "text", ["", "step", "plateau:", "plateau:0.1:", "plateau:x", "plateau:0.1:x", "plateau:0.1:1:1:1"]
 )
 def test_a_decay_without_meaning_is_not_understood(text: str) -> None:
-    with pytest.raises(NotUnderstood, match="use plateau"):
-        Decay.parse(text)
+    with pytest.raises(UnknownCommand, match="use plateau"):
+        LrDecay.parse(text)
 
 
 @pytest.mark.parametrize("text", ["plateau:0", "plateau:1", "plateau:nan", "plateau:inf", "plateau:-0.1"])
 def test_a_factor_that_lowers_nothing_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="the factor must lie between 0 and 1"):
-        Decay.parse(text)
+        LrDecay.parse(text)
 
 
 @pytest.mark.parametrize("text", ["plateau:0.1:-1", "plateau:0.1:1.5", "plateau:0.1:nan", "plateau:0.1:inf"])
 def test_a_patience_that_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="the patience must be a whole number"):
-        Decay.parse(text)
+        LrDecay.parse(text)
 
 
 @pytest.mark.parametrize("text", ["plateau:0.1:1:-1", "plateau:0.1:1:nan", "plateau:0.1:1:inf"])
 def test_a_least_learning_rate_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="the least learning rate must be a number from 0 up"):
-        Decay.parse(text)
+        LrDecay.parse(text)
 
 
 @pytest.mark.parametrize(("decay", "least"), [("plateau:0.1:0", 1e-5), ("plateau:0.1:0:1e-3", 1e-3)])
@@ -217,7 +216,7 @@ def test_a_decay_stops_at_its_least_learning_rate(decay: str, least: float) -> N
     *_, last = session.run_all("w=4 b=1 fbsz*12")  # a loss of 0 never improves
     assert (last.learning_rate, session.about.opening.arguments["decay"]) == (
         pytest.approx(least),
-        str(Decay.parse(decay)),
+        str(LrDecay.parse(decay)),
     )
 
 
@@ -229,8 +228,8 @@ def test_a_decay_lowers_the_learning_rate_on_a_plateau() -> None:
 
 def test_a_decay_says_its_line() -> None:
     said = "scheduler.step(loss)  # plateau: lr x 0.5 after 3 without improvement"
-    assert Decay.parse("plateau:0.5:3").line == f"{said}, not below 1e-05"
-    assert Decay.parse("plateau:0.5:3:0").line == said
+    assert LrDecay.parse("plateau:0.5:3").line == f"{said}, not below 1e-05"
+    assert LrDecay.parse("plateau:0.5:3:0").line == said
 
 
 def test_a_loss_that_a_scheduler_cannot_read_is_an_error_in_the_frame() -> None:

@@ -13,8 +13,8 @@ from reach import loop_of
 from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.goal import Goal
 
 Pair = namedtuple("Pair", "loss logits")
 

@@ -20,13 +20,13 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 from worlds import gated
 
-from autograd_tui.engine.inside.put_back import PutBack
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.session_view import Progress
+from autograd_tui.engine.gradcheck.float64_copy import RestoringMode
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.progress import Progress
-from autograd_tui.engine.values.proof_result import Proof
-from autograd_tui.open import open_session
 
 
 @pytest.fixture(autouse=True)
@@ -359,7 +359,7 @@ class Two(nn.Module):
         return self.loss(self, x)
 
 
-def proven(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> Proof:
+def proven(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> GradCheck:
     session = after(words, of(lambda: Two(loss), torch.rand(6, 3)))
     assert session.frame.error is None
     return session.prove(session.frame.index, "a.weight")
@@ -618,7 +618,7 @@ def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
 def test_what_a_forward_writes_into_is_put_back() -> None:
     outside, other = torch.ones(3), torch.ones(3)
     memory = other.data_ptr()
-    with PutBack() as written:
+    with RestoringMode() as written:
         inside = torch.zeros(3)
         for each in (outside[1:], inside):
             each.add_(1)
@@ -715,7 +715,7 @@ def test_an_operation_in_place_is_proven_too() -> None:
 
     session = after("fb", of(module))
     number = next(op.number for op in session.trace(1).ops if op.mutates)
-    proof: Proof = session.prove(2, number)
+    proof: GradCheck = session.prove(2, number)
     assert proof.verdict == "agrees"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.open import open_session
 
 
 def told(session: Session) -> list[str]:

@@ -8,10 +8,10 @@ from plain_loop import line, mse
 from reach import as_scenario, loop_of, open_with_many_checkpoints
 from torch import Tensor
 
+from autograd_tui.core.command import parse_one
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import parse_one
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.open import open_session
 
 
 def plain() -> list[Tensor]:
@@ -55,7 +55,7 @@ def test_both_spellings_mean_the_same(typed: str) -> None:
 
 
 def test_requires_grad_is_true_or_false() -> None:
-    with pytest.raises(NotUnderstood, match="needs True or False"):
+    with pytest.raises(UnknownCommand, match="needs True or False"):
         parse_one("w.requires_grad=0")
 
 

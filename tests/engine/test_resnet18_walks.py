@@ -9,9 +9,9 @@ import pytest
 from plain_loop import copied, differing
 from reach import open_with_many_checkpoints, tensors
 
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.open import open_session
 
 WALKS = int(os.environ.get("AUTOGRAD_TUI_EXAMPLES", "1"))
 ROOM = 300 << 20  # bytes: for two or three checkpoints

@@ -11,9 +11,9 @@ from plain_loop import small_net
 from reach import as_scenario
 from torch import Tensor, nn
 
+from autograd_tui.core.errors import UnknownCommand
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import NotUnderstood
-from autograd_tui.open import open_session
 
 
 class Chancy(nn.Module):
@@ -81,5 +81,5 @@ def test_a_run_with_a_seed_on_the_way_is_the_same_when_it_is_run_again(whose: st
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "1e3", "9" * 13])
 def test_a_seed_is_a_whole_number(value: str) -> None:
-    with pytest.raises(NotUnderstood, match=r"needs a whole number from 0 up after .*, such as seed=1\."):
+    with pytest.raises(UnknownCommand, match=r"needs a whole number from 0 up after .*, such as seed=1\."):
         open_session().run(f"seed={value}")

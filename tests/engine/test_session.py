@@ -9,9 +9,9 @@ from plain_loop import Build, copied, differing
 from reach import FEW, PLENTY, as_scenario, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.open import open_session
 
 SIXTY = (
     "fbsz*4 gate=1 lr=0.2 fb F b B s S f gate=4 f z B f gate=0 fbsz optimizer=adam fbs fb s z*2 fb lr=1e39 s lr=0.1 s z"
@@ -183,7 +183,7 @@ def test_the_history_is_not_touched_by_looking_back() -> None:
 
 def test_a_word_that_is_no_command_changes_nothing() -> None:
     session = open_session("linear")
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(UnknownCommand):
         session.run("nonsense")
     assert session.newest == 0
 

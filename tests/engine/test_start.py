@@ -12,10 +12,10 @@ from plain_loop import Batch, copied, differing, small_net, small_net_fresh
 from reach import as_scenario, tensors
 from torch import nn
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
 
 WORDS = "fbsz*6 lr=0.05 fb F b B s S f z B fbsz optimizer=adam fbs fb s z*2 4.bias[0]=2 fbsz*2 f f b"
 

@@ -14,9 +14,9 @@ from reach import as_scenario, loop_of, tensors
 from saved_files import Malicious, cut, save
 from torch import nn
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
 from program import Run
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

@@ -17,11 +17,11 @@ from plain_run import OPTIMIZERS, PlainRun, two_groups
 from reach import FEW, PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
 from worlds import gated, mixed, tripwire, wilful, words
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.tensor_stats import TensorStats
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.engine.values.stats_table import TensorStats
-from autograd_tui.open import open_session
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograd_tui.engine.training import stats
-from autograd_tui.engine.training.stats import Group, StatsReader
-from autograd_tui.engine.values.stats_table import MOST_VALUES, SAMPLE, TensorStats
+from autograd_tui.core.tensor_stats import MOST_VALUES, SAMPLE, TensorStats
+from autograd_tui.engine.training import stats_reader as stats
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
@@ -26,7 +26,7 @@ def normal(*shape: int) -> Tensor:
 
 
 def read(tensor: Tensor, *, exact: bool = True) -> TensorStats:
-    row = StatsReader().read({"group": Group({"it": tensor}, exact=exact)})["group"][0]
+    row = StatsReader().read({"group": TensorGroup({"it": tensor}, exact=exact)})["group"][0]
     assert isinstance(row, TensorStats)
     return row
 
@@ -228,7 +228,7 @@ def test_sparse_tensors_are_read_beside_others_however_much_they_hold() -> None:
     reader = StatsReader()
     for held in (1, 2, 3):
         sparse = torch.diag(torch.arange(3) < held).float().to_sparse()
-        table = reader.read({"group": Group({"a": normal(3000), "it": sparse, "b": normal(5)})})["group"]
+        table = reader.read({"group": TensorGroup({"a": normal(3000), "it": sparse, "b": normal(5)})})["group"]
         assert (table[1].norm, table[1].stored) == (pytest.approx(math.sqrt(held)), held)
         assert (table[0], table[2]) == (replace(read(normal(3000)), name="a"), replace(read(normal(5)), name="b"))
 
@@ -240,10 +240,10 @@ def test_what_was_not_compared_has_no_way_it_went() -> None:
         "none": torch.ones(0),
     }
     reader = StatsReader()
-    reader.read({"params": Group(tensors)})
-    moves = reader.watch("params", Group(tensors))
+    reader.read({"params": TensorGroup(tensors)})
+    moves = reader.watch("params", TensorGroup(tensors))
     tensors["a"] += 3 + 4j
-    reader.read({"params": Group(tensors)})
+    reader.read({"params": TensorGroup(tensors)})
     assert repr(moves().tolist()) == repr([math.sqrt(75), math.nan, 0.0])
 
 
@@ -329,13 +329,13 @@ def test_a_tensor_of_nan_alone_has_an_empty_histogram(size: int) -> None:
 def test_a_tensor_is_measured_alike_alone_and_beside_others(size: int) -> None:
     tensor = normal(size)
     beside = {"first": normal(3000), "it": tensor, "nan": torch.full((50,), math.nan)}
-    assert StatsReader().read({"group": Group(beside)})["group"].named("it") == read(tensor)
+    assert StatsReader().read({"group": TensorGroup(beside)})["group"].named("it") == read(tensor)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_value_is_kept_of_what_is_too_large_for_its_row(size: int) -> None:
     tensor = normal(size)
-    table = StatsReader().read({"group": Group({"one": normal(3), "it": tensor}, exact=False)})["group"]
+    table = StatsReader().read({"group": TensorGroup({"one": normal(3), "it": tensor}, exact=False)})["group"]
     assert table.first(0) is None
     assert table.first(1) == (tensor[0].item() if size > MOST_VALUES else None)
 
@@ -372,14 +372,14 @@ def test_an_inexact_group_spares_large_tensors_all_but_mean_and_std() -> None:
 
 
 def test_an_empty_group_gives_an_empty_table() -> None:
-    table = StatsReader().read({"group": Group({})})["group"]
+    table = StatsReader().read({"group": TensorGroup({})})["group"]
     assert (len(table), table.norm()) == (0, 0.0)
 
 
 def test_a_reader_follows_shapes_that_change() -> None:
     reader = StatsReader()
     for size in range(1, 100):
-        row = reader.read({"group": Group({"it": torch.ones(size)})})["group"][0]
+        row = reader.read({"group": TensorGroup({"it": torch.ones(size)})})["group"][0]
         assert row.shape == (size,)
 
 
@@ -403,7 +403,7 @@ def test_a_command_copies_once_from_its_device(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stats, "measurable", lambda tensor: True)
     sizes = (1, 16, 17, 1024, 1025, 5000)
     params = {f"{size} {dtype}": torch.ones(size, dtype=dtype, device="meta") for size in sizes for dtype in FLOATS}
-    groups = {"params": Group(params), "state": Group(params, exact=False), "none": Group({})}
+    groups = {"params": TensorGroup(params), "state": TensorGroup(params, exact=False), "none": TensorGroup({})}
     with CountsCopies() as mode:
         tables = StatsReader().read(groups)
     assert mode.copies == 1

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.training.stats import Group, StatsReader
-from autograd_tui.engine.values.stats_table import Grads, GradStats, StatsTable
+from autograd_tui.core.tensor_stats import Grads, GradStats, StatsTable
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 
 
 def table(*values: list[float]) -> StatsTable:
     tensors = {f"p{place}": torch.tensor(each, dtype=torch.float64) for place, each in enumerate(values)}
-    return StatsReader().read({"group": Group(tensors)})["group"]
+    return StatsReader().read({"group": TensorGroup(tensors)})["group"]
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=16))
@@ -34,8 +34,8 @@ def test_zero_and_minus_zero_make_tables_unequal() -> None:
 
 
 def test_names_belong_to_equality() -> None:
-    one = StatsReader().read({"group": Group({"a": torch.ones(1)})})["group"]
-    other = StatsReader().read({"group": Group({"b": torch.ones(1)})})["group"]
+    one = StatsReader().read({"group": TensorGroup({"a": torch.ones(1)})})["group"]
+    other = StatsReader().read({"group": TensorGroup({"b": torch.ones(1)})})["group"]
     assert one != other
 
 
@@ -81,7 +81,7 @@ def test_a_row_with_a_name_costs_184_bytes() -> None:
 
 def partly_measured() -> StatsTable:
     tensors = {"a": torch.ones(4), "flags": torch.ones(3, dtype=torch.bool), "nothing": torch.ones(0)}
-    return StatsReader().read({"group": Group(tensors)})["group"]
+    return StatsReader().read({"group": TensorGroup(tensors)})["group"]
 
 
 def test_a_norm_that_would_leave_a_tensor_out_is_none() -> None:
@@ -90,7 +90,7 @@ def test_a_norm_that_would_leave_a_tensor_out_is_none() -> None:
 
 
 def test_where_no_tensor_has_a_norm_they_have_none_together() -> None:
-    flags = StatsReader().read({"group": Group({"flags": torch.ones(3, dtype=torch.bool)})})["group"]
+    flags = StatsReader().read({"group": TensorGroup({"flags": torch.ones(3, dtype=torch.bool)})})["group"]
     assert (flags.norm(), flags.least_norm()) == (None, None)
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.open import open_session
 from autograd_tui.text.explain_backward import stray_lines
 
 X = torch.linspace(-1, 1, 32).reshape(8, 4)

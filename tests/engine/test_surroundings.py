@@ -7,20 +7,20 @@ from contextlib import suppress
 import pytest
 import torch
 
-from autograd_tui.engine.training.surroundings import ForeignRandom, Surroundings
+from autograd_tui.engine.training.global_state import GlobalState, HostRng
 
 
 @pytest.fixture(autouse=True)
 def globals_as_they_were() -> Iterator[None]:
     """Leave torch's globals to the other tests as they were."""
-    with Surroundings():
+    with GlobalState():
         yield
 
 
 def test_random_numbers_inside_go_on_where_they_stopped() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(4)
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with surroundings:
         torch.manual_seed(3)
         first = torch.rand(2)
@@ -33,19 +33,19 @@ def test_random_numbers_outside_do_not_see_those_inside() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(2)
     torch.manual_seed(3)
-    with Surroundings():
+    with GlobalState():
         torch.rand(7)
     assert torch.equal(torch.rand(2), wanted)
 
 
 def test_grad_mode_inside_is_its_own() -> None:
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with torch.no_grad(), surroundings:
         assert torch.is_grad_enabled()
 
 
 def test_grad_mode_set_inside_stays_inside() -> None:
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with surroundings:
         torch.set_grad_enabled(False)
     assert torch.is_grad_enabled()
@@ -54,7 +54,7 @@ def test_grad_mode_set_inside_stays_inside() -> None:
 
 
 def test_the_default_dtype_set_inside_stays_inside() -> None:
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with surroundings:
         torch.set_default_dtype(torch.float64)
     assert torch.get_default_dtype() is torch.float32
@@ -63,14 +63,14 @@ def test_the_default_dtype_set_inside_stays_inside() -> None:
 
 
 def test_the_outside_comes_back_after_an_error() -> None:
-    with suppress(ValueError), Surroundings():
+    with suppress(ValueError), GlobalState():
         torch.set_grad_enabled(False)
         raise ValueError
     assert torch.is_grad_enabled()
 
 
 def test_a_mark_brings_random_numbers_grad_mode_and_dtype_back() -> None:
-    surroundings = Surroundings()
+    surroundings = GlobalState()
     with surroundings:
         mark = surroundings.mark()
         wanted = torch.rand(2)
@@ -84,7 +84,7 @@ def test_a_mark_brings_random_numbers_grad_mode_and_dtype_back() -> None:
 
 def test_python_and_numpy_random_numbers_come_back() -> None:
     numpy = pytest.importorskip("numpy")
-    foreign = ForeignRandom.read()
+    foreign = HostRng.read()
     wanted = random.random(), numpy.random.rand()
     foreign.write()
     assert (random.random(), numpy.random.rand()) == wanted

@@ -11,10 +11,10 @@ from reach import as_scenario, loop_of, tensors
 from torch import nn
 from worlds import gated, tripwire, words
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.open import open_session
 
 
 def run(session: Session, commands: str) -> Frame:

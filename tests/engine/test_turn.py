@@ -7,11 +7,10 @@ from plain_loop import copied, differing
 from reach import tensors
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.turn import next_phase
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.phase_order import next_phase
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 REFUSALS = [
     ("", "b", "backward needs a loss, and there is none yet: run forward first (B tries it all the same)."),

@@ -10,14 +10,13 @@ from plain_loop import Batch, copied, differing, small_net_fresh
 from reach import as_scenario, tensors
 from torch import Tensor, nn
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 
 def opened(*watched: str, **options: object) -> Session:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.errors import NotUnderstood
-from autograd_tui.engine.values.watchpoint import Watchpoint, parse_watchpoint
+from autograd_tui.core.errors import UnknownCommand
+from autograd_tui.core.watchpoint import Watchpoint, parse_watchpoint
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_condition_is_read_and_written_as_it_is_read(text: str, watchpoint: Wa
     ],
 )
 def test_what_is_no_condition_is_said_in_a_sentence(text: str, said: str) -> None:
-    with pytest.raises(NotUnderstood) as caught:
+    with pytest.raises(UnknownCommand) as caught:
         parse_watchpoint(text)
     assert said in str(caught.value)
 
@@ -71,6 +71,6 @@ def sentence(text: str) -> str:
     """Give what is said against a text; "" where it is a condition."""
     try:
         parse_watchpoint(text)
-    except NotUnderstood as error:
+    except UnknownCommand as error:
         return str(error)
     return ""

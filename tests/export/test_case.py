@@ -15,11 +15,11 @@ from test_script import LOADER, OWN
 from walks import printed
 
 from autograd_tui.cli import main
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.export.file import export_case
-from autograd_tui.open import open_session
+from autograd_tui.export.formats import export_case
 
 RUN_ALL = """
 import contextlib, hashlib, io, json, runpy, sys

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.export.file import WRITERS, Looks, export_file
-from autograd_tui.open import open_session
+from autograd_tui.export.formats import WRITERS, Looks, export_file
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("autograd_tui.export.file.write_csv", full)
+    monkeypatch.setattr("autograd_tui.export.formats.write_csv", full)
     with pytest.raises(Refused, match=r"run\.csv could not be written: No space left on device\."):
         export(tmp_path / "run.csv", run[0])
     assert list(tmp_path.iterdir()) == []

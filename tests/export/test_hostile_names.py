@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.export import file
-from autograd_tui.export.file import export_case, export_file
-from autograd_tui.export.long_table import FORMULAS
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
+from autograd_tui.export import formats as file
+from autograd_tui.export.csv_table import FORMULAS
+from autograd_tui.export.formats import export_case, export_file
 from cases import some
 
 CODE = "import os\nos.mkdir('ran')  # "

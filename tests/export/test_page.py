@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from autograd_tui.engine.values.recording import Recording
-from autograd_tui.export.file import export_file
-from autograd_tui.export.kept_screens import kept_screens, left_out
-from autograd_tui.open import open_session
+from autograd_tui.core.command_log import Recording
+from autograd_tui.engine.open import open_session
+from autograd_tui.export.formats import export_file
+from autograd_tui.export.html_page import kept_screens, left_out
 from autograd_tui.text.explain import explain
 
 

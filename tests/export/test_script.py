@@ -14,11 +14,11 @@ import pytest
 import torch
 from walks import Walk, losses, printed
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.groups import known_optimizers
+from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.export.script import script
-from autograd_tui.open import open_session
-from autograd_tui.text.rules import NAMES
+from autograd_tui.text.optimizer_rules import NAMES
 
 # A model that raises while its gate is above 1.5, when its buffers and random numbers are used already.
 OWN = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from autograd_tui.core.command import Phase
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
 
 OPTIMIZERS = ("sgd", "sgd,momentum=0.9", "adam,betas=(0.5,0.9)", "adamw", "rmsprop,lr=0.01,momentum=0.5", "rprop")
 WORDS = (*"fbszfbszfbszfbszFBSZ", "fbsz*5", "fbs*3", "lr", "optimizer", "value", "huge", "back")

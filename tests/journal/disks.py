@@ -28,16 +28,16 @@ from app_screen import running
 from kept_whole import do, state
 from reach import open_with_many_checkpoints
 
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Commands
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.journal import drawn_frames, writing
-from autograd_tui.journal.branches import told_branches
-from autograd_tui.journal.check import check
+from autograd_tui.journal import frame_stream as drawn_frames
+from autograd_tui.journal import writer as writing
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.reading import Journal, read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.writing import JournalWriter
+from autograd_tui.journal.reader import Journal, read_journal
+from autograd_tui.journal.resume_run import resume, told_branches
+from autograd_tui.journal.verify import check
+from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui.app import AutogradApp
 
 WORDS = [*"fbsz" * 4, "free 20", "free 3", "undo", "@2", "@5", "branch=1", "branch=2", "lr=0.05", "optimizer=adam", "B"]

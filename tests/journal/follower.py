@@ -8,14 +8,14 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.following import Following
+from autograd_tui.journal.followed_session import FollowedSession
 
 POLL = 0.05  # seconds, as the app's thread does
 
 
 def follow(journal: Path) -> None:
     """Follow until the leader leaves: a line of frame, digest and time for each frame that is shown."""
-    following, shown = Following(journal), -1
+    following, shown = FollowedSession(journal), -1
     while True:
         if following.frame.index != shown:
             shown = following.frame.index

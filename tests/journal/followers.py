@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.writer import JournalWriter
 
 FOLLOWER = Path(__file__).with_name("follower.py")
 FOLLOWERS = 3

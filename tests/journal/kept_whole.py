@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograd_tui.core.command import parse
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.journal.check import check
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.open import open_session
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.verify import check
 
 QUARTER = 0.25  # seconds of a free run that may be lost
 Tell = Callable[[int], None]  # the frame that a free run has come to

@@ -34,16 +34,17 @@ from kept_whole import Told, Verdict, do, judge, state
 from reach import open_with_many_checkpoints
 
 from autograd_tui.cli import main as program
+from autograd_tui.core.command import parse
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.journal import drawn_frames, writing
+from autograd_tui.journal import frame_stream as drawn_frames
+from autograd_tui.journal import writer as writing
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.following import Following
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui import app
 from autograd_tui.tui.trainer_thread import TrainerThread
 
@@ -294,7 +295,7 @@ def followed(path: Path, rng: random.Random) -> Verdict:
                     out("ready")
 
     def follow(out: Out) -> None:
-        following, shown = Following(path), -1
+        following, shown = FollowedSession(path), -1
         while True:
             if following.frame.index != shown:
                 shown = following.frame.index

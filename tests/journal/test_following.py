@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.journal import drawn_frames
-from autograd_tui.journal.drawn_frames import DrawnFrames, frames_path
-from autograd_tui.journal.following import Following
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal import frame_stream as drawn_frames
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.frame_stream import FrameStream, frames_path
+from autograd_tui.journal.writer import JournalWriter
 
 
 class Leader:
@@ -42,14 +42,14 @@ def leader(tmp_path: Path) -> Leader:
     return Leader(tmp_path / "line.journal")
 
 
-def held(following: Following) -> dict[int, str]:
+def held(following: FollowedSession) -> dict[int, str]:
     frames = [following.stored(index) for index in range(following.newest + 1)]
     return {frame.index: str(frame.command) for frame in frames if frame}
 
 
 def test_every_frame_drawn_is_there_to_the_bit(leader: Leader) -> None:
     frames = leader.run("fbBsz*2 lr=0.5 fb")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     for frame in frames:
         stored = following.stored(frame.index)
         assert stored is not None
@@ -58,7 +58,7 @@ def test_every_frame_drawn_is_there_to_the_bit(leader: Leader) -> None:
 
 def test_what_comes_later_is_taken_in_when_read(leader: Leader) -> None:
     leader.run("f")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     (frame,) = leader.run("b")
     assert following.frame.index == 1
     assert following.read()
@@ -68,7 +68,7 @@ def test_what_comes_later_is_taken_in_when_read(leader: Leader) -> None:
 
 def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
     leader.run("f")
-    assert Following(leader.path).about == leader.session.about
+    assert FollowedSession(leader.path).about == leader.session.about
 
 
 def test_a_file_that_begins_anew_has_a_frame_from_its_first_moment(
@@ -78,7 +78,7 @@ def test_a_file_that_begins_anew_has_a_frame_from_its_first_moment(
 
     def replace(part: Path, path: Path) -> None:
         part.rename(path)
-        seen.append(Following(leader.path).frame.index)
+        seen.append(FollowedSession(leader.path).frame.index)
 
     monkeypatch.setattr(drawn_frames.os, "replace", replace)
     leader.run("f")
@@ -91,19 +91,19 @@ def test_frames_of_another_run_that_had_the_name_are_not_shown(leader: Leader) -
     leader.path.unlink()
     Leader(leader.path).session.run("f")  # without a screen, so that it draws nothing
     with pytest.raises(Refused, match="are those of another run, which had its name"):
-        Following(leader.path)
+        FollowedSession(leader.path)
 
 
 def test_going_back_shows_the_earlier_frame_and_keeps_the_later_ones(leader: Leader) -> None:
     leader.run("fbsz @2")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert (following.frame.index, following.newest) == (2, 4)
     assert held(following) == {1: "f", 2: "b", 3: "s", 4: "z"}
 
 
 def test_another_branch_takes_the_place_of_the_first(leader: Leader) -> None:
     leader.run("fbsz @2")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     leader.run("lr=0.5 s")
     following.read()
     assert held(following) == {1: "f", 2: "b", 3: "lr=0.5", 4: "s"}
@@ -114,14 +114,14 @@ def test_frames_that_were_not_drawn_are_looked_at_as_the_nearest_before(leader: 
     leader.run("f")
     list(leader.session.run_all("bsz fb"))
     leader.show(leader.session.frame)
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert held(following) == {1: "f", 6: "b"}
     assert following.look(4).index == 1
 
 
 def test_a_branch_that_was_left_between_two_drawn_frames_is_forgotten(leader: Leader) -> None:
     leader.run("fbsz")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     list(leader.session.run_all("@1 b lr=0.5 lr=0.6 lr=0.7"))
     leader.show(leader.session.frame)
     following.read()
@@ -131,7 +131,7 @@ def test_a_branch_that_was_left_between_two_drawn_frames_is_forgotten(leader: Le
 def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> None:
     list(leader.session.run_free(leader.session.end_of(500), lambda: False))
     leader.show(leader.session.frame)
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert following.history.loss.values == leader.session.history.loss.values
     leader.run("fbsz")
     list(leader.session.run_free(leader.session.end_of(20), lambda: False))
@@ -143,13 +143,13 @@ def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> 
 def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
     session = open_session("linear")
     (tmp_path / "line.journal").write_text("its first line\n")
-    drawn = DrawnFrames(tmp_path / "line.journal", session.about, mode=0o600, most_bytes=8000)
-    following: Following | None = None
+    drawn = FrameStream(tmp_path / "line.journal", session.about, mode=0o600, most_bytes=8000)
+    following: FollowedSession | None = None
     for count, frame in enumerate(session.run_all("fbsz*20")):
         drawn.ran_from(frame.index - 1)
         drawn.drew(frame, session.newest, session.history)
         drawn.write_newest()
-        following = following or Following(tmp_path / "line.journal")
+        following = following or FollowedSession(tmp_path / "line.journal")
         following.read()
         assert following.frame.same(frame)
         assert len(held(following)) == count + 1
@@ -160,7 +160,7 @@ def test_at_most_ten_frames_a_second_are_written_and_always_the_newest(leader: L
     for frame in leader.session.run_all("fbsz*25"):
         leader.writer.drew(frame, leader.session.newest, leader.session.history)
     leader.writer.rest()
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert following.frame.index == 100
     assert len(held(following)) < 50
 
@@ -168,7 +168,7 @@ def test_at_most_ten_frames_a_second_are_written_and_always_the_newest(leader: L
 def test_three_followers_agree_with_the_leader_on_resnet18(tmp_path: Path) -> None:
     leader = Leader(tmp_path / "j", "resnet18")
     leader.run("f")
-    followers = [Following(leader.path) for _ in range(3)]
+    followers = [FollowedSession(leader.path) for _ in range(3)]
     for frame in leader.run("bsz fbsz @3 z f"):
         del frame
         for following in followers[:2]:
@@ -183,12 +183,12 @@ def test_three_followers_agree_with_the_leader_on_resnet18(tmp_path: Path) -> No
 def test_a_follower_never_trains(leader: Leader) -> None:
     leader.run("f")
     with pytest.raises(Refused, match="exact numbers are measured where the run is led"):
-        Following(leader.path).inspect("w")
+        FollowedSession(leader.path).inspect("w")
 
 
 def test_the_same_phase_is_found_in_the_iterations_beside(leader: Leader) -> None:
     leader.run("fbsz*3")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     found = following.look_alike(6, -1)
     assert found is not None
     assert (found.index, following.look_alike(2, -1)) == (2, None)
@@ -196,7 +196,7 @@ def test_the_same_phase_is_found_in_the_iterations_beside(leader: Leader) -> Non
 
 def test_a_leader_that_leaves_in_order_is_known_to_have_left(leader: Leader) -> None:
     leader.run("f")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert not following.left
     leader.writer.close(in_order=True)
     following.read()
@@ -206,9 +206,9 @@ def test_a_leader_that_leaves_in_order_is_known_to_have_left(leader: Leader) -> 
 def test_a_run_that_draws_nothing_cannot_be_followed(leader: Leader) -> None:
     leader.session.run("f")
     with pytest.raises(Refused, match=r"no screen shows this run, for which there would be line.journal.frames\.$"):
-        Following(leader.path)
+        FollowedSession(leader.path)
     with pytest.raises(Refused, match=r"other cannot be followed: No such file or directory\.$"):
-        Following(leader.path.with_name("other"))
+        FollowedSession(leader.path.with_name("other"))
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}\n", "words\n", '{"autograd-tui frames": 2, "about": {}}\n'])
@@ -216,12 +216,12 @@ def test_what_is_no_file_of_frames_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "j").write_text("its first line\n")
     frames_path(tmp_path / "j").write_text(text)
     with pytest.raises(Refused, match=r"has drawn nothing yet|no run that can be followed"):
-        Following(tmp_path / "j")
+        FollowedSession(tmp_path / "j")
 
 
 def test_a_full_disk_stops_followers_and_not_the_run(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
     leader.run("f")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -247,7 +247,7 @@ def spoil(leader: Leader, number: int, old: bytes, new: bytes) -> bytes:
 def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_anew(leader: Leader) -> None:
     leader.run("fb")
     whole = spoil(leader, 4, b'"graph":"freed"', b'"graph":"gone"')
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert (following.frame.index, following.damage) == (1, "its line 5 cannot be read (Frame has no such graph)")
     leader.run("s")
     assert not following.read()
@@ -262,8 +262,8 @@ def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_an
     ("number", "old", "new", "said"),
     [
         (0, b'": 2, "run"', b'": 3, "run"', "line 1 .*another format"),
-        (0, b'"seed": 0', b'"seed": "0"', "line 1 .*About has no such seed"),
-        (0, b'"backward": [', b'"back": [', "line 1 .*About whose parts do not fit together"),
+        (0, b'"seed": 0', b'"seed": "0"', "line 1 .*SessionInfo has no such seed"),
+        (0, b'"backward": [', b'"back": [', "line 1 .*SessionInfo whose parts do not fit together"),
         (0, b'"arguments": {}', b'"arguments": {"lr": ' + b"[" * 600 + b"]" * 600 + b"}", "line 1 .*recursion"),
         (0, b"[4096, 1,", b"[1, 1,", "line 1 .*Series whose parts do not fit together"),
         (1, b'"newest": 1', b'"newest": 1' + b"0" * 5000, "line 2 "),
@@ -285,12 +285,12 @@ def test_a_damaged_file_is_refused_in_one_sentence(
     leader.run("f")
     spoil(leader, number, old, new)
     with pytest.raises(Refused, match=f"is no run that can be followed: its {said}"):
-        Following(leader.path)
+        FollowedSession(leader.path)
 
 
 def test_a_file_that_is_cut_while_it_is_followed_is_damaged(leader: Leader) -> None:
     leader.run("fb")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     os.truncate(frames_path(leader.path), 10)
     assert following.read()
     assert (following.frame.index, following.damage) == (2, "its line 6 cannot be read (cut off)")
@@ -298,7 +298,7 @@ def test_a_file_that_is_cut_while_it_is_followed_is_damaged(leader: Leader) -> N
 
 def test_a_file_of_another_model_in_the_place_of_the_first_is_said(leader: Leader, tmp_path: Path) -> None:
     leader.run("f")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     other = Leader(tmp_path / "other", "spiral")
     other.run("f")
     other.path.replace(leader.path)
@@ -313,7 +313,7 @@ def test_a_file_of_another_model_in_the_place_of_the_first_is_said(leader: Leade
 def test_a_frame_of_an_iteration_that_is_over_is_damage(leader: Leader) -> None:
     leader.run("fbszf")
     spoil(leader, 4, b'"iteration":1', b'"iteration":7')
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert (following.frame.index, following.damage) == (
         2,
         "its line 7 cannot be read (a frame of an iteration that is over)",
@@ -322,7 +322,7 @@ def test_a_frame_of_an_iteration_that_is_over_is_damage(leader: Leader) -> None:
 
 def test_a_disk_that_fails_is_said_once(leader: Leader) -> None:
     leader.run("f")
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     with frames_path(leader.path).open("ab") as unreadable:
         os.dup2(unreadable.fileno(), following._file.fileno())
     assert following.read()
@@ -334,21 +334,21 @@ def test_a_disk_that_fails_is_said_once(leader: Leader) -> None:
 def test_a_named_pipe_is_refused_at_once(leader: Leader) -> None:
     os.mkfifo(frames_path(leader.path))
     with pytest.raises(Refused, match="it is a pipe"):
-        Following(leader.path)
+        FollowedSession(leader.path)
 
 
 def test_a_file_longer_than_any_leader_writes_is_refused(leader: Leader) -> None:
     leader.run("f")
     with frames_path(leader.path).open("ab") as file:
         file.truncate(1 << 40)
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert (following.frame.index, following.damage) == (1, "its line 4 cannot be read (too long)")
 
 
 def test_what_moved_the_parameters_is_the_command_that_ran_for_the_follower_too(leader: Leader) -> None:
     *_, stepped, frame = leader.run("fbs w=3")
     assert frame.mover is frame.command
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     assert following.frame.mover is following.frame.command
     assert following.look(stepped.index).mover is not following.frame.mover
 
@@ -356,7 +356,7 @@ def test_what_moved_the_parameters_is_the_command_that_ran_for_the_follower_too(
 def test_a_leader_that_goes_on_to_a_frame_between_two_drawn_ones_spoils_no_plot(leader: Leader) -> None:
     list(leader.session.run_all("fbsz*3 @4"))
     leader.show(leader.session.frame)
-    following = Following(leader.path)
+    following = FollowedSession(leader.path)
     list(leader.session.run_all("@9"))
     leader.show(leader.session.frame)
     following.read()
@@ -366,7 +366,7 @@ def test_a_leader_that_goes_on_to_a_frame_between_two_drawn_ones_spoils_no_plot(
 FOLLOW = """
 import sys
 from pathlib import Path
-from autograd_tui.journal.following import Following
+from autograd_tui.journal.followed_session import Following
 assert Following(Path(sys.argv[1])).frame.index == 1
 print([name for name in ("torch", "numpy", "textual") if name in sys.modules])
 """

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from plain_loop import small_net
 from reach import as_scenario
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.journal.frame_codec import FrameReader, FrameWriter
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.wire import FrameDecoder, FrameEncoder
+from autograd_tui.engine.open import open_session
 
 
 def read_back(frames: Sequence[Frame]) -> list[Frame]:
-    writer, reader = FrameWriter(), FrameReader()
+    writer, reader = FrameEncoder(), FrameDecoder()
     return [reader.frame(writer.line(frame)) for frame in frames]
 
 
@@ -60,7 +60,7 @@ def test_a_line_is_strict_json() -> None:
         raise AssertionError(constant)
 
     session = open_session("linear")
-    writer = FrameWriter()
+    writer = FrameEncoder()
     for frame in session.run_all("w=nan b=inf f"):
         json.loads(writer.line(frame), parse_constant=refuse)
 
@@ -68,7 +68,7 @@ def test_a_line_is_strict_json() -> None:
 def test_what_two_frames_share_is_written_once_and_shared_again() -> None:
     session = open_session("resnet18")
     before, after = session.run("f"), session.run("lr=0.5")
-    writer, reader = FrameWriter(), FrameReader()
+    writer, reader = FrameEncoder(), FrameDecoder()
     first, second = writer.line(before), writer.line(after)
     assert len(second) < len(first) / 20
     assert reader.frame(first).params is reader.frame(second).params
@@ -76,10 +76,10 @@ def test_what_two_frames_share_is_written_once_and_shared_again() -> None:
 
 def test_a_line_whose_predecessors_were_not_read_is_refused() -> None:
     session = open_session("linear")
-    writer = FrameWriter()
+    writer = FrameEncoder()
     writer.line(session.run("f"))
     with pytest.raises(ValueError, match="no frame"):
-        FrameReader().frame(writer.line(session.run("b")))
+        FrameDecoder().frame(writer.line(session.run("b")))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_line_whose_predecessors_were_not_read_is_refused() -> None:
 )
 def test_what_is_no_frame_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"no frame|Expecting|Frame lacks a field"):
-        FrameReader().frame(line)
+        FrameDecoder().frame(line)
 
 
 def test_names_of_any_kind_are_read_back() -> None:

@@ -14,19 +14,19 @@ from unittest.mock import Mock
 
 import pytest
 
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.frame import TorchError
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.frame import TorchError
-from autograd_tui.journal import reading, writing
-from autograd_tui.journal.check import check
+from autograd_tui.journal import reader as reading
+from autograd_tui.journal import writer as writing
 from autograd_tui.journal.digest import digest
 from autograd_tui.journal.entry import Entry
-from autograd_tui.journal.reading import Journal, read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.summary import summary_line
-from autograd_tui.journal.tree import Tree
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal.interrupted import summary_line
+from autograd_tui.journal.reader import Journal, LineTree, read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.verify import check
+from autograd_tui.journal.writer import JournalWriter
 
 
 def kept(path: Path, scenario: str = "linear") -> Session:
@@ -254,7 +254,11 @@ def test_a_journal_of_the_first_version_stands_where_its_run_did(path: Path) -> 
 @pytest.mark.parametrize("number", range(5))
 def test_the_line_of_a_frame_is_the_one_that_a_list_of_all_finds(number: int) -> None:
     rng = random.Random(number)
-    tree, present, left = Tree(), list[tuple[int, int]](), dict[int, list[tuple[int, int]]]()  # each line and its end
+    tree, present, left = (
+        LineTree(),
+        list[tuple[int, int]](),
+        dict[int, list[tuple[int, int]]](),
+    )  # each line and its end
     for line in range(1, 400):
         start = rng.choice([tree.end, tree.end, rng.randint(0, tree.end)])
         if left and rng.random() < 0.05:
@@ -370,7 +374,7 @@ def test_a_first_line_lacks_nothing(path: Path) -> None:
 
 def test_a_command_is_as_long_as_a_line_may_be_or_does_not_run(path: Path) -> None:
     session = kept(path)
-    with pytest.raises(NotUnderstood, match="is longer than a command may be"):
+    with pytest.raises(UnknownCommand, match="is longer than a command may be"):
         session.run(f"optimizer=adam,betas=({'.5,' * 500})")  # each is written out as 0.5
     session.run(f"optimizer=adam,betas=({'.5,' * 490})")
     closed(session)

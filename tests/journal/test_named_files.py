@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.journal import folder
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
+from autograd_tui.journal import paths as folder
+from autograd_tui.journal.reader import read_journal
 from program import Done, Run
 
 MINE = """

@@ -20,15 +20,15 @@ from told import listed, told_otherwise
 from torch import nn
 
 from autograd_tui import __version__
+from autograd_tui.core.divergence import Divergence
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.difference import Difference
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.journal import writing
-from autograd_tui.journal.check import check
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal import writer as writing
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.verify import check
+from autograd_tui.journal.writer import JournalWriter
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 
@@ -197,7 +197,7 @@ def test_a_branch_that_ends_otherwise_than_it_did_is_told(tmp_path: Path) -> Non
     flip(tmp_path / "k", 9)
     again = resumed(tmp_path / "k")
     again.run("branch=1")
-    assert again.take_difference() == Difference(8, "numbers")
+    assert again.take_difference() == Divergence(8, "numbers")
     again.close(in_order=True)
 
 

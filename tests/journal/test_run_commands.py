@@ -16,13 +16,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from autograd_tui.cli.keeping import kept
-from autograd_tui.engine.values.files import make_folder, new_file
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.journal import folder
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.cli.arguments import kept
+from autograd_tui.core.files import make_folder, new_file
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.engine.open import open_session
+from autograd_tui.journal import paths as folder
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.writer import JournalWriter
 from cases import LONG
 from program import Done, Run
 
@@ -77,7 +77,7 @@ def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> No
 @pytest.mark.parametrize("name", ["a" * 250, "é" * 120, "a\nb.c", "", "𝔞" * 60])
 def test_a_run_of_a_scenario_of_any_name_has_a_journal(own_state_folder: Path, name: str) -> None:
     """Also its longest companion does: a file's name may have 255 bytes."""
-    path = next(folder.new_paths(Opening(f"{name}.py")))
+    path = next(folder.new_paths(RunConfig(f"{name}.py")))
     assert path.parent == own_state_folder
     assert len(os.fsencode(path.name + ".tensors-1000000000.0123abcd.new")) <= 255
     make_folder(path.parent)

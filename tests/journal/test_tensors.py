@@ -16,16 +16,16 @@ from test_loops_with_loaders import CASES
 from torch import nn
 from worlds import gated
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.journal import tensors as kept
-from autograd_tui.journal import writing
+from autograd_tui.journal import checkpoint_file as kept
+from autograd_tui.journal import writer as writing
 from autograd_tui.journal.digest import Beginning
-from autograd_tui.journal.following import Following
-from autograd_tui.journal.reading import read_journal
-from autograd_tui.journal.resuming import resume
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.writer import JournalWriter
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_a_planted_link_is_neither_written_through_nor_read_nor_in_the_way(tmp_p
     again, start = resumed(tmp_path / "j", "linear")
     assert again.recorder is not None
     again.recorder.drew(again.frame, again.newest, again.history)
-    assert Following(tmp_path / "j").frame.index == again.frame.index
+    assert FollowedSession(tmp_path / "j").frame.index == again.frame.index
     assert (start, (tmp_path / "mine").read_text()) == (32, "mine")
 
 

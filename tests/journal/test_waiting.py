@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.journal.folder import journals, new_paths
-from autograd_tui.journal.waiting import waiting_run
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
+from autograd_tui.engine.open import open_session
+from autograd_tui.journal.interrupted import waiting_run
+from autograd_tui.journal.paths import journals, new_paths
+from autograd_tui.journal.writer import JournalWriter
 
 LONG, SHORT = "fbsz*2", "fb"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from autograd_tui.core.command_log import Recording
+from autograd_tui.core.frame_store import Branch
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.branches import Branch
-from autograd_tui.engine.values.recording import Recording
-from autograd_tui.journal.branches import told_branches
 from autograd_tui.journal.digest import digest
-from autograd_tui.journal.reading import read_journal
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import told_branches
 
 
 def listed(branches: Iterable[Branch]) -> list[tuple[int, int, int, float | None]]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.scenario_names import BUILT_IN
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.engine.open import open_session
 from autograd_tui.scenarios.find import find
 
 GOOD = """

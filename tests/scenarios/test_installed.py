@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.scenario_names import installed
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_config import installed
+from autograd_tui.engine.open import open_session
 from autograd_tui.scenarios.find import find
-from autograd_tui.text.screen_word import ScreenWord
-from autograd_tui.text.words import read
+from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.prompt.words import ScreenWord
 
 MODULE = """
 from torch import nn, ones

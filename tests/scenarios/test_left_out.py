@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from autograd_tui.scenarios.left_out import Roles, left_out
+from autograd_tui.scenarios.loop_check import Roles, left_out
 
 ROLES = Roles(
     "model",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.scenarios.find import find
 
 SCRIPT = """

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario, scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.open import open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario, scenario
 from autograd_tui.scenarios.find import find
 
 X, Y = torch.ones(4, 2), torch.zeros(4, 1)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.cli import main
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.open import open_session
 from autograd_tui.scenarios.find import find
 from autograd_tui.scenarios.lstm import waves
 from autograd_tui.scenarios.spiral import spirals

@@ -19,9 +19,9 @@ from saved_files import Malicious, cut, save
 from torch import Tensor, nn
 from torchvision import models
 
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
 from autograd_tui.scenarios import weights
 from hub_server import HubServer, serving
 from program import Run

@@ -9,8 +9,7 @@ import pytest
 from pseudo_terminal import Terminal, terminal
 from textual.binding import Binding, BindingType
 
-from autograd_tui.tui.inside_keys import INSIDE_KEYS
-from autograd_tui.tui.keys import KEYS
+from autograd_tui.tui.keys import INSIDE_KEYS, KEYS
 
 SENT = {  # what a terminal sends for a key that is no character
     "space": " ",

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.open import open_session
 
 NAMES = ("gate", "stem.weight", *(f"body.{block}.{kind}" for block in range(9) for kind in ("weight", "bias")))
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.buffers import buffer_lines
-from autograd_tui.text.line import plain
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.table.buffer_rows import buffer_lines
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from plain_loop import Batch, small_net
 from reach import as_scenario, loop_of
 
-from autograd_tui.open import open_session
+from autograd_tui.engine.open import open_session
 
 
 def drawn(frame: Frame, *, layer: str = "", width: int = 60, height: int = 8) -> list[str]:

@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autograd_tui import Frame
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.values.scenario_names import BUILT_IN
-from autograd_tui.open import open_session
-from autograd_tui.text.completion import completed, completions, heading
-from autograd_tui.text.optimizer_list import OPTIMIZERS, OPTIONS
-from autograd_tui.text.rules import NAMES
-from autograd_tui.text.word_list import SCREEN, Candidate
-from autograd_tui.text.words import WORDS, read
+from autograd_tui.text.optimizer_rules import NAMES
+from autograd_tui.text.prompt.completion import completed, completions, heading
+from autograd_tui.text.prompt.parser import OPTIMIZERS, OPTIONS, WORDS, read
+from autograd_tui.text.prompt.words import SCREEN, Candidate
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 

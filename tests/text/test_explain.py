@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograd_tui import Frame, Session, open_session
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.errors import Refused
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.command import Command, Phase
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.text.data_table import data_lines
+from autograd_tui.text.batch_table import data_lines
 from autograd_tui.text.explain import explain
-from autograd_tui.text.line import plain, printable
+from autograd_tui.text.styled_text import plain, printable
 from calculator import check
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))

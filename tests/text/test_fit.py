@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from autograd_tui import Frame, open_session
-from autograd_tui.text.fit import fit_lines
-from autograd_tui.text.line import length, plain
+from autograd_tui.text.scatter import fit_lines
+from autograd_tui.text.styled_text import length, plain
 
 
 def after(words: str, **options: int) -> Frame:

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.open import open_session
-from autograd_tui.text.frame_line import HEADER, error_line, frame_line
+from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from autograd_tui.text.frame_summary import HEADER, error_line, frame_line
 
 
 @pytest.fixture(scope="module")

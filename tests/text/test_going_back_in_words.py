@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.engine.values.branches import Branch
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.difference import Difference
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.progress import Progress
-from autograd_tui.engine.values.track import Track
-from autograd_tui.text.completion import completions, heading
-from autograd_tui.text.going_back import branch_line, difference_line, left_line, progress_line
+from autograd_tui.core.command import parse
+from autograd_tui.core.command_log import Track
+from autograd_tui.core.divergence import Divergence
+from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import Progress
+from autograd_tui.text.messages import branch_line, difference_line, left_line, progress_line
+from autograd_tui.text.prompt.completion import completions, heading
 
 
 def branch(number: int, words: str, fork: int, loss: float | None) -> Branch:
@@ -34,14 +34,14 @@ def test_a_proof_says_how_many_slopes_are_measured_and_that_escape_gives_it_up()
 @pytest.mark.parametrize(
     ("difference", "line"),
     [
-        (Difference(12, "loss", 3.66666, 3.7012), "loss 3.6667 → 3.7012."),
-        (Difference(12, "loss", 0.25, 0.25000001), "loss 0.25 → 0.25000001."),
-        (Difference(12, "loss", None, 1.0), "loss - → 1.0000."),
-        (Difference(12, "gradients"), "its gradients differ."),
-        (Difference(12, ""), "something that no checkpoint keeps has changed."),
+        (Divergence(12, "loss", 3.66666, 3.7012), "loss 3.6667 → 3.7012."),
+        (Divergence(12, "loss", 0.25, 0.25000001), "loss 0.25 → 0.25000001."),
+        (Divergence(12, "loss", None, 1.0), "loss - → 1.0000."),
+        (Divergence(12, "gradients"), "its gradients differ."),
+        (Divergence(12, ""), "something that no checkpoint keeps has changed."),
     ],
 )
-def test_a_difference_says_at_which_frame_and_by_how_much(difference: Difference, line: str) -> None:
+def test_a_difference_says_at_which_frame_and_by_how_much(difference: Divergence, line: str) -> None:
     said = difference_line(difference)
     assert said.startswith("run again, frame 12 is not what it was: ")
     assert said.endswith(line)

@@ -4,8 +4,8 @@ import pytest
 from nested import open_nested
 
 from autograd_tui import open_session
-from autograd_tui.text.grads import age, age_in_full, all_ages, cleared, in_words, together
-from autograd_tui.text.line import plain
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.table.gradient_status import age, age_in_full, all_ages, cleared, in_words, together
 
 
 @pytest.mark.parametrize(

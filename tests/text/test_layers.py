@@ -8,7 +8,7 @@ import pytest
 import torch
 from nested import NAMES, open_nested
 
-from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
+from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 

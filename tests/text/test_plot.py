@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.history import Point
+from autograd_tui.core.history import Point
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.text.line import length, plain
 from autograd_tui.text.plot import GUTTER, plot_columns, plot_lines
-from autograd_tui.text.spread import LEVELS
+from autograd_tui.text.sparkline import LEVELS
+from autograd_tui.text.styled_text import length, plain
 
 
 def points(*values: float) -> list[Point]:
@@ -152,8 +152,8 @@ def test_one_row_marks_the_shown_frame_and_what_has_no_place_on_the_scale() -> N
 ALL_FLOATS = """
 import json, math, sys
 from hypothesis import given, settings, strategies as st
-from autograd_tui.engine.values.history import Point
-from autograd_tui.text.line import length
+from autograd_tui.core.history import Point
+from autograd_tui.text.styled_text import length
 from autograd_tui.text.plot import plot_lines
 
 @settings(max_examples=400, deadline=None, database=None)

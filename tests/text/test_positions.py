@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.line import plain
-from autograd_tui.text.positions import outputs_by_position, position_lines
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.batch_table import outputs_by_position, position_lines
+from autograd_tui.text.styled_text import plain
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from reach import loop_of
 
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.open import open_session
 
 
 def forwarded(prediction: Tensor, target: Tensor) -> Frame:

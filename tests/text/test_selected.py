@@ -9,14 +9,14 @@ import torch
 from nested import NAMES, open_nested
 
 from autograd_tui import open_session
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.inspection import Inspection
 from autograd_tui.text.explain import explain
-from autograd_tui.text.line import plain
 from autograd_tui.text.numbers import number
-from autograd_tui.text.selected import layer_lines, parameter_lines
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.table.selected_row import layer_lines, parameter_lines
 from autograd_tui.tui.panels.phases import key_number
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))

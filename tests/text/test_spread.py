@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.training.stats import Group, StatsReader
-from autograd_tui.engine.values.stats_table import Grads
-from autograd_tui.text.spread import CELLS, Spreads, sparkline
+from autograd_tui.core.tensor_stats import Grads
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
+from autograd_tui.text.sparkline import CELLS, Spreads, sparkline
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
@@ -19,7 +19,7 @@ from test_stats import float_tensors
 
 
 def spread(*tensors: torch.Tensor, places: tuple[int, ...] | None = None) -> str:
-    table = StatsReader().read({"it": Group({str(place): each for place, each in enumerate(tensors)})})["it"]
+    table = StatsReader().read({"it": TensorGroup({str(place): each for place, each in enumerate(tensors)})})["it"]
     every = tuple(range(len(tensors)))
     return Spreads(Grads(table, (1,) * len(tensors), (False,) * len(tensors))).of(places or every)
 

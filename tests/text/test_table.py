@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nested import NAMES, open_nested
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.layers import Columns, Layers
-from autograd_tui.text.line import Line, length, plain
-from autograd_tui.text.screen_word import COLUMNS
-from autograd_tui.text.table import Table, shortened
-from autograd_tui.text.table_view import Row, TableView, rows
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.prompt.words import COLUMNS
+from autograd_tui.text.styled_text import Line, length, plain
+from autograd_tui.text.table.layers import Columns, Layers
+from autograd_tui.text.table.table_rows import Table, shortened
+from autograd_tui.text.table.view import TableView, ViewRow, rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from reach import loop_of
 
-OPEN = TableView(cursor=Row("body", 3), opened=frozenset(["body"]))
+OPEN = TableView(cursor=ViewRow("body", 3), opened=frozenset(["body"]))
 
 
 def styled(frame: Frame, view: TableView = OPEN, *, width: int = 63) -> list[Line]:

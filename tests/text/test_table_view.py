@@ -8,23 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nested import NAMES, open_nested
 
-from autograd_tui.text.layers import Columns, Layers
-from autograd_tui.text.screen_word import COLUMNS as SORTABLE
-from autograd_tui.text.table_view import Row, TableView, count_rows, found, moved, name_of, rows, toggled
+from autograd_tui.text.prompt.words import COLUMNS as SORTABLE
+from autograd_tui.text.table.layers import Columns, Layers
+from autograd_tui.text.table.view import TableView, ViewRow, count_rows, found, moved, name_of, rows, toggled
 
 FRAME = list(open_nested(unused=["body.3.weight"]).run_all("fbs"))[-1]
 LAYERS, COLUMNS = Layers.of(NAMES), Columns.of(FRAME)
-STEM, BODY, GATE = Row("stem"), Row("body"), Row("gate", 0)
+STEM, BODY, GATE = ViewRow("stem"), ViewRow("body"), ViewRow("gate", 0)
 
 views = st.builds(
     TableView,
-    cursor=st.none() | st.sampled_from([STEM, BODY, GATE, Row("body", 4)]),
+    cursor=st.none() | st.sampled_from([STEM, BODY, GATE, ViewRow("body", 4)]),
     opened=st.frozensets(st.sampled_from(["stem", "body", "gate", "no such layer"])),
     column=st.sampled_from(SORTABLE),
 )
 
 
-def listed(view: TableView) -> list[Row]:
+def listed(view: TableView) -> list[ViewRow]:
     return rows(LAYERS, COLUMNS, view)
 
 
@@ -34,7 +34,7 @@ def test_closed_layers_are_a_row_each_and_a_parameter_alone_is_itself() -> None:
 
 def test_an_opened_layer_has_its_parameters_below_it() -> None:
     found = listed(toggled(TableView(), "body"))
-    assert found == [GATE, STEM, BODY, *(Row("body", place) for place in range(2, 20))]
+    assert found == [GATE, STEM, BODY, *(ViewRow("body", place) for place in range(2, 20))]
     assert name_of(LAYERS, found[3]) == "body.0.weight"
 
 
@@ -86,7 +86,7 @@ def test_the_first_key_puts_the_cursor_at_an_end() -> None:
 def test_a_name_is_found_in_a_closed_layer_which_opens() -> None:
     view = found(LAYERS, COLUMNS, TableView(), "3.WEI")
     assert view is not None
-    assert (view.cursor, view.opened, view.search) == (Row("body", 8), {"body"}, "3.WEI")
+    assert (view.cursor, view.opened, view.search) == (ViewRow("body", 8), {"body"}, "3.WEI")
 
 
 def test_the_same_search_goes_on_and_begins_anew_at_the_end() -> None:
@@ -104,7 +104,7 @@ def test_a_whole_name_is_found_before_names_that_hold_it() -> None:
     names = ("a.conv", *(f"a.{place}" for place in range(12)), "conv")
     view = found(Layers.of(names), Columns((1,) * 14, (1.0,) * 14, (None,) * 14, None, ()), TableView(), "conv")
     assert view is not None
-    assert view.cursor == Row("conv", 13)
+    assert view.cursor == ViewRow("conv", 13)
 
 
 def test_what_is_in_no_name_is_not_found() -> None:

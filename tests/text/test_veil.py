@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from autograd_tui import open_session
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.data_table import data_lines
-from autograd_tui.text.line import plain
-from autograd_tui.text.veil import known, veil_over, veiled
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.batch_table import data_lines
+from autograd_tui.text.hidden_results import known, veil_over, veiled
+from autograd_tui.text.styled_text import plain
 
 
 def frame_after(words: str, scenario: str = "linear") -> Frame:

@@ -3,8 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.line import plain
-from autograd_tui.text.window import more_line, scrolled
+from autograd_tui.text.styled_text import more_line, plain, scrolled
 
 
 @given(st.integers(0, 50), st.integers(0, 49), st.integers(0, 20), st.integers(1, 60), st.integers(1, 20))

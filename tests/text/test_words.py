@@ -4,14 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.values.command import Commands, parse
-from autograd_tui.engine.values.errors import NotUnderstood
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.nearest import nearest
-from autograd_tui.engine.values.watchpoint import Watchpoint
-from autograd_tui.text.other_words import ANSWERS, EXAMPLE, SETTINGS
-from autograd_tui.text.screen_word import ALONE, COLUMNS, READERS, ScreenWord
-from autograd_tui.text.words import read
+from autograd_tui.core.command import Commands, parse
+from autograd_tui.core.errors import UnknownCommand, nearest
+from autograd_tui.core.session_view import Goal
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.prompt.parser import ANSWERS, EXAMPLE, SETTINGS, read
+from autograd_tui.text.prompt.words import ALONE, COLUMNS, READERS, ScreenWord
 
 LIKELY = st.lists(
     st.sampled_from(
@@ -21,7 +19,7 @@ LIKELY = st.lists(
 
 
 def said(text: str) -> str:
-    with pytest.raises(NotUnderstood) as caught:
+    with pytest.raises(UnknownCommand) as caught:
         read(text)
     return str(caught.value)
 
@@ -30,7 +28,7 @@ def sentence(text: str) -> str:
     """Give what is said against a text; "" where it is understood."""
     try:
         assert isinstance(read(text), (Commands, ScreenWord))
-    except NotUnderstood as error:
+    except UnknownCommand as error:
         return str(error)
     return ""
 

@@ -9,13 +9,13 @@ from time import monotonic
 
 from textual.pilot import Pilot
 
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import parse
-from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.choices import Choices
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.terminal import Terminal
+from autograd_tui.tui.preferences import Preferences
+from autograd_tui.tui.readable_app import Terminal
 
 
 class Screen:
@@ -68,7 +68,7 @@ async def screen(
     *,
     do: str = "",
     size: tuple[int, int] = (120, 40),
-    choices: Choices | None = None,
+    choices: Preferences | None = None,
     choices_file: Path | None = None,
     terminal: Terminal | None = None,
     theme: str | None = None,

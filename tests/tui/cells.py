@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.app import App
 from textual.color import Color
 
-from autograd_tui.tui.contrast import contrast
+from autograd_tui.tui.themes import contrast
 
 FRAMES = "▔▁" + "".join(map(chr, range(0x2500, 0x2580)))  # borders and axes: nothing to read
 

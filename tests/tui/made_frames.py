@@ -7,27 +7,18 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import parse_one
-from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.stats_table import (
-    BINS,
-    MOST_VALUES,
-    SAMPLE,
-    WIDTH,
-    Grads,
-    Layout,
-    StatsTable,
-    TensorStats,
-)
+from autograd_tui.core.command import parse_one
+from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, StatsLayout, StatsTable, TensorStats
 
 BELL = (0, 1, 9, 28, 66, 118, 171, 199, 187, 124, 71, 32, 13, 4, 0, 1)  # 1,024 values
-LINE = About(
+LINE = SessionInfo(
     "the line",
     "cpu",
     seed=0,
-    opening=Opening("linear"),
+    opening=RunConfig("linear"),
     names=("x", "y", "Q"),
     listing={
         "setup": ("w, b = tensor([2.]), tensor([6.])  # requires_grad", "x = tensor([1., 2., 3.]);  y = 4 * x + 1"),
@@ -37,11 +28,11 @@ LINE = About(
         "zero_grad": ("optimizer.zero_grad()",),
     },
 )
-LAYERS = About(
+LAYERS = SessionInfo(
     "resnet18",
     "cuda:0",
     seed=0,
-    opening=Opening("resnet18"),
+    opening=RunConfig("resnet18"),
     names=("data", "labels", "prediction"),
     listing={
         **LINE.listing,
@@ -181,7 +172,7 @@ def _table(*rows: TensorStats) -> StatsTable:
         numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))
         numbers.extend([0.0] * (MOST_VALUES - len(kept)) + [row.min or 0.0])
     assert len(numbers) == WIDTH * len(rows)
-    layout = Layout(
+    layout = StatsLayout(
         tuple(row.name for row in rows),
         tuple(row.shape for row in rows),
         tuple(row.dtype for row in rows),

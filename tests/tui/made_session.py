@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import Command
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.still_session import StillSession
-from autograd_tui.engine.values.trace import Trace
+from autograd_tui.core.command import Command
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.core.trace import Trace
 
 
-class MadeSession(StillSession):
+class MadeSession(SessionView):
     """Stands at the last of its frames."""
 
-    def __init__(self, about: About, frames: Sequence[Frame]) -> None:
+    def __init__(self, about: SessionInfo, frames: Sequence[Frame]) -> None:
         self.about, self._frame = about, frames[-1]
         self.newest = self.frame.index
         self.history = History()
@@ -31,7 +30,7 @@ class MadeSession(StillSession):
 class TracedSession(MadeSession):
     """Has recorded the phase that comes next."""
 
-    def __init__(self, about: About, frames: Sequence[Frame], trace: Trace) -> None:
+    def __init__(self, about: SessionInfo, frames: Sequence[Frame], trace: Trace) -> None:
         super().__init__(about, frames)
         self._trace = trace
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograd_tui.open import open_session
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import plain
+from autograd_tui.engine.open import open_session
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.source import SourcePanel
+from autograd_tui.tui.panels.trace_panels import SourcePanel
 
 AS_IT_IS = """
 import torch

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import gc
 
-from autograd_tui.open import open_session
-from autograd_tui.tui.collector import out_of_the_collector
+from autograd_tui.engine.open import open_session
+from autograd_tui.tui.app import out_of_the_collector
 
 
 def test_what_is_there_with_a_session_is_not_looked_through_again() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.color import BLACK, WHITE, Color
 
-from autograd_tui.tui.contrast import contrast, legible
+from autograd_tui.tui.themes import contrast, legible
 
 colors = st.builds(Color, *[st.integers(0, 255)] * 3)
 

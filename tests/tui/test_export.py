@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.export.file import WRITERS
-from autograd_tui.text.screen_word import EXPORTS
+from autograd_tui.export.formats import WRITERS
+from autograd_tui.text.prompt.words import EXPORTS
 
 GOES = """
 import os

@@ -13,11 +13,11 @@ import torch
 from app_screen import Screen, running
 from torch import Tensor, nn
 
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.engine.values.command import parse
-from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.inside_screen import InsideScreen
+from autograd_tui.tui.trace_screen import TraceScreen
 
 
 class Gate:
@@ -117,7 +117,7 @@ async def test_a_recording_of_a_frame_looked_at_can_be_given_up() -> None:
         gate.is_open = False
         await shown.pilot.press("i")
         inside = shown.app.screen
-        assert isinstance(inside, InsideScreen)
+        assert isinstance(inside, TraceScreen)
         gate.let_pass(10)
         await shown.until(lambda: inside.note is not None and inside.note.text.startswith("going back: 40 of"))
         await shown.pilot.press("escape")

@@ -7,12 +7,12 @@ from app_screen import Screen, screen
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 
-from autograd_tui.engine.values.command import LETTERS, Phase
-from autograd_tui.engine.values.turn import refusal
-from autograd_tui.open import open_session
+from autograd_tui.core.command import LETTERS, Phase
+from autograd_tui.core.phase_order import refusal
+from autograd_tui.engine.open import open_session
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
-from autograd_tui.tui.panels.key_table import KeyTablePanel
+from autograd_tui.tui.panels.footer import KeyTablePanel
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 

@@ -10,13 +10,13 @@ from app_screen import Screen, screen
 from reach import as_scenario
 from torch import Tensor, nn
 
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.command import parse
-from autograd_tui.open import open_session
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.inside_screen import InsideScreen
-from autograd_tui.tui.panels.key_table import KeyTablePanel
+from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.trace_screen import TraceScreen
 from cases import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
@@ -25,7 +25,7 @@ SIZES = [(120, 40), (80, 24), (60, 15)]
 def text(shown: Screen, panel: str) -> str:
     """Give what a panel inside shows; `panel` is its class name."""
     inside = shown.app.screen
-    assert isinstance(inside, InsideScreen)
+    assert isinstance(inside, TraceScreen)
     (found,) = [each for each in inside.query(panel).results(Panel) if each.content_size.area]
     return "\n".join(found.render_line(y).text.rstrip() for y in range(found.content_size.height))
 
@@ -37,7 +37,7 @@ def lit(shown: Screen) -> str:
 
 def note(shown: Screen) -> str:
     inside = shown.app.screen
-    assert isinstance(inside, InsideScreen)
+    assert isinstance(inside, TraceScreen)
     return inside.note.text if inside.note else ""
 
 
@@ -279,7 +279,7 @@ async def test_out_again(key: str) -> None:
 async def test_escape_leaves_the_prompt_first() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", "slash", "escape")
-        assert isinstance(shown.app.screen, InsideScreen)
+        assert isinstance(shown.app.screen, TraceScreen)
         assert not shown.app.screen.prompt.is_open
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from app_screen import Screen, running, screen
 
+from autograd_tui.core.command import Commands, parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.values.command import Commands, parse
-from autograd_tui.journal.drawn_frames import frames_path
-from autograd_tui.journal.following import Following
-from autograd_tui.journal.writing import JournalWriter
-from autograd_tui.open import open_session
-from autograd_tui.text.line import plain
-from autograd_tui.text.status import status_line
+from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.frame_stream import frames_path
+from autograd_tui.journal.writer import JournalWriter
+from autograd_tui.text.frame_summary import status_line
+from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.follower_thread import FollowerThread
-from autograd_tui.tui.panels.where import WherePanel
+from autograd_tui.tui.panels.trace_panels import WherePanel
 from autograd_tui.tui.replay_thread import ReplayThread
 
 
@@ -43,7 +43,7 @@ def leader(tmp_path: Path) -> Leader:
 
 
 def follower(leader: Leader) -> AutogradApp:
-    opened: Any = lambda _: Following(leader.path)  # noqa: E731
+    opened: Any = lambda _: FollowedSession(leader.path)  # noqa: E731
     return AutogradApp(opened, Commands(), title="line", thread=FollowerThread)
 
 

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from reach import loop_of
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.open import open_session
-from autograd_tui.text.line import plain
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.open import open_session
+from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from app_screen import screen
 
-from autograd_tui.engine.values.stats_table import StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import StatsTable, TensorStats
 from cases import some
 
 LAYERS = """

@@ -10,16 +10,15 @@ from app_screen import screen
 from cells import words
 
 from autograd_tui import Frame, Session, open_session
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.text.data_table import data_lines
+from autograd_tui.core.command import Phase
+from autograd_tui.text.batch_table import data_lines
 from autograd_tui.text.explain import explain
-from autograd_tui.text.line import Line, plain
 from autograd_tui.text.nonfinite import alarms
-from autograd_tui.tui.panels.both import BothPanel
+from autograd_tui.text.styled_text import Line, plain
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel, key_number
 
 LOUD = ("w=nan fbs", "w=inf fbs", "w=1e30 fbs", "w=-1e38 b=1e38 fbsz f")
@@ -49,7 +48,7 @@ def test_no_panel_shows_nan_or_infinity_in_a_style_of_what_is_well(words: str) -
     session, made = frames(words)
     for frame in made:
         lines = [line for each in (PhasesPanel, GradientsPanel, LossPanel) for line in drawn(each(), frame)]
-        lines += [line for each in (ParametersPanel, BothPanel) for line in drawn(each(), frame)]
+        lines += [line for each in (ParametersPanel, CompactParametersPanel) for line in drawn(each(), frame)]
         lines += data_lines(frame, session.about, 100)
         assert not wrong(lines)
 
@@ -139,6 +138,6 @@ async def test_it_is_red_on_the_screen(theme: str) -> None:
 @pytest.mark.parametrize("width", [44, 60, 100])
 def test_a_blank_stands_before_the_longest_gradient(width: int) -> None:
     _, made = frames("w=4 b=1.000001 fbszfbs")
-    rows = [plain(line) for line in drawn(BothPanel(), made[-1], width)]
+    rows = [plain(line) for line in drawn(CompactParametersPanel(), made[-1], width)]
     assert ["-1.907e-06" in rows[0].split(), "-6.358e-07" in rows[1].split()] == [True, True]
     assert max(map(len, rows)) <= width

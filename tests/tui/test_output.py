@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from autograd_tui.text.line import plain, printable
-from autograd_tui.tui.output import LONGEST, MOST_LINES, MOST_SAID, Output, headline, newest_message
+from autograd_tui.text.styled_text import plain, printable
+from autograd_tui.tui.captured_output import LONGEST, MOST_LINES, MOST_SAID, CapturedOutput, headline, newest_message
 from autograd_tui.tui.panels.console import ConsolePanel
 
 
-def output(*texts: str) -> Output:
-    made = Output()
+def output(*texts: str) -> CapturedOutput:
+    made = CapturedOutput()
     for text in texts:
         made.take_in(text.encode())
     return made
@@ -49,7 +49,7 @@ def test_what_was_left_unfinished_before_is_no_progress() -> None:
 
 
 def test_nothing_is_lost_where_two_threads_print_at_once() -> None:
-    made, switches = Output(), sys.getswitchinterval()
+    made, switches = CapturedOutput(), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         threads = [Thread(target=lambda: [made.take_in(b"x") for _ in range(2000)]) for _ in range(2)]
@@ -70,7 +70,7 @@ PIECES = st.lists(
 
 @given(pieces=PIECES, sizes=st.lists(st.integers(1, 2000), min_size=1))
 def test_a_line_is_the_same_in_whatever_pieces_it_comes(pieces: list[bytes], sizes: list[int]) -> None:
-    data, made, at = b"".join(pieces), Output(), 0
+    data, made, at = b"".join(pieces), CapturedOutput(), 0
     while at < len(data):
         made.take_in(data[at : at + sizes[0]])
         at += sizes[0]
@@ -90,7 +90,7 @@ def test_a_line_is_the_same_in_whatever_pieces_it_comes(pieces: list[bytes], siz
     [b"x" * 10_000_000, b"\r10%" * 1_000_000, b"y\n" * 1_000_000, os.urandom(5_000_000), "e\u0301".encode() * 999_999],
 )
 def test_of_a_flood_no_more_is_kept_than_can_be_read(text: bytes) -> None:
-    made = Output()
+    made = CapturedOutput()
     made.take_in(text)
     made.take_in(text)
     assert len(made.unfinished(0)) < LONGEST + 50
@@ -129,7 +129,7 @@ def test_every_character_of_the_console_is_within_its_panel(line: str) -> None:
 
 
 def taken_over(act: Callable[[], object]) -> list[str]:
-    made, files = Output(), (sys.stdout, sys.stderr)
+    made, files = CapturedOutput(), (sys.stdout, sys.stderr)
     made.take_over()
     try:
         made.lead_python_too()

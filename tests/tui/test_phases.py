@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from made_frames import LINE, line_frames
 
-from autograd_tui.open import open_session
-from autograd_tui.text.line import plain
+from autograd_tui.engine.open import open_session
+from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.phases import PhasesPanel
 
 

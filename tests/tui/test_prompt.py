@@ -10,8 +10,7 @@ from textual import events
 from textual.geometry import Region
 
 from autograd_tui.tui.panels.candidates import CandidatesPanel
-from autograd_tui.tui.prompt import Prompt
-from autograd_tui.tui.prompt_line import PromptLine
+from autograd_tui.tui.prompt import Prompt, PromptLine
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 

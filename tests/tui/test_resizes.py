@@ -11,8 +11,8 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen as TextualScreen
 
-from autograd_tui.tui.inside_layouts import InsideLayout
 from autograd_tui.tui.layouts import Layout
+from autograd_tui.tui.trace_layouts import TraceLayout
 
 SIZES = [Size(80, 24), Size(120, 40), Size(60, 15), Size(120, 40)]
 MOST_RESIZES = 40  # of one screen, for as many sizes
@@ -53,4 +53,4 @@ async def test_sizes_that_come_at_once_are_taken_once_by_every_screen(keys: str)
         assert [type(each).__name__ for each in shown.app.main.query(Layout)] == ["WideLayout"]
         if keys.startswith("i"):
             await shown.press(*["escape"] * (len(keys.split()) - 1))
-            assert [type(each).__name__ for each in shown.app.screen.query(InsideLayout)] == ["WideInside"]
+            assert [type(each).__name__ for each in shown.app.screen.query(TraceLayout)] == ["WideInside"]

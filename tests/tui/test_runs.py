@@ -7,11 +7,11 @@ from time import monotonic
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.tui.paces import PACES, faster, pace_in_words, slower
+from autograd_tui.core.command import parse
+from autograd_tui.core.session_view import Goal
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.requests import News, Request
+from autograd_tui.tui.requests import Request, Update
+from autograd_tui.tui.run_speed import PACES, faster, pace_in_words, slower
 
 
 async def to_frame(shown: Screen, index: int) -> None:
@@ -184,7 +184,7 @@ async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
         heard: list[tuple[bool, float, float]] = []  # whether the run goes on, since when what runs has run, and when
         hear = trainer._heard
 
-        def hearing(news: News) -> None:
+        def hearing(news: Update) -> None:
             heard.append((news.goes_on, trainer.status.since, monotonic()))
             hear(news)
 

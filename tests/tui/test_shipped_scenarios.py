@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from app_screen import screen
 
-from autograd_tui.open import open_session
-from autograd_tui.tui.panels.output import OutputPanel
+from autograd_tui.engine.open import open_session
+from autograd_tui.tui.panels.batch import OutputPanel
 
 LOSS_LINES = {
     "spiral": "loss = binary_cross_entropy_with_logits(logits, y)",

@@ -16,9 +16,9 @@ from app_screen import running
 from made_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
 from made_session import MadeSession, TracedSession
 
-from autograd_tui.engine.values.command import parse
+from autograd_tui.core.command import parse
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.choices import THEMES, Choices
+from autograd_tui.tui.preferences import THEMES, Preferences
 from walked_traces import line_backward, tower
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
@@ -75,7 +75,7 @@ PICTURES = [  # each scene, size and look twice at least
 
 async def drawn(picture: Picture) -> str:
     """Show a scene and draw the screen."""
-    choices = Choices(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
+    choices = Preferences(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
     session = SCENES[picture.scene]
     app = AutogradApp(lambda _: session, parse(""), title=picture.scene, choices=choices)  # type: ignore[arg-type, return-value]
     async with running(app, picture.size) as shown:

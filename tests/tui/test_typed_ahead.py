@@ -10,13 +10,13 @@ import pytest
 from app_screen import Screen, screen
 from textual import events
 
-from autograd_tui.engine.line.frame_line import FrameLine
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.command_log import CommandLog
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.history import History
-from autograd_tui.tui.inside_screen import InsideScreen
-from autograd_tui.tui.requests import Look, Request, RequestLine
+from autograd_tui.core.command import parse
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import Goal
+from autograd_tui.engine.replay.timeline import Timeline
+from autograd_tui.tui.requests import Look, Request, RequestQueue
+from autograd_tui.tui.trace_screen import TraceScreen
 
 NAMES = {
     ",": "comma",
@@ -99,7 +99,7 @@ async def where_it_stands(shown: Screen) -> tuple[str, str, object]:
     await shown.until(lambda: shown.app.main.up_to_date and not shown.app.keys)
     await shown.settle()
     top = shown.app.screen
-    walk = top.walk.place if isinstance(top, InsideScreen) and top.walk else None
+    walk = top.walk.place if isinstance(top, TraceScreen) and top.walk else None
     return shown.session.commands(), type(top).__name__, walk
 
 
@@ -174,7 +174,7 @@ async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monke
 
         return reading
 
-    for kind, name in [(History, "copy"), (CommandLog, "copy"), (CommandLog, "between"), (FrameLine, "look")]:
+    for kind, name in [(History, "copy"), (CommandLog, "copy"), (CommandLog, "between"), (Timeline, "look")]:
         monkeypatch.setattr(kind, name, noting(kind, name))
     async with screen(do="fbsz*20") as shown:
         shown.app.main.ask(Goal(iteration=60))
@@ -184,20 +184,20 @@ async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monke
 
 
 def test_a_thousand_requests_wait_at_most() -> None:
-    line = RequestLine()
+    line = RequestQueue()
     assert all(line.ask(Request(Look("here", place))) for place in range(1_000))
     assert not line.ask(Request(Look("newest")))
 
 
 def test_what_was_typed_before_a_run_was_seen_waits_for_its_end() -> None:
-    line = RequestLine()
+    line = RequestQueue()
     line.ask(Request("next", pauses=True))
     assert not line.interrupts(endless=False)
     assert line.interrupts(endless=True)
 
 
 def test_what_was_typed_in_sight_of_a_run_has_its_turn_in_it() -> None:
-    line = RequestLine()
+    line = RequestQueue()
     line.ask(Request(Look("here", -1), in_sight=True))
     line.ask(Request(parse("f")[0], in_sight=True))
     assert line.interrupts(endless=False)
@@ -207,7 +207,7 @@ def test_what_was_typed_in_sight_of_a_run_has_its_turn_in_it() -> None:
 
 
 def test_a_key_that_pauses_a_run_does_nothing_more() -> None:
-    line = RequestLine()
+    line = RequestQueue()
     line.ask(Request("next", pauses=True, in_sight=True))
     assert line.next_beside_a_run() is None
     assert len(line) == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from app_screen import Screen, screen
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.tui.inside_screen import InsideScreen
+from autograd_tui.core.command import Phase
+from autograd_tui.tui.trace_screen import TraceScreen
 
 
 async def say(shown: Screen, words: str) -> None:
@@ -119,7 +119,7 @@ async def test_i_looks_inside_the_phase_of_the_fault_and_the_next_i_goes_on(
         await shown.press("i")
         assert shown.session.newest == 6
         inside = shown.app.screen
-        assert isinstance(inside, InsideScreen)
+        assert isinstance(inside, TraceScreen)
         assert inside.walk is not None
         assert (inside.walk.trace.phase, inside.walk.op.name) == (Phase.FORWARD, "mul")
         await shown.press("e", "i")

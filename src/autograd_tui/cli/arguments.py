@@ -1,11 +1,20 @@
-"""The arguments that several commands share."""
+"""Arguments that several commands share: their types, where a run is kept, and which kept run is meant."""
 
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from autograd_tui.engine.values.errors import Refused
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import absolute, other_kind, working_folder
+from autograd_tui.core.printing import quoted, say
+from autograd_tui.core.run_config import BUILT_IN
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+    from autograd_tui.journal.reader import Journal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,3 +74,87 @@ def add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
     parser.add_argument(
         "--changed", action="store_true", help="go on though a file is not as it was, or a number of the run is another"
     )
+
+
+def place(options: argparse.Namespace) -> Path | None:
+    """Give where a run is to be kept that the user gives a place; raises Refused where something is there.
+
+    From the root on, since code of a scenario may go elsewhere.
+    """
+    if options.journal is None:
+        return None
+    if not options.journal:
+        raise Refused("--journal needs a file's name, and none was given.")
+    if os.path.exists(options.journal) and (kind := other_kind(os.stat(options.journal).st_mode)):
+        raise Refused(f"{options.journal} is {kind}, and no file: give another name for the journal.")
+    if os.path.exists(options.journal) and not os.path.getsize(options.journal):
+        raise Refused(f"{options.journal} is there and holds no run: delete it, or give another name for the journal.")
+    if os.path.lexists(options.journal):
+        on = f"where it is a journal, autograd-tui resume {quoted(options.journal)} goes on with it"
+        raise Refused(f"{options.journal} exists already: give another name; {on}.")
+    return Path(absolute(options.journal, working_folder()))
+
+
+def kept(session: Session, options: argparse.Namespace, path: Path | None = None) -> Session:
+    """Have a session that has just been opened keep what it runs, in the state folder where it has no path."""
+    from autograd_tui.journal.paths import new_paths
+    from autograd_tui.journal.writer import JournalWriter
+
+    if path is not None:
+        session.recorder = JournalWriter(path, session.about, private=False)
+    elif not options.no_journal:
+        paths = new_paths(session.about.opening)
+        session.recorder = JournalWriter(next(paths), session.about, private=True, others=paths)
+    return session
+
+
+def journal_of(options: argparse.Namespace) -> Journal:
+    """Read the journal that is named, else the latest."""
+    from autograd_tui.journal.reader import read_journal
+
+    return read_journal(path_of(options, "resume"))
+
+
+def take_damaged(journal: Journal) -> None:
+    """Say, where a journal is damaged, that its lines before that are taken alone."""
+    if journal.damage:
+        said = f"{journal.path} is damaged: {journal.damage}; the run up to there is taken, {journal.frame:,} frames."
+        say(said)
+
+
+def path_of(options: argparse.Namespace, what: str) -> Path:
+    """Give the journal that is named, else the latest."""
+    from autograd_tui.journal.paths import journals
+
+    if options.journal is not None:
+        return Path(absolute(options.journal, working_folder()))  # code of a scenario may go elsewhere
+    latest = next(iter(journals()), None)
+    if latest is None:
+        raise Refused(f"no run is kept yet: there is nothing to {what}.")
+    return latest
+
+
+def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
+    """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
+    opening = journal.opening
+    if opening.scenario in BUILT_IN:  # their code comes with this program
+        return opening.scenario
+    if options.scenario is None:
+        raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {quoted(opening.scenario)}.")
+    from autograd_tui.core.run_config import sha256
+
+    found = sha256(options.scenario)
+    if found != opening.sha256 and not options.changed:
+        if found is None:
+            raise Refused(f"there is no file {quoted(options.scenario)}: this run is of {opening.scenario}.")
+        raise Refused(f"{options.scenario} is not as it was in this run: --changed takes it all the same.")
+    named: str = options.scenario
+    return named
+
+
+def open_again(journal: Journal, named: str, options: argparse.Namespace, *, memory: str | None = None) -> Session:
+    """Open the session that a journal began with, writing no journal; raises Refused."""
+    from autograd_tui.engine.open import open_again
+
+    asked = {"allow_files": options.allow_files or journal.ours, "changed": options.changed}
+    return open_again(journal.opening, named, memory=memory, **asked)

@@ -11,15 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.cli.arguments import add_which, new_parser
-from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import absolute, working_folder
-from autograd_tui.engine.values.printed import print_lines, say
+from autograd_tui.cli.arguments import add_which, journal_of, new_parser, open_again, scenario_of, take_damaged
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import absolute, working_folder
+from autograd_tui.core.printing import print_lines, say
 
 if TYPE_CHECKING:
+    from autograd_tui.core.command_log import Recording
     from autograd_tui.engine.session import Session
-    from autograd_tui.engine.values.recording import Recording
 
 SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
 TOLD_EVERY = 3.0  # seconds, of how far an export is
@@ -65,7 +64,7 @@ def run_export(
 
     reopen: opens the recording's session anew at frame 0, writing no journal. journal: what tells it.
     """
-    from autograd_tui.export.file import Looks, export_file
+    from autograd_tui.export.formats import Looks, export_file
 
     looks = Looks(options.frame, _size(options.size), options.theme)
     told, path = _Told(len(recording)), Path(absolute(options.to, working_folder()))

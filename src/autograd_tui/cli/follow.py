@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from autograd_tui.cli.arguments import add_looks, new_parser
+from autograd_tui.cli.arguments import add_looks, new_parser, path_of
 from autograd_tui.cli.running import check_terminal
-from autograd_tui.cli.which import path_of
-from autograd_tui.engine.values.command import Commands
+from autograd_tui.core.command import Commands
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
 def follow(words: list[str]) -> int:
     """Show a run that another terminal leads."""
-    from autograd_tui.journal.following import Following
+    from autograd_tui.journal.followed_session import FollowedSession
 
     parser = new_parser("follow", "Show a run that another terminal leads; this one disturbs nothing.")
     parser.add_argument("journal", nargs="?", help="the journal's file (default: the latest)")
     add_looks(parser)
     options = parser.parse_args(words)
-    following = Following(path_of(options, "follow"))
+    following = FollowedSession(path_of(options, "follow"))
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.follower_thread import FollowerThread

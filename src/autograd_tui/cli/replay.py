@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from autograd_tui.cli.arguments import add_looks, add_which, new_parser
+from autograd_tui.cli.arguments import (
+    add_looks,
+    add_which,
+    journal_of,
+    new_parser,
+    open_again,
+    scenario_of,
+    take_damaged,
+)
 from autograd_tui.cli.running import check_terminal
-from autograd_tui.cli.which import journal_of, open_again, scenario_of, take_damaged
-from autograd_tui.engine.values.command import parse
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.optimizer_spec import parse_number
-from autograd_tui.engine.values.printed import print_lines
+from autograd_tui.core.command import parse
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.optimizer_spec import parse_number
+from autograd_tui.core.printing import print_lines
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
-    from autograd_tui.journal.reading import Journal
+    from autograd_tui.journal.reader import Journal
 
 
 def replay(words: list[str]) -> int:
@@ -66,7 +73,7 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
 
     It is 1 also where a line is damaged, since nothing is known of those behind it.
     """
-    from autograd_tui.journal.check import check, machine
+    from autograd_tui.journal.verify import check, machine
 
     session = reopen()
     elsewhere = machine(journal.opening, session.about.opening)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autograd_tui.cli.arguments import add_running, add_which, new_parser
+from autograd_tui.cli.arguments import add_running, add_which, journal_of, new_parser, open_again, scenario_of
 from autograd_tui.cli.running import given_commands, run
-from autograd_tui.cli.which import journal_of, open_again, scenario_of
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.printed import say
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.printing import say
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
-    from autograd_tui.journal.reading import Journal
+    from autograd_tui.journal.reader import Journal
 
 
 def resume(words: list[str]) -> int:
@@ -30,7 +29,7 @@ def resume(words: list[str]) -> int:
     named = scenario_of(journal, options)
 
     def open_session() -> Session:
-        from autograd_tui.journal.resuming import resume
+        from autograd_tui.journal.resume_run import resume
 
         session = open_again(journal, named, options, memory=options.memory)
         resume(session, journal, changed=options.changed)
@@ -45,7 +44,7 @@ def resume(words: list[str]) -> int:
 
 def _salvage(journal: Journal, *, wanted: bool) -> None:
     """Say what becomes of a damaged journal; raises Refused where nobody has asked to go on from before the damage."""
-    from autograd_tui.journal.writing import beside
+    from autograd_tui.journal.writer import beside
 
     damaged, frame = f"{journal.path} is damaged: {journal.damage}", f"frame {journal.frame:,}"
     if not wanted:

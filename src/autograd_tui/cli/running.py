@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.cli.keeping import kept
-from autograd_tui.engine.values.command import MOST_COMMANDS, Command, Commands, parse
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.files import go_to, working_folder
-from autograd_tui.engine.values.watchpoint import parse_watchpoint
+from autograd_tui.cli.arguments import kept
+from autograd_tui.core.command import MOST_COMMANDS, Command, Commands, parse
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.files import go_to, working_folder
+from autograd_tui.core.watchpoint import parse_watchpoint
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -69,7 +69,7 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
     check_terminal()
-    from autograd_tui.journal.waiting import waiting_run
+    from autograd_tui.journal.interrupted import waiting_run
     from autograd_tui.tui.app import run_on_screen
 
     folder = working_folder()
@@ -79,7 +79,14 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
 
     greeting = waiting_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    return run_on_screen(open_one, commands, title=title, greeting=greeting, **looks)
+    return run_on_screen(open_one, commands, title=title, greeting=greeting, exporter=export_session, **looks)
+
+
+def export_session(*arguments: Any, **options: Any) -> str:
+    """Export as `export_beside` does, which needs PyTorch: it is imported when the first export is asked for."""
+    from autograd_tui.export.live_export import export_beside
+
+    return export_beside(*arguments, **options)
 
 
 def check_terminal() -> None:
@@ -110,7 +117,7 @@ def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
         for line in lines:
             yield from parse(line)
     except UnicodeDecodeError:
-        raise NotUnderstood("what comes from stdin is no text.") from None
+        raise UnknownCommand("what comes from stdin is no text.") from None
 
 
 def _open_another(scenario: str, options: argparse.Namespace, folder: str | None) -> Session:
@@ -118,7 +125,7 @@ def _open_another(scenario: str, options: argparse.Namespace, folder: str | None
 
     folder: where this program was started, which code of the present one may have left.
     """
-    from autograd_tui.open import open_session
+    from autograd_tui.engine.open import open_session
 
     asked = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

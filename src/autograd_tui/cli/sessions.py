@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from autograd_tui.cli.arguments import new_parser
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import open_to_read
-from autograd_tui.engine.values.printed import print_lines
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import open_to_read
+from autograd_tui.core.printing import print_lines
 
 LONGEST_HEADER = 1 << 20  # bytes
 
 
 def sessions(words: list[str]) -> int:
     """List the runs that are kept, or delete some."""
-    from autograd_tui.journal.folder import journals
+    from autograd_tui.journal.paths import journals
 
     parser = new_parser("sessions", "List the runs that are kept, the newest first.")
     parser.add_argument("--delete", metavar="JOURNAL", nargs="+", help="delete these, and what was kept beside them")
@@ -45,9 +45,9 @@ def _delete(names: Sequence[str]) -> None:
 
 def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
     """Claim a journal; give its companions and itself. Raises Refused where it is none, or its run goes on."""
-    from autograd_tui.journal.descriptor import lock
     from autograd_tui.journal.entry import read_header
-    from autograd_tui.journal.folder import companions
+    from autograd_tui.journal.file_lock import lock
+    from autograd_tui.journal.paths import companions
 
     if os.path.islink(path):
         raise Refused(f"{path} is a link: name the journal that it leads to.")
@@ -70,7 +70,7 @@ def _unlink(path: Path) -> None:
 
 
 def _list(paths: list[Path]) -> None:
-    from autograd_tui.journal.summary import HEADER, summary_line
+    from autograd_tui.journal.interrupted import HEADER, summary_line
 
     if not paths:
         print_lines("no run is kept yet.", file=sys.stderr)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui import __version__
-from autograd_tui.cli.arguments import add_journal, add_running, new_parser
-from autograd_tui.cli.keeping import kept, place
+from autograd_tui.cli.arguments import add_journal, add_running, kept, new_parser, place
 from autograd_tui.cli.running import given_commands, run
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.scenario_names import BUILT_IN
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_config import BUILT_IN
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -71,7 +70,7 @@ def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
 
 def _open(options: argparse.Namespace, path: Path | None) -> Session:
     """Open the session; torch is imported here, and no sooner."""
-    from autograd_tui.open import open_session
+    from autograd_tui.engine.open import open_session
 
     asked = {name: getattr(options, name) for name in OPTIONS}
     given = {name: value for name, value in asked.items() if value is not None}

@@ -6,34 +6,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from autograd_tui.engine.line.case import Case, latest_case
-from autograd_tui.engine.line.checkpoint_line import CheckpointLine
-from autograd_tui.engine.line.frame_line import FrameLine
-from autograd_tui.engine.line.proofs import Proofs
-from autograd_tui.engine.line.reporter import Reporter
-from autograd_tui.engine.line.way_back import WayBack
-from autograd_tui.engine.line.way_on import WayOn
+from autograd_tui.core.command import Command, parse, parse_one
+from autograd_tui.core.command_log import CommandLog, Recording, Track
+from autograd_tui.core.divergence import Divergence
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import Branch, Branches
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.history import History
+from autograd_tui.core.optimizer_spec import GroupSpec
+from autograd_tui.core.session_view import Goal, RunObserver, SessionInfo, Watch
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.trace import Trace
+from autograd_tui.core.watcher import FiredWatchpoint, Watcher
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.engine.gradcheck.gradcheck import GradChecker
+from autograd_tui.engine.replay.advance import Advance
+from autograd_tui.engine.replay.checkpoints import CheckpointStore
+from autograd_tui.engine.replay.replayer import Replayer
+from autograd_tui.engine.replay.timeline import Reporter, Timeline
+from autograd_tui.engine.repro import Repro, latest_case
 from autograd_tui.engine.training.checkpoint import Checkpoint
-from autograd_tui.engine.training.saved import save
+from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.branches import Branch, Branches
-from autograd_tui.engine.values.command import Command, parse, parse_one
-from autograd_tui.engine.values.command_log import CommandLog
-from autograd_tui.engine.values.difference import Difference
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.inspection import Inspection
-from autograd_tui.engine.values.optimizer_spec import GroupSpec
-from autograd_tui.engine.values.progress import Watch
-from autograd_tui.engine.values.proof_result import Proof
-from autograd_tui.engine.values.recorder import Recorder
-from autograd_tui.engine.values.recording import Recording
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.engine.values.track import Track
-from autograd_tui.engine.values.watching import Fired, Watching
-from autograd_tui.engine.values.watchpoint import Watchpoint
 
 
 class Session:
@@ -43,24 +37,24 @@ class Session:
     way back, and the line of frames holds what is known of the present branch.
     """
 
-    def __init__(self, trainer: Trainer, *, about: About, checkpoints: CheckpointLine | None = None) -> None:
+    def __init__(self, trainer: Trainer, *, about: SessionInfo, checkpoints: CheckpointStore | None = None) -> None:
         self.about = about
         self.departure: str | None = None  # where it is another run than the one that it goes on with
         self._trainer = trainer
-        self._way = WayBack(trainer, CheckpointLine(trainer) if checkpoints is None else checkpoints)
+        self._way = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
         self._reporter = Reporter(self._way)
-        self._watching = Watching()
-        self._line = FrameLine(trainer, self._way, watching=self._watching, reporter=self._reporter)
-        self._on = WayOn(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
-        self._proofs = Proofs(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
+        self._watching = Watcher()
+        self._line = Timeline(trainer, self._way, watching=self._watching, reporter=self._reporter)
+        self._on = Advance(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
+        self._proofs = GradChecker(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
 
     @property
-    def recorder(self) -> Recorder | None:
+    def recorder(self) -> RunObserver | None:
         """Who takes down what runs from now on."""
         return self._reporter.recorder
 
     @recorder.setter
-    def recorder(self, recorder: Recorder | None) -> None:
+    def recorder(self, recorder: RunObserver | None) -> None:
         self._reporter.recorder = recorder
 
     @property
@@ -137,11 +131,11 @@ class Session:
         self._way.checkpoints.drop_aside()
 
     @property
-    def fired(self) -> Fired | None:
+    def fired(self) -> FiredWatchpoint | None:
         """Where a watchpoint fired last; any thread may ask."""
         return self._watching.fired
 
-    def take_fired(self) -> Fired | None:
+    def take_fired(self) -> FiredWatchpoint | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
         return self._watching.take_fired()
 
@@ -174,7 +168,7 @@ class Session:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
 
-    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> Proof:
+    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences in float64.
 
         what: a parameter by its name, or the output of an operation by its number in the forward's trace.
@@ -206,7 +200,7 @@ class Session:
         inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
         return self.departure or self._way.checkpoints.warning or inexact
 
-    def take_difference(self) -> Difference | None:
+    def take_difference(self) -> Divergence | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""
         return self._way.take_difference()
 
@@ -240,7 +234,7 @@ class Session:
         """Give all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
-    def write_case(self, file: BinaryIO) -> Case:
+    def write_case(self, file: BinaryIO) -> Repro:
         """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
 
         It is read with `torch.load(path, weights_only=True)`. Raises Refused where there has been no forward, OSError.

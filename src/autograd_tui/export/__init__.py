@@ -1,0 +1,1 @@
+"""A run as a file: one module for each format."""

@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.optimizer_spec import Decay, GroupSpec, OptimizerSpec
-from autograd_tui.engine.values.recording import Recording, Step
-from autograd_tui.export.passes import Pass, Progress, passes
-from autograd_tui.export.script_optimizer import OptimizerLines, state_lines
-from autograd_tui.export.script_phases import (
-    ANY_BUFFERS,
-    around,
-    comment,
-    phase_lines,
-    remark,
-    setting_lines,
-)
-from autograd_tui.export.script_setup import BUILT_IN, SURROUNDINGS, Setup, setup
+from autograd_tui.core.command import Phase
+from autograd_tui.core.command_log import Recording, Step
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.optimizer_spec import GroupSpec, LrDecay, OptimizerSpec
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.export.loop_finder import LoopPass, LoopProgress, passes
+from autograd_tui.export.script_model import BUILT_IN, SURROUNDINGS, OptimizerLines, Setup, setup, state_lines
+from autograd_tui.export.script_phases import ANY_BUFFERS, around, comment, phase_lines, remark, setting_lines
 
 
 def script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]) -> str:
@@ -51,9 +43,9 @@ class _Loops:
 
     def __init__(self, setting_up: Setup, optimizer: OptimizerLines) -> None:
         self._setup, self._optimizer = setting_up, optimizer
-        self._progress = Progress()
+        self._progress = LoopProgress()
 
-    def write(self, one: Pass) -> list[str]:
+    def write(self, one: LoopPass) -> list[str]:
         """Write a pass, as a loop where it repeats."""
         start, firsts = self._progress.next_iteration, self._remarks(one)
         if one.times == 1:
@@ -68,13 +60,13 @@ class _Loops:
         head = f"for iteration in range({start}, {start + one.times}):" if counts else f"for _ in range({one.times}):"
         return [head, *(f"    {line}" for line in body)]
 
-    def _counts(self, one: Pass) -> bool:
+    def _counts(self, one: LoopPass) -> bool:
         """Tell whether each pass is an iteration of its own."""
         return any(_measures(step) for step in one.steps) and any(
             step.command.phase is Phase.STEP and not step.raised for step in one.steps
         )
 
-    def _repeated(self, one: Pass, firsts: list[str]) -> list[str]:
+    def _repeated(self, one: LoopPass, firsts: list[str]) -> list[str]:
         """Say for each step what it does every time."""
         after = replace(self._progress)
         for step in one.steps:
@@ -85,7 +77,7 @@ class _Loops:
             for first, said in zip(firsts, later, strict=True)
         ]
 
-    def _remarks(self, one: Pass, start: Progress | None = None) -> list[str]:
+    def _remarks(self, one: LoopPass, start: LoopProgress | None = None) -> list[str]:
         """Say for each step what it does, were the pass to begin at `start`."""
         progress, said = replace(start or self._progress), []
         for step in one.steps:
@@ -93,7 +85,7 @@ class _Loops:
             progress.take(step)
         return said
 
-    def _once(self, one: Pass, iteration: str, remarks: list[str]) -> list[str]:
+    def _once(self, one: LoopPass, iteration: str, remarks: list[str]) -> list[str]:
         lines: list[str] = []
         for step, said in zip(one.steps, remarks, strict=True):
             if step.command.phase is None:
@@ -111,15 +103,15 @@ def _measures(step: Step) -> bool:
     return step.command.phase is Phase.FORWARD and step.raised is None
 
 
-def _raises(run: Sequence[Pass], phase: Phase) -> bool:
+def _raises(run: Sequence[LoopPass], phase: Phase) -> bool:
     return any(step.raised and step.command.phase is phase for one in run for step in one.steps)
 
 
-def _marks(run: Sequence[Pass]) -> bool:
+def _marks(run: Sequence[LoopPass]) -> bool:
     return _raises(run, Phase.FORWARD) or _raises(run, Phase.BACKWARD)
 
 
-def _heading(opening: Opening) -> list[str]:
+def _heading(opening: RunConfig) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
     lines = [
         f"This run began as: {opening.command_line}",
@@ -130,7 +122,7 @@ def _heading(opening: Opening) -> list[str]:
     return list(map(comment, lines))
 
 
-def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str]:
+def _imports(run: Sequence[LoopPass], setting_up: Setup, *, decay: bool) -> list[str]:
     copies = _raises(run, Phase.STEP) or (setting_up.foreign and _raises(run, Phase.FORWARD))
     marks = [SURROUNDINGS] * (setting_up.foreign and _marks(run))
     theirs = [*marks, *setting_up.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
@@ -147,22 +139,22 @@ def _imports(run: Sequence[Pass], setting_up: Setup, *, decay: bool) -> list[str
     ]
 
 
-def _threads(opening: Opening) -> list[str]:
+def _threads(opening: RunConfig) -> list[str]:
     """Ask for as many threads as the run had: sums of many floats depend on it."""
     if opening.scenario == "linear" and "threads" not in opening.arguments:
         return []
     return ["", f"torch.set_num_threads({opening.threads!r})  # as in the run: sums of many numbers depend on it"]
 
 
-def decay_line(opening: Opening) -> str:
+def decay_line(opening: RunConfig) -> str:
     """Write the line that makes the scheduler; "" where there is none."""
     if (text := opening.arguments.get("decay")) is None:
         return ""
-    decay = Decay.parse(str(text))
+    decay = LrDecay.parse(str(text))
     floor = f", min_lr={decay.min_lr!r}" if decay.min_lr else ""
     return f"scheduler = ReduceLROnPlateau(optimizer, factor={decay.factor!r}, patience={decay.patience!r}{floor})"
 
 
-def random_modules(opening: Opening) -> list[str]:
+def random_modules(opening: RunConfig) -> list[str]:
     """Name the modules of PyTorch that random numbers come from."""
     return ["torch"] if opening.device == "cpu" else ["torch", f"torch.get_device_module({opening.device!r})"]

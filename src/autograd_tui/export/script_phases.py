@@ -5,14 +5,13 @@ from __future__ import annotations
 import builtins
 import keyword
 
-from autograd_tui.engine.values.command import Command, Phase
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.values.recording import Step
-from autograd_tui.export.passes import Progress
-from autograd_tui.export.script_optimizer import OptimizerLines, literal
-from autograd_tui.export.script_setup import Setup
-from autograd_tui.text.line import printable
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command_log import Step
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.export.loop_finder import LoopProgress
+from autograd_tui.export.script_model import OptimizerLines, Setup, literal
+from autograd_tui.text.styled_text import printable
 
 SAY = '    print(f"{type(error).__name__}: {error}")'
 KEEP_GRADS = "grads = [None if param.grad is None else param.grad.clone() for param in model.parameters()]"
@@ -48,13 +47,13 @@ KEEP_AROUND = "kept = around.mark()"
 PUT_AROUND_BACK = "    around.return_to(kept)"
 
 
-def around(opening: Opening) -> list[str]:
+def around(opening: RunConfig) -> list[str]:
     """Write what marks random numbers, and where a loader stands, for phases that raise."""
     follow = [f"around.follow({opening.device!r})"] * (opening.device != "cpu")
     return ["", "around = Surroundings()", *follow, "around.__enter__()  # its marks take in a loader that is used"]
 
 
-def remark(phase: Phase, progress: Progress) -> str:
+def remark(phase: Phase, progress: LoopProgress) -> str:
     """Say what a phase does where it stands."""
     if phase is Phase.FORWARD:
         twice = "the graph of the one before goes unused" if progress.graph == "alive" else ""

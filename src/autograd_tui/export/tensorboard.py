@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import TensorStats
-from autograd_tui.text.line import one_line
+from autograd_tui.core.command import Phase
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import TensorStats
+from autograd_tui.text.styled_text import one_line
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -1,0 +1,1 @@
+"""Runs on disk: written as they happen, read back, resumed, verified, followed."""

@@ -6,8 +6,8 @@ import struct
 from hashlib import blake2b
 from pathlib import Path
 
-from autograd_tui.engine.values.files import open_to_read
-from autograd_tui.engine.values.frame import Frame
+from autograd_tui.core.files import open_to_read
+from autograd_tui.core.frame import Frame
 
 
 def digest(frame: Frame) -> str:

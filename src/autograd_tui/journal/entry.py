@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from autograd_tui.engine.values.command import LONGEST, Commands, parse
-from autograd_tui.engine.values.command_log import ITERATION
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.frame import TorchError
-from autograd_tui.engine.values.opening import Opening
-from autograd_tui.engine.values.optimizer_spec import Decay
-from autograd_tui.engine.values.recording import Step, Stretch
+from autograd_tui.core.command import LONGEST, Commands, parse
+from autograd_tui.core.command_log import ITERATION, Step, Stretch
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.frame import TorchError
+from autograd_tui.core.optimizer_spec import LrDecay
+from autograd_tui.core.run_config import RunConfig
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
@@ -147,7 +146,7 @@ def _parsed(command: str) -> Commands:
     """Read commands that run; a journal holds the same few again and again. Raises ValueError where they are none."""
     try:
         commands = parse(command)
-    except NotUnderstood:
+    except UnknownCommand:
         raise ValueError("its command is none") from None
     blocks = list(commands.blocks())
     irregular = sum(len(pattern) * times for pattern, times in blocks if pattern != ITERATION)
@@ -161,7 +160,7 @@ def left_line(when: float, loss: float | str | None) -> str:
     return json.dumps({"left": when, "loss": loss}) + "\n"
 
 
-def header_line(opening: Opening, *, started: float) -> str:
+def header_line(opening: RunConfig, *, started: float) -> str:
     """Write the first line; `started` is a time in seconds since the epoch."""
     told = asdict(opening)
     if all(map(os.path.isabs, opening.named.values())):
@@ -178,7 +177,7 @@ def read_left(line: bytes) -> Mapping[str, Any]:
     return left
 
 
-def read_header(line: bytes, *, path: str) -> tuple[Opening, float]:
+def read_header(line: bytes, *, path: str) -> tuple[RunConfig, float]:
     """Read the first line; raises Refused where it is no journal's."""
     try:
         header = _read_json(line)
@@ -188,7 +187,7 @@ def read_header(line: bytes, *, path: str) -> tuple[Opening, float]:
         if number != FORMAT:
             raise ValueError("it names no format")
         return _opening(header), _time(header["started"])
-    except (ValueError, KeyError, NotUnderstood) as error:
+    except (ValueError, KeyError, UnknownCommand) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise Refused(f"{path} is no journal: its first line says nothing that opens a run ({why}).") from None
 
@@ -211,7 +210,7 @@ _HASH = "[0-9a-f]{64}"
 _LATEST = 253402214400  # seconds since the epoch: the last day that a calendar of ours has
 
 
-def _opening(header: Mapping[str, Any]) -> Opening:
+def _opening(header: Mapping[str, Any]) -> RunConfig:
     """Give what opens the run; raises ValueError or KeyError where the header does not say it."""
     arguments, own, versions, sha256 = (header[name] for name in ("arguments", "own", "versions", "sha256"))
     if not (isinstance(arguments, dict) and isinstance(own, dict) and isinstance(versions, dict)):
@@ -233,7 +232,7 @@ def _opening(header: Mapping[str, Any]) -> Opening:
         raise ValueError("its folder is none")
     known: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
     known |= {"hashes": _hashes(header.get("hashes")), "folder": folder}
-    return Opening(scenario, _with_least_rate(arguments), own, **known)
+    return RunConfig(scenario, _with_least_rate(arguments), own, **known)
 
 
 def _time(value: object) -> float:
@@ -271,4 +270,4 @@ def _is_hash(value: object) -> bool:
 def _with_least_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Name the decay's least learning rate: 0 in journals from before there was one."""
     decay = arguments.get("decay")
-    return {**arguments, **({} if decay is None else {"decay": str(Decay.parse(decay, min_lr=0.0))})}
+    return {**arguments, **({} if decay is None else {"decay": str(LrDecay.parse(decay, min_lr=0.0))})}

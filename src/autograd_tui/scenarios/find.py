@@ -12,14 +12,14 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
-from autograd_tui.engine.training.loop import theirs
-from autograd_tui.engine.training.raised import in_words
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import absolute, go_to, other_kind, working_folder
+from autograd_tui.core.fork_guard import ForkGuard
+from autograd_tui.core.run_config import BUILT_IN, installed
+from autograd_tui.engine.training.loop import is_user_error
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import absolute, go_to, other_kind, working_folder
-from autograd_tui.engine.values.process import OneProcess
-from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
-from autograd_tui.scenarios.plain_names import plain_scenario
+from autograd_tui.engine.training.user_code import in_words
+from autograd_tui.scenarios.script_scenario import plain_scenario
 
 LONGEST = 60  # characters of a name that is compared, or shown in a sentence
 
@@ -64,10 +64,10 @@ def _installed(brought: EntryPoint) -> Scenario:
     """Import what a package has registered."""
     where = f"the installed scenario {brought.name} ({brought.value})"
     try:
-        with OneProcess():
+        with ForkGuard():
             found = brought.load()
     except BaseException as error:
-        if not theirs(error):
+        if not is_user_error(error):
             raise
         raise Refused(f"{where} could not be imported: {in_words(error)}") from error
     if not isinstance(found, Scenario):
@@ -109,12 +109,12 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
     sys.path.insert(0, str(path.parent))  # as `python my_model.py` would: its neighbours can be imported
     sys.modules.setdefault(path.stem, module)
     try:
-        with OneProcess():
+        with ForkGuard():
             spec.loader.exec_module(module)
     except Refused as error:
         raise Refused(f"{path.name} could not be read: {error}") from error
     except BaseException as error:
-        if not theirs(error):
+        if not is_user_error(error):
             raise
         raise Refused(f"{path.name} could not be read: {in_words(error)}") from error
     return module

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 
 class Line(nn.Module):

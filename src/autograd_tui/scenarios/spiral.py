@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from autograd_tui.engine.training.options import Options, check_ranges
-from autograd_tui.engine.training.scenario import Parts, scenario
+from autograd_tui.engine.training.scenario import Options, Parts, check_ranges, scenario
 
 
 def spirals(points: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from autograd_tui.engine.training.options import Options, check_ranges
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.errors import Refused
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.training.scenario import Options, Parts, check_ranges, scenario
 
 TEXT = """\
 the ball lies high upon the hill, and does not know the way.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autograd_tui.text.numbers import number, terse
+from autograd_tui.text.styled_text import Line, printable, wrapped
 
 MOST_DIGITS = 8  # of each number: float32 holds no more
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)(?!\w)")  # but for whole ones, which stay
@@ -113,3 +114,21 @@ def _each(function: Callable[..., float], *values: Any) -> Any:
 
 def _flat(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+_TIED = re.compile(r" ([×@^]) ")
+
+
+def rows(text: str, width: int, *, style: str = "", indent: str = "") -> list[Line]:
+    """Break a sentence or a calculation into rows, further ones set in by two more."""
+    tied = _TIED.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", printable(text))
+    broken = wrapped(indent + tied, width, style=style, indent=indent + "  ")
+    return [[(part.replace("\N{NO-BREAK SPACE}", " "), style) for part, style in line] for line in broken]
+
+
+def headed(head: str, text: str, width: int, *, style: str = "strong") -> list[Line]:
+    """Write a head and behind it a text, below it where they do not fit in one row."""
+    head, text = printable(head), printable(text)
+    if len(head) + 2 + len(text) <= width:
+        return [[(head, style), (f"  {text}", "")]]
+    return [*rows(head, width, style=style), *rows(text, width, indent="  ")]

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame, TorchError
-from autograd_tui.text.data_table import mean_square
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.text.batch_table import mean_square
 from autograd_tui.text.equation import exact, worked
 from autograd_tui.text.explain_backward import FEW, counted, explain_backward, listed
 from autograd_tui.text.explain_step import explain_step, loss_age
-from autograd_tui.text.line import printable
 from autograd_tui.text.nonfinite import alarms
 from autograd_tui.text.numbers import number, rate
-from autograd_tui.text.rules import is_plain_sgd, rates
+from autograd_tui.text.optimizer_rules import is_plain_sgd, rates
+from autograd_tui.text.styled_text import printable
 
 CHANCE = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
-def explain(frame: Frame, about: About) -> list[str]:
+def explain(frame: Frame, about: SessionInfo) -> list[str]:
     """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
     if frame.error:
         return _raised(frame, frame.error)
     return [*alarms(frame), *_happened(frame, about)]
 
 
-def _happened(frame: Frame, about: About) -> list[str]:
+def _happened(frame: Frame, about: SessionInfo) -> list[str]:
     if frame.command is None:
         return _question(frame, about)
     if frame.phase is Phase.FORWARD:
@@ -53,7 +53,7 @@ def step_comment(frame: Frame, room: int) -> str:
     return next(comment for comment in comments if len(comment) <= room)
 
 
-def _question(frame: Frame, about: About) -> list[str]:
+def _question(frame: Frame, about: SessionInfo) -> list[str]:
     names = " and ".join(frame.params.layout.names)
     if frame.params.whole and len(frame.params) <= 2:
         return [

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product, zip_longest
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import GradStats
-from autograd_tui.text.data_table import mean_square
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import GradStats
+from autograd_tui.text.batch_table import mean_square
 from autograd_tui.text.equation import enclosed, equation, exact, fixed, worked
-from autograd_tui.text.grads import largest
-from autograd_tui.text.line import printable
 from autograd_tui.text.numbers import number
+from autograd_tui.text.styled_text import printable
+from autograd_tui.text.table.gradient_status import largest
 
 FEW = 4  # parameters, which are called by their names
 _signed = partial(number, signed=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.equation import equation, fixed
 from autograd_tui.text.numbers import measured, number, percentage, rate
-from autograd_tui.text.rules import goes_uphill, has_velocity, is_plain_sgd, rule
+from autograd_tui.text.optimizer_rules import goes_uphill, has_velocity, is_plain_sgd, rule
 
 
 def explain_step(frame: Frame) -> list[str]:

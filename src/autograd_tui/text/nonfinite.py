@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Collection
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH, StatsTable
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, StatsTable
 from autograd_tui.text.numbers import number
 
 FEW = 4  # tensors that are called by their names

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from autograd_tui.engine.values.history import Point
-from autograd_tui.text.line import Line
+from autograd_tui.core.history import Point
 from autograd_tui.text.numbers import fitted
-from autograd_tui.text.spread import LEVELS
+from autograd_tui.text.sparkline import LEVELS
+from autograd_tui.text.styled_text import Line
 
 GUTTER = 10  # columns for the labels of the y axis, and the axis
 

@@ -1,8 +1,9 @@
-"""The app: theme, screens, quit."""
+"""The app: theme, screens, signals and the way out."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -14,18 +15,16 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from autograd_tui.engine.values.command import Commands
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.printed import print_lines, print_traceback, say
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.printing import print_lines, print_traceback, say
 from autograd_tui.tui import signals
-from autograd_tui.tui.choices import THEMES, Choices, choices_file, load, save
-from autograd_tui.tui.collector import out_of_the_collector
+from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.output import Output
 from autograd_tui.tui.panels.note import Note
-from autograd_tui.tui.readable_app import ReadableApp
+from autograd_tui.tui.preferences import THEMES, Preferences, choices_file, load, save
+from autograd_tui.tui.readable_app import ReadableApp, Terminal, this_terminal
 from autograd_tui.tui.sized_screen import SizedScreen
-from autograd_tui.tui.terminal import Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.watchdog import Watchdog
@@ -35,6 +34,19 @@ if TYPE_CHECKING:
     from textual.driver import Driver
 
     from autograd_tui.engine.session import Session
+
+
+def out_of_the_collector(open_session: Callable[[str | None], Session]) -> Callable[[str | None], Session]:
+    """Open sessions so that what is there then, 300,000 objects that stay, is not looked through again."""
+
+    def open_one(scenario: str | None) -> Session:
+        gc.unfreeze()  # the session before may end with this one
+        session = open_session(scenario)
+        gc.freeze()
+        return session
+
+    return open_one
+
 
 LOG_SCALE = "the plot is on a log scale, as you left it: y makes it linear"  # said at the start
 
@@ -52,8 +64,8 @@ class AutogradApp(ReadableApp):
         first: Commands,
         *,
         title: str,
-        output: Output | None = None,
-        choices: Choices | None = None,
+        output: CapturedOutput | None = None,
+        choices: Preferences | None = None,
         choices_file: Path | None = None,
         terminal: Terminal | None = None,
         theme: str | None = None,
@@ -61,21 +73,25 @@ class AutogradApp(ReadableApp):
         pace: float | None = None,
         greeting: str | None = None,
         watchdog: Watchdog | None = None,
+        exporter: Callable[..., str] | None = None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
         `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
-        `greeting` is said at the start, until there is something else to say.
+        `greeting` is said at the start, until there is something else to say. `exporter` writes a run to a file,
+        as `export.live_export.export_beside` does.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
         super().__init__(terminal or Terminal())
-        self._choices, self._choices_file = choices or Choices(), choices_file
+        self._choices, self._choices_file = choices or Preferences(), choices_file
         self._theme = theme or self._choices.theme
         self._watchdog = watchdog or Watchdog()
         self.failure: BaseException | None = None
-        self._main = MainScreen(open_session, first, title=title, output=output or Output(), thread=thread)
+        self._main = MainScreen(open_session, first, title=title, output=output or CapturedOutput(), thread=thread)
         self._main.trainer.pace = pace
+        if exporter is not None:
+            self._main.trainer.exporter = exporter
         self._main.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
 
     def get_driver_class(self) -> type[Driver]:
@@ -131,7 +147,7 @@ class AutogradApp(ReadableApp):
 
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
-        self.theme = self._theme if self._theme in self.available_themes else Choices().theme
+        self.theme = self._theme if self._theme in self.available_themes else Preferences().theme
         self._main.log_scale = self._choices.log_scale
         chosen = self._choices.ascii_only
         self.ascii_only = self.terminal.ascii_only if chosen is None else chosen
@@ -145,8 +161,8 @@ class AutogradApp(ReadableApp):
     def _remember(self) -> None:
         save(self._choices_file, self._choices.changed(self._began, self._shown()))
 
-    def _shown(self) -> Choices:
-        return Choices(self.theme, self._main.log_scale, self.ascii_only)
+    def _shown(self) -> Preferences:
+        return Preferences(self.theme, self._main.log_scale, self.ascii_only)
 
     def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         """Close the screen; from here on no keys are read."""
@@ -184,6 +200,7 @@ def run_on_screen(
     thread: type[TrainerThread] = TrainerThread,
     pace: float | None = None,
     greeting: str | None = None,
+    exporter: Callable[..., str] | None = None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
@@ -191,7 +208,7 @@ def run_on_screen(
     greeting: said at the start, and again on leaving, where the terminal keeps it.
     """
     choices, terminal = _chosen(theme, ascii_only), this_terminal()
-    output, watchdog = Output(), Watchdog()
+    output, watchdog = CapturedOutput(), Watchdog()
     watchdog.start()
     signals.hold()
     signals.keep_from_copies()
@@ -209,6 +226,7 @@ def run_on_screen(
         pace=pace,
         greeting=greeting,
         watchdog=watchdog,
+        exporter=exporter,
     )
     try:
         app.run()
@@ -232,7 +250,7 @@ def run_on_screen(
     return code
 
 
-def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
+def _chosen(theme: str | None, ascii_only: bool | None) -> Preferences:
     """Remember what the command line asks for, over what was chosen before."""
     before = choices = load(choices_file())
     if theme is not None:
@@ -244,7 +262,7 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Choices:
     return choices
 
 
-def _say_last(app: AutogradApp, output: Output, greeting: str | None) -> None:
+def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     print_lines(*output.said_again(), file=sys.stderr)
     for sentence in app.main.trainer.unkept:

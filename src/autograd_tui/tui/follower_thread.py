@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.proof_result import Proof
-from autograd_tui.engine.values.trace import Trace
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.trace import Trace
 from autograd_tui.tui.requests import Export, Prove, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:
-    from autograd_tui.journal.following import Following
+    from autograd_tui.journal.followed_session import FollowedSession
 
 POLL = 0.05  # seconds between two looks at what has been drawn
 ELSEWHERE = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
@@ -37,8 +37,8 @@ class FollowerThread(TrainerThread):
         return "following another terminal: arrows look back here, escape rejoins"
 
     @property
-    def _followed(self) -> Following | None:
-        return cast("Following | None", self.session)
+    def _followed(self) -> FollowedSession | None:
+        return cast("FollowedSession | None", self.session)
 
     def _run_first(self) -> None:
         self._tell()
@@ -60,7 +60,7 @@ class FollowerThread(TrainerThread):
     def _record(self, request: Request) -> Trace | None:
         raise Refused(ELSEWHERE)
 
-    def _prove(self, what: Prove) -> Proof:
+    def _prove(self, what: Prove) -> GradCheck:
         raise Refused(ELSEWHERE)
 
     def _train(self, request: Request) -> None:

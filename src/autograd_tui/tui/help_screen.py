@@ -13,7 +13,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from autograd_tui.tui.keys import unbound
-from autograd_tui.tui.panels.key_table import KeyTablePanel
+from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.sized_screen import SizedScreen
 
 NAMES = {

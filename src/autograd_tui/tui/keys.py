@@ -1,7 +1,4 @@
-"""The keys of the main screen: letters run, arrows look, capitals insist, `:` says it in words, escape leaves.
-
-Help and the README's table are made from these.
-"""
+"""The keys of the main screen and of the trace screen; help and the README's table are made from these."""
 
 from __future__ import annotations
 
@@ -12,7 +9,48 @@ from dataclasses import replace
 from textual import events
 from textual.binding import Binding, BindingType
 
-_KEYS = [
+_TRACE_KEYS = [
+    Binding("space,pagedown", "on", id="inside-on", tooltip="the next operation; behind the last one, out again"),
+    Binding("right", "go('next')", id="inside-next", tooltip="the operation after"),
+    Binding("left,pageup", "go('back')", id="inside-back", tooltip="the operation before"),
+    Binding("n", "go('next_of_module')", id="inside-module", tooltip="the next operation of the same module"),
+    Binding("less_than_sign,home", "go('first')", id="inside-first", tooltip="the first operation"),
+    Binding("greater_than_sign,end", "go('last')", id="inside-last", tooltip="the last operation"),
+    Binding("up", "select(-1)", id="inside-up", tooltip="the row above: of a graph its operation, of a tree the row"),
+    Binding("down", "select(1)", id="inside-down", tooltip="the row below"),
+    Binding("enter", "open", id="inside-open", tooltip="open or close the module selected; run to the operation"),
+    Binding("slash", "find", id="inside-find", tooltip="run to an operation or module by a part of its name"),
+    Binding(
+        "colon", "words", id="inside-words", tooltip="a command in words; one that runs or changes the run leads out"
+    ),
+    Binding("p", "prove", id="inside-prove", tooltip="prove the gradient at hand by finite differences"),
+    Binding("e", "export", id="inside-export", tooltip="write a picture of the screen"),
+    Binding("question_mark", "help", id="inside-help", tooltip="the keys that matter; once more: all keys"),
+    Binding("i", "out", id="inside-out", tooltip="out of the phase"),
+    Binding("escape,q", "leave", id="inside-leave", tooltip="leave the innermost: dialog, cursor, phase"),
+    Binding("ctrl+c", "interrupt", id="inside-stop", tooltip="stop what runs; once more: quit"),
+]
+
+# Those that need no recording, by their keys: the first of them give up what was typed while it is awaited.
+LEAVING = ("ctrl+c", "escape", "q")
+AT_ONCE = (*LEAVING, "i", "colon", "slash", "question_mark", "e")
+
+INSIDE_KEYS: list[BindingType] = [replace(key, priority=True) for key in _TRACE_KEYS]
+
+# Those that matter, by their ids, as in keys.py.
+FIRST_INSIDE_KEYS: dict[str, str] = {
+    "inside-on": "",
+    "inside-back inside-next": "the operation before, after",
+    "inside-module": "",
+    "inside-first inside-last": "the first and the last operation",
+    "inside-up inside-down inside-open": "choose a row of the tree, and open it",
+    "inside-find": "",
+    "inside-prove": "",
+    "inside-out": "",
+}
+
+
+_MAIN_KEYS = [
     Binding("space,pagedown", "run('next')", id="next", tooltip="the next phase; pauses a run"),
     Binding("f", "phase('f')", id="forward", tooltip="forward"),
     Binding("b", "phase('b')", id="backward", tooltip="backward; refused without a graph to go back through"),
@@ -62,7 +100,7 @@ _KEYS = [
 ]
 
 # All with priority, so that they are taken in the order in which they arrive, whatever has the focus.
-KEYS: list[BindingType] = [replace(key, priority=True) for key in _KEYS]
+KEYS: list[BindingType] = [replace(key, priority=True) for key in _MAIN_KEYS]
 
 # Those that matter, by their ids: a row each in the first help, with words of its own where several stand together.
 FIRST_KEYS: dict[str, str] = {

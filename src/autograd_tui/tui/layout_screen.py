@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual import events
 
-from autograd_tui.engine.values.frame import Frame
+from autograd_tui.core.frame import Frame
 from autograd_tui.tui.layouts import SHORT, Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.training_screen import TrainingScreen

@@ -7,47 +7,43 @@ from textual.containers import Container
 from textual.geometry import Size
 from textual.reactive import var
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.inspection import Inspection
-from autograd_tui.text.fit import can_fit
-from autograd_tui.text.layers import MOST_ROWS
-from autograd_tui.text.positions import outputs_by_position
-from autograd_tui.text.table_view import TableView
-from autograd_tui.text.veil import Veil
-from autograd_tui.tui.kept_rows import KeptHorizontal, KeptRows, KeptVertical
-from autograd_tui.tui.panels.both import BothPanel
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.text.batch_table import outputs_by_position
+from autograd_tui.text.hidden_results import HiddenResults
+from autograd_tui.text.scatter import can_fit
+from autograd_tui.text.table.layers import MOST_ROWS
+from autograd_tui.text.table.view import TableView
+from autograd_tui.tui.cached_rows import CachedHorizontal, CachedRows, CachedVertical
+from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
 from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.console import ConsolePanel
-from autograd_tui.tui.panels.data import DataPanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
-from autograd_tui.tui.panels.fit import FitPanel
 from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.panels.output import OutputPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.selected import SelectedPanel
-from autograd_tui.tui.panels.table import TablePanel
+from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
 
 SHORT = 36  # rows, below which the wide layouts leave out what matters least
 MANY = 6  # parameters, from which a small model's lists leave room for what is selected
 
 
-class Layout(Container, KeptRows):
+class Layout(Container, CachedRows):
     """Hands the frame on to the panels inside it."""
 
     frame: var[Frame | None] = var(None)
-    about: var[About | None] = var(None)
+    about: var[SessionInfo | None] = var(None)
     history: var[History | None] = var(None)
     view: var[TableView] = var(TableView())
     inspection: var[Inspection | None] = var(None)
     log_scale: var[bool] = var(False)
     plotted: var[str] = var("loss")
-    veil: var[Veil | None] = var(None)
+    veil: var[HiddenResults | None] = var(None)
     printed: var[tuple[str, ...]] = var(())
 
     def watch_veil(self) -> None:
@@ -105,14 +101,14 @@ class WideLayout(Layout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel().data_bind(Layout.frame)
-        with KeptHorizontal():
-            with KeptVertical(classes="half"):
+        with CachedHorizontal():
+            with CachedVertical(classes="half"):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
                 yield from self.console()
-            with KeptVertical(classes="half"):
+            with CachedVertical(classes="half"):
                 yield ParametersPanel(title="Parameters").data_bind(Layout.frame, Layout.view)
                 yield GradientsPanel(title="Gradients").data_bind(Layout.frame)
                 yield from self.details()
@@ -126,15 +122,15 @@ class FoldedLayout(Layout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel().data_bind(Layout.frame)
-        with KeptHorizontal():
-            with KeptVertical(classes="less"):
+        with CachedHorizontal():
+            with CachedVertical(classes="less"):
                 yield CodePanel(title="Code").data_bind(Layout.frame, Layout.about)
                 yield ExplanationPanel(title="What happened").data_bind(Layout.frame, Layout.about)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
                 yield OutputPanel(title="Output").data_bind(Layout.frame, Layout.about)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 yield from self.console()
-            with KeptVertical(classes="more"):
+            with CachedVertical(classes="more"):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 table = TablePanel(title="Parameters and gradients, by layer", hint=hint)
                 yield table.data_bind(Layout.frame, Layout.view)
@@ -149,13 +145,13 @@ class NarrowLayout(Layout):
         """Yield the panels."""
         yield from self.phase_and_line()
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
-        with KeptHorizontal():
-            with KeptVertical(classes="left"):
-                yield BothPanel(title="Parameters   .grad").data_bind(Layout.frame, Layout.view)
+        with CachedHorizontal():
+            with CachedVertical(classes="left"):
+                yield CompactParametersPanel(title="Parameters   .grad").data_bind(Layout.frame, Layout.view)
                 table = TablePanel(title="By layer", hint="enter opens · / finds a name")
                 yield table.data_bind(Layout.frame, Layout.view)
                 yield DataPanel(title="Data").data_bind(Layout.frame, Layout.about)
-            with KeptVertical(classes="right"):
+            with CachedVertical(classes="right"):
                 yield FitPanel(title="Fit  o truth  * prediction").data_bind(Layout.frame)
                 yield LossPanel(title="Loss").data_bind(Layout.frame, Layout.history, Layout.log_scale, Layout.plotted)
                 selected = SelectedPanel(title="Selected")
@@ -169,7 +165,7 @@ class SmallLayout(Layout):
     def compose(self) -> ComposeResult:
         """Yield the panels."""
         yield from self.phase_and_line()
-        yield BothPanel().data_bind(Layout.frame, Layout.view)
+        yield CompactParametersPanel().data_bind(Layout.frame, Layout.view)
         yield TablePanel().data_bind(Layout.frame, Layout.view)
         yield ExplanationPanel().data_bind(Layout.frame, Layout.about)
         yield from self.console()

@@ -9,12 +9,12 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from autograd_tui.engine.values.command import Commands
+from autograd_tui.core.command import Commands
+from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.keys import KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys
-from autograd_tui.tui.output import Output
-from autograd_tui.tui.panels.keys import KeysPanel
+from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.note import Note, NotePanel
 from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
@@ -40,7 +40,7 @@ class MainScreen(WordKeys, LookKeys):
         first: Commands,
         *,
         title: str,
-        output: Output,
+        output: CapturedOutput,
         thread: type[TrainerThread] = TrainerThread,
     ) -> None:
         super().__init__(open_session, first, title=title, output=output, thread=thread)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.errors import Refused
+from autograd_tui.core.errors import Refused
 from autograd_tui.tui.layout_screen import LayoutScreen
 from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.note import Note

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
 
-from autograd_tui.engine.values.command import Command, Phase
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.trace import Trace
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import Goal
+from autograd_tui.core.trace import Trace
 from autograd_tui.tui.requests import Record, Request
 from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
 

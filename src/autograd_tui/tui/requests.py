@@ -11,17 +11,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from autograd_tui.engine.values.command import Command, Commands
-from autograd_tui.engine.values.command_log import CommandLog
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.inspection import Inspection
-from autograd_tui.engine.values.progress import Progress
-from autograd_tui.engine.values.proof_result import Proof
-from autograd_tui.engine.values.recorder import Problem
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.engine.values.watchpoint import Watchpoint
+from autograd_tui.core.command import Command, Commands
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import Goal, Problem, Progress
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.trace import Trace
+from autograd_tui.core.watchpoint import Watchpoint
 
 MOST_REPEATS = 8  # that may wait of one key held down
 MOST_WAITING = 1_000  # in all
@@ -136,7 +134,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Update:
     """What the screen gets to know after each request, and now and then of a run."""
 
     frame: Frame
@@ -151,11 +149,11 @@ class News:
     inspection: Inspection | None = None
     written: str | None = None  # what an export has to say
     trace: Trace | None = None
-    proof: Proof | None = None
+    proof: GradCheck | None = None
     problem: Problem | None = None  # with keeping the run, as long as there is one
 
 
-class RequestLine:
+class RequestQueue:
     """Requests in the order in which they came; asked on any thread, answered on one."""
 
     def __init__(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from autograd_tui.engine.values.command import LETTERS, Command
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.text.veil import STAGES
-from autograd_tui.tui.paces import faster, pace_in_words, slower
+from autograd_tui.core.command import LETTERS, Command
+from autograd_tui.core.session_view import Goal
+from autograd_tui.text.hidden_results import STAGES
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.run_speed import faster, pace_in_words, slower
 from autograd_tui.tui.training_screen import TrainingScreen
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.nearest import clipped
-from autograd_tui.text.layers import MOST_ROWS, Columns, Layers
-from autograd_tui.text.table_view import found, moved, name_of, rows, toggled
+from autograd_tui.core.errors import Refused, clipped
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
+from autograd_tui.text.table.view import found, moved, name_of, rows, toggled
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.requests import Inspect

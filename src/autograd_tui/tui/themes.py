@@ -1,17 +1,48 @@
-"""The themes: Textual's, with text that can be read in each of them."""
+"""The themes: Textual's own, with colours moved until text can be read in each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from textual.color import Color
+from textual.color import BLACK, WHITE, Color
 from textual.theme import BUILTIN_THEMES, Theme
 
-from autograd_tui.engine.values.errors import NotUnderstood
-from autograd_tui.engine.values.nearest import unknown
-from autograd_tui.tui.choices import THEMES
-from autograd_tui.tui.contrast import legible
+from autograd_tui.core.errors import UnknownCommand, unknown
+from autograd_tui.tui.preferences import THEMES
+
+STEPS = 40  # from a colour to white or black
+
+
+def luminance(color: Color) -> float:
+    """Give WCAG's relative luminance: 0 for black, 1 for white."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Give WCAG's contrast ratio: 1 for the same luminance, 21 for black on white."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def legible(
+    color: Color, grounds: Sequence[Color], ratio: float, *, shown: Callable[[Color], Color] = lambda color: color
+) -> Color:
+    """Move a colour no further towards white or black than it takes to reach a contrast with every ground.
+
+    `shown` tells what the terminal makes of a colour. Where even white or black does not reach it, that is given.
+    """
+
+    def least(candidate: Color) -> float:
+        return min(contrast(shown(candidate), shown(ground)) for ground in grounds)
+
+    pole = max(WHITE, BLACK, key=least)
+    moved = (color.blend(pole, step / STEPS) for step in range(STEPS))
+    return next((candidate for candidate in moved if least(candidate) >= ratio), pole)
+
 
 LEAST = 4.5  # WCAG's least contrast of text, and what it asks for where sight or light is poor:
 MORE = 7.0
@@ -39,7 +70,7 @@ def theme_named(name: str) -> str:
     """Give the name that Textual knows a theme by; raises NotUnderstood, with the nearest."""
     found = THEMES.get(name, name)
     if found not in BUILTIN_THEMES:
-        raise NotUnderstood(unknown(name, "theme", (*THEMES, *BUILTIN_THEMES)))
+        raise UnknownCommand(unknown(name, "theme", (*THEMES, *BUILTIN_THEMES)))
     return found
 
 

@@ -19,7 +19,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.messages import InBandWindowResize
 
-from autograd_tui.tui.prompt_line import LONGEST
+from autograd_tui.tui.prompt import LONGEST
 
 if TYPE_CHECKING:
     from autograd_tui.tui.app import AutogradApp

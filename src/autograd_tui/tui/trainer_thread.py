@@ -10,34 +10,30 @@ from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import Command, Commands
-from autograd_tui.engine.values.command_log import ITERATION
-from autograd_tui.engine.values.errors import Refused
-from autograd_tui.engine.values.files import working_folder
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.progress import Progress
-from autograd_tui.engine.values.proof_result import Proof
-from autograd_tui.engine.values.recorder import Problem
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.going_back import difference_line, left_line
-from autograd_tui.text.watched import watched_line
+from autograd_tui.core.command import Command, Commands
+from autograd_tui.core.command_log import ITERATION
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import working_folder
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.session_view import Goal, Problem, Progress, SessionInfo
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.messages import difference_line, left_line, watched_line
 from autograd_tui.tui.requests import (
     Arm,
     Export,
     Inspect,
     Look,
-    News,
     Open,
     Place,
     Prove,
     Record,
     Request,
-    RequestLine,
+    RequestQueue,
     ScreenKey,
     Status,
     Training,
+    Update,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +44,10 @@ GRACE = 0.5  # seconds that what runs has to end in, when the program does
 MANY = 16  # iterations in words from which on they run freely
 
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
+
+
+def _no_exporter(*_: object, **__: object) -> str:
+    raise Refused("nothing can be exported from here.")
 
 
 class TrainerThread(threading.Thread):
@@ -67,14 +67,14 @@ class TrainerThread(threading.Thread):
         first: Commands,
         *,
         title: str,
-        opened: Callable[[About, News], None],
+        opened: Callable[[SessionInfo, Update], None],
         failed: Callable[[BaseException], None],
-        heard: Callable[[News], None],
+        heard: Callable[[Update], None],
     ) -> None:
         super().__init__(name="trainer", daemon=True)
         self._open_session, self._first = open_session, first
         self._opened, self._failed, self._heard = opened, failed, heard
-        self._line = RequestLine()
+        self._line = RequestQueue()
         self.folder = working_folder()  # where the program was started: code of a scenario may go elsewhere
         self._pace: float | None = None
         self.session: Session | None = None
@@ -84,7 +84,8 @@ class TrainerThread(threading.Thread):
         self._warning: str | None = None  # of the session just opened
         self._fired: str | None = None  # where a watchpoint has
         self._looked_at = 0  # the frame that was looked at last, of those asked for in line
-        self.news: News | None = None  # the latest
+        self.news: Update | None = None  # the latest
+        self.exporter: Callable[..., str] = _no_exporter  # as `export.live_export` has it
 
     @property
     def pace(self) -> float | None:
@@ -304,7 +305,7 @@ class TrainerThread(threading.Thread):
         wrong = (frame.error and frame.phase) or (fired is not None and fired.index == frame.index)
         return frame.index if wrong and frame.index != seen else None
 
-    def _prove(self, what: Prove) -> Proof:
+    def _prove(self, what: Prove) -> GradCheck:
         """Compare a gradient with finite differences."""
         self._runs("the proof runs")
         return self._here.prove(what.index, what.what, stopped=lambda: self._line.stopped)
@@ -318,10 +319,8 @@ class TrainerThread(threading.Thread):
         return watched_line(self._here.watchpoints)
 
     def _export(self, what: Export) -> str:
-        from autograd_tui.export.beside import export_beside
-
         self._runs(f"the export to {what.path.name} runs")
-        return export_beside(
+        return self.exporter(
             what.path, self._here, lambda: self._line.stopped, folder=self.folder, numbered=what.numbered
         )
 
@@ -446,10 +445,10 @@ class TrainerThread(threading.Thread):
         self.news = self._as_it_stands(refused=refused, said=self._to_be_said(), **answers)
         self._heard(self.news)
 
-    def _as_it_stands(self, **answers: Any) -> News:
+    def _as_it_stands(self, **answers: Any) -> Update:
         """Give news of where training stands; what goes on changing is copied here, on the thread that changes it."""
         here, goes_on = self._here, self.status.run is not None
-        return News(
+        return Update(
             here.frame, here.history.copy(), here.newest, here.log(), goes_on=goes_on, problem=_problem(here), **answers
         )
 

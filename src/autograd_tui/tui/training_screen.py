@@ -10,20 +10,19 @@ from textual.message import Message
 from textual.reactive import var
 from textual.timer import Timer
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.command import Commands
-from autograd_tui.engine.values.command_log import CommandLog
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.history import History
-from autograd_tui.engine.values.inspection import Inspection
-from autograd_tui.text.going_back import progress_line
-from autograd_tui.text.line import one_line
+from autograd_tui.core.command import Commands
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.text.hidden_results import STAGES, HiddenResults, veil_over
+from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
-from autograd_tui.text.table_view import TableView
-from autograd_tui.text.veil import STAGES, Veil, veil_over
-from autograd_tui.tui.kept_rows import KeptRows
-from autograd_tui.tui.output import Output, headline, newest_message
-from autograd_tui.tui.paces import pace_in_words
+from autograd_tui.text.styled_text import one_line
+from autograd_tui.text.table.view import TableView
+from autograd_tui.tui.cached_rows import CachedRows
+from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.requests import (
     MOST_WAITING,
@@ -31,13 +30,14 @@ from autograd_tui.tui.requests import (
     Export,
     Inspect,
     Look,
-    News,
     Place,
     Request,
     ScreenKey,
     Status,
     Training,
+    Update,
 )
+from autograd_tui.tui.run_speed import pace_in_words
 from autograd_tui.tui.sized_screen import SizedScreen
 from autograd_tui.tui.trainer_thread import TrainerThread
 
@@ -51,12 +51,12 @@ LONGEST_PRINTED = 160  # characters of what was printed, in the note
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 
-class TrainingScreen(SizedScreen, KeptRows):
+class TrainingScreen(SizedScreen, CachedRows):
     """Asks the trainer thread for something, and takes in its answers: frames for the panels."""
 
     frame: var[Frame | None] = var(None)  # the one shown
     history: var[History | None] = var(None)
-    about: var[About | None] = var(None)
+    about: var[SessionInfo | None] = var(None)
     newest: var[int] = var(0)
     view: var[TableView] = var(TableView())
     inspection: var[Inspection | None] = var(None)  # of the parameter that enter asked for last
@@ -64,7 +64,7 @@ class TrainingScreen(SizedScreen, KeptRows):
     unkept: var[str] = var("")  # a mark, as long as the run is not kept
     log_scale: var[bool] = var(False)
     plotted: var[str] = var("loss")
-    veil: var[Veil | None] = var(None)  # over the frame shown
+    veil: var[HiddenResults | None] = var(None)  # over the frame shown
     printed: var[tuple[str, ...]] = var(())  # by the model, the last lines of it
 
     def __init__(
@@ -73,7 +73,7 @@ class TrainingScreen(SizedScreen, KeptRows):
         first: Commands,
         *,
         title: str,
-        output: Output,
+        output: CapturedOutput,
         thread: type[TrainerThread] = TrainerThread,
     ) -> None:
         super().__init__()
@@ -175,11 +175,11 @@ class TrainingScreen(SizedScreen, KeptRows):
         """Make room for the model that a frame is of."""
         raise NotImplementedError
 
-    def show_trace(self, news: News) -> None:
+    def show_trace(self, news: Update) -> None:
         """Step inside the phase that was recorded."""
         raise NotImplementedError
 
-    async def _opened(self, about: About, news: News) -> None:
+    async def _opened(self, about: SessionInfo, news: Update) -> None:
         await self.lay_out(news.frame)
         self.about, self.history, self.newest, self.commands = about, news.history, news.newest, news.log
         self.view, self.inspection, self.looking, self.awaited = TableView(), None, None, ()
@@ -189,7 +189,7 @@ class TrainingScreen(SizedScreen, KeptRows):
     def _failed(self, error: BaseException) -> None:
         self.post_message(self.Failed(error))
 
-    def _heard(self, news: News) -> None:
+    def _heard(self, news: Update) -> None:
         self.newest, self.commands = news.newest, news.log
         self.mark_unkept(news)
         if self.latest is not news.frame:
@@ -211,11 +211,11 @@ class TrainingScreen(SizedScreen, KeptRows):
             news.asked.act()
         self.watch_the_clock()
 
-    def mark_unkept(self, news: News) -> None:
+    def mark_unkept(self, news: Update) -> None:
         """Mark a run that is not kept, as long as that is so."""
         self.unkept = news.problem.mark if news.problem else ""
 
-    def _take_history(self, news: News) -> None:
+    def _take_history(self, news: Update) -> None:
         """Plot what is new; while a run goes on once it would show, since a plot takes as long as all other panels."""
         seconds, plotted = monotonic() - self._plotted, self.history
         if news.goes_on and plotted is not None:

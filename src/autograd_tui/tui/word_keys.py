@@ -6,33 +6,30 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.files import absolute, replacing
-from autograd_tui.engine.values.goal import Goal
-from autograd_tui.engine.values.memory import BUDGET
-from autograd_tui.engine.values.nearest import unknown
-from autograd_tui.engine.values.scenario_names import BUILT_IN, installed
-from autograd_tui.engine.values.watchpoint import Watchpoint
-from autograd_tui.text.completion import completions, heading
-from autograd_tui.text.screen_word import ScreenWord
-from autograd_tui.text.watched import watched_line
-from autograd_tui.text.word_list import Candidate
-from autograd_tui.text.words import read
-from autograd_tui.tui.choices import THEMES
+from autograd_tui.core.errors import Refused, UnknownCommand, unknown
+from autograd_tui.core.files import absolute, replacing
+from autograd_tui.core.run_config import BUDGET, BUILT_IN, installed
+from autograd_tui.core.session_view import Goal
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.messages import watched_line
+from autograd_tui.text.prompt.completion import completions, heading
+from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.prompt.words import Candidate, ScreenWord
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
-from autograd_tui.tui.inside_entry import InsideEntry
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.panel_keys import PanelKeys
 from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.preferences import THEMES
 from autograd_tui.tui.prompt import Prompt
 from autograd_tui.tui.readable_app import ReadableApp
 from autograd_tui.tui.requests import Arm, Export, Open
 from autograd_tui.tui.run_keys import RunKeys
 from autograd_tui.tui.table_keys import TableKeys
 from autograd_tui.tui.themes import theme_named
+from autograd_tui.tui.trace_entry import TraceEntry
 
 
-class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
+class WordKeys(PanelKeys, RunKeys, TableKeys, TraceEntry):
     """Reads words: commands for the trainer, and words for the screen alone."""
 
     prompt: Prompt
@@ -129,7 +126,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, InsideEntry):
         """Plot another column beside the loss; raises Refused where there is none of that name."""
         known = ["loss", "grad", *(metric for metric, _ in (self.frame.metrics if self.frame else ()))]
         if name not in known:
-            raise NotUnderstood(unknown(name, "plot", known))
+            raise UnknownCommand(unknown(name, "plot", known))
         self.plotted = name
 
     def action_log_scale(self) -> None:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 
 
 def _net() -> nn.Module:

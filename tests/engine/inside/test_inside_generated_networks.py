@@ -12,7 +12,7 @@ from reach import loop_of, open_with_many_checkpoints, tensors
 from test_generated_networks import PLANS, Plan, as_scenario
 from torch import Tensor
 
-from autograd_tui.engine.values.trace import Trace, Value
+from autograd_tui.core.trace import Trace, Value
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 

@@ -5,7 +5,7 @@ import torch
 from reach import tensors
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.values.trace import Trace
+from autograd_tui.core.trace import Trace
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,11 @@ from strange_models import MODELS, Attention, Packed, Partly, strange
 from torch import Tensor, nn
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.trace import Op, Trace
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.operation import operation_lines
-from autograd_tui.text.inside.trace_lines import trace_lines
-from autograd_tui.text.line import plain
+from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.trace.operation import operation_lines, trace_lines
 
 
 def run(session: Session, commands: str) -> None:
@@ -251,5 +249,5 @@ def test_under_autocast_each_dtype_is_shown_and_where_it_changes() -> None:
     assert any("bfloat16" in line for line in trace_lines(forward))
 
 
-def _told(trace: Trace, op: Op) -> str:
+def _told(trace: Trace, op: Operation) -> str:
     return "\n".join(map(plain, (*operation_lines(trace, op, 200), *chain_rule_lines(trace, op, 200))))

@@ -6,9 +6,9 @@ import tracemalloc
 import pytest
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.values.command import Command, parse
-from autograd_tui.engine.values.errors import NotUnderstood, Refused
-from autograd_tui.engine.values.trace import Trace, Value
+from autograd_tui.core.command import Command, parse
+from autograd_tui.core.errors import Refused, UnknownCommand
+from autograd_tui.core.trace import Trace, Value
 from cases import LONG
 
 
@@ -163,7 +163,7 @@ def test_out_of_turn_it_is_refused_before_anything_runs_again() -> None:
 def test_recorded_phases_are_spelled_with_an_i() -> None:
     assert str(parse("i:fb i:s*2")[3]) == "i:s"
     assert [each.recorded for each in parse("i:fb z")] == [True, True, False]
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(UnknownCommand):
         parse("i:lr=0.1")
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui import Session, open_session
-from autograd_tui.engine.training.options import Options
-from autograd_tui.engine.training.scenario import Parts, scenario
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.line import Line, plain
+from autograd_tui.core.trace import Trace
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from autograd_tui.text.styled_text import Line, plain
 
 Function = Callable[..., Tensor]
 

@@ -14,26 +14,26 @@ from recorded_functions import backward_of, text, warnings
 from torch import Tensor
 from torch.nn import functional
 
-from autograd_tui.engine.values.trace import Op, Trace
-from autograd_tui.text.inside.backward.node import RULES
-from autograd_tui.text.inside.backward.scene import Scene
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.small import summed_to
-from autograd_tui.text.line import length
+from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.text.derivation.backward_node import RULES
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.derivation.node_context import NodeContext
+from autograd_tui.text.derivation.small_tensor import summed_to
+from autograd_tui.text.styled_text import length
 from calculator import check
 
 SEEDS = st.integers(0, 10_000)
 
 
-def ops_named(trace: Trace, name: str) -> list[Op]:
+def ops_named(trace: Trace, name: str) -> list[Operation]:
     found = [op for op in trace.ops if op.name == name]
     assert found, [op.name for op in trace.ops]
     return found
 
 
-def assert_worked(trace: Trace, op: Op) -> None:
+def assert_worked(trace: Trace, op: Operation) -> None:
     """Compare what the rule works out for each input with the gradient that torch gave it."""
-    parts = {part.place: part for part in RULES[op.name](Scene(trace, op))}
+    parts = {part.place: part for part in RULES[op.name](NodeContext(trace, op))}
     for place, recorded in enumerate(op.grad_out):
         if recorded is None:
             continue

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.grad_lines import grad_lines, summary
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import length, plain
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.styled_text import length, plain
+from autograd_tui.text.trace.grad_lines import grad_lines, summary
+from autograd_tui.text.trace.walk import Walk
 from walked_traces import line_backward, line_forward, line_step, line_zero_grad, tower, value
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui import open_session
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.health import health_lines
-from autograd_tui.text.inside.trouble import first_trouble
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.nonfinite_alarm import first_trouble
 
 
 def traces(function: Function, given: dict[str, Tensor], commands: str = "i:f i:b") -> list[Trace]:

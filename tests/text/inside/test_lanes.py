@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from autograd_tui.text.inside.lanes import lanes
+from autograd_tui.text.trace.graph_rows import lanes
 
 
 def drawn(*below: tuple[int, ...]) -> list[str]:

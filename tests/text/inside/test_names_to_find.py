@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from autograd_tui.text.inside.names import names_to_find
+from autograd_tui.text.trace.walk import names_to_find
 from walked_traces import tower
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from autograd_tui.text.inside.norms import Scale, norm_of, norm_over
+from autograd_tui.text.trace.tree_lines import Scale, norm_of, norm_over
 from walked_traces import line_backward, line_forward, line_step, tower
 
 

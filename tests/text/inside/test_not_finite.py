@@ -10,13 +10,13 @@ from recorded_functions import Function, open_made, text, warnings
 from torch import Tensor
 from torch.nn import functional
 
-from autograd_tui.engine.values.trace import Op, Trace
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.health import health_lines
-from autograd_tui.text.inside.not_finite import how_many
-from autograd_tui.text.inside.small import exact_sum, exponential, logarithm, power, quotient, root
-from autograd_tui.text.inside.value_words import name_of
+from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.derivation.small_tensor import exact_sum, exponential, logarithm, power, quotient, root
 from autograd_tui.text.numbers import count, terse
+from autograd_tui.text.trace.first_nonfinite import how_many
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.tensor_words import name_of
 
 SIZES = [(2, 3), (5, 5), (40, 50)]  # all values in a row of the table, few, and many
 
@@ -35,11 +35,11 @@ def traces(function: Function, given: dict[str, Tensor]) -> tuple[Trace, Trace]:
     return forward, backward
 
 
-def called(trace: Trace, name: str) -> Op:
+def called(trace: Trace, name: str) -> Operation:
     return next(op for op in trace.ops if op.name == name)
 
 
-def said(trace: Trace, op: Op) -> str:
+def said(trace: Trace, op: Operation) -> str:
     """Give what stands in the panel; no formula may be contradicted."""
     lines = chain_rule_lines(trace, op, 400)
     assert not warnings(lines)

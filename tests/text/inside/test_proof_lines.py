@@ -4,24 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.values.proof_result import Proof, Verdict
-from autograd_tui.open import open_session
-from autograd_tui.text.inside.proof_lines import proof_lines
-from autograd_tui.text.line import length, plain
+from autograd_tui.core.gradcheck_result import GradCheck, Verdict
+from autograd_tui.engine.open import open_session
+from autograd_tui.text.styled_text import length, plain
+from autograd_tui.text.trace.gradcheck_lines import proof_lines
 
 
 @pytest.fixture(scope="module")
-def proof() -> Proof:
+def proof() -> GradCheck:
     session = open_session()
     list(session.run_all("fb"))
     return session.prove(2, "w")
 
 
-def text(proof: Proof, width: int = 78) -> str:
+def text(proof: GradCheck, width: int = 78) -> str:
     return "\n".join(map(plain, proof_lines(proof, width)))
 
 
-def test_the_line_shows_its_gradient_in_four_ways(proof: Proof) -> None:
+def test_the_line_shows_its_gradient_in_four_ways(proof: GradCheck) -> None:
     title, verdict, heading, row, *_ = text(proof, 140).splitlines()
     assert title == "w.grad: proven"
     assert verdict.startswith("Autograd in float64 is off by")
@@ -38,30 +38,30 @@ def test_the_line_shows_its_gradient_in_four_ways(proof: Proof) -> None:
         ("kink", "In 1 of 1 the loss has a kink"),
     ],
 )
-def test_each_verdict_says_what_follows(verdict: Verdict, said: str, proof: Proof) -> None:
+def test_each_verdict_says_what_follows(verdict: Verdict, said: str, proof: GradCheck) -> None:
     assert said in " ".join(text(replace(proof, verdict=verdict, kinks=1)).split())
 
 
 @pytest.mark.parametrize("width", [20, 40, 78])
-def test_every_row_fits(width: int, proof: Proof) -> None:
+def test_every_row_fits(width: int, proof: GradCheck) -> None:
     many = tuple(range(40))
     large = replace(proof, shape=(4, 10), numeric=many, held=many, exact=many, closed=None)
     for each in (proof, large, replace(large, kind="directions")):
         assert max(map(length, proof_lines(each, width))) <= width
 
 
-def test_elements_are_named_by_their_place_and_many_are_counted(proof: Proof) -> None:
+def test_elements_are_named_by_their_place_and_many_are_counted(proof: GradCheck) -> None:
     many = tuple(map(float, range(12)))
     shown = text(replace(proof, shape=(3, 4), numeric=many, held=many, exact=many, closed=None))
     assert ["[1,2]", *["+6.0000"] * 3] in [row.split() for row in shown.splitlines()]
     assert "and 4 more" in shown
 
 
-def words(proof: Proof) -> str:
+def words(proof: GradCheck) -> str:
     return " ".join(text(proof).split())
 
 
-def test_what_was_held_still_is_said_with_its_lines(proof: Proof) -> None:
+def test_what_was_held_still_is_said_with_its_lines(proof: GradCheck) -> None:
     start = "The loss also depends on w through detach (line 18), which gradients do not follow: "
     assert start + "measured with that held still, they agree." in words(
         replace(proof, held_still=("detach (line 18)",))
@@ -71,7 +71,7 @@ def test_what_was_held_still_is_said_with_its_lines(proof: Proof) -> None:
     assert "depends on what comes out of mul 1 through" in words(replace(proof, name="mul 1", held_still=("item",)))
 
 
-def test_what_is_another_in_the_copy_is_said(proof: Proof) -> None:
+def test_what_is_another_in_the_copy_is_said(proof: GradCheck) -> None:
     assert "In the copy float (line 3) gives float64." in words(replace(proof, casts=("float (line 3)",)))
     casts = tuple(f"to (line {line})" for line in range(1, 6))
     said = "In the copy to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
@@ -81,5 +81,5 @@ def test_what_is_another_in_the_copy_is_said(proof: Proof) -> None:
     assert said in words(replace(proof, coarsest="bfloat16"))
 
 
-def test_what_comes_out_of_an_operation_is_named_as_such(proof: Proof) -> None:
+def test_what_comes_out_of_an_operation_is_named_as_such(proof: GradCheck) -> None:
     assert text(replace(proof, name="mul 1")).startswith("dLoss/d(mul 1): proven")

@@ -10,13 +10,12 @@ from recorded_functions import open_made, text
 from torch import Tensor
 
 from autograd_tui import Session
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.grad_lines import grad_lines
-from autograd_tui.text.inside.health import health_lines
-from autograd_tui.text.inside.operation import operation_lines
-from autograd_tui.text.inside.trace_lines import trace_lines
-from autograd_tui.text.inside.walk import Walk
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.trace.grad_lines import grad_lines
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.operation import operation_lines, trace_lines
+from autograd_tui.text.trace.walk import Walk
 
 A, B = torch.linspace(-1, 1, 6).reshape(2, 3), torch.tensor([2.0, 0.5, -1.0])
 VERSIONS = "one of the variables needed for gradient computation has been modified by an inplace operation"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.values.trace import Source
-from autograd_tui.text.inside.source_lines import source_lines
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line, plain
+from autograd_tui.core.trace import Source
+from autograd_tui.text.styled_text import Line, plain
+from autograd_tui.text.trace.operation import source_lines
+from autograd_tui.text.trace.walk import Walk
 from walked_traces import line_backward
 
 CODE = "class Line:\n    def forward(self, x):\n        y = self.w * x\n        return y + self.b\n\n\nline = Line()\n"

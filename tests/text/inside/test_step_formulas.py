@@ -6,8 +6,8 @@ import pytest
 import torch
 from recorded_functions import open_made, text, warnings
 
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 
 SGD = ["sgd", "sgd,weight_decay=0.1", "sgd,maximize=true", "sgd,weight_decay=0.1,maximize=true"]
 SGD += ["sgd,momentum=0.9", "sgd,momentum=0.9,dampening=0.3", "sgd,momentum=0.9,nesterov=true"]

@@ -7,10 +7,10 @@ from recorded_functions import text, warnings
 from strange_models import MODELS, strange
 
 from autograd_tui import open_session
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.health import health_lines
-from autograd_tui.text.inside.operation import operation_lines
-from autograd_tui.text.line import length
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.styled_text import length
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.operation import operation_lines
 
 
 @pytest.mark.parametrize("name", MODELS)

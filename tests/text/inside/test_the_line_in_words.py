@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from recorded_functions import text
 
 from autograd_tui import open_session
-from autograd_tui.text.inside.chain_rule import chain_rule_lines
-from autograd_tui.text.inside.operation import operation_lines
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.trace.operation import operation_lines
 from calculator import check
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.text.inside.tree import Tree
-from autograd_tui.text.inside.walk import Walk
+from autograd_tui.text.trace.module_tree import ModuleTree
+from autograd_tui.text.trace.walk import Walk
 from walked_traces import line_step, tower
 
 
 def names(walk: Walk, room: int) -> list[str]:
     """Give the rows: a module's name, or an operation's place."""
-    rows = Tree(walk.trace).rows(walk, room)
+    rows = ModuleTree(walk.trace).rows(walk, room)
     return [str(row.part.first) if row.part.alone else row.part.path for row in rows]
 
 
@@ -35,7 +35,7 @@ def test_without_room_only_the_way_to_the_operation_at_hand_is_open() -> None:
 @pytest.mark.parametrize("room", [5, 12, 20, 30, 60])
 def test_the_operation_at_hand_always_has_a_row(room: int) -> None:
     trace = tower()
-    tree = Tree(trace)
+    tree = ModuleTree(trace)
     for place in range(len(trace.ops)):
         assert [row for row in tree.rows(Walk(trace, place), room) if row.part.alone and place in row.ops]
 
@@ -43,13 +43,13 @@ def test_the_operation_at_hand_always_has_a_row(room: int) -> None:
 @pytest.mark.parametrize("room", [12, 20, 30, 60])
 def test_the_tree_fits_wherever_the_walk_is(room: int) -> None:
     trace = tower()
-    tree = Tree(trace)
+    tree = ModuleTree(trace)
     assert all(len(tree.rows(Walk(trace, place), room)) <= room for place in range(len(trace.ops)))
 
 
 def test_an_opened_part_shows_what_is_inside() -> None:
     walk = Walk(tower())
-    rows = Tree(walk.trace).rows(walk, 12)
+    rows = ModuleTree(walk.trace).rows(walk, 12)
     layer2 = next(row.part for row in rows if row.part.path == "layer2")
     assert "layer2.0" in names(walk.toggled(layer2), 12)
 

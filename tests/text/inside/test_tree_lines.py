@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.tree import Tree
-from autograd_tui.text.inside.tree_lines import TreeLines
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import length, plain
+from autograd_tui.core.command import Phase
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.styled_text import length, plain
+from autograd_tui.text.trace.module_tree import ModuleTree
+from autograd_tui.text.trace.tree_lines import TreeLines
+from autograd_tui.text.trace.walk import Walk
 from walked_traces import AGAIN, large, line_step, line_zero_grad, tower
 
 
 def drawn(trace: Trace, place: int, width: int = 76, height: int = 14) -> list[str]:
-    return [plain(line).rstrip() for line in TreeLines(Tree(trace)).lines(Walk(trace, place), width, height)]
+    return [plain(line).rstrip() for line in TreeLines(ModuleTree(trace)).lines(Walk(trace, place), width, height)]
 
 
 def test_modules_are_folded_but_the_way_to_the_operation_at_hand() -> None:
@@ -73,7 +73,7 @@ def test_a_dtype_other_than_float32_stands_behind_the_norm() -> None:
 
 def test_an_infinity_that_is_no_trouble_is_not_lit_as_one() -> None:
     def styles(trace: Trace) -> set[str]:
-        lines = TreeLines(Tree(trace)).lines(Walk(trace, 9), 76, 40)
+        lines = TreeLines(ModuleTree(trace)).lines(Walk(trace, 9), 76, 40)
         return {style for line in lines for text, style in line if text.strip() in ("NaN", "inf")}
 
     assert styles(tower(wild=9)) == {"error"}
@@ -92,12 +92,12 @@ def test_what_was_raised_stands_last() -> None:
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
     for trace in (tower(), line_step(), line_zero_grad(), in_bfloat16(tower())):
         for place in range(len(trace.ops)):
-            lines = TreeLines(Tree(trace)).lines(Walk(trace, place), width, 14)
+            lines = TreeLines(ModuleTree(trace)).lines(Walk(trace, place), width, 14)
             assert max(map(length, lines)) <= width
 
 
 def test_arrows_choose_rows_and_enter_opens_or_runs_to_them() -> None:
-    lines = TreeLines(Tree(tower()))
+    lines = TreeLines(ModuleTree(tower()))
     walk = Walk(lines.tree.trace)
     lines.lines(walk, 76, 14)
     below = lines.moved(walk, 2)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui import open_session
-from autograd_tui.engine.values.stats_table import TensorStats
-from autograd_tui.engine.values.trace import Value
-from autograd_tui.text.inside.value_words import name_of, value_words
+from autograd_tui.core.tensor_stats import TensorStats
+from autograd_tui.core.trace import Value
 from autograd_tui.text.numbers import terse
+from autograd_tui.text.trace.tensor_words import name_of, value_words
 
 
 def small(*values: float, shape: tuple[int, ...] | None = None) -> Value:

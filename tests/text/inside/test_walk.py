@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.inside.walk import Part, Walk
+from autograd_tui.text.trace.walk import Part, Walk
 from walked_traces import line_backward, tower
 
 

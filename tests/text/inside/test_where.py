@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.inside.where import where_lines
-from autograd_tui.text.line import plain
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.trace.walk import Walk, where_lines
 from walked_traces import line_backward, line_step, tower, value
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.training.attributes import Attributes, writable
-from autograd_tui.engine.training.buffers import Buffers
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.training.global_state import GlobalSnapshot
 from autograd_tui.engine.training.loop import Loop
-from autograd_tui.engine.training.stats import MOST_MEASURED, in_memory, shape_of
-from autograd_tui.engine.training.surroundings import Mark
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.training.model_buffers import ModelBuffers
+from autograd_tui.engine.training.python_state import PythonState, writable
+from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory, shape_of
 
 BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
 
@@ -29,9 +29,9 @@ class Checkpoint:
     frame: Frame
     forwards: int
     params: dict[str, Tensor]
-    holders: Buffers  # the model's own tensors, since its forward may put others in their places
+    holders: ModelBuffers  # the model's own tensors, since its forward may put others in their places
     buffers: dict[str, Tensor]
-    attributes: Attributes  # what the forwards have left in Python
+    attributes: PythonState  # what the forwards have left in Python
     remembers: bool  # whether any of it was not so in the beginning
     grads: dict[str, Tensor]  # those that are not None
     backwards: tuple[int, ...]
@@ -42,7 +42,7 @@ class Checkpoint:
     state: dict[str, dict[str, Any]]  # the optimizer's state by the parameter's name
     devices: dict[tuple[str, str], torch.device]  # where each tensor of the state belongs
     scheduler: dict[str, Any] | None
-    mark: Mark
+    mark: GlobalSnapshot
 
     def tensors(self) -> Iterator[Tensor]:
         """Give every tensor held."""
@@ -84,7 +84,7 @@ class Copier:
 def size(loop: Loop) -> int:
     """Count the bytes that a checkpoint would take now."""
     states = (loop.optimizer.state.get(param, {}).values() for param in loop.params.values())
-    buffers = Buffers.of(loop.model)
+    buffers = ModelBuffers.of(loop.model)
     held = [*loop.params.values(), *buffers.tensors().values(), *chain.from_iterable(states)]
     grads = [param.grad for param in loop.params.values() if param.grad is not None]
     left = loop.attributes(buffers).bytes
@@ -95,14 +95,14 @@ def can_be_taken(loop: Loop) -> bool:
     """Tell whether a forward from here depends on nothing but what can be copied, so on no graph that is used up."""
     if loop.carries is False:
         return True
-    buffers = Buffers.of(loop.model)
+    buffers = ModelBuffers.of(loop.model)
     return not loop.attached(buffers.tensors().values(), loop.attributes(buffers))
 
 
 def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
     """Copy what a forward from here depends on; call it inside the loop's surroundings."""
     copier = Copier(recycled)
-    optimizer, params, holders = loop.optimizer, loop.params, Buffers.of(loop.model)
+    optimizer, params, holders = loop.optimizer, loop.params, ModelBuffers.of(loop.model)
     attributes = loop.attributes(holders)
     return Checkpoint(
         frame=frame,

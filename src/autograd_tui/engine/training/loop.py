@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from autograd_tui.engine.training.attributes import Attributes, Reach
-from autograd_tui.engine.training.buffers import Buffers
-from autograd_tui.engine.training.groups import check_optimizer, places, read_groups
+from autograd_tui.core.errors import Refused, UserCodeError
+from autograd_tui.core.fork_guard import ForkGuard
+from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
+from autograd_tui.core.tensor_stats import MOST_VALUES
+from autograd_tui.engine.training.global_state import GlobalState
+from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
+from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
 from autograd_tui.engine.training.predict import Losses, one_number, predict
+from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats import MOST_MEASURED, in_memory, shape_of
-from autograd_tui.engine.training.surroundings import Surroundings
-from autograd_tui.engine.values.errors import Raised, Refused
-from autograd_tui.engine.values.optimizer_spec import Decay, OptimizerSpec
-from autograd_tui.engine.values.process import OneProcess
-from autograd_tui.engine.values.stats_table import MOST_VALUES
+from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory, shape_of
 
 
 class Loop:
@@ -33,7 +33,7 @@ class Loop:
     """
 
     def __init__(
-        self, parts: Parts, spec: OptimizerSpec, *, device: str, decay: Decay | None, surroundings: Surroundings
+        self, parts: Parts, spec: OptimizerSpec, *, device: str, decay: LrDecay | None, surroundings: GlobalState
     ) -> None:
         self.parts = parts
         self.device = torch.device(device)
@@ -52,8 +52,8 @@ class Loop:
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None
         self.start_optimizer(spec)
-        self.buffers = Buffers.of(self.model)  # as the last forward met them
-        self.reach = Reach(parts)
+        self.buffers = ModelBuffers.of(self.model)  # as the last forward met them
+        self.reach = ReachableState(parts)
         self.begun = self.attributes()
         self.carries: bool | None = None  # whether a graph went on from what the forward before left; None: not seen
         self._attached: list[Tensor] = []  # what that had left with a graph
@@ -142,7 +142,7 @@ class Loop:
         outside = [place for place, group in enumerate(self.group_of) if group is None]  # whose gradients add up
         for place in set(range(len(self.params))).difference(outside):
             self.backwards[place], self.used[place] = 0, False  # as each iteration leaves them
-        with OneProcess() as process:
+        with ForkGuard() as process:
             while True:
                 batch = parts.batch(self.forwards)
                 if batch is not at_hand:
@@ -284,13 +284,13 @@ class Loop:
         come_back()
         return (*known, *metrics)
 
-    def attributes(self, buffers: Buffers | None = None) -> Attributes:
+    def attributes(self, buffers: ModelBuffers | None = None) -> PythonState:
         """Copy what the forwards have left in Python so far."""
-        return Attributes(self.reach, (buffers or Buffers.of(self.model)).modules)
+        return PythonState(self.reach, (buffers or ModelBuffers.of(self.model)).modules)
 
     def remember(self) -> Callable[[], None]:
         """Copy all that a forward may change; what is given back puts it back."""
-        mark, buffers = self.surroundings.mark(), Buffers.of(self.model)
+        mark, buffers = self.surroundings.mark(), ModelBuffers.of(self.model)
         attributes = self.attributes(buffers)
         copies = {
             name: buffer.detach() if buffer.numel() > MOST_MEASURED else buffer.detach().clone()
@@ -304,7 +304,7 @@ class Loop:
 
         return come_back
 
-    def attached(self, buffers: Iterable[Tensor], attributes: Attributes) -> list[Tensor]:
+    def attached(self, buffers: Iterable[Tensor], attributes: PythonState) -> list[Tensor]:
         """Give the tensors that hang on the graph of a forward, save those that have since the beginning."""
         found = attributes.attached + [each for each in buffers if each.grad_fn is not None]
         begun = {id(each) for each in self.begun.attached} if found else set()
@@ -314,20 +314,20 @@ class Loop:
     def _theirs(self, *, undo: Callable[[], None]) -> Iterator[None]:
         """Run other people's code: the one boundary where any exception of theirs becomes Raised."""
         try:
-            with OneProcess():
+            with ForkGuard():
                 yield
         except BaseException as error:
             undo()
-            if not theirs(error):
+            if not is_user_error(error):
                 raise
             try:
                 self.check_parameters()
             except TypeError as resized:
-                raise Raised(resized) from error
-            raise Raised(error) from error
+                raise UserCodeError(resized) from error
+            raise UserCodeError(error) from error
 
     def _keep_state(self) -> Callable[[], None]:
-        self.buffers = buffers = Buffers.of(self.model)
+        self.buffers = buffers = ModelBuffers.of(self.model)
         attributes = self.attributes(buffers)
         room = self._kept_buffers
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
@@ -392,7 +392,7 @@ def _there_are(groups: int) -> str:
     return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
 
 
-def theirs(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
     return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
 

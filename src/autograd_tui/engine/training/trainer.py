@@ -14,30 +14,29 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from autograd_tui.engine.inside.recorder import PhaseRecorder
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.errors import Refused, UserCodeError
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.optimizer_spec import GroupSpec
+from autograd_tui.core.phase_order import refusal
+from autograd_tui.core.tensor_stats import SAMPLE, Inspection, StatsTable
+from autograd_tui.core.trace import Trace
+from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
 from autograd_tui.engine.training import checkpoint as checkpoints
 from autograd_tui.engine.training.checkpoint import Checkpoint
-from autograd_tui.engine.training.exact import inspect
-from autograd_tui.engine.training.groups import specs
-from autograd_tui.engine.training.loop import Loop, theirs
-from autograd_tui.engine.training.raised import torch_error
-from autograd_tui.engine.training.readings import Changes, Readings
+from autograd_tui.engine.training.frame_reader import Changes, FrameReader
+from autograd_tui.engine.training.inspection import inspect
+from autograd_tui.engine.training.loop import Loop, is_user_error
+from autograd_tui.engine.training.param_groups import specs
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.strays import find_strays
-from autograd_tui.engine.values.command import Command, Phase
-from autograd_tui.engine.values.errors import Raised, Refused
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.inspection import Inspection
-from autograd_tui.engine.values.optimizer_spec import GroupSpec
-from autograd_tui.engine.values.stats_table import SAMPLE, StatsTable
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.engine.values.turn import refusal
+from autograd_tui.engine.training.stray_leaves import find_strays
+from autograd_tui.engine.training.user_code import torch_error
 
 FORWARDS_ASKED = 3  # whether they move parameters themselves
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class FreeRunResult:
     """Iterations that ran without frames."""
 
     losses: array[float]  # one each
@@ -69,10 +68,10 @@ class Trainer:
     def _begin(self) -> None:
         self.starts += 1
         self._loop = self._start()
-        self._inside = PhaseRecorder(self._loop)
+        self._inside = PhaseTracer(self._loop)
         self._recorded = False  # whether the phase that runs now is
         self.trace: Trace | None = None  # of the phase that was recorded last
-        self._readings = Readings(self._loop)
+        self._readings = FrameReader(self._loop)
         with self._loop.surroundings:
             self.frame = self._readings.first_frame()
 
@@ -124,7 +123,7 @@ class Trainer:
             self._seconds = 0.0
             try:
                 changes: Changes = {"error": None} | run(command)
-            except Raised as raised:
+            except UserCodeError as raised:
                 self._clock()
                 changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
         index, memory = self.frame.index + 1, self._memory()
@@ -133,7 +132,7 @@ class Trainer:
         self.trace = self._inside.take(self.frame) if self._recorded else None
         return self.frame
 
-    def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> Stretch:
+    def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> FreeRunResult:
         """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
 
         `goes_on` gets how many are done, and the last one's loss. What the next iteration's frames show of an earlier
@@ -155,12 +154,12 @@ class Trainer:
                 self._loop.check_buffers()
                 self._loop.check_optimizer()
             except BaseException as error:
-                if not theirs(error):
+                if not is_user_error(error):
                     raise
                 raised = error
             else:
                 self.frame = self._frame_after(len(losses))
-        return Stretch(_as_doubles(losses), tuple(rates), raised)
+        return FreeRunResult(_as_doubles(losses), tuple(rates), raised)
 
     def _frame_after(self, iterations: int) -> Frame:
         """Make what a frame after so many iterations must hold for the next iteration to be built upon it."""

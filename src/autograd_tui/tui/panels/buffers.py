@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from textual.reactive import var
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.buffers import buffer_lines
-from autograd_tui.text.line import Line
-from autograd_tui.text.table_view import TableView
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.table.buffer_rows import buffer_lines
+from autograd_tui.text.table.view import TableView
 from autograd_tui.tui.panels.panel import Panel
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from textual import events
 from textual.message import Message
 
-from autograd_tui.text.line import Line, length, plain
-from autograd_tui.text.word_list import Candidate
+from autograd_tui.text.prompt.words import Candidate
+from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_ROWS = 14

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from autograd_tui.engine.values.frame import Frame, TorchError
+from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.text.explain import step_comment
-from autograd_tui.text.line import Line
+from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
 

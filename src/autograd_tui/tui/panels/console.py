@@ -8,8 +8,8 @@ from itertools import islice
 from rich.cells import cell_len, chop_cells
 from textual.reactive import var
 
-from autograd_tui.text.line import Line, wrapped
-from autograd_tui.tui.output import headline, newest_message
+from autograd_tui.text.styled_text import Line, wrapped
+from autograd_tui.tui.captured_output import headline, newest_message
 from autograd_tui.tui.panels.panel import Panel
 
 

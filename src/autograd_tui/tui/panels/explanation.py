@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.frame import Frame
+from autograd_tui.core.frame import Frame
 from autograd_tui.text.explain import explain
-from autograd_tui.text.line import Line, wrapped
+from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.nonfinite import alarms
-from autograd_tui.text.veil import Veil
+from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -27,6 +27,6 @@ class ExplanationPanel(Panel):
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
         return lines
 
-    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
         """Ask in place of an answer."""
         return wrapped(veil.question, width, style="strong")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.stats_table import NONFINITE, WIDTH
-from autograd_tui.text.grads import (
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import NONFINITE, WIDTH
+from autograd_tui.text.nonfinite import look
+from autograd_tui.text.numbers import bar, number
+from autograd_tui.text.styled_text import Line, wrapped
+from autograd_tui.text.table.gradient_status import (
     age_in_full,
     cleared,
     largest,
@@ -14,9 +17,6 @@ from autograd_tui.text.grads import (
     norm_over,
     together,
 )
-from autograd_tui.text.line import Line, wrapped
-from autograd_tui.text.nonfinite import look
-from autograd_tui.text.numbers import bar, number
 from autograd_tui.tui.panels.panel import Panel
 
 

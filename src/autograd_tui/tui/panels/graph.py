@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.trace import Trace
-from autograd_tui.text.inside.graph import Graph, can_be_drawn
-from autograd_tui.text.inside.tree import Tree
-from autograd_tui.text.inside.tree_lines import TreeLines
-from autograd_tui.text.inside.walk import Walk
-from autograd_tui.text.line import Line
-from autograd_tui.tui.panels.walk import WalkPanel
+from autograd_tui.core.command import Phase
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
+from autograd_tui.text.trace.module_tree import ModuleTree
+from autograd_tui.text.trace.tree_lines import TreeLines
+from autograd_tui.text.trace.walk import Walk
+from autograd_tui.tui.panels.trace_panels import WalkPanel
 
 GRAPH = "Graph   ● operation  ◆ leaf  ○ not followed"
 MOST_ROWS = 100  # before there is anything: as many as the layout gives
@@ -22,7 +22,7 @@ class GraphPanel(WalkPanel):
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
         self._trace: Trace | None = None
-        self._drawing: Graph | TreeLines | None = None
+        self._drawing: GraphView | TreeLines | None = None
 
     def rows_wanted(self) -> int:
         """Take a row for each node, or for each module and operation, folded or not."""
@@ -34,7 +34,7 @@ class GraphPanel(WalkPanel):
         if self.has_class("framed"):
             operations = walk.trace.phase in (Phase.FORWARD, Phase.BACKWARD)
             tree = f"{'Operations' if operations else 'Parameters'} {TREE}"
-            self.retitle(GRAPH if isinstance(drawing, Graph) else tree)
+            self.retitle(GRAPH if isinstance(drawing, GraphView) else tree)
         return drawing.lines(walk, width, height)
 
     def moved(self, walk: Walk, by: int) -> Walk:
@@ -50,9 +50,9 @@ class GraphPanel(WalkPanel):
     def is_tree(self) -> bool:
         return isinstance(self._drawing, TreeLines)
 
-    def _of(self, walk: Walk) -> Graph | TreeLines:
+    def _of(self, walk: Walk) -> GraphView | TreeLines:
         if self._drawing is None or self._trace is not walk.trace:
             self._trace = walk.trace
             drawn = can_be_drawn(walk.trace)
-            self._drawing = Graph(walk.trace) if drawn else TreeLines(Tree(walk.trace))
+            self._drawing = GraphView(walk.trace) if drawn else TreeLines(ModuleTree(walk.trace))
         return self._drawing

@@ -8,13 +8,13 @@ from textual import events
 from textual.message import Message
 from textual.reactive import var
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.history import History
-from autograd_tui.text.line import Line, length
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.text.hidden_results import HiddenResults, veiled
 from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines
-from autograd_tui.text.veil import Veil, veiled
+from autograd_tui.text.styled_text import Line, length
 from autograd_tui.tui.panels.panel import Panel
 
 NAMES = {"grad": "|grad|"}  # of what is plotted, where it is not the word for it
@@ -73,7 +73,7 @@ class LossPanel(Panel):
         self._name_what_is_plotted()
         return [_number_and_age(frame, width), *self._plot(frame.index, width, height - 1)]
 
-    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
         """Leave out the newest point where it is hidden."""
         assert self.frame is not None
         self._name_what_is_plotted()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.reactive import var
 
-from autograd_tui.text.line import Line, one_line, wrapped
+from autograd_tui.text.styled_text import Line, one_line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
 

@@ -16,14 +16,14 @@ from textual.geometry import Offset, Region
 from textual.reactive import var
 from textual.strip import Strip
 
-from autograd_tui.engine.values.about import About
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.line import Line, printable
-from autograd_tui.text.veil import Veil, veiled
-from autograd_tui.tui.kept_rows import KeptRows
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.text.hidden_results import HiddenResults, veiled
+from autograd_tui.text.styled_text import Line, printable
+from autograd_tui.tui.cached_rows import CachedRows
 
 
-class Face(KeptRows):
+class Face(CachedRows):
     """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
 
     def rows(self, crop: Region) -> list[Strip]:
@@ -37,7 +37,7 @@ class Face(KeptRows):
         return [row.crop(*crop.column_span) for row in rows]
 
 
-class Panel(KeptRows):
+class Panel(CachedRows):
     """Draws the frame it is given: a panel overrides `draw`, and knows nothing of any other."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -70,8 +70,8 @@ class Panel(KeptRows):
     """
 
     frame: var[Frame | None] = var(None)
-    about: var[About | None] = var(None)
-    veil: var[Veil | None] = var(None)
+    about: var[SessionInfo | None] = var(None)
+    veil: var[HiddenResults | None] = var(None)
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
         super().__init__(id=id, classes=classes)
@@ -177,7 +177,7 @@ class Panel(KeptRows):
             return []
         return self.draw(self.frame, width, height) if self.veil is None else self.cover(self.veil, width, height)
 
-    def cover(self, veil: Veil, width: int, height: int) -> list[Line]:
+    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
         """Give the rows with what the veil hides covered."""
         assert self.frame is not None
         known = self.draw(veil.known, width, height)  # first: the true rows are those that the mouse finds

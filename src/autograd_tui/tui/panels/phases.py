@@ -7,15 +7,15 @@ import math
 from textual import events
 from textual.message import Message
 
-from autograd_tui.engine.values.command import Phase
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.engine.values.memory import size_in_words
-from autograd_tui.engine.values.stats_table import SAMPLE
-from autograd_tui.engine.values.turn import next_phase
-from autograd_tui.text.grads import norm_over
-from autograd_tui.text.line import Line, length, plain, spread
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.phase_order import next_phase
+from autograd_tui.core.run_config import size_in_words
+from autograd_tui.core.tensor_stats import SAMPLE
 from autograd_tui.text.nonfinite import shows_one
 from autograd_tui.text.numbers import duration, measured, number
+from autograd_tui.text.styled_text import Line, length, plain, spread
+from autograd_tui.text.table.gradient_status import norm_over
 from autograd_tui.tui.panels.panel import Panel
 
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm

@@ -8,11 +8,10 @@ from textual import events
 from textual.message import Message
 from textual.reactive import var
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.layers import Columns, Layers
-from autograd_tui.text.line import Line
-from autograd_tui.text.table_view import Row, TableView, count_rows, places, rows
-from autograd_tui.text.window import more_line, scrolled
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.styled_text import Line, more_line, scrolled
+from autograd_tui.text.table.layers import Columns, Layers
+from autograd_tui.text.table.view import TableView, ViewRow, count_rows, places, rows
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -25,12 +24,12 @@ class RowPanel(Panel):
         super().__init__(title=title)
         self._grouped = Layers((), {})  # worked out once for each model
         self._top = 0  # the first row shown
-        self._shown: list[Row | None] = []  # by line; None where there is something else
+        self._shown: list[ViewRow | None] = []  # by line; None where there is something else
 
     class Clicked(Message):
         """The mouse has chosen a row."""
 
-        def __init__(self, row: Row) -> None:
+        def __init__(self, row: ViewRow) -> None:
             super().__init__()
             self.row = row
 
@@ -73,11 +72,11 @@ class RowPanel(Panel):
         """Say how many rows there are."""
         return count_rows(self.grouped(self.frame), self.view) if self.frame is not None else 2
 
-    def listed(self, frame: Frame, columns: Columns) -> list[Row]:
+    def listed(self, frame: Frame, columns: Columns) -> list[ViewRow]:
         """Give all rows from first to last."""
         return rows(self.grouped(frame), columns, self.view)
 
-    def fitting(self, listed: Sequence[Row], room: int) -> tuple[Sequence[Row], list[Line]]:
+    def fitting(self, listed: Sequence[ViewRow], room: int) -> tuple[Sequence[ViewRow], list[Line]]:
         """Choose the rows that fit; where not all do, give a line too that counts the others."""
         if len(listed) <= room:
             self._top = 0
@@ -87,7 +86,7 @@ class RowPanel(Panel):
         bottom = self._top + room
         return listed[self._top : bottom], [more_line(self._top, bottom, len(listed))]
 
-    def marked(self, row: Row, line: Line) -> Line:
+    def marked(self, row: ViewRow, line: Line) -> Line:
         """Point at the row under the cursor, once there is a cursor."""
         if self.view.cursor is None:
             return line
@@ -95,7 +94,7 @@ class RowPanel(Panel):
             return [("  ", ""), *line]
         return [("▶ ", "accent"), (line[0][0], "now"), *line[1:]]
 
-    def _wanted(self, listed: Sequence[Row]) -> range:
+    def _wanted(self, listed: Sequence[ViewRow]) -> range:
         """Say which rows are to be seen: the one under the cursor, and below an opened layer its parameters."""
         cursor = self.view.cursor
         if cursor is None or cursor not in listed:

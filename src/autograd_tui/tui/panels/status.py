@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual.reactive import var
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.line import Line
-from autograd_tui.text.status import status_line
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.frame_summary import status_line
+from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
 

@@ -1,13 +1,45 @@
-"""Parameters and gradients of a large model, folded into layers."""
+"""What the cursor of the table is on, in full."""
 
 from __future__ import annotations
 
-from autograd_tui.engine.values.frame import Frame
-from autograd_tui.text.grads import together
-from autograd_tui.text.layers import Columns
-from autograd_tui.text.line import Line
-from autograd_tui.text.table import Shape, Table
+from textual.reactive import var
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.table.gradient_status import together
+from autograd_tui.text.table.layers import Columns, Layers
+from autograd_tui.text.table.selected_row import layer_lines, nothing_lines, parameter_lines
+from autograd_tui.text.table.table_rows import Shape, Table
+from autograd_tui.text.table.view import TableView
+from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
+
+
+class SelectedPanel(Panel):
+    """A parameter, its gradient and what the optimizer remembers of it; or the sums of a layer."""
+
+    view: var[TableView] = var(TableView())
+    inspection: var[Inspection | None] = var(None)  # set before the frame, which then draws both
+
+    def watch_view(self) -> None:
+        """Show what the cursor is on now."""
+        self.redraw()
+
+    def watch_inspection(self) -> None:
+        """Show exact numbers, or no longer."""
+        self.redraw()
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the lines; an inspection of another frame is not used."""
+        cursor = self.view.cursor
+        if cursor is None:
+            return nothing_lines(width)
+        if cursor.place is not None:
+            also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
+            return parameter_lines(frame, cursor.place, inspection=self.inspection, width=width, also=also)
+        places = Layers.of(frame.params.layout.names).groups[cursor.layer]
+        return layer_lines(frame, cursor.layer, places, width=width)
 
 
 class TablePanel(RowPanel):

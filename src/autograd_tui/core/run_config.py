@@ -1,0 +1,125 @@
+"""The configuration of a run: what opens a session at frame 0, enough to open the same one again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import found_in, read_file, working_folder
+from autograd_tui.core.optimizer_spec import format_number
+from autograd_tui.core.printing import quoted
+
+FLAGS = (
+    "batch_size",
+    "image_size",
+    "data",
+    "weights",
+    "hub_dir",
+    "image",
+)  # a scenario's own options that have a flag of their own
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A scenario and what was asked of it, and what it ran on; values that JSON can hold."""
+
+    scenario: str  # as the command line names it
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of `open_session`, those alone that were given
+    own: Mapping[str, Any] = field(default_factory=dict)  # the scenario's own options, those that were given
+    device: str = "cpu"  # the one chosen
+    threads: int = 1  # that PyTorch uses on the CPU
+    versions: Mapping[str, str] = field(default_factory=dict)  # by package
+    sha256: str | None = None  # of the scenario's file, where it is one
+    # By option that names a file, the sha256 of that, and None for a folder; None where the journal does not know.
+    hashes: Mapping[str, str | None] | None = None
+    folder: str | None = field(default=None, compare=False)  # from where relative names of such files are meant
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Give the files and folders that options name, by option, as they were given."""
+        both = {**self.arguments, **self.own}
+        return {name: str(both[name]) for name in self.hashes or () if name in both}
+
+    def changed(self, now: RunConfig) -> list[str]:
+        """Give, as they were named, the files that are not now as they were."""
+        before, after = self.hashes or {}, now.hashes or {}
+        scenario = [now.scenario] * (self.sha256 != now.sha256)
+        return scenario + [said for name, said in self.named.items() if before[name] != after.get(name)]
+
+    @property
+    def command_line(self) -> str:
+        """Give the command line that opens it."""
+        words = ["autograd-tui", self.scenario]
+        for name, value in {**self.arguments, **{name: self.own[name] for name in self.own if name in FLAGS}}.items():
+            words += ["--" + name.replace("_", "-"), _written(value)]
+        for name, value in self.own.items():
+            words += [] if name in FLAGS else ["--option", f"{name}={_written(value)}"]
+        return " ".join(map(quoted, words))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Give what may be a file that the run is made of, by what it is to it; some lead nowhere."""
+        given = {**self.arguments, **self.own}
+        texts = {"the scenario's own file": str(_file_of(self.scenario))}
+        texts |= {f"the file given as {name}": value for name, value in given.items() if isinstance(value, str)}
+        folders = self.folder, working_folder()
+        return {what: Path(found_in(folders, value)) for what, value in texts.items()}
+
+
+def _written(value: Any) -> str:
+    return format_number(value) if isinstance(value, float) else str(value)
+
+
+def sha256(scenario: str) -> str | None:
+    """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
+    path = _file_of(scenario)
+    return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and os.path.isfile(path) else None
+
+
+def _file_of(scenario: str) -> Path:
+    """Give the file of a scenario, "my_model.py" or "my_model.py:name"; a path where nothing is for one of no file."""
+    return Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
+
+
+BUDGET = 1 << 30  # bytes
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([kmg]i?b|b|)", re.IGNORECASE)
+
+
+def read_size(text: str) -> int:
+    """Read "1GiB", "500MB", "64MiB" or a plain number of bytes; raises Refused."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise Refused(f"--memory must be a size such as 1GiB, 500MB or a number of bytes, not {text}.")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def size_in_words(size: int) -> str:
+    """Write a size as briefly as it is meant: 1 GiB, 64 MiB, 47 MB."""
+    for unit in ("GiB", "MiB"):
+        if size and size % UNITS[unit.upper()] == 0:
+            return f"{size // UNITS[unit.upper()]} {unit}"
+    unit = next((unit for unit in ("GB", "MB", "KB") if size >= UNITS[unit]), "B")
+    return f"{size / UNITS[unit]:.3g} {unit.replace('K', 'k')}"
+
+
+BUILT_IN = {
+    "linear": "a line, two parameters",
+    "resnet18": "62 parameters, 11,689,512 values",
+    "spiral": "two spirals, one hidden layer",
+    "lstm": "a memory that continues sines",
+    "transformer": "a tiny one that learns a text",
+}
+GROUP = "autograd_tui.scenarios"
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Give the scenarios of other packages by name; nothing of theirs is imported."""
+    return {each.name: each for each in entry_points(group=GROUP) if each.name not in BUILT_IN}

@@ -1,0 +1,252 @@
+"""Statistics of tensors as plain numbers: one row a tensor, stored together in one array."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Any
+
+BINS = 16
+MOST_VALUES = 16  # a tensor of at most this many has them all in its row
+SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
+WIDTH = 6 + MOST_VALUES + 1  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
+NONFINITE = 3  # its place among them
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStats:
+    """One tensor in numbers; what its dtype or size cannot give is None."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    norm: float | None = None  # Euclidean
+    min: float | None = None
+    max: float | None = None
+    nonfinite: int | None = None  # how many are NaN or infinite
+    mean: float | None = None
+    std: float | None = None  # of the population (correction 0)
+    values: tuple[float, ...] | None = None  # all of them, in memory order, where at most 16
+    histogram: tuple[int, ...] | None = None  # 16 equal bins from min to max, finite values alone
+    sampled: bool = False  # mean, std and histogram are of a sample: shown with ~
+    stored: int | None = None  # the values that a sparse tensor holds: norm, min, max and nonfinite are of those
+
+    @property
+    def size(self) -> int:
+        """Count the tensor's values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class GradStats(TensorStats):
+    """A gradient in numbers, and what has become of it."""
+
+    backwards: int = 1  # how many are summed in it
+    used: bool = False  # whether a step has used it
+
+
+def without_history(row: TensorStats, name: str) -> TensorStats:
+    """Give a row's numbers alone, under another name."""
+    return TensorStats(**{field.name: getattr(row, field.name) for field in fields(TensorStats)} | {"name": name})
+
+
+@dataclass(frozen=True, slots=True)
+class StatsLayout:
+    """What never changes about a group of tensors: shared by all of its tables.
+
+    `exact` is False where tensors above 1,024 values have mean and std alone.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    measurable: tuple[bool, ...]  # bool, quantized, nested and empty tensors are not
+    exact: bool = True
+    sparse: frozenset[int] = frozenset()  # places of measurable tensors that have norm, min and max alone
+
+    def ordinary(self, index: int) -> bool:
+        """Tell whether a tensor is dense and real, so that it has values, mean and histogram."""
+        real = self.measurable[index] and not self.dtypes[index].startswith("complex")
+        return real and index not in self.sparse
+
+    def left_out(self) -> frozenset[int]:
+        """Find the places of tensors that have values and no norm: sums are without them."""
+        if all(self.measurable):
+            return frozenset()
+        unknown = (place for place, measurable in enumerate(self.measurable) if not measurable)
+        return frozenset(place for place in unknown if math.prod(self.shapes[place]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatsTable(Sequence[TensorStats]):
+    """The rows of one group of tensors, made when asked for; 184 bytes a tensor."""
+
+    layout: StatsLayout
+    numbers: array[float]  # WIDTH a row
+
+    def __len__(self) -> int:
+        return len(self.layout.names)
+
+    def __iter__(self) -> Iterator[TensorStats]:
+        return (self._row(index) for index in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._row(each) for each in range(len(self))[index]]
+        return self._row(range(len(self))[index])
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two tables hold the same bits, so NaN equals NaN."""
+        if not isinstance(other, StatsTable):
+            return NotImplemented
+        if self is other:
+            return True
+        return self.layout == other.layout and self.numbers.tobytes() == other.numbers.tobytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every value of every tensor is in its row."""
+        sizes = map(math.prod, self.layout.shapes)
+        return all(size <= MOST_VALUES for size in sizes) and all(map(self.layout.ordinary, range(len(self))))
+
+    def named(self, name: str) -> TensorStats | None:
+        """Find the row of one tensor by its name."""
+        return self[self.layout.names.index(name)] if name in self.layout.names else None
+
+    def first(self, index: int) -> float | None:
+        """Give the first value of a tensor that is too large to have all in its row; None for others."""
+        if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MOST_VALUES:
+            return None
+        return self.numbers[(index + 1) * WIDTH - 1]
+
+    def norms(self) -> tuple[float | None, ...]:
+        """Give the Euclidean norm of each tensor, None where it has none."""
+        pairs = zip(self.numbers[::WIDTH], self.layout.measurable, strict=True)
+        return tuple(norm if measurable else None for norm, measurable in pairs)
+
+    def norm(self) -> float | None:
+        """Give the Euclidean norm over all tensors together, None where one has none."""
+        return None if self.layout.left_out() else self.least_norm()
+
+    def least_norm(self) -> float | None:
+        """Give the norm over those that have one: the norm over all is no less. None where no tensor has one."""
+        if len(self.layout.left_out()) == len(self) > 0:
+            return None
+        return math.hypot(*self.numbers[::WIDTH]) if self.layout.names else 0.0
+
+    def _row(self, index: int) -> TensorStats:
+        layout = self.layout
+        row = TensorStats(layout.names[index], layout.shapes[index], layout.dtypes[index])
+        if not layout.measurable[index]:
+            return row
+        size = row.size
+        norm, low, high, nonfinite, mean, std, *rest, _ = self.numbers[index * WIDTH : (index + 1) * WIDTH]
+        if not layout.ordinary(index):
+            return self._in_short(index, row)
+        exact = layout.exact or size <= SAMPLE
+        return TensorStats(
+            row.name,
+            row.shape,
+            row.dtype,
+            norm if exact else None,
+            low if exact else None,
+            high if exact else None,
+            int(nonfinite) if exact else None,
+            mean,
+            std,
+            tuple(rest[:size]) if size <= MOST_VALUES else None,
+            tuple(map(int, rest)) if size > MOST_VALUES and exact else None,
+            size > SAMPLE,
+        )
+
+    def _in_short(self, index: int, row: TensorStats) -> TensorStats:
+        """Fill the row of a complex tensor, which has no least value, or of a sparse one."""
+        norm, low, high, nonfinite, stored = self.numbers[index * WIDTH : index * WIDTH + 5]
+        sparse, real = index in self.layout.sparse, not row.dtype.startswith("complex")
+        if not (sparse or self.layout.exact or row.size <= SAMPLE):
+            return row
+        return replace(
+            row,
+            norm=norm,
+            min=low if real else None,
+            max=high if real else None,
+            nonfinite=int(nonfinite),
+            stored=int(stored) if sparse and math.isfinite(stored) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grads(Sequence[GradStats | None]):
+    """The gradients, one a parameter in the parameters' order; None where `.grad` is None."""
+
+    table: StatsTable  # of those that there are
+    backwards: tuple[int, ...]  # 0 where `.grad` is None
+    used: tuple[bool, ...]
+    outside: frozenset[int] = frozenset()  # places that the optimizer does not hold: it neither uses nor clears them
+
+    def __len__(self) -> int:
+        return len(self.backwards)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        if not self.backwards[index]:
+            return None
+        return self._grad(sum(map(bool, self.backwards[:index])), index)
+
+    def __iter__(self) -> Iterator[GradStats | None]:
+        places = accumulate(map(bool, self.backwards), initial=0)  # of each gradient in the table
+        return (
+            self._grad(place, index) if backwards else None
+            for index, (place, backwards) in enumerate(zip(places, self.backwards, strict=False))
+        )
+
+    def _grad(self, place: int, index: int) -> GradStats:
+        row = self.table[place]
+        numbers: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(TensorStats)}
+        return GradStats(**numbers, backwards=self.backwards[index], used=self.used[index])
+
+    def first(self, index: int) -> float | None:
+        """Give the first value of a gradient that is too large to have all in its row; None for others."""
+        return self.table.first(sum(map(bool, self.backwards[:index]))) if self.backwards[index] else None
+
+    @property
+    def state(self) -> str:
+        """Say in one word what those of the optimizer are together: "none", "fresh" (some unused) or "used"."""
+        pairs = enumerate(zip(self.used, self.backwards, strict=True))
+        held = [used for place, (used, backwards) in pairs if backwards and place not in self.outside]
+        return "none" if not held else "used" if all(held) else "fresh"
+
+    def norms(self) -> tuple[float | None, ...]:
+        """Give the Euclidean norm of each gradient, None where `.grad` is None, or has none."""
+        held = iter(self.table.norms())
+        return tuple(next(held) if backwards else None for backwards in self.backwards)
+
+    def left_out(self, places: Iterable[int]) -> bool:
+        """Tell whether some of these gradients have values and no norm."""
+        out = self.table.layout.left_out()
+        if not out:
+            return False
+        held = [place for place, backwards in enumerate(self.backwards) if backwards]
+        return not {held[row] for row in out}.isdisjoint(places)
+
+    def norm(self) -> float | None:
+        """Give the Euclidean norm over all gradients together, None where there are none, or one has no norm."""
+        return self.table.norm() if any(self.backwards) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One parameter at one frame; its rows are of all values, in double precision, and never `sampled`."""
+
+    name: str
+    index: int  # of the frame that it is true of
+    value: TensorStats
+    grad: TensorStats | None  # None where `.grad` is None
+    state: tuple[TensorStats, ...] = ()  # the optimizer's, named by its keys: momentum_buffer, exp_avg, step
+    cosine: float | None = None  # between velocity and gradient, from -1 to 1; None where one is missing or zero

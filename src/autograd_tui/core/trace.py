@@ -1,0 +1,181 @@
+"""A trace: the operations of one phase, in order, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import TorchError, plain_row
+from autograd_tui.core.tensor_stats import TensorStats
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A line of the scenario's or the model's code."""
+
+    file: str
+    line: int
+    text: str  # without indentation; "" where the file cannot be read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """A tensor as it was at one moment."""
+
+    stats: TensorStats  # its `name`: what the tensor is called ("w", "x", "fc.weight"), "" where it has no name
+    role: str = ""  # as the operation calls it: "input", "weight", "exponent", "momentum_buffer", "grad"
+    maker: int | None = None  # the operation of the forward trace that made it
+    first: float | None = None  # its first value, of a tensor too large to show them all
+    version: int = 0  # how often it had been changed in place
+
+    @property
+    def name(self) -> str:
+        return self.stats.name
+
+    @property
+    def nonfinite(self) -> int:
+        """Count the values that are NaN or infinite."""
+        return self.stats.nonfinite or 0
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first NaN, or else the first infinity, of what an operation made, and how many there are."""
+
+    output: int  # which of `Op.output`, of a backward of `Op.grad_out`
+    place: tuple[int, ...]
+    value: float
+    nans: int
+    infinities: int
+    given: tuple[float | None, ...]  # what stood there in each of `Op.inputs`, or `Op.grad_in` and what the node keeps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One operation of a phase.
+
+    Of a forward: a call, from `inputs` to `output`. Of a backward: a node of the graph, from `grad_in`, the gradient of
+    the loss by its output, to `grad_out`, those by its inputs in order; `inputs` and `output` are those of the call
+    that created it. Of a step: one parameter, `inputs` before it and `output` after it: the value, the gradient
+    ("grad") and the optimizer's state, by role. Of zero_grad: one parameter's gradient before and after, if any.
+    """
+
+    number: int  # its place in the trace, from 0
+    name: str  # as torch calls it: "conv2d", "MulBackward0", "AccumulateGrad"; in a step, the parameter's name
+    module: str = ""  # the path of the module that called it, "" in the model itself and outside
+    source: Source | None = None
+    inputs: tuple[Value, ...] = ()
+    output: tuple[Value, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # arguments that are no tensors, as written: ("stride", "(2, 2)")
+    grad_in: tuple[Value | None, ...] = ()
+    grad_out: tuple[Value | None, ...] = ()
+    accumulates_into: str | None = None  # the parameter whose .grad it fills or adds to
+    grad_before: Value | None = None  # what that .grad held before it; None for None
+    grad_after: Value | None = None
+    node: int | None = None  # of a backward: its node in `Trace.nodes`
+    nodes: tuple[int, ...] = ()  # of a forward: the nodes that it created
+    made_by: int | None = None  # of a backward: the operation of `Trace.forward` that created its node
+    dead: tuple[int, int] | None = None  # of a relu: units that are 0 for the whole batch, and how many there are
+    mutates: bool = False  # it changed its first input in place
+    opaque: bool = False  # known by what came out of it alone: a custom Function, a view made anew
+    raised: bool = False  # so that nothing came out of it
+    not_finite: tuple[NonFinite, ...] = ()  # the first value that is not, of each result that has one
+
+    def plain(self) -> dict[str, Any]:
+        """Give the operation as strict JSON values."""
+        return {
+            "name": self.name,
+            "module": self.module,
+            "source": self.source and {"file": self.source.file, "line": self.source.line, "text": self.source.text},
+            "inputs": _plain(self.inputs),
+            "output": _plain(self.output),
+            "settings": dict(self.settings),
+            "grad_in": _plain(self.grad_in),
+            "grad_out": _plain(self.grad_out),
+            "accumulates_into": self.accumulates_into,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InplaceHazard:
+    """A tensor that a node keeps, changed in place since: PyTorch refuses to run the node."""
+
+    value: Value  # as it was kept
+    version: int  # what its changes in place were counted to at last
+    changed_by: tuple[int, ...] = ()  # operations of the forward
+    mover: str = ""  # the command that changed it after the forward: "step", "w=3"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A node of the autograd graph, `grad_fn` of some tensor."""
+
+    number: int  # its place in `Trace.nodes`
+    name: str  # "MulBackward0"
+    next: tuple[int | None, ...]  # the nodes that its gradients go to; None where autograd follows nothing
+    param: str | None = None  # of an AccumulateGrad: whose `.grad`; "" for a leaf that is no parameter
+    op: int | None = None  # the operation of the forward trace that created it
+    saved: tuple[Value, ...] | None = None  # what it keeps for its backward, by role; None where that is not known
+    overwritten: tuple[InplaceHazard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One phase, recorded."""
+
+    phase: Phase
+    index: int  # of the frame that it led to
+    iteration: int
+    ops: Sequence[Operation]  # in the order in which they ran
+    nodes: Sequence[Node] = ()  # the graph, from the loss down: no node stands before one that leads to it
+    forward: Trace | None = None  # of a backward: the forward that made its graph
+    optimizer: str = ""  # of a step: as a command spells it, with the learning rate
+    notes: tuple[str, ...] = ()  # what could not be seen, and what recording itself changed: one sentence each
+    error: TorchError | None = None  # what the phase raised after its last operation
+
+    def made(self) -> Trace:
+        """Have everything made by now that would be once it is looked at."""
+        for row in (self.ops, self.nodes):
+            tuple(row)
+        if self.forward is not None:
+            self.forward.made()
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """Give the trace as strict JSON values."""
+        ops = [op.plain() for op in self.ops]
+        return {"phase": self.phase.value, "ops": ops, **({"notes": list(self.notes)} if self.notes else {})}
+
+
+def _plain(values: tuple[Value | None, ...]) -> list[dict[str, Any] | None]:
+    return [
+        None if value is None else {"name": value.name, "role": value.role, **plain_row(value.stats)}
+        for value in values
+    ]
+
+
+Thing = TypeVar("Thing")
+
+
+class LazySequence(Sequence[Thing], Generic[Thing]):
+    """Holds what things are made of, and once one is asked for, the things.
+
+    `make` gives the same each time: two threads may ask at once.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Iterable[Thing]]) -> None:
+        self._count = count
+        self._make: Callable[[], Iterable[Thing]] | None = make
+        self._made: tuple[Thing, ...] = ()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        make = self._make
+        if make is not None:
+            self._made = tuple(make())
+            self._make = None
+        return self._made[index]

@@ -1,0 +1,257 @@
+"""Values read from a file, built only where they match the annotations of their classes."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sized
+from functools import cache, lru_cache
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from autograd_tui.core.command import PHASES
+from autograd_tui.core.errors import UnknownCommand
+from autograd_tui.core.frame import Frame, ParamGroups
+from autograd_tui.core.history import Series
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, StatsLayout, StatsTable, TensorStats
+from autograd_tui.core.trace import Trace
+
+Made = TypeVar("Made")
+MOST = 2**63  # that an integer stays below, as in tensors and arrays
+LONGEST = 20_000  # characters of a text: the engine keeps 10,000 of what was raised
+CAPACITY = range(8, 1 << 20)  # points of a series: with fewer it could not be thinned
+
+
+def strict(line: bytes | str) -> Any:
+    """Read one line of strict JSON; raises ValueError where it is none, or is nested deeper than any frame."""
+    try:
+        return json.loads(line if isinstance(line, str) else line.decode(), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def unpacked(typecode: str, text: Any) -> array[Any]:
+    """Read an array that was written in base64; raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError("an array that is no text")
+    column: array[Any] = array(typecode)
+    column.frombytes(b64decode(text, validate=True))
+    return column
+
+
+def made(of: type[Made], values: Any) -> Made:
+    """Make a dataclass of its fields by name, the nested ones being made already; raises ValueError."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{of.__name__} without fields")
+    checks = _fields(cast("Any", of))
+    for name, value in values.items():
+        if name not in checks or not checks[name](value):
+            raise ValueError(f"{of.__name__} has no such {name[:40]}")
+    try:
+        found = of(**values)
+    except TypeError:
+        raise ValueError(f"{of.__name__} lacks a field") from None
+    fits = _FITTING.get(of)
+    if fits is not None and not fits(found):
+        raise ValueError(f"{of.__name__} whose parts do not fit together")
+    return found
+
+
+@cache
+def _fields(of: type[Any]) -> dict[str, Callable[[Any], bool]]:
+    names = {"Trace": Trace, "array": list}  # the one is imported for types alone, the other no hint in Python 3.11
+    return {name: _is(hint) for name, hint in get_type_hints(of, localns=names).items()}
+
+
+def _is(hint: Any) -> Callable[[Any], bool]:
+    """Make the test that tells whether a value is of an annotated type."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if origin is Literal:
+        return lambda value: isinstance(value, str) and value in inside
+    if origin in (Union, UnionType):
+        tests = [_is(each) for each in inside]
+        return lambda value: any(test(value) for test in tests)
+    if origin is tuple and inside[-1] is not ...:
+        several = [_is(each) for each in inside]
+        return lambda value: (
+            type(value) is tuple
+            and len(value) == len(several)
+            and all(test(each) for test, each in zip(several, value, strict=True))
+        )
+    if origin in (tuple, frozenset):
+        test = _is(inside[0])
+        return lambda value: type(value) is origin and all(map(test, value))
+    if origin is Mapping:
+        key, test = map(_is, inside)
+        return lambda value: isinstance(value, dict) and all(key(each) and test(value[each]) for each in value)
+    if origin is list:
+        return lambda value: isinstance(value, array)
+    if not isinstance(hint, type):
+        raise TypeError(hint)
+    return lambda value: isinstance(value, hint)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value) <= LONGEST
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < MOST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and -MOST < value < MOST)
+
+
+def _is_json(value: Any) -> bool:
+    """Tell whether an option may have this value."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, bool) or any(is_one(value) for is_one in (_is_text, _is_number))
+
+
+_PLAIN: dict[Any, Callable[[Any], bool]] = {
+    Any: _is_json,
+    str: _is_text,
+    int: _is_whole,
+    float: _is_number,
+    bool: lambda value: type(value) is bool,
+    NoneType: lambda value: value is None,
+}
+
+
+# What the annotations do not say: how the parts of one value fit together.
+
+
+def _layout(layout: StatsLayout) -> bool:
+    count = len(layout.names)
+    return (
+        count == len(set(layout.names)) == len(layout.shapes) == len(layout.dtypes) == len(layout.measurable)
+        and all(place < count and layout.measurable[place] for place in layout.sparse)
+        and all(math.prod(shape) < MOST for shape in layout.shapes)
+        and all(map(math.prod, _of_measurable(layout)))
+    )
+
+
+def _of_measurable(layout: StatsLayout) -> list[tuple[int, ...]]:
+    """Give the shapes of tensors that have numbers: an empty one has none."""
+    return [shape for shape, measurable in zip(layout.shapes, layout.measurable, strict=True) if measurable]
+
+
+def _table(table: StatsTable) -> bool:
+    layout, numbers = table.layout, table.numbers
+    return len(numbers) == WIDTH * len(layout.names) and all(
+        _row(layout, place, numbers[place * WIDTH : (place + 1) * WIDTH])
+        for place, measurable in enumerate(layout.measurable)
+        if measurable
+    )
+
+
+def _row(layout: StatsLayout, place: int, row: array[float]) -> bool:
+    """Tell whether counts are counts, and values lie between the least and the greatest."""
+    size = math.prod(layout.shapes[place])
+    _, low, high, nonfinite, _, _, *rest, _ = row
+    ordinary, exact = layout.ordinary(place), layout.exact or size <= SAMPLE
+    if not exact and ordinary:
+        return True  # what it has of counts is not read
+    if not _is_count(nonfinite):
+        return False
+    if not ordinary:
+        return place not in layout.sparse or not math.isfinite(row[4]) or _is_count(row[4])
+    finite = math.isfinite(low) and math.isfinite(high)
+    if size <= MOST_VALUES:
+        return not finite or all(low <= value <= high for value in rest[:size])
+    return all(map(_is_count, rest)) and (sum(rest) > 0 or not finite)
+
+
+def _is_count(value: float) -> bool:
+    return 0 <= value < MOST and value.is_integer()
+
+
+def _grads(grads: Grads) -> bool:
+    count = len(grads.backwards)
+    return (
+        count == len(grads.used)
+        and sum(map(bool, grads.backwards)) == len(grads.table)
+        and all(place < count for place in grads.outside)
+    )
+
+
+def _tensor(row: TensorStats) -> bool:
+    size = math.prod(row.shape)
+    return (
+        size < MOST
+        and (row.values is None or len(row.values) == size <= MOST_VALUES)
+        and (row.histogram is None or len(row.histogram) == BINS)
+    )
+
+
+def _groups(groups: ParamGroups) -> bool:
+    count = len(groups.learning_rates)
+    return (
+        0 < count == len(groups.optimizers)
+        and all(group is None or group < count for group in groups.of)
+        and all(map(_is_optimizer, groups.optimizers))
+    )
+
+
+@lru_cache(maxsize=64)
+def _is_optimizer(text: str) -> bool:
+    try:
+        return bool(OptimizerSpec.parse(text))
+    except UnknownCommand:
+        return False
+
+
+def _frame(frame: Frame) -> bool:
+    count = len(frame.params)
+    tables = (frame.before, frame.loss_params, frame.grads_params, frame.moves)
+    parallel: list[Sized | None] = [*tables, frame.grads, frame.added_to, frame.last_grads]
+    parallel += [frame.groups.of if frame.groups else None]
+    group = frame.command.group if frame.command else None
+    return (
+        count > 0
+        and all(len(each) == count for each in parallel if each is not None)
+        and all(place < count for places in (frame.frozen, frame.frozen_before, frame.unused) for place in places)
+        and (frame.groups is None or len(frame.step_rates) in (0, len(frame.groups.learning_rates)))
+        and (group is None or group < len(frame.learning_rates) or frame.error is not None)
+        and _is_optimizer(frame.optimizer)
+        and 0 <= frame.seconds < math.inf
+    )
+
+
+def _about(about: SessionInfo) -> bool:
+    return about.listing.keys() >= PHASES.keys()
+
+
+def _series(series: Series) -> bool:
+    return (
+        series.capacity in CAPACITY
+        and len(series.values) == len(series.indices) == len(series.iterations) <= series.capacity
+        and series.stretch > 0
+        and all(one < next_one for one, next_one in pairwise([-1, *series.indices]))
+        and all(one <= next_one for one, next_one in pairwise([0, *series.iterations]))
+    )
+
+
+_FITTING: dict[type[Any], Callable[[Any], bool]] = {
+    StatsLayout: _layout,
+    StatsTable: _table,
+    Grads: _grads,
+    TensorStats: _tensor,
+    ParamGroups: _groups,
+    Frame: _frame,
+    SessionInfo: _about,
+    Series: _series,
+}

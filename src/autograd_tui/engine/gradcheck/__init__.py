@@ -1,0 +1,1 @@
+"""Gradient checks: autograd beside float64 and finite differences."""

@@ -1,0 +1,296 @@
+"""A copy of the model in float64, at the state of one forward, whose loss can be computed any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, switched_off
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
+from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, name_of
+from autograd_tui.engine.tracing.call_arguments import tensors_in
+from autograd_tui.engine.tracing.forward_tracer import is_transformed
+from autograd_tui.engine.training.loop import Loop, to_device
+from autograd_tui.engine.training.model_buffers import ModelBuffers
+from autograd_tui.engine.training.predict import predict
+from autograd_tui.engine.training.python_state import PythonState, ReachableState
+from autograd_tui.engine.training.user_code import in_words
+
+
+class RestoringMode(TorchFunctionMode):
+    """Notes what is written in place inside `with`, but into what was made there; at its end all is as before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: set[int] = set()  # storages
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # and what was in it
+        self._data: list[tuple[Tensor, Tensor]] = []  # whose .data was set, and what it was
+        self._followed: list[tuple[Tensor, bool]] = []  # whose requires_grad was set, and what it was
+        self.changed: frozenset[int] = frozenset()  # storages, once it is over
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        switched = switched_off(func, args, kwargs)
+        if switched is not None and switched[0].is_leaf:
+            self._followed.append((switched[0], switched[0].requires_grad))
+        if is_transformed() or switched is not None:
+            return func(*args, **kwargs)
+        if name == "__set__" and getattr(getattr(func, "__self__", None), "__name__", "") == "data":
+            self._data.append((args[0], args[0].data))
+        for tensor in _written(name, args, kwargs):
+            storage = _storage(tensor)
+            if storage is not None and storage.data_ptr() not in self._made:
+                self._before.setdefault(storage.data_ptr(), (storage, storage.clone()))  # type: ignore[no-untyped-call]
+        there = set(_storages((args, kwargs)))
+        result = func(*args, **kwargs)
+        self._made.update(each for each in _storages(result) if each not in there)
+        return result
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        differ = {
+            place for place, (now, before) in self._before.items() if not torch.equal(_bytes(now), _bytes(before))
+        }
+        self.changed = frozenset(differ | {old.data_ptr() for now, old in self._data if not torch.equal(now.data, old)})
+        for tensor, followed in reversed(self._followed):
+            tensor.requires_grad_(followed)
+        for tensor, data in reversed(self._data):
+            tensor.data = data
+        for storage, before in self._before.values():
+            storage.copy_(before)
+
+
+def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """Give the tensors that a call is about to write into, as far as its name tells."""
+    yield from tensors_in(kwargs.get("out"))
+    in_place = name.startswith("__i") if name.startswith("__") else name.endswith("_")
+    if args and (in_place or name == "__setitem__"):
+        yield from tensors_in(args[0])
+    if name in ("batch_norm", "instance_norm"):  # running statistics
+        yield from (each for each in tensors_in((args[1:], kwargs)) if not each.requires_grad)
+
+
+def _storages(value: Any) -> Iterator[int]:
+    for tensor in tensors_in(value):
+        storage = _storage(tensor)
+        if storage is not None:
+            yield storage.data_ptr()
+
+
+def _bytes(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage | None:
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # a sparse one
+        return None
+
+
+_REENTRANT = "CheckpointFunctionBackward"
+HIDES = "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False lets it be proven."
+
+
+class Float64Copy:
+    """The model, its loss function and its batch, copied; use it inside the loop's surroundings.
+
+    Each `loss` begins with the same weights and buffers and draws the same random numbers as the loop's own forward
+    would; what it writes into is put back. Raises Refused, in one sentence, where the model cannot be copied.
+    """
+
+    def __init__(self, loop: Loop, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]) -> None:
+        """Copy what a loop holds just before its forward; with no `dtype` in its own ones.
+
+        `before` is called before each forward.
+        """
+        self._loop, self._dtype, self._before = loop, dtype, before
+        self.model = _copied(loop.model, dtype)
+        self._parts = loop.parts
+        self._loss = loop.parts.loss
+        if isinstance(self._loss, nn.Module):
+            self._loss = _copied(self._loss, dtype)
+        self._surroundings = loop.surroundings
+        self.batch = _batch(loop, dtype)
+        self._mark = loop.surroundings.mark_closely()
+        self._holders = ModelBuffers.of(self.model)
+        self._buffers = _cloned(self._holders.tensors())
+        parts = replace(loop.parts, model=self.model, loss=self._loss)
+        self._attributes = PythonState(ReachableState(parts), self._holders.modules)
+        self.params = dict(self.model.named_parameters())
+        self._home = _files(loop)
+        self.wide = Float64Mode(loop.device, self._home)  # and what it has found, where it is used
+        self._written = RestoringMode()  # what the forward that gradients were asked of has
+
+    def loss(
+        self, looking_on: AbstractContextManager[Any] | None = None, *, still: DetachedValuesMode | None = None
+    ) -> Tensor:
+        """Run the forward, inside `still` and `looking_on`; scalar. Raises Refused where it cannot run in float64."""
+        with RestoringMode():
+            return self._forward(looking_on, still)
+
+    def grads(
+        self, of: Callable[[], Iterable[Tensor]], looking_on: AbstractContextManager[Any] | None = None
+    ) -> tuple[Sequence[Tensor | None], Sequence[DetachedValue]]:
+        """Give gradients by autograd, and what left the graph in the forward.
+
+        of: asked for once the forward is over. Raises Refused where the loss or its backward is of no use.
+        """
+        still = self.still()
+        with RestoringMode() as self._written:
+            loss = self._forward(looking_on, still)
+            self._check(loss)
+            with self._refusing("autograd gives no gradient in float64"), self._wide():
+                found = torch.autograd.grad(loss, list(of()), allow_unused=True)
+            if any(each is None for each in found) and any(name_of(node) == _REENTRANT for node in _nodes(loss)):
+                raise Refused(HIDES)
+        return found, still.left
+
+    def _forward(self, looking_on: AbstractContextManager[Any] | None, still: DetachedValuesMode | None) -> Tensor:
+        self._before()
+        self._surroundings.return_to(self._mark)
+        self._holders.put_back(self._buffers)
+        self._attributes.put_back()
+        batch = _cast(self.batch, None)
+        refusing = self._refusing("the model cannot run in float64")
+        with refusing, still or nullcontext(), self._wide(), looking_on or nullcontext():
+            loss, _, _ = predict(self._parts, self.model, self._loss, batch)
+        return loss
+
+    def put_back(self) -> None:
+        """Put back what the last forward remembers in Python, so that another copy begins with the same."""
+        self._attributes.put_back()
+
+    def still(self, known: Sequence[DetachedValue] | None = None, *, loose: Iterable[str] = ()) -> DetachedValuesMode:
+        """Take down what leaves the graph in a forward; or hold still what is `known`, but at the places `loose`."""
+        return DetachedValuesMode(self._home, known, loose=frozenset(loose))
+
+    def writes_into(self, param: Tensor) -> bool:
+        """Tell whether the forward that gradients were asked of has changed a parameter itself."""
+        return param.untyped_storage().data_ptr() in self._written.changed
+
+    def _wide(self) -> AbstractContextManager[Any]:
+        return self.wide if self._dtype else nullcontext()
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        """Make Refused of what other people's code raises, in the copy's dtype."""
+        usual, device = torch.get_default_dtype(), self._loop.device.type
+        autocast = torch.is_autocast_enabled(device)
+        torch.set_default_dtype(self._dtype or usual)
+        try:
+            yield
+        except Refused:
+            raise
+        except Exception as error:
+            if "use_reentrant=True" in str(error):
+                raise Refused(HIDES) from error
+            raise Refused(f"{what}: {in_words(error)}.") from error
+        finally:
+            torch.set_default_dtype(usual)
+            torch.set_autocast_enabled(device, autocast)
+
+    def _check(self, loss: Tensor) -> None:
+        """Refuse a loss that is no number, or does not depend on this copy alone, in float64 all the way."""
+        if loss.numel() != 1:
+            raise Refused("the loss is not one number, so it has no gradient to prove.")
+        if not bool(loss.isfinite()):
+            raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
+        if loss.grad_fn is None:
+            raise Refused("the loss depends on no parameter, so there is no gradient to prove.")
+        if self._dtype is None:
+            return
+        own = {id(param) for param in self._loop.params.values()}
+        if any(is_leaf(node) and id(node.variable) in own for node in _nodes(loss)):
+            raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
+        narrow = self.wide.narrow or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
+        if self.wide.narrow or loss.dtype is not torch.float64:
+            raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
+
+
+def _batch(loop: Loop, dtype: torch.dtype | None) -> Any:
+    """Draw the batch of the forward once more, on its device and in a dtype; raises Refused where that raises."""
+    try:
+        return _cast(to_device(loop.parts.batch(loop.forwards), loop.device), dtype)
+    except Exception as error:
+        raise Refused(f"the batch cannot be drawn once more: {in_words(error)}.") from error
+
+
+def _cloned(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy buffers; raises Refused where there is no memory for them."""
+    try:
+        return {name: buffer.detach().clone() for name, buffer in buffers.items()}
+    except Exception as error:
+        raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
+
+
+def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    if any(param.is_complex() for param in module.parameters()):
+        raise Refused("the model has complex parameters, whose gradients cannot be proven yet.")
+    try:
+        with _DetachedCopies():
+            copy = deepcopy(module)
+        return copy if dtype is None else _all_cast(copy.to(dtype), dtype)
+    except Exception as error:
+        raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
+
+
+class _DetachedCopies(TorchFunctionMode):
+    """Copies what a module remembers of an earlier forward, which PyTorch refuses to copy with its graph."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[1].setdefault(id(args[0]), args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def _files(loop: Loop) -> frozenset[str]:
+    """Give the files that the loop's own functions are in."""
+    own = getattr(type(loop.model), "forward", None)  # a traced module has none
+    functions = (loop.parts.forward, loop.parts.loss, own)
+    codes = (getattr(function, "__code__", None) for function in functions)
+    return frozenset(code.co_filename for code in codes if code is not None)
+
+
+def _all_cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast, of a model, the tensors too that its modules hold as plain attributes, such as a hidden state."""
+    for module in model.modules():
+        space = vars(module)
+        held = {name: each for name, each in space.items() if type(each) in (Tensor, tuple, list, dict)}
+        space.update({name: _cast(each, dtype) for name, each in held.items() if not name.startswith("_")})
+    return model
+
+
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    """Copy a batch, which a forward may change in place; its floating-point tensors in another dtype, if any."""
+    if isinstance(value, Tensor):
+        wanted = dtype if dtype and value.is_floating_point() else value.dtype
+        return value.detach().to(wanted, copy=True)
+    if isinstance(value, dict):
+        return type(value)((key, _cast(each, dtype)) for key, each in value.items())
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(_cast(each, dtype) for each in value)
+    return value
+
+
+def _nodes(loss: Tensor) -> Iterator[GraphNode]:
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node: GraphNode = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [each for each, _ in node.next_functions]

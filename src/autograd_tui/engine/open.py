@@ -1,0 +1,313 @@
+"""How frame 0 is made: by the scenario's own code, in the same surroundings however often."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from threading import Thread
+from typing import Any
+
+import torch
+
+from autograd_tui import __version__
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
+from autograd_tui.core.fork_guard import ForkGuard
+from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
+from autograd_tui.core.run_config import BUDGET, BUILT_IN, RunConfig, read_size, sha256
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.engine.replay.checkpoints import CheckpointStore
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.global_state import GlobalState, HostRng
+from autograd_tui.engine.training.loop import Loop, is_user_error
+from autograd_tui.engine.training.optimizers import override
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
+from autograd_tui.engine.training.state_file import InitialState
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import in_words
+from autograd_tui.scenarios.find import find
+
+TRIAL = 16  # commands, from which it shows whether a model draws random numbers of Python's or NumPy's
+
+
+class Start:
+    """Remembers what is around a session when it is opened, so that its loop can be built there again."""
+
+    def __init__(self, build: Callable[[GlobalState], Loop], surroundings: GlobalState) -> None:
+        self._build, self._surroundings = build, surroundings
+
+    def __call__(self) -> Loop:
+        """Build the loop; raises Refused where the scenario does."""
+        surroundings = self._surroundings.copy()
+        with surroundings:
+            loop = self._build(surroundings)
+        surroundings.try_without_foreign(TRIAL)
+        return loop
+
+
+MOST_THREADS = 1024
+
+
+def open_session(
+    scenario: str | Scenario = "linear",
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    threads: int | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    decay: str | None = None,
+    memory: str | int = "1GiB",
+    state: str | None = None,
+    **options: Any,
+) -> Session:
+    """Open a training session at frame 0, as the command line's options of the same names do.
+
+    scenario: "linear", "resnet18" and so on, "my_model.py", "my_model.py:name", or what @scenario made.
+    optimizer: "adam", or with options "sgd,momentum=0.9"; the scenario's own by default.
+    decay: "plateau[:factor[:patience[:min_lr]]]".
+    memory: for the checkpoints that make going back quick: "500MB", or bytes.
+    state: a file with what the model, and the optimizer, begin with; an lr given here holds nevertheless.
+    options: the scenario's own, such as batch_size; None leaves the default.
+    Raises Refused, in one sentence, where something has no meaning here.
+    """
+    asked = Asked(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
+    return _open(scenario, asked, options, folder=working_folder())
+
+
+def open_again(
+    opening: RunConfig,
+    scenario: str,
+    *,
+    memory: str | None = None,
+    allow_files: bool = True,
+    changed: bool = True,
+) -> Session:
+    """Open at frame 0 what an opening opened, as it may stand in a journal of somebody else.
+
+    scenario: its name, as the user gives it now. memory: in place of the opening's.
+    Raises Refused, before any file is opened, where the opening asks for one and not `allow_files`, and where one is
+    not as it was and not `changed`.
+    """
+
+    def check(opened: Mapping[str, Any]) -> None:
+        if opened and not allow_files:
+            listed = ", ".join(f"{flag(name)} {value}".replace("= ", "=", 1) for name, value in opened.items())
+            raise Refused(f"this run asks for what you have not named yourself, {listed}: --allow-files takes it.")
+
+    arguments = {**opening.arguments, **({"memory": memory} if memory else {})}
+    session = _open(scenario, Asked(**arguments), opening.own, folder=opening.folder, check=check)
+    if not changed and (differing := opening.changed(session.about.opening)):
+        raise Refused(f"{' and '.join(differing)}: not as it was in this run; --changed takes it all the same.")
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What may be asked for with any scenario, as `open_session` takes it."""
+
+    seed: int = 0
+    device: str | None = None
+    threads: int | None = None
+    optimizer: str | None = None
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    decay: str | None = None
+    memory: str | int = "1GiB"
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 40:
+            raise Refused(f"--seed must be a whole number from 0 up to {(1 << 40) - 1}, not {self.seed}.")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {self.threads}.")
+
+    @property
+    def budget(self) -> int:
+        """Give how many bytes checkpoints may take; raises Refused."""
+        if isinstance(self.memory, int) and self.memory < 0:
+            raise Refused(f"--memory must be a number of bytes, not {self.memory}.")
+        return self.memory if isinstance(self.memory, int) else read_size(self.memory)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Give those of the optimizer's options that are given, beside the learning rate."""
+        both = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def given(self, plateau: LrDecay | None) -> dict[str, Any]:
+        """Give what is not the default."""
+        values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
+        values |= {"optimizer": self.optimizer, "lr": self.lr, **self.rates}
+        values |= {"decay": None if plateau is None else str(plateau)}
+        values |= {"memory": None if self.budget == BUDGET else self.memory, "state": self.state}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _open(
+    scenario: str | Scenario,
+    asked: Asked,
+    options: Mapping[str, Any],
+    *,
+    folder: str | None,
+    check: Callable[[Mapping[str, Any]], None] = lambda opened: None,
+) -> Session:
+    """Open a session. folder: from where relative names of files are meant.
+
+    check: may raise Refused, knowing by option what would be opened, before it is.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
+    budget = asked.budget
+    plateau = LrDecay.parse(asked.decay) if asked.decay is not None else None
+    asked_for = asked.rates if asked.lr is None else {"lr": asked.lr, **asked.rates}
+    here = working_folder()  # which code of a scenario may leave
+    folder = folder or here
+    state = {} if asked.state is None else {"state": asked.state}
+    hashed = sha256(scenario) if isinstance(scenario, str) else None
+    surroundings = GlobalState()
+    with surroundings:
+        torch.manual_seed(asked.seed)  # for what a file does before, or without, a build
+        HostRng.seed(asked.seed)  # before the import, since a file may seed them itself
+        found = find(scenario) if isinstance(scenario, str) else scenario
+        chosen = choose_device(found.defaults.get("device") if asked.device is None else asked.device)
+    check(state | found.opens(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
+    begun_in, named = working_folder(), found.files(given)
+    files = {name: found_in((folder, here), said) for name, said in (state | named).items()}
+    hashes = _Hashes(files)
+    begin = InitialState(files["state"], asked_for) if state else None
+    own = given | {name: files[name] for name in named}
+
+    def build(surroundings: GlobalState) -> Loop:
+        go_to(begun_in)
+        surroundings.follow(chosen)
+        torch.manual_seed(asked.seed)
+        parts = _build(found, found.options(asked.seed, own, device=chosen))
+        spec = override(OptimizerSpec.parse(parts.optimizer), asked.optimizer, asked.lr, asked.rates)
+        with _built(found.title):  # the model's own `to` and `train` are called
+            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+        if begin is not None:
+            begin.put_into(loop)
+        return loop
+
+    trainer = Trainer(Start(build, surroundings))
+    parts = trainer.parts
+    said = {} if folder == here else files  # names that are meant from elsewhere are told whole
+    opening = RunConfig(
+        scenario if isinstance(scenario, str) else found.title,
+        asked.given(plateau) | {name: said[name] for name in state if name in said},
+        {**given, **parts.settled, **{name: said.get(name, given[name]) for name in named}},
+        device=chosen,
+        threads=torch.get_num_threads(),
+        versions=_versions(),
+        sha256=hashed,
+        hashes=hashes.result(),
+        folder=here,
+    )
+    about = SessionInfo(
+        found.title,
+        chosen,
+        asked.seed,
+        opening,
+        parts.names,
+        parts.class_names,
+        tied=trainer.tied,
+        listing=_listing(parts, plateau),
+        memory=budget,
+    )
+    return Session(trainer, about=about, checkpoints=CheckpointStore(trainer, budget=budget))
+
+
+class _Hashes:
+    """Hashes files on a thread beside what loads them: neither waits for the other."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files, self._found = files, dict[str, str | None]()
+        self._thread = Thread(target=self._hash, daemon=True)
+        if files:
+            self._thread.start()
+
+    def _hash(self) -> None:
+        for name, path in self._files.items():
+            self._found[name] = file_sha256(path)
+
+    def result(self) -> dict[str, str | None]:
+        """Give the hashes by option; None for what is no file."""
+        if self._files:
+            self._thread.join()
+        return self._found
+
+
+def choose_device(asked: str | None) -> str:
+    """Give the device that is asked for, else the accelerator where there is one, else "cpu"."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if asked is None:
+        return "cpu" if accelerator is None else accelerator.type
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise Refused(f'"{asked}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
+    if device.type == "cpu" and device.index:
+        raise Refused(f"there is no {asked}: all of the CPU is one device, cpu.")
+    if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
+        here = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
+        raise Refused(f"there is no {device.type} device here: this machine has {here}.")
+    if device.type != "cpu" and (device.index or 0) >= torch.accelerator.device_count():
+        raise Refused(f"there is no {asked}: this machine has {torch.accelerator.device_count()} of them.")
+    return str(device)
+
+
+def _build(scenario: Scenario, options: Options) -> Parts:
+    """Call the scenario's own code."""
+    with _built(scenario.title):
+        parts = scenario.build(options)
+    if not isinstance(parts, Parts):
+        raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
+    return parts
+
+
+@contextmanager
+def _built(title: str) -> Iterator[None]:
+    """Run other people's code: what it raises is refused in one sentence."""
+    try:
+        with ForkGuard():
+            yield
+    except Refused:
+        raise
+    except BaseException as error:
+        if not is_user_error(error):
+            raise
+        raise Refused(f'"{title}" could not be built: {in_words(error)}') from error
+
+
+def _listing(parts: Parts, decay: LrDecay | None) -> dict[str, tuple[str, ...]]:
+    """Give the source lines of each phase: the scenario's own, else what any loop would say."""
+    predicts = "prediction = model(inputs)\nloss = loss_function(prediction, targets)"
+    lines = {
+        "setup": "",
+        "forward": predicts if parts.loss else "loss = forward(model, batch)",
+        "backward": "loss.backward()",
+        "step": "optimizer.step()",
+        "zero_grad": "optimizer.zero_grad()",
+    }
+    lines |= parts.listing
+    if decay:
+        lines["step"] += "\n" + decay.line
+    return {phase: tuple(source.splitlines()) for phase, source in lines.items()}
+
+
+def _versions() -> dict[str, str]:
+    """Say what the numbers depend on; torchvision is asked without importing it."""
+    return {
+        "autograd-tui": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+    }

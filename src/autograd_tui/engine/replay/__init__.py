@@ -1,0 +1,1 @@
+"""Going back: checkpoints, replays of commands from them, and runs at full speed."""

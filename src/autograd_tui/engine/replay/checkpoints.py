@@ -1,0 +1,261 @@
+"""Which checkpoints are kept: close enough to rewind quickly, few enough to stay within the memory budget."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
+from math import log
+from time import perf_counter
+
+from autograd_tui.core.run_config import BUDGET, size_in_words
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.trainer import Trainer
+
+QUICK = 2.2  # seconds of stepped training in a gap that is re-run within 2: most of it without frames
+WIDEST = 2 * log(2)  # of the average gap: gaps that grow with the run, and are closed in pairs, lie between half of it
+RECENT = 0.1  # of the checkpoints lie closer, for what has just run
+FEW = 5  # where there are fewer, none is spared for what has just run
+
+
+def apart(seconds: float, room: int) -> float:
+    """Give the seconds of training from the last checkpoint to the next, in a run of so many seconds that fills `room`.
+
+    A new one comes no sooner than some will lie apart that stay, or where they are many, so that the newest is near.
+    """
+    widest = WIDEST * seconds / room
+    if room < FEW:
+        return widest
+    return 0.0 if widest <= QUICK else min(QUICK, widest / 2)
+
+
+def most_crowded(at: Sequence[int], here: int, *, fixed: int, seconds: float) -> int | None:
+    """Give the place whose loss leaves the gap that is least for its age.
+
+    at: frames in order, with checkpoints at all but the one in place `here`, where training stands. The first `fixed`
+    stay, and so does the last: None where none of the others is worth it. seconds: that one frame takes.
+    """
+    gaps = {place: at[place + 1] - at[place - 1] for place in range(fixed, len(at) - 1) if place != here}
+    if not gaps:
+        return None
+    allowed = _allowed(WIDEST * at[-1] / (len(at) - 1), QUICK / max(seconds, 1e-9), room=len(at) - 1)
+
+    def crowd(place: int) -> float:
+        return gaps[place] / allowed(min(abs(at[here] - at[place]), at[-1] - at[place]))
+
+    found = min(gaps, key=crowd)
+    closed = at[here + 1] - at[here - 1] if here < len(at) - 1 else gaps[found]  # on the way to an old frame
+    return found if gaps[found] <= closed else None  # no gap is closed by opening a larger one
+
+
+def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], float]:
+    """Give how wide a gap may be by its age, all in frames: from `quick` up to `widest`, or the same for all."""
+    spared = RECENT * room
+    if spared < 1 or widest <= quick:
+        return lambda age: 1.0
+    steep = (log(widest / quick) + 1) / spared  # gaps of `steep` times their age: so many fit between the two
+    return lambda age: min(max(steep * age, quick), widest)
+
+
+SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
+SHARE = 0.03  # of the run's time that checkpoints may cost
+MOST = 600  # of a small model: no more than a second apart in a run of ten minutes
+
+
+class CheckpointStore:
+    """Checkpoints by frame index within a byte budget: at best the first, the newest and some between.
+
+    There are at most `most` of them, and where there is no room for even the first, there are none.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        spacing: float = SPACING,
+        share: float = SHARE,
+        budget: int = BUDGET,
+        most: int = MOST,
+    ) -> None:
+        self._trainer = trainer
+        self._spacing, self._share, self._most = spacing, share, most
+        self._whole = self._budget = budget
+        self._recycled: Checkpoint | None = None
+        self._cost = 0.0  # seconds, of the last one
+        self._since = 0.0  # seconds of training since the last one
+        self._gap = 0.0  # how long that should be at least, now that not all have room
+        self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
+        self._kept: list[Checkpoint] = []
+        self._aside: Checkpoint | None = None  # just before the last forward, beside the budget
+        self._aside_leads = False  # whether a forward starts there that did not raise
+        self._aside_starts = 0  # of the trainer, when it was taken
+        self._fixed = 1  # how many of them stay, from the first on
+        self._size = trainer.checkpoint_bytes()  # of one, at first
+        if self._makes_room():
+            self._kept.append(self._take())
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def warning(self) -> str | None:
+        """Say what going back will cost where there is no room for even one."""
+        if self._kept:
+            return None
+        size, budget = size_in_words(self._size), size_in_words(self._budget).replace(" ", "")
+        return f"no checkpoint of {size} fits into --memory {budget}: going back runs everything again from frame 0."
+
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The last one."""
+        return self._kept[-1] if self._kept else None
+
+    @property
+    def bytes(self) -> int:
+        """Count what is kept."""
+        return sum(each.bytes for each in self._kept)
+
+    def spend(self, seconds: float, *, frames: int = 1) -> None:
+        """Take note of time spent in training."""
+        self._since += seconds
+        self._seconds += seconds
+        self._frames += frames
+
+    def is_due(self, seconds: float = 0.0) -> bool:
+        """Tell whether the last one will be long enough ago in so many seconds."""
+        apart = max(self._spacing, self._cost / self._share, self._gap)
+        return bool(self._kept) and self._since + seconds >= apart
+
+    def take_if_due(self) -> Checkpoint | None:
+        """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
+        here = self._trainer.frame.index
+        if not self.is_due() or any(each.frame.index == here for each in self._kept[: self._place(here)][-1:]):
+            return None
+        if not self._trainer.can_be_kept():
+            return None
+        if self._makes_room():
+            return self._take()
+        self._since = 0.0  # looking for room takes time too
+        return None
+
+    def take_aside(self) -> Checkpoint | None:
+        """Take a checkpoint, whatever the budget, into the memory of the one kept aside; to be kept so in its place."""
+        if not self._trainer.can_be_kept():
+            return None
+        last, self._aside = self._aside, None
+        return self._trainer.checkpoint(last)
+
+    def keep_aside(self, checkpoint: Checkpoint, *, raised: bool) -> None:
+        """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
+        self._aside, self._aside_leads, self._aside_starts = checkpoint, not raised, self._trainer.starts
+
+    def drop_aside(self) -> None:
+        """Keep none aside any more."""
+        self._aside = None
+
+    @property
+    def aside(self) -> Checkpoint | None:
+        """What is kept aside, if it is of the model that is there now."""
+        return self._aside if self._aside_starts == self._trainer.starts else None
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint that a forward has followed."""
+        self._since = 0.0
+        self._kept.insert(self._place(checkpoint.frame.index), checkpoint)
+
+    def drop(self, checkpoint: Checkpoint) -> None:
+        """Give up a checkpoint whose forward raised: the graph of the forward before it is still in use."""
+        self._recycled = checkpoint
+
+    def forget_after(self, index: int) -> None:
+        """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
+        while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
+            self._recycled = self._kept.pop()
+        if self._aside is not None and self._aside.frame.index >= index:
+            self._aside = None
+
+    def before(self, index: int) -> Checkpoint | None:
+        """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
+        place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
+        found = self._kept[max(place - 1, 0)] if self._kept else None
+        aside = self.aside if self._aside_leads else None
+        if aside is None or aside.frame.index >= index:
+            return found
+        return aside if found is None or found.frame.index < aside.frame.index else found
+
+    def state_at(self, index: int) -> Checkpoint | None:
+        """Give one of frame `index`, be it that its forward raised: a state, but no beginning for other frames."""
+        aside = self.aside
+        return aside if aside is not None and aside.frame.index == index else self.at(index)
+
+    def at(self, index: int) -> Checkpoint | None:
+        """Give one of frame `index` itself, for a forward from there; None where none is kept."""
+        place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
+        aside = [self.aside] if self.aside and self._aside_leads else []
+        return next((each for each in [*self._kept[place : place + 1], *aside] if each.frame.index == index), None)
+
+    def fork(self, index: int) -> CheckpointStore:
+        """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
+
+        One of the two is dropped in the end; if it is this one, `take_over` gives the other all the room.
+        """
+        other = copy(self)
+        other._recycled = self._recycled = None
+        if self._aside is not None and self._aside.frame.index >= index:
+            other._aside = None
+        other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
+        other._fixed = len(other._kept)
+        other._budget = self._whole - self.bytes + other.bytes
+        return other
+
+    def take_over(self) -> None:
+        """Have the whole budget, now that the line that this one was forked from is gone."""
+        self._fixed, self._budget = 1, self._whole
+
+    def _take(self) -> Checkpoint:
+        started = perf_counter()
+        checkpoint = self._trainer.checkpoint(self._recycled)
+        if self._kept:
+            checkpoint = _sharing(checkpoint, self._kept[-1])
+        self._cost, self._recycled = perf_counter() - started, None
+        return checkpoint
+
+    def _makes_room(self) -> bool:
+        """Drop what is in the way of one more within the budget; tell whether it fits."""
+        room = self._budget - self._trainer.checkpoint_bytes()
+        if room < sum(each.bytes for each in self._kept[: self._fixed]):
+            return False
+        self._gap = 0.0
+        while self.bytes > room or len(self._kept) >= self._most:
+            crowded = self._most_crowded()
+            if crowded is None:
+                return False
+            self._recycled = self._kept.pop(crowded)
+            self._gap = apart(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
+        return True
+
+    def _most_crowded(self) -> int | None:
+        """Find the place of the one that is missed least once there is one where the trainer stands."""
+        here, at = self._trainer.frame.index, [each.frame.index for each in self._kept]
+        place = self._place(here)
+        at.insert(place, here)
+        found = most_crowded(at, place, fixed=self._fixed, seconds=self._frame_seconds)
+        return found if found is None or found < place else found - 1
+
+    @property
+    def _frame_seconds(self) -> float:
+        return self._seconds / max(self._frames, 1)
+
+    def _place(self, index: int) -> int:
+        return bisect_right(self._kept, index, key=lambda each: each.frame.index)
+
+
+def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:
+    """Give a checkpoint that shares random states with the last one: 35 kB, of which most models use nothing."""
+    mark = checkpoint.mark
+    if mark.foreign.same(last.mark.foreign):
+        mark = replace(mark, foreign=last.mark.foreign)
+    if mark.same(last.mark):
+        mark = replace(mark, torch=last.mark.torch)
+    return replace(checkpoint, mark=mark)

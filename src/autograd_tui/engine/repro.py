@@ -1,0 +1,200 @@
+"""A minimal reproducible iteration: its state just before the forward, in plain values that a script can load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.core.command import Phase
+from autograd_tui.core.command_log import Step
+from autograd_tui.core.divergence import ReplayChecker
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.fork_guard import ForkGuard
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.watcher import FiredWatchpoint
+from autograd_tui.engine.replay.replayer import Replayer
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
+from autograd_tui.engine.training.loop import Loop, is_user_error
+from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.python_state import plain
+from autograd_tui.engine.training.stats_reader import MOST_MEASURED
+from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import in_words
+
+DEEPEST = 100  # lists and dicts within each other, in a batch
+Repro = dict[str, Any]  # what torch.load reads with weights_only=True
+
+
+def latest_case(
+    trainer: Trainer, way: Replayer, known: ReplayChecker, *, about: SessionInfo, fired: FiredWatchpoint | None
+) -> Repro:
+    """Tell the iteration up to where training stands, with all that it begins with; training stays where it is.
+
+    `known` is what there was on the way; `fired`, where a watchpoint did last. Raises Refused where there has been no
+    forward.
+    """
+    here = trainer.frame
+    forward = way.latest_forward(here.index)
+    if not forward:
+        raise Refused("there is no iteration to write yet: run forward first.")
+    checkpoint = way.state_at(forward - 1, known)
+    steps = way.track.steps(forward - 1, here.index)
+    fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
+    with trainer.beside() as loop:
+        case = _make_case(loop, checkpoint, steps, about)
+    return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
+
+
+def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about: SessionInfo) -> Repro:
+    """Tell all that the steps begin with at a checkpoint; call it inside the loop's surroundings.
+
+    The tensors are the checkpoint's own, on the host.
+    """
+    forwards = sum(step.command.phase is Phase.FORWARD for step in steps)
+    batches, begin = _batches(loop, checkpoint, min(forwards, 2))  # one that raises does not count
+    return {
+        "scenario": about.opening.scenario,
+        "options": dict(about.opening.own),
+        "seed": about.seed,
+        "device": about.device,
+        "threads": about.opening.threads,
+        "versions": {name: str(version) for name, version in about.opening.versions.items()},
+        "frame": checkpoint.frame.index,
+        "steps": [(str(step.command), step.raised) for step in steps],
+        "params": checkpoint.params,
+        "buffers": checkpoint.buffers,
+        "attributes": _attributes(loop, checkpoint),
+        "grads": checkpoint.grads,
+        "requires_grad": dict(zip(checkpoint.params, checkpoint.requires_grad, strict=True)),
+        "optimizer": _optimizer(loop, checkpoint),
+        "scheduler": checkpoint.scheduler,
+        "rng": _random_states(begin),
+        "forwards": checkpoint.forwards,
+        "batches": batches,
+        "generators": [_tensors(states) for _, (_, states) in begin.rewindables],
+    }
+
+
+def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters.
+
+    Raises Refused where something is remembered that a script could not be given.
+    """
+    names, found = {module: name for name, module in loop.model.named_modules()}, dict[str, dict[str, Any]]()
+    loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
+    elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
+    for module, name, value in checkpoint.attributes.since(loop.begun):
+        try:
+            if module is None:
+                if all(id(getattr(each, "value", None)) in elsewhere for each in value):
+                    continue
+                raise TypeError("none of a module's own")
+            if module not in names:
+                raise TypeError("of a module that is not in the model now")
+            found.setdefault(names[module], {})[name] = plain(value)
+        except TypeError as error:
+            raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
+    return found
+
+
+def _optimizer(loop: Loop, checkpoint: Checkpoint) -> dict[str, Any]:
+    names = {id(param): name for name, param in loop.params.items()}
+    return {
+        "class": known_optimizers()[checkpoint.optimizer.name].__name__,
+        "words": str(checkpoint.optimizer),
+        "params": [[names[id(param)] for param in group["params"]] for group in loop.groups],
+        "groups": checkpoint.groups,
+        "state": checkpoint.state,
+    }
+
+
+def _random_states(mark: GlobalSnapshot) -> dict[str, Any]:
+    """Give the random states; Python's and NumPy's as plain numbers."""
+    states, on_device, *_ = mark.torch
+    foreign: HostRng = mark.foreign
+    version, numbers, gauss = foreign.python
+    numpy = foreign.numpy
+    return {
+        "torch": states,
+        "device": on_device,
+        "python": [version, list(numbers), gauss],
+        "numpy": numpy
+        and [
+            numpy["bit_generator"],
+            torch.from_numpy(numpy["state"]["key"].astype("int64")),
+            numpy["state"]["pos"],
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
+    }
+
+
+def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] | None, GlobalSnapshot]:
+    """Draw the batches of so many forwards, and give the random states that the first forward finds after its own.
+
+    A later batch that comes out of the loop's random numbers is None, for the script to draw; all are, with the states
+    before them, where they are not plain. Raises Refused where a script could not draw those.
+    """
+    surroundings = loop.surroundings
+    here = surroundings.mark_closely()
+    surroundings.return_to(checkpoint.mark)
+    marks, batches = [surroundings.mark_closely()], []
+    for each in range(count):
+        batches.append(_batch(loop, checkpoint.forwards + each))
+        marks.append(surroundings.mark_closely())
+    surroundings.return_to(here)
+    moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
+    if all(map(_is_plain, batches)):
+        drawn = [not (a.same(b) and a.foreign.same(b.foreign)) for a, b in pairwise(marks)]
+        kept = [not (place and draws) or moves for place, draws in enumerate(drawn)]
+        return [_on_host(batch) if keep else None for batch, keep in zip(batches, kept, strict=True)], marks[1]
+    if moves:
+        raise Refused("the loader's batches are no plain tensors, which a case could keep: it cannot be written.")
+    return None, marks[0]
+
+
+def _batch(loop: Loop, number: int) -> Any:
+    """Draw a batch; raises Refused where the scenario's own code raises."""
+    try:
+        with ForkGuard():
+            return loop.parts.batch(number)
+    except BaseException as error:
+        if not is_user_error(error):
+            raise
+        raise Refused(f"a case holds its batches, and one cannot be had: {in_words(error)}.") from error
+
+
+def _tensors(states: Sequence[Any]) -> list[Tensor] | None:
+    """Give the states of a loader's generators, where they are PyTorch's, which a model may draw from too."""
+    return list(states) if states and all(isinstance(state, Tensor) for state in states) else None
+
+
+def _places(mark: GlobalSnapshot) -> list[Any]:
+    """Name the place of each loader."""
+    return [(position.epoch, position.place) for _, (position, _) in mark.rewindables]
+
+
+def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
+    """Tell whether torch.load reads a value back without running any code; one that holds itself it does not."""
+    if type(value) in (dict, list, tuple) and not depth:
+        return False
+    if type(value) is dict:
+        return all(isinstance(key, (str, int)) and _is_plain(each, depth - 1) for key, each in value.items())
+    if type(value) in (list, tuple):
+        return all(_is_plain(each, depth - 1) for each in value)
+    if type(value) is Tensor:
+        return not value.is_meta and value.numel() < MOST_MEASURED
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _on_host(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _on_host(each) for key, each in value.items()}
+    return type(value)(map(_on_host, value)) if isinstance(value, (list, tuple)) else value

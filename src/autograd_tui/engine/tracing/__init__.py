@@ -1,0 +1,1 @@
+"""Tracing: the operations inside one phase, recorded while it runs."""

@@ -1,0 +1,203 @@
+"""What a user's functions can see and change beside a model: closures, globals, and attributes of classes."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from autograd_tui.engine.training.scenario import Parts
+
+_KINDS = ("LOAD_GLOBAL", "STORE_GLOBAL", "STORE_DEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
+_LIBRARIES = [
+    Path(__file__).parents[2],  # this package
+    Path(torch.__file__).parent,
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+]
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRef:
+    """Where a value has a name: a closure's cell, a module's globals, a class or a function with attributes."""
+
+    path: str  # as code would write it: "count", "Net.calls"
+    owner: Any
+    name: str
+    assigned: bool = True  # whether the code gives the name other values
+
+
+class CapturedVariables:
+    """The functions that a loop runs, as far as a user has written them, and the places that they look at."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.places: dict[tuple[int, str], VariableRef] = {}
+        self.objects: dict[str, Any] = {}  # what is called, but no function
+        self._seen: set[int] = set()
+        for what in ("forward", "loss", "batch"):
+            self._call(getattr(parts, what), what)
+        for param in parts.model.parameters():
+            for hook in (param._backward_hooks or {}).values():
+                self._call(hook, "")
+        for module in parts.model.modules():
+            self._instance(module)
+            hooks = (each for kind in _HOOKS for each in vars(module)[kind].values())
+            for each in (*hooks, *vars(module).values()):
+                if isinstance(each, (FunctionType, MethodType, functools.partial)):
+                    self._call(each, "")
+
+    def _call(self, what: Any, path: str) -> None:
+        """Look into whatever can be called."""
+        if isinstance(what, functools.partial):
+            self._call(what.func, path)
+            for each in (*what.args, *what.keywords.values()):
+                self._value(each, path)
+        elif isinstance(what, MethodType):
+            self._call(what.__func__, path)
+            self._value(what.__self__, path)
+        elif isinstance(what, FunctionType):
+            self._function(what)
+        elif what is not None and not isinstance(what, type) and hasattr(what, "__dict__"):
+            if is_users(type(what)) or isinstance(what, nn.Module):
+                self.objects.setdefault(path, what)
+            self._instance(what)
+
+    def _function(self, function: FunctionType) -> None:
+        if id(function) in self._seen or not is_users(function):
+            return
+        self._seen.add(id(function))
+        names = _names(function.__code__)
+        for each in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            if isinstance(each, (list, dict, set)):
+                self.objects.setdefault(f"a default of {function.__qualname__}", each)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            self._look(VariableRef(name, cell, name, name in names["STORE_DEREF"]))
+        space, assigned = function.__globals__, names["STORE_GLOBAL"]
+        for name in assigned | (names["LOAD_GLOBAL"] & space.keys()):
+            self._look(VariableRef(name, space, name, name in assigned))
+        for name in vars(function):
+            self._look(VariableRef(f"{function.__name__}.{name}", function, name))
+        attributes = names["LOAD_ATTR"] | names["LOAD_METHOD"] | names["STORE_ATTR"]
+        for module in map(space.get, names["LOAD_GLOBAL"]):
+            if isinstance(module, ModuleType) and _is_users_file(getattr(module, "__file__", None) or "<frozen"):
+                for name in attributes & vars(module).keys():
+                    self._look(
+                        VariableRef(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"])
+                    )
+
+    def _look(self, place: VariableRef) -> None:
+        known = self.places.get((id(place.owner), place.name))
+        if known is None or (place.assigned and not known.assigned):
+            self.places[id(place.owner), place.name] = place
+        if known is None:
+            for value in read(place):
+                self._value(value, place.path)
+
+    def _value(self, value: Any, path: str) -> None:
+        """Follow a value to more functions."""
+        if isinstance(value, (FunctionType, MethodType, functools.partial)):
+            self._call(value, path)
+        elif isinstance(value, type):
+            self._class(value)
+        elif not isinstance(value, ModuleType):
+            self._instance(value)
+
+    def _instance(self, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            for module in value.modules():
+                self._class(type(module))
+        else:
+            self._class(type(value))
+
+    def _class(self, cls: type) -> None:
+        if id(cls) in self._seen or not is_users(cls):
+            return
+        self._seen.add(id(cls))
+        for name, value in vars(cls).items():
+            function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+            function = function.fget if isinstance(function, property) else function
+            if isinstance(function, FunctionType):
+                self._function(function)
+            elif not name.startswith("__") and not inspect.isdatadescriptor(value):
+                self._look(VariableRef(f"{cls.__name__}.{name}", cls, name))
+        for base in cls.__mro__[1:]:
+            self._class(base)
+
+
+def read(place: VariableRef) -> Iterator[Any]:
+    """Give what lies in a place: nothing where it is empty."""
+    if isinstance(place.owner, CellType):
+        try:
+            yield place.owner.cell_contents
+        except ValueError:
+            return
+    else:
+        space = place.owner if isinstance(place.owner, dict) else vars(place.owner)
+        if place.name in space:
+            yield space[place.name]
+
+
+def write(place: VariableRef, values: list[Any]) -> None:
+    """Put back what `read` gave."""
+    if list(map(id, read(place))) == list(map(id, values)):
+        return
+    if isinstance(place.owner, CellType):
+        if values:
+            place.owner.cell_contents = values[0]
+        else:
+            del place.owner.cell_contents
+    elif isinstance(place.owner, type):
+        setattr(place.owner, place.name, values[0]) if values else delattr(place.owner, place.name)
+    else:
+        space = place.owner if isinstance(place.owner, dict) else vars(place.owner)
+        if values:
+            space[place.name] = values[0]
+        else:
+            del space[place.name]
+
+
+def is_users(what: FunctionType | type) -> bool:
+    """Tell whether a user has written a function or a class: not Python, a library, or this package."""
+    if isinstance(what, FunctionType):
+        return _is_users_file(what.__code__.co_filename)
+    return _is_users_class(what)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_users_class(cls: type) -> bool:
+    code = next((each.__code__ for each in vars(cls).values() if isinstance(each, FunctionType)), None)
+    if code is not None:
+        return _is_users_file(code.co_filename)
+    if cls.__module__ in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file is not None and _is_users_file(file)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_users_file(file: str) -> bool:
+    path = Path(file)
+    return not file.startswith("<frozen") and not any(path.is_relative_to(each) for each in _LIBRARIES)
+
+
+def _names(code: CodeType) -> dict[str, set[str]]:
+    """Give the names in code, and in the functions in it, by what is done with them: STORE_GLOBAL, LOAD_ATTR."""
+    names: dict[str, set[str]] = {kind: set() for kind in _KINDS}
+    for each in dis.get_instructions(code):
+        if each.opname in names and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):
+            names[each.opname].add(each.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            for kind, found in _names(inner).items():
+                names[kind] |= found - {*code.co_cellvars} if kind == "STORE_DEREF" else found
+    return names

@@ -1,0 +1,182 @@
+"""The numbers of a training loop, as the fields that a frame has for them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.core.frame import Frame, ParamGroups
+from autograd_tui.core.tensor_stats import MOST_VALUES, Grads, StatsTable
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.param_groups import spelled
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup, has_shape, is_measured
+
+Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
+_TOP_NAMES = ("classes", "values", "targets")
+
+
+class FrameReader:
+    """Reads a loop, inside its surroundings, with one copy to the host a command."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._reader = StatsReader()
+        self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
+
+    def first_frame(self) -> Frame:
+        """Give the frame before any command."""
+        loop = self._loop
+        groups = {"params": TensorGroup(loop.params), "buffers": TensorGroup(loop.buffers.now())}
+        read: Changes = {**self._reader.read(groups | {"optimizer_state": self._state()})}
+        return Frame(
+            index=0, grads=self.grads(), optimizer=self._optimizer(), frozen=self.frozen(), **self.rates(), **read
+        )
+
+    def forward(self, frame: Frame) -> Changes:
+        """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
+        loop = self._loop
+        seen: dict[str, Any] = {"loss": loop.loss, "prediction": loop.prediction}
+        top = _largest(loop.prediction, loop.batch[1] if loop.parts.loss else None)
+        batch = dict(zip(("inputs", "targets"), loop.batch, strict=True)) if loop.parts.loss else {}
+        fresh = self._is_fresh(batch)
+        if fresh:
+            seen |= batch
+        groups = {
+            "seen": TensorGroup({name: value for name, value in seen.items() if has_shape(value)}),
+            "top": TensorGroup(top),
+            "metrics": TensorGroup(dict(loop.metrics)),
+            "buffers": TensorGroup(loop.buffers.now()),
+        }
+        read = self._reader.read(groups)
+        row = read["seen"].named
+        loss = row("loss")
+        changes = {
+            "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
+            "prediction": row("prediction"),
+            "top": _as_top(read["top"]),
+            "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
+            "buffers": _shared(read["buffers"], frame.buffers),
+            "buffers_before": frame.buffers,
+        }
+        return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
+
+    def grads(self) -> Grads:
+        """Read the gradients."""
+        loop = self._loop
+        held = {name: param.grad for name, param in loop.params.items() if param.grad is not None}
+        table = self._reader.read({"grads": TensorGroup(held)})["grads"]
+        outside = frozenset(place for place, group in enumerate(loop.group_of) if group is None)
+        return Grads(table, tuple(loop.backwards), tuple(loop.used), outside)
+
+    def watch_params(self) -> Callable[[], array[float]]:
+        """Remember the parameters as last read; what is given back tells, once read again, how far each has moved."""
+        return self._reader.watch("params", TensorGroup(self._loop.params))
+
+    def params(self, frame: Frame, *, state: bool) -> Changes:
+        """Read the parameters, which may be those of `frame` still, and the optimizer's `state` of them."""
+        groups = {"params": TensorGroup(self._loop.params)} | ({"optimizer_state": self._state()} if state else {})
+        read = self._reader.read(groups)
+        return {**read, "params": _shared(read["params"], frame.params)}
+
+    def after_many(self) -> Changes:
+        """Read what a frame after iterations without frames must hold."""
+        self._batch_read = []
+        read = self._reader.read(
+            {"params": TensorGroup(self._loop.params), "buffers": TensorGroup(self._loop.buffers.now())}
+        )
+        return {**read, "grads": self.grads(), **self.rates()}
+
+    def begin_anew(self) -> None:
+        """Take note that the loop has been brought elsewhere: moves are counted from here."""
+        self._batch_read = []
+        self._reader.read({"params": TensorGroup(self._loop.params)})
+
+    def optimizer(self) -> Changes:
+        """Read what there is of an optimizer that has just been started."""
+        read = self._reader.read({"optimizer_state": self._state()})
+        return {**read, "optimizer": self._optimizer(), **self.rates()}
+
+    def rates(self) -> Changes:
+        """Read the learning rates, and the parameter groups that have them."""
+        rates = self.learning_rates()
+        return {"learning_rate": rates[0], "groups": self._groups(rates)}
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """Read the learning rate of each parameter group."""
+        return tuple(float(group["lr"]) for group in self._loop.optimizer.param_groups)
+
+    def frozen(self) -> frozenset[int]:
+        """Find the places of parameters with requires_grad=False."""
+        params = self._loop.params.values()
+        return frozenset(place for place, param in enumerate(params) if not param.requires_grad)
+
+    def unused(self) -> frozenset[int]:
+        """Find what a backward has not reached, though nothing froze it."""
+        loop = self._loop
+        empty = {place for place, param in enumerate(loop.params.values()) if param.grad is None}
+        return frozenset(empty - self.frozen() - loop.frozen_in_graph)
+
+    def _is_fresh(self, batch: dict[str, Any]) -> bool:
+        """Tell whether a batch is another than the one read last, or has been changed since."""
+        version = [
+            (each, 0 if each.is_inference() else each._version) for each in batch.values() if isinstance(each, Tensor)
+        ]
+        before, self._batch_read = self._batch_read, version
+        return len(version) != len(before) or any(
+            new is not old or now != then for (new, now), (old, then) in zip(version, before, strict=True)
+        )
+
+    def _groups(self, rates: tuple[float, ...]) -> ParamGroups | None:
+        loop = self._loop
+        if len(rates) == 1 and None not in loop.group_of:
+            return None
+        return ParamGroups(loop.group_of, rates, tuple(spelled(loop.spec, group) for group in loop.groups))
+
+    def _state(self) -> TensorGroup:
+        """Name the optimizer's state as rows: "w.momentum_buffer"."""
+        state = self._loop.optimizer.state
+        rows = {
+            f"{name}.{key}": torch.as_tensor(value)
+            for name, param in self._loop.params.items()
+            for key, value in state.get(param, {}).items()
+            if is_measured(value)
+        }
+        return TensorGroup(rows, exact=False)
+
+    def _optimizer(self) -> str:
+        return str(replace(self._loop.spec, lr=None))
+
+
+def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
+    """Give the old table where nothing has changed."""
+    return old if new == old else new
+
+
+def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
+    """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
+    if not isinstance(prediction, Tensor) or prediction.layout is not torch.strided or prediction.is_nested:
+        return {}
+    if prediction.dim() != 2 or not prediction.is_floating_point() or prediction.itemsize < 2:
+        return {}
+    if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
+        return {}
+    with torch.no_grad():
+        values, classes = prediction[0].topk(5)
+        top = {"classes": classes, "values": values}
+        if isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex():
+            top["targets"] = targets[0].index_select(0, classes)
+    return top
+
+
+def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
+    """Arrange what `_largest` picked as rows: class, output, target."""
+    classes, values, targets = (row.values if (row := read.named(name)) else None for name in _TOP_NAMES)
+    if not classes or not values:
+        return ()
+    wanted = targets or (None,) * len(classes)
+    return tuple((int(place), value, target) for place, value, target in zip(classes, values, wanted, strict=True))

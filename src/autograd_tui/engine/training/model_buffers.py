@@ -1,0 +1,59 @@
+"""A model's buffers, also where its forward puts other tensors in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.engine.training.python_state import writable
+from autograd_tui.engine.training.stats_reader import has_shape, in_memory, shape_of
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBuffers:
+    """Which tensor, or None, lies under each name; the tensors themselves, not copies."""
+
+    held: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # of each module
+
+    @classmethod
+    def of(cls, model: nn.Module) -> ModelBuffers:
+        """Say what the model holds now."""
+        return cls(tuple((name, module, dict(module._buffers)) for name, module in model.named_modules()))
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules themselves."""
+        return [module for _, module, _ in self.held]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give the tensors by their names."""
+        return _named((prefix, buffers) for prefix, _, buffers in self.held)
+
+    def now(self) -> dict[str, Tensor]:
+        """Give the tensors that the same modules hold by now."""
+        return _named((prefix, module._buffers) for prefix, module, _ in self.held)
+
+    @torch.no_grad()
+    def put_back(self, copies: dict[str, Tensor]) -> None:
+        """Hold the same tensors again, filled with what `copies` remember of them."""
+        for _, module, buffers in self.held:
+            if isinstance(module._buffers, dict):  # a compiled module holds the same tensors for ever
+                module._buffers.clear()
+                module._buffers.update(buffers)
+        for name, buffer in self.tensors().items():
+            if shape_of(buffer) != shape_of(copies[name]) or not in_memory(buffer):
+                buffer.data = copies[name].to(buffer.device, copy=True)
+            elif writable(buffer):
+                buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
+
+
+def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, buffers in held
+        for name, buffer in buffers.items()
+        if has_shape(buffer)
+    }

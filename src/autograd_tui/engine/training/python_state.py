@@ -1,0 +1,351 @@
+"""What a forward leaves in Python: attributes of modules, variables of closures, globals, and what is in them."""
+
+from __future__ import annotations
+
+import io
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.engine.training.captured_variables import CapturedVariables, is_users, read, write
+from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.stats_reader import in_memory
+
+SMALL = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
+MOST = 100_000  # values in containers that are looked at; what has more is data
+DEEPEST = 40
+_TORCHS = frozenset(vars(nn.Module())) - {"training"}  # what every module has; buffers are kept elsewhere
+_FIXED = frozenset(
+    {
+        *(bool, int, float, complex, str, bytes, type(None), type, range, slice, type(...)),
+        *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
+        *(torch.Size, torch.dtype, torch.device),
+    }
+)
+_OBJECTS = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+_STATES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {  # of what is written in C
+    "torch._C.Generator": (lambda value: value.get_state(), lambda value, state: value.set_state(state)),
+    "random.Random": (lambda value: value.getstate(), lambda value, state: value.setstate(state)),
+    "numpy.ndarray": (lambda value: value.copy(), lambda value, state: value.__setitem__(..., state)),
+    "numpy.random._generator.Generator": (
+        lambda value: value.bit_generator.state,
+        lambda value, state: setattr(value.bit_generator, "state", state),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedValue:
+    """A value that can change, and what was in it."""
+
+    value: Any
+    content: Any
+
+
+@dataclass(slots=True)
+class TensorCopies:
+    """Copies of tensors; what PyTorch has counted no change of is not copied again, unless it is small."""
+
+    _known: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = field(default_factory=dict)
+
+    def of(self, tensor: Tensor, *, always: bool) -> Tensor:
+        """Copy a tensor to the host."""
+        if always and (tensor.numel() * tensor.element_size() <= SMALL or isinstance(tensor, nn.Parameter)):
+            return tensor.detach().to("cpu", copy=True)
+        known, key = self._known.get(id(tensor)), id(tensor)
+        if known is None or known[0]() is not tensor or known[1] != tensor._version:
+            gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
+            known = self._known[key] = gone, tensor._version, tensor.detach().to("cpu", copy=True)
+        return known[2]
+
+    def forget(self, tensor: Tensor) -> None:
+        """Take note that a tensor was filled without PyTorch's counting it."""
+        self._known.pop(id(tensor), None)
+
+
+class ReachableState:
+    """Where a loop's forward can leave something."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.model, self.code, self.copies = parts.model, CapturedVariables(parts), TensorCopies()
+        self.params = list(parts.model.parameters())
+
+
+class PythonState:
+    """All that was left there at one moment, copied; `put_back` brings it back as often as wanted.
+
+    `attached`: the tensors among it that hang on a graph, which is used up once and cannot be had again.
+    `strange`: what cannot be put back, as far as it was met: iterators, environments, files.
+    """
+
+    def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
+        keeper, self._copies = _StateReader(reach, modules), reach.copies
+        self.modules = {module: keeper.module(module) for module in modules}
+        self.objects = [(path, keeper.keep(value, path)) for path, value in reach.code.objects.items()]
+        self.places = []
+        for place in reach.code.places.values():
+            there = list(read(place))
+            keeper.always = place.assigned or not any(isinstance(each, Tensor) for each in there)  # else it is data
+            self.places.append((place, [keeper.keep(value, place.path) for value in there]))
+        self.attached, self.strange, self.bytes = keeper.attached, keeper.strange, keeper.bytes
+
+    def since(self, begun: PythonState) -> Iterator[tuple[nn.Module | None, str, Any]]:
+        """Give what was otherwise, or not there, in the beginning: the module, name and value.
+
+        What is not there any more stands as None; of a place outside of the model, None, its name and a list.
+        """
+        for module, values in self.modules.items():
+            before = begun.modules.get(module, {})
+            for name in before.keys() | values.keys():
+                if name not in before or name not in values or not _same(values[name], before[name]):
+                    yield module, name, values.get(name)
+        for (path, now), then in zip(self.objects, begun.objects, strict=True):
+            if not _same(now, then):
+                yield None, path, [now]
+        for (place, left), (_, first) in zip(self.places, begun.places, strict=True):
+            if len(left) != len(first) or not all(map(_same, left, first)):
+                yield None, place.path, left
+
+    def put_back(self) -> None:
+        """Have the same objects in the same places again, with what was in them."""
+        done = _Restored(self._copies)
+        for module, values in self.modules.items():
+            space = vars(module)
+            for name in space.keys() - values.keys() - _TORCHS:
+                del space[name]
+            space.update({name: _restored(value, done) for name, value in values.items()})
+        for _, each in self.objects:
+            _restored(each, done)
+        for place, found in self.places:
+            values_then = [_restored(value, done) for value in found]
+            if place.assigned:
+                write(place, values_then)
+
+
+class _StateReader:
+    """Takes values down, each once."""
+
+    def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
+        self.attached: list[Tensor] = []
+        self.strange: list[str] = []
+        self.bytes, self.always = 0, True
+        self._reach, self._modules = reach, modules
+        self._known: dict[int, Any] = {}
+        self._room, self._depth = MOST, 0
+
+    def module(self, module: nn.Module) -> dict[str, Any]:
+        """Take down what a module of the model has beside parameters and buffers."""
+        plain = type(module).__module__.startswith("torch.nn.")  # its own lists and tuples stay as they are
+        return {
+            name: value
+            if type(value) in _FIXED or (plain and (name[0] == "_" or type(value) is tuple))
+            else self.keep(value, f"self.{name}")
+            for name, value in vars(module).items()
+            if name not in _TORCHS
+        }
+
+    def keep(self, value: Any, path: str) -> Any:
+        """Take a value down, and what is in it."""
+        if type(value) in _FIXED:
+            return value
+        if not self._known:  # what the model's own state_dict has is kept elsewhere
+            self._known = {id(each): each for each in (*self._modules, *self._reach.params)}
+        if id(value) not in self._known:
+            depth, self._depth = self._depth, self._depth + 1
+            try:
+                self._known[id(value)] = value if depth >= DEEPEST else self._kept(value, path)
+            except Exception as error:
+                if not is_users(type(value)):
+                    raise
+                self.strange.append(f"{path}, which raises {type(error).__name__} when it is looked into")
+                self._known[id(value)] = value
+            self._depth = depth
+        return self._known[id(value)]
+
+    def _kept(self, value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if isinstance(value, dict):
+            return self._container(value, [*value, *value.values()], path)
+        if isinstance(value, (list, tuple, deque, set)):
+            return self._container(value, list(value), path)
+        if state := _STATES.get(f"{type(value).__module__}.{type(value).__qualname__}"):
+            return SavedValue(value, state[0](value))
+        if isinstance(value, _OBJECTS) or is_users(type(value)):
+            kept = self._known[id(value)] = SavedValue(value, {})
+            kept.content.update({name: self.keep(each, f"{path}.{name}") for name, each in _inside(value).items()})
+            return kept
+        if said := _strange(value):
+            self.strange.append(f"{path}, {said}")
+        return value
+
+    def _tensor(self, tensor: Tensor) -> Any:
+        """Copy a tensor, and its gradient; one whose values share memory is changed by nobody."""
+        if tensor.grad_fn is not None:
+            self.attached.append(tensor)
+        if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not (writable(tensor) and in_memory(tensor)):
+            return tensor
+        if not self.always and tensor.numel() * tensor.element_size() > SMALL:
+            return tensor
+        copies = [self._reach.copies.of(each, always=self.always) for each in (tensor, *_grad(tensor))]
+        self.bytes += sum(each.numel() * each.element_size() for each in copies)
+        return SavedValue(tensor, copies)
+
+    def _container(self, value: Any, values: list[Any], path: str) -> Any:
+        if len(values) > self._room:
+            return value
+        if type(value) is tuple and all(type(each) in _FIXED for each in values):
+            return value
+        self._room -= len(values)
+        self.bytes += 8 * len(values)
+        kept = self._known[id(value)] = SavedValue(value, values)  # which may hold itself
+        values[:] = [self.keep(each, path) for each in values]
+        return kept
+
+
+def plain(kept: Any) -> Any:
+    """Give a value without what holds it, as torch.load reads it; raises TypeError where it is none such."""
+    if isinstance(kept, SavedValue) and isinstance(kept.value, Tensor):
+        return kept.content[0]
+    value, kind = (
+        (kept.value if isinstance(kept, SavedValue) else kept),
+        type(kept.value if isinstance(kept, SavedValue) else kept),
+    )
+    content = kept.content if isinstance(kept, SavedValue) else value
+    if kind in (list, tuple):
+        return kind(plain(each) for each in content)
+    if kind is dict:
+        half = len(content) // 2
+        return {plain(key): plain(each) for key, each in zip(content[:half], content[half:], strict=True)}
+    if kind in (bool, int, float, str, type(None)):
+        return value
+    raise TypeError(f"a {kind.__name__}")
+
+
+def _same(now: Any, then: Any, seen: set[int] | None = None) -> bool:
+    """Tell whether two values that were kept are the same object with the same content."""
+    if not isinstance(now, SavedValue) or not isinstance(then, SavedValue):
+        return now is then or (type(now) is type(then) and type(now) in _FIXED and bool(now == then))
+    seen = set() if seen is None else seen
+    if now.value is not then.value or id(now) in seen:
+        return now.value is then.value
+    seen.add(id(now))
+    if isinstance(now.content, dict):
+        return now.content.keys() == then.content.keys() and all(
+            _same(each, then.content[name], seen) for name, each in now.content.items()
+        )
+    if isinstance(now.content, list):
+        pairs = list(zip(now.content, then.content, strict=False))
+        tensors = isinstance(now.value, Tensor)
+        return len(now.content) == len(then.content) and all(
+            _equal(*pair) if tensors else _same(*pair, seen) for pair in pairs
+        )
+    return _equal(now.content, then.content)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two copies are the same to the bit; of what cannot be compared, no."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return type(one) is type(other) and type(one) is tuple and bool(one == other)
+    if one.is_nested or one.layout is not torch.strided or (one.shape, one.dtype) != (other.shape, other.dtype):
+        return one is other
+    if one.is_quantized:  # PyTorch ends the program where the bytes of such are looked at
+        return torch.equal(one, other)
+    return one is other or torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
+
+
+def _inside(value: Any) -> dict[str, Any]:
+    """Give an object's attributes."""
+    slots = (name for cls in type(value).__mro__ for name in _slots(cls) if hasattr(value, name))
+    return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    return tuple(name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__"))
+
+
+def _grad(tensor: Tensor) -> list[Tensor]:
+    return [tensor.grad] if tensor.is_leaf and tensor.grad is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What has been put back already, by its id."""
+
+    copies: TensorCopies
+    ids: set[int] = field(default_factory=set)
+
+
+def _restored(kept: Any, done: _Restored) -> Any:
+    """Give a value that was kept, with what was in it then."""
+    if not isinstance(kept, SavedValue) or id(kept.value) in done.ids:
+        return kept.value if isinstance(kept, SavedValue) else kept
+    value, content = kept.value, kept.content
+    done.ids.add(id(value))
+    if isinstance(value, Tensor):
+        _fill(value, *content)
+        done.copies.forget(value)
+    elif state := _STATES.get(f"{type(value).__module__}.{type(value).__qualname__}"):
+        state[1](value, content)
+    elif isinstance(content, dict):
+        _set_inside(value, {name: _restored(each, done) for name, each in content.items()})
+    else:
+        _refill(value, [_restored(each, done) for each in content])
+    return value
+
+
+@torch.no_grad()
+def _fill(tensor: Tensor, copy: Tensor, grad: Tensor | None = None) -> None:
+    if tensor.shape == copy.shape and in_memory(tensor):
+        tensor.data.copy_(copy)  # .data: an older graph that saved the tensor stays valid
+    else:
+        tensor.data = copy.to(tensor.device, copy=True)
+    if tensor.is_leaf:
+        tensor.grad = None if grad is None else grad.to(tensor.device, copy=True)
+
+
+def _refill(value: Any, values: list[Any]) -> None:
+    if isinstance(value, dict):
+        half = len(values) // 2
+        pairs = list(zip(values[:half], values[half:], strict=True))
+        value.clear()
+        value.update(pairs)
+    elif not isinstance(value, tuple):
+        value.clear()
+        (value.update if isinstance(value, set) else value.extend)(values)
+
+
+def _set_inside(value: Any, content: dict[str, Any]) -> None:
+    for name in _inside(value).keys() - content.keys():
+        object.__delattr__(value, name)
+    for name, each in content.items():
+        if getattr(value, "__dict__", {}).get(name) is not each:
+            if hasattr(value, "__dict__") and name not in {s for cls in type(value).__mro__ for s in _slots(cls)}:
+                value.__dict__[name] = each
+            else:
+                object.__setattr__(value, name, each)
+
+
+def writable(tensor: Tensor) -> bool:
+    """Tell whether PyTorch writes into it: not where values share memory, so that no model has done so either."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return True
+    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+def _strange(value: Any) -> str:
+    """Say of what kind something is that changes as it is used, and cannot be put back; "" of all else."""
+    if isinstance(value, io.IOBase):
+        return "a file"
+    if isinstance(value, Iterator):
+        return "an iterator"
+    if all(callable(getattr(type(value), name, None)) for name in ("reset", "step")):
+        return "an environment"
+    return ""

@@ -1,0 +1,164 @@
+"""Does an optimizer's state dict that comes from a file fit the one that trains? PyTorch hardly looks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.optimizers import words_of
+from autograd_tui.engine.training.tensor_file import kind_of, model_state, optimizer_state, read_saved, wrong_kind
+from autograd_tui.engine.training.user_code import in_words
+
+BY_FACTORS = ("row_var", "col_var")  # an optimizer's tensors that rightly differ in shape from their parameter
+NUMBERS = ("step", "eta", "mu", "mu_product")  # what older versions of PyTorch have saved as such
+Saved = Mapping[str, Any]
+
+
+def check_state(saved: Saved, loop: Loop, path: str) -> None:
+    """Raise Refused where what is saved is not of these parameters; to be asked before it is loaded."""
+    if not _is_state_dict(saved):
+        raise Refused(f'"{path}" holds no state dict of an optimizer: that has state and param_groups.')
+    sizes = [len(group["params"]) for group in saved["param_groups"]]
+    wanted = [len(group["params"]) for group in loop.optimizer.param_groups]
+    if sizes != wanted:
+        has, place = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
+        raise Refused(f'"{path}" does not fit the optimizer: its groups hold {has} parameters in place of {place}.')
+    for key, name, param, value in _remembered(saved, loop):
+        if wrong := _wrong(key, value, param):
+            raise Refused(f'"{path}" does not fit {type(loop.optimizer).__name__}: {key} of {name} {wrong}.')
+
+
+def check_options(loop: Loop, path: str) -> None:
+    """Raise Refused where options are missing, or are none that this optimizer can have; asked once it is loaded."""
+    name, defaults = type(loop.optimizer).__name__, loop.optimizer.defaults
+    for group in loop.optimizer.param_groups:
+        if missing := [option for option in defaults if option not in group]:
+            raise Refused(f'"{path}" is from another optimizer than {name}: it has no {", ".join(missing)}.')
+        for option, default in defaults.items():
+            if not _alike(group[option], default):
+                raise Refused(f'"{path}" does not fit {name}: its {option} is {kind_of(group[option])}.')
+
+
+def _wrong(key: str, value: Any, param: Tensor) -> str | None:
+    """Say why a value cannot be what is remembered of a parameter under a key; None where it can."""
+    if not isinstance(value, Tensor):
+        return None if value is None or (key in NUMBERS and isinstance(value, (int, float))) else f"is {kind_of(value)}"
+    if kind := wrong_kind(value, param):
+        return f"is {kind}"
+    unlike = value.dim() and key not in BY_FACTORS and value.shape != param.shape
+    return f"has shape {tuple(value.shape)}" if unlike else None
+
+
+def _is_state_dict(saved: Saved) -> bool:
+    state, groups = saved.get("state"), saved.get("param_groups")
+    if not isinstance(state, Mapping) or not isinstance(groups, list):
+        return False
+    params = [group.get("params") if isinstance(group, Mapping) else None for group in groups]
+    places = [place for each in params if isinstance(each, list) for place in each]
+    return (
+        all(isinstance(each, list) for each in params)
+        and all(isinstance(place, int) for place in places)
+        and all(isinstance(state.get(place, {}), Mapping) for place in places)
+    )
+
+
+def _remembered(saved: Saved, loop: Loop) -> Iterator[tuple[str, str, Tensor, Any]]:
+    """Give what is remembered of each parameter: its key, the parameter's name, the parameter, and the value."""
+    names = {id(param): name for name, param in loop.params.items()}
+    places = (place for group in saved["param_groups"] for place in group["params"])
+    params = (param for group in loop.optimizer.param_groups for param in group["params"])
+    for place, param in zip(places, params, strict=True):
+        for key, value in saved["state"].get(place, {}).items():
+            yield str(key), names[id(param)], param, value
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Tell whether a value may stand where an optimizer has this default: a number for a number, and so on."""
+    if isinstance(default, (tuple, list)):
+        same = isinstance(value, (tuple, list)) and len(value) == len(default)
+        return same and all(_alike(*pair) for pair in zip(value, default, strict=True))
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(value, Tensor):  # which a learning rate may be
+        return value.numel() == 1 and not value.is_meta and not isinstance(default, bool)
+    return isinstance(value, (int, float)) or (value is None and (default is None or isinstance(default, bool)))
+
+
+class InitialState:
+    """What a file holds for a model and an optimizer: read once, and put in as often as the loop is built.
+
+    `asked` are options of the optimizer that hold whatever the file says. Raises Refused, in one sentence.
+    """
+
+    def __init__(self, path: str, asked: Mapping[str, float]) -> None:
+        saved = read_saved(path)
+        self._path, self._asked = path, asked
+        self._model = model_state(saved, path)
+        self._optimizer = optimizer_state(saved, path)
+
+    def put_into(self, loop: Loop) -> None:
+        """Load both, copied, as a script does with `load_state_dict`. Raises Refused where they do not fit."""
+        put_into_model(loop.model, self._model, self._path)
+        if self._optimizer is None:
+            return
+        check_state(self._optimizer, loop, self._path)
+        try:
+            # Copied, since `load_state_dict` shares its tensors, which the steps to come would change.
+            loop.optimizer.load_state_dict(deepcopy(dict(self._optimizer)))
+            check_options(loop, self._path)
+            for group in loop.optimizer.param_groups:
+                group.update(self._asked)
+            loop.spec = words_of(loop.optimizer)
+        except Refused:
+            raise
+        except KeyError as error:
+            raise Refused(f'"{self._path}" does not fit {type(loop.optimizer).__name__}: it lacks {error}.') from error
+        except Exception as error:
+            raise Refused(f'"{self._path}" does not fit the optimizer: {in_words(error)}.') from error
+
+
+def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
+    """Load a state dict, copied; raises Refused, saying which names do not fit."""
+    wrong = _misfits(model.state_dict(), state)
+    if any(wrong.values()):
+        raise Refused(_unfit(path, wrong))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            missing, unexpected = model.load_state_dict(state, strict=False)
+    except Exception as error:
+        raise Refused(f'"{path}" does not fit the model: {in_words(error)}.') from error
+    if missing or unexpected:
+        raise Refused(_unfit(path, {"missing": missing, "unexpected": unexpected}))
+
+
+def _misfits(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Find by name what cannot be copied, by what is wrong with it."""
+    pairs = {name: (value, state[name]) for name, value in own.items() if isinstance(value, Tensor) and name in state}
+    tensors = {name: pair for name, pair in pairs.items() if isinstance(pair[1], Tensor)}
+    return {
+        "of another shape": [
+            f"{name} {tuple(given.shape)} in place of {tuple(value.shape)}"
+            for name, (value, given) in tensors.items()
+            if given.shape != value.shape
+        ],
+        "of another kind": [
+            f"{name} {kind}" for name, (value, given) in tensors.items() if (kind := wrong_kind(given, value))
+        ],
+        "no tensors": [name for name in pairs if name not in tensors],
+    }
+
+
+def _unfit(path: str, wrong: Mapping[str, list[str]]) -> str:
+    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in wrong.items() if names]
+    return f'"{path}" does not fit the model: {"; ".join(parts)}.'
+
+
+def _first(names: list[str], most: int = 3) -> str:
+    return ", ".join(name or '""' for name in names[:most]) + ", …" * (len(names) > most)

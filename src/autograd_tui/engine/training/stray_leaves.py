@@ -1,0 +1,96 @@
+"""Leaves that a backward's gradient reached and that are none of the model's parameters: where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.core.frame import StrayLeaf
+from autograd_tui.engine.training.captured_variables import is_users, read
+from autograd_tui.engine.training.loop import Loop
+
+DEEPEST = 4  # levels of lists, dicts and objects that are searched
+
+
+def find_strays(loop: Loop) -> tuple[StrayLeaf, ...]:
+    """Look at the graph of the last loss, once: a loss that is gone has none."""
+    if loop.loss is None:
+        return ()
+    known = {id(param) for param in loop.params.values()}
+    batch = {_memory(each) for each in _tensors(loop.batch)}
+    leaves = {id(leaf): leaf for leaf in _leaves(loop.loss)}
+    strays = {key: leaf for key, leaf in leaves.items() if key not in known and _memory(leaf) not in batch}
+    if not strays:
+        return ()
+    found: dict[int, tuple[str, str]] = {}
+    places = sorted(_places(loop), key=lambda place: place[2].grad_fn is not None)  # the leaves themselves first
+    for kind, path, tensor in places:
+        if tensor.grad_fn is None:
+            found.setdefault(id(tensor), (kind, path))
+        elif (own := {id(each) for each in _leaves(tensor)}) <= strays.keys():  # not an output, which has them all
+            for each in own:
+                found.setdefault(each, ("changed", path))
+    # What no place holds and is no nn.Parameter was made by the forward itself, to be differentiated by.
+    return tuple(
+        StrayLeaf(tuple(leaf.shape), *found.get(key, ("", "")))
+        for key, leaf in strays.items()
+        if key in found or isinstance(leaf, nn.Parameter)
+    )
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """Give the leaves of a graph, in the order in which a walk from its root meets them."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node: Any = waiting.pop(0)
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [each for each, _ in node.next_functions]
+
+
+def _places(loop: Loop) -> Iterator[tuple[str, str, Tensor]]:
+    """Give tensors that are no parameters of the model, each with what holds it and how code would write it."""
+    for name, module in loop.model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute not in ("_parameters", "_modules"):
+                yield from _inside(value, ".".join(filter(None, ("model", name, str(attribute)))), "attribute")
+    loss = loop.parts.loss
+    if isinstance(loss, nn.Module):
+        yield from (("loss", name, param) for name, param in loss.named_parameters())
+    for place in loop.reach.code.places.values():
+        for value in read(place):
+            yield from _inside(value, place.path, "outside")
+
+
+def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[str, str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield kind, path, value
+    elif isinstance(value, nn.Module):
+        yield from ((kind, path, param) for param in value.parameters())
+    elif isinstance(value, (list, tuple, dict)) and depth < DEEPEST:
+        holds = ("dict of " if isinstance(value, dict) else "list of ") * (kind == "attribute")
+        for each in value.values() if isinstance(value, dict) else value:
+            what = "modules" if isinstance(each, nn.Module) else "tensors"
+            yield from _inside(each, path, f"{holds}{what}" if holds else kind, depth + 1)
+    elif is_users(type(value)) and depth < DEEPEST:
+        for each in getattr(value, "__dict__", {}).values():
+            yield from _inside(each, path, kind, depth + 1)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(each)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Tell tensors apart by their memory, which a `detach` shares."""
+    return tensor.data_ptr() if tensor.layout is torch.strided and tensor.numel() else -id(tensor)

@@ -1,1 +1,0 @@
-"""Plain values: commands, frames and what else can be known without torch."""

@@ -1,0 +1,88 @@
+"""Frames as one long table: a row for each number, where it is new."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import TensorStats
+
+COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
+FORMULAS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # how those of spreadsheets begin
+STATS = ("norm", "min", "max", "nonfinite", "mean", "std")
+Cell = float | int | str | bool
+Row = tuple[str, str, str, Cell]  # tensor, kind, stat, value
+
+
+def write_csv(file: BinaryIO, frames: Iterable[Frame]) -> None:
+    """Write the table; floats have as many digits as read back as the same ones.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    before: Frame | None = None
+    for frame in frames:
+        loss = "" if frame.loss is None else frame.loss
+        head = (frame.index, _plain(str(frame.command or "")), frame.iteration, loss, frame.learning_rate)
+        writer.writerows((*head, *map(_plain, row)) for row in rows(frame, before))
+        before = frame
+    text.detach()
+
+
+def _plain(cell: Cell) -> Cell:
+    """Give a cell that no spreadsheet computes; numbers stay numbers, be they negative."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
+
+
+def rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
+    """Give what a frame knows and the frame before it did not; how many steps have been run, always."""
+    yield "", "run", "steps", frame.steps
+    if frame.error:
+        yield "", "run", "raised", f"{frame.error.type}: {frame.error.message}"
+    if before is None or frame.loss_steps != before.loss_steps or frame.metrics != before.metrics:
+        yield from (("", "metric", name, value) for name, value in frame.metrics)
+    tables: dict[str, tuple[Sequence[TensorStats], object]] = {
+        "parameter": (frame.params, before and before.params),
+        "state": (frame.optimizer_state, before and before.optimizer_state),
+        "buffer": (frame.buffers, before and before.buffers),
+    }
+    for kind, (table, old) in tables.items():
+        if old is None or table != old:
+            yield from (row for stats in table for row in _numbers(kind, stats))
+    if before is None or frame.grads != before.grads:
+        yield from _gradients(frame)
+
+
+def _gradients(frame: Frame) -> Iterator[Row]:
+    """Give every gradient, also that there is none: a sum of 0 backwards."""
+    for name, grad in zip(frame.params.layout.names, frame.grads, strict=True):
+        yield name, "gradient", "backwards", 0 if grad is None else grad.backwards
+        if grad is not None:
+            yield name, "gradient", "used", int(grad.used)
+            yield from _numbers("gradient", grad)
+
+
+def _numbers(kind: str, stats: TensorStats) -> Iterator[Row]:
+    for stat in STATS:
+        value = getattr(stats, stat)
+        if value is not None:
+            yield stats.name, kind, stat, value
+    for name, values in (("value", stats.values), ("bin", stats.histogram)):
+        yield from ((stats.name, kind, f"{name} {place}", value) for place, value in enumerate(values or ()))

@@ -1,0 +1,49 @@
+"""Export what a session has run while it stays open: a second one runs it again beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import absolute, go_to, working_folder
+from autograd_tui.engine.open import open_again
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.global_state import HostRng
+from autograd_tui.export.formats import export_case, export_file, written_paths
+from autograd_tui.export.output_path import free
+
+
+def export_beside(
+    path: Path, session: Session, stopped: Callable[[], bool], *, folder: str | None = None, numbered: bool = False
+) -> str:
+    """Write what has led to where the session stands, and leave the session as it is; say what was written.
+
+    folder: where the program was started, which code of the session may have left. numbered: a case goes to a name of
+    its own where its files exist already.
+    Raises Refused, also where it is `stopped`, with nothing written.
+    """
+    before = working_folder()
+    target = Path(absolute(str(path), folder or before))
+    if numbered:
+        target = free(target, beside=".py")
+        path = path.with_name(target.name)
+    for each in written_paths(target):
+        if os.path.lexists(each):
+            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
+    if path.suffix == ".pt":
+        return f"written: {path}; {export_case(target, session)}"
+    recording = session.recording()
+    opening, foreign = recording.opening, HostRng.read()
+
+    def reopen() -> Session:
+        go_to(folder)
+        return open_again(opening, opening.scenario)
+
+    try:
+        missing = export_file(target, recording, reopen, stopped=stopped)
+    finally:
+        foreign.write()
+        go_to(before)
+    return f"written: {path}" + (f"; {missing}" if missing else "")

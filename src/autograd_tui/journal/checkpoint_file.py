@@ -1,0 +1,202 @@
+"""Checkpoints on disk, beside a journal, in values that `torch.load` reads without running any code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autograd_tui.core.command import Phase
+from autograd_tui.core.command_log import Recording
+from autograd_tui.core.files import open_to_read, replacing
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.wire import FrameDecoder, FrameEncoder
+from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.data_loader import Epoch, Position
+from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
+from autograd_tui.engine.training.tensor_file import save as torch_save
+from autograd_tui.journal.digest import Beginning, beginning, digest
+from autograd_tui.journal.frame_stream import columns, read_columns
+from autograd_tui.journal.paths import companions
+from autograd_tui.journal.reader import Journal
+
+
+def plain_state(value: Any) -> Any:
+    """Give tensors, numbers, texts, lists and dicts with texts as keys in place of all else."""
+    if isinstance(value, GlobalSnapshot):
+        others = [plain_state(state) for _, state in value.rewindables]
+        return {"mark": [plain_state(value.torch), *_foreign(value.foreign), *others]}
+    if isinstance(value, HostRng):
+        return {"foreign": _foreign(value)}
+    if isinstance(value, Position):
+        return {"position": [plain_state(each) for each in (value.epoch, value.place, value.before)]}
+    if isinstance(value, Epoch):
+        return {"epoch": [plain_state(each) for each in (value.first, value.start, value.between, value.lost)]}
+    if isinstance(value, torch.dtype | torch.device):
+        return {type(value).__name__: str(value).removeprefix("torch.")}
+    if type(value).__name__ == "ndarray":
+        return {"ndarray": torch.from_numpy(value.astype("int64"))}
+    if isinstance(value, dict):
+        return {"dict": [[plain_state(key), plain_state(each)] for key, each in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [plain_state(each) for each in value]}
+    return [plain_state(each) for each in value] if isinstance(value, list) else value
+
+
+def read_state(plain: Any) -> Any:
+    """Give the value back."""
+    if isinstance(plain, list):
+        return [read_state(each) for each in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, inside),) = plain.items()
+    match kind:
+        case "mark":
+            state, *foreign = inside[:5]
+            others = tuple((None, read_state(each)) for each in inside[5:])  # whose, only the loop knows
+            return GlobalSnapshot(read_state(state), _read_foreign(*foreign), others)
+        case "foreign":
+            return _read_foreign(*inside)
+        case "position":
+            return Position(*map(read_state, inside))
+        case "epoch":
+            return Epoch(*map(read_state, inside))
+        case "dtype":
+            return getattr(torch, inside)
+        case "device":
+            return torch.device(inside)
+        case "ndarray":
+            return inside.numpy().astype("uint32")
+        case "tuple":
+            return tuple(read_state(each) for each in inside)
+        case _:
+            return dict(_pairs(inside))
+
+
+def _foreign(states: HostRng) -> list[Any]:
+    version, numbers, gauss = states.python
+    return [list(numbers), version, gauss, plain_state(states.numpy)]
+
+
+def _read_foreign(numbers: list[int], version: int, gauss: Any, numpy: Any) -> HostRng:
+    return HostRng((version, tuple(numbers), gauss), read_state(numpy))
+
+
+def _pairs(inside: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return ((read_state(key), read_state(each)) for key, each in inside)
+
+
+FORMAT = 4
+MOST = 2  # files beside a journal
+MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """A checkpoint read back, and the plots up to it."""
+
+    checkpoint: Checkpoint
+    history: History
+
+
+def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, lines: Beginning, mode: int) -> None:
+    """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError.
+
+    lines: of the journal, that entry among them: where they are others, the checkpoint is of another run.
+    None is written where the model remembers something in Python, which only running again can bring about.
+    """
+    if checkpoint.bytes > MOST_BYTES or checkpoint.remembers:
+        return
+    history = history.copy()
+    history.forget_after(checkpoint.frame.index)
+    left_out = ("frame", "holders", "attributes", "optimizer")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "lines": [lines.size, lines.hexdigest()],
+        "entry": entry,
+        "index": checkpoint.frame.index,
+        "frame": FrameEncoder().line(checkpoint.frame),
+        "history": columns(history),
+        "optimizer": str(checkpoint.optimizer),
+        **{
+            each.name: plain_state(getattr(checkpoint, each.name))
+            for each in fields(Checkpoint)
+            if each.name not in left_out
+        },
+    }
+    path = journal.with_name(f"{journal.name}.tensors-{checkpoint.frame.index}")
+    with replacing(path, mode) as file:
+        torch_save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    for old in _files(journal)[MOST:]:
+        old.unlink(missing_ok=True)
+
+
+def load(journal: Journal, like: Checkpoint) -> CheckpointFile | None:
+    """Read the newest checkpoint that lies on the way to the end of the present branch; None where there is none.
+
+    `like` is one of the same model, taken now. A file that cannot be read, or is of another model or another run, is
+    passed over.
+    """
+    ends = {entry.id: end for entry, end in journal.path_to(journal.present)}
+    run = journal.recording(journal.present)
+    for path in _files(journal.path):
+        try:
+            with open_to_read(path) as file:
+                content = torch.load(file, weights_only=True)
+            leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(run, content["index"])
+            if content["format"] == FORMAT and leads_on:
+                checkpoint = _checkpoint(content, like)
+                if _is_of(journal, checkpoint.frame, content):
+                    return CheckpointFile(checkpoint, read_columns(content["history"]))
+        except Exception:  # whatever a damaged file makes torch raise
+            continue
+    return None
+
+
+def _forward_follows(run: Recording, index: int) -> bool:
+    """Tell whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
+    step = next(iter(run.split(index)[1]), None)
+    return step is not None and step.command.phase is Phase.FORWARD and step.raised is None
+
+
+def _is_of(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint was taken in this very run, and holds the frame that its line tells of."""
+    size, lines = content["lines"]
+    if size > journal.size or beginning(journal.path, size).hexdigest() != lines:
+        return False
+    entry = content["entry"] - 1
+    return bool(frame.index != journal.frames[entry] or digest(frame) == journal.entries[entry].digest)
+
+
+def _files(journal: Path) -> list[Path]:
+    """Give the files beside a journal, the newest first. Raises OSError."""
+    numbered = f"{journal.name}.tensors-"
+    whole = (path for path in companions(journal) if path.name.removeprefix(numbered).isdecimal())
+    return sorted(whole, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
+    own: dict[str, Any] = {
+        "frame": FrameDecoder().frame(content["frame"]),
+        "holders": like.holders,
+        "attributes": like.attributes,
+        "optimizer": OptimizerSpec.parse(content["optimizer"]),
+    }
+    values: dict[str, Any] = {
+        each.name: own[each.name] if each.name in own else read_state(content[each.name]) for each in fields(Checkpoint)
+    }
+    for name in ("params", "buffers"):
+        here, there = getattr(like, name), values[name]
+        if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
+            raise ValueError("of another model")
+    pairs = zip(like.mark.rewindables, values["mark"].rewindables, strict=True)
+    values["mark"] = replace(values["mark"], rewindables=tuple((one[0], read[1]) for one, read in pairs))
+    return Checkpoint(**values)

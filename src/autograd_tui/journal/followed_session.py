@@ -1,0 +1,243 @@
+"""A run that another terminal leads, as far as that one has drawn it; no torch, and nobody's code."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import open_file
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import FrameStore
+from autograd_tui.core.history import History, Series
+from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.validation import made, strict
+from autograd_tui.core.wire import FrameDecoder
+from autograd_tui.journal.digest import first_line_hash
+from autograd_tui.journal.frame_stream import LEFT, MOST_BYTES, frames_path, read_first_line, read_series
+
+PIECE = 1 << 20  # bytes that are read at once
+MOST_LINE = MOST_BYTES  # of one frame
+MOST_FILE = MOST_BYTES + 2 * MOST_LINE  # the leader begins it anew behind the first frame that is beyond MOST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNews:
+    """What a leader writes before each frame."""
+
+    newest: int  # frame that there is
+    kept: int  # frames after this one are others than those written before
+    losses: Series  # of those after it
+
+    @classmethod
+    def read(cls, line: bytes) -> StreamNews:
+        """Read a line; raises ValueError where it is none."""
+        written = strict(line)
+        try:
+            losses = read_series(written["losses"])
+            news = made(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no news: {error}") from None
+        if not news.kept <= news.newest or any(not news.kept < each <= news.newest for each in losses.indices):
+            raise ValueError("news of frames that there are not")
+        return news
+
+
+class FollowedSession(SessionView):
+    """Looks like a session that never runs anything itself: `read` takes in what the leader has drawn since.
+
+    Where the file is damaged it stays at the frame before, until the leader begins the file anew.
+    Raises Refused where there is nothing to follow.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal, self._path = journal, frames_path(journal)
+        self.left = False  # by the leader, in order
+        self.damage: str | None = None  # what is wrong with the file
+        self.newest = 0
+        self._frames: FrameStore | None = None
+        self._latest: Frame
+        try:
+            self._open()
+        except FileNotFoundError as error:
+            if not journal.exists():
+                raise Refused(f"{journal} cannot be followed: {error.strerror}.") from None
+            why = f"no screen shows this run, for which there would be {self._path.name}"
+            raise Refused(f"{journal} cannot be followed: {why}.") from None
+        except OSError as error:
+            raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
+        self.read()
+        if self._frames is None:
+            nothing = f"{journal} has drawn nothing yet."
+            raise Refused(f"{self._path} is no run that can be followed: {self.damage}." if self.damage else nothing)
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that the leader drew last."""
+        assert self._frames is not None
+        return self._latest
+
+    def read(self) -> bool:
+        """Take in what has been drawn since; tell whether there was anything."""
+        anything = self._read_on()
+        if not self._began_anew():
+            return anything
+        self._read_on()
+        return True
+
+    def stored(self, index: int) -> Frame | None:
+        """Give a frame that was drawn and is still held."""
+        return self.frame if index == self.frame.index else self._held.get(index)
+
+    def nearest(self, index: int, by: int) -> int:
+        """Give the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
+        return self._held.nearest(index, by)
+
+    def look(self, index: int) -> Frame:
+        """Give frame `index`, or the nearest before it that was drawn here."""
+        found = self.stored(index) or self._held.get(self.nearest(index, -1))
+        assert found is not None
+        return found
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Give the nearest frame of the same phase in another iteration, before (`by` -1) or after (1)."""
+        here, place = self.look(index), index
+        while (further := self.nearest(place + by, by)) != place and (further - place) * by > 0:
+            place = further
+            found = self.look(place)
+            if found.phase is here.phase and found.iteration != here.iteration:
+                return found
+        return None
+
+    def inspect(self, name: str) -> Inspection:
+        """Refuse: the tensors are elsewhere."""
+        raise Refused("exact numbers are measured where the run is led.")
+
+    @property
+    def _held(self) -> FrameStore:
+        assert self._frames is not None
+        return self._frames
+
+    def _open(self) -> None:
+        """Open the file at its first line. Raises OSError."""
+        self._file, self._rest, self._number = os.fdopen(open_file(self._path), "rb", buffering=0), b"", 0
+        weakref.finalize(self, self._file.close)
+        self._reader, self.damage = FrameDecoder(), None
+        self._first: tuple[SessionInfo, History] | None = None  # what the first line says, until there is a frame
+        self._news: StreamNews | None = None  # of the frame that comes next
+        self._plotted = 0  # the plots know all up to this frame
+
+    def _began_anew(self) -> bool:
+        """Go over to the file that has taken this one's place, where one has."""
+        try:
+            now, here = os.stat(self._path), os.fstat(self._file.fileno())
+            if (now.st_ino, now.st_dev) == (here.st_ino, here.st_dev):
+                return False
+            before = self._file
+            self._open()
+        except OSError:
+            return False
+        before.close()
+        return True
+
+    def _read_on(self) -> bool:
+        """Take in the lines that have come, up to one that is damaged; tell whether there were any."""
+        before = self._number, self.damage
+        try:
+            for line in self._lines() if self.damage is None else ():
+                self._number += 1
+                self._take(line)
+        except ValueError as error:
+            self._rest, self.damage = b"", f"its line {self._number} cannot be read ({error})"
+        except OSError as error:
+            self._rest, self.damage = b"", f"it cannot be read ({error.strerror})"
+        return (self._number, self.damage) != before
+
+    def _lines(self) -> Iterator[bytes]:
+        """Give the whole lines that have come; raises ValueError where there are more than any leader writes."""
+        while data := self._file.read(PIECE):
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            yield from whole
+            if len(self._rest) > MOST_LINE or self._file.tell() > MOST_FILE:
+                self._number += 1
+                raise ValueError("too long")
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._number += 1
+            raise ValueError("cut off")
+
+    def _take(self, line: bytes) -> None:
+        if self._number == 1:
+            self._first = read_first_line(line, run=self._run())
+        elif line.startswith(b'{"newest"'):
+            self._news = StreamNews.read(line)
+        elif line.startswith(b'{"frame"'):
+            self._take_frame(self._reader.frame(line))
+        elif line == LEFT:
+            self.left = True
+        else:
+            raise ValueError("not written by a leader")
+
+    def _run(self) -> str:
+        """Give what tells the journal's run from others of its name."""
+        try:
+            return first_line_hash(self._journal)
+        except OSError as error:
+            raise ValueError(f"{self._journal} cannot be read: {error.strerror}") from None
+
+    def _take_frame(self, frame: Frame) -> None:
+        """Hold a frame as the newest, where it is not one that the leader went back to."""
+        news, self._news = self._news, None
+        if news is None or frame.index > news.newest:
+            raise ValueError("a frame that nothing announces")
+        if self._frames is not None and frame.params.layout.names != self._latest.params.layout.names:
+            raise ValueError("a frame of another model")
+        if self._first is None and not self._is_in_order(frame, news):
+            raise ValueError("a frame of an iteration that is over")
+        self._latest, self.newest, self.left = frame, news.newest, False
+        if self._first is not None:
+            self._begin(*self._first)
+            self._first, self._plotted = None, news.newest
+        else:
+            self.history.forget_after(news.kept)
+            self._plotted = min(self._plotted, news.kept)
+        if self._frames is None:
+            self._frames = FrameStore(frame)
+        elif news.kept < self._held.oldest.index:
+            self._held.forget_after(frame)
+        else:
+            self._held.forget_after(self.look(news.kept))
+            if frame.index > self._held.newest.index:
+                self._held.append(frame)
+        if frame.index > self._plotted:
+            self._plot(frame, news.losses, after=self._plotted)
+            self._plotted = frame.index
+
+    def _is_in_order(self, frame: Frame, news: StreamNews) -> bool:
+        """Tell whether no iteration goes back on the way to a frame, from what the plots keep."""
+        plotted = (
+            self.history.loss,
+            self.history.grad_norm,
+            self.history.learning_rate,
+            *self.history.metrics.values(),
+        )
+        before = max((point.iteration for series in plotted if (point := series.at(news.kept))), default=0)
+        way = [point.iteration for point in news.losses.points() if point.index < frame.index]
+        return frame.index <= news.kept or all(one <= other for one, other in pairwise([before, *way, frame.iteration]))
+
+    def _begin(self, about: SessionInfo, history: History) -> None:
+        """Take what a first line says of the run, and of how it went before the file's first frame."""
+        self.history = history
+        if self._frames is None or about != self.about:
+            self.about = about
+
+    def _plot(self, frame: Frame, losses: Series, *, after: int) -> None:
+        """Take into the plots a frame, and the losses of those before it that were not drawn."""
+        for point in losses.points():
+            if after < point.index < frame.index:
+                self.history.loss.append(point.index, point.iteration, point.value)
+        self.history.append(frame)

@@ -1,0 +1,80 @@
+"""Runs that were interrupted and can be resumed, each in one line."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.printing import one_line, quoted
+from autograd_tui.core.run_config import BUILT_IN, size_in_words
+from autograd_tui.journal.file_lock import is_locked
+from autograd_tui.journal.paths import companions, journals
+from autograd_tui.journal.reader import Journal, read_journal
+
+HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
+
+
+def summary_line(path: Path) -> str:
+    """Say when a run was begun, of what, how long it is, its last loss where there is one, and what it takes."""
+    try:
+        journal = read_journal(path)
+        size = sum(each.lstat().st_size for each in (path, *companions(path)))
+    except Refused as error:
+        return f"{'?':<16}  {error}"
+    except OSError as error:
+        return f"{'?':<16}  {path}: {error.strerror}"
+    begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
+    loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
+    scenario = one_line(journal.opening.scenario)
+    what = f"{begun}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
+    return f"{what} is damaged: {journal.damage}" if journal.damage else what
+
+
+MOST_BYTES = 1 << 20  # of a journal that is read for a word at the start
+MOST_JOURNALS = 20  # that are read
+FEW = 8  # commands: a shorter run, tried out in passing, hides none that waits behind it
+
+
+def waiting_run() -> str | None:
+    """Say, in a sentence, which run was cut off and how to go on with it.
+
+    That is the latest run of some length, else a later and shorter one; None where they were left in order, or go on.
+    """
+    waiting: Journal | None = None
+    for path in islice(journals(), MOST_JOURNALS):
+        with suppress(Refused, OSError):  # what is no journal, or is gone, hides none that waits behind it
+            if path.stat().st_size > MOST_BYTES:
+                break
+            journal = read_journal(path)
+            has_length = _commands(journal) >= FEW
+            if _waits(journal) and (has_length or waiting is None):
+                waiting = journal
+            if has_length:
+                break
+    return _sentence(waiting) if waiting else None
+
+
+def _waits(journal: Journal) -> bool:
+    return journal.left is None and bool(journal.entries) and not is_locked(journal.path)
+
+
+def _commands(journal: Journal) -> int:
+    return sum(len(entry.commands()) for entry in journal.entries)
+
+
+def _sentence(journal: Journal) -> str:
+    """Name the journal: the latest one is another as soon as a key is pressed."""
+    where = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
+    named, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
+    scenario = "" if named in BUILT_IN else f" --scenario {quoted(named)}"
+    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}{scenario}{salvage}"
+
+
+def _spelled(path: Path) -> str:
+    """Write a path as a shell takes it."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{quoted(str(path.relative_to(home)))}" if path.is_relative_to(home) else quoted(str(path))

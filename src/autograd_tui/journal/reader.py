@@ -1,0 +1,238 @@
+"""Reads a journal: its lines as a tree of commands, and where training stood last."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autograd_tui.core.command import MOST_COMMANDS
+from autograd_tui.core.command_log import CommandLog, Recording, Step, Stretch
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import open_to_read
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.journal.entry import Entry, read_header, read_left
+from autograd_tui.journal.paths import is_ours
+
+
+class LineTree:
+    """Knows of each line from which one, and from which frame, it goes on; line 0 is frame 0.
+
+    A line that runs something makes the present branch end with it; one that it leaves can be taken again. Finding
+    the line of a frame takes logarithmic time: each line has a jump to one far before it.
+    """
+
+    def __init__(self) -> None:
+        self.tip, self.end = 0, 0  # the last line of the present branch, and the frame it led to
+        self.left: dict[int, int] = {}  # by the last line of a branch that was left, the frame it led to
+        self._parents, self._starts = array("q", [0]), array("q", [-1])
+        self._jumps, self._depths = array("q", [0]), array("q", [0])
+
+    @property
+    def last(self) -> int:
+        """Give the newest line."""
+        return len(self._parents) - 1
+
+    def at(self, frame: int) -> int:
+        """Give the line that led to a frame of the present branch, or past it."""
+        line = self.tip if frame else 0
+        while self._starts[line] >= frame > 0:
+            jump = self._jumps[line]
+            line = jump if self._starts[jump] >= frame else self._parents[line]
+        return line
+
+    def ran(self, start: int, end: int) -> None:
+        """Add a line that runs from frame `start` of the present branch to another frame."""
+        parent = self.at(start)
+        if start < self.end:
+            self.left[self.tip] = self.end
+        self._add(parent, start)
+        self.tip, self.end = self.last, end
+
+    def went_back(self, frame: int) -> None:
+        """Add a line that runs nothing: later frames stay until something runs from there."""
+        self._add(self.at(frame), frame)
+
+    def took(self, tip: int) -> None:
+        """Add a line that returns to the end of a branch that was left, which ends with line `tip`."""
+        end = self.left.pop(tip)
+        self.left[self.tip] = self.end
+        self._add(tip, end)
+        self.tip, self.end = tip, end
+
+    def _add(self, parent: int, start: int) -> None:
+        far = self._jumps[parent]
+        apart = self._depths[parent] - self._depths[far] == self._depths[far] - self._depths[self._jumps[far]]
+        self._parents.append(parent)
+        self._starts.append(start)
+        self._jumps.append(self._jumps[far] if apart else parent)
+        self._depths.append(self._depths[parent] + 1)
+
+
+ROOT = Entry(0, 0, "@0", "")
+LEFT = b'{"left":'
+MOST_BYTES = 256 << 20  # of a file: ten days of a free run
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What a file holds, as far as its lines can be read."""
+
+    path: Path
+    opening: RunConfig
+    started: float  # seconds since the epoch
+    entries: Sequence[Entry]
+    frames: Sequence[int]  # the frame that each entry led to
+    size: int  # bytes of the lines that could be read
+    cut: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
+    left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
+    tree: LineTree
+    ours: bool = False  # whether this machine's user has written it, in the state folder
+    damage: str | None = None  # which line cannot be read, and why; None where all can
+
+    @property
+    def tip(self) -> Entry:
+        """Give the entry after which training stood last."""
+        return self.entries[-1] if self.entries else ROOT
+
+    @property
+    def present(self) -> Entry:
+        """Give the entry that the branch ends with on which training stood last, perhaps at an earlier frame."""
+        return next((entry for entry in reversed(self.entries) if not entry.command.startswith("@")), ROOT)
+
+    @property
+    def frame(self) -> int:
+        """Give the index of the frame where training stood last."""
+        return self.frames[-1] if self.frames else 0
+
+    @property
+    def loss(self) -> float | None:
+        """Give the loss at the frame where training stood last; None where there is none yet."""
+        if self.left is not None and self.left.get("loss") is not None:
+            return float(self.left["loss"])
+        entry = self.tip
+        while entry.loss is None and entry.parent and entry.start is None:
+            entry = self.entries[entry.parent - 1]
+        return None if entry.loss is None else float(entry.loss)
+
+    def start(self, entry: Entry) -> int:
+        """Give the frame that an entry goes on from."""
+        if entry.goes_back:
+            return self.frames[entry.id - 1]
+        return entry.start if entry.start is not None else self.frames[entry.parent - 1] if entry.parent else 0
+
+    def path_to(self, entry: Entry) -> list[tuple[Entry, int]]:
+        """Give the entries that lead to the end of one, each with the frame up to which it is on the way."""
+        found, end = [], self.frames[entry.id - 1] if entry.id else 0
+        while entry.id:
+            if not entry.goes_back:
+                found.append((entry, end))
+            end = self.start(entry)
+            entry = self.entries[entry.parent - 1] if entry.parent else ROOT
+        return found[::-1]
+
+    def recording(self, end: Entry | None = None) -> Recording:
+        """Give the run that leads to the end of an entry, or to where training stood last."""
+        return Recording(self.opening, list(self._stretches(end or self.tip)))
+
+    def _stretches(self, last: Entry) -> Iterator[Stretch]:
+        log = CommandLog()
+        for entry, end in self.path_to(last):
+            commands, wanted = entry.commands(), end - self.start(entry)
+            if entry.raised is not None:
+                yield from _as_stretches(log)
+                log = CommandLog()
+                yield Stretch((Step(commands[0], entry.raised),))
+                continue
+            for pattern, times in commands.blocks():
+                whole = min(times, wanted // len(pattern))
+                log.append_all(pattern, whole)
+                wanted -= whole * len(pattern)
+                if whole < times:
+                    log.append_all(pattern[:wanted], 1)
+                    break
+        yield from _as_stretches(log)
+
+
+def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
+    return (Stretch(tuple(map(Step, pattern)), times) for pattern, times in log.stretches(0, len(log)))
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal, up to its first line that is damaged; raises Refused where the file is none."""
+    data, ours = _content(path)
+    whole, _, rest = data.rpartition(b"\n")
+    first, *lines = whole.split(b"\n")
+    opening, started = read_header(first, path=str(path))
+    entries: list[Entry] = []
+    frames: list[int] = []
+    tree, left, damage, size = LineTree(), None, None, len(first) + 1
+    try:
+        for line in lines:
+            left = read_left(line) if line.startswith(LEFT) else None
+            if left is None:
+                entry = Entry.read(line)
+                frames.append(_led_to(entry, tree, entries, frames))
+                entries.append(entry)
+            size += len(line) + 1
+        _check_unfinished(rest, len(entries) + 1)
+    except ValueError as error:
+        number = data.count(b"\n", 0, size) + 1
+        left, damage = None, f"its line {number} cannot be read ({error})"
+    return Journal(path, opening, started, entries, frames, size, len(data) - size, left, tree, ours, damage)
+
+
+def _content(path: Path) -> tuple[bytes, bool]:
+    """Read a whole file, and tell whether it is this user's own; raises Refused where that is not possible."""
+    try:
+        with open_to_read(path) as file:
+            data, ours = file.read(MOST_BYTES + 1), is_ours(path, os.fstat(file.fileno()))
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) > MOST_BYTES:
+        raise Refused(f"{path} is no journal: it is longer than {MOST_BYTES:,} bytes.")
+    return data, ours
+
+
+def _led_to(entry: Entry, tree: LineTree, entries: Sequence[Entry], frames: Sequence[int]) -> int:
+    """Give the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
+    if entry.id != tree.last + 1:
+        raise ValueError("out of order")
+    if entry.takes_branch:
+        if entry.parent not in tree.left or tree.left[entry.parent] != entry.start:
+            raise ValueError("it returns to a branch that no line before it has left")
+        tree.took(entry.parent)
+        return tree.end
+    stands = int(entry.command[1:]) if entry.goes_back else frames[-1] if frames else 0
+    start = entry.start
+    if start is None:
+        start = stands if entry.goes_back else tree.end
+    goes_on = start == stands or (_in_doubt(entries) and not entry.goes_back)
+    if not goes_on or start > tree.end or entry.parent != tree.at(start):
+        raise ValueError("it goes on from where no line before it has led")
+    if entry.goes_back:
+        tree.went_back(start)
+        return start
+    end = start + len(entry.commands())
+    if end > MOST_COMMANDS:
+        raise ValueError("it leads further than any run")
+    tree.ran(start, end)
+    return end
+
+
+def _in_doubt(entries: Sequence[Entry]) -> bool:
+    """Tell whether the last line goes back and leaves its start out: older versions read no more of what they wrote."""
+    return bool(entries) and entries[-1].goes_back and entries[-1].start is None
+
+
+def _check_unfinished(rest: bytes, number: int) -> None:
+    """Raise ValueError where what stands behind the last whole line is not the beginning of one of ours.
+
+    A disk that lost its power may have put zeros in its place.
+    """
+    begun = (b"[%d," % number, LEFT)
+    if rest.strip(b"\0") and not any(rest.startswith(each[: len(rest)]) for each in begun):
+        raise ValueError("no line of this run")

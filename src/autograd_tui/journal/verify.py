@@ -1,0 +1,77 @@
+"""Runs a recorded run again, and verifies that it has the same numbers, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from autograd_tui.core.command_log import ITERATION, Recording, Step, Stretch
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.engine.session import Session
+from autograd_tui.journal.digest import digest
+from autograd_tui.journal.entry import Entry
+from autograd_tui.journal.reader import Journal
+
+MANY = 16  # iterations from which on they run freely
+_ITERATION = tuple(map(Step, ITERATION))
+
+
+def run_again(
+    session: Session, recording: Recording, *, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Frame]:
+    """Run a recording's commands from where the session stands; give frames as they come, not all of long stretches.
+
+    Raises Refused where a command is out of turn that was not when it was recorded.
+    """
+    for stretch in recording.stretches:
+        for frame in _run_stretch(session, stretch, stopped):
+            yield frame
+            if stopped():
+                return
+
+
+def _run_stretch(session: Session, stretch: Stretch, stopped: Callable[[], bool]) -> Iterator[Frame]:
+    if stretch.steps == _ITERATION and stretch.times >= MANY and session.next_command() == ITERATION[0]:
+        yield from session.run_free(session.end_of(stretch.times), stopped)
+        return
+    for _ in range(stretch.times):
+        for step in stretch.steps:
+            yield session.run(step.command)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One line of the journal, done again."""
+
+    entry: Entry
+    agrees: bool
+
+
+def check(session: Session, journal: Journal) -> Iterator[Verified]:
+    """Do again all that the journal tells, in its order, also branches that were left; the session is at frame 0."""
+    for entry in journal.entries:
+        start = journal.start(entry)
+        try:
+            if entry.command.startswith("branch="):
+                session.rewind(0)  # its number is that of another session, where the run was resumed since
+                again = journal.recording(entry)
+            else:
+                again = Recording(journal.opening, entry.stretches())
+                if session.frame.index != start:
+                    session.rewind(start)
+            for _ in run_again(session, again):
+                pass
+        except Refused:
+            yield Verified(entry, False)
+            return
+        yield Verified(entry, digest(session.frame) == entry.digest)
+
+
+def machine(then: RunConfig, now: RunConfig) -> list[str]:
+    """Say in what another machine differs from the one that the journal was written on: numbers may differ with it."""
+    pairs = [("device", then.device, now.device), ("threads", then.threads, now.threads)]
+    known = [name for name in ("torch", "autograd-tui") if name in then.versions]
+    pairs += [(name, then.versions[name], now.versions.get(name)) for name in known]
+    return [f"{name} {now_it_is} (was {was})" for name, was, now_it_is in pairs if was != now_it_is]

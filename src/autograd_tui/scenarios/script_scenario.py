@@ -1,0 +1,147 @@
+"""A file that holds the parts of a training loop under plain names, as a script or a notebook does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import read_file
+from autograd_tui.core.printing import print_lines
+from autograd_tui.engine.training.data_loader import from_loader, holds_loader
+from autograd_tui.engine.training.optimizers import groups_of, spec_of
+from autograd_tui.engine.training.scenario import Options, Parts, Scenario
+from autograd_tui.scenarios.loop_check import Roles, left_out
+
+MODELS = ("model", "net")
+LOADERS = ("loader", "dataloader", "train_loader", "train_dataloader")
+PAIRS = (("data", "labels"), ("inputs", "targets"), ("x", "y"), ("X", "Y"), ("X", "y"))
+LOSSES = ("loss", "loss_fn", "criterion", "loss_function")
+OPTIMIZERS = ("optim", "optimizer", "opt")
+
+
+def plain_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[], Mapping[str, Any]]) -> Scenario:
+    """Make a scenario of what a file has just left under plain names; raises Refused where some are missing.
+
+    It begins where the file's last line left the random numbers, as a script's loop would. Whoever opens it once more
+    gets it from `run_again`: what was trained is not new any more.
+    """
+    unused = [(_parts(names), torch.get_rng_state())]
+    for sentence in _left_out(names):
+        print_lines(sentence, file=sys.stderr)
+
+    def build(options: Options) -> Parts:
+        if not unused:
+            return _parts(run_again())
+        parts, rng = unused.pop()
+        torch.set_rng_state(rng)
+        return parts
+
+    return Scenario(title, build)
+
+
+def _parts(names: Mapping[str, Any]) -> Parts:
+    model, loader, loss, optimizer = _found(names)
+    pair = next((pair for pair in PAIRS if all(isinstance(names.get(name), Tensor) for name in pair)), None)
+    found = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
+    if missing := [what for what, name in found.items() if not name]:
+        raise Refused(f"missing: {', '.join(missing)}{_there_is(names, missing)}.")
+    made = names[optimizer]
+    inputs, targets = pair if pair and not loader else ("inputs", "targets")
+    return Parts(
+        model=names[model],
+        batch=from_loader(names[loader]) if loader else _always((names[inputs], names[targets])),
+        loss=names[loss],
+        optimizer=made if isinstance(made, str) else str(spec_of(made, names[model])),
+        groups=() if isinstance(made, str) else groups_of(made),
+        names=(inputs, targets, "prediction"),
+        listing={
+            "setup": f"{inputs}, {targets} = next batch of {loader}" if loader else "",
+            "forward": f"prediction = {model}({inputs})\nloss = {loss}(prediction, {targets})",
+            "step": f"{optimizer}.step()",
+            "zero_grad": f"{optimizer}.zero_grad()",
+        },
+    )
+
+
+def _found(names: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Give the names of model, loader, loss and optimizer, each "" where there is none."""
+    return (
+        _first(names, MODELS, lambda value: isinstance(value, nn.Module)),
+        _first(names, LOADERS, holds_loader),
+        _first(names, LOSSES, lambda value: callable(value) and not isinstance(value, (type, Tensor))),
+        _first(names, OPTIMIZERS, lambda value: isinstance(value, (str, Optimizer))),
+    )
+
+
+def _there_is(names: Mapping[str, Any], missing: Iterable[str]) -> str:
+    """Say what there is under other names, and what can be done."""
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "model": lambda value: isinstance(value, nn.Module) and not _is_torchs_loss(value),
+        "data with labels (or loader)": lambda value: isinstance(value, DataLoader),
+        "loss": _is_torchs_loss,
+        "optim": lambda value: isinstance(value, Optimizer),
+    }
+    there = {what: [name for name, value in names.items() if kinds[what](value)] for what in missing}
+    if len(there.get("optim", [])) > 1:
+        return (
+            f"; there are the optimizers {_and(there['optim'])}, and one is stepped: write a build function with one "
+            "model of all parts and one optimizer, in which each part's turn is an iteration of its own"
+        )
+    calls = [
+        f"{_and(others)} could be called {what.split()[-1].rstrip(')')}" for what, others in there.items() if others
+    ]
+    return f"; {', '.join(calls)}" if calls else ""
+
+
+def _is_torchs_loss(value: Any) -> bool:
+    return type(value).__module__ == nn.MSELoss.__module__
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _left_out(names: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a run does not do that the file does in its loop, or has made for it."""
+    model, _, loss, optimizer = _found(names)
+    kinds = {LRScheduler: "scheduler", Optimizer: "optimizer", GradScaler: "scaler", nn.Module: "model"}
+    others = {
+        name: next(kind for cls, kind in kinds.items() if isinstance(value, cls))
+        for name, value in names.items()
+        if name not in (model, loss, optimizer) and isinstance(value, tuple(kinds))
+    }
+    text = _read(names.get("__file__"))
+    lines = left_out(text, Roles(model, optimizer, loss, others))
+    yield from (f"{Path(names['__file__']).name}, line {line}: {sentence}" for line, sentence in lines)
+    said = " ".join(sentence for _, sentence in lines)
+    for name, kind in others.items():
+        if kind == "scheduler" and f"{name}.step" not in said:
+            yield f"{name}, a {type(names[name]).__name__}, is left out: --decay plateau is the schedule that there is"
+        if kind == "optimizer" and f"{name}.step" not in said:
+            yield f"the optimizer {name} is left out: {optimizer} is the one that is stepped"
+
+
+def _read(file: str | None) -> str:
+    try:
+        return read_file(file or "").decode()
+    except (OSError, ValueError):
+        return ""
+
+
+def _first(names: Mapping[str, Any], wanted: Iterable[str], fits: Callable[[Any], bool]) -> str:
+    """Give the first name that holds what is looked for, else ""."""
+    return next((name for name in wanted if name in names and fits(names[name])), "")
+
+
+def _always(batch: tuple[Tensor, Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
+    return lambda i: batch

@@ -1,0 +1,134 @@
+"""The batch and what the model made of it, value by value where they are few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.numbers import count, fitted, measured, number, short
+from autograd_tui.text.sparkline import sparkline
+from autograd_tui.text.styled_text import Line, length
+
+
+def outputs_by_position(frame: Frame) -> tuple[int, int] | None:
+    """Give how many outputs there are for each of how many positions; None where there is one, or no positions.
+
+    Of (samples, a, b) the outputs are `a` where targets are (samples, b), as cross_entropy takes them, else `b`.
+    """
+    row = frame.prediction
+    if row is None or len(row.shape) != 3 or row.min is None:
+        return None
+    samples, outputs, positions = row.shape
+    if frame.targets is None or frame.targets.shape != (samples, positions):
+        outputs, positions = positions, outputs
+    return (outputs, positions) if outputs > 1 else None
+
+
+def position_lines(frame: Frame) -> list[Line]:
+    """Draw the range of all outputs with how they are spread in it, then mean and deviation."""
+    row = frame.prediction
+    if row is None or row.min is None:
+        return []
+    old = ("  old" if frame.old else "", "warn")
+    if row.nonfinite:
+        # Infinities are a mask where the loss is finite all the same.
+        ill = row.min != row.min or frame.loss is None or not math.isfinite(frame.loss)
+        return [[(f"{count(row.nonfinite)} of {count(row.size)} are NaN or infinite", "error" if ill else "dim"), old]]
+    mark = "~" * row.sampled
+    spread = f"{mark}▕{sparkline(row.histogram)}▏" if row.histogram else "to"
+    return [
+        [(number(row.min), "strong"), (f" {spread} ", "accent"), (number(row.max), "strong"), old],
+        [(f"mean {measured(row.mean, sampled=row.sampled)}   std {measured(row.std, sampled=row.sampled)}", "dim")],
+    ]
+
+
+def data_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
+    """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
+    x, y, q = frame.inputs, frame.targets, frame.prediction
+    if frame.loss_params is None:
+        return [[("no batch here: forward takes the first", "dim")]]
+    label_width = max(8, *(len(name) + 6 for name in about.names))
+    columns = (width - label_width) // 10
+    few = [row.values for row in (x, y, q) if row and row.values]
+    if len(few) < 3 or len({len(values) for values in few}) > 1:
+        return _in_short(frame, about, width)
+    shown = min(columns, len(few[0]))
+    age = _age(frame)
+    rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], ""), (about.names[2], few[2], age)]
+    lines = [_row(name, values[:shown], label_width, note=note) for name, values, note in rows]
+    errors = [prediction - target for prediction, target in zip(few[2], few[1], strict=True)]
+    lines.append(_row(f"{about.names[2]} - {about.names[1]}", errors[:shown], label_width, signed=True))
+    if mean_square(frame) is not None:
+        squares = [error * error for error in errors]
+        lines.append(_row("squared", squares[:shown], label_width, note=f"mean {number(frame.loss)}"))
+    if shown < len(few[0]):
+        lines.append([(f"... {len(few[0]) - shown} more of {len(few[0])}", "dim")])
+    return [_cut(line, width) for line in lines]
+
+
+def _age(frame: Frame) -> str:
+    """Say which parameters an old prediction was made with, where they are few."""
+    if not frame.old or frame.loss_params is None:
+        return ""
+    if len(frame.params) > 3 or any(row.size > 1 for row in frame.params):
+        return "old"
+    made_with = ", ".join(f"{row.name} {short(row.values[0])}" for row in frame.loss_params if row.values)
+    return f"old: {made_with}"
+
+
+def mean_square(frame: Frame) -> list[float] | None:
+    """Give the errors, prediction - target, where the loss is the mean of their squares; None where it is not."""
+    y, q = frame.targets, frame.prediction
+    if not (y and q and y.values and q.values and len(y.values) == len(q.values)) or frame.loss is None:
+        return None
+    errors = [prediction - target for prediction, target in zip(q.values, y.values, strict=True)]
+    mean = sum(error * error for error in errors) / len(errors)  # math.fsum would raise where it is too large
+    return errors if math.isclose(mean, frame.loss, rel_tol=1e-5, abs_tol=1e-12) else None
+
+
+def _row(name: str, values: Sequence[float], label: int, *, note: str = "", signed: bool = False) -> Line:
+    written = "".join(f"{('+' if signed and value >= 0 else '') + _short(value):>10}" for value in values)
+    note_style = "warn" if note.startswith("old") else "error" if shows_one(note) else "dim"
+    return [
+        (f"{name:<{label}}", "strong"),
+        (written, "error" if shows_one(written) else "accent" if signed else ""),
+        (f"   {note}" * bool(note), note_style),
+    ]
+
+
+def _short(value: float) -> str:
+    return fitted(value, 8) if math.isfinite(value) else number(value)
+
+
+def _cut(line: Line, width: int) -> Line:
+    """Shorten the note at a row's end, or leave it out, where it would be cut off."""
+    if length(line) <= width:
+        return line
+    note = line[-1][0].strip().partition(":")[0]  # "old: w 2, b 6" is still "old"
+    shorter: Line = [*line[:-1], (f" {note}", line[-1][1])]
+    return shorter if length(shorter) <= width else line[:-1]
+
+
+def _in_short(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
+    """Draw a row a tensor: shape, mean, range, as far as there is room."""
+    named = zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
+    rows = [(name, row) for name, row in named if row is not None]
+    if not rows:
+        return [[("this scenario does not say what its batch holds", "dim")]]
+    name_width = max(len(name) for name, _ in rows)
+    shapes = ["x".join(map(str, row.shape)) or "scalar" for _, row in rows]
+    lines: list[Line] = []
+    for (name, row), shape in zip(rows, shapes, strict=True):
+        line: Line = [(f"{name:<{name_width}}  ", "strong"), (f"{shape:<{max(map(len, shapes))}}", "dim")]
+        old = row is frame.prediction and frame.old
+        line.append(("  old" if old else "", "warn"))
+        if row.mean is not None:
+            texts = (f"  mean {measured(row.mean, sampled=row.sampled)}", f"  {number(row.min)} to {number(row.max)}")
+            for text in texts:
+                if length(line) + len(text) <= width:
+                    line.append((text, ""))
+        lines.append(line)
+    return lines

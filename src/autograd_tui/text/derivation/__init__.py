@@ -1,0 +1,1 @@
+"""Derivations: the arithmetic of one operation, with the numbers of the run."""

@@ -1,0 +1,178 @@
+"""The chain rule at one node: what came in, what goes to each input, and gradients that arrive at a leaf."""
+
+from __future__ import annotations
+
+from autograd_tui.core.trace import Operation, Trace, Value
+from autograd_tui.text.derivation.input_gradient import Rule, downstream_lines
+from autograd_tui.text.derivation.node_context import NodeContext
+from autograd_tui.text.derivation.rules_elementwise import ACTIVATION_RULES, ARITHMETIC_RULES, POWER_RULES
+from autograd_tui.text.derivation.rules_loss import LOSS_RULES, REDUCTION_RULES
+from autograd_tui.text.derivation.rules_matrix import ATTENTION_RULES, CONVOLUTION_RULES, PRODUCT_RULES
+from autograd_tui.text.derivation.rules_norm import NORMALIZATION_RULES, POOLING_RULES
+from autograd_tui.text.derivation.rules_shape import SHAPE_RULES
+from autograd_tui.text.derivation.small_tensor import SmallTensor, agrees, each, near, rounding
+from autograd_tui.text.equation import exact, headed, rows, worked
+from autograd_tui.text.numbers import terse
+from autograd_tui.text.styled_text import Line, length, one_line, plain
+from autograd_tui.text.trace.expression import differential, expression
+from autograd_tui.text.trace.inplace_hazards import why_it_raised
+from autograd_tui.text.trace.tensor_words import dtype_change, nested, value_words
+
+FILLED = "It was None: the first gradient to arrive is stored as it is."
+THERE = "A gradient was there already: no zero_grad since the backward before."
+
+
+def is_accumulation(op: Operation) -> bool:
+    """Tell whether a node fills or adds to a `.grad`."""
+    return op.accumulates_into is not None or op.name.endswith("AccumulateGrad")
+
+
+UNDONE = "The backward raised afterwards, so it was taken back: it is {} again."
+
+
+def accumulation_lines(op: Operation, width: int, *, undone: bool = False) -> list[Line]:
+    """Say what is added to which `.grad`; `undone`: the backward raised afterwards."""
+    lines = _added(op, width)
+    if undone and op.grad_after is not None:
+        lines += rows(UNDONE.format(_words(op.grad_before, width)), width, style="error")
+    return lines
+
+
+def _added(op: Operation, width: int) -> list[Line]:
+    name = one_line(op.accumulates_into or "")
+    head = f"{name}.grad" if name else "a leaf that is no parameter"
+    came = next((value for value in op.grad_in if value is not None), None)
+    before, after, arrived = (_words(value, width) for value in (op.grad_before, op.grad_after, came))
+    if came is None or op.grad_after is None:
+        return headed(head, f"{arrived} arrived." if came else "no gradient came: nothing changes.", width)
+    if not _adds_up(op.grad_before, came, op.grad_after):
+        said = f"was {before}, and {arrived} arrived, yet it holds {after}: something, such as a hook, changed it."
+        return [*headed(head, said, width, style="warn")]
+    added = f"({arrived})" if arrived.startswith("-") else arrived
+    if op.grad_before is None:
+        return [*headed(head, f"None + {added} = {after}", width, style="now"), *rows(FILLED, width, style="dim")]
+    said = f"{_addition(op.grad_before, came, op.grad_after, width)} (adds to what was there)"
+    return [*headed(head, said, width, style="now"), *rows(THERE, width, style="dim")]
+
+
+def _addition(before: Value, came: Value, after: Value, width: int) -> str:
+    """Write the sum; of large tensors in words, since norms do not add up as the values do."""
+    was, arrived, now = (_words(value, width) for value in (before, came, after))
+    known = [(value.stats.values, value.stats.shape) for value in (before, came, after) if value.stats.values]
+    if len(known) < 3 or not all(map(str.startswith, (was, arrived, now), (nested(*each) for each in known))):
+        return f"{was}, plus {arrived}, is {now}"
+    one, other = (nested(*each, write=exact) for each in known[:2])
+    return worked(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
+
+
+def _adds_up(before: Value | None, came: Value, after: Value) -> bool:
+    """Tell whether what is there now is the sum; of tensors too large to tell, that it can be."""
+    error, old, new, now = rounding((came, before)), SmallTensor.of(before), SmallTensor.of(came), SmallTensor.of(after)
+    if new is None or now is None:
+        norms = came.stats.norm, after.stats.norm
+        known = before is None and norms[0] is not None and norms[1] is not None
+        return not known or near(norms[0] or 0.0, norms[1] or 0.0, error=error, size=0.0)
+    sums = new if before is None else each(lambda one, other: one + other, old, new)
+    return sums is None or agrees(sums, now, error=error, size=max(sums.largest, new.largest))
+
+
+def _words(value: Value | None, width: int) -> str:
+    """Write all values where they are few and fit, else so much that three tensors stand in a row."""
+    small = value is None or value.stats.values is not None
+    return value_words(value, width - 4 if small else width // 3)
+
+
+RULES: dict[str, Rule] = {
+    **ACTIVATION_RULES,
+    **ARITHMETIC_RULES,
+    **ATTENTION_RULES,
+    **CONVOLUTION_RULES,
+    **LOSS_RULES,
+    **NORMALIZATION_RULES,
+    **POOLING_RULES,
+    **POWER_RULES,
+    **PRODUCT_RULES,
+    **REDUCTION_RULES,
+    **SHAPE_RULES,
+}
+
+
+def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
+    """Show upstream x local = downstream."""
+    if is_accumulation(op):
+        return accumulation_lines(op, width, undone=trace.error is not None)
+    scene = NodeContext(trace, op)
+    rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
+    lines = upstream_lines(scene, width)
+    if rule is None and not op.raised:
+        said = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
+        lines += rows(said, width, style="dim")
+    for place in range(len(op.grad_out)):
+        lines += downstream_lines(scene, place, rule, width)
+    said = dtype_change(op.grad_in, op.grad_out)
+    lines += rows(said, width) if said else []
+    if op.raised:
+        return [*lines, *(line for said in why_it_raised(trace, op) for line in rows(said, width, style="error"))]
+    return _freed(scene, lines, width)
+
+
+def _complex(value: Value | None) -> bool:
+    return value is not None and value.stats.dtype.startswith("complex")
+
+
+def upstream_lines(scene: NodeContext, width: int) -> list[Line]:
+    """Show what came in, and from where."""
+    lines: list[Line] = []
+    for place, value in enumerate(scene.op.grad_in):
+        name = _made(scene, place)
+        label = "upstream" + (f" dL/{name}" if name else f" {place + 1}" * (len(scene.op.grad_in) > 1))
+        room = width - 2 if value is None or value.stats.values else max(width - len(label) - 2, width // 2)
+        lines += headed(label, value_words(value, room), width, style="accent")
+    return [*lines, *_senders(scene, width)]
+
+
+def _made(scene: NodeContext, place: int) -> str:
+    """Name what the upstream is the gradient by; "" for something inside an operation."""
+    call = scene.call
+    if call is None or not call.nodes or scene.op.node != min(call.nodes) or len(call.output) != 1 or place:
+        return ""
+    return differential(expression(scene.trace, call.output[0]))
+
+
+def _senders(scene: NodeContext, width: int) -> list[Line]:
+    """Say where the upstream comes from: the start, or several nodes whose gradients the engine has added."""
+    number, nodes = scene.op.node, scene.trace.nodes
+    if number is None or len(scene.op.grad_in) != 1:
+        return []
+    before = [
+        (op, place)
+        for op in scene.trace.ops[: scene.op.number]
+        if op.node is not None
+        for place, after in enumerate(nodes[op.node].next)
+        if after == number and place < len(op.grad_out) and op.grad_out[place] is not None
+    ]
+    if not before and scene.upstream and scene.upstream.values == (1.0,):
+        return rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
+    if len(before) < 2:
+        return []
+    sent = " + ".join(_in_short(op.grad_out[place]) for op, place in before)
+    names = ", ".join(one_line(op.name) for op, _ in before)
+    said = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
+    return rows(said, width, style="dim", indent="  ")
+
+
+def _in_short(value: Value | None) -> str:
+    if value is None or value.stats.values is not None:
+        return value_words(value, 200)
+    return f"norm {terse(value.stats.norm or 0.0)}"
+
+
+def _freed(scene: NodeContext, lines: list[Line], width: int) -> list[Line]:
+    """Say that what the node had saved is gone; in few words behind the last row, where they fit."""
+    if not (scene.node and scene.node.saved):
+        return lines
+    short = "   What it had saved is freed now."
+    if lines and plain(lines[-1]).startswith("to ") and length(lines[-1]) + len(short) <= width:
+        return [*lines[:-1], [*lines[-1], (short, "dim")]]
+    said = "What it had saved is freed now: that is why a second backward fails."
+    return [*lines, *rows(said, width, style="dim")]

@@ -1,0 +1,91 @@
+"""A frame in one line: a row of a readable table, and the first row of the screen."""
+
+from __future__ import annotations
+
+from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import StatsTable, TensorStats
+from autograd_tui.text.numbers import rate
+from autograd_tui.text.optimizer_rules import NAMES, rates
+from autograd_tui.text.styled_text import Line, length, printable, spread
+
+HEADER = (
+    f"{'frame':>6}  {'command':<12}  {'iteration':>9}  {'steps':>5}  {'loss':>12}  {'lr':>8}  parameters and gradients"
+)
+
+
+def frame_line(frame: Frame) -> str:
+    """Write one frame in columns under HEADER; a loss that parameters have moved on from is marked "old"."""
+    loss = "-" if frame.loss is None else f"{frame.loss:.6g}"
+    columns = printable(
+        f"{frame.index:>6}  {frame.command!s:<12}  {frame.iteration:>9}  {frame.steps:>5}  "
+        f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}{_metrics(frame)}"
+    )
+    if frame.error is None:
+        return columns
+    return f"{columns}\n{'raised':>14}  {error_line(frame.error)}"
+
+
+def error_line(error: TorchError) -> str:
+    """Write what was raised in one line: its type and its first sentence."""
+    first = error.message.strip().split("\n")[0].split(". ")[0]
+    return printable(f"{error.type}: {first}" if first else error.type)
+
+
+def raised_line(error: TorchError) -> str:
+    """Write what was raised, all of its message, and on which line."""
+    message = f"{error.type}: {error.message}" if error.message else error.type
+    return f"{message} ({error.file.rpartition('/')[2]}, line {error.line})" if error.line else message
+
+
+def _tensors(frame: Frame) -> str:
+    """Name each tensor's values where they all fit, else give the norms over all of them."""
+    if frame.params.whole and sum(row.size for row in frame.params) <= 4:
+        pairs = zip(frame.params, frame.grads, strict=True)
+        return "   ".join(f"{row.name} {_values(row)} grad {_values(grad)}" for row, grad in pairs)
+    grads = _norm(frame.grads.table) if any(frame.grads.backwards) else "None"
+    return f"|params| {_norm(frame.params)}   |grads| {grads}"
+
+
+def _norm(table: StatsTable) -> str:
+    """Write the norm over all tensors that have one, as at least that where some have none."""
+    norm = table.least_norm()
+    return "-" if norm is None else f"{'>=' * bool(table.layout.left_out())}{norm:.6g}"
+
+
+def _metrics(frame: Frame) -> str:
+    """Name the metrics, which are of the prediction, and as old as it is."""
+    return "".join(f"   {name} {value:.6g}{' old' * frame.old}" for name, value in frame.metrics)
+
+
+def _values(row: TensorStats | None) -> str:
+    if row is None:
+        return "None"
+    if row.values is None:
+        return "-" if row.norm is None else f"norm {row.norm:.6g}"
+    written = [f"{value:.6g}" for value in row.values]
+    return written[0] if len(written) == 1 else "[" + " ".join(written) + "]"
+
+
+def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, unkept: str = "") -> Line:
+    """Write the row; what matters least goes first where room is short, and never that the run is `unkept`."""
+    name, _, options = frame.optimizer.partition(",")
+    optimizer = f" · {NAMES.get(name, name)} lr {rates(frame)}"
+    details = " " + options.replace(",", " ").replace("=", " ") if options else ""
+    behind = frame.index < newest
+    right: Line = [
+        (f"iteration {frame.iteration}   ", ""),
+        (f"frame {frame.index} of {newest} ", "now" if behind else ""),
+    ]
+    whole = [optimizer, details, f" · {about.device}", f" · seed {about.seed}"]
+    marks = [(unkept, whole), (unkept, whole[:3]), (unkept, [optimizer, whole[2]]), (unkept, [optimizer])]
+    for mark, parts in (*marks, (unkept, []), ("!" * bool(unkept), [])):
+        left: Line = [*marked(mark), (f" {about.title}", "strong"), ("".join(parts), "")]
+        if length(left) + length(right) < width:
+            break
+    return spread(left, right, width)
+
+
+def marked(unkept: str) -> Line:
+    """Write at the beginning of a row, where nothing cuts it off, that the run is not kept."""
+    return [(f" {unkept} ", "error")] if unkept else []

@@ -1,0 +1,103 @@
+"""The veil: a frame as far as it is known already, and the question to ask before the rest is shown."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from dataclasses import dataclass, replace
+from math import nan
+
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import MOST_VALUES, WIDTH, StatsTable, TensorStats
+from autograd_tui.text.numbers import short
+from autograd_tui.text.styled_text import Line, plain
+
+COVER = "▒"
+BAR = set("█▏▎▍▌▋▊▉")
+FEW = 4  # numbers that a sentence may hold
+QUESTIONS = {  # by phase, one for each stage
+    Phase.FORWARD: (
+        "forward has run. What does it predict? space shows the prediction.",
+        "How far off is that prediction, how large is the loss? space shows it.",
+    ),
+    Phase.BACKWARD: ("backward has run. Which sign has each gradient, and which one is larger? space shows them.",),
+    Phase.STEP: ("step has run. Which way did each parameter move, and how far? space shows it.",),
+}
+STAGES = max(map(len, QUESTIONS.values()))  # from this one on, nothing is hidden
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenResults:
+    """What may be shown of a frame, and what to ask about the rest."""
+
+    known: Frame
+    question: str
+
+
+def veil_over(frame: Frame, stage: int) -> HiddenResults | None:
+    """Hide what a frame's phase has brought, from `stage` 0 on; None where nothing is hidden any more."""
+    questions = QUESTIONS.get(frame.phase, ()) if frame.phase and not frame.error else ()
+    if stage >= len(questions):
+        return None
+    return HiddenResults(known(frame, stage), questions[stage].replace("that prediction", _prediction(frame)))
+
+
+def _prediction(frame: Frame) -> str:
+    """Write the few numbers predicted: a small screen shows them nowhere else."""
+    values = frame.prediction.values if frame.prediction else None
+    if not values or len(values) > FEW:
+        return "that prediction"
+    return f"the prediction {', '.join(map(short, values))}"
+
+
+def known(frame: Frame, stage: int) -> Frame:
+    """Give the frame with NaN for every number that is still hidden at this stage."""
+    if frame.phase is Phase.BACKWARD:
+        return replace(frame, grads=replace(frame.grads, table=_blank(frame.grads.table)))
+    if frame.phase is Phase.STEP:
+        moves = array("d", [nan] * len(frame.moves)) if frame.moves else None
+        state = _blank(frame.optimizer_state)
+        return replace(frame, params=_blank(frame.params), moves=moves, optimizer_state=state)
+    metrics = tuple((name, nan) for name, _ in frame.metrics)
+    unmeasured = replace(frame, loss=None if frame.loss is None else nan, metrics=metrics)
+    if stage:
+        return unmeasured
+    prediction = frame.prediction and _blank_row(frame.prediction)
+    top = tuple((place, nan, target) for place, _, target in frame.top)
+    return replace(unmeasured, prediction=prediction, top=top, buffers=_blank(frame.buffers))
+
+
+def veiled(lines: list[Line], known_lines: list[Line]) -> list[Line]:
+    """Cover what is not the same in both, in the lines as they truly are: all but words where nothing stood."""
+    known_texts = [plain(line) for line in known_lines] + [""] * len(lines)
+    return [_cover(line, known_text) for line, known_text in zip(lines, known_texts, strict=False)]
+
+
+def _cover(line: Line, known_text: str) -> Line:
+    text = plain(line)
+    covers: dict[int, str] = {}
+    for word in re.finditer(r"\S+", text):
+        instead = known_text[word.start() : word.end()]
+        if instead != word[0] and (instead.strip() or not word[0].isalpha()):
+            bar = set(word[0]) <= BAR  # whose length would tell
+            covers |= dict.fromkeys(range(*word.span()), " " if bar else COVER)
+    styles = [style for span, style in line for _ in span]
+    return [
+        (covers[at], "dim") if at in covers else (character, style)
+        for at, (character, style) in enumerate(zip(text, styles, strict=True))
+    ]
+
+
+def _blank(table: StatsTable) -> StatsTable:
+    """Give a table of the same tensors without their numbers."""
+    numbers = array("d")
+    for row in table:
+        listed = row.size <= MOST_VALUES
+        numbers.extend([nan, nan, nan, 0, nan, nan, *([nan if listed else 0.0] * (WIDTH - 6))])
+    return StatsTable(table.layout, numbers)
+
+
+def _blank_row(row: TensorStats) -> TensorStats:
+    values = row.values and (nan,) * len(row.values)
+    return replace(row, norm=nan, min=nan, max=nan, mean=nan, std=nan, values=values, histogram=None)

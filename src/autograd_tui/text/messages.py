@@ -1,0 +1,57 @@
+"""Messages about what goes on: what is watched, how far a rewind has come, where training stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autograd_tui.core.divergence import Divergence
+from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.session_view import Progress
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.numbers import number
+
+
+def watched_line(watchpoints: Sequence[Watchpoint]) -> str:
+    """Say at which conditions a run pauses."""
+    if not watchpoints:
+        return "nothing is watched: watch nonfinite pauses a run at NaN or infinity"
+    return f"a run pauses at: {'; '.join(map(str, watchpoints))} (watch off ends it)"
+
+
+def progress_line(progress: Progress) -> str:
+    """Say how far going back or a proof has come."""
+    if progress.proof:
+        so_far = f": {progress.done:,} of {progress.of:,}" if progress.of else ""
+        return f"proving {progress.proof}{so_far}, escape gives it up"
+    frames = f"{progress.done:,} of {progress.of:,} frames"
+    return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
+
+
+def difference_line(difference: Divergence) -> str:
+    """Say at which frame a re-run differs from the first time, and by how much."""
+    start = f"run again, frame {difference.index} is not what it was"
+    if not difference.what:
+        return f"{start}: something that no checkpoint keeps has changed."
+    if difference.before is None and difference.now is None:
+        return f"{start}: its {difference.what} differ."
+    before, now = (_exact(value) for value in (difference.before, difference.now))
+    if number(difference.before) != number(difference.now):
+        before, now = number(difference.before), number(difference.now)
+    return f"{start}: {difference.what} {before} → {now}."
+
+
+def left_line(branch: Branch) -> str:
+    """Say what was left just now, and how to return to it."""
+    first, last = branch.fork + 1, len(branch)
+    frames = f"frame {last:,} is" if first == last else f"frames {first:,} to {last:,} are"
+    return f"{frames} kept as a branch: :branch={branch.number} returns there."
+
+
+def branch_line(branch: Branch) -> str:
+    """Say where a branch was left for another, how long it is, and how well it trained."""
+    loss = "" if branch.loss is None else f", last loss {number(branch.loss)}"
+    return f"{len(branch):,} {'frame' if len(branch) == 1 else 'frames'}, left at frame {branch.fork:,}{loss}"
+
+
+def _exact(value: float | None) -> str:
+    return "none" if value is None else repr(value)

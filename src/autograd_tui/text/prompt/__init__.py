@@ -1,0 +1,1 @@
+"""What can be typed at the prompt, how it is read, and what is offered next."""

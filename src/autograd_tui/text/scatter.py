@@ -1,0 +1,69 @@
+"""Truth and prediction over one input feature."""
+
+from __future__ import annotations
+
+import math
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.numbers import fitted
+from autograd_tui.text.styled_text import Line
+
+
+def can_fit(frame: Frame) -> bool:
+    """Tell whether the batch is points on a plane: one input, one target and one prediction each."""
+    rows = (frame.inputs, frame.targets, frame.prediction)
+    sizes = {len(row.values) if row and row.values else 0 for row in rows}
+    return len(sizes) == 1 and sizes != {0}
+
+
+def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
+    """Draw o for the truth, * for the prediction, @ where they agree, and the error between them."""
+    bare = height < 6  # no room for the axis below
+    gutter, columns, rows = 8, width - 8, height if bare else height - 1
+    if columns < 6 or rows < 2:
+        return []
+    xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
+    if not (can_fit(frame) and xs and ys and qs):
+        return [[("no prediction here: forward makes one", "dim")]]
+    heights = [value for value in (*ys, *qs) if math.isfinite(value)]
+    if not heights or not all(map(math.isfinite, xs)):
+        return [[("no finite points to draw", "warn")]]
+    low, high = min(heights), max(heights)
+    left, right = min(xs), max(xs)
+
+    def row(value: float) -> int:
+        return round((high - value) / (high - low) * (rows - 1)) if 0 < high - low < math.inf else rows // 2
+
+    def column(x: float) -> int:
+        span = columns - 7
+        return 3 + (round((x - left) / (right - left) * span) if 0 < right - left < math.inf else span // 2)
+
+    cells: dict[tuple[int, int], tuple[str, str]] = {}
+    for x, y, q in zip(xs, ys, qs, strict=True):
+        at, equal = column(x), math.isfinite(q) and abs(q - y) <= 0.005 * (high - low)
+        if math.isfinite(q):
+            predicted, truth = row(q), row(y) if math.isfinite(y) else row(q)
+            for between in range(min(truth, predicted) + 1, max(truth, predicted)):
+                cells[between, at] = ("┊", "dim")
+            beside = int(math.isfinite(y) and truth == predicted and not equal)  # near, not the same: side by side
+            cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
+        if math.isfinite(y):
+            cells[row(y), at] = ("@", "up") if equal else ("o", "strong")
+    if frame.old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
+        cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
+    lines: list[Line] = []
+    for place in range(rows):
+        label = fitted(high, 6) if place == 0 else fitted(low, 6) if place == rows - 1 and high > low else ""
+        line: Line = [(f"{label:>6} │"[:gutter], "dim")]
+        line += [cells.get((place, at), (" ", "")) for at in range(columns)]
+        lines.append(line)
+    if bare:
+        return lines
+    under = f"{fitted(left, 7)} to {fitted(right, 7)}"
+    if len(under) + 4 > columns:
+        under = ""
+    age = " the prediction is old " if frame.old and columns > 44 else ""
+    return [
+        *lines,
+        [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' * bool(under) + under:─>{columns - 2 - len(age)}}", "dim")],
+    ]

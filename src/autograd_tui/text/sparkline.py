@@ -1,0 +1,83 @@
+"""How the values of gradients are spread, from the least to the greatest, in a few characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads
+
+CELLS = 8
+LEVELS = " ▁▂▃▄▅▆▇█"
+
+
+def sparkline(counts: Sequence[float]) -> str:
+    """Draw a column for each count, blank for none at all."""
+    most = max(counts, default=0.0)
+    return "".join(LEVELS[math.ceil(count / most * 8) if most else 0] for count in counts)
+
+
+class Spreads:
+    """Sparklines of one frame's gradients, each worked out once."""
+
+    def __init__(self, grads: Grads) -> None:
+        self.grads = grads
+        self._rows = [0]  # of each gradient in the table of those that there are
+        for backwards in grads.backwards:
+            self._rows.append(self._rows[-1] + bool(backwards))
+        self._known: dict[Sequence[int], str] = {}
+
+    def of(self, places: Sequence[int]) -> str:
+        """Draw the gradients at some places together, with ~ where that is an estimate."""
+        if places not in self._known:
+            held = [self._rows[place] for place in places if self.grads.backwards[place]]
+            self._known[places] = self._draw(held) if all(map(self._has_one, held)) else "-"
+        return self._known[places]
+
+    def _has_one(self, row: int) -> bool:
+        """Tell whether a gradient has a spread: complex numbers have no order, sparse ones no histogram."""
+        layout = self.grads.table.layout
+        return layout.ordinary(row) or not math.prod(layout.shapes[row])
+
+    def _draw(self, rows: Sequence[int]) -> str:
+        numbers = self.grads.table.numbers
+        ends = [numbers[row * WIDTH + end] for row in rows for end in (1, 2)]
+        if not all(map(math.isfinite, ends)):
+            return "not finite"
+        low, high = min(ends, default=0.0), max(ends, default=0.0)
+        span = high - low
+        if not 0 < span < math.inf:
+            return ""
+        counts = [0.0] * CELLS
+        sizes = [math.prod(self.grads.table.layout.shapes[row]) for row in rows]
+        for row, size in zip(rows, sizes, strict=True):
+            kept = numbers[row * WIDTH : (row + 1) * WIDTH]
+            _add(counts, kept, size, low=low, span=span)
+        estimated = sum(size > MOST_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE
+        return "~" * estimated + sparkline(counts)
+
+
+def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, span: float) -> None:
+    """Add a tensor's values to cells of a common range; those of one bin count as evenly spread in it."""
+    _, least, greatest, _, _, _, *kept, _ = row
+    if size <= MOST_VALUES:
+        for value in kept[:size]:
+            counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1
+        return
+    weight = size / sum(kept)
+    step = (greatest - least) / BINS / span * CELLS
+    start = (least - low) / span * CELLS
+    for place, count in enumerate(kept):
+        if count:
+            _pour(counts, start + place * step, start + (place + 1) * step, amount=count * weight)
+
+
+def _pour(counts: list[float], start: float, end: float, *, amount: float) -> None:
+    """Share an amount among the cells between two points, in proportion."""
+    first, last = min(int(start), CELLS - 1), min(int(end), CELLS - 1)
+    if first == last:
+        counts[first] += amount
+        return
+    for cell in range(first, last + 1):
+        inside = min(end, cell + 1) - max(start, cell)
+        counts[cell] += amount * max(inside, 0.0) / (end - start)

@@ -1,0 +1,51 @@
+"""Styled text: lines of pieces with a look, and which lines of many are in view."""
+
+from __future__ import annotations
+
+import textwrap
+
+from autograd_tui.core.printing import one_line, printable
+
+__all__ = ["Line", "Span", "length", "one_line", "plain", "printable", "spread", "wrapped"]
+
+# A style is a name: "" (plain), dim, strong, accent, now, up, down, warn, error. The theme gives it its look.
+Span = tuple[str, str]  # text, style
+Line = list[Span]
+
+
+def plain(line: Line) -> str:
+    """Give the text alone."""
+    return "".join(text for text, _ in line)
+
+
+def length(line: Line) -> int:
+    """Count the characters."""
+    return sum(len(text) for text, _ in line)
+
+
+def spread(left: Line, right: Line, width: int) -> Line:
+    """Put two parts at the two ends of a row; the right one gives way where they do not both fit."""
+    gap = width - length(left) - length(right)
+    return [*left, (" " * gap, ""), *right] if gap >= 1 else left
+
+
+def wrapped(text: str, width: int, *, style: str = "", indent: str = "") -> list[Line]:
+    """Break a sentence into rows."""
+    if width < 8:
+        return [[(text, style)]]
+    rows = textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+    return [[(row, style)] for row in rows]
+
+
+def scrolled(top: int, wanted: range, *, count: int, room: int) -> int:
+    """Give the first row to show of `count`: as near to `top` as lets the wanted ones be seen, the first above all."""
+    if wanted:
+        top = max(top, wanted.stop - room)
+        top = min(top, wanted.start)
+    return max(min(top, count - room), 0)
+
+
+def more_line(top: int, bottom: int, count: int) -> Line:
+    """Say how many rows lie above `top` and from `bottom` on: "↑ 3 more  ↓ 12 more"."""
+    parts = [f"{arrow} {rows} more" for arrow, rows in (("↑", top), ("↓", count - bottom)) if rows]
+    return [("   " + "   ".join(parts), "dim")]

@@ -1,0 +1,1 @@
+"""Tables of parameters, gradients, buffers and layers."""

@@ -1,0 +1,130 @@
+"""What has become of gradients: None, fresh, used, sums of several backwards, or left from before."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, Grads, GradStats, StatsTable
+from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.numbers import at_least, number
+from autograd_tui.text.styled_text import Line
+
+LONGER = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
+
+
+def main_number(grad: GradStats) -> float | None:
+    """Give the value of a gradient that has one, else its norm; None where it has none."""
+    return grad.values[0] if grad.size == 1 and grad.values else grad.norm
+
+
+def main_words(grad: GradStats) -> str:
+    """Write the value of a gradient that has one, with its sign, else its norm."""
+    return number(main_number(grad), signed=grad.size == 1 and grad.values is not None)
+
+
+def largest_number(frame: Frame) -> float:
+    """Give the greatest size of the finite numbers that stand for gradients; 0 where there are none."""
+    numbers = (main_number(grad) for grad in frame.grads if grad is not None)
+    return max((abs(each) for each in numbers if each is not None and math.isfinite(each)), default=0.0)
+
+
+def norm_over(table: StatsTable) -> str:
+    """Write the norm over all tensors of a table, as at least what it is where some have none."""
+    return at_least(table.least_norm(), partly=bool(table.layout.left_out()))
+
+
+def age(frame: Frame, place: int) -> str:
+    """Say in a word or two what has become of a parameter's gradient."""
+    return _age(frame, place, old=frame.old)
+
+
+def all_ages(frame: Frame) -> list[str]:
+    """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
+    places, old = range(len(frame.grads)), frame.old
+    marks = ([place in marked for place in places] for marked in (frame.frozen, frame.unused, frame.grads.outside))
+    left = (_is_of_an_earlier_forward(frame, place) for place in places)
+    kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
+    words = {kind: _age(frame, place, old=old) for kind, place in dict(zip(kinds, places, strict=True)).items()}
+    return [words[kind] for kind in kinds]
+
+
+def _age(frame: Frame, place: int, *, old: bool) -> str:
+    backwards, used = frame.grads.backwards[place], frame.grads.used[place]
+    if not backwards:
+        return "frozen" if place in frame.frozen else "unused by loss" if place in frame.unused else "None"
+    summed = f"sum of {backwards}" if backwards > 1 else ""
+    if place in frame.grads.outside:
+        return f"{summed or 'kept'}, no step's"
+    if used:
+        return f"{summed}, used" if summed else "used"
+    if old:
+        return summed or "before the move"
+    return summed or ("unused" if _is_of_an_earlier_forward(frame, place) else "fresh")
+
+
+def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
+    """Say in a few words what has become of one gradient."""
+    if place in frame.grads.outside:
+        summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
+        return f"{summed}not held by the optimizer"
+    summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
+    if grad.used:
+        return f"{summed}, used" if summed else LONGER["used"]
+    if frame.old and frame.mover is not None:
+        return f"{summed or 'fresh'}, but from before {frame.mover}"
+    return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, place) else "fresh")
+
+
+def _is_of_an_earlier_forward(frame: Frame, place: int) -> bool:
+    """Tell whether no backward of the latest forward has made, or added to, a gradient that is there."""
+    before = frame.added_to.backwards[place] if frame.added_to else 0
+    return frame.graph == "alive" or 0 < before == frame.grads.backwards[place]
+
+
+def cleared(frame: Frame, place: int, *, room: int) -> Line:
+    """Write None, and what the last zero_grad took away; or why there is none. No number is cut to fit."""
+    if place in frame.frozen:
+        return [(f"{'frozen':>10}", "dim")]
+    if place in frame.unused:
+        return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
+    last = frame.last_grads and frame.last_grads[place]
+    was = f"was {main_words(last)}" if last else ""
+    said = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
+    return [(f"{'None':>10}", ""), (said, "error" if shows_one(said) else "dim")]
+
+
+def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
+    """Say what has become of the gradients of some parameters, or of all."""
+    ages = all_ages(frame)
+    counted = Counter(ages if places is None else [ages[place] for place in places])
+    only = next(iter(counted)) if len(counted) == 1 else None
+    return LONGER.get(only, only) if only else ", ".join(f"{count} {word}" for word, count in counted.items())
+
+
+def largest(grads: Grads, places: Sequence[int] | None = None) -> GradStats | None:
+    """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest.
+
+    None where there is none, or it cannot be known, since one of them has no norm.
+    """
+    norms = grads.norms()
+    every = range(len(norms)) if places is None else places
+    if grads.left_out(every):
+        return None
+    known = [(place, norm) for place in every if (norm := norms[place]) is not None]
+    most = max(known, key=lambda each: (not math.isfinite(each[1]), each[1]), default=None)
+    return grads[most[0]] if most else None
+
+
+def together(frame: Frame) -> list[str]:
+    """Say what is true of all gradients, in parts, the first of which matters most."""
+    said = in_words(frame)
+    if not any(frame.grads.backwards):
+        last = frame.last_grads
+        return [said, f"|grad| was {norm_over(last.table)}"] if last and any(last.backwards) else [said]
+    nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE::WIDTH] if count)
+    unknown = len(frame.grads.table.layout.left_out())
+    health = f"{nonfinite} hold NaN or infinity" if nonfinite else "the others finite" if unknown else "all finite"
+    return [said, *[f"{unknown} not measured"] * bool(unknown), health]

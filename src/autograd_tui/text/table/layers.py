@@ -1,0 +1,107 @@
+"""Parameters folded into layers, and their numbers added up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import SAMPLE
+from autograd_tui.text.numbers import at_least
+
+MOST_ROWS = 12  # a model with more parameters is shown by layers
+Places = Sequence[int]  # of parameters, in the model's order
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Which parameters belong to which layer; those of a small model stand each for itself."""
+
+    names: tuple[str, ...]  # of the parameters
+    groups: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> Layers:
+        """Group by the first part in which names differ: conv1, layer1; where all begin with net, net.0, net.1."""
+        if len(names) <= MOST_ROWS:
+            return cls(names, {name: (place,) for place, name in enumerate(names)})
+        parts = [name.split(".") for name in names]
+        pairs = zip(min(parts), max(parts), strict=False)  # what these two begin with, all do
+        depth = next((depth for depth, (one, other) in enumerate(pairs, 1) if one != other), 1)
+        grouped: dict[str, list[int]] = {}
+        for place, part in enumerate(parts):
+            grouped.setdefault(".".join(part[:depth]), []).append(place)
+        return cls(names, {layer: tuple(places) for layer, places in grouped.items()})
+
+    def alone(self, layer: str) -> bool:
+        """Tell whether a layer is nothing but one parameter of the same name."""
+        places = self.groups[layer]
+        return len(places) == 1 and self.names[places[0]] == layer
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A frame's numbers, one a parameter, from which those of any row are added up."""
+
+    sizes: tuple[int, ...]
+    norms: tuple[float | None, ...]
+    grads: tuple[float | None, ...]  # norms; None where `.grad` is None, or has no norm
+    ways: Sequence[float | None] | None  # of the last step or setting; None before the first
+    starts: tuple[float | None, ...]  # the norms before it
+    left_out: frozenset[int] = frozenset()  # places of parameters that have no norm
+    grads_left_out: frozenset[int] = frozenset()  # and of gradients
+
+    @classmethod
+    def of(cls, frame: Frame) -> Columns:
+        """Take the columns out of a frame's tables."""
+        held = [place for place, backwards in enumerate(frame.grads.backwards) if backwards]
+        return cls(
+            tuple(map(math.prod, frame.params.layout.shapes)),
+            frame.params.norms(),
+            frame.grads.norms(),
+            frame.ways,
+            frame.before.norms() if frame.before is not None else (),
+            frame.params.layout.left_out(),
+            frozenset(held[row] for row in frame.grads.table.layout.left_out()),
+        )
+
+    def size(self, places: Places) -> int:
+        """Count the values."""
+        return sum(self.sizes[place] for place in places)
+
+    def norm_words(self, places: Places) -> str:
+        """Write the norm of the parameters together, as at least what it is where some have none."""
+        return at_least(self.norm(places), partly=not self.left_out.isdisjoint(places))
+
+    def grad_words(self, places: Places) -> str:
+        """Write the norm of the gradients together, as at least what it is where some have none."""
+        return at_least(self.grad(places), partly=not self.grads_left_out.isdisjoint(places))
+
+    def norm(self, places: Places) -> float | None:
+        """Give the norm of the parameters together; None where none has one."""
+        return _together(self.norms[place] for place in places)
+
+    def grad(self, places: Places) -> float | None:
+        """Give the norm of the gradients together; None where none has one."""
+        return _together(self.grads[place] for place in places)
+
+    def update(self, places: Places) -> float | None:
+        """Give the last move over what it moved from: infinite from zero, None before the first or if not measured."""
+        if self.ways is None or not self.starts:
+            return None
+        ways = [way for place in places if (way := self.ways[place]) is not None]
+        if len(ways) < len(places):
+            return None
+        way = math.hypot(*ways)
+        start = math.hypot(*(self.starts[place] or 0.0 for place in places))
+        return way / start if start else math.inf if way else 0.0
+
+    def estimated(self, places: Places) -> bool:
+        """Tell whether the update comes from samples of large tensors."""
+        return any(self.sizes[place] > SAMPLE for place in places)
+
+
+def _together(norms: Iterable[float | None]) -> float | None:
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known else None

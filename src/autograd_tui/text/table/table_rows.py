@@ -1,0 +1,157 @@
+"""The table by layer: a row a layer, and below an opened one a row for each of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.numbers import count, percentage
+from autograd_tui.text.sparkline import Spreads
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.table.gradient_status import all_ages
+from autograd_tui.text.table.layers import Columns, Layers, Places
+from autograd_tui.text.table.view import TableView, ViewRow, places
+
+GUTTER = 3  # cursor, opened, a blank
+LEAST_NAME = 17  # characters of the longest names that other columns leave
+TOTAL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column after the name; `key` is what `sort` calls it."""
+
+    heading: str
+    key: str
+    width: int
+    write: Callable[[Places], str]
+    style: Callable[[Places], str]
+
+
+class Table:
+    """Writes the rows of one frame."""
+
+    def __init__(self, frame: Frame, layers: Layers, columns: Columns) -> None:
+        self._frame, self._layers, self._columns = frame, layers, columns
+        self._spreads = Spreads(frame.grads)
+        self._everything = tuple(range(len(layers.names)))
+        self._ages = all_ages(frame)
+        self._mixed = len(set(self._ages)) > 1
+
+    def shape(self, view: TableView, listed: Sequence[ViewRow], width: int) -> Shape:
+        """Choose the columns that fit: those that matter least go first, but never the one that is sorted by."""
+        longest = max(len(_heading(view)), *(len(self._label(row)) for row in listed))
+        room = width - GUTTER - min(longest, LEAST_NAME)
+        by_worth = sorted(self._possible(), key=lambda column: (column.key != view.column, WORTH.index(column.key)))
+        kept = set()
+        for column in by_worth:
+            if column.width <= room:
+                room -= column.width
+                kept.add(column.key)
+        columns = [column for column in self._possible() if column.key in kept]
+        left = max(0, width - GUTTER - sum(column.width for column in columns))
+        return Shape(columns, min(longest, left), view)
+
+    def heading(self, shape: Shape) -> Line:
+        """Write the names of the columns, the sorted one marked."""
+        by, name = shape.view.column, _heading(shape.view)
+        cells = [f"{'▼ ' * (column.key == by) + column.heading:>{column.width}}" for column in shape.columns]
+        return [(f"{'':{GUTTER}}{name:<{shape.name_width}}" + "".join(cells), "dim")]
+
+    def row(self, shape: Shape, row: ViewRow) -> Line:
+        """Write one row."""
+        here, opened = row == shape.view.cursor, row.place is None and row.layer in shape.view.opened
+        inside = row.place is not None and not self._layers.alone(row.layer)
+        label = " " * inside + shortened(self._label(row).lstrip(), shape.name_width - inside)
+        line: Line = [("▶" if here else " ", "accent"), ("▾ " if opened else "  ", "dim")]
+        line.append((f"{label:<{shape.name_width}}", "now" if here else "strong" if row.place is None else ""))
+        return line + self._cells(shape, places(self._layers, row))
+
+    def total(self, shape: Shape) -> Line:
+        """Write the row for all parameters together."""
+        cells = self._cells(shape, self._everything, but="spread")
+        return [(f"{'':{GUTTER}}{TOTAL:<{shape.name_width}}", "strong"), *cells]
+
+    def _label(self, row: ViewRow) -> str:
+        if row.place is None:
+            return row.layer
+        short = self._layers.names[row.place].removeprefix(row.layer)
+        return f" {short}" if short else row.layer
+
+    def _cells(self, shape: Shape, at: Places, *, but: str = "") -> Line:
+        written = [(column, "" if column.key == but else column.write(at)) for column in shape.columns]
+        return [
+            (f"{text:>{column.width}}", "error" if shows_one(text) else column.style(at)) for column, text in written
+        ]
+
+    def _possible(self) -> list[Column]:
+        columns, values = self._columns, len(count(self._columns.size(self._everything))) + 1
+        listed = [
+            Column("tensors", "tensors", 9, lambda at: str(len(at)), _dim),
+            Column("values", "values", max(values, 9), lambda at: count(columns.size(at)), _dim),
+            Column("|params|", "params", 11, columns.norm_words, _plain),
+            Column("|grad|", "grad", 11, self._grad, self._grad_style),
+            Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
+            Column(".grad is", "state", 17, self._state, self._grad_style),
+            Column(self._moved_by(), "update", 10, self._update, self._update_style),
+        ]
+        return [column for column in listed if column.key != "state" or self._mixed]
+
+    def _moved_by(self) -> str:
+        mover = self._frame.mover
+        return "update" if mover is None or mover.phase is not None else "you set"
+
+    def _grad(self, at: Places) -> str:
+        held = any(self._frame.grads.backwards[place] for place in at)
+        return self._columns.grad_words(at) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
+
+    def _state(self, at: Places) -> str:
+        words = {self._ages[place] for place in at}
+        return words.pop() if len(words) == 1 else "mixed"
+
+    def _grad_style(self, at: Places) -> str:
+        return {"fresh": "accent", "None": "dim", "frozen": "dim"}.get(self._state(at), "")
+
+    def _update(self, at: Places) -> str:
+        update = self._columns.update(at)
+        if update is None:
+            return "-"
+        if not math.isfinite(update):
+            return "from 0" if update > 0 else "NaN"
+        return percentage(update, sampled=self._columns.estimated(at))
+
+    def _update_style(self, _: Places) -> str:
+        frame = self._frame
+        return "" if frame.mover is frame.command and frame.error is None else "dim"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Which columns there is room for, and for how much of a name."""
+
+    columns: Sequence[Column]
+    name_width: int
+    view: TableView
+
+
+WORTH = ("grad", "update", "state", "values", "spread", "params", "tensors")  # those that matter most first
+
+
+def shortened(name: str, width: int) -> str:
+    """Keep the end of a name that is too long: there names differ."""
+    return name if len(name) <= width else ("…" + name[len(name) - width + 1 :])[:width]
+
+
+def _heading(view: TableView) -> str:
+    return "▲ layer" if view.column == "name" else "layer"
+
+
+def _plain(_: Places) -> str:
+    return ""
+
+
+def _dim(_: Places) -> str:
+    return "dim"

@@ -1,0 +1,126 @@
+"""The screen at some frames of a run, drawn by the app itself without a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.style import Style
+from textual.pilot import Pilot
+
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.preferences import Preferences
+from autograd_tui.tui.themes import theme_named
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.session import Session
+    from autograd_tui.export.frame_replay import FrameReplay
+
+Cells = list[tuple[str, Style]]  # one row of a screen, in spans
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One moment to draw."""
+
+    frame: Frame
+    history: History
+
+
+class SnapshotSession(SessionView):
+    """A session at one moment."""
+
+    def __init__(self, about: SessionInfo, shown: Shown) -> None:
+        self.about, self.history, self.newest = about, shown.history, shown.frame.index
+        self._frame = shown.frame
+
+    @property
+    def frame(self) -> Frame:
+        """The frame of that moment."""
+        return self._frame
+
+
+def moments(run: FrameReplay, wanted: set[int]) -> Iterator[Shown]:
+    """Run a recording again, and give the frames that are wanted, with what plots need."""
+    for frame in run.frames():
+        if frame.index in wanted:
+            yield Shown(frame, run.session.history.copy())
+
+
+class Drawing:
+    """The app on one size of screen, showing one moment after the other."""
+
+    def __init__(self, app: AutogradApp, pilot: Pilot[int]) -> None:
+        self._app, self._pilot = app, pilot
+
+    async def show(self, shown: Shown) -> None:
+        """Bring a moment onto the screen, as it was when it was the newest."""
+        main = self._app.main
+        main.history, main.newest = shown.history, shown.frame.index
+        main.latest = shown.frame
+        main.show_frame(shown.frame)
+        main.say(None)
+        await self._pilot.pause()
+
+    def rows(self) -> list[Cells]:
+        """Give the screen's rows as text with styles."""
+        update: Any = self._app.screen._compositor.render_update(full=True)
+        return [
+            [(segment.text, segment.style or Style.null()) for strip in strips for segment in strip]
+            for strips in update.strips
+        ]
+
+    def picture(self) -> str:
+        """Give the screen as SVG that asks no other site for a font."""
+        return by_itself(self._app.export_screenshot())
+
+
+@asynccontextmanager
+async def drawing(
+    about: SessionInfo, first: Shown, *, size: tuple[int, int], theme: str | None
+) -> AsyncIterator[Drawing]:
+    """Open the app without a terminal, on a screen of a size."""
+    choices = Preferences(theme=theme_named(theme)) if theme else Preferences()
+    standing = cast("Session", SnapshotSession(about, first))
+    app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
+    async with app.run_test(size=size) as pilot:
+        trainer = app.main.trainer
+        while app.failure is None and (trainer.session is None or not trainer.idle):
+            await pilot.pause(0.01)
+        if app.failure is not None:
+            raise app.failure
+        await pilot.pause()
+        yield Drawing(app, pilot)
+
+
+def picture(run: FrameReplay, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
+    """Give the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
+    newest = len(run.recording)
+    index = newest if frame is None else frame
+    if not 0 <= index <= newest:
+        raise Refused(f"there is no frame {index}: the newest is frame {newest}.")
+    (shown,) = moments(run, {index})
+    return asyncio.run(_picture(run.session.about, shown, size, theme))
+
+
+async def _picture(about: SessionInfo, shown: Shown, size: tuple[int, int], theme: str | None) -> str:
+    async with drawing(about, shown, size=size, theme=theme) as drawn:
+        await drawn.show(shown)
+        return drawn.picture()
+
+
+def by_itself(drawn: str) -> str:
+    """Make a picture the same each time, and let it ask no other site for a font."""
+    drawn = re.sub(r"@font-face\s*{.*?}", "", drawn, flags=re.DOTALL)
+    # The names of its styles are drawn by lot: fixed ones keep an unchanged picture unchanged.
+    drawn = re.sub(r"terminal-\d+", "terminal", drawn)
+    return drawn.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")

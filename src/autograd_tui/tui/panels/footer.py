@@ -1,0 +1,91 @@
+"""The keys that matter: in the last row, and as the table in help."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from autograd_tui.text.styled_text import Line, length, wrapped
+from autograd_tui.tui.panels.panel import Panel
+
+
+def key_lines(rows: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    """Write each key before what it does, which goes on under itself where the row is full."""
+    key_width = max((len(keys) for keys, _ in rows), default=0) + 2
+    lines: list[Line] = []
+    for keys, does in rows:
+        first, *rest = wrapped(does, width - key_width) or [[]]
+        lines.append([(f"{keys:<{key_width}}", "strong"), *first])
+        lines += [[(" " * key_width, ""), *line] for line in rest]
+    return lines
+
+
+KEYS = (  # how long each stays where room is short: the greater, the longer
+    ("space", "next", 9),
+    ("f b s z", "phases", 8),
+    ("n", "iteration", 5),
+    ("i", "inside", 4),
+    ("r", "run", 2),
+    ("← →", "look", 4),
+    ("v", "veil", 3),
+    (":", "command", 1),
+    ("?", "keys", 7),
+    ("q", "quit", 6),
+)
+
+INSIDE = (
+    ("space", "next", 9),
+    ("← →", "walk", 8),
+    ("n", "of this module", 3),
+    ("p", "prove", 6),
+    ("/", "find", 4),
+    ("enter", "opens", 2),
+    ("e", "picture", 1),
+    (":", "command", 0),
+    ("?", "keys", 5),
+    ("i", "out", 7),
+)
+
+
+class KeysPanel(Panel):
+    """As many as fit, without those that this terminal has no use for."""
+
+    def __init__(self, *, id: str, keys: Sequence[tuple[str, str, int]] = KEYS, unused: Collection[str] = ()) -> None:
+        super().__init__(id=id)
+        self._keys = [key for key in keys if key[0] not in unused]
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Draw them; they never change."""
+        kept = list(self._keys)
+        while kept and length(_row(kept)) > width:
+            kept.remove(min(kept, key=lambda key: key[2]))
+        return [_row(kept)]
+
+
+def _row(keys: list[tuple[str, str, int]]) -> Line:
+    return [span for key, word, _ in keys for span in ((f" {key}", "strong"), (f" {word} ", "dim"))]
+
+
+class KeyTablePanel(Panel):
+    """A sentence, where there is one, over the keys and what they do."""
+
+    DEFAULT_CSS = "KeyTablePanel { height: auto; }"
+
+    def __init__(self, sentence: str, rows: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._sentence, self._rows = sentence, rows
+
+    def show(self, sentence: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Show other keys."""
+        self._sentence, self._rows = sentence, rows
+        self.refresh(layout=True)
+        self.redraw()
+
+    def get_content_height(self, *room: Any) -> int:
+        """Answer the layout, which gives the width last."""
+        return len(self.lines(room[-1], 0))
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Draw all rows, whether or not there is a frame yet."""
+        sentence = [*wrapped(self._sentence, width, style="dim"), []] if self._sentence else []
+        return [*sentence, *key_lines(self._rows, width)]

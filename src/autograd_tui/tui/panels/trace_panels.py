@@ -1,0 +1,173 @@
+"""The panels of the trace screen: where the walk is, the source, the operation, its chain rule, and what is wrong."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import PurePath
+
+from textual.reactive import var
+
+from autograd_tui.core.command import Phase
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.trace import Trace
+from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.frame_summary import raised_line
+from autograd_tui.text.styled_text import Line, one_line, wrapped
+from autograd_tui.text.trace.grad_lines import filling, grad_lines, summary
+from autograd_tui.text.trace.gradcheck_lines import proof_lines
+from autograd_tui.text.trace.health import health_lines
+from autograd_tui.text.trace.operation import operation_lines, source_lines
+from autograd_tui.text.trace.walk import Walk, where_lines
+from autograd_tui.tui.panels.code import lines_of
+from autograd_tui.tui.panels.panel import Panel
+
+
+class WalkPanel(Panel):
+    """Draws the walk it is given: a panel overrides `draw_walk`."""
+
+    walk: var[Walk | None] = var(None)
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Give the rows to show; those beyond `height` are not seen."""
+        raise NotImplementedError
+
+    def watch_walk(self) -> None:
+        """Show another place."""
+        self._make_room()
+        self.redraw()
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Give the rows as they stand, nothing before there is a walk."""
+        return [] if self.walk is None else self.draw_walk(self.walk, width, height)
+
+
+class SidePanel(WalkPanel):
+    """Stands aside where there is nothing to show."""
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self.display = False
+
+    def watch_walk(self) -> None:
+        """Show another place, or nothing."""
+        wanted = self.walk is not None and self.rows_wanted() > 0
+        if wanted != self.display:
+            self.display = wanted
+        super().watch_walk()
+
+
+class WherePanel(WalkPanel):
+    """The phases over the operation at hand."""
+
+    DEFAULT_CSS = "WherePanel { height: 2; }"
+
+    unkept: var[str] = var("")  # a mark
+
+    def watch_unkept(self) -> None:
+        """Mark a run that is not kept."""
+        self.redraw()
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw two rows."""
+        return where_lines(walk, width, unkept=self.unkept)
+
+
+class SourcePanel(WalkPanel):
+    """As many lines as fit, one of them lit; in one row, that one alone."""
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw the lines; a frame around them names the file."""
+        if self.has_class("framed"):
+            source = walk.op.source
+            self.retitle(f"Source   {one_line(PurePath(source.file).name)}" if source else "Source")
+        listing = self.about.listing.get(walk.trace.phase.value, ()) if self.about else ()
+        calls = lines_of("model", listing) if walk.op.module and walk.trace.phase is Phase.FORWARD else ()
+        return source_lines(walk, [listing[place] for place in calls] or listing, width, height)
+
+
+TITLES = {
+    Phase.FORWARD: "Computed",
+    Phase.BACKWARD: "Chain rule   upstream × local = downstream",
+    Phase.STEP: "The optimizer's formula",
+    Phase.ZERO_GRAD: "Cleared",
+}
+
+
+class ChainRulePanel(WalkPanel):
+    """Numbers where they are few, else shapes and norms; in their place a proof, once there is one."""
+
+    proof: var[GradCheck | None] = var(None)
+
+    def watch_proof(self) -> None:
+        """Show a proof, or put it away."""
+        self.watch_walk()
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw what there is room for; a last row says that there is more."""
+        if self.has_class("framed"):
+            self.retitle("Proof   by finite differences" if self.proof else TITLES[walk.trace.phase])
+        if self.proof is not None:
+            return cut(proof_lines(self.proof, width), height)
+        lines = chain_rule_lines(walk.trace, walk.op, width)
+        error = walk.trace.error if walk.at_end else None
+        return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)
+
+
+def cut(lines: list[Line], height: int) -> list[Line]:
+    """Leave out what there is no room for: first remarks, from the last one on, then the end, and say so."""
+    blocks = [list(block) for _, block in groupby(lines, _is_remark)]
+    for place in range(len(blocks) - 1, -1, -1):
+        if sum(map(len, blocks)) > height and _is_remark(blocks[place][0]):
+            blocks[place:] = blocks[place + 1 :]
+    kept = [line for block in blocks for line in block]
+    return kept if len(kept) <= height else [*kept[: height - 1], [("…", "dim")]]
+
+
+def _is_remark(line: Line) -> bool:
+    return all(style == "dim" for _, style in line)
+
+
+class OperationPanel(WalkPanel):
+    """A row a tensor."""
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw what there is room for."""
+        return cut(operation_lines(walk.trace, walk.op, width), height)
+
+
+class WalkGradsPanel(SidePanel):
+    """A row a parameter in the order in which they have their turn."""
+
+    def rows_wanted(self) -> int:
+        """Take a row for each."""
+        return len(filling(self.walk.trace)) if self.walk is not None else 1
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw those around the one at hand."""
+        self.retitle(f".grad   {summary(walk)}".rstrip())
+        return grad_lines(walk, width, height)
+
+
+class HealthPanel(SidePanel):
+    """The first NaN or infinity, dead units, gradients that vanish; what the recorder could not see."""
+
+    DEFAULT_CSS = "HealthPanel { height: auto; max-height: 6; }"
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # wherever the walk is in a trace
+
+    def rows_wanted(self) -> int:
+        """Take a row for each line."""
+        width = self.content_size.width or self.app.size.width // 3
+        return len(self._lines_of(self.walk.trace, width)) if self.walk is not None else 1
+
+    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw what there is room for."""
+        return cut(self._lines_of(walk.trace, width), height)
+
+    def _lines_of(self, trace: Trace, width: int) -> list[Line]:
+        if self._told[:2] != (trace, width):
+            notes = [row for note in trace.notes for row in wrapped(one_line(note), width, style="dim")]
+            self._told = trace, width, [*health_lines(trace, width), *notes]
+        return self._told[2]
