@@ -9,10 +9,10 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from autograd_tui.engine.values.command import parse
-from autograd_tui.export.screens import by_itself
-from autograd_tui.open import open_session
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open import open_session
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.offscreen import by_itself
 
 HERE = Path(__file__).parent
 PICTURES: dict[str, tuple[str, str, tuple[int, int], list[str]]] = {

@@ -676,7 +676,7 @@ READERS: dict[str, Callable[[Page, Facts], None]] = {
     "PhasesPanel": _phases,
     "ParametersPanel": _parameters,
     "GradientsPanel": _gradients,
-    "BothPanel": _both,
+    "CompactParametersPanel": _both,
     "TablePanel": _table,
     "LossPanel": _loss,
     "DataPanel": _data,

@@ -36,9 +36,9 @@ from autograd_tui.text.table.view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.follower_thread import FollowerThread
 from autograd_tui.tui.layouts import (
-    BothPanel,
     BuffersPanel,
     CodePanel,
+    CompactParametersPanel,
     DataPanel,
     ExplanationPanel,
     FitPanel,
@@ -65,7 +65,7 @@ PANELS: tuple[Callable[[], Panel], ...] = (
     OutputPanel,
     ParametersPanel,
     GradientsPanel,
-    BothPanel,
+    CompactParametersPanel,
     TablePanel,
     SelectedPanel,
     BuffersPanel,

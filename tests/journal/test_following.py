@@ -366,8 +366,8 @@ def test_a_leader_that_goes_on_to_a_frame_between_two_drawn_ones_spoils_no_plot(
 FOLLOW = """
 import sys
 from pathlib import Path
-from autograd_tui.journal.followed_session import Following
-assert Following(Path(sys.argv[1])).frame.index == 1
+from autograd_tui.journal.followed_session import FollowedSession
+assert FollowedSession(Path(sys.argv[1])).frame.index == 1
 print([name for name in ("torch", "numpy", "textual") if name in sys.modules])
 """
 

@@ -377,10 +377,10 @@ def warm_up(folder: str) -> None:
     os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
     os.environ.pop("COLUMNS", None)
     os.environ.pop("LINES", None)
-    import autograd_tui.engine.open
     import torch
 
     import autograd_tui.cli
+    import autograd_tui.engine.open
     import autograd_tui.tui.app
     import autograd_tui.tui.tolerant_driver  # noqa: F401
 

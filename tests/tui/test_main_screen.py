@@ -225,7 +225,7 @@ async def test_another_layout_shows_what_the_one_before_did() -> None:
         await shown.pilot.resize_terminal(80, 24)
         await shown.settle()
         assert "frame 13 of 14" in shown.text("StatusPanel")
-        assert "▶ w" in shown.text("BothPanel")
+        assert "▶ w" in shown.text("CompactParametersPanel")
         assert shown.app.main.query_one(LossPanel).border_title == "Loss   log scale"
 
 
@@ -390,5 +390,5 @@ async def test_an_old_prediction_is_called_old_beside_its_points(size: tuple[int
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
 async def test_what_zero_grad_took_away_is_shown_with_all_its_digits(size: tuple[int, int]) -> None:
     async with screen(do="fbsz", size=size) as shown:
-        panel = "GradientsPanel" if size == (120, 40) else "BothPanel"
+        panel = "GradientsPanel" if size == (120, 40) else "CompactParametersPanel"
         assert [row.split()[-1] for row in shown.text(panel).splitlines()] == ["+1.3333", "+2.0000"]

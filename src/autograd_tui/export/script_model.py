@@ -127,7 +127,7 @@ class Setup:
         return self.predict if self.fixed or not self.names else (f"{self.names} = batch(i)", *self.predict)
 
 
-SURROUNDINGS = "from autograd_tui.engine.training.global_state import Surroundings"
+SURROUNDINGS = "from autograd_tui.engine.training.global_state import GlobalState"
 
 
 def setup(opening: RunConfig) -> Setup:

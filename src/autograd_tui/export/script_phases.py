@@ -50,7 +50,7 @@ PUT_AROUND_BACK = "    around.return_to(kept)"
 def around(opening: RunConfig) -> list[str]:
     """Write what marks random numbers, and where a loader stands, for phases that raise."""
     follow = [f"around.follow({opening.device!r})"] * (opening.device != "cpu")
-    return ["", "around = Surroundings()", *follow, "around.__enter__()  # its marks take in a loader that is used"]
+    return ["", "around = GlobalState()", *follow, "around.__enter__()  # its marks take in a loader that is used"]
 
 
 def remark(phase: Phase, progress: LoopProgress) -> str:

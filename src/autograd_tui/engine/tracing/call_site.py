@@ -13,7 +13,7 @@ import torch
 from autograd_tui.core.trace import Source
 from autograd_tui.engine.training.user_code import is_ours, is_theirs
 
-_HERE = str(Path(__file__).parent) + os.sep
+_HERE = tuple(str(Path(__file__).parents[1] / name) + os.sep for name in ("tracing", "gradcheck"))
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _AROUND = ("_contextlib.py", "grad_mode.py", "overrides.py")  # what PyTorch has around a call, not where it is made
 
@@ -21,8 +21,8 @@ _AROUND = ("_contextlib.py", "grad_mode.py", "overrides.py")  # what PyTorch has
 def where(frame: FrameType | None, home: Collection[str]) -> str:
     """Give the line of a call, and its file where that is not one of `home`: "line 18", "net.py, line 3".
 
-    `frame`: where to begin, in the code of this folder. Where the engine called PyTorch, a line of PyTorch's; "" where
-    none is known.
+    `frame`: where to begin, in the code that traces or checks gradients. Where the engine called PyTorch, a line of
+    PyTorch's; "" where none is known.
     """
     torchs = ""
     while frame is not None:

@@ -95,7 +95,7 @@ def main_number(row: TensorStats) -> float | None:
 class CompactParametersPanel(RowPanel):
     """A row a parameter: before and after, the gradient, and what has become of it."""
 
-    DEFAULT_CSS = "BothPanel { height: auto; max-height: 60%; }"
+    DEFAULT_CSS = "CompactParametersPanel { height: auto; max-height: 60%; }"
 
     def rows_wanted(self) -> int:
         """Take a row for each parameter."""
