@@ -282,8 +282,8 @@ def followed(path: Path, rng: random.Random) -> Verdict:
     words = ["f", *some_words(rng, ["next"] * 4 + ["free 30"])]
 
     def lead(out: Out) -> None:
-        small = partial(drawn_frames.DrawnFrames, most_bytes=20_000)
-        with patch.object(writing, "DrawnFrames", small), patch.object(drawn_frames, "SECONDS", 0.0):
+        small = partial(drawn_frames.FrameStream, most_bytes=20_000)
+        with patch.object(writing, "FrameStream", small), patch.object(drawn_frames, "SECONDS", 0.0):
             session = open_session("linear")
             session.recorder = recorder = JournalWriter(path, session.about, private=True)
             for word in words:
