@@ -37,17 +37,15 @@ from autograd_tui.text.trace.operation import operation_lines, trace_lines
 from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
-from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
-from autograd_tui.tui.panels.gradients import GradientsPanel
-from autograd_tui.tui.panels.graph import GraphPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.status import StatusPanel
-from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
+from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
+from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.preferences import Preferences
 from odd_scenarios import HOOKS
 

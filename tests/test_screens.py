@@ -23,7 +23,7 @@ async def test_a_wrong_sign_a_wrong_digit_and_a_wrong_age_are_found(monkeypatch:
         said = right(grad)
         return turned.get(said[0], said[0]) + said[1:]
 
-    monkeypatch.setattr("autograd_tui.tui.panels.gradients.main_words", wrong_sign)
+    monkeypatch.setattr("autograd_tui.tui.panels.parameters.main_words", wrong_sign)
     monkeypatch.setattr("autograd_tui.tui.panels.loss.number", lambda value: numbers.number(value * 1.0001))
     monkeypatch.setattr(Frame, "old", property(lambda frame: False))
     faults = "\n".join((await play("linear", 12, seed=1)).faults)

@@ -16,7 +16,7 @@ from autograd_tui.export.live_export import export_beside
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.preferences import Preferences
-from autograd_tui.tui.readable_app import Terminal
+from autograd_tui.tui.terminal import Terminal
 
 
 class Screen:

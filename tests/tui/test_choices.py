@@ -9,7 +9,7 @@ from app_screen import screen
 from autograd_tui.core.errors import Refused
 from autograd_tui.tui import preferences as choices
 from autograd_tui.tui.preferences import Preferences, load, save
-from autograd_tui.tui.readable_app import Terminal
+from autograd_tui.tui.terminal import Terminal
 from autograd_tui.tui.themes import theme_named
 
 

@@ -10,10 +10,10 @@ from cells import cells, words
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
-from autograd_tui.tui import readable_app
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui import terminal
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import Preferences
-from autograd_tui.tui.readable_app import Terminal, nearest_of_256
+from autograd_tui.tui.terminal import Terminal, nearest_of_256
 from autograd_tui.tui.themes import contrast, readable
 from cases import some
 
@@ -102,7 +102,7 @@ async def test_textuals_own_colours_would_not_pass(theme: str, monkeypatch: pyte
         ours = readable(*given, **options)  # type: ignore[arg-type]
         return {name: ours[name] for name in ("mark", "on-mark", "mark-text-style", "frame")}
 
-    monkeypatch.setattr(readable_app, "readable", only_what_textual_lacks)
+    monkeypatch.setattr(terminal, "readable", only_what_textual_lacks)
     assert await faults(theme, 7.0 if theme in MOST else 4.5)
 
 

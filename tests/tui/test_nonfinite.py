@@ -15,10 +15,9 @@ from autograd_tui.text.batch_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.nonfinite import alarms
 from autograd_tui.text.styled_text import Line, plain
-from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel, key_number
 
 LOUD = ("w=nan fbs", "w=inf fbs", "w=1e30 fbs", "w=-1e38 b=1e38 fbsz f")

@@ -11,8 +11,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen as TextualScreen
 
-from autograd_tui.tui.layouts import Layout
-from autograd_tui.tui.trace_layouts import TraceLayout
+from autograd_tui.tui.layouts import Layout, TraceLayout
 
 SIZES = [Size(80, 24), Size(120, 40), Size(60, 15), Size(120, 40)]
 MOST_RESIZES = 40  # of one screen, for as many sizes

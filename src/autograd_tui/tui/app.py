@@ -21,10 +21,10 @@ from autograd_tui.core.printing import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import THEMES, Preferences, choices_file, load, save
-from autograd_tui.tui.readable_app import ReadableApp, Terminal, this_terminal
-from autograd_tui.tui.sized_screen import SizedScreen
+from autograd_tui.tui.rendering import SizedScreen
+from autograd_tui.tui.terminal import ReadableApp, Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.watchdog import Watchdog

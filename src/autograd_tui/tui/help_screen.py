@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 
 from autograd_tui.tui.keys import unbound
 from autograd_tui.tui.panels.footer import KeyTablePanel
-from autograd_tui.tui.sized_screen import SizedScreen
+from autograd_tui.tui.rendering import SizedScreen
 
 NAMES = {
     "colon": ":",

@@ -1,4 +1,4 @@
-"""Where the panels stand, for each size of terminal; there is one layout at a time."""
+"""The arrangements of panels, one for each range of terminal sizes; there is one layout on a screen at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from textual.geometry import Size
 from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
@@ -16,18 +17,26 @@ from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.scatter import can_fit
 from autograd_tui.text.table.layers import MOST_ROWS
 from autograd_tui.text.table.view import TableView
-from autograd_tui.tui.cached_rows import CachedHorizontal, CachedRows, CachedVertical
+from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
-from autograd_tui.tui.panels.buffers import BuffersPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.explanation import ExplanationPanel
-from autograd_tui.tui.panels.gradients import GradientsPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import CompactParametersPanel, ParametersPanel
+from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
+from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
+from autograd_tui.tui.panels.trace_panels import (
+    ChainRulePanel,
+    GraphPanel,
+    HealthPanel,
+    OperationPanel,
+    SourcePanel,
+    WalkGradsPanel,
+    WherePanel,
+)
+from autograd_tui.tui.rendering import CachedHorizontal, CachedRows, CachedVertical
 
 SHORT = 36  # rows, below which the wide layouts leave out what matters least
 MANY = 6  # parameters, from which a small model's lists leave room for what is selected
@@ -181,3 +190,62 @@ def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
 def is_folded(frame: Frame) -> bool:
     """Tell whether a model is shown by layers, having more parameters than there are rows for."""
     return len(frame.params) > MOST_ROWS
+
+
+class TraceLayout(Container, CachedRows):
+    """Hands the walk on to the panels inside it."""
+
+    walk: var[Walk | None] = var(None)
+    about: var[SessionInfo | None] = var(None)
+    proof: var[GradCheck | None] = var(None)
+    unkept: var[str] = var("")
+
+    def where_and_line(self) -> ComposeResult:
+        """Yield what comes first where there is little room: where the walk is, and the line of source."""
+        yield WherePanel().data_bind(TraceLayout.walk, TraceLayout.unkept)
+        source = SourcePanel(classes="line")
+        yield source.data_bind(TraceLayout.walk, TraceLayout.about)
+
+
+class WideTrace(TraceLayout):
+    """From 100 x 30: the graph beside what the operation holds, the arithmetic below, beside the source."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the panels."""
+        yield WherePanel().data_bind(TraceLayout.walk, TraceLayout.unkept)
+        with CachedHorizontal(classes="above"):
+            yield GraphPanel(title="Graph").data_bind(TraceLayout.walk)
+            with CachedVertical():
+                yield OperationPanel(title="Operation").data_bind(TraceLayout.walk)
+                yield WalkGradsPanel(title=".grad").data_bind(TraceLayout.walk)
+                yield HealthPanel(title="Health").data_bind(TraceLayout.walk)
+        with CachedHorizontal(classes="below"):
+            yield ChainRulePanel(title="Chain rule").data_bind(TraceLayout.walk, TraceLayout.proof)
+            yield SourcePanel(title="Source").data_bind(TraceLayout.walk, TraceLayout.about)
+
+
+class NarrowTrace(TraceLayout):
+    """From 72 x 20, as a lecture hall sees it: the graph over the chain rule."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the panels."""
+        yield from self.where_and_line()
+        yield GraphPanel().data_bind(TraceLayout.walk)
+        yield ChainRulePanel(title="Chain rule").data_bind(TraceLayout.walk, TraceLayout.proof)
+
+
+class SmallTrace(TraceLayout):
+    """Below that: the chain rule over as much of the graph as there is room for."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the panels."""
+        yield from self.where_and_line()
+        yield ChainRulePanel().data_bind(TraceLayout.walk, TraceLayout.proof)
+        yield GraphPanel().data_bind(TraceLayout.walk)
+
+
+def inside_layout_for(size: Size) -> type[TraceLayout]:
+    """Choose the layout that a terminal of this size has room for."""
+    if size.width >= 100 and size.height >= 30:
+        return WideTrace
+    return NarrowTrace if size.width >= 72 and size.height >= 20 else SmallTrace

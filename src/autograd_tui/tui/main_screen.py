@@ -15,8 +15,7 @@ from autograd_tui.tui.keys import KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.look_keys import LookKeys
 from autograd_tui.tui.panels.footer import KeysPanel
-from autograd_tui.tui.panels.note import Note, NotePanel
-from autograd_tui.tui.panels.status import StatusPanel
+from autograd_tui.tui.panels.status import Note, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.word_keys import WordKeys

@@ -5,8 +5,8 @@ from __future__ import annotations
 from autograd_tui.core.errors import Refused
 from autograd_tui.tui.layout_screen import LayoutScreen
 from autograd_tui.tui.panels.console import ConsolePanel
-from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.status import Note
 
 MOST_LINES = 200  # of what a model prints, on the screen
 NO_CHOICE = Note("there is room for one panel alone here", "warn")

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from autograd_tui.text.prompt.completion import completed
 from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.tui.panels.candidates import CandidatesPanel
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import PromptHistory
 
 LONGEST = 10_000  # characters

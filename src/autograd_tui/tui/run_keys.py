@@ -8,8 +8,8 @@ from typing import Literal
 from autograd_tui.core.command import LETTERS, Command
 from autograd_tui.core.session_view import Goal
 from autograd_tui.text.hidden_results import STAGES
-from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.run_speed import faster, pace_in_words, slower
 from autograd_tui.tui.training_screen import TrainingScreen
 

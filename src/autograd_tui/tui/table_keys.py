@@ -9,8 +9,8 @@ from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
 from autograd_tui.text.table.view import found, moved, name_of, rows, toggled
-from autograd_tui.tui.panels.note import Note
 from autograd_tui.tui.panels.rows import RowPanel
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.requests import Inspect
 from autograd_tui.tui.training_screen import TrainingScreen
 

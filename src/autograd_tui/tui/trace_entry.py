@@ -8,7 +8,7 @@ from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.text.prompt.parser import read
 from autograd_tui.text.prompt.words import Candidate, ScreenWord
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.requests import Prove, Record, Request, Training, Update, What
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.training_screen import TrainingScreen

@@ -21,16 +21,15 @@ from autograd_tui.text.trace.gradcheck_lines import what_to_prove
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.nonfinite_alarm import first_trouble
 from autograd_tui.text.trace.walk import Walk, names_to_find
-from autograd_tui.tui.cached_rows import CachedRows
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
+from autograd_tui.tui.layouts import TraceLayout, inside_layout_for
 from autograd_tui.tui.panels.footer import INSIDE, KeysPanel
-from autograd_tui.tui.panels.graph import GraphPanel
-from autograd_tui.tui.panels.note import Note, NotePanel
+from autograd_tui.tui.panels.status import Note, NotePanel
+from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
+from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import Prove
-from autograd_tui.tui.sized_screen import SizedScreen
-from autograd_tui.tui.trace_layouts import TraceLayout, inside_layout_for
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
 ENDING = "the proof ends after the forward that runs"

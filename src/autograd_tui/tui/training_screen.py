@@ -21,9 +21,9 @@ from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.view import TableView
-from autograd_tui.tui.cached_rows import CachedRows
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.status import Note
+from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import (
     MOST_WAITING,
     Arm,
@@ -38,7 +38,6 @@ from autograd_tui.tui.requests import (
     Update,
 )
 from autograd_tui.tui.run_speed import pace_in_words
-from autograd_tui.tui.sized_screen import SizedScreen
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from autograd_tui.text.prompt.words import Candidate, ScreenWord
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.panel_keys import PanelKeys
-from autograd_tui.tui.panels.note import Note
+from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import THEMES
 from autograd_tui.tui.prompt import Prompt
-from autograd_tui.tui.readable_app import ReadableApp
 from autograd_tui.tui.requests import Arm, Export, Open
 from autograd_tui.tui.run_keys import RunKeys
 from autograd_tui.tui.table_keys import TableKeys
+from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trace_entry import TraceEntry
 

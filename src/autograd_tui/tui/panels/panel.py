@@ -20,7 +20,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.text.hidden_results import HiddenResults, veiled
 from autograd_tui.text.styled_text import Line, printable
-from autograd_tui.tui.cached_rows import CachedRows
+from autograd_tui.tui.rendering import CachedRows
 
 
 class Face(CachedRows):

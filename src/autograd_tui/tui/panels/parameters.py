@@ -1,4 +1,4 @@
-"""Parameters, before and after the last thing that moved them."""
+"""The panels of a small model's parameters and gradients, a row each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import math
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import GradStats, TensorStats
+from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.nonfinite import look
 from autograd_tui.text.numbers import bar, number
-from autograd_tui.text.styled_text import Line, length
-from autograd_tui.text.table.gradient_status import age, all_ages, cleared, largest_number, main_words
+from autograd_tui.text.styled_text import Line, length, wrapped
+from autograd_tui.text.table.gradient_status import (
+    age,
+    age_in_full,
+    all_ages,
+    cleared,
+    largest,
+    largest_number,
+    main_words,
+    norm_over,
+    together,
+)
 from autograd_tui.text.table.gradient_status import main_number as grad_number
 from autograd_tui.text.table.layers import Columns
 from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
 
 LEAST = 4  # spans of a row that always stay: name, shape, the numbers before and now
@@ -34,7 +45,7 @@ class ParametersPanel(RowPanel):
         before = frame.before or frame.params
         pairs = list(zip(before, frame.params, strict=True))
         name_width = max(len(row.name) for row in frame.params)
-        number_width = max(len(number(main_number(row))) for pair in pairs for row in pair)
+        number_width = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
         visible, more = self.fitting(self.listed(frame, Columns.of(frame)), height)
         self._shown = list(visible)
         labels = max((len(_label(frame.params[row.place or 0])) for row in visible), default=0)
@@ -49,7 +60,7 @@ class ParametersPanel(RowPanel):
 
 
 def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, widths: tuple[int, int, int]) -> Line:
-    was, now = main_number(old), main_number(new)
+    was, now = value_or_norm(old), value_or_norm(new)
     frozen = place in frame.frozen
     names, labels, width = widths
     line: Line = [(f"{new.name:<{names}}  ", "strong"), (f"{_label(new):<{labels}}", "dim")]
@@ -87,7 +98,7 @@ def mover(frame: Frame) -> str:
     return f"this {frame.mover.phase.value}" if frame.mover and frame.mover.phase else "you"
 
 
-def main_number(row: TensorStats) -> float | None:
+def value_or_norm(row: TensorStats) -> float | None:
     """Give the value of a tensor that has one, else its norm."""
     return row.values[0] if row.size == 1 and row.values else row.norm
 
@@ -105,7 +116,7 @@ class CompactParametersPanel(RowPanel):
         """Draw the rows; what does not fit goes in this order: the bar, the number before, a name's beginning."""
         pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
         width -= 2 * (self.view.cursor is not None)
-        values = max(len(number(main_number(row))) for pair in pairs for row in pair)
+        values = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
         grads = 1 + max((len(main_words(grad)) for grad in frame.grads if grad is not None), default=0)
         grads = max(grads, 10)  # with a blank before it
         fixed = values + grads + 6 + max(map(len, all_ages(frame)))  # blanks, the gradient and its age included
@@ -130,7 +141,7 @@ class CompactParametersPanel(RowPanel):
 
 def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int, old: bool) -> Line:
     """Write a value with the way it went, and where there is room the one before."""
-    was, now = main_number(before), main_number(after)
+    was, now = value_or_norm(before), value_or_norm(after)
     untouched = frame.mover is not None and frame.mover.phase is not Phase.STEP and was == now
     if was is None or now is None or frame.before is None or untouched:
         return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", look(now))]
@@ -153,3 +164,53 @@ def _gradient(frame: Frame, place: int, width: int, room: int) -> Line:
         line.append((f"{drawn:<{longest}}", look(value, "dim" if grad.used else "up")))
     state = age(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]
+
+
+class GradientsPanel(Panel):
+    """A row a parameter; where there is no room for that, what is true of all gradients together."""
+
+    DEFAULT_CSS = "GradientsPanel { height: auto; max-height: 40%; }"
+
+    def rows_wanted(self) -> int:
+        """Take a row for each parameter."""
+        return len(self.frame.params) if self.frame else 2
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw values where a gradient has one, else norms, with bars to compare them."""
+        if len(frame.params) > height:
+            return _together(frame, width)
+        names = frame.params.layout.names
+        name_width = max(map(len, names))
+        most = largest_number(frame)
+        pairs = [(grad, place) for place, grad in enumerate(frame.grads) if grad is not None]
+        longest = max((len(age_in_full(frame, *pair)) for pair in pairs), default=0)
+        bar_width = min(width - name_width - longest - 16, 16)
+        return [
+            [(f"{name:<{name_width}}  ", "strong"), *_cell(frame, place, width - name_width - 2, most, bar_width)]
+            for place, name in enumerate(names)
+        ]
+
+
+def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> Line:
+    grad = frame.grads[place]
+    if grad is None:
+        return cleared(frame, place, room=width)
+    value = grad_number(grad)
+    fresh = not grad.used
+    line: Line = [(f"{main_words(grad):>10}", look(value, "strong" if fresh else ""))]
+    said = age_in_full(frame, grad, place)
+    if bar_width > 2:
+        share = abs(value) / most if most and value is not None else 0.0
+        line.append((f"  {bar(share, bar_width):<{bar_width}}", look(value, "up" if fresh else "dim")))
+    return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
+
+
+def _together(frame: Frame, width: int) -> list[Line]:
+    """Say what is true of all gradients, and which is the largest."""
+    wrong = any(frame.grads.table.numbers[NONFINITE::WIDTH])
+    lines = wrapped(", ".join(together(frame)), width, style="error" * wrong)
+    if not any(frame.grads.backwards):
+        return lines
+    most = largest(frame.grads)
+    norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "error" if wrong else "strong")]
+    return [norm, *lines, *([[(f"largest: {most.name}, {number(most.norm)}", "dim")]] if most else [])]

@@ -1,4 +1,4 @@
-"""What the cursor of the table is on, in full."""
+"""The parameter table of a large model, the row selected in full, and the model's buffers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from textual.reactive import var
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.styled_text import Line
+from autograd_tui.text.table.buffer_rows import buffer_lines
 from autograd_tui.text.table.gradient_status import together
 from autograd_tui.text.table.layers import Columns, Layers
 from autograd_tui.text.table.selected_row import layer_lines, nothing_lines, parameter_lines
@@ -84,3 +85,22 @@ def _gradients(frame: Frame, shape: Shape, width: int) -> Line:
         if len(line) + len(part) + 2 <= width:
             line += f", {part}"
     return [(line, "dim")]
+
+
+class BuffersPanel(Panel):
+    """What the last forward has changed, then the few that fit: first those of the layer under the cursor."""
+
+    view: var[TableView] = var(TableView())
+
+    def watch_view(self) -> None:
+        """Show the buffers of another layer."""
+        self.redraw()
+
+    def rows_wanted(self) -> int:
+        """Take a row for each buffer, and one to say what has changed."""
+        return len(self.frame.buffers) + 1 if self.frame else 1
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the rows."""
+        layer = self.view.cursor.layer if self.view.cursor else ""
+        return buffer_lines(frame, layer, width, height)

@@ -1,11 +1,13 @@
-"""Rows that Textual need not put together again: it asks every widget for all of them whenever one has changed."""
+"""Widgets that spare Textual work: rows composed once, and screens that ignore a size that is out of date."""
 
 from __future__ import annotations
 
 from typing import Self
 
+from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Region
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -42,3 +44,16 @@ class CachedHorizontal(Horizontal, CachedRows):
 
 class CachedVertical(Vertical, CachedRows):
     """Holds panels one above the other."""
+
+
+class SizedScreen(Screen[None]):
+    """Leaves out sizes of a moment ago.
+
+    Textual's screen lays itself out for any size it is told, and tells itself that size again: two of them, told in one
+    moment to a screen below another, take turns for ever.
+    """
+
+    async def on_event(self, event: events.Event) -> None:
+        """Take an event, but no size that the app has not any more."""
+        if not isinstance(event, events.Resize) or event.size == self.app.size:
+            await super().on_event(event)

@@ -1,4 +1,4 @@
-"""An app whose colours and characters can be read in any theme and terminal."""
+"""What the terminal can show, and the filters that put every drawing into its colours and characters."""
 
 from __future__ import annotations
 
