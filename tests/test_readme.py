@@ -17,7 +17,7 @@ from autograd_tui.scenarios.find import find
 from autograd_tui.text.prompt.parser import read
 from autograd_tui.text.prompt.words import ALONE, READERS
 from autograd_tui.tui.help_screen import key_rows
-from autograd_tui.tui.keys import INSIDE_KEYS, KEYS
+from autograd_tui.tui.keys import KEYS
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text()
@@ -32,10 +32,16 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert command in (TOP / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_key_table_is_that_of_the_bindings() -> None:
-    for bindings, heading in ((KEYS, "key"), (INSIDE_KEYS, "key inside")):
-        rows = [f"| `{keys}` | {does} |" for keys, does in key_rows(bindings)]
-        assert f"| {heading} | does |\n|---|---|\n" + "\n".join(rows) + "\n\n" in README
+def tables(heading: str) -> list[list[str]]:
+    """Give the tables of a section, each as its rows below the head."""
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return [table.strip().splitlines() for table in re.findall(r"^\|---.*\n((?:\|.*\n)+)", section, re.M)]
+
+
+def test_the_keys_of_the_readme_do_what_it_says() -> None:
+    bound = {f"| `{keys}` | {does} |" for keys, does in key_rows(KEYS)}
+    assert len(tables("Keys")[0]) >= 8
+    assert set(tables("Keys")[0]) <= bound
 
 
 def test_the_model_of_the_readme_trains(tmp_path: Path) -> None:
@@ -56,18 +62,18 @@ def test_the_library_example_runs() -> None:
     assert str(scope["frame"]).startswith("<Frame 2 after b")
 
 
-def words_of_tables(heading: str) -> list[str]:
-    """Give what stands in code style in the first column of a section's tables, each whole."""
-    section = README.split(f"## {heading}")[1].split("\n##")[0]
-    first_columns = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
-    return re.findall(r"`([^`]+)`", first_columns)
+def test_every_word_of_the_readme_is_understood() -> None:
+    words = [word for row in tables("Keys")[1] for word in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(words) > 12
+    for word in words:
+        assert read(word) if word.split()[0] in (*READERS, *ALONE) else parse(word)
 
 
-def test_every_word_in_the_tables_of_words_is_understood() -> None:
-    said = words_of_tables("Commands in words")
-    assert {"fbsz*3", "sort update", "run loss<0.01", *ALONE} <= set(said)
-    for words in said:
-        assert read(words) if words.split()[0] in (*READERS, *ALONE) else parse(words)
+def test_every_section_is_in_the_table_of_contents() -> None:
+    contents = README.split("\n## ")[0]
+    headings = re.findall(r"^## (.*)$", README, re.M)
+    links = {title: "#" + re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in headings}
+    assert re.findall(r"\]\((#[^)]*)\)", contents) == list(links.values())
 
 
 def test_every_option_that_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,9 +86,8 @@ def test_every_option_that_the_readme_names_exists(capsys: pytest.CaptureFixture
 
 
 def test_the_options_of_the_small_networks_are_those_they_have() -> None:
-    rows = re.findall(
-        r"^\| `(\w+)` \| [^|]* \| (`.*`) \|$", README.split("## Small networks")[1].split("\n## ")[0], re.M
-    )
+    (table,) = tables("resnet18 and small networks")
+    rows = [re.findall(r"^\| `(\w+)` \| [^|]* \| (`.*`) \|$", row)[0] for row in table]
     assert [name for name, _ in rows] == [name for name in BUILT_IN if name not in ("linear", "resnet18")]
     for name, said in rows:
         own = {option: value for option, value in find(name).defaults.items() if option not in ("device", *FLAGS)}
