@@ -365,7 +365,7 @@ def follow(what: Spoiled, whole: Original, path: Path, rng: random.Random) -> st
             with suppress(Refused):
                 following = FollowedSession(path)
         else:
-            following.read()
+            following.refresh()
         if following is not None:
             draw(following, following.frame, rng)
     if not what.damages and (following is None or following.damage or not following.frame.same(whole.last)):
@@ -383,7 +383,7 @@ def goes_on(following: FollowedSession, whole: Original, file: Path) -> str | No
     new = file.with_name("new")
     new.write_bytes(b"".join(whole.lines))
     os.replace(new, file)
-    following.read()
+    following.refresh()
     another = following.damage and "of another model" in following.damage
     if not another and (following.damage or not following.frame.same(whole.last)):
         return f"a file begun anew is not followed: {following.damage}"

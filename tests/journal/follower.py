@@ -22,7 +22,7 @@ def follow(journal: Path) -> None:
             print(json.dumps([shown, digest(following.frame), monotonic()]), flush=True)
         if following.left:
             return
-        while not following.read():
+        while not following.refresh():
             sleep(POLL)
 
 

@@ -61,9 +61,9 @@ def test_what_comes_later_is_taken_in_when_read(leader: Leader) -> None:
     following = FollowedSession(leader.path)
     (frame,) = leader.run("b")
     assert following.frame.index == 1
-    assert following.read()
+    assert following.refresh()
     assert following.frame.same(frame)
-    assert not following.read()
+    assert not following.refresh()
 
 
 def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
@@ -105,7 +105,7 @@ def test_another_branch_takes_the_place_of_the_first(leader: Leader) -> None:
     leader.run("fbsz @2")
     following = FollowedSession(leader.path)
     leader.run("lr=0.5 s")
-    following.read()
+    following.refresh()
     assert held(following) == {1: "f", 2: "b", 3: "lr=0.5", 4: "s"}
     assert following.newest == 4
 
@@ -124,7 +124,7 @@ def test_a_branch_that_was_left_between_two_drawn_frames_is_forgotten(leader: Le
     following = FollowedSession(leader.path)
     list(leader.session.run_all("@1 b lr=0.5 lr=0.6 lr=0.7"))
     leader.show(leader.session.frame)
-    following.read()
+    following.refresh()
     assert held(following) == {1: "f", 5: "lr=0.7"}
 
 
@@ -136,7 +136,7 @@ def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> 
     leader.run("fbsz")
     list(leader.session.run_free(leader.session.end_of(20), lambda: False))
     leader.show(leader.session.frame)
-    following.read()
+    following.refresh()
     assert following.history.loss.values == leader.session.history.loss.values
 
 
@@ -150,7 +150,7 @@ def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
         drawn.drew(frame, session.newest, session.history)
         drawn.write_newest()
         following = following or FollowedSession(tmp_path / "line.journal")
-        following.read()
+        following.refresh()
         assert following.frame.same(frame)
         assert len(held(following)) == count + 1
     assert frames_path(tmp_path / "line.journal").stat().st_size < 16000
@@ -172,10 +172,10 @@ def test_three_followers_agree_with_the_leader_on_resnet18(tmp_path: Path) -> No
     for frame in leader.run("bsz fbsz @3 z f"):
         del frame
         for following in followers[:2]:
-            following.read()
+            following.refresh()
             assert following.frame.same(leader.session.stored(following.frame.index) or following.frame)
     for following in followers:  # the third had been stopped for a while
-        following.read()
+        following.refresh()
         assert following.frame.same(leader.session.frame)
         assert held(following) == held(followers[0])
 
@@ -199,7 +199,7 @@ def test_a_leader_that_leaves_in_order_is_known_to_have_left(leader: Leader) -> 
     following = FollowedSession(leader.path)
     assert not following.left
     leader.writer.close(in_order=True)
-    following.read()
+    following.refresh()
     assert following.left
 
 
@@ -229,7 +229,7 @@ def test_a_full_disk_stops_followers_and_not_the_run(leader: Leader, monkeypatch
     monkeypatch.setattr(drawn_frames.os, "write", full)
     leader.run("b")
     monkeypatch.undo()
-    following.read()
+    following.refresh()
     assert (following.frame.index, leader.session.frame.index) == (1, 2)
 
 
@@ -250,11 +250,11 @@ def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_an
     following = FollowedSession(leader.path)
     assert (following.frame.index, following.damage) == (1, "its line 5 cannot be read (Frame has no such graph)")
     leader.run("s")
-    assert not following.read()
+    assert not following.refresh()
     new = leader.path.with_name("new")
     new.write_bytes(whole)
     new.replace(frames_path(leader.path))
-    assert following.read()
+    assert following.refresh()
     assert (following.frame.index, following.damage) == (2, None)
 
 
@@ -292,7 +292,7 @@ def test_a_file_that_is_cut_while_it_is_followed_is_damaged(leader: Leader) -> N
     leader.run("fb")
     following = FollowedSession(leader.path)
     os.truncate(frames_path(leader.path), 10)
-    assert following.read()
+    assert following.refresh()
     assert (following.frame.index, following.damage) == (2, "its line 6 cannot be read (cut off)")
 
 
@@ -303,7 +303,7 @@ def test_a_file_of_another_model_in_the_place_of_the_first_is_said(leader: Leade
     other.run("f")
     other.path.replace(leader.path)
     frames_path(other.path).replace(frames_path(leader.path))
-    following.read()
+    following.refresh()
     assert (following.about.title, following.damage) == (
         "the line",
         "its line 3 cannot be read (a frame of another model)",
@@ -325,9 +325,9 @@ def test_a_disk_that_fails_is_said_once(leader: Leader) -> None:
     following = FollowedSession(leader.path)
     with frames_path(leader.path).open("ab") as unreadable:
         os.dup2(unreadable.fileno(), following._file.fileno())
-    assert following.read()
+    assert following.refresh()
     assert (following.frame.index, following.damage) == (1, "it cannot be read (Bad file descriptor)")
-    assert not following.read()
+    assert not following.refresh()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -359,7 +359,7 @@ def test_a_leader_that_goes_on_to_a_frame_between_two_drawn_ones_spoils_no_plot(
     following = FollowedSession(leader.path)
     list(leader.session.run_all("@9"))
     leader.show(leader.session.frame)
-    following.read()
+    following.refresh()
     assert list(following.history.loss.indices) == [1, 5, 9]
 
 

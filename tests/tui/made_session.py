@@ -8,11 +8,11 @@ from dataclasses import replace
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
 from autograd_tui.core.trace import Trace
 
 
-class MadeSession(SessionView):
+class MadeSession(ReadOnlySession):
     """Stands at the last of its frames."""
 
     def __init__(self, about: SessionInfo, frames: Sequence[Frame]) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from autograd_tui.cli.arguments import add_looks, new_parser, path_of
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
-
-if TYPE_CHECKING:
-    from autograd_tui.engine.session import Session
 
 
 def follow(words: list[str]) -> int:
@@ -25,8 +20,5 @@ def follow(words: list[str]) -> int:
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.follower_thread import FollowerThread
 
-    def open_one(_: str | None) -> Session:
-        return cast("Session", following)
-
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    return run_on_screen(open_one, Commands(), title=following.about.title, thread=FollowerThread, **looks)
+    return run_on_screen(lambda _: following, Commands(), title=following.about.title, thread=FollowerThread, **looks)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from autograd_tui.core.command import Phase
+from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.command_log import CommandLog, Pattern
+from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import format_number
 from autograd_tui.core.phase_order import next_phase
 from autograd_tui.core.printing import quoted
 from autograd_tui.core.run_config import BUDGET, RunConfig
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.trace import Trace
+from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.core.watchpoint import Watchpoint
 
 if TYPE_CHECKING:
@@ -179,36 +184,254 @@ def unwatched(progress: Progress) -> bool:
     return True
 
 
-class SessionView:
-    """Stands at a frame; who inherits from it says which frames there are."""
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What may be asked of a session; a screen offers nothing else, and the session refuses the rest."""
 
-    recorder = None
-    fired = None
-    warning = None
-    branches: tuple[Branch, ...] = ()
-    watchpoints: tuple[Watchpoint, ...] = ()
-    about: SessionInfo
-    history: History
-    newest: int
+    advance: bool = False  # run what comes next, an iteration, or until a goal
+    run: bool = False  # any command that the user chooses: a phase, a setting, words
+    rewind: bool = False  # move training to an earlier frame, or to a branch
+    trace: bool = False  # run the next phase recorded; earlier ones are traced wherever they can be recomputed
+    check_gradients: bool = False
+    export: bool = False
+    recompute: bool = False  # frames that are stored no longer
+
+
+LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, recompute=True)
+REPLAYED = Capabilities(advance=True, recompute=True)  # the commands of a journal, and no others
+READ_ONLY = Capabilities()
+
+
+class SessionView(Protocol):
+    """What a screen draws: one frame of a run, its history, and the other frames that can be looked at.
+
+    The attributes, `stored` and `nearest` may be read on any thread.
+    """
+
+    @property
+    def can(self) -> Capabilities:
+        """What may be asked of this session."""
+
+    @property
+    def about(self) -> SessionInfo:
+        """What does not change while the session is open."""
 
     @property
     def frame(self) -> Frame:
-        """The frame where it stands."""
-        raise NotImplementedError
+        """The frame where training stands."""
 
-    def take_difference(self) -> None:
-        """Find none: nothing is run again here."""
+    @property
+    def newest(self) -> int:
+        """The index of the last frame of the present branch."""
 
-    def watch(self, watch: Watch) -> None:
-        """Tell nothing: no way back is ever long."""
+    @property
+    def history(self) -> History:
+        """The series that plots need, of the present branch."""
 
-    def close(self, *, in_order: bool) -> None:
-        """Keep nothing."""
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The runs that were rewound over, oldest first."""
+
+    @property
+    def watchpoints(self) -> tuple[Watchpoint, ...]:
+        """The armed watchpoints."""
+
+    @property
+    def fired(self) -> FiredWatchpoint | None:
+        """Where a watchpoint fired last."""
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence for the user about this session as it was opened."""
+
+    @property
+    def notice(self) -> str | None:
+        """A lasting sentence about where the run comes from, unless it runs here."""
+
+    @property
+    def recorder(self) -> RunObserver | None:
+        """What is told of everything that runs, such as a journal's writer."""
+
+    def stored(self, index: int) -> Frame | None:
+        """Return frame `index` where it is stored."""
+
+    def nearest(self, index: int, by: int) -> int:
+        """Return the index of the stored frame nearest to `index`: at or after it (`by` 1), at or before it (-1)."""
+
+    def look(self, index: int) -> Frame:
+        """Return frame `index`, recomputed where it is not stored; training stays where it is."""
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Return the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
+
+    def refresh(self) -> bool:
+        """Take in what another program has written of the run since the last call; return whether there was any."""
 
     def log(self) -> CommandLog:
-        """Give no commands: the run is shown, and not repeated from here."""
+        """Return a copy of the commands that led to `frame`."""
+
+    def command_line(self) -> str:
+        """Return the shell command that repeats the run up to `frame`."""
+
+
+class InteractiveSession(SessionView, Protocol):
+    """A session that is asked for more than a view; one that cannot do it raises Refused."""
+
+    def run(self, command: Command) -> Frame:
+        """Run one command and return the frame that it leads to."""
+
+    def next_command(self) -> Command:
+        """Return the phase that comes next."""
+
+    def end_of(self, iterations: int) -> Goal:
+        """Return the goal so many iterations from here, counting the one that has begun."""
+
+    def run_until(self, goal: Goal) -> Iterator[Frame]:
+        """Run phase by phase until `goal`, a watchpoint or an error, yielding each frame."""
+
+    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+        """Run whole iterations at the loop's own speed, yielding a frame about every so many seconds."""
+
+    def rewind(self, index: int) -> Frame:
+        """Move training to frame `index`."""
+
+    def arm(self, watchpoint: Watchpoint | str) -> None:
+        """Pause runs where a condition holds."""
+
+    def disarm(self) -> None:
+        """Disarm all watchpoints."""
+
+    def take_fired(self) -> FiredWatchpoint | None:
+        """Return, once, the watchpoint that has fired since the last call."""
+
+    def take_difference(self) -> Divergence | None:
+        """Return, once, where the last replay computed another frame than there had been."""
+
+    def trace(self, index: int) -> Trace:
+        """Return what happened inside the phase that led to frame `index`."""
+
+    def inspect(self, name: str) -> Inspection:
+        """Return exact statistics of a parameter where training stands."""
+
+    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
+        """Compare a gradient at frame `index` with finite differences."""
+
+    def watch(self, watch: Watch) -> None:
+        """Report the progress of replays to a callback, which may cancel them."""
+
+    def close(self, *, in_order: bool) -> None:
+        """End the session; where not `in_order`, its journal waits to be resumed."""
+
+
+OpenSession = Callable[[str | None], InteractiveSession]  # by a scenario's name; None for the command line's
+
+
+class ReadOnlySession:
+    """Base of sessions that only show a run: every request to compute or change something is refused."""
+
+    can = READ_ONLY
+    refusal = "nothing runs here: this only shows a run."
+    about: SessionInfo
+    history: History
+    newest: int
+    recorder: RunObserver | None = None
+    fired: FiredWatchpoint | None = None
+    warning: str | None = None
+    branches: tuple[Branch, ...] = ()
+    watchpoints: tuple[Watchpoint, ...] = ()
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that is shown."""
+        raise NotImplementedError
+
+    @property
+    def notice(self) -> str | None:
+        """None, unless a subclass has something to say."""
+        return None
+
+    def stored(self, index: int) -> Frame | None:
+        """Return the frame that is shown, if that is `index`."""
+        return self.frame if index == self.frame.index else None
+
+    def nearest(self, index: int, by: int) -> int:
+        """Return the index of the only frame."""
+        return self.frame.index
+
+    def look(self, index: int) -> Frame:
+        """Return the only frame."""
+        return self.frame
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Return None: there is no other frame."""
+        return None
+
+    def refresh(self) -> bool:
+        """Return False: nothing new comes."""
+        return False
+
+    def log(self) -> CommandLog:
+        """Return no commands: the run is shown, and not repeated from here."""
         return CommandLog()
 
     def command_line(self) -> str:
-        """Give the command line that opens the run at frame 0."""
+        """Return the shell command that opens the run at frame 0."""
         return self.about.command_line
+
+    def run(self, command: Command) -> Frame:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def next_command(self) -> Command:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def end_of(self, iterations: int) -> Goal:
+        """Return the goal so many iterations from the frame that is shown."""
+        return Goal.from_here(self.frame, iterations)
+
+    def run_until(self, goal: Goal) -> Iterator[Frame]:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def rewind(self, index: int) -> Frame:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def arm(self, watchpoint: Watchpoint | str) -> None:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def disarm(self) -> None:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def trace(self, index: int) -> Trace:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def inspect(self, name: str) -> Inspection:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
+        """Refuse."""
+        raise Refused(self.refusal)
+
+    def take_fired(self) -> FiredWatchpoint | None:
+        """Return None: nothing runs."""
+        return None
+
+    def take_difference(self) -> Divergence | None:
+        """Return None: nothing is replayed."""
+        return None
+
+    def watch(self, watch: Watch) -> None:
+        """Ignore the callback: nothing takes long."""
+
+    def close(self, *, in_order: bool) -> None:
+        """Do nothing: whoever leads the run keeps it."""

@@ -14,7 +14,7 @@ from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import GroupSpec
-from autograd_tui.core.session_view import Goal, RunObserver, SessionInfo, Watch
+from autograd_tui.core.session_view import LIVE, Goal, RunObserver, SessionInfo, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import FiredWatchpoint, Watcher
@@ -39,6 +39,8 @@ class Session:
 
     def __init__(self, trainer: Trainer, *, about: SessionInfo, checkpoints: CheckpointStore | None = None) -> None:
         self.about = about
+        self.can = LIVE
+        self.notice: str | None = None
         self.departure: str | None = None  # where it is another run than the one that it goes on with
         self._trainer = trainer
         self._way = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
@@ -177,6 +179,10 @@ class Session:
         """
         self._line.check(index)
         return self._proofs.of(index, what, self._line.comparison(), stopped)
+
+    def refresh(self) -> bool:
+        """Return False: nothing comes from elsewhere."""
+        return False
 
     # Going back.
 

@@ -14,7 +14,7 @@ from autograd_tui.core.files import open_file
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
-from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.validation import made, strict
 from autograd_tui.core.wire import FrameDecoder
@@ -48,8 +48,8 @@ class StreamNews:
         return news
 
 
-class FollowedSession(SessionView):
-    """Looks like a session that never runs anything itself: `read` takes in what the leader has drawn since.
+class FollowedSession(ReadOnlySession):
+    """Looks like a session that never runs anything itself: `refresh` takes in what the leader has drawn since.
 
     Where the file is damaged it stays at the frame before, until the leader begins the file anew.
     Raises Refused where there is nothing to follow.
@@ -71,7 +71,7 @@ class FollowedSession(SessionView):
             raise Refused(f"{journal} cannot be followed: {why}.") from None
         except OSError as error:
             raise Refused(f"{journal} cannot be followed: {self._path.name}: {error.strerror}.") from None
-        self.read()
+        self.refresh()
         if self._frames is None:
             nothing = f"{journal} has drawn nothing yet."
             raise Refused(f"{self._path} is no run that can be followed: {self.damage}." if self.damage else nothing)
@@ -82,7 +82,16 @@ class FollowedSession(SessionView):
         assert self._frames is not None
         return self._latest
 
-    def read(self) -> bool:
+    @property
+    def notice(self) -> str:
+        """What this terminal is for, and whether the other one is still there."""
+        if self.damage:
+            return f"the file of frames is damaged: {self.damage}; shown is what came before"
+        if self.left:
+            return "the terminal that led this run has left it: autograd-tui resume goes on"
+        return "following another terminal: arrows look back here, escape rejoins"
+
+    def refresh(self) -> bool:
         """Take in what has been drawn since; tell whether there was anything."""
         anything = self._read_on()
         if not self._began_anew():

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.driver import Driver
 
-    from autograd_tui.engine.session import Session
+    from autograd_tui.core.session_view import InteractiveSession, OpenSession
 
 
-def out_of_the_collector(open_session: Callable[[str | None], Session]) -> Callable[[str | None], Session]:
+def out_of_the_collector(open_session: OpenSession) -> OpenSession:
     """Open sessions so that what is there then, 300,000 objects that stay, is not looked through again."""
 
-    def open_one(scenario: str | None) -> Session:
+    def open_one(scenario: str | None) -> InteractiveSession:
         gc.unfreeze()  # the session before may end with this one
         session = open_session(scenario)
         gc.freeze()
@@ -60,7 +60,7 @@ class AutogradApp(ReadableApp):
 
     def __init__(
         self,
-        open_session: Callable[[str | None], Session],
+        open_session: OpenSession,
         first: Commands,
         *,
         title: str,
@@ -191,7 +191,7 @@ class AutogradApp(ReadableApp):
 
 
 def run_on_screen(
-    open_session: Callable[[str | None], Session],
+    open_session: OpenSession,
     first: Commands,
     *,
     title: str,

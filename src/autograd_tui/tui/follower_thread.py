@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.trace import Trace
 from autograd_tui.tui.requests import Export, Prove, Request
 from autograd_tui.tui.trainer_thread import TrainerThread
-
-if TYPE_CHECKING:
-    from autograd_tui.journal.followed_session import FollowedSession
 
 POLL = 0.05  # seconds between two looks at what has been drawn
 ELSEWHERE = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
@@ -29,16 +24,8 @@ class FollowerThread(TrainerThread):
 
     @property
     def sign(self) -> str | None:
-        """Say what this terminal is for, and whether the other one is still there."""
-        if self._followed is not None and self._followed.damage:
-            return f"the file of frames is damaged: {self._followed.damage}; shown is what came before"
-        if self._followed is not None and self._followed.left:
-            return "the terminal that led this run has left it: autograd-tui resume goes on"
-        return "following another terminal: arrows look back here, escape rejoins"
-
-    @property
-    def _followed(self) -> FollowedSession | None:
-        return cast("FollowedSession | None", self.session)
+        """What this terminal is for, and whether the other one is still there."""
+        return None if self.session is None else self.session.notice
 
     def _run_first(self) -> None:
         self._tell()
@@ -47,7 +34,7 @@ class FollowerThread(TrainerThread):
         """Give what is asked for here; read on until then."""
         self._rest()
         while not self._line.closed:
-            if self._followed is not None and self._followed.read():
+            if self._here.refresh():
                 self._tell()
             request = self._line.next_within(POLL)
             if request is not None:

@@ -21,9 +21,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 from autograd_tui.tui.word_keys import WordKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from autograd_tui.engine.session import Session
+    from autograd_tui.core.session_view import OpenSession
 
 
 class MainScreen(WordKeys, LookKeys):
@@ -35,7 +33,7 @@ class MainScreen(WordKeys, LookKeys):
 
     def __init__(
         self,
-        open_session: Callable[[str | None], Session],
+        open_session: OpenSession,
         first: Commands,
         *,
         title: str,

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
 from textual.pilot import Pilot
@@ -16,13 +16,12 @@ from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import SessionInfo, SessionView
+from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.themes import theme_named
 
 if TYPE_CHECKING:
-    from autograd_tui.engine.session import Session
     from autograd_tui.export.frame_replay import FrameReplay
 
 Cells = list[tuple[str, Style]]  # one row of a screen, in spans
@@ -36,7 +35,7 @@ class Shown:
     history: History
 
 
-class SnapshotSession(SessionView):
+class SnapshotSession(ReadOnlySession):
     """A session at one moment."""
 
     def __init__(self, about: SessionInfo, shown: Shown) -> None:
@@ -90,7 +89,7 @@ async def drawing(
 ) -> AsyncIterator[Drawing]:
     """Open the app without a terminal, on a screen of a size."""
     choices = Preferences(theme=theme_named(theme)) if theme else Preferences()
-    standing = cast("Session", SnapshotSession(about, first))
+    standing = SnapshotSession(about, first)
     app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
     async with app.run_test(size=size) as pilot:
         trainer = app.main.trainer

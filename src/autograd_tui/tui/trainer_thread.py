@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.command_log import ITERATION
@@ -16,7 +16,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.session_view import Goal, Problem, Progress, SessionInfo
+from autograd_tui.core.session_view import Goal, InteractiveSession, OpenSession, Problem, Progress, SessionInfo
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import difference_line, left_line, watched_line
 from autograd_tui.tui.requests import (
@@ -35,9 +35,6 @@ from autograd_tui.tui.requests import (
     Training,
     Update,
 )
-
-if TYPE_CHECKING:
-    from autograd_tui.engine.session import Session
 
 SAMPLE = 0.1  # seconds between the frames of a run that the screen gets to see
 GRACE = 0.5  # seconds that what runs has to end in, when the program does
@@ -63,7 +60,7 @@ class TrainerThread(threading.Thread):
 
     def __init__(
         self,
-        open_session: Callable[[str | None], Session],
+        open_session: OpenSession,
         first: Commands,
         *,
         title: str,
@@ -77,7 +74,7 @@ class TrainerThread(threading.Thread):
         self._line = RequestQueue()
         self.folder = working_folder()  # where the program was started: code of a scenario may go elsewhere
         self._pace: float | None = None
-        self.session: Session | None = None
+        self.session: InteractiveSession | None = None
         self.left: list[str] = []  # the command lines of sessions that another one has replaced
         self._left_unkept: list[str] = []  # what of them has not been kept
         self.status = Status(f"loading PyTorch and {title}", monotonic())  # this thread alone puts another in its place
@@ -353,7 +350,7 @@ class TrainerThread(threading.Thread):
             self._run_to(self._here.end_of(times))
 
     @property
-    def _here(self) -> Session:
+    def _here(self) -> InteractiveSession:
         assert self.session is not None
         return self.session
 
@@ -460,7 +457,7 @@ class TrainerThread(threading.Thread):
         return fired or (difference_line(difference) if difference else warning)
 
 
-def _problem(session: Session | None) -> Problem | None:
+def _problem(session: InteractiveSession | None) -> Problem | None:
     return session.recorder.problem if session is not None and session.recorder is not None else None
 
 

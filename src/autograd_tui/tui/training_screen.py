@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from textual.message import Message
 from textual.reactive import var
@@ -14,7 +13,7 @@ from autograd_tui.core.command import Commands
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_view import OpenSession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, veil_over
 from autograd_tui.text.messages import progress_line
@@ -39,9 +38,6 @@ from autograd_tui.tui.requests import (
 )
 from autograd_tui.tui.run_speed import pace_in_words
 from autograd_tui.tui.trainer_thread import TrainerThread
-
-if TYPE_CHECKING:
-    from autograd_tui.engine.session import Session
 
 LEAST_PLOT_SECONDS, MOST_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
 PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
@@ -68,7 +64,7 @@ class TrainingScreen(SizedScreen, CachedRows):
 
     def __init__(
         self,
-        open_session: Callable[[str | None], Session],
+        open_session: OpenSession,
         first: Commands,
         *,
         title: str,
