@@ -19,6 +19,7 @@ from autograd_tui.core.command import parse
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import parse_number
 from autograd_tui.core.printing import print_lines
+from autograd_tui.core.session_view import REPLAYED
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -47,8 +48,13 @@ def replay(words: list[str]) -> int:
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.replay_thread import ReplayThread
 
+    def open_replay(_: str | None) -> Session:
+        session = open_again(journal, named, options)
+        session.can = REPLAYED
+        return session
+
     return run_on_screen(
-        lambda _: open_again(journal, named, options),
+        open_replay,
         parse(" ".join(entry.command for entry in journal.entries)),
         title=named,
         theme=options.theme,
