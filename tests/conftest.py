@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from hypothesis import settings
 
-from cases import LONG
+from case_selection import LONG
 from program import run as run  # a fixture for all tests
 
 settings.register_profile("patient", deadline=None, max_examples=100 if LONG else 25)
 settings.load_profile("patient")
 torch.set_num_threads(1)
+# A shell's background jobs ignore SIGINT, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Runs are kept in the user's state folder: here, as for the programs that tests start, in one that goes with them.
 _state = tempfile.TemporaryDirectory()
 os.environ["XDG_STATE_HOME"] = _state.name

@@ -14,7 +14,7 @@ from time import perf_counter, sleep
 
 import pexpect
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "terminal"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from pseudo_terminal import Terminal
 

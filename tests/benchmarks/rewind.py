@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
 import torch
-from overhead import plain_iteration
+from stepping import plain_iteration
 
 from autograd_tui import Session, open_session
 from autograd_tui.core.run_config import size_in_words

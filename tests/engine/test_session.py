@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plain_loop import Build, copied, differing
-from reach import FEW, PLENTY, as_scenario, open_with_many_checkpoints, tensors
-from worlds import gated, mixed, tripwire, wilful, words
 
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
+from models_hard_to_repeat import gated, mixed, tripwire, wilful, words
+from plain_loop import Build, copied, differing
+from session_internals import FEW, PLENTY, as_scenario, open_with_many_checkpoints, tensors
 
 SIXTY = (
     "fbsz*4 gate=1 lr=0.2 fb F b B s S f gate=4 f z B f gate=0 fbsz optimizer=adam fbs fb s z*2 fb lr=1e39 s lr=0.1 s z"

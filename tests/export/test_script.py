@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from walks import Walk, losses, printed
 
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.export.script import script
 from autograd_tui.text.optimizer_rules import NAMES
+from random_runs import Walk, losses, printed
 
 # A model that raises while its gate is above 1.5, when its buffers and random numbers are used already.
 OWN = """

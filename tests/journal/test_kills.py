@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-KILLS = Path(__file__).with_name("kills.py")
+KILLS = Path(__file__).parents[1] / "support" / "kills.py"
 
 
 def test_runs_that_are_killed_in_twelve_ways_have_kept_what_they_ran() -> None:

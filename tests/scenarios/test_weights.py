@@ -13,9 +13,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from plain_loop import copied, differing, mse, named_tensors
-from reach import loop_of, tensors
-from saved_files import Malicious, cut, save
 from torch import Tensor, nn
 from torchvision import models
 
@@ -24,7 +21,10 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios import weights
 from hub_server import HubServer, serving
+from plain_loop import copied, differing, mse, named_tensors
 from program import Run
+from session_internals import loop_of, tensors
+from tensor_files import Malicious, cut, save
 
 TRAINED = models.ResNet18_Weights.DEFAULT
 CATEGORIES = TRAINED.meta["categories"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from pseudo_terminal import terminal
 from torchvision import models
 
 from hub_server import HubServer, serving
+from pseudo_terminal import terminal
 
 ELSEWHERE = """
 from torchvision.models import ResNet18_Weights

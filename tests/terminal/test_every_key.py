@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from pseudo_terminal import Terminal, terminal
 from textual.binding import Binding, BindingType
 
 from autograd_tui.tui.keys import INSIDE_KEYS, KEYS
+from pseudo_terminal import Terminal, terminal
 
 SENT = {  # what a terminal sends for a key that is no character
     "space": " ",

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pseudo_terminal import Terminal, terminal
 
 from autograd_tui.tui.preferences import Preferences, load, save
-from cases import some
+from case_selection import some
+from pseudo_terminal import Terminal, terminal
 
 CHOSEN = Path("autograd-tui") / "screen.json"  # in the configuration folder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def test_random_input_and_resizes_do_no_harm() -> None:
-    script = Path(__file__).with_name("random_input.py")
+    script = Path(__file__).parents[1] / "support" / "random_input.py"
     played = subprocess.run(
         [sys.executable, str(script), "--programs", "2", "--bytes", "4000"], capture_output=True, text=True
     )

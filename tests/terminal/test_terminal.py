@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from pseudo_terminal import terminal
 
 NOISY = """

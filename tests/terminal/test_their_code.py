@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pseudo_terminal import terminal
 
-from cases import some
-from hostile import write
+from case_selection import some
+from hostile_scenarios import write
+from pseudo_terminal import terminal
 
 THREAD = "threading.Thread(target=lambda: time.sleep(1000)).start()"
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,10 +16,7 @@ from autograd_tui.text.batch_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.styled_text import plain, printable
 from calculator import check
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
-
-from reach import loop_of
+from session_internals import loop_of
 
 OPTIMIZERS = ["sgd", "sgd,momentum=0.9", "sgd,momentum=0.9,nesterov=true", "adam", "adamw", "rmsprop"]
 WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.05", "lr=0", "w=3", "b[0]=1", "undo", "@2"]

@@ -3,10 +3,10 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from app_screen import Screen, screen
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 
+from app_screen import Screen, screen
 from autograd_tui.core.command import LETTERS, Phase
 from autograd_tui.core.phase_order import refusal
 from autograd_tui.engine.open import open_session

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+
 from app_screen import Screen, screen
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
-
-from reach import loop_of
-
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
-from cases import some
+from case_selection import some
+from session_internals import loop_of
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 HEAD = """

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from app_screen import Screen, screen
-from cells import cells, words
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
+from app_screen import Screen, screen
 from autograd_tui.tui import terminal
 from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
 from autograd_tui.tui.themes import contrast, readable
-from cases import some
+from case_selection import some
+from screen_cells import cells, words
 
 ANSI = [name for name, theme in BUILTIN_THEMES.items() if theme.ansi]
 THEMES = [name for name in BUILTIN_THEMES if name not in ANSI]

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_screen import screen
 from textual.events import Resize
 from textual.geometry import Size
 
+from app_screen import screen
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.loss import LossPanel
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from app_screen import screen
 
+from app_screen import screen
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
-from cases import some
+from case_selection import some
 
 LAYERS = """
 import torch

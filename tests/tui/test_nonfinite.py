@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from app_screen import screen
-from cells import words
 
+from app_screen import screen
 from autograd_tui import Frame, Session, open_session
 from autograd_tui.core.command import Phase
 from autograd_tui.text.batch_table import data_lines
@@ -19,6 +18,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel, key_number
+from screen_cells import words
 
 LOUD = ("w=nan fbs", "w=inf fbs", "w=1e30 fbs", "w=-1e38 b=1e38 fbsz f")
 

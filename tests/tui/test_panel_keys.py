@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from app_screen import Screen, screen
 
+from app_screen import Screen, screen
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.panel import Panel
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_screen import Screen, screen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual import events
 from textual.geometry import Region
 
+from app_screen import Screen, screen
 from autograd_tui.tui.panels.candidates import CandidatesPanel
 from autograd_tui.tui.prompt import Prompt, PromptLine
 

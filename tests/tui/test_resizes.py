@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from app_screen import Screen, screen
 from textual import events
 from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen as TextualScreen
 
+from app_screen import Screen, screen
 from autograd_tui.tui.layouts import Layout, TraceLayout
 
 SIZES = [Size(80, 24), Size(120, 40), Size(60, 15), Size(120, 40)]

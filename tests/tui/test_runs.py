@@ -5,8 +5,8 @@ from random import Random
 from time import monotonic
 
 import pytest
-from app_screen import Screen, screen
 
+from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_view import Goal
 from autograd_tui.tui.panels.loss import LossPanel

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from app_screen import screen
 
+from app_screen import screen
 from autograd_tui.engine.open import open_session
 from autograd_tui.tui.panels.batch import OutputPanel
 

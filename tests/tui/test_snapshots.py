@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from app_screen import running
-from made_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
-from made_session import MadeSession, TracedSession
 
+from app_screen import running
 from autograd_tui.core.command import parse
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import THEMES, Preferences
-from walked_traces import line_backward, tower
+from handmade_session import MadeSession, TracedSession
+from handmade_traces import line_backward, tower
+from picture_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
 

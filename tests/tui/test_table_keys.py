@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from app_screen import Screen, screen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app_screen import Screen, screen
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.rows import RowPanel
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from app_screen import Screen, screen
 from textual import events
 
+from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.history import History

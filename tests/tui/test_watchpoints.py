@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_screen import Screen, screen
 
+from app_screen import Screen, screen
 from autograd_tui.core.command import Phase
 from autograd_tui.tui.trace_screen import TraceScreen
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_screen import screen
 from torchvision import models
+
+from app_screen import screen
 
 
 async def test_weights_that_cannot_be_used_leave_the_session_as_it_was(

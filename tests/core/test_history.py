@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autograd_tui.core.frame import TorchError
+from autograd_tui.core.history import History, Series
+from autograd_tui.core.tensor_stats import Grads
+from handmade_frames import frame, table
+
+
+def series(values: list[float], *, capacity: int = 16) -> Series:
+    """Append the values as one iteration after the other brings them."""
+    column = Series(capacity)
+    for place, value in enumerate(values):
+        column.indices.append(place * 4 + 1)
+        column.iterations.append(place + 1)
+        column.values.append(value)
+        if len(column) > capacity:
+            column._thin()
+    return column
+
+
+values = st.lists(st.floats(allow_nan=False), min_size=1, max_size=200)
+
+
+@given(values)
+def test_thinning_keeps_the_least_and_the_greatest(listed: list[float]) -> None:
+    column = series(listed)
+    assert (min(column.values), max(column.values)) == (min(listed), max(listed))
+
+
+@given(values)
+def test_thinning_keeps_the_first_and_the_last(listed: list[float]) -> None:
+    column = series(listed)
+    assert (column.values[0], column.values[-1]) == (listed[0], listed[-1])
+
+
+@given(values)
+def test_a_series_never_exceeds_its_capacity(listed: list[float]) -> None:
+    assert len(series(listed)) <= 16
+
+
+@given(values)
+def test_every_kept_point_is_a_real_one_in_its_place(listed: list[float]) -> None:
+    points = series(listed).points()
+    assert all(point.value == listed[point.iteration - 1] for point in points)
+    assert [point.index for point in points] == sorted({point.iteration * 4 - 3 for point in points})
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=20, max_size=200), st.integers(0, 19))
+def test_thinning_keeps_a_nan(listed: list[float], place: int) -> None:
+    listed[place] = math.nan
+    assert any(map(math.isnan, series(listed).values))
+
+
+@pytest.fixture(scope="module")
+def long() -> Series:
+    """The loss of 200,000 iterations, with one spike and one dip."""
+    column = Series()
+    for place in range(200_000):
+        value = 1e6 if place == 77_777 else -1.0 if place == 123_456 else 1 + math.sin(place)
+        column.indices.append(place)
+        column.iterations.append(place + 1)
+        column.values.append(value)
+        if len(column) > column.capacity:
+            column._thin()
+    return column
+
+
+def test_a_long_run_stays_within_capacity(long: Series) -> None:
+    assert 1024 <= len(long) <= 4096
+
+
+def test_a_long_run_keeps_its_spike_and_its_dip(long: Series) -> None:
+    assert (max(long.values), min(long.values)) == (1e6, -1.0)
+
+
+def test_a_long_run_is_as_dense_at_its_beginning_as_later(long: Series) -> None:
+    points = [point.iteration for point in long.points()]
+    gaps = [after - before for before, after in pairwise(points)]
+    assert max(gaps[: len(gaps) // 2]) <= 2 * long.stretch
+
+
+def test_many_forwards_of_one_iteration_stay_within_capacity() -> None:
+    column = Series(16)
+    for place in range(1000):
+        column.append(place, 1, float(place % 7))
+    assert len(column) <= 16
+
+
+@given(values, st.integers(0, 800))
+def test_forgetting_drops_what_later_frames_brought(listed: list[float], index: int) -> None:
+    column = series(listed)
+    kept = [point for point in column.points() if point.index <= index]
+    column.forget_after(index)
+    assert column.points() == kept
+
+
+def test_a_copy_does_not_follow_its_original() -> None:
+    column = series([1.0, 2.0])
+    copied = column.copy()
+    column.append(9, 3, 3.0)
+    assert copied.points() == series([1.0, 2.0]).points()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "share"), [(10, 10, 0.0), (51, 101, 0.5), (101, 51, 1.0), (0, 5, 1.0), (0, 0, 0.0)]
+)
+def test_what_has_come_since_is_a_share_of_all_iterations(before: int, now: int, share: float) -> None:
+    assert series([1.0] * now).share_since(series([1.0] * before)) == share
+
+
+def history(*frames: object) -> History:
+    made = History()
+    for each in frames:
+        made.append(each)  # type: ignore[arg-type]
+    return made
+
+
+def test_the_loss_is_taken_from_forwards_alone() -> None:
+    made = history(frame(), frame(1, "f", loss=3.0, iteration=1), frame(2, "b", loss=3.0, iteration=1))
+    assert [(point.index, point.value) for point in made.loss.points()] == [(1, 3.0)]
+
+
+def test_a_loss_that_is_no_number_brings_no_point() -> None:
+    assert len(history(frame(1, "f", loss=None)).loss) == 0
+
+
+def test_the_gradient_norm_is_taken_from_backwards_alone() -> None:
+    grads = Grads(table(w=[-5.0]), (1,), (False,))
+    made = history(frame(), frame(2, "b", grads=grads), frame(3, "s", grads=grads))
+    assert [(point.index, point.value) for point in made.grad_norm.points()] == [(2, 5.0)]
+
+
+@pytest.mark.parametrize("command", ["F", "B"])
+def test_a_phase_that_raised_brings_no_point(command: str) -> None:
+    grads = Grads(table(w=[-5.0]), (1,), (False,))
+    made = history(frame(1, command, loss=1.0, grads=grads, error=TorchError("E", "m", "", 0)))
+    assert (len(made.loss), len(made.grad_norm)) == (0, 0)
+
+
+def test_the_learning_rate_has_a_point_where_it_changes() -> None:
+    made = history(frame(), frame(1, "f"), frame(2, "lr=0.5", learning_rate=0.5), frame(3, "f", learning_rate=0.5))
+    assert [(point.index, point.value) for point in made.learning_rate.points()] == [(0, 0.1), (2, 0.5)]
+
+
+def test_forgetting_a_change_of_the_learning_rate_makes_the_same_one_new() -> None:
+    made = history(frame(), frame(1, "lr=0.5", learning_rate=0.5))
+    made.forget_after(0)
+    made.append(frame(1, "lr=0.5", learning_rate=0.5))
+    assert [point.index for point in made.learning_rate.points()] == [0, 1]
+
+
+def test_a_copied_history_does_not_follow_its_original() -> None:
+    made = history(frame())
+    copied = made.copy()
+    made.append(frame(1, "f", loss=1.0))
+    assert (len(made.loss), len(copied.loss)) == (1, 0)

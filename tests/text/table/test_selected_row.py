@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from autograd_tui import open_session
+from autograd_tui.core.command import Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.engine.session import Session
+from autograd_tui.text.explain import explain
+from autograd_tui.text.numbers import number
+from autograd_tui.text.styled_text import plain
+from autograd_tui.text.table.selected_row import layer_lines, parameter_lines
+from autograd_tui.tui.panels.phases import key_number
+from nested_models import NAMES, open_nested
+from session_internals import loop_of
+
+LARGE = ("gate", *(f"body.{place}" for place in range(13)))
+
+
+def said(frame: Frame, name: str, *, inspection: Inspection | None = None, width: int = 63) -> str:
+    place = frame.params.layout.names.index(name)
+    lines = parameter_lines(frame, place, inspection=inspection, width=width)
+    return "\n".join(plain(line).rstrip() for line in lines)
+
+
+def test_nan_is_an_error_in_style() -> None:
+    session = open_nested(NAMES)
+    *_, frame = session.run_all("stem.weight[0]=nan fb")
+    place = frame.params.layout.names.index("stem.weight")
+    spans = [span for line in parameter_lines(frame, place, inspection=None, width=63) for span in line]
+    wrong = [style for text, style in spans if "NaN" in text]
+    assert wrong
+    assert set(wrong) == {"error"}
+
+
+def large(commands: str, **options: str) -> Session:
+    session = open_nested(LARGE, size=3000, **options)
+    list(session.run_all(commands))
+    return session
+
+
+def test_a_small_parameter_has_all_its_values() -> None:
+    session = open_nested()
+    frame = session.run("f")
+    values = [number(value) for value in loop_of(session).params["gate"].tolist()]
+    assert "gate   3 · 3 values · float32" in said(frame, "gate")
+    assert "  ".join(values) in said(frame, "gate")
+
+
+@pytest.mark.parametrize(
+    ("commands", "line"),
+    [
+        ("f", "gradient   None"),
+        ("fb", "gradient   +1.3333  fresh"),
+        ("fbs", "gradient   +1.3333  used by step, not cleared"),
+        ("fbsz", "gradient   None  norm was 1.3333"),
+        ("fbfb", "gradient   +2.6667  sum of 2 backwards"),
+    ],
+)
+def test_a_gradient_has_its_number_and_its_age(commands: str, line: str) -> None:
+    assert line in said(list(open_session("linear").run_all(commands))[-1], "w").splitlines()
+
+
+def test_numbers_of_a_sample_are_marked_and_enter_offered() -> None:
+    text = said(large("fb").frame, "gate")
+    assert "mean ~" in text
+    assert "std ~" in text
+    assert "enter measures all" in text
+
+
+def test_what_is_from_a_sample_has_two_digits_wherever_it_stands() -> None:
+    session = large("fbs", optimizer="sgd,momentum=0.9")
+    frame = session.frame
+    shown = [said(frame, "gate"), *explain(frame, session.about), key_number(frame, Phase.STEP, 20)]
+    shown += [plain(line) for line in layer_lines(frame, "body", [1, 2], width=80)]
+    found = re.findall(r"~(-?[\d.]+)", "\n".join(shown))
+    assert len(found) > 6
+    assert all(len(f"{float(each):.9e}".partition("e")[0].rstrip("0")) <= 3 for each in found)
+
+
+def test_exact_numbers_are_those_of_torch_and_have_no_mark() -> None:
+    session = large("fbs", optimizer="sgd,momentum=0.9")
+    text = said(session.frame, "gate", inspection=session.inspect("gate"))
+    param = loop_of(session).params["gate"]
+    assert param.grad is not None
+    assert "~" not in text
+    assert "exact" in text
+    for tensor in (param.detach().double(), param.grad.double()):
+        assert f"mean {number(float(tensor.mean()))}" in text
+        assert f"std {number(float(tensor.std(correction=0)))}" in text
+        assert f"norm {number(float(tensor.norm()))}" in text
+    assert "cosine to the gradient 1.0000" in text
+
+
+@pytest.mark.parametrize("commands", ["f", "z", "lr=1", "undo"])
+def test_exact_numbers_are_never_those_of_another_frame(commands: str) -> None:
+    session = large("fb")
+    inspection = session.inspect("gate")
+    frame = list(session.run_all(commands))[-1]
+    assert said(frame, "gate", inspection=inspection) == said(frame, "gate")
+    assert said(frame, "body.3", inspection=inspection) == said(frame, "body.3")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "keys"),
+    [
+        ("sgd", []),
+        ("sgd,momentum=0.9", ["momentum_buffer"]),
+        ("adam", ["step", "exp_avg", "exp_avg_sq"]),
+        ("rmsprop", ["step", "square_avg"]),
+    ],
+)
+def test_the_optimizers_state_has_the_names_of_torch(optimizer: str, keys: list[str]) -> None:
+    text = said(large("fbs", optimizer=optimizer).frame, "gate")
+    rows = [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
+    assert rows == ["gate", "value", "gradient", *keys, "~"]
+
+
+def test_what_is_not_finite_is_counted_and_has_no_histogram() -> None:
+    session = open_nested(LARGE, size=20)
+    with torch.no_grad():
+        loop_of(session).params["gate"][3:5] = torch.nan
+    text = said(list(session.run_all("fbs"))[-1], "gate")
+    assert "2 are NaN or infinite" in text
+    assert "▕" not in text.split("gradient")[0]
+
+
+@pytest.mark.parametrize("width", [20, 26, 30, 40, 63, 100])
+def test_no_row_is_longer_than_there_is_room_for(width: int) -> None:
+    session = large("fbs", optimizer="adam")
+    for inspection in (None, session.inspect("gate")):
+        rows = said(session.frame, "gate", inspection=inspection, width=width).splitlines()
+        assert max(map(len, rows)) <= width
+
+
+def test_a_layer_is_described_by_what_it_adds_up_to() -> None:
+    session = open_nested()
+    frame = list(session.run_all("fbs"))[-1]
+    places = [place for place, name in enumerate(NAMES) if name.startswith("body.")]
+    text = "\n".join(plain(line) for line in layer_lines(frame, "body", places, width=63))
+    values = torch.cat([loop_of(session).params[NAMES[place]].detach() for place in places])
+    assert "18 parameters · 54 values" in text
+    assert f"norm {number(float(values.norm()))}" in text
+    assert "used by step, not cleared" in text
+    assert "of its norm by the last step" in text

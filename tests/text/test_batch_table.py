@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.open import open_session
+from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.text.batch_table import outputs_by_position, position_lines
+from autograd_tui.text.styled_text import plain
+from session_internals import loop_of
+
+
+def forwarded(prediction: Tensor, target: Tensor) -> Frame:
+    """Give the frame of a forward whose prediction and targets are these."""
+
+    class Fixed(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return prediction + 0 * self.bias
+
+    parts = Parts(
+        model=Fixed(1, 1), batch=lambda i: (torch.zeros(1), target), loss=lambda prediction, target: prediction.sum()
+    )
+    return open_session(Scenario("fixed", lambda options: parts)).run("f")
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "outputs"),
+    [
+        ((4, 29, 32), (4, 32), (29, 32)),  # as cross_entropy takes them
+        ((4, 32, 29), (4, 32), (29, 32)),
+        ((4, 32, 29), (4, 32, 29), (29, 32)),
+        ((4, 24, 1), (4, 24, 1), None),  # one number for each
+        ((4, 10), (4,), None),
+        ((4, 3, 8, 8), (4, 8, 8), None),
+    ],
+)
+def test_outputs_are_told_from_positions_by_the_targets(
+    shape: tuple[int, ...], targets: tuple[int, ...], outputs: tuple[int, int] | None
+) -> None:
+    assert outputs_by_position(forwarded(torch.rand(shape), torch.rand(targets))) == outputs
+
+
+def test_before_a_forward_there_is_nothing_to_tell() -> None:
+    frame = open_session("transformer").frame
+    assert (outputs_by_position(frame), position_lines(frame)) == (None, [])
+
+
+def test_the_range_is_that_of_all_outputs() -> None:
+    session = open_session("transformer")
+    frame = session.run("f")
+    prediction = loop_of(session).prediction
+    assert isinstance(prediction, Tensor)
+    first, second = (plain(line) for line in position_lines(frame))
+    assert first.startswith(f"{prediction.min():.4f} ~▕")
+    assert first.endswith(f"▏ {prediction.max():.4f}")
+    assert second.startswith("mean ~")
+
+
+def test_few_outputs_are_spread_as_they_are() -> None:
+    frame = forwarded(torch.arange(32.0).view(2, 4, 4), torch.rand(2, 4, 4))
+    assert [plain(line) for line in position_lines(frame)] == [
+        "0.0000 ▕████████████████▏ 31.0000",
+        "mean 15.5000   std 9.2331",
+    ]
+
+
+def test_outputs_that_are_not_finite_are_counted() -> None:
+    prediction = torch.rand(4, 29, 32)
+    prediction[0, 0, :3] = float("nan")
+    lines = [plain(line) for line in position_lines(forwarded(prediction, torch.rand(4, 32)))]
+    assert lines == ["3 of 3 712 are NaN or infinite"]
+
+
+def test_a_prediction_of_an_earlier_step_is_old() -> None:
+    *_, frame = open_session("transformer").run_all("fbs")
+    assert plain(position_lines(frame)[0]).endswith("  old")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autograd_tui.core.trace import Source
+from autograd_tui.text.styled_text import Line, plain
+from autograd_tui.text.trace.operation import source_lines
+from autograd_tui.text.trace.walk import Walk
+from handmade_traces import line_backward
+
+CODE = "class Line:\n    def forward(self, x):\n        y = self.w * x\n        return y + self.b\n\n\nline = Line()\n"
+
+
+def at(source: Source | None) -> Walk:
+    trace = line_backward()
+    return Walk(replace(trace, ops=(replace(trace.ops[0], source=source),)))
+
+
+def told(lines: list[Line]) -> list[str]:
+    return [plain(line).rstrip() for line in lines]
+
+
+def test_the_line_stands_lit_among_its_neighbours(tmp_path: Path) -> None:
+    file = tmp_path / "line.py"
+    file.write_text(CODE)
+    lines = source_lines(at(Source(str(file), 3, "y = self.w * x")), (), 60, 3)
+    assert told(lines) == ["  2  def forward(self, x):", "▶ 3      y = self.w * x", "  4      return y + self.b"]
+    assert [style for _, style in lines[1]][-1] == "now"
+
+
+@pytest.mark.parametrize("height", range(2, 14))
+def test_every_line_of_a_file_is_in_sight(height: int, tmp_path: Path) -> None:
+    file = tmp_path / f"long{height}.py"
+    file.write_text("".join(f"x{place}\n" for place in range(1, 41)))
+    for place in range(1, 41):
+        rows = told(source_lines(at(Source(str(file), place, f"x{place}")), (), 60, height))
+        assert len(rows) == height
+        assert [row for row in rows if row.startswith("▶") and row.endswith(f"  x{place}")]
+
+
+def test_near_the_end_of_a_file_as_many_lines_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "end.py"
+    file.write_text(CODE)
+    assert len(source_lines(at(Source(str(file), 7, "line = Line()")), (), 60, 4)) == 4
+
+
+def test_a_file_that_has_changed_since_shows_that_line_alone(tmp_path: Path) -> None:
+    file = tmp_path / "changed.py"
+    file.write_text(CODE)
+    assert told(source_lines(at(Source(str(file), 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
+
+
+def test_a_file_that_is_not_there_shows_that_line_alone() -> None:
+    assert told(source_lines(at(Source("gone.py", 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
+
+
+def test_in_one_row_the_file_is_named() -> None:
+    assert told(source_lines(at(Source("some/line.py", 3, "y = x")), (), 40, 1)) == [
+        "▶ y = x                       line.py:3"
+    ]
+
+
+def test_an_operation_without_a_line_of_its_own_shows_that_of_the_phase() -> None:
+    assert told(source_lines(at(None), ("loss.backward()",), 40, 3)) == ["▶ loss.backward()"]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+
+from app_screen import screen
+from autograd_tui.tui.requests import Status
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_the_veil_shows_the_prediction_first_and_then_the_loss(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("v", "space")
+        assert shown.session.commands() == "f"
+        assert "space: show" in shown.text("PhasesPanel")
+        assert "What does it predict?" in shown.text("ExplanationPanel")
+        everything = shown.text("DataPanel") + shown.text("PhasesPanel") + shown.text("LossPanel")
+        assert "▒▒▒▒" in everything
+        assert "8.0000" not in everything
+        assert "3.6667" not in everything
+        assert "5.0000" in shown.text("DataPanel")
+        await shown.press("space")
+        assert "8.0000" in shown.text("DataPanel")
+        assert "3.6667" not in shown.text("DataPanel") + shown.text("PhasesPanel") + shown.text("LossPanel")
+        await shown.press("space")
+        assert "3.6667" in shown.text("LossPanel")
+        assert shown.session.commands() == "f"
+        await shown.press("space")
+        assert shown.session.commands() == "fb"
+        assert "Which sign" in shown.text("ExplanationPanel")
+
+
+@pytest.mark.parametrize(
+    ("do", "panel", "hidden"), [("f", "GradientsPanel", "1.3333"), ("fb", "ParametersPanel", "1.8667")]
+)
+async def test_the_veil_hides_what_a_phase_brings(do: str, panel: str, hidden: str) -> None:
+    async with screen(do=do) as shown:
+        await shown.press("v", "space")
+        assert hidden not in shown.text(panel) + shown.text("PhasesPanel") + shown.text("ExplanationPanel")
+        await shown.press("space")
+        assert hidden in shown.text(panel)
+
+
+@pytest.mark.parametrize("do", ["f", "fb"])
+async def test_the_veil_hides_the_numbers_of_a_large_model(do: str) -> None:
+    async with screen("resnet18", do=do) as shown:
+        await shown.press("v", "space")
+        assert "▒" in shown.text("TablePanel")
+        await shown.press("space")
+        assert "▒" not in shown.text("TablePanel")
+
+
+async def test_the_veil_hides_what_a_forward_has_counted() -> None:
+    async with screen("resnet18") as shown:
+        await shown.press("v", "space")
+        assert "num_batches_tracked  0 → ▒" in shown.text("BuffersPanel")
+        await shown.press("space")
+        assert "num_batches_tracked  0 → 1" in shown.text("BuffersPanel")
+
+
+async def test_on_a_small_screen_the_question_about_the_loss_shows_the_prediction() -> None:
+    async with screen(size=(60, 15)) as shown:
+        await shown.press("v", "space")
+        assert "8, 10, 12" not in shown.text("ExplanationPanel")
+        await shown.press("space")
+        assert "How far off is the prediction 8, 10, 12," in shown.text("ExplanationPanel")
+        assert "3.6667" not in shown.text("ExplanationPanel") + shown.text("PhasesPanel")
+
+
+async def test_v_takes_the_veil_away_and_shows_all() -> None:
+    async with screen() as shown:
+        await shown.press("v", "space", "v")
+        assert "3.6667" in shown.text("LossPanel")
+        await shown.press("space", "space")
+        assert shown.session.commands() == "fbs"
+
+
+async def test_what_is_on_the_screen_already_stays_when_the_veil_is_drawn() -> None:
+    async with screen(do="f") as shown:
+        await shown.press("v")
+        assert "3.6667" in shown.text("LossPanel")
+        assert "the veil is drawn" in shown.note
+
+
+async def test_an_older_frame_has_no_veil_and_the_newest_still_has_it() -> None:
+    async with screen(do="fb") as shown:
+        await shown.press("v", "space", "left")
+        assert "+1.3333" in shown.text("GradientsPanel")
+        await shown.press("escape")
+        assert "▒" in shown.text("ParametersPanel")
+
+
+async def test_an_error_is_not_hidden() -> None:
+    async with screen(do="fb") as shown:
+        await shown.press("v", "B")
+        assert "second time" in " ".join(shown.text("ExplanationPanel").split())
+
+
+async def test_a_run_is_not_stopped_by_questions() -> None:
+    async with screen() as shown:
+        await shown.press("v", "4", "n")
+        assert "▒" not in shown.text("ParametersPanel") + shown.text("DataPanel")
+
+
+async def test_a_space_while_pytorch_is_loaded_is_run_under_the_veil_too() -> None:
+    async with screen() as shown:
+        await shown.press("v")
+        main = shown.app.main
+        main.trainer.status, main.latest = Status("loading", 0.0), None  # as before the session is there
+        await shown.press("space")
+        assert shown.session.commands() == "f"

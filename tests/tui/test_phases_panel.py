@@ -1,0 +1,43 @@
+"""The strip of phases: beside its numbers, what the phase took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autograd_tui.engine.open import open_session
+from autograd_tui.text.styled_text import plain
+from autograd_tui.tui.panels.phases import PhasesPanel
+from picture_frames import LINE, line_frames
+
+
+def second_row(seconds: float, memory: int | None, width: int) -> str:
+    panel = PhasesPanel()
+    panel.about = LINE
+    lines = panel.draw(replace(line_frames()[3], seconds=seconds, memory=memory), width, 2)
+    assert all(len(plain(line).rstrip()) <= width for line in lines)
+    return plain(lines[1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "memory", "width", "end"),
+    [
+        (0.0123, None, 120, "took 12 ms "),
+        (0.0123, 310_400_000, 120, "took 12 ms, 310 MB held "),
+        (0.0123, 310_400_000, 70, "took 12 ms "),
+        (0.0123, 310_400_000, 60, "|move| 0.2404"),
+        (0.0, 310_400_000, 120, "b -0.2000"),
+    ],
+)
+def test_what_a_phase_took_stands_where_there_is_room(seconds: float, memory: int | None, width: int, end: str) -> None:
+    row = second_row(seconds, memory, width)
+    assert row.endswith(end) or row.rstrip().endswith(end)
+    assert ("took" in row) == ("took" in end)
+
+
+def test_a_phase_has_a_time_and_what_measured_none_has_none() -> None:
+    session = open_session("linear")
+    frames = {words: session.run(words) for words in ("f", "b", "s", "z", "lr=0.5", "i:f")}
+    assert {words for words, frame in frames.items() if frame.seconds > 0} == {"f", "b", "s", "z"}
+    assert all(frame.plain()["memory"] is None for frame in frames.values())  # on the CPU nobody counts
