@@ -298,7 +298,7 @@ def followed(path: Path, rng: random.Random) -> Verdict:
             if following.frame.index != shown:
                 shown = following.frame.index
                 out(f"{shown} {digest(following.frame)}")
-            following.read()
+            following.refresh()
 
     leader = Copy(lead)
     leader.hear(60, until="ready")
