@@ -29,7 +29,6 @@ WALLS = {  # by the longest beginning that fits
     "engine/training/": TRAINING,
     "engine/training/stats_reader": {"numpy", *TRAINING},
     "engine/training/tensor_file": {"safetensors", *TRAINING},
-    "engine/training/trainer": TRACING,
     "engine/tracing/": TRACING,
     "engine/replay/": REPLAY,
     "engine/gradcheck/": GRADCHECK,
@@ -38,7 +37,6 @@ WALLS = {  # by the longest beginning that fits
     "engine/open": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
     "scenarios/": {"torchvision", *BUILDING},
     "scenarios/find": {
-        "autograd_tui.engine.training.loop",
         "autograd_tui.engine.training.scenario",
         "autograd_tui.engine.training.user_code",
         "autograd_tui.scenarios.script_scenario",

@@ -104,9 +104,9 @@ def opened(scenario: str, words: str, **options: object) -> Session:
 
 def values(session: Session) -> tuple[dict[str, object], list[object]]:
     """Give the gradients and parameters of a session, as a script's are given."""
-    loop = session._trainer._loop
-    grads = {name: bits(param.grad) for name, param in loop.params.items() if param.grad is not None}
-    return grads, [bits(param) for param in loop.params.values()]
+    state = session._trainer._state
+    grads = {name: bits(param.grad) for name, param in state.params.items() if param.grad is not None}
+    return grads, [bits(param) for param in state.params.values()]
 
 
 def bits(tensor: torch.Tensor) -> str:

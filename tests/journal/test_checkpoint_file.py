@@ -25,7 +25,7 @@ from autograd_tui.journal.writer import JournalWriter
 from loops_with_loaders import CASES
 from models_hard_to_repeat import gated
 from plain_loop import differing, small_net
-from session_internals import as_scenario, loop_of, open_with_many_checkpoints, tensors
+from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
 
 
 @pytest.fixture(autouse=True)
@@ -255,4 +255,4 @@ def test_resnet18_is_resumed_from_tensors(tmp_path: Path) -> None:
     again, start = resumed(tmp_path / "j", "resnet18")
     assert start == 12
     assert differing(tensors(again), tensors(first)) == []
-    assert isinstance(loop_of(again).model, nn.Module)
+    assert isinstance(state_of(again).model, nn.Module)

@@ -23,7 +23,7 @@ from autograd_tui.scenarios import weights
 from hub_server import HubServer, serving
 from plain_loop import copied, differing, mse, named_tensors
 from program import Run
-from session_internals import loop_of, tensors
+from session_internals import state_of, tensors
 from tensor_files import Malicious, cut, save
 
 TRAINED = models.ResNet18_Weights.DEFAULT
@@ -95,7 +95,7 @@ def setup_of(session: Session) -> str:
 
 
 def weight_of(session: Session) -> Tensor:
-    return loop_of(session).params["3.weight"]
+    return state_of(session).params["3.weight"]
 
 
 # Which weights.
@@ -311,20 +311,20 @@ def picture(tmp_path: Path) -> str:
 @pytest.mark.parametrize("asked", ["random", "pretrained"])
 def test_a_picture_is_prepared_as_the_weights_expect(small_hub: Hub, picture: str, asked: str) -> None:
     session = small_hub.open(asked, image=picture, batch_size=2)
-    inputs, _ = loop_of(session).parts.batch(0)
+    inputs, _ = state_of(session).parts.batch(0)
     assert torch.equal(inputs, TRAINED.transforms()(Image.open(picture)).repeat(2, 1, 1, 1))
     assert "data = transforms(Image.open('cat.jpg')).repeat(2,1,1,1);" in setup_of(session)
 
 
 def test_a_picture_may_be_smaller(small_hub: Hub, picture: str) -> None:
-    inputs, _ = loop_of(small_hub.open(image=picture, image_size=96)).parts.batch(0)
+    inputs, _ = state_of(small_hub.open(image=picture, image_size=96)).parts.batch(0)
     assert inputs.shape == (1, 3, 96, 96)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_grey_and_transparent_pictures_are_taken(small_hub: Hub, tmp_path: Path, mode: str) -> None:
     Image.new(mode, (30, 20)).save(tmp_path / "a.png")
-    inputs, _ = loop_of(small_hub.open(image=str(tmp_path / "a.png"), image_size=32)).parts.batch(0)
+    inputs, _ = state_of(small_hub.open(image=str(tmp_path / "a.png"), image_size=32)).parts.batch(0)
     assert inputs.shape == (1, 3, 32, 32)
 
 

@@ -13,8 +13,8 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
-from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.engine.training.state import TrainingState
 from plain_loop import Build, Tensors, mse, named_tensors
 
 MakeGroups = Callable[[nn.Module], Sequence[Any]]
@@ -22,15 +22,15 @@ PLENTY = 1 << 30  # bytes
 FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 
 
-def loop_of(session: Session) -> Loop:
-    """Give the training loop inside a session."""
-    return session._trainer._loop
+def state_of(session: Session) -> TrainingState:
+    """Give the live training state inside a session."""
+    return session._trainer._state
 
 
 def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
-    loop = loop_of(session)
-    return named_tensors(loop.model, loop.optimizer, loop.loss, loop.surroundings._own.torch[0])
+    state = state_of(session)
+    return named_tensors(state.model, state.optimizer, state.loss, state.global_state._own.torch[0])
 
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:

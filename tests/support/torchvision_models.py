@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from plain_loop import Tensors, copied, differing, mse, named_tensors
-from session_internals import loop_of, tensors
+from session_internals import state_of, tensors
 
 CLASSES, LEARNING_RATE = 10, 0.01
 SIZES = {"alexnet": 64, "googlenet": 64, "inception_v3": 80, "maxvit_t": 224, "vit_h_14": 28}  # in place of 32 pixels
@@ -88,7 +88,7 @@ def in_steps(name: str) -> Tensors:
             raise RuntimeError(f"{frame.error.type}: {frame.error.message}")
     found = copied(tensors(session))
     session.run("z")
-    assert all(param.grad is None for param in loop_of(session).params.values())
+    assert all(param.grad is None for param in state_of(session).params.values())
     return found
 
 

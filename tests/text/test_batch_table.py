@@ -9,7 +9,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.text.batch_table import outputs_by_position, position_lines
 from autograd_tui.text.styled_text import plain
-from session_internals import loop_of
+from session_internals import state_of
 
 
 def forwarded(prediction: Tensor, target: Tensor) -> Frame:
@@ -50,7 +50,7 @@ def test_before_a_forward_there_is_nothing_to_tell() -> None:
 def test_the_range_is_that_of_all_outputs() -> None:
     session = open_session("transformer")
     frame = session.run("f")
-    prediction = loop_of(session).prediction
+    prediction = state_of(session).prediction
     assert isinstance(prediction, Tensor)
     first, second = (plain(line) for line in position_lines(frame))
     assert first.startswith(f"{prediction.min():.4f} ~▕")

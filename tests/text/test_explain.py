@@ -16,7 +16,7 @@ from autograd_tui.text.batch_table import data_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.styled_text import plain, printable
 from calculator import check
-from session_internals import loop_of
+from session_internals import state_of
 
 OPTIMIZERS = ["sgd", "sgd,momentum=0.9", "sgd,momentum=0.9,nesterov=true", "adam", "adamw", "rmsprop"]
 WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.05", "lr=0", "w=3", "b[0]=1", "undo", "@2"]
@@ -28,7 +28,7 @@ def said(frame: Frame, session: Session) -> str:
 
 def true_loss(session: Session) -> float:
     """Work out, in plain PyTorch, what the loss is for the parameters as they are."""
-    params = loop_of(session).params
+    params = state_of(session).params
     x = torch.tensor([1.0, 2.0, 3.0])
     with torch.no_grad():
         return float((((4 * x + 1) - (params["w"] * x + params["b"])) ** 2).mean())
@@ -48,8 +48,8 @@ def check_age(frame: Frame, session: Session) -> None:
 
 def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None:
     text = said(frame, session)
-    after = {name: param.item() for name, param in loop_of(session).params.items()}
-    grads = {name: param.grad for name, param in loop_of(session).params.items()}
+    after = {name: param.item() for name, param in state_of(session).params.items()}
+    grads = {name: param.grad for name, param in state_of(session).params.items()}
     for name, old, sign, rate, grad, new in re.findall(
         r"  (\w)  (\S+) ([+-]) (\S+) × (\S+) = ([^\s,]+)", text
     ):  # the arithmetic of plain SGD, as printed, is right to the digits printed
@@ -68,11 +68,11 @@ def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None
 
 def check_backward(frame: Frame, session: Session) -> None:
     for name, value in re.findall(r"  (\w)\.grad.* = ([+-][\d.e+-]+)(?::|$)", said(frame, session), re.MULTILINE):
-        gradient = loop_of(session).params[name].grad
+        gradient = state_of(session).params[name].grad
         assert gradient is not None
         assert float(value) == pytest.approx(gradient.item(), rel=1e-3, abs=1e-4)
     for name, number, terms in re.findall(r"  (\w)\.grad = 2/(\d) × \((.*)\)", said(frame, session)):
-        gradient = loop_of(session).params[name].grad
+        gradient = state_of(session).params[name].grad
         assert gradient is not None
         total = 2 / int(number) * eval(terms.replace("×", "*"))
         assert total == pytest.approx(gradient.item(), rel=5e-3, abs=2e-3)
@@ -84,7 +84,7 @@ def check_backward(frame: Frame, session: Session) -> None:
 def test_every_number_and_age_is_that_of_plain_pytorch(optimizer: str, words: list[str]) -> None:
     session = open_session("linear", optimizer=optimizer)
     for word in words:
-        before = {name: param.item() for name, param in loop_of(session).params.items()}
+        before = {name: param.item() for name, param in state_of(session).params.items()}
         try:
             frame = session.run(word)
         except Refused:

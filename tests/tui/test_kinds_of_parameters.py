@@ -15,7 +15,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
 from case_selection import some
-from session_internals import loop_of
+from session_internals import state_of
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 HEAD = """
@@ -221,7 +221,7 @@ async def test_every_phase_and_every_row_can_be_shown(tmp_path: Path, source: st
 
 async def test_sparse_and_complex_tensors_show_what_they_have_and_nothing_else(tmp_path: Path) -> None:
     async with screen(written(tmp_path, UNLIKE), do="fbs", size=(200, 60)) as shown:
-        params = loop_of(shown.session).params
+        params = state_of(shown.session).params
         grads = {name: param.grad for name, param in params.items() if param.grad is not None}
         held = grads["words.weight"].coalesce().values()
         rows = {row.split()[0]: row.split()[1] for row in shown.text("GradientsPanel").splitlines()}

@@ -1,4 +1,4 @@
-"""How frame 0 is made: by the scenario's own code, in the same surroundings however often."""
+"""How frame 0 is made: by the scenario's own code, with the same global state, however often."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from autograd_tui.core.run_config import BUDGET, BUILT_IN, RunConfig, read_size,
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
-from autograd_tui.engine.training.loop import Loop, is_user_error
 from autograd_tui.engine.training.optimizers import override
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.state_file import InitialState
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import in_words
+from autograd_tui.engine.training.user_code import in_words, is_user_error
 from autograd_tui.scenarios.find import find
 
 TRIAL = 16  # commands, from which it shows whether a model draws random numbers of Python's or NumPy's
 
 
 class Start:
-    """Remembers what is around a session when it is opened, so that its loop can be built there again."""
+    """Builds the training state of a session, each time with the global state that there was when it was opened."""
 
-    def __init__(self, build: Callable[[GlobalState], Loop], surroundings: GlobalState) -> None:
-        self._build, self._surroundings = build, surroundings
+    def __init__(self, build: Callable[[GlobalState], TrainingState], global_state: GlobalState) -> None:
+        self._build, self._global_state = build, global_state
 
-    def __call__(self) -> Loop:
-        """Build the loop; raises Refused where the scenario does."""
-        surroundings = self._surroundings.copy()
-        with surroundings:
-            loop = self._build(surroundings)
-        surroundings.try_without_foreign(TRIAL)
-        return loop
+    def __call__(self) -> TrainingState:
+        """Build a new state; raises Refused where the scenario does."""
+        global_state = self._global_state.copy()
+        with global_state:
+            state = self._build(global_state)
+        global_state.try_without_foreign(TRIAL)
+        return state
 
 
 MOST_THREADS = 1024
@@ -172,8 +173,8 @@ def _open(
     folder = folder or here
     state = {} if asked.state is None else {"state": asked.state}
     hashed = sha256(scenario) if isinstance(scenario, str) else None
-    surroundings = GlobalState()
-    with surroundings:
+    global_state = GlobalState()
+    with global_state:
         torch.manual_seed(asked.seed)  # for what a file does before, or without, a build
         HostRng.seed(asked.seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
@@ -185,19 +186,19 @@ def _open(
     begin = InitialState(files["state"], asked_for) if state else None
     own = given | {name: files[name] for name in named}
 
-    def build(surroundings: GlobalState) -> Loop:
+    def build(global_state: GlobalState) -> TrainingState:
         go_to(begun_in)
-        surroundings.follow(chosen)
+        global_state.follow(chosen)
         torch.manual_seed(asked.seed)
         parts = _build(found, found.options(asked.seed, own, device=chosen))
         spec = override(OptimizerSpec.parse(parts.optimizer), asked.optimizer, asked.lr, asked.rates)
         with _built(found.title):  # the model's own `to` and `train` are called
-            loop = Loop(parts, spec, device=chosen, decay=plateau, surroundings=surroundings)
+            state = TrainingState(parts, spec, device=chosen, decay=plateau, global_state=global_state)
         if begin is not None:
-            begin.put_into(loop)
-        return loop
+            begin.put_into(state)
+        return state
 
-    trainer = Trainer(Start(build, surroundings))
+    trainer = Trainer(Start(build, global_state), PhaseTracer)
     parts = trainer.parts
     said = {} if folder == here else files  # names that are meant from elsewhere are told whole
     opening = RunConfig(

@@ -19,12 +19,12 @@ from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
-from autograd_tui.engine.training.loop import Loop, is_user_error
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.engine.training.python_state import plain
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import MOST_MEASURED
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import in_words
+from autograd_tui.engine.training.user_code import in_words, is_user_error
 
 DEEPEST = 100  # lists and dicts within each other, in a batch
 Repro = dict[str, Any]  # what torch.load reads with weights_only=True
@@ -45,18 +45,18 @@ def latest_case(
     checkpoint = way.state_at(forward - 1, known)
     steps = way.track.steps(forward - 1, here.index)
     fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
-    with trainer.beside() as loop:
-        case = _make_case(loop, checkpoint, steps, about)
+    with trainer.borrow_state() as state:
+        case = _make_case(state, checkpoint, steps, about)
     return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
 
 
-def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about: SessionInfo) -> Repro:
-    """Tell all that the steps begin with at a checkpoint; call it inside the loop's surroundings.
+def _make_case(state: TrainingState, checkpoint: Checkpoint, steps: Sequence[Step], about: SessionInfo) -> Repro:
+    """Tell all that the steps begin with at a checkpoint; call it inside the loop's global_state.
 
     The tensors are the checkpoint's own, on the host.
     """
     forwards = sum(step.command.phase is Phase.FORWARD for step in steps)
-    batches, begin = _batches(loop, checkpoint, min(forwards, 2))  # one that raises does not count
+    batches, begin = _batches(state, checkpoint, min(forwards, 2))  # one that raises does not count
     return {
         "scenario": about.opening.scenario,
         "options": dict(about.opening.own),
@@ -68,10 +68,10 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
         "steps": [(str(step.command), step.raised) for step in steps],
         "params": checkpoint.params,
         "buffers": checkpoint.buffers,
-        "attributes": _attributes(loop, checkpoint),
+        "attributes": _attributes(state, checkpoint),
         "grads": checkpoint.grads,
         "requires_grad": dict(zip(checkpoint.params, checkpoint.requires_grad, strict=True)),
-        "optimizer": _optimizer(loop, checkpoint),
+        "optimizer": _optimizer(state, checkpoint),
         "scheduler": checkpoint.scheduler,
         "rng": _random_states(begin),
         "forwards": checkpoint.forwards,
@@ -80,15 +80,15 @@ def _make_case(loop: Loop, checkpoint: Checkpoint, steps: Sequence[Step], about:
     }
 
 
-def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters.
 
     Raises Refused where something is remembered that a script could not be given.
     """
-    names, found = {module: name for name, module in loop.model.named_modules()}, dict[str, dict[str, Any]]()
+    names, found = {module: name for name, module in state.model.named_modules()}, dict[str, dict[str, Any]]()
     loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
     elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
-    for module, name, value in checkpoint.attributes.since(loop.begun):
+    for module, name, value in checkpoint.attributes.since(state.initial_python):
         try:
             if module is None:
                 if all(id(getattr(each, "value", None)) in elsewhere for each in value):
@@ -102,12 +102,12 @@ def _attributes(loop: Loop, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]
     return found
 
 
-def _optimizer(loop: Loop, checkpoint: Checkpoint) -> dict[str, Any]:
-    names = {id(param): name for name, param in loop.params.items()}
+def _optimizer(state: TrainingState, checkpoint: Checkpoint) -> dict[str, Any]:
+    names = {id(param): name for name, param in state.params.items()}
     return {
         "class": known_optimizers()[checkpoint.optimizer.name].__name__,
         "words": str(checkpoint.optimizer),
-        "params": [[names[id(param)] for param in group["params"]] for group in loop.groups],
+        "params": [[names[id(param)] for param in group["params"]] for group in state.groups],
         "groups": checkpoint.groups,
         "state": checkpoint.state,
     }
@@ -134,20 +134,20 @@ def _random_states(mark: GlobalSnapshot) -> dict[str, Any]:
     }
 
 
-def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] | None, GlobalSnapshot]:
+def _batches(state: TrainingState, checkpoint: Checkpoint, count: int) -> tuple[list[Any] | None, GlobalSnapshot]:
     """Draw the batches of so many forwards, and give the random states that the first forward finds after its own.
 
     A later batch that comes out of the loop's random numbers is None, for the script to draw; all are, with the states
     before them, where they are not plain. Raises Refused where a script could not draw those.
     """
-    surroundings = loop.surroundings
-    here = surroundings.mark_closely()
-    surroundings.return_to(checkpoint.mark)
-    marks, batches = [surroundings.mark_closely()], []
+    global_state = state.global_state
+    here = global_state.mark_closely()
+    global_state.return_to(checkpoint.mark)
+    marks, batches = [global_state.mark_closely()], []
     for each in range(count):
-        batches.append(_batch(loop, checkpoint.forwards + each))
-        marks.append(surroundings.mark_closely())
-    surroundings.return_to(here)
+        batches.append(_batch(state, checkpoint.forwards + each))
+        marks.append(global_state.mark_closely())
+    global_state.return_to(here)
     moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
     if all(map(_is_plain, batches)):
         drawn = [not (a.same(b) and a.foreign.same(b.foreign)) for a, b in pairwise(marks)]
@@ -158,11 +158,11 @@ def _batches(loop: Loop, checkpoint: Checkpoint, count: int) -> tuple[list[Any] 
     return None, marks[0]
 
 
-def _batch(loop: Loop, number: int) -> Any:
+def _batch(state: TrainingState, number: int) -> Any:
     """Draw a batch; raises Refused where the scenario's own code raises."""
     try:
         with ForkGuard():
-            return loop.parts.batch(number)
+            return state.parts.batch(number)
     except BaseException as error:
         if not is_user_error(error):
             raise

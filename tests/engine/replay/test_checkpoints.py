@@ -13,7 +13,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
-from session_internals import loop_of, open_with_many_checkpoints
+from session_internals import open_with_many_checkpoints, state_of
 
 SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8
 
@@ -42,7 +42,7 @@ def test_a_checkpoint_is_taken_before_a_forward_once_it_is_due() -> None:
 def test_no_checkpoint_is_kept_of_a_forward_that_raises() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz")
-    session._trainer._loop.parts.model.forward = None  # type: ignore[assignment]
+    session._trainer._state.parts.model.forward = None  # type: ignore[assignment]
     assert session.run("f").error is not None
     assert kept(session) == [0]
 
@@ -139,10 +139,10 @@ def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
     assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 1
-    with loop_of(session).surroundings:
+    with state_of(session).global_state:
         random.random()
     run(session, "fbsz")
-    with loop_of(session).surroundings:
+    with state_of(session).global_state:
         np.random.rand()
     run(session, "fbsz")
     assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 3
@@ -151,7 +151,7 @@ def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
 def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
-    with loop_of(session).surroundings:
+    with state_of(session).global_state:
         torch.rand(1)
     run(session, "fbsz*5")
     assert len({id(each.mark.torch) for each in session._way.checkpoints._kept}) == 2

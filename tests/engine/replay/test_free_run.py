@@ -15,7 +15,7 @@ from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, differing, small_net_fresh
-from session_internals import as_scenario, loop_of, open_with_many_checkpoints, tensors
+from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
 
 
 def never() -> bool:
@@ -107,7 +107,7 @@ def test_a_run_until_a_loss_that_has_been_left_behind_stops_above_it() -> None:
 
 def test_a_run_stops_after_the_iteration_in_which_it_is_told_to() -> None:
     session = open_session()
-    shown = run(session, Goal(), stopped=lambda: loop_of(session).forwards >= 100)
+    shown = run(session, Goal(), stopped=lambda: state_of(session).forwards >= 100)
     assert shown[-1].phase == "zero_grad"
     assert 400 <= session.newest <= 408
 

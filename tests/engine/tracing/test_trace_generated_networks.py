@@ -12,7 +12,7 @@ from torch import Tensor
 from autograd_tui.core.trace import Trace, Value
 from generated_networks import PLANS, Plan, as_scenario
 from plain_loop import differing
-from session_internals import loop_of, open_with_many_checkpoints, tensors
+from session_internals import open_with_many_checkpoints, state_of, tensors
 
 ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 
@@ -28,7 +28,7 @@ def test_what_is_accumulated_adds_up_to_the_gradient_and_recording_changes_nothi
         trace = recorded.run(f"i:{letter}").trace
         assert trace is not None
         if letter == "b":
-            assert_sums(trace, {name: param.grad for name, param in loop_of(recorded).params.items()})
+            assert_sums(trace, {name: param.grad for name, param in state_of(recorded).params.items()})
     list(unrecorded.run_all("fbfbs"))
     assert recorded.frame.same(unrecorded.frame)
     assert differing(tensors(recorded), tensors(unrecorded)) == []

@@ -11,7 +11,7 @@ from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.operation import operation_lines, trace_lines
 from models_hard_to_trace import MODELS, Attention, Packed, Partly, strange
-from session_internals import loop_of, tensors
+from session_internals import state_of, tensors
 
 
 def run(session: Session, commands: str) -> None:
@@ -49,7 +49,7 @@ def _bits(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_accumulated_is_the_gradient(name: str) -> None:
     trace, session = backward_of(name)
-    held = {name: param.grad for name, param in loop_of(session).params.items() if param.grad is not None}
+    held = {name: param.grad for name, param in state_of(session).params.items() if param.grad is not None}
     filled = {op.accumulates_into: op for op in trace.ops if op.accumulates_into}
     assert set(filled) == set(held) or name in ("reentrant checkpoint", "torch.func")
     for param, op in filled.items():
@@ -90,11 +90,11 @@ def test_a_custom_function_is_an_operation_without_arguments() -> None:
 
 def test_saved_tensors_that_are_packed_are_not_looked_at() -> None:
     trace, session = backward_of("packed")
-    model = loop_of(session).model
+    model = state_of(session).model
     assert isinstance(model, Packed)
     plain = open_session(strange(Packed))
     run(plain, "fb")
-    twin = loop_of(plain).model
+    twin = state_of(plain).model
     assert isinstance(twin, Packed)
     assert model.looked == twin.looked > 0
     assert all(node.saved is None for node in trace.nodes if node.name in ("AddmmBackward0", "ReluBackward0"))

@@ -14,7 +14,7 @@ from torch import nn
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from plain_loop import Tensors, named_tensors
-from session_internals import loop_of
+from session_internals import state_of
 
 TENSORS = """
 import torch
@@ -114,7 +114,7 @@ def test_a_mode_that_the_forward_changes_goes_back_with_the_run(tmp_path: Path) 
     (tmp_path / "script_of_mine.py").write_text(SWITCHING)
     session = open_session(str(tmp_path / "script_of_mine.py"), device="cpu")
     first = [frame.loss for frame in session.run_all("fbsz*6")]
-    body = loop_of(session).model.body
+    body = state_of(session).model.body
     assert not body.training
     session.run("@4")
     assert body.training
@@ -143,4 +143,4 @@ def test_a_metric_leaves_modes_and_buffers_as_they_were() -> None:
 
 
 def test_resnet18_trains_in_train_mode() -> None:
-    assert all(module.training for module in loop_of(open_session("resnet18", weights="random")).model.modules())
+    assert all(module.training for module in state_of(open_session("resnet18", weights="random")).model.modules())

@@ -19,7 +19,7 @@ from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, Build, copied, differing, plain_loop
-from session_internals import FEW, as_scenario, loop_of, open_with_many_checkpoints, tensors
+from session_internals import FEW, as_scenario, open_with_many_checkpoints, state_of, tensors
 
 
 def batch(seed: int) -> Batch:
@@ -293,7 +293,7 @@ PLAIN = "fbsz*5"
 def looked(session: Session) -> list[str]:
     """Run five iterations, looking at all there is to see on the way; give what was refused."""
     refused = []
-    first = next(iter(loop_of(session).params))
+    first = next(iter(state_of(session).params))
     for number, word in enumerate(LOOKS.split()):
         list(session.run_all(word))
         here = session.frame.index
@@ -370,11 +370,11 @@ def test_a_backward_on_the_live_graph_is_shown_without_the_forward_where_that_ma
     session = open_session(as_scenario(of(Elsewhere)))
     session._trainer.differed = True  # as a re-run would have shown
     list(session.run_all("f"))
-    session._trainer._inside.forget()  # as if it had not been recorded as it ran
-    calls = loop_of(session).model.elsewhere.calls  # type: ignore[union-attr]
+    session._trainer._tracer.forget()  # as if it had not been recorded as it ran
+    calls = state_of(session).model.elsewhere.calls  # type: ignore[union-attr]
     trace = session.run("i:b").trace
     assert trace is not None
-    assert loop_of(session).model.elsewhere.calls == calls  # type: ignore[union-attr]
+    assert state_of(session).model.elsewhere.calls == calls  # type: ignore[union-attr]
     assert trace.forward is None
     assert "does not run again" in trace.notes[0]
     assert [op.accumulates_into for op in trace.ops if op.accumulates_into] == ["layer.bias", "layer.weight"]
@@ -452,4 +452,4 @@ def test_large_tensors_that_are_gone_are_not_held_on_to() -> None:
 
     session = open_session(as_scenario(of(Large)))
     list(session.run_all("fbsz*5"))
-    assert len(loop_of(session).reach.copies._known) <= 2
+    assert len(state_of(session).reachable.copies._known) <= 2

@@ -16,7 +16,7 @@ from case_selection import LONG
 from float_tensors import float_tensors
 from models_hard_to_repeat import words
 from plain_loop import copied, differing, small_net
-from session_internals import as_scenario, loop_of, tensors
+from session_internals import as_scenario, state_of, tensors
 
 SIZES = (1, 2, 16, 17, 3000)
 
@@ -113,15 +113,15 @@ def angle(one: torch.Tensor, other: torch.Tensor) -> float | None:
 def test_an_inspection_is_of_the_live_tensors(optimizer: str, keys: list[str], velocity: str | None) -> None:
     session = open_session(as_scenario(small_net), optimizer=optimizer, lr=0.01)
     list(session.run_all("fbsz fbs"))
-    found, loop = session.inspect("4.weight"), loop_of(session)
-    param = loop.params["4.weight"]
+    found, state = session.inspect("4.weight"), state_of(session)
+    param = state.params["4.weight"]
     assert param.grad is not None
     assert found.index == session.frame.index
     assert alike(found.value.norm, torch.linalg.vector_norm(param.detach().double()))
     assert found.grad is not None
     assert alike(found.grad.mean, param.grad.double().mean())
     assert [row.name for row in found.state] == keys
-    state = loop.optimizer.state[param]
+    state = state.optimizer.state[param]
     for row in found.state:
         assert alike(row.norm, torch.linalg.vector_norm(state[row.name].double()))
     if velocity is None:
@@ -135,16 +135,16 @@ def test_an_inspection_is_of_the_live_tensors(optimizer: str, keys: list[str], v
 def test_an_inspection_touches_nothing(commands: str) -> None:
     session = open_session(as_scenario(small_net), optimizer="adam")
     list(session.run_all(commands))
-    loop, frame = loop_of(session), session.frame
-    versions = [(param._version, param.grad is None or param.grad._version) for param in loop.params.values()]
+    state, frame = state_of(session), session.frame
+    versions = [(param._version, param.grad is None or param.grad._version) for param in state.params.values()]
     before, rng, spelled = copied(tensors(session)), torch.get_rng_state(), session.commands()
-    for name in loop.params:
+    for name in state.params:
         session.inspect(name)
     assert differing(tensors(session), before) == []
     assert torch.equal(torch.get_rng_state(), rng)
-    assert versions == [(param._version, param.grad is None or param.grad._version) for param in loop.params.values()]
+    assert versions == [(param._version, param.grad is None or param.grad._version) for param in state.params.values()]
     assert session.frame is frame
-    assert not [param for param in loop.params.values() if loop.optimizer.state.get(param) == {}]
+    assert not [param for param in state.params.values() if state.optimizer.state.get(param) == {}]
     assert session.commands() == spelled
 
 
@@ -160,7 +160,7 @@ def test_after_an_inspection_training_goes_on_to_the_same_bits() -> None:
 def test_a_sparse_gradient_has_the_numbers_of_what_it_holds() -> None:
     session = open_session(as_scenario(words))
     list(session.run_all("fb"))
-    found, grad = session.inspect("words.weight").grad, loop_of(session).params["words.weight"].grad
+    found, grad = session.inspect("words.weight").grad, state_of(session).params["words.weight"].grad
     assert found is not None
     assert grad is not None
     held = grad.coalesce().values()

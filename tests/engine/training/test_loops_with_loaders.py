@@ -14,7 +14,7 @@ from autograd_tui import Options, Parts, from_loader, open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from loops_with_loaders import CASES, Case
-from session_internals import loop_of, open_with_many_checkpoints
+from session_internals import open_with_many_checkpoints, state_of
 
 
 def run_of_script(case: Case) -> tuple[list[float], list[Tensor]]:
@@ -23,8 +23,8 @@ def run_of_script(case: Case) -> tuple[list[float], list[Tensor]]:
     return losses, list(model.state_dict().values())
 
 
-def state_of(session: Session) -> list[Tensor]:
-    return list(loop_of(session).model.state_dict().values())
+def weights_of(session: Session) -> list[Tensor]:
+    return list(state_of(session).model.state_dict().values())
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["checkpoints", "one checkpoint"])
@@ -35,7 +35,7 @@ def test_three_epochs_are_the_scripts_to_the_bit_with_rewinds_and_looks(name: st
     session = open_with_many_checkpoints(scenario, seed=5) if close else open_session(scenario, seed=5)
     for each in losses:
         assert [session.run(command).loss for command in "fbsz"] == [each] * 4
-    assert all(map(torch.equal, state_of(session), state))
+    assert all(map(torch.equal, weights_of(session), state))
     places = random.Random(name)
     for _ in range(8):
         start = places.randrange(session.newest)  # into the middle of iterations too
@@ -51,7 +51,7 @@ def test_three_epochs_are_the_scripts_to_the_bit_with_rewinds_and_looks(name: st
     session.run("@0")
     for frame in session.run_all(f"fbsz*{len(losses)}"):
         assert frame.loss == losses[(frame.index - 1) // 4]
-    assert all(map(torch.equal, state_of(session), state))
+    assert all(map(torch.equal, weights_of(session), state))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,9 +60,9 @@ def test_a_free_run_of_three_epochs_is_the_scripts_to_the_bit(name: str) -> None
     session = open_session(Scenario(name, CASES[name].parts), seed=5)
     list(session.run_free(session.end_of(len(losses)), lambda: False))
     assert session.history.loss.values.tolist() == losses
-    assert all(map(torch.equal, state_of(session), state))
+    assert all(map(torch.equal, weights_of(session), state))
     assert session.look(4 * (len(losses) // 2) + 1).loss == losses[len(losses) // 2]
-    assert all(map(torch.equal, state_of(session), state))
+    assert all(map(torch.equal, weights_of(session), state))
 
 
 def test_a_loader_of_the_whole_file_begins_anew_in_each_session_and_wherever_all_is_built_again() -> None:

@@ -13,7 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from session_internals import loop_of, open_with_many_checkpoints
+from session_internals import open_with_many_checkpoints, state_of
 
 Form = Callable[[nn.Sequential], Sequence[Any]]
 
@@ -47,7 +47,7 @@ def plain(iterations: int, form: Form = two) -> list[Tensor]:
 
 
 def held(session: Session) -> list[Tensor]:
-    params = loop_of(session).params.values()
+    params = state_of(session).params.values()
     return [*params, *(param.grad for param in params if param.grad is not None)]
 
 

@@ -9,11 +9,11 @@ from autograd_tui import Options, Parts, Session, open_session
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.text.explain import explain
-from session_internals import loop_of
+from session_internals import state_of
 
 
 def params(session: Session) -> dict[str, torch.Tensor]:
-    return {name: param.detach().clone() for name, param in loop_of(session).params.items()}
+    return {name: param.detach().clone() for name, param in state_of(session).params.items()}
 
 
 def test_moves_of_small_parameters_are_exact() -> None:
@@ -53,10 +53,10 @@ def test_a_setting_is_a_move() -> None:
 def test_the_five_largest_outputs_come_with_their_targets() -> None:
     session = open_session("resnet18")
     frame = session.run("f")
-    loop = loop_of(session)
-    assert loop.prediction is not None
-    values, classes = loop.prediction[0].topk(5)
-    targets = loop.batch[1][0][classes]
+    state = state_of(session)
+    assert state.prediction is not None
+    values, classes = state.prediction[0].topk(5)
+    targets = state.batch[1][0][classes]
     assert frame.top == tuple(zip(classes.tolist(), values.tolist(), targets.tolist(), strict=True))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autograd_tui import Options, Parts, Session, open_session
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.training.scenario import Scenario
-from session_internals import loop_of
+from session_internals import state_of
 
 Pair = namedtuple("Pair", "loss logits")
 
@@ -122,7 +122,7 @@ def test_a_loss_function_may_give_a_dict_of_losses() -> None:
     pair = torch.rand(8, 2), torch.rand(8, 1)
     session = opened(None, forward=None, batch=lambda i: pair, loss=lambda p, y: {"mse": mean(p - y), "l1": p.mean()})
     frame = session.run("f")
-    loss = loop_of(session).loss
+    loss = state_of(session).loss
     assert [name for name, _ in frame.metrics] == ["mse", "l1"]
     assert loss is not None
     assert frame.loss == loss.item()

@@ -11,7 +11,7 @@ from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import line, mse
-from session_internals import as_scenario, loop_of, open_with_many_checkpoints
+from session_internals import as_scenario, open_with_many_checkpoints, state_of
 
 
 def plain() -> list[Tensor]:
@@ -31,7 +31,7 @@ COMMANDS = "fbsz*2 w.requires_grad=False fbsz*2 w.requires_grad=True fbsz*2"
 
 
 def equal(session: Session) -> bool:
-    return all(map(torch.equal, loop_of(session).params.values(), plain()))
+    return all(map(torch.equal, state_of(session).params.values(), plain()))
 
 
 def test_freezing_by_command_equals_the_plain_script() -> None:
@@ -114,4 +114,4 @@ def test_a_frozen_scenario_stays_equal_to_the_plain_loop_while_running_freely() 
     session = open_session(as_scenario(line), lr=0.1)
     session.run("w.requires_grad=False")
     list(session.run_free(session.end_of(9), lambda: False, every=0))
-    assert loop_of(session).params["w"].item() == 2
+    assert state_of(session).params["w"].item() == 2

@@ -16,7 +16,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Tensors, copied, differing, mse, named_tensors, small_net
 from program import Run
-from session_internals import as_scenario, loop_of, tensors
+from session_internals import as_scenario, state_of, tensors
 from tensor_files import Malicious, cut, save
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -98,14 +98,14 @@ def test_frame_0_shows_the_state(tmp_path: Path) -> None:
 def test_usual_names_are_understood(tmp_path: Path, names: tuple[str, str]) -> None:
     saved = after_three("adam,lr=0.01")
     path = save(tmp_path / "state.pt", {names[0]: saved["model"], names[1]: saved["optimizer"], "epoch": 3})
-    assert loop_of(opened(path, "adam,lr=0.01")).optimizer.state
+    assert state_of(opened(path, "adam,lr=0.01")).optimizer.state
 
 
 def test_a_bare_state_dict_is_the_models(tmp_path: Path) -> None:
     saved = after_three("adam,lr=0.01")
-    loop = loop_of(opened(save(tmp_path / "state.pt", saved["model"]), "adam,lr=0.01"))
-    assert not loop.optimizer.state
-    assert torch.equal(loop.params["0.weight"], saved["model"]["0.weight"])
+    state = state_of(opened(save(tmp_path / "state.pt", saved["model"]), "adam,lr=0.01"))
+    assert not state.optimizer.state
+    assert torch.equal(state.params["0.weight"], saved["model"]["0.weight"])
 
 
 def test_the_files_options_of_the_optimizer_hold(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_safetensors_are_read_too(tmp_path: Path) -> None:
 
     save_file(open_model_state(), tmp_path / "line.safetensors")
     session = open_session("linear", state=str(tmp_path / "line.safetensors"))
-    assert loop_of(session).params["w"].tolist() == [5.0]
+    assert state_of(session).params["w"].tolist() == [5.0]
 
 
 def test_what_reads_safetensors_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

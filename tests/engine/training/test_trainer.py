@@ -14,7 +14,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, tripwire, words
 from plain_loop import Batch, PlainLine, copied, differing, line, mse, small_net
-from session_internals import as_scenario, loop_of, tensors
+from session_internals import as_scenario, state_of, tensors
 
 
 def run(session: Session, commands: str) -> Frame:
@@ -120,7 +120,7 @@ def test_a_sparse_gradient_has_the_norm_of_what_it_holds() -> None:
     session = open_session(as_scenario(words))
     frame = run(session, "fb")
     sparse = frame.grads[frame.params.layout.names.index("words.weight")]
-    grad = loop_of(session).params["words.weight"].grad
+    grad = state_of(session).params["words.weight"].grad
     assert grad is not None
     assert (sparse.backwards, sparse.stored) == (1, grad.coalesce().values().numel())
     assert sparse.norm == pytest.approx(float(grad.to_dense().norm()))
@@ -292,7 +292,7 @@ def test_state_that_the_first_optimizer_makes_at_once_is_in_frame_0() -> None:
 
 
 def plateau(session: Session) -> tuple[int, int]:
-    scheduler = session._trainer._loop.scheduler
+    scheduler = session._trainer._state.scheduler
     assert scheduler is not None
     return int(scheduler.num_bad_epochs), int(scheduler.last_epoch)
 
@@ -373,4 +373,4 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
     run(session, "fbsz*2")
     torch.manual_seed(3)
     large(3)
-    assert torch.equal(session._trainer._loop.surroundings._own.torch[0], torch.get_rng_state())
+    assert torch.equal(session._trainer._state.global_state._own.torch[0], torch.get_rng_state())

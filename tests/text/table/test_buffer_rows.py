@@ -9,7 +9,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.table.buffer_rows import buffer_lines
 from plain_loop import Batch, small_net
-from session_internals import as_scenario, loop_of
+from session_internals import as_scenario, state_of
 
 
 def drawn(frame: Frame, *, layer: str = "", width: int = 60, height: int = 8) -> list[str]:
@@ -57,7 +57,7 @@ def test_some_that_change_are_counted_among_all() -> None:
 def test_a_forward_that_raises_changed_nothing() -> None:
     session = open_session(as_scenario(small_net))
     list(session.run_all("f"))
-    loop_of(session).parts = None  # type: ignore[assignment]
+    state_of(session).parts = None  # type: ignore[assignment]
     frame = session.run("f")
     assert frame.error is not None
     assert drawn(frame)[0] == "the last forward changed all 3"
@@ -66,7 +66,7 @@ def test_a_forward_that_raises_changed_nothing() -> None:
 def test_a_count_is_a_whole_number_and_the_rest_have_norms() -> None:
     session = open_session(as_scenario(small_net))
     lines = drawn(list(session.run_all("f b f"))[-1])
-    mean = loop_of(session).buffers.now()["1.running_mean"]
+    mean = state_of(session).buffers.now()["1.running_mean"]
     assert lines[3] == "1.num_batches_tracked  1 → 2"
     assert lines[1].endswith(f"→ norm {float(mean.norm()):.4f}")
 

@@ -7,7 +7,7 @@ import torch
 
 from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
 from nested_models import NAMES, open_nested
-from session_internals import loop_of
+from session_internals import state_of
 
 
 def test_many_parameters_fold_by_the_first_part_of_their_names() -> None:
@@ -36,7 +36,7 @@ def test_only_a_parameter_of_the_layers_own_name_stands_alone() -> None:
 def test_the_numbers_of_a_layer_are_those_that_torch_finds(layer: str) -> None:
     session = open_nested()
     list(session.run_all("fb"))
-    params = loop_of(session).params
+    params = state_of(session).params
     before = {name: param.detach().clone() for name, param in params.items()}
     session.run("s")
     columns, places = Columns.of(session.frame), Layers.of(tuple(params)).groups[layer]

@@ -16,7 +16,7 @@ from autograd_tui.text.styled_text import plain
 from autograd_tui.text.table.selected_row import layer_lines, parameter_lines
 from autograd_tui.tui.panels.phases import key_number
 from nested_models import NAMES, open_nested
-from session_internals import loop_of
+from session_internals import state_of
 
 LARGE = ("gate", *(f"body.{place}" for place in range(13)))
 
@@ -46,7 +46,7 @@ def large(commands: str, **options: str) -> Session:
 def test_a_small_parameter_has_all_its_values() -> None:
     session = open_nested()
     frame = session.run("f")
-    values = [number(value) for value in loop_of(session).params["gate"].tolist()]
+    values = [number(value) for value in state_of(session).params["gate"].tolist()]
     assert "gate   3 · 3 values · float32" in said(frame, "gate")
     assert "  ".join(values) in said(frame, "gate")
 
@@ -85,7 +85,7 @@ def test_what_is_from_a_sample_has_two_digits_wherever_it_stands() -> None:
 def test_exact_numbers_are_those_of_torch_and_have_no_mark() -> None:
     session = large("fbs", optimizer="sgd,momentum=0.9")
     text = said(session.frame, "gate", inspection=session.inspect("gate"))
-    param = loop_of(session).params["gate"]
+    param = state_of(session).params["gate"]
     assert param.grad is not None
     assert "~" not in text
     assert "exact" in text
@@ -123,7 +123,7 @@ def test_the_optimizers_state_has_the_names_of_torch(optimizer: str, keys: list[
 def test_what_is_not_finite_is_counted_and_has_no_histogram() -> None:
     session = open_nested(LARGE, size=20)
     with torch.no_grad():
-        loop_of(session).params["gate"][3:5] = torch.nan
+        state_of(session).params["gate"][3:5] = torch.nan
     text = said(list(session.run_all("fbs"))[-1], "gate")
     assert "2 are NaN or infinite" in text
     assert "▕" not in text.split("gradient")[0]
@@ -142,7 +142,7 @@ def test_a_layer_is_described_by_what_it_adds_up_to() -> None:
     frame = list(session.run_all("fbs"))[-1]
     places = [place for place, name in enumerate(NAMES) if name.startswith("body.")]
     text = "\n".join(plain(line) for line in layer_lines(frame, "body", places, width=63))
-    values = torch.cat([loop_of(session).params[NAMES[place]].detach() for place in places])
+    values = torch.cat([state_of(session).params[NAMES[place]].detach() for place in places])
     assert "18 parameters · 54 values" in text
     assert f"norm {number(float(values.norm()))}" in text
     assert "used by step, not cleared" in text

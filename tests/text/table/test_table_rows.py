@@ -14,7 +14,7 @@ from autograd_tui.text.table.layers import Columns, Layers
 from autograd_tui.text.table.table_rows import Table, shortened
 from autograd_tui.text.table.view import TableView, ViewRow, rows
 from nested_models import NAMES, open_nested
-from session_internals import loop_of
+from session_internals import state_of
 
 OPEN = TableView(cursor=ViewRow("body", 3), opened=frozenset(["body"]))
 
@@ -65,9 +65,9 @@ def test_names_inside_a_layer_are_shortened_by_its_own() -> None:
 
 def test_the_numbers_are_those_of_torch() -> None:
     session = open_nested()
-    before = {name: param.detach().clone() for name, param in loop_of(session).params.items()}
+    before = {name: param.detach().clone() for name, param in state_of(session).params.items()}
     frame = list(session.run_all("fbs"))[-1]
-    param = loop_of(session).params["stem.weight"]
+    param = state_of(session).params["stem.weight"]
     assert param.grad is not None
     moved = (param.detach() - before["stem.weight"]).norm() / before["stem.weight"].norm()
     cells = row_of(drawn(frame, TableView()), "stem").split()

@@ -18,10 +18,10 @@ from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
 from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, name_of
 from autograd_tui.engine.tracing.call_arguments import tensors_in
 from autograd_tui.engine.tracing.forward_tracer import is_transformed
-from autograd_tui.engine.training.loop import Loop, to_device
 from autograd_tui.engine.training.model_buffers import ModelBuffers
-from autograd_tui.engine.training.predict import predict
+from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.user_code import in_words
 
 
@@ -104,33 +104,35 @@ HIDES = "a checkpoint with use_reentrant=True hides from autograd what it runs: 
 
 
 class Float64Copy:
-    """The model, its loss function and its batch, copied; use it inside the loop's surroundings.
+    """The model, its loss function and its batch, copied; use it inside the loop's global_state.
 
     Each `loss` begins with the same weights and buffers and draws the same random numbers as the loop's own forward
     would; what it writes into is put back. Raises Refused, in one sentence, where the model cannot be copied.
     """
 
-    def __init__(self, loop: Loop, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]) -> None:
+    def __init__(
+        self, state: TrainingState, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]
+    ) -> None:
         """Copy what a loop holds just before its forward; with no `dtype` in its own ones.
 
         `before` is called before each forward.
         """
-        self._loop, self._dtype, self._before = loop, dtype, before
-        self.model = _copied(loop.model, dtype)
-        self._parts = loop.parts
-        self._loss = loop.parts.loss
+        self._state, self._dtype, self._before = state, dtype, before
+        self.model = _copied(state.model, dtype)
+        self._parts = state.parts
+        self._loss = state.parts.loss
         if isinstance(self._loss, nn.Module):
             self._loss = _copied(self._loss, dtype)
-        self._surroundings = loop.surroundings
-        self.batch = _batch(loop, dtype)
-        self._mark = loop.surroundings.mark_closely()
+        self._global_state = state.global_state
+        self.batch = _batch(state, dtype)
+        self._mark = state.global_state.mark_closely()
         self._holders = ModelBuffers.of(self.model)
         self._buffers = _cloned(self._holders.tensors())
-        parts = replace(loop.parts, model=self.model, loss=self._loss)
+        parts = replace(state.parts, model=self.model, loss=self._loss)
         self._attributes = PythonState(ReachableState(parts), self._holders.modules)
         self.params = dict(self.model.named_parameters())
-        self._home = _files(loop)
-        self.wide = Float64Mode(loop.device, self._home)  # and what it has found, where it is used
+        self._home = _files(state)
+        self.wide = Float64Mode(state.device, self._home)  # and what it has found, where it is used
         self._written = RestoringMode()  # what the forward that gradients were asked of has
 
     def loss(
@@ -159,7 +161,7 @@ class Float64Copy:
 
     def _forward(self, looking_on: AbstractContextManager[Any] | None, still: DetachedValuesMode | None) -> Tensor:
         self._before()
-        self._surroundings.return_to(self._mark)
+        self._global_state.return_to(self._mark)
         self._holders.put_back(self._buffers)
         self._attributes.put_back()
         batch = _cast(self.batch, None)
@@ -186,7 +188,7 @@ class Float64Copy:
     @contextmanager
     def _refusing(self, what: str) -> Iterator[None]:
         """Make Refused of what other people's code raises, in the copy's dtype."""
-        usual, device = torch.get_default_dtype(), self._loop.device.type
+        usual, device = torch.get_default_dtype(), self._state.device.type
         autocast = torch.is_autocast_enabled(device)
         torch.set_default_dtype(self._dtype or usual)
         try:
@@ -211,7 +213,7 @@ class Float64Copy:
             raise Refused("the loss depends on no parameter, so there is no gradient to prove.")
         if self._dtype is None:
             return
-        own = {id(param) for param in self._loop.params.values()}
+        own = {id(param) for param in self._state.params.values()}
         if any(is_leaf(node) and id(node.variable) in own for node in _nodes(loss)):
             raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
         narrow = self.wide.narrow or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
@@ -219,10 +221,10 @@ class Float64Copy:
             raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
 
 
-def _batch(loop: Loop, dtype: torch.dtype | None) -> Any:
+def _batch(state: TrainingState, dtype: torch.dtype | None) -> Any:
     """Draw the batch of the forward once more, on its device and in a dtype; raises Refused where that raises."""
     try:
-        return _cast(to_device(loop.parts.batch(loop.forwards), loop.device), dtype)
+        return _cast(to_device(state.parts.batch(state.forwards), state.device), dtype)
     except Exception as error:
         raise Refused(f"the batch cannot be drawn once more: {in_words(error)}.") from error
 
@@ -257,10 +259,10 @@ class _DetachedCopies(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _files(loop: Loop) -> frozenset[str]:
+def _files(state: TrainingState) -> frozenset[str]:
     """Give the files that the loop's own functions are in."""
-    own = getattr(type(loop.model), "forward", None)  # a traced module has none
-    functions = (loop.parts.forward, loop.parts.loss, own)
+    own = getattr(type(state.model), "forward", None)  # a traced module has none
+    functions = (state.parts.forward, state.parts.loss, own)
     codes = (getattr(function, "__code__", None) for function in functions)
     return frozenset(code.co_filename for code in codes if code is not None)
 

@@ -21,7 +21,7 @@ from autograd_tui.engine.gradcheck.float64_forward import CASTS
 from autograd_tui.engine.gradcheck.perturbed_forward import PerturbedForward
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.trace_cache import TraceCache
-from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
 
 MOST_ELEMENTS = 64  # of a tensor whose every element is measured
@@ -69,9 +69,9 @@ class Measured:
     closed: Tensor | None = None
 
 
-def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measured:
+def parameter_of(state: TrainingState, name: str, course: Course, *, line: bool) -> Measured:
     """Measure by a parameter, where the loop stands just before its forward; `line`: whether there is a formula."""
-    double = Float64Copy(loop, before=course.go_on)
+    double = Float64Copy(state, before=course.go_on)
     param = double.params[name]
     base = param.detach().clone()
     trained: dict[str, Tensor] = {}
@@ -98,17 +98,17 @@ def parameter_of(loop: Loop, name: str, course: Course, *, line: bool) -> Measur
     return Measured(double, loss_at, exact.to_dense(), _usual(base), around, left, closed)
 
 
-def output_of(loop: Loop, number: int, name: str, course: Course) -> tuple[Held, Measured]:
+def output_of(state: TrainingState, number: int, name: str, course: Course) -> tuple[Held, Measured]:
     """Measure by what comes out of operation `number` of the forward, called `name`, where the loop stands before it.
 
     The gradient held is that of the same forward in the run's own dtypes, run again.
     """
-    mark = loop.surroundings.mark_closely()
-    first = Float64Copy(loop, dtype=None, before=course.go_on)
+    mark = state.global_state.mark_closely()
+    first = Float64Copy(state, dtype=None, before=course.go_on)
     held = Held(PerturbedForward(first, number, name).grad())
     first.put_back()
-    loop.surroundings.return_to(mark)
-    shifted = PerturbedForward(Float64Copy(loop, before=course.go_on), number, name)
+    state.global_state.return_to(mark)
+    shifted = PerturbedForward(Float64Copy(state, before=course.go_on), number, name)
     exact = shifted.grad()
     return held, Measured(shifted.double, shifted.loss_at, exact, shifted.size, exact.norm().item(), shifted.left)
 
@@ -291,8 +291,8 @@ class GradChecker:
                 raise Refused(f"the last backward has added nothing to the gradient of {name}.")
             held = Held(grad, before, counted - (earlier if before is not None else 0))
             course = Course(f"{name}.grad", way.watch)
-            with trainer.beside() as loop:
-                return prove(name, held, parameter_of(loop, name, course, line=self._line), course, index=index)
+            with trainer.borrow_state() as state:
+                return prove(name, held, parameter_of(state, name, course, line=self._line), course, index=index)
         finally:
             way.return_to(here, comparison)
 
@@ -314,21 +314,21 @@ class GradChecker:
         course = Course(f"dLoss/d({name})", way.watch)
         try:
             way.go_to_start(forward, comparison)
-            with self._trainer.beside() as loop:
-                held, measured = output_of(loop, uncast, ops[number].name, course)
+            with self._trainer.borrow_state() as state:
+                held, measured = output_of(state, uncast, ops[number].name, course)
                 return prove(name, held, measured, course, index=index)
         finally:
             way.return_to(here, comparison)
 
     def _place_of(self, name: str) -> tuple[str, int]:
         """Give a parameter's first name, and its place; raises Refused where the model has none of that name."""
-        with self._trainer.beside() as loop:
-            loop.param(name)
-            first = loop.names[name]
-            return first, list(loop.params).index(first)
+        with self._trainer.borrow_state() as state:
+            state.param(name)
+            first = state.names[name]
+            return first, list(state.params).index(first)
 
     def _gradient(self, name: str) -> Tensor | None:
         """Copy what a parameter's `.grad` holds now."""
-        with self._trainer.beside() as loop:
-            grad = loop.params[name].grad
+        with self._trainer.borrow_state() as state:
+            grad = state.params[name].grad
             return None if grad is None else grad.detach().clone()

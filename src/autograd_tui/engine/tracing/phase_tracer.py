@@ -18,9 +18,10 @@ from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, Lookups
 from autograd_tui.engine.tracing.saved_tensors import SavedTensor, memory_of
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRegistry
-from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.predict import Losses
+from autograd_tui.engine.training.state import TrainingState
 
 _OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
@@ -28,10 +29,10 @@ _OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param
 class Moment:
     """The parameters just before a phase, or just after it, as the frame has them."""
 
-    def __init__(self, loop: Loop, frame: Frame) -> None:
+    def __init__(self, state: TrainingState, frame: Frame) -> None:
         self.names = frame.params.layout.names
-        self.group_of = loop.group_of
-        self.options = tuple(_options(group) for group in loop.optimizer.param_groups)
+        self.group_of = state.group_of
+        self.options = tuple(_options(group) for group in state.optimizer.param_groups)
         self._params, self._grads, self._state = frame.params, frame.grads, frame.optimizer_state
         self._state_of: dict[str, list[int]] | None = None
 
@@ -98,8 +99,8 @@ class TracedForward:
 class PhaseTracer:
     """Records phases of a loop; a backward knows the operations of the forward before it, if that was recorded."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: TrainingLoop) -> None:
+        self._loop, self._state = loop, loop.state
         self._ways = MeasuringPlans()
         self._lookups = Lookups()
         self._forward: TracedForward | None = None
@@ -108,12 +109,12 @@ class PhaseTracer:
     @property
     def knows_forward(self) -> bool:
         """Whether the forward that the loss is from was recorded."""
-        return self._forward is not None and self._forward.loss is self._loop.loss
+        return self._forward is not None and self._forward.loss is self._state.loss
 
     @property
     def leaves_no_trace(self) -> bool:
         """Whether recording changes nothing in how this model is run."""
-        return not any((*_fast_paths(self._loop.model), *_compiled(self._loop.model)))
+        return not any((*_fast_paths(self._state.model), *_compiled(self._state.model)))
 
     def forget(self) -> None:
         """Let the recorded forward go, and its graph with it."""
@@ -133,28 +134,28 @@ class PhaseTracer:
 
     def forward(self, frame: Frame) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
-        loop, moments = self._loop, MeasurementBatch(self._ways)
-        recorder = ForwardTracer(loop.model, moments, self._lookups)
-        recorder.name(loop.params, frame.params)
-        recorder.name(ModelBuffers.of(loop.model).tensors())
+        state, moments = self._state, MeasurementBatch(self._ways)
+        recorder = ForwardTracer(state.model, moments, self._lookups)
+        recorder.name(state.params, frame.params)
+        recorder.name(ModelBuffers.of(state.model).tensors())
         made: list[Tensor] = []
 
         def predict(batch: Any) -> tuple[Tensor, Any, Losses]:
-            recorder.name(_batch_names(batch, loop.parts.names))
+            recorder.name(_batch_names(batch, state.parts.names))
             with recorder:
-                loss, prediction, losses = loop.predict(batch)
-            named = {"loss": loss, loop.parts.names[2]: prediction}
+                loss, prediction, losses = self._loop.predict(batch)
+            named = {"loss": loss, state.parts.names[2]: prediction}
             recorder.name({name: value for name, value in named.items() if isinstance(value, Tensor)})
             made.append(loss)
             return loss, prediction, losses
 
         self._finish = lambda after: self._forward_trace(recorder, moments, made, after)
-        loop.forward(predict)
+        self._loop.forward(predict)
 
     def backward(self, frame: Frame, *, note: str | None = None) -> None:
         """Run the loop's backward; raises as it does, and there is a trace all the same, with a note."""
         forward = self._forward if self.knows_forward else None
-        graph = forward.graph if forward else AutogradGraph(self._loop.loss)
+        graph = forward.graph if forward else AutogradGraph(self._state.loss)
         recorder = BackwardTracer(graph, MeasurementBatch(self._ways), forward.kept if forward else None)
         notes = [] if forward or note is None else [note]
         self._finish = lambda after: self._backward_trace(recorder, forward, frame, after, notes)
@@ -162,20 +163,20 @@ class PhaseTracer:
 
     def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
         """Run the loop's step or zero_grad."""
-        loop, before = self._loop, Moment(self._loop, frame)
+        state, before = self._state, Moment(self._state, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, Moment(loop, after))
-            return Trace(phase, after.index, after.iteration, ops, optimizer=str(loop.spec))
+            ops = parameter_ops(phase, before, Moment(state, after))
+            return Trace(phase, after.index, after.iteration, ops, optimizer=str(state.spec))
 
         self._finish = finish
         return run()
 
     def raised_step(self, frame: Frame) -> Trace:
         """Tell of a step that raised, and has left all as it was."""
-        moment = Moment(self._loop, frame)
+        moment = Moment(self._state, frame)
         ops = parameter_ops(Phase.STEP, moment, moment)
-        return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._loop.spec), error=frame.error)
+        return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._state.spec), error=frame.error)
 
     def _forward_trace(
         self, recorder: ForwardTracer, moments: MeasurementBatch, made: list[Tensor], frame: Frame
@@ -183,7 +184,7 @@ class PhaseTracer:
         loss = made[0] if made else None
         graph = recorder.finish(loss)
         moments.read()
-        recorder.look_for_not_finite(self._loop.params)
+        recorder.look_for_not_finite(self._state.params)
         moments.forget()
         kept = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
         calls, saved = recorder.calls, {number: [(one.role, one.seen) for one in each] for number, each in kept.items()}
@@ -196,9 +197,9 @@ class PhaseTracer:
             len(bare),
             lambda: (_with_saved(node, saved.get(node.number), spoilt.get(node.number, ()), moments) for node in bare),
         )
-        notes = (*_fast_paths(self._loop.model), *_compiled(self._loop.model))
+        notes = (*_fast_paths(self._state.model), *_compiled(self._state.model))
         trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
-        if loss is not None and loss is self._loop.loss:
+        if loss is not None and loss is self._state.loss:
             self._forward = TracedForward(loss, graph, kept, trace)
         return trace
 
@@ -234,7 +235,7 @@ class PhaseTracer:
         self, kept: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
     ) -> tuple[InplaceHazard, ...]:
         """Give what has been changed since a node kept it, by operations of the forward or else by `mover`."""
-        names = {memory_of(param): name for name, param in self._loop.params.items()}
+        names = {memory_of(param): name for name, param in self._state.params.items()}
         found = []
         for each, value in zip(kept, values, strict=False):
             version = each.version
@@ -247,7 +248,7 @@ class PhaseTracer:
         return tuple(found)
 
     def _param_names(self) -> dict[int, str]:
-        return {id(param): name for name, param in self._loop.params.items()}
+        return {id(param): name for name, param in self._state.params.items()}
 
 
 def _with_saved(

@@ -14,9 +14,9 @@ from torch import Tensor
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.training.global_state import GlobalSnapshot
-from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.python_state import PythonState, writable
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory, shape_of
 
 BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
@@ -81,42 +81,42 @@ class Copier:
         return room.copy_(tensor.detach())
 
 
-def size(loop: Loop) -> int:
+def checkpoint_size(state: TrainingState) -> int:
     """Count the bytes that a checkpoint would take now."""
-    states = (loop.optimizer.state.get(param, {}).values() for param in loop.params.values())
-    buffers = ModelBuffers.of(loop.model)
-    held = [*loop.params.values(), *buffers.tensors().values(), *chain.from_iterable(states)]
-    grads = [param.grad for param in loop.params.values() if param.grad is not None]
-    left = loop.attributes(buffers).bytes
+    entries = (state.optimizer.state.get(param, {}).values() for param in state.params.values())
+    buffers = ModelBuffers.of(state.model)
+    held = [*state.params.values(), *buffers.tensors().values(), *chain.from_iterable(entries)]
+    grads = [param.grad for param in state.params.values() if param.grad is not None]
+    left = state.python_state(buffers).bytes
     return BARE_CHECKPOINT + left + _bytes(each for each in held + grads if isinstance(each, Tensor))
 
 
-def can_be_taken(loop: Loop) -> bool:
+def can_take_checkpoint(state: TrainingState) -> bool:
     """Tell whether a forward from here depends on nothing but what can be copied, so on no graph that is used up."""
-    if loop.carries is False:
+    if state.graph_carries_over is False:
         return True
-    buffers = ModelBuffers.of(loop.model)
-    return not loop.attached(buffers.tensors().values(), loop.attributes(buffers))
+    buffers = ModelBuffers.of(state.model)
+    return not state.carried(buffers.tensors().values(), state.python_state(buffers))
 
 
-def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
-    """Copy what a forward from here depends on; call it inside the loop's surroundings."""
+def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
+    """Copy what a forward from here depends on; call it inside the state's `global_state`."""
     copier = Copier(recycled)
-    optimizer, params, holders = loop.optimizer, loop.params, ModelBuffers.of(loop.model)
-    attributes = loop.attributes(holders)
+    optimizer, params, holders = state.optimizer, state.params, ModelBuffers.of(state.model)
+    attributes = state.python_state(holders)
     return Checkpoint(
         frame=frame,
-        forwards=loop.forwards,
+        forwards=state.forwards,
         params=copier.all(params),
         holders=holders,
         buffers=copier.all(holders.tensors()),
         attributes=attributes,
-        remembers=any(True for _ in attributes.since(loop.begun)),
+        remembers=any(True for _ in attributes.since(state.initial_python)),
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
-        backwards=tuple(loop.backwards),
-        used=tuple(loop.used),
+        backwards=tuple(state.backwards),
+        used=tuple(state.used),
         requires_grad=tuple(param.requires_grad for param in params.values()),
-        optimizer=loop.spec,
+        optimizer=state.spec,
         groups=[deepcopy({key: group[key] for key in group if key != "params"}) for group in optimizer.param_groups],
         state={name: copier.all(optimizer.state[param]) for name, param in params.items() if param in optimizer.state},
         devices={
@@ -125,17 +125,17 @@ def take(loop: Loop, frame: Frame, recycled: Checkpoint | None = None) -> Checkp
             for key, value in optimizer.state.get(param, {}).items()
             if isinstance(value, Tensor)
         },
-        scheduler=deepcopy(loop.scheduler.state_dict()) if loop.scheduler else None,
-        mark=loop.surroundings.mark_closely(),
+        scheduler=deepcopy(state.scheduler.state_dict()) if state.scheduler else None,
+        mark=state.global_state.mark_closely(),
     )
 
 
-def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
-    """Bring the loop back to `checkpoint`, without a graph; call it inside the loop's surroundings."""
+def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
+    """Bring the state back to `checkpoint`, without a graph; call it inside the state's `global_state`."""
     # load_state_dict would alias the checkpoint and change dtypes, so the state is put in by hand, copied once more.
-    loop.loss = loop.prediction = loop.batch = None
-    loop.graph = "none"
-    for (name, param), wanted in zip(loop.params.items(), checkpoint.requires_grad, strict=True):
+    state.loss = state.prediction = state.batch = None
+    state.graph = "none"
+    for (name, param), wanted in zip(state.params.items(), checkpoint.requires_grad, strict=True):
         if param.requires_grad is not wanted:
             param.requires_grad_(wanted)
         _fill(param, checkpoint.params[name])
@@ -143,19 +143,19 @@ def put_back(loop: Loop, checkpoint: Checkpoint) -> None:
         param.grad = None if grad is None else grad.to(param.device, copy=True)
     checkpoint.holders.put_back(checkpoint.buffers)
     checkpoint.attributes.put_back()
-    loop.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
-    for group, options in zip(loop.optimizer.param_groups, checkpoint.groups, strict=True):
+    state.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
+    for group, options in zip(state.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))
-    for name, state in checkpoint.state.items():
-        loop.optimizer.state[loop.params[name]] = {
+    for name, entry in checkpoint.state.items():
+        state.optimizer.state[state.params[name]] = {
             key: value.to(checkpoint.devices[name, key], copy=True) if isinstance(value, Tensor) else deepcopy(value)
-            for key, value in state.items()
+            for key, value in entry.items()
         }
-    if loop.scheduler is not None and checkpoint.scheduler is not None:
-        loop.scheduler.load_state_dict(deepcopy(checkpoint.scheduler))
-    loop.forwards = checkpoint.forwards
-    loop.backwards, loop.used = list(checkpoint.backwards), list(checkpoint.used)
-    loop.surroundings.return_to(checkpoint.mark)
+    if state.scheduler is not None and checkpoint.scheduler is not None:
+        state.scheduler.load_state_dict(deepcopy(checkpoint.scheduler))
+    state.forwards = checkpoint.forwards
+    state.backwards, state.used = list(checkpoint.backwards), list(checkpoint.used)
+    state.global_state.return_to(checkpoint.mark)
 
 
 def _fill(param: Tensor, copy: Tensor) -> None:

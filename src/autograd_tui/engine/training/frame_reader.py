@@ -1,4 +1,4 @@
-"""The numbers of a training loop, as the fields that a frame has for them."""
+"""The numbers of a training state, as the fields that a frame has for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MOST_VALUES, Grads, StatsTable
-from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.param_groups import spelled
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup, has_shape, is_measured
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
@@ -21,36 +21,36 @@ _TOP_NAMES = ("classes", "values", "targets")
 
 
 class FrameReader:
-    """Reads a loop, inside its surroundings, with one copy to the host a command."""
+    """Reads a state, inside its `global_state`, with one copy to the host a command."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
         self._reader = StatsReader()
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
 
     def first_frame(self) -> Frame:
         """Give the frame before any command."""
-        loop = self._loop
-        groups = {"params": TensorGroup(loop.params), "buffers": TensorGroup(loop.buffers.now())}
-        read: Changes = {**self._reader.read(groups | {"optimizer_state": self._state()})}
+        state = self._state
+        groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.now())}
+        read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
         return Frame(
             index=0, grads=self.grads(), optimizer=self._optimizer(), frozen=self.frozen(), **self.rates(), **read
         )
 
     def forward(self, frame: Frame) -> Changes:
         """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
-        loop = self._loop
-        seen: dict[str, Any] = {"loss": loop.loss, "prediction": loop.prediction}
-        top = _largest(loop.prediction, loop.batch[1] if loop.parts.loss else None)
-        batch = dict(zip(("inputs", "targets"), loop.batch, strict=True)) if loop.parts.loss else {}
+        state = self._state
+        seen: dict[str, Any] = {"loss": state.loss, "prediction": state.prediction}
+        top = _largest(state.prediction, state.batch[1] if state.parts.loss else None)
+        batch = dict(zip(("inputs", "targets"), state.batch, strict=True)) if state.parts.loss else {}
         fresh = self._is_fresh(batch)
         if fresh:
             seen |= batch
         groups = {
             "seen": TensorGroup({name: value for name, value in seen.items() if has_shape(value)}),
             "top": TensorGroup(top),
-            "metrics": TensorGroup(dict(loop.metrics)),
-            "buffers": TensorGroup(loop.buffers.now()),
+            "metrics": TensorGroup(dict(state.metrics)),
+            "buffers": TensorGroup(state.buffers.now()),
         }
         read = self._reader.read(groups)
         row = read["seen"].named
@@ -67,19 +67,21 @@ class FrameReader:
 
     def grads(self) -> Grads:
         """Read the gradients."""
-        loop = self._loop
-        held = {name: param.grad for name, param in loop.params.items() if param.grad is not None}
+        state = self._state
+        held = {name: param.grad for name, param in state.params.items() if param.grad is not None}
         table = self._reader.read({"grads": TensorGroup(held)})["grads"]
-        outside = frozenset(place for place, group in enumerate(loop.group_of) if group is None)
-        return Grads(table, tuple(loop.backwards), tuple(loop.used), outside)
+        outside = frozenset(place for place, group in enumerate(state.group_of) if group is None)
+        return Grads(table, tuple(state.backwards), tuple(state.used), outside)
 
     def watch_params(self) -> Callable[[], array[float]]:
         """Remember the parameters as last read; what is given back tells, once read again, how far each has moved."""
-        return self._reader.watch("params", TensorGroup(self._loop.params))
+        return self._reader.watch("params", TensorGroup(self._state.params))
 
-    def params(self, frame: Frame, *, state: bool) -> Changes:
-        """Read the parameters, which may be those of `frame` still, and the optimizer's `state` of them."""
-        groups = {"params": TensorGroup(self._loop.params)} | ({"optimizer_state": self._state()} if state else {})
+    def params(self, frame: Frame, *, optimizer_state: bool) -> Changes:
+        """Read the parameters, which may be those of `frame` still, and on wish the optimizer's state."""
+        groups = {"params": TensorGroup(self._state.params)}
+        if optimizer_state:
+            groups["optimizer_state"] = self._optimizer_state()
         read = self._reader.read(groups)
         return {**read, "params": _shared(read["params"], frame.params)}
 
@@ -87,18 +89,18 @@ class FrameReader:
         """Read what a frame after iterations without frames must hold."""
         self._batch_read = []
         read = self._reader.read(
-            {"params": TensorGroup(self._loop.params), "buffers": TensorGroup(self._loop.buffers.now())}
+            {"params": TensorGroup(self._state.params), "buffers": TensorGroup(self._state.buffers.now())}
         )
         return {**read, "grads": self.grads(), **self.rates()}
 
     def begin_anew(self) -> None:
-        """Take note that the loop has been brought elsewhere: moves are counted from here."""
+        """Take note that the state has been put elsewhere: moves are counted from here."""
         self._batch_read = []
-        self._reader.read({"params": TensorGroup(self._loop.params)})
+        self._reader.read({"params": TensorGroup(self._state.params)})
 
     def optimizer(self) -> Changes:
         """Read what there is of an optimizer that has just been started."""
-        read = self._reader.read({"optimizer_state": self._state()})
+        read = self._reader.read({"optimizer_state": self._optimizer_state()})
         return {**read, "optimizer": self._optimizer(), **self.rates()}
 
     def rates(self) -> Changes:
@@ -108,18 +110,18 @@ class FrameReader:
 
     def learning_rates(self) -> tuple[float, ...]:
         """Read the learning rate of each parameter group."""
-        return tuple(float(group["lr"]) for group in self._loop.optimizer.param_groups)
+        return tuple(float(group["lr"]) for group in self._state.optimizer.param_groups)
 
     def frozen(self) -> frozenset[int]:
         """Find the places of parameters with requires_grad=False."""
-        params = self._loop.params.values()
+        params = self._state.params.values()
         return frozenset(place for place, param in enumerate(params) if not param.requires_grad)
 
     def unused(self) -> frozenset[int]:
         """Find what a backward has not reached, though nothing froze it."""
-        loop = self._loop
-        empty = {place for place, param in enumerate(loop.params.values()) if param.grad is None}
-        return frozenset(empty - self.frozen() - loop.frozen_in_graph)
+        state = self._state
+        empty = {place for place, param in enumerate(state.params.values()) if param.grad is None}
+        return frozenset(empty - self.frozen() - state.frozen_in_graph)
 
     def _is_fresh(self, batch: dict[str, Any]) -> bool:
         """Tell whether a batch is another than the one read last, or has been changed since."""
@@ -132,24 +134,24 @@ class FrameReader:
         )
 
     def _groups(self, rates: tuple[float, ...]) -> ParamGroups | None:
-        loop = self._loop
-        if len(rates) == 1 and None not in loop.group_of:
+        state = self._state
+        if len(rates) == 1 and None not in state.group_of:
             return None
-        return ParamGroups(loop.group_of, rates, tuple(spelled(loop.spec, group) for group in loop.groups))
+        return ParamGroups(state.group_of, rates, tuple(spelled(state.spec, group) for group in state.groups))
 
-    def _state(self) -> TensorGroup:
+    def _optimizer_state(self) -> TensorGroup:
         """Name the optimizer's state as rows: "w.momentum_buffer"."""
-        state = self._loop.optimizer.state
+        entries = self._state.optimizer.state
         rows = {
             f"{name}.{key}": torch.as_tensor(value)
-            for name, param in self._loop.params.items()
-            for key, value in state.get(param, {}).items()
+            for name, param in self._state.params.items()
+            for key, value in entries.get(param, {}).items()
             if is_measured(value)
         }
         return TensorGroup(rows, exact=False)
 
     def _optimizer(self) -> str:
-        return str(replace(self._loop.spec, lr=None))
+        return str(replace(self._state.spec, lr=None))
 
 
 def _shared(new: StatsTable, old: StatsTable) -> StatsTable:

@@ -1,4 +1,4 @@
-"""One forward of a scenario: what its own functions give, taken as the loss, the prediction and losses by name."""
+"""One forward of a scenario: its batch, and what its functions return, read as loss, prediction and named losses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.user_code import in_call
 
 Losses = tuple[tuple[str, Any], ...]  # one number each
 LOSS = ("loss", "total_loss")  # what a dict calls the loss itself, if it does
 OUTPUTS = ("logits", "prediction", "predictions", "output")  # what an output object calls the prediction
+
+
+@in_call("batch")
+def draw_batch(parts: Parts, index: int) -> Any:
+    """Return the batch of forward `index`, counted from 0, as the scenario gives it."""
+    return parts.batch(index)
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Bring a batch of any shape to the device; what is there already is returned as it is."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)((key, to_device(each, device)) for key, each in value.items())
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        moved = type(value)(to_device(each, device) for each in value)
+        unmoved = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
+        return value if unmoved else moved
+    return value
 
 
 def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
@@ -21,13 +41,28 @@ def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> t
     Raises TypeError, in one sentence, where the scenario's functions give something else.
     """
     if loss_function is not None:
-        inputs, targets = batch if type(batch) is tuple and len(batch) == 2 else _pair(batch)
-        prediction = model(inputs)
-        loss = loss_function(prediction, targets)
-        if isinstance(loss, Tensor):
-            return loss, prediction, ()
-        loss, _, losses = _take(loss, "loss= gave {}: return the loss.")
-        return loss, prediction, losses
+        return _from_model(model, loss_function, batch)
+    return _from_forward(parts, model, batch)
+
+
+@in_call("model")
+def _from_model(model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
+    inputs, targets = batch if type(batch) is tuple and len(batch) == 2 else _pair(batch)
+    prediction = model(inputs)
+    loss = _measure(loss_function, prediction, targets)
+    if isinstance(loss, Tensor):
+        return loss, prediction, ()
+    loss, _, losses = _take(loss, "loss= gave {}: return the loss.")
+    return loss, prediction, losses
+
+
+@in_call("loss")
+def _measure(loss_function: Any, prediction: Any, targets: Any) -> Any:
+    return loss_function(prediction, targets)
+
+
+@in_call("forward")
+def _from_forward(parts: Parts, model: nn.Module, batch: Any) -> tuple[Tensor, Any, Losses]:
     assert parts.forward is not None
     result = parts.forward(model, batch)
     if isinstance(result, Tensor):
@@ -48,6 +83,7 @@ def one_number(name: str, value: Any) -> Tensor:
     return number.float() if number.dtype is torch.bool else number
 
 
+@in_call("loss")
 def _take(value: Any, sentence: str) -> tuple[Tensor, Any, Losses]:
     """Find the loss in what was given: itself, under its name in an output object, or the sum of a dict of losses."""
     if isinstance(value, Tensor):
@@ -71,13 +107,15 @@ def _summed(named: Mapping[Any, Any]) -> list[Any]:
     return [name for name in named if "loss" in str(name).lower()] or list(named)
 
 
-def _pair(batch: Any) -> Any:
-    """Return the batch where it can be taken for (inputs, targets); raises TypeError, in one sentence."""
-    pair = (
+@in_call("batch")
+def _pair(batch: Any) -> tuple[Any, Any]:
+    """Return the batch as (inputs, targets); raises TypeError, in one sentence, where it is no pair."""
+    is_pair = (
         batch.shape[:1] == (2,) if isinstance(batch, Tensor) else isinstance(batch, (tuple, list)) and len(batch) == 2
     )
-    if pair:
-        return batch
+    if is_pair:
+        inputs, targets = batch
+        return inputs, targets
     raise TypeError(f"the batch is {_what(batch)}: loss= needs (inputs, targets), forward= takes any batch.")
 
 

@@ -81,7 +81,7 @@ class PythonState:
     """All that was left there at one moment, copied; `put_back` brings it back as often as wanted.
 
     `attached`: the tensors among it that hang on a graph, which is used up once and cannot be had again.
-    `strange`: what cannot be put back, as far as it was met: iterators, environments, files.
+    `unrestorable`: what cannot be put back, as far as it was met: iterators, environments, files.
     """
 
     def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
@@ -93,7 +93,7 @@ class PythonState:
             there = list(read(place))
             keeper.always = place.assigned or not any(isinstance(each, Tensor) for each in there)  # else it is data
             self.places.append((place, [keeper.keep(value, place.path) for value in there]))
-        self.attached, self.strange, self.bytes = keeper.attached, keeper.strange, keeper.bytes
+        self.attached, self.unrestorable, self.bytes = keeper.attached, keeper.unrestorable, keeper.bytes
 
     def since(self, begun: PythonState) -> Iterator[tuple[nn.Module | None, str, Any]]:
         """Give what was otherwise, or not there, in the beginning: the module, name and value.
@@ -133,7 +133,7 @@ class _StateReader:
 
     def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
         self.attached: list[Tensor] = []
-        self.strange: list[str] = []
+        self.unrestorable: list[str] = []
         self.bytes, self.always = 0, True
         self._reach, self._modules = reach, modules
         self._known: dict[int, Any] = {}
@@ -163,7 +163,7 @@ class _StateReader:
             except Exception as error:
                 if not is_users(type(value)):
                     raise
-                self.strange.append(f"{path}, which raises {type(error).__name__} when it is looked into")
+                self.unrestorable.append(f"{path}, which raises {type(error).__name__} when it is looked into")
                 self._known[id(value)] = value
             self._depth = depth
         return self._known[id(value)]
@@ -181,8 +181,8 @@ class _StateReader:
             kept = self._known[id(value)] = SavedValue(value, {})
             kept.content.update({name: self.keep(each, f"{path}.{name}") for name, each in _inside(value).items()})
             return kept
-        if said := _strange(value):
-            self.strange.append(f"{path}, {said}")
+        if said := _unrestorable(value):
+            self.unrestorable.append(f"{path}, {said}")
         return value
 
     def _tensor(self, tensor: Tensor) -> Any:
@@ -340,7 +340,7 @@ def writable(tensor: Tensor) -> bool:
     return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _strange(value: Any) -> str:
+def _unrestorable(value: Any) -> str:
     """Say of what kind something is that changes as it is used, and cannot be put back; "" of all else."""
     if isinstance(value, io.IOBase):
         return "a file"

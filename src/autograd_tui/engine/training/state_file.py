@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.training.loop import Loop
 from autograd_tui.engine.training.optimizers import words_of
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_file import kind_of, model_state, optimizer_state, read_saved, wrong_kind
 from autograd_tui.engine.training.user_code import in_words
 
@@ -20,24 +20,24 @@ NUMBERS = ("step", "eta", "mu", "mu_product")  # what older versions of PyTorch 
 Saved = Mapping[str, Any]
 
 
-def check_state(saved: Saved, loop: Loop, path: str) -> None:
+def check_state(saved: Saved, state: TrainingState, path: str) -> None:
     """Raise Refused where what is saved is not of these parameters; to be asked before it is loaded."""
     if not _is_state_dict(saved):
         raise Refused(f'"{path}" holds no state dict of an optimizer: that has state and param_groups.')
     sizes = [len(group["params"]) for group in saved["param_groups"]]
-    wanted = [len(group["params"]) for group in loop.optimizer.param_groups]
+    wanted = [len(group["params"]) for group in state.optimizer.param_groups]
     if sizes != wanted:
         has, place = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
         raise Refused(f'"{path}" does not fit the optimizer: its groups hold {has} parameters in place of {place}.')
-    for key, name, param, value in _remembered(saved, loop):
+    for key, name, param, value in _remembered(saved, state):
         if wrong := _wrong(key, value, param):
-            raise Refused(f'"{path}" does not fit {type(loop.optimizer).__name__}: {key} of {name} {wrong}.')
+            raise Refused(f'"{path}" does not fit {type(state.optimizer).__name__}: {key} of {name} {wrong}.')
 
 
-def check_options(loop: Loop, path: str) -> None:
+def check_options(state: TrainingState, path: str) -> None:
     """Raise Refused where options are missing, or are none that this optimizer can have; asked once it is loaded."""
-    name, defaults = type(loop.optimizer).__name__, loop.optimizer.defaults
-    for group in loop.optimizer.param_groups:
+    name, defaults = type(state.optimizer).__name__, state.optimizer.defaults
+    for group in state.optimizer.param_groups:
         if missing := [option for option in defaults if option not in group]:
             raise Refused(f'"{path}" is from another optimizer than {name}: it has no {", ".join(missing)}.')
         for option, default in defaults.items():
@@ -68,11 +68,11 @@ def _is_state_dict(saved: Saved) -> bool:
     )
 
 
-def _remembered(saved: Saved, loop: Loop) -> Iterator[tuple[str, str, Tensor, Any]]:
+def _remembered(saved: Saved, state: TrainingState) -> Iterator[tuple[str, str, Tensor, Any]]:
     """Give what is remembered of each parameter: its key, the parameter's name, the parameter, and the value."""
-    names = {id(param): name for name, param in loop.params.items()}
+    names = {id(param): name for name, param in state.params.items()}
     places = (place for group in saved["param_groups"] for place in group["params"])
-    params = (param for group in loop.optimizer.param_groups for param in group["params"])
+    params = (param for group in state.optimizer.param_groups for param in group["params"])
     for place, param in zip(places, params, strict=True):
         for key, value in saved["state"].get(place, {}).items():
             yield str(key), names[id(param)], param, value
@@ -102,23 +102,23 @@ class InitialState:
         self._model = model_state(saved, path)
         self._optimizer = optimizer_state(saved, path)
 
-    def put_into(self, loop: Loop) -> None:
+    def put_into(self, state: TrainingState) -> None:
         """Load both, copied, as a script does with `load_state_dict`. Raises Refused where they do not fit."""
-        put_into_model(loop.model, self._model, self._path)
+        put_into_model(state.model, self._model, self._path)
         if self._optimizer is None:
             return
-        check_state(self._optimizer, loop, self._path)
+        check_state(self._optimizer, state, self._path)
         try:
             # Copied, since `load_state_dict` shares its tensors, which the steps to come would change.
-            loop.optimizer.load_state_dict(deepcopy(dict(self._optimizer)))
-            check_options(loop, self._path)
-            for group in loop.optimizer.param_groups:
+            state.optimizer.load_state_dict(deepcopy(dict(self._optimizer)))
+            check_options(state, self._path)
+            for group in state.optimizer.param_groups:
                 group.update(self._asked)
-            loop.spec = words_of(loop.optimizer)
+            state.spec = words_of(state.optimizer)
         except Refused:
             raise
         except KeyError as error:
-            raise Refused(f'"{self._path}" does not fit {type(loop.optimizer).__name__}: it lacks {error}.') from error
+            raise Refused(f'"{self._path}" does not fit {type(state.optimizer).__name__}: it lacks {error}.') from error
         except Exception as error:
             raise Refused(f'"{self._path}" does not fit the optimizer: {in_words(error)}.') from error
 

@@ -10,23 +10,23 @@ from torch import Tensor, nn
 
 from autograd_tui.core.frame import StrayLeaf
 from autograd_tui.engine.training.captured_variables import is_users, read
-from autograd_tui.engine.training.loop import Loop
+from autograd_tui.engine.training.state import TrainingState
 
 DEEPEST = 4  # levels of lists, dicts and objects that are searched
 
 
-def find_strays(loop: Loop) -> tuple[StrayLeaf, ...]:
+def find_strays(state: TrainingState) -> tuple[StrayLeaf, ...]:
     """Look at the graph of the last loss, once: a loss that is gone has none."""
-    if loop.loss is None:
+    if state.loss is None:
         return ()
-    known = {id(param) for param in loop.params.values()}
-    batch = {_memory(each) for each in _tensors(loop.batch)}
-    leaves = {id(leaf): leaf for leaf in _leaves(loop.loss)}
+    known = {id(param) for param in state.params.values()}
+    batch = {_memory(each) for each in _tensors(state.batch)}
+    leaves = {id(leaf): leaf for leaf in _leaves(state.loss)}
     strays = {key: leaf for key, leaf in leaves.items() if key not in known and _memory(leaf) not in batch}
     if not strays:
         return ()
     found: dict[int, tuple[str, str]] = {}
-    places = sorted(_places(loop), key=lambda place: place[2].grad_fn is not None)  # the leaves themselves first
+    places = sorted(_places(state), key=lambda place: place[2].grad_fn is not None)  # the leaves themselves first
     for kind, path, tensor in places:
         if tensor.grad_fn is None:
             found.setdefault(id(tensor), (kind, path))
@@ -54,16 +54,16 @@ def _leaves(tensor: Tensor) -> Iterator[Tensor]:
         waiting += [each for each, _ in node.next_functions]
 
 
-def _places(loop: Loop) -> Iterator[tuple[str, str, Tensor]]:
+def _places(state: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
     """Give tensors that are no parameters of the model, each with what holds it and how code would write it."""
-    for name, module in loop.model.named_modules():
+    for name, module in state.model.named_modules():
         for attribute, value in vars(module).items():
             if attribute not in ("_parameters", "_modules"):
                 yield from _inside(value, ".".join(filter(None, ("model", name, str(attribute)))), "attribute")
-    loss = loop.parts.loss
+    loss = state.parts.loss
     if isinstance(loss, nn.Module):
         yield from (("loss", name, param) for name, param in loss.named_parameters())
-    for place in loop.reach.code.places.values():
+    for place in state.reachable.code.places.values():
         for value in read(place):
             yield from _inside(value, place.path, "outside")
 

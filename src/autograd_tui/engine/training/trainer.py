@@ -21,16 +21,21 @@ from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import refusal
 from autograd_tui.core.tensor_stats import SAMPLE, Inspection, StatsTable
 from autograd_tui.core.trace import Trace
-from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
-from autograd_tui.engine.training import checkpoint as checkpoints
-from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.checkpoint import (
+    Checkpoint,
+    can_take_checkpoint,
+    checkpoint_size,
+    restore_checkpoint,
+    take_checkpoint,
+)
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
-from autograd_tui.engine.training.loop import Loop, is_user_error
+from autograd_tui.engine.training.loop import Tracer, TrainingLoop
 from autograd_tui.engine.training.param_groups import specs
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
-from autograd_tui.engine.training.user_code import torch_error
+from autograd_tui.engine.training.user_code import is_user_error, torch_error
 
 FORWARDS_ASKED = 3  # whether they move parameters themselves
 
@@ -47,8 +52,9 @@ class FreeRunResult:
 class Trainer:
     """Turns commands into frames, one at a time; `frame` is the newest."""
 
-    def __init__(self, start: Callable[[], Loop]) -> None:
-        self._start = start
+    def __init__(self, build: Callable[[], TrainingState], trace: Callable[[TrainingLoop], Tracer]) -> None:
+        """Build the state; `build` is called again to go back to frame 0, and `trace` makes the tracer of a loop."""
+        self._build, self._trace = build, trace
         self._forward_moves = False  # whether a forward has moved parameters itself
         self._forwards_asked = 0
         self.differed = False  # whether a frame that was made again was not what it had been
@@ -67,23 +73,24 @@ class Trainer:
 
     def _begin(self) -> None:
         self.starts += 1
-        self._loop = self._start()
-        self._inside = PhaseTracer(self._loop)
+        self._state = self._build()
+        self._loop = TrainingLoop(self._state)
+        self._tracer = self._trace(self._loop)
         self._recorded = False  # whether the phase that runs now is
         self.trace: Trace | None = None  # of the phase that was recorded last
-        self._readings = FrameReader(self._loop)
-        with self._loop.surroundings:
-            self.frame = self._readings.first_frame()
+        self._reader = FrameReader(self._state)
+        with self._state.global_state:
+            self.frame = self._reader.first_frame()
 
     @property
     def tied(self) -> dict[str, tuple[str, ...]]:
         """The other names of each parameter that has some."""
-        return self._loop.tied()
+        return self._state.tied_names()
 
     def start_over(self) -> None:
         """Go back to frame 0 by building everything anew; the old model is let go first, so that only one is held."""
-        old = weakref.ref(self._loop.model)
-        del self._loop, self._inside, self._readings
+        old = weakref.ref(self._state.model)
+        del self._state, self._loop, self._tracer, self._reader
         if old() is not None:
             gc.unfreeze()  # a program around us may have frozen it
             gc.collect()  # a model of the user's may refer to itself
@@ -95,15 +102,15 @@ class Trainer:
     @property
     def knows_forward(self) -> bool:
         """Whether the forward that made the loss was recorded."""
-        return self._inside.knows_forward
+        return self._tracer.knows_forward
 
     @property
     def doubt(self) -> str | None:
         """Say why a forward that runs again may give other numbers; None where nothing speaks for it."""
         if self.differed:
             return "run again, it gave other numbers than the first time"
-        strange = self._loop.strange or self._loop.attributes().strange
-        return f"it uses {strange[0]}, which cannot be put back" if strange else None
+        unrestorable = self._state.unrestorable or self._state.python_state().unrestorable
+        return f"it uses {unrestorable[0]}, which cannot be put back" if unrestorable else None
 
     def run(self, command: Command, *, recorded: bool = False) -> Frame:
         """Run one command; what PyTorch raises is in the frame's `error`.
@@ -116,20 +123,24 @@ class Trainer:
             raise Refused(reason)
         run = self._runs.get(command.kind, self._set_value)
         # Of a forward that may not repeat, what happens inside is known now or never.
-        once = command.phase is Phase.FORWARD and (self.differed or self._loop.strange) and self._inside.leaves_no_trace
+        once = (
+            command.phase is Phase.FORWARD
+            and (self.differed or self._state.unrestorable)
+            and self._tracer.leaves_no_trace
+        )
         self._recorded = command.phase is not None and (recorded or bool(once))
-        with self._loop.surroundings:
+        with self._state.global_state:
             self._started = perf_counter()
             self._seconds = 0.0
             try:
                 changes: Changes = {"error": None} | run(command)
             except UserCodeError as raised:
                 self._clock()
-                changes = {"error": torch_error(raised.error), "graph": self._loop.graph}
+                changes = {"error": torch_error(raised.error), "graph": self._state.graph}
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if self._recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
-        self.trace = self._inside.take(self.frame) if self._recorded else None
+        self.trace = self._tracer.take(self.frame) if self._recorded else None
         return self.frame
 
     def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> FreeRunResult:
@@ -140,19 +151,19 @@ class Trainer:
         """
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
-        raised, all_rates = None, self._readings.learning_rates()
-        self._inside.forget()
-        with self._loop.surroundings:
+        raised, all_rates = None, self._reader.learning_rates()
+        self._tracer.forget()
+        with self._state.global_state:
             try:
                 for loss in self._loop.iterations():
                     losses.append(loss)
-                    if self._loop.scheduler is not None and all_rates != (all_rates := self._readings.learning_rates()):
+                    if self._state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
                         rates.append((len(losses), all_rates[0]))
                     if not goes_on(len(losses), loss):
                         break
-                self._loop.check_parameters()
-                self._loop.check_buffers()
-                self._loop.check_optimizer()
+                self._state.check_parameters()
+                self._state.check_buffers()
+                self._state.check_optimizer()
             except BaseException as error:
                 if not is_user_error(error):
                     raise
@@ -175,78 +186,78 @@ class Trainer:
             graph="freed",
             seconds=0.0,
             memory=self._memory(),
-            **self._readings.after_many(),
+            **self._reader.after_many(),
         )
 
     def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
         """Copy the state just before a forward; the memory of a `recycled` one is used again, and that one spoiled."""
-        with self._loop.surroundings:
-            return checkpoints.take(self._loop, self.frame, recycled)
+        with self._state.global_state:
+            return take_checkpoint(self._state, self.frame, recycled)
 
     def trace_of_raised_step(self) -> Trace:
         """Give the trace of the step that led to the frame, and raised, without running it."""
-        return self._inside.raised_step(self.frame)
+        return self._tracer.raised_step(self.frame)
 
     def can_be_kept(self) -> bool:
         """Tell whether a checkpoint is enough to go on from here: not where the model holds on to an old graph."""
-        return checkpoints.can_be_taken(self._loop)
+        return can_take_checkpoint(self._state)
 
     @property
     def parts(self) -> Parts:
-        return self._loop.parts
+        return self._state.parts
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
         """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
-        return specs(self._loop.groups, optimizer, self._loop.params)
+        return specs(self._state.groups, optimizer, self._state.params)
 
     def checkpoint_bytes(self) -> int:
         """Count the bytes that a checkpoint would take now."""
-        return checkpoints.size(self._loop)
+        return checkpoint_size(self._state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint; the graph of that time is gone, so a forward comes next."""
-        with self._loop.surroundings:
-            checkpoints.put_back(self._loop, checkpoint)
-            self._readings.begin_anew()
+        with self._state.global_state:
+            restore_checkpoint(self._state, checkpoint)
+            self._reader.begin_anew()
         self.frame = checkpoint.frame
-        self._inside.forget()
+        self._tracer.forget()
 
     @contextmanager
-    def beside(self) -> Iterator[Loop]:
-        """Give the loop to be looked at and copied; what a forward may change is put back, whatever happens."""
-        with self._loop.surroundings, torch.enable_grad():
-            self._loop.surroundings.mark_closely()
-            come_back = self._loop.remember()
+    def borrow_state(self) -> Iterator[TrainingState]:
+        """Yield the state, to be looked at and copied; what a forward may change is put back, whatever happens."""
+        with self._state.global_state, torch.enable_grad():
+            self._state.global_state.mark_closely()
+            restore = self._state.snapshot()
             try:
-                yield self._loop
+                yield self._state
             finally:
-                come_back()
+                restore()
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.
 
         Raises Refused where the model has no parameter of that name.
         """
-        param = self._loop.param(name)
-        with self._loop.surroundings:
-            return inspect(name, param, state=self._loop.optimizer.state.get(param, {}), index=self.frame.index)
+        param = self._state.param(name)
+        with self._state.global_state:
+            return inspect(name, param, state=self._state.optimizer.state.get(param, {}), index=self.frame.index)
 
     # The phases: the line of the training loop, then the numbers that it changed.
 
     def _forward(self, command: Command) -> Changes:
-        loop, frame = self._loop, self.frame
+        frame = self.frame
         if self._recorded:
-            self._inside.forward(frame)
+            self._tracer.forward(frame)
         else:
-            loop.forward()
-            self._inside.forget()
+            self._loop.forward()
+            self._tracer.forget()
         self._clock()
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
         moved = self._moved_by_forward(command)
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
-            read = self._readings.forward(frame)
+            read = self._reader.forward(frame)
         return read | {
-            "graph": loop.graph,
+            "graph": self._state.graph,
             "iteration": frame.iteration + rises,
             "loss_steps": frame.steps,
             "loss_params": moved.get("params", frame.params),
@@ -263,28 +274,27 @@ class Trainer:
         if not self._forward_moves and frame.steps >= FORWARDS_ASKED and self._forwards_asked >= FORWARDS_ASKED:
             return {}
         self._forwards_asked += 1
-        moves = self._readings.watch_params()
-        read = self._readings.params(frame, state=False)
+        moves = self._reader.watch_params()
+        read = self._reader.params(frame, optimizer_state=False)
         if read["params"] is frame.params:
             return {}
         self._forward_moves = True
         return {**read, "before": frame.params, "mover": command, "moves": moves()}
 
     def _backward(self, _: Command) -> Changes:
-        loop = self._loop
         if self._recorded:
-            self._inside.backward(self.frame, note=self._not_recorded())
+            self._tracer.backward(self.frame, note=self._not_recorded())
         else:
-            loop.backward()
+            self._loop.backward()
         self._clock()
         found = self.frame.grads
         return {
-            "graph": loop.graph,
-            "grads": self._readings.grads(),
+            "graph": self._state.graph,
+            "grads": self._reader.grads(),
             "grads_params": self._made_with(),
             "added_to": found if any(found.backwards) else None,
-            "strays": find_strays(loop) if self.frame.strays is None else (),
-            "unused": self._readings.unused(),
+            "strays": find_strays(self._state) if self.frame.strays is None else (),
+            "unused": self._reader.unused(),
         }
 
     def _made_with(self) -> StatsTable | None:
@@ -294,17 +304,17 @@ class Trainer:
         return None if added else frame.loss_params
 
     def _step(self, command: Command) -> Changes:
-        loop, frame = self._loop, self.frame
-        moves = self._readings.watch_params()
-        touched = self._inside.parameters(Phase.STEP, loop.step, frame) if self._recorded else loop.step()
+        frame = self.frame
+        moves = self._reader.watch_params()
+        touched = self._tracer.parameters(Phase.STEP, self._loop.step, frame) if self._recorded else self._loop.step()
         self._clock()
-        read = self._readings.params(frame, state=True)
+        read = self._reader.params(frame, optimizer_state=True)
         ways = moves()
         # A sample may miss it. Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
         touched = touched and (any(ways) or any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes))
         return {
             **read,
-            **self._readings.rates(),
+            **self._reader.rates(),
             "before": frame.params,
             "mover": command,
             "moves": ways,
@@ -312,17 +322,17 @@ class Trainer:
             "step_rate": frame.learning_rate,
             "step_rates": frame.learning_rates,
             "steps": frame.steps + 1,
-            "grads": replace(frame.grads, used=tuple(loop.used)),
+            "grads": replace(frame.grads, used=tuple(self._state.used)),
         }
 
     def _zero_grad(self, _: Command) -> Changes:
         if self._recorded:
-            self._inside.parameters(Phase.ZERO_GRAD, self._loop.zero_grad, self.frame)
+            self._tracer.parameters(Phase.ZERO_GRAD, self._loop.zero_grad, self.frame)
         else:
             self._loop.zero_grad()
         self._clock()
         cleared = self.frame.grads
-        return {"grads": self._readings.grads(), "unused": frozenset(), "last_grads": cleared}
+        return {"grads": self._reader.grads(), "unused": frozenset(), "last_grads": cleared}
 
     def _not_recorded(self) -> str | None:
         """Say why a backward is shown without the forward that made its graph."""
@@ -335,37 +345,37 @@ class Trainer:
     # The settings.
 
     def _set_lr(self, command: Command) -> Changes:
-        self._loop.set_lr(command.value, command.group)  # type: ignore[arg-type]
-        return self._readings.rates()
+        self._state.set_lr(command.value, command.group)  # type: ignore[arg-type]
+        return self._reader.rates()
 
     def _set_requires_grad(self, command: Command) -> Changes:
-        self._loop.set_requires_grad(command.target, wanted=command.value is True)
-        return {"frozen": self._readings.frozen(), "frozen_before": self.frame.frozen}
+        self._state.set_requires_grad(command.target, wanted=command.value is True)
+        return {"frozen": self._reader.frozen(), "frozen_before": self.frame.frozen}
 
     def _set_optimizer(self, command: Command) -> Changes:
-        self._loop.set_optimizer(command.value)  # type: ignore[arg-type]
-        return self._readings.optimizer()
+        self._state.set_optimizer(command.value)  # type: ignore[arg-type]
+        return self._reader.optimizer()
 
     def _set_seed(self, command: Command) -> Changes:
-        self._loop.surroundings.seed(command.value)  # type: ignore[arg-type]
+        self._state.global_state.seed(command.value)  # type: ignore[arg-type]
         return {}
 
     def _set_value(self, command: Command) -> Changes:
         frame = self.frame
-        moves = self._readings.watch_params()
-        self._loop.set_value(command.name, command.value)  # type: ignore[arg-type]
-        read = self._readings.params(frame, state=False)
+        moves = self._reader.watch_params()
+        self._state.set_value(command.name, command.value)  # type: ignore[arg-type]
+        read = self._reader.params(frame, optimizer_state=False)
         return {**read, "before": frame.params, "mover": command, "moves": moves(), "moved": True}
 
     def _clock(self) -> None:
         """Stop the phase's own time, before the numbers about it are worked out."""
-        if self._loop.device.type != "cpu":
+        if self._state.device.type != "cpu":
             torch.accelerator.synchronize()
         self._seconds = perf_counter() - self._started
 
     def _memory(self) -> int | None:
         """Count the bytes that tensors hold on an accelerator; None where nobody counts them, as on the CPU."""
-        if self._loop.device.type == "cpu":
+        if self._state.device.type == "cpu":
             return None
         try:
             return torch.accelerator.memory_allocated()

@@ -6,34 +6,43 @@ import linecache
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import current_thread, main_thread
+from types import CodeType
+from typing import Any, TypeVar
 
 import torch
 
 from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import BUILT_IN
 
+Function = TypeVar("Function", bound=Any)
 LONGEST = 10_000  # characters of a message that are kept
 _PACKAGE = Path(__file__).parents[2]
 _OURS = str(_PACKAGE) + os.sep
 _SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
 _TORCH = str(Path(torch.__file__).parent) + os.sep
-_CALLS = (  # parts of our lines that call other people's code, or look at what it gave
-    ("parts.batch(", "batch"),
-    ("_pair(batch)", "batch"),
-    ("model(inputs)", "model"),
-    ("loss_function(", "loss"),
-    ("= _take(", "loss"),
-    ("return _take(", "loss"),
-    ("parts.forward(", "forward"),
-    ("_metrics(", "metric"),
-    ("optimizer.step(", "optimizer"),
-    ("scheduler.step(", "scheduler"),
-    ("check_parameters(", "parameter"),
-    ("check_optimizer(", "optimizer"),
-)
+_CALLS: dict[CodeType, str] = {}  # by the code of our functions that make them
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+
+
+def in_call(name: str) -> Callable[[Function], Function]:
+    """Name what a function of ours calls of other people's: "model", "optimizer". `torch_error` tells it to the user.
+
+    It is looked up by the function's code when something has been raised, so the call itself takes no longer.
+    """
+
+    def named(function: Function) -> Function:
+        _CALLS[function.__code__] = name
+        return function
+
+    return named
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
+    return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
 
 
 def is_ours(file: str) -> bool:
@@ -70,10 +79,9 @@ def _message(error: BaseException) -> str:
 
 
 def _call(error: BaseException) -> str:
-    """Find the loop's call that it came out of, by our own lines on the way: "" where it is none of them."""
-    steps = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
-    lines = [linecache.getline(file, line) for file, line in steps if is_ours(file)]
-    calls = [call for line in lines for part, call in _CALLS if part in line]
+    """Return the call in which it was raised, as `in_call` has named it: "" where it is none of those."""
+    codes = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    calls = [_CALLS[code] for code in codes if code in _CALLS]
     return calls[-1] if calls else ""
 
 

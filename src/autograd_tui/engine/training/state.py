@@ -1,0 +1,321 @@
+"""The live state of a training run: model, optimizer, loss, graph and counters; what may be set, checked and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
+from autograd_tui.core.tensor_stats import MOST_VALUES
+from autograd_tui.engine.training.global_state import GlobalState
+from autograd_tui.engine.training.model_buffers import ModelBuffers
+from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
+from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
+from autograd_tui.engine.training.python_state import PythonState, ReachableState
+from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory
+from autograd_tui.engine.training.user_code import in_call
+
+
+class TrainingState:
+    """One model with its data, its optimizer, the last loss and its graph. Whoever trains it reports each phase here.
+
+    A phase begins with a `begin_...` method, which returns the function that undoes the phase where it raises, and
+    ends with the `end_...` method of the same phase. Use it inside its `global_state`.
+    """
+
+    def __init__(
+        self, parts: Parts, spec: OptimizerSpec, *, device: str, decay: LrDecay | None, global_state: GlobalState
+    ) -> None:
+        """Move the model to `device`, and make its optimizer; raises Refused where it cannot be trained."""
+        self.parts = parts
+        self.device = torch.device(device)
+        self.global_state = global_state
+        self.model = parts.model.to(self.device)  # in the mode that it has, train unless somebody chose eval
+        self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        if any(nn.parameter.is_lazy(param) for param in self.params.values()):
+            raise Refused("the model has lazy parameters, which have no shape yet: run one batch through it in build.")
+        if inference := [name for name, param in self.params.items() if param.is_inference()]:
+            raise Refused(f"{inference[0]} was made in inference mode, in which nothing can be trained.")
+        self._shapes = [param.shape for param in self.params.values()]
+        self.names: dict[str, str] = _first_names(self.model)  # each name's first name: tied weights have several
+        self.groups = read_groups(parts.groups, self.model)
+        self.group_of = places(self.groups, self.params.values())  # the group of each parameter
+        self.decay = decay
+        self.optimizer: torch.optim.Optimizer
+        self.scheduler: ReduceLROnPlateau | None
+        self.start_optimizer(spec)
+        self.buffers = ModelBuffers.of(self.model)  # as they were when the last forward began
+        self.reachable = ReachableState(parts)
+        self.initial_python = self.python_state()
+        self.unrestorable = self.initial_python.unrestorable  # what the last forward used that cannot be put back
+        self.graph_carries_over: bool | None = None  # whether a forward built on an earlier graph; None: not known yet
+        self._carried: list[Tensor] = []  # what the forward before left with a graph
+        self._buffer_copies: dict[str, Tensor] = {}  # memory that each forward uses again
+        self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
+        self.graph: Literal["none", "alive", "freed"] = "none"
+        self.batch: Any = None
+        self.prediction: Any = None
+        self.metrics: tuple[tuple[str, Tensor], ...] = ()
+        self.frozen_in_graph: frozenset[int] = frozenset()  # indices of parameters that the last forward met frozen
+        self.forwards = 0  # completed; the next one takes batch(forwards)
+        self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
+        self.used = [False] * len(self.params)  # whether a step has used each gradient
+
+    # The phases, as whoever runs them reports them.
+
+    def begin_forward(self) -> Callable[[], None]:
+        """Copy what a forward may change; what is returned puts it back."""
+        self.buffers = buffers = ModelBuffers.of(self.model)
+        python = self.python_state(buffers)
+        copies = self._buffer_copies
+        with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
+            tensors = buffers.tensors()
+            self._carried, self.unrestorable = self.carried(tensors.values(), python), python.unrestorable
+            for name, buffer in tensors.items():
+                _copy_buffer(name, buffer, copies)
+        return self._undo(buffers, copies, python)
+
+    def end_forward(
+        self, loss: Tensor, *, batch: Any, prediction: Any, metrics: tuple[tuple[str, Tensor], ...], has_graph: bool
+    ) -> None:
+        """Hold what a forward gave; the graph of the one before is let go."""
+        self.loss, self.batch, self.prediction, self.metrics = loss, batch, prediction, metrics
+        self.graph = "alive" if has_graph else "none"
+        if self._carried:
+            self.graph_carries_over = bool(self.graph_carries_over) or _reaches(loss, self._carried)
+        self.frozen_in_graph = frozenset(
+            index for index, param in enumerate(self.params.values()) if not param.requires_grad
+        )
+        self.forwards += 1
+
+    def begin_backward(self) -> Callable[[], None]:
+        """Copy the gradients that there are, which are none in the usual order; what is returned puts them back."""
+        grads = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
+        snapshot = self.global_state.mark()
+
+        def undo() -> None:
+            for param, grad in grads:
+                try:
+                    param.grad = grad
+                except RuntimeError:  # somebody has made another kind of tensor of the parameter
+                    param.grad = None
+            self.global_state.return_to(snapshot)
+
+        return undo
+
+    def watch_grads(self, indices: Sequence[int]) -> Callable[[], None]:
+        """Look at the gradients of some parameters before a backward; what is returned counts those it has added to."""
+        params = list(self.params.values()) if indices else []
+        before = [(index, grad := params[index].grad, grad is not None and grad._version) for index in indices]
+
+        def count() -> None:
+            for index, grad, version in before:
+                now = params[index].grad
+                if now is not None and (now is not grad or now._version != version):
+                    self.backwards[index] += 1
+                    self.used[index] = False
+
+        return count
+
+    def end_step(self) -> None:
+        """Take note that the optimizer has used the gradients of its parameters."""
+        for index, group in enumerate(self.group_of):
+            self.used[index] |= group is not None and self.backwards[index] > 0
+
+    def end_zero_grad(self) -> None:
+        """Take note that the optimizer's parameters have no gradients any more."""
+        for index, group in enumerate(self.group_of):
+            if group is not None:
+                self.backwards[index], self.used[index] = 0, False
+
+    def repair_optimizer(self) -> None:
+        """Start the optimizer anew where it was made unreadable; its state comes back from a checkpoint."""
+        try:
+            self.check_optimizer()
+        except Exception:  # also what theirs raises when it is looked at
+            self.start_optimizer(self.spec)
+
+    def begin_iterations(self) -> list[int]:
+        """Drop what the last phases left; return the indices of parameters in no group, whose gradients add up."""
+        self.loss = self.batch = self.prediction = None
+        self.graph, self.metrics = "freed", ()
+        self.end_zero_grad()  # as each iteration leaves them
+        return [index for index, group in enumerate(self.group_of) if group is None]
+
+    # What is checked after other people's code has run.
+
+    @in_call("parameter")
+    def check_parameters(self) -> None:
+        """Raise TypeError where a parameter has another shape than it was made with, or no values any more."""
+        if [param.shape for param in self.params.values()] != self._shapes:
+            for (name, param), shape in zip(self.params.items(), self._shapes, strict=True):
+                if param.shape != shape:
+                    now = f"has shape {tuple(param.shape)} now, in place of {tuple(shape)}"
+                    raise TypeError(f"{name} {now}: a parameter that is trained keeps its shape.")
+        check_memory(self.params.items())
+
+    def check_buffers(self) -> None:
+        """Raise TypeError where a buffer has no values any more."""
+        check_memory(self.buffers.now().items())
+
+    @in_call("optimizer")
+    def check_optimizer(self) -> None:
+        """Raise TypeError where the optimizer holds what cannot be copied, put back or read."""
+        check_optimizer(self.optimizer, self.groups)
+        if state := self.optimizer.state:
+            check_memory(
+                (f"{name}.{key}", value)
+                for name, param in self.params.items()
+                for key, value in state.get(param, {}).items()
+            )
+
+    # What may be set between phases.
+
+    def set_lr(self, lr: float, group: int | None = None) -> None:
+        """Set the learning rate of every parameter group, or of one; the scheduler's counters stay."""
+        if not 0 <= lr < float("inf"):
+            raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
+        groups = self.optimizer.param_groups
+        if group is not None and group >= len(groups):
+            raise Refused(f"there is no parameter group {group}: {_there_are(len(groups))}.")
+        for each in groups if group is None else [groups[group]]:
+            each["lr"] = lr
+
+    def set_optimizer(self, spec: OptimizerSpec) -> None:
+        """Start another optimizer with empty state, and the scheduler anew; without an lr each group's stays."""
+        rates = [group["lr"] if spec.lr is None else spec.lr for group in self.optimizer.param_groups]
+        self.start_optimizer(spec if spec.lr is not None else spec.with_option("lr", rates[0]), rates)
+
+    def start_optimizer(self, spec: OptimizerSpec, lrs: Sequence[float] | None = None) -> None:
+        """Start an optimizer with empty state, and the scheduler anew; `lrs`: the learning rates of its groups."""
+        self.optimizer = make_optimizer(spec, self.groups, lrs)
+        self.spec = spec
+        self.scheduler = make_scheduler(self.decay, self.optimizer) if self.decay else None
+
+    @torch.no_grad()
+    def set_value(self, target: str, value: float) -> None:
+        """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
+        name, bracket, at = target.partition("[")
+        param = self.param(name)
+        if param.numel() > MOST_VALUES:
+            raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MOST_VALUES} can be set.")
+        index = tuple(int(place) for place in at.rstrip("]").split(",")) if bracket else (0,) * param.dim()
+        if not bracket and param.numel() > 1:
+            first = ",".join("0" * param.dim())
+            raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
+        inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
+        if not inside:
+            raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
+        try:
+            param[index] = value
+        except RuntimeError:
+            dtype = str(param.dtype).removeprefix("torch.")
+            raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
+
+    def set_requires_grad(self, name: str, *, wanted: bool) -> None:
+        """Freeze or unfreeze one parameter, all of a module, or with no name all there are; the next graphs see it."""
+        named = [each for each in self.names if not name or each == name or each.startswith(f"{name}.")]
+        params = [self.params[self.names[each]] for each in named] or [self.param(name)]
+        for param in params:
+            if wanted and not (param.is_floating_point() or param.is_complex()):
+                dtype = str(param.dtype).removeprefix("torch.")
+                raise Refused(f"{name} holds numbers of {dtype}, which have no gradient.")
+        for param in params:
+            param.requires_grad_(wanted)
+
+    # Names.
+
+    def tied_names(self) -> dict[str, tuple[str, ...]]:
+        """Give the other names of each parameter that has some."""
+        others: dict[str, tuple[str, ...]] = {}
+        for name, first in self.names.items():
+            if name != first:
+                others[first] = (*others.get(first, ()), name)
+        return others
+
+    def param(self, name: str) -> nn.Parameter:
+        """Find a parameter by any of its names; raises Refused."""
+        if name not in self.names:
+            some = ", ".join(list(self.params)[:4])
+            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
+        return self.params[self.names[name]]
+
+    # What a forward may change: copied, and put back.
+
+    def python_state(self, buffers: ModelBuffers | None = None) -> PythonState:
+        """Copy what the forwards have left in Python so far."""
+        return PythonState(self.reachable, (buffers or ModelBuffers.of(self.model)).modules)
+
+    def snapshot(self) -> Callable[[], None]:
+        """Copy all that a forward may change; what is returned puts it back."""
+        buffers = ModelBuffers.of(self.model)
+        copies = {
+            name: buffer.detach() if buffer.numel() > MOST_MEASURED else buffer.detach().clone()
+            for name, buffer in buffers.tensors().items()
+        }
+        return self._undo(buffers, copies, self.python_state(buffers))
+
+    def _undo(self, buffers: ModelBuffers, copies: dict[str, Tensor], python: PythonState) -> Callable[[], None]:
+        snapshot = self.global_state.mark()
+
+        def undo() -> None:
+            buffers.put_back(copies)
+            python.put_back()
+            self.global_state.return_to(snapshot)
+
+        return undo
+
+    def carried(self, buffers: Iterable[Tensor], python: PythonState) -> list[Tensor]:
+        """Return the tensors that hang on the graph of a forward, save those that did before the first one."""
+        tensors = python.attached + [each for each in buffers if each.grad_fn is not None]
+        initial = {id(each) for each in self.initial_python.attached} if tensors else set()
+        return [each for each in tensors if id(each) not in initial]
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
+    first: dict[nn.Parameter, str] = {}
+    return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
+
+
+def _copy_buffer(name: str, buffer: Tensor, copies: dict[str, Tensor]) -> None:
+    """Copy a buffer into the memory that `copies` has for it, where that is of its kind."""
+    copy = copies.get(name)
+    if buffer.numel() > MOST_MEASURED:
+        copies[name] = buffer
+        return
+    if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
+        copies[name] = buffer.detach().clone()
+        return
+    if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
+        copies[name] = torch.empty_like(buffer, requires_grad=False)
+    copies[name].copy_(buffer.detach())
+
+
+def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Tell whether the graph of a loss goes on into that of some other tensors."""
+    wanted = {each.grad_fn for each in tensors}
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [each for each, _ in node.next_functions]
+    return not seen.isdisjoint(wanted)
+
+
+def check_memory(named: Iterable[tuple[str, Any]]) -> None:
+    """Raise TypeError where a tensor, named as the sentence calls it, has no values any more."""
+    for name, value in named:
+        if not in_memory(value):
+            raise TypeError(f"the memory of {name} was given back, and so it has no values any more.")
+
+
+def _there_are(groups: int) -> str:
+    return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
