@@ -283,8 +283,8 @@ class Picky(Casting):
         (Casting, f"InNumPy (line {Casting.forward.__code__.co_firstlineno + 1}) gives float32 in the copy too"),
         (Renewed, "the forward itself changes w, so there is no telling what moving it before would do."),
         (Again, "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False"),
-        (Stubborn, "the model cannot be copied: TypeError: one of me is enough (test_proof.py, line "),
-        (Picky, "the model cannot run in float64: TypeError: only float32 is welcome (test_proof.py, line "),
+        (Stubborn, "the model cannot be copied: TypeError: one of me is enough (test_gradcheck.py, line "),
+        (Picky, "the model cannot run in float64: TypeError: only float32 is welcome (test_gradcheck.py, line "),
     ],
 )
 def test_what_cannot_be_proven_is_said_in_a_sentence(module: type[nn.Module], said: str) -> None:

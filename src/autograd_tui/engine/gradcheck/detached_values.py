@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.tracing.call_arguments import tensors_in
-from autograd_tui.engine.tracing.call_site import where
+from autograd_tui.engine.tracing.call_site import line_label
 from autograd_tui.engine.tracing.forward_tracer import call_name, is_transformed
 
 
@@ -94,7 +94,7 @@ class DetachedValuesMode(TorchFunctionMode):
             return result
         padding = indices == padding_idx
         rows = result.detach()[padding]
-        place = f"padding_idx{_bracket(where(sys._getframe(2), self._home))}"
+        place = f"padding_idx{_bracket(line_label(sys._getframe(2), self._home))}"
         held = self._held("embedding", place, rows, [rows], [])
         return result if held is rows else result.masked_scatter(padding.unsqueeze(-1), held)
 
@@ -109,14 +109,14 @@ class DetachedValuesMode(TorchFunctionMode):
 
     def _switched(self, *, on: bool) -> None:
         if not self._in_a_function():
-            self._off = "" if on else self._off or f"no_grad{_bracket(where(sys._getframe(1), self._home))}"
+            self._off = "" if on else self._off or f"no_grad{_bracket(line_label(sys._getframe(1), self._home))}"
 
     def _freeze(self, tensor: Tensor, off: bool) -> None:
         """Hold a tensor that gradients do not follow any more, until they do again."""
         self._frozen.pop(id(tensor), None)
         if not off or not tensor.requires_grad:
             return
-        place = f"requires_grad=False{_bracket(where(sys._getframe(2), self._home))}"
+        place = f"requires_grad=False{_bracket(line_label(sys._getframe(2), self._home))}"
         value = tensor.detach()
         held = self._held("requires_grad_", place, value, [value], [])
         if held is not value:
@@ -140,7 +140,7 @@ class DetachedValuesMode(TorchFunctionMode):
             name = "inference_mode"
         elif getattr(func, "__name__", "") == "__get__":
             name = f".{name}"
-        return f"{name.strip('_')}{_bracket(where(sys._getframe(1), self._home))}"
+        return f"{name.strip('_')}{_bracket(line_label(sys._getframe(1), self._home))}"
 
     def _held(
         self, name: str, place: str, numbers: Any, values: Sequence[Tensor | float], given: Sequence[Tensor]

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, switched_off
 from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
-from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, name_of
+from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, node_name
 from autograd_tui.engine.tracing.call_arguments import tensors_in
 from autograd_tui.engine.tracing.forward_tracer import is_transformed
 from autograd_tui.engine.training.model_buffers import ModelBuffers
@@ -155,7 +155,7 @@ class Float64Copy:
             self._check(loss)
             with self._refusing("autograd gives no gradient in float64"), self._wide():
                 found = torch.autograd.grad(loss, list(of()), allow_unused=True)
-            if any(each is None for each in found) and any(name_of(node) == _REENTRANT for node in _nodes(loss)):
+            if any(each is None for each in found) and any(node_name(node) == _REENTRANT for node in _nodes(loss)):
                 raise Refused(HIDES)
         return found, still.left
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from autograd_tui.engine.tracing.autograd_graph import name_of
+from autograd_tui.engine.tracing.autograd_graph import node_name
 from autograd_tui.engine.tracing.call_arguments import tensors_in
-from autograd_tui.engine.tracing.call_site import where
+from autograd_tui.engine.tracing.call_site import line_label
 
 CASTS = ("float", "half", "bfloat16", "double", "to", "type", "type_as")
 _TO_NARROW = ("float", "half", "bfloat16")
@@ -101,7 +101,7 @@ class Float64Mode(TorchFunctionMode):
         if value.dtype not in _WIDE:
             return value
         if value.grad_fn is not None:
-            self._stays(re.sub(r"Backward\d*$", "", name_of(value.grad_fn)), value.dtype)
+            self._stays(re.sub(r"Backward\d*$", "", node_name(value.grad_fn)), value.dtype)
         return value.to(_WIDE[value.dtype])
 
     def _checked(self, name: str, result: Any) -> Any:
@@ -114,7 +114,7 @@ class Float64Mode(TorchFunctionMode):
         self.narrow = self.narrow or f"{self._call(name)} gives {str(dtype).removeprefix('torch.')}"
 
     def _call(self, name: str) -> str:
-        place = where(sys._getframe(1), self._home)
+        place = line_label(sys._getframe(1), self._home)
         return f"{name} ({place})" if place else name
 
     def _open(self, func: Callable[..., Any]) -> FunctionType | None:

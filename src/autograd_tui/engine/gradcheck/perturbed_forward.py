@@ -13,7 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
 from autograd_tui.engine.gradcheck.float64_forward import CASTS
-from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, Lookups
+from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch
 
 
@@ -49,7 +49,7 @@ class PerturbingMode(ForwardTracer):
     """Adds a shift to the first output of one operation: the one given, else zeros that have a gradient."""
 
     def __init__(self, double: Float64Copy, number: int, name: str, shift: Tensor | None) -> None:
-        super().__init__(double.model, MeasurementBatch(), Lookups())
+        super().__init__(double.model, MeasurementBatch(), TorchLookups())
         self._number, self._name, self.shift = number, name, shift
         self.size = 1.0
         self._done = False

@@ -20,17 +20,17 @@ class AutogradGraph:
         self.nodes = _ordered(loss)
         self.number = {node: number for number, node in enumerate(self.nodes)}
 
-    def plain(
+    def to_nodes(
         self,
         params: Mapping[int, str],
         *,
         ops: Mapping[GraphNode, int] | None = None,
     ) -> tuple[Node, ...]:
-        """Give the nodes as plain values, without what they saved; params: names by the parameter's id."""
+        """Return the nodes as plain values, without what they saved; `params`: names by the parameter's id."""
         return tuple(
             Node(
                 number,
-                name_of(node),
+                node_name(node),
                 tuple(self.number.get(each) for each, _ in node.next_functions),
                 param=leaf_name(node, params),
                 op=(ops or {}).get(node),
@@ -38,7 +38,7 @@ class AutogradGraph:
             for number, node in enumerate(self.nodes)
         )
 
-    def feeders(self) -> list[int]:
+    def in_degrees(self) -> list[int]:
         """Count, for each node, the edges on which gradients come to it."""
         counts = [0] * len(self.nodes)
         for node in self.nodes:
@@ -48,12 +48,12 @@ class AutogradGraph:
         return counts
 
 
-def root_of(tensor: Tensor) -> GraphNode | None:
+def root_node(tensor: Tensor) -> GraphNode | None:
     """Give the node that a tensor's gradient enters the graph by; None where nothing is followed."""
     return torch.autograd.graph.get_gradient_edge(tensor).node if tensor.requires_grad else None
 
 
-def name_of(node: GraphNode) -> str:
+def node_name(node: GraphNode) -> str:
     """Name a node as `grad_fn` shows it, without the C++ namespace that some have."""
     return str(node.name()).rpartition("::")[2]
 
@@ -71,7 +71,7 @@ def is_leaf(node: GraphNode) -> bool:
 
 
 def _ordered(loss: Tensor | None) -> list[GraphNode]:
-    root = None if loss is None else root_of(loss)
+    root = None if loss is None else root_node(loss)
     finished: list[GraphNode] = []
     seen: set[GraphNode] = set()
     stack: list[tuple[GraphNode, bool]] = [(root, False)] if root is not None else []

@@ -1,4 +1,4 @@
-"""A backward, recorded: every node of the graph, in the order in which the engine runs them."""
+"""Tracing a backward: every node of the autograd graph, in the order in which PyTorch's engine runs them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from autograd_tui.core.tensor_stats import SAMPLE, Grads, StatsTable, without_hi
 from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, is_leaf
 from autograd_tui.engine.tracing.saved_tensors import SavedTensor
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_not_finite, version_of
+from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_nonfinite, version_of
 
 Gradients = tuple[Tensor | None, ...]
 
 
 @dataclass(slots=True)
-class Ran:
-    """A node that has run: the measurements of the gradients that came to it, and of those it gave on."""
+class NodeRun:
+    """One run of a graph node; gradients are rows of the measurements, None where there is no gradient."""
 
-    node: int
+    node: int  # its number in the graph
     grad_in: list[int | None]
     grad_out: list[int | None] = field(default_factory=list)
     done: bool = False
-    kept: list[Tensor | None] = field(default_factory=list)  # by the node, as long as that may be looked at
+    saved: list[Tensor | None] = field(default_factory=list)  # by the node, until NaN has been searched for
     not_finite: list[NonFinite] = field(default_factory=list)
-    filled: int | None = None  # the measurement of the `.grad` that it filled, of a backward that raised afterwards
+    filled: int | None = None  # the row of the `.grad` that it added to, of a backward that raised afterwards
 
 
 @dataclass(frozen=True, slots=True)
-class Accumulated:
-    """What each parameter's `.grad` held before a backward, and after it: of one that raised, before it was undone."""
+class GradsAround:
+    """Each parameter's `.grad` before and after a backward; after one that raised, as it was before that was undone."""
 
     names: tuple[str, ...]
     before: Grads
@@ -42,11 +42,11 @@ class Accumulated:
     table: StatsTable
     undone: bool
 
-    def around(self, name: str | None, ran: Ran) -> tuple[Value | None, Value | None]:
-        """Give both of what a node has filled."""
+    def around(self, name: str | None, run: NodeRun) -> tuple[Value | None, Value | None]:
+        """Return `.grad` of a parameter before and after a node has added to it."""
         if not self.undone:
             return self._of(name, self.before), self._of(name, self.after)
-        filled = None if ran.filled is None else replace(self.table[ran.filled], name=f"{name}.grad")
+        filled = None if run.filled is None else replace(self.table[run.filled], name=f"{name}.grad")
         return self._of(name, self.before), None if filled is None else Value(filled, "grad")
 
     def _of(self, name: str | None, grads: Grads) -> Value | None:
@@ -58,19 +58,22 @@ class BackwardTracer:
     """Runs a backward with hooks on all nodes of its graph, and takes them away again."""
 
     def __init__(
-        self, graph: AutogradGraph, moments: MeasurementBatch, kept: Mapping[int, Sequence[SavedTensor]] | None = None
+        self,
+        graph: AutogradGraph,
+        measurements: MeasurementBatch,
+        saved: Mapping[int, Sequence[SavedTensor]] | None = None,
     ) -> None:
-        """Prepare; kept: what nodes are known to keep, by their numbers."""
+        """`saved`: the tensors that nodes hold for their backward, by node number; none where no forward was traced."""
         self.graph = graph
-        self._kept = kept or {}
-        self._ran: list[Ran] = []
-        self._running: dict[int, Ran] = {}  # by node; on several devices some run at once
-        self._moments = moments
-        self._alone = [count == 1 for count in graph.feeders()]
-        self._given: dict[int, tuple[int, int, int, int]] = {}  # to a node by the only one that feeds it: see `_known`
+        self._saved = saved or {}
+        self._runs: list[NodeRun] = []
+        self._running: dict[int, NodeRun] = {}  # by node; on several devices some run at once
+        self._measurements = measurements
+        self._has_one_source = [count == 1 for count in graph.in_degrees()]
+        self._handed_on: dict[int, tuple[int, int, int, int]] = {}  # by node: see `_measured`
 
     def backward(self, loss: Tensor) -> None:
-        """Run it; gradients are bitwise those of an unrecorded one."""
+        """Run `loss.backward()`; gradients are to the bit those of a backward that is not traced."""
         handles: list[RemovableHandle] = []
         try:
             for number, node in enumerate(self.graph.nodes):
@@ -78,7 +81,7 @@ class BackwardTracer:
                 handles.append(node.register_hook(self._after(number)))
             loss.backward()  # type: ignore[no-untyped-call]
         except BaseException:
-            self._see_filled()
+            self._measure_filled()
             raise
         finally:
             for handle in handles:  # a leaf's node outlives its graph, and would run them in the next one
@@ -87,76 +90,77 @@ class BackwardTracer:
     @property
     def unfinished(self) -> list[int]:
         """The nodes that began to run and did not end."""
-        return [each.node for each in self._ran if not each.done]
+        return [each.node for each in self._runs if not each.done]
 
-    def _see_filled(self) -> None:
+    def _measure_filled(self) -> None:
         """Measure what `.grad` holds where this backward has come to it, before that is undone."""
-        for each in self._ran:
+        for each in self._runs:
             node = self.graph.nodes[each.node]
             if each.done and is_leaf(node) and node.variable.grad is not None:
-                each.filled = self._moments.see(node.variable.grad)
+                each.filled = self._measurements.measure(node.variable.grad)
 
     def ops(
         self, nodes: Sequence[Node], calls: Sequence[Operation], *, before: Frame, after: Frame
     ) -> LazySequence[Operation]:
-        """Give what ran as plain values; calls: the operations of the forward, as far as it was recorded."""
-        self._moments.read()
-        self._look_for_not_finite()
-        ran, table, names = self._ran, self._moments.table, before.params.layout.names
-        grads = Accumulated(names, before.grads, after.grads, table, undone=after.error is not None)
+        """Return an operation for each node run; `calls`: those of the forward, () where it was not traced."""
+        self._measurements.read()
+        self._find_nonfinite()
+        runs, table, names = self._runs, self._measurements.table, before.params.layout.names
+        grads = GradsAround(names, before.grads, after.grads, table, undone=after.error is not None)
         return LazySequence(
-            len(ran),
-            lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(ran)),
+            len(runs),
+            lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(runs)),
         )
 
-    def _look_for_not_finite(self) -> None:
-        """Look, among what has been read, for what is not finite in small gradients; then let go of what nodes kept."""
-        for each in self._ran:
-            for place, row in enumerate(each.grad_out if self._moments.keeps_values else ()):
-                made = self._moments.values(row) if row is not None and self._moments.not_finite(row) else None
-                if made is not None:
-                    given = [None if known is None else self._moments.values(known) for known in each.grad_in]
-                    each.not_finite += first_not_finite(made, [*given, *each.kept], output=place)
-            each.kept = []
-        self._moments.forget()
+    def _find_nonfinite(self) -> None:
+        """Find NaN and infinity in the small gradients that were measured; then let the saved tensors go."""
+        for each in self._runs:
+            for index, row in enumerate(each.grad_out if self._measurements.keeps_values else ()):
+                is_nonfinite = row is not None and self._measurements.not_finite(row)
+                result = self._measurements.values(row) if row is not None and is_nonfinite else None
+                if result is not None:
+                    inputs = [None if row is None else self._measurements.values(row) for row in each.grad_in]
+                    each.not_finite += first_nonfinite(result, [*inputs, *each.saved], output=index)
+            each.saved = []
+        self._measurements.drop_values()
 
     def _before(self, number: int) -> Callable[[Gradients], None]:
-        kept = self._kept.get(number, ())
+        saved = self._saved.get(number, ())
 
-        def see(gradients: Gradients) -> None:
-            seen = [self._known(number, place, each) for place, each in enumerate(gradients)]
-            self._ran.append(Ran(number, seen, kept=[each.tensor for each in kept]))
-            self._running[number] = self._ran[-1]
+        def hook(gradients: Gradients) -> None:
+            rows = [self._measured(number, index, each) for index, each in enumerate(gradients)]
+            self._runs.append(NodeRun(number, rows, saved=[each.tensor for each in saved]))
+            self._running[number] = self._runs[-1]
 
-        return see
+        return hook
 
     def _after(self, number: int) -> Callable[[Gradients, Gradients], None]:
         following = self.graph.nodes[number].next_functions
 
-        def see(gradients: Gradients, upstream: Gradients) -> None:
-            ran = self._running[number]
-            ran.done = True
-            for place, gradient in enumerate(gradients):
-                seen = None if gradient is None else self._moments.see(gradient)
-                ran.grad_out.append(seen)
-                came = (each for each in ran.grad_in if each is not None)
-                if gradient is not None and seen is not None and self._moments.is_newly_wild(seen, came):
-                    ran.not_finite += first_not_finite(gradient, [*upstream, *ran.kept], output=place)
-                target, entry = following[place] if place < len(following) else (None, 0)
+        def hook(gradients: Gradients, upstream: Gradients) -> None:
+            run = self._running[number]
+            run.done = True
+            for index, gradient in enumerate(gradients):
+                row = None if gradient is None else self._measurements.measure(gradient)
+                run.grad_out.append(row)
+                incoming = (each for each in run.grad_in if each is not None)
+                if gradient is not None and row is not None and self._measurements.is_newly_nonfinite(row, incoming):
+                    run.not_finite += first_nonfinite(gradient, [*upstream, *run.saved], output=index)
+                target, entry = following[index] if index < len(following) else (None, 0)
                 to = None if target is None else self.graph.number.get(target)
-                if gradient is not None and seen is not None and to is not None and self._alone[to]:
-                    self._given[to] = entry, seen, _address(gradient), version_of(gradient)
-            ran.kept = [each if each is not None and each.numel() <= SAMPLE else None for each in ran.kept]
+                if gradient is not None and row is not None and to is not None and self._has_one_source[to]:
+                    self._handed_on[to] = entry, row, _address(gradient), version_of(gradient)
+            run.saved = [each if each is not None and each.numel() <= SAMPLE else None for each in run.saved]
 
-        return see
+        return hook
 
-    def _known(self, number: int, place: int, gradient: Tensor | None) -> int | None:
-        """Measure a gradient that comes to a node, unless it is the one that was measured when it was given on."""
+    def _measured(self, number: int, index: int, gradient: Tensor | None) -> int | None:
+        """Return the row of a gradient that comes to a node, which may have been measured as another node's output."""
         if gradient is None:
             return None
-        entry, seen, address, version = self._given.get(number, (-1, -1, -1, -1))
-        same = entry == place and address == _address(gradient) and version == version_of(gradient)
-        return seen if same else self._moments.see(gradient)
+        entry, row, address, version = self._handed_on.get(number, (-1, -1, -1, -1))
+        same = entry == index and address == _address(gradient) and version == version_of(gradient)
+        return row if same else self._measurements.measure(gradient)
 
 
 def _address(tensor: Tensor) -> int:
@@ -164,7 +168,7 @@ def _address(tensor: Tensor) -> int:
 
 
 def _op(
-    number: int, ran: Ran, node: Node, calls: Sequence[Operation], table: StatsTable, grads: Accumulated
+    number: int, run: NodeRun, node: Node, calls: Sequence[Operation], table: StatsTable, grads: GradsAround
 ) -> Operation:
     call = calls[node.op] if node.op is not None and calls else None
     around = (
@@ -172,23 +176,23 @@ def _op(
         if call
         else Operation(number, "")
     )
-    grad_before, grad_after = grads.around(node.param, ran)
+    grad_before, grad_after = grads.around(node.param, run)
     return replace(
         around,
         number=number,
         name=node.name,
         module=call.module if call else (node.param or "").rpartition(".")[0],
-        grad_in=_values(ran.grad_in, table),
-        grad_out=_values(ran.grad_out, table),
+        grad_in=_values(run.grad_in, table),
+        grad_out=_values(run.grad_out, table),
         accumulates_into=node.param or None,
         grad_before=grad_before,
         grad_after=grad_after,
-        raised=not ran.done,
-        not_finite=tuple(ran.not_finite),
-        node=ran.node,
+        raised=not run.done,
+        not_finite=tuple(run.not_finite),
+        node=run.node,
         made_by=node.op,
     )
 
 
-def _values(seen: Sequence[int | None], table: StatsTable) -> tuple[Value | None, ...]:
-    return tuple(None if row is None else Value(table[row], "grad", first=table.first(row)) for row in seen)
+def _values(rows: Sequence[int | None], table: StatsTable) -> tuple[Value | None, ...]:
+    return tuple(None if row is None else Value(table[row], "grad", first=table.first(row)) for row in rows)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LONGEST = 60  # characters of an argument that is no tensor
+MAX_SETTING_LENGTH = 60  # characters of an argument that is no tensor
 _INDEX = ("self", "index", "value")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -27,16 +27,16 @@ class CallArguments:
         if name not in self._names:
             self._names[name] = _signature(function) or _schema(name)
         names = self._names[name]
-        given = [(names[place] if place < len(names) else "", value) for place, value in enumerate(args)]
+        named = [(names[index] if index < len(names) else "", value) for index, value in enumerate(args)]
         tensors: list[tuple[str, Tensor]] = []
         settings: list[tuple[str, str]] = []
-        for role, value in (*given, *kwargs.items()):
+        for role, value in (*named, *kwargs.items()):
             if isinstance(value, Tensor):
                 tensors.append((role, value))
                 continue
-            found = list(tensors_in(value))
-            tensors += [(role, each) for each in found]
-            if not found and value is not None:
+            tensors_inside = list(tensors_in(value))
+            tensors += [(role, each) for each in tensors_inside]
+            if not tensors_inside and value is not None:
                 settings.append((role, _written(value)))
         return tensors, tuple(settings)
 
@@ -83,4 +83,4 @@ def _written(value: Any) -> str:
     except Exception as error:
         return f"(cannot be shown: {type(error).__name__})"
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_SETTING_LENGTH else text[: MAX_SETTING_LENGTH - 1] + "…"

@@ -18,32 +18,32 @@ _TORCH = str(Path(torch.__file__).parent) + os.sep
 _AROUND = ("_contextlib.py", "grad_mode.py", "overrides.py")  # what PyTorch has around a call, not where it is made
 
 
-def where(frame: FrameType | None, home: Collection[str]) -> str:
-    """Give the line of a call, and its file where that is not one of `home`: "line 18", "net.py, line 3".
+def line_label(frame: FrameType | None, home_files: Collection[str]) -> str:
+    """Give the line of a call, and its file where that is not one of `home_files`: "line 18", "net.py, line 3".
 
     `frame`: where to begin, in the code that traces or checks gradients. Where the engine called PyTorch, a line of
     PyTorch's; "" where none is known.
     """
-    torchs = ""
+    torch_line = ""
     while frame is not None:
         file, line = frame.f_code.co_filename, frame.f_lineno
         if is_theirs(file):
-            return f"line {line}" if file in home else f"{Path(file).name}, line {line}"
+            return f"line {line}" if file in home_files else f"{Path(file).name}, line {line}"
         if is_ours(file) and not file.startswith(_HERE):
-            return torchs
+            return torch_line
         if file.startswith(_TORCH) and not file.endswith(_AROUND):
-            torchs = torchs or f"{Path(file).name}, line {line}"
+            torch_line = torch_line or f"{Path(file).name}, line {line}"
         frame = frame.f_back
-    return torchs
+    return torch_line
 
 
 class CallSites:
     """Finds lines, and reads each but once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], Source] = {}
+        self._sources: dict[tuple[str, int], Source] = {}
 
-    def line_of(self, frame: FrameType | None) -> Source | None:
+    def source_of(self, frame: FrameType | None) -> Source | None:
         """Go outwards to the first line of a scenario, a model or another library; None where ours comes first.
 
         `frame`: where to begin, within other people's code.
@@ -58,6 +58,6 @@ class CallSites:
         return None
 
     def _read(self, file: str, line: int) -> Source:
-        if (file, line) not in self._known:
-            self._known[file, line] = Source(file, line, linecache.getline(file, line).strip())
-        return self._known[file, line]
+        if (file, line) not in self._sources:
+            self._sources[file, line] = Source(file, line, linecache.getline(file, line).strip())
+        return self._sources[file, line]

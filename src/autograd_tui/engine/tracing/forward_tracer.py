@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.core.trace import NonFinite, Operation, Source
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, GraphNode, is_leaf, name_of, root_of
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, GraphNode, is_leaf, node_name, root_node
 from autograd_tui.engine.tracing.call_arguments import CallArguments, tensors_in
 from autograd_tui.engine.tracing.call_site import CallSites
 from autograd_tui.engine.tracing.saved_tensors import SavedTensors
@@ -24,7 +24,7 @@ from autograd_tui.engine.tracing.tensor_registry import (
     MeasurementBatch,
     TensorRecord,
     TensorRegistry,
-    first_not_finite,
+    first_nonfinite,
     version_of,
 )
 
@@ -65,17 +65,17 @@ _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", 
 
 
 @dataclass(slots=True)
-class Call:
-    """An operation, until its numbers have been read."""
+class TracedCall:
+    """One call to torch, until its numbers have been read."""
 
     name: str
     module: str
     source: Source | None
-    inputs: list[tuple[str, TensorRegistry]] = field(default_factory=list)
-    output: list[TensorRegistry] = field(default_factory=list)
+    inputs: list[tuple[str, TensorRecord]] = field(default_factory=list)
+    output: list[TensorRecord] = field(default_factory=list)
     settings: tuple[tuple[str, str], ...] = ()
     nodes: list[GraphNode] = field(default_factory=list)  # until they are numbered
-    numbers: tuple[int, ...] = ()
+    node_numbers: tuple[int, ...] = ()
     dead: tuple[int, int] | None = None  # the measurement of how many units are not, and how many there are
     mutates: bool = False
     opaque: bool = False
@@ -84,21 +84,21 @@ class Call:
 
     def number_nodes(self, graph: AutogradGraph) -> None:
         """Let the nodes go, and keep their numbers."""
-        self.numbers = tuple(sorted(graph.number[node] for node in self.nodes if node in graph.number))
+        self.node_numbers = tuple(sorted(graph.number[node] for node in self.nodes if node in graph.number))
         self.nodes = []
 
-    def plain(self, number: int, moments: MeasurementBatch) -> Operation:
-        """Give it as a plain value."""
-        dead = self.dead and (self.dead[1] - int(moments.single(self.dead[0])), self.dead[1])
+    def to_operation(self, number: int, measurements: MeasurementBatch) -> Operation:
+        """Return it as a plain value; call it once the measurements have been read."""
+        dead = self.dead and (self.dead[1] - int(measurements.scalar(self.dead[0])), self.dead[1])
         return Operation(
             number,
             self.name,
             self.module,
             self.source,
-            inputs=tuple(seen.value(moments, role) for role, seen in self.inputs),
-            output=tuple(seen.value(moments) for seen in self.output),
+            inputs=tuple(record.value(measurements, role) for role, record in self.inputs),
+            output=tuple(record.value(measurements) for record in self.output),
             settings=self.settings,
-            nodes=self.numbers,
+            nodes=self.node_numbers,
             dead=dead,
             mutates=self.mutates,
             opaque=self.opaque,
@@ -108,8 +108,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookups:
-    """What is looked up but once, for many forwards: names of arguments, lines of code, attributes of nodes."""
+class TorchLookups:
+    """What is looked up once for all forwards: argument names, source lines, attributes of graph nodes."""
 
     arguments: CallArguments = field(default_factory=CallArguments)
     sources: CallSites = field(default_factory=CallSites)
@@ -122,18 +122,18 @@ class ForwardTracer(TorchFunctionMode):
     torch tells a mode of the outermost calls alone, so an operation owns all nodes between its output and its inputs.
     """
 
-    def __init__(self, model: nn.Module, moments: MeasurementBatch, known: Lookups) -> None:
+    def __init__(self, model: nn.Module, measurements: MeasurementBatch, lookups: TorchLookups) -> None:
         super().__init__()
-        self.calls: list[Call] = []
+        self.calls: list[TracedCall] = []
         self.owner: dict[GraphNode, int] = {}
-        self.sight = TensorRecord(moments)
-        self.saved = SavedTensors(self.sight, known.saved)
-        self._moments, self._modules = moments, ModulePath(model)
-        self._arguments, self._sources = known.arguments, known.sources
+        self.registry = TensorRegistry(measurements)
+        self.saved = SavedTensors(self.registry, lookups.saved)
+        self._measurements, self._modules = measurements, ModulePath(model)
+        self._arguments, self._sources = lookups.arguments, lookups.sources
 
-    def name(self, tensors: Mapping[str, Tensor], known: StatsTable | None = None) -> None:
-        """Call tensors by names; `known`: numbers about them as they are now."""
-        self.sight.name(tensors, known)
+    def name(self, tensors: Mapping[str, Tensor], table: StatsTable | None = None) -> None:
+        """Call tensors by names; `table`: rows about them as they are now, by name."""
+        self.registry.name(tensors, table)
 
     def __enter__(self) -> ForwardTracer:
         self._modules.__enter__()
@@ -147,21 +147,21 @@ class ForwardTracer(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run one call to torch, and take it down."""
+        """Run one call to torch, and record it."""
         kwargs = kwargs or {}
         name = call_name(func)
         if name is None or is_transformed():
             return func(*args, **kwargs)
-        given, settings = self._arguments.of(func, name, args, kwargs)
-        unchanged = [(tensor, version_of(tensor)) for _, tensor in given]
+        arguments, settings = self._arguments.of(func, name, args, kwargs)
+        unchanged = [(tensor, version_of(tensor)) for _, tensor in arguments]
         attribute = getattr(func, "__name__", "") == "__get__"
-        inputs = None if attribute else self._meet(given)
+        inputs = None if attribute else self._record_inputs(arguments)
         try:
             result = func(*args, **kwargs)
         except Exception:
             if inputs is not None:
-                source = self._sources.line_of(sys._getframe(1))
-                self.calls.append(Call(name, self._modules.path, source, inputs, settings=settings, raised=True))
+                source = self._sources.source_of(sys._getframe(1))
+                self.calls.append(TracedCall(name, self._modules.path, source, inputs, settings=settings, raised=True))
             raise
         outputs = list(tensors_in(result))
         changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
@@ -169,78 +169,80 @@ class ForwardTracer(TorchFunctionMode):
         if attribute and not any(tensor.grad_fn is not None for tensor in new):
             return result
         if new or changed:
-            source = self._sources.line_of(sys._getframe(1))
-            call = Call(name, self._modules.path, source, inputs or self._meet(given), settings=settings)
-            call.mutates = bool(given) and any(tensor is given[0][1] for tensor in changed)
+            source = self._sources.source_of(sys._getframe(1))
+            call = TracedCall(
+                name, self._modules.path, source, inputs or self._record_inputs(arguments), settings=settings
+            )
+            call.mutates = bool(arguments) and any(tensor is arguments[0][1] for tensor in changed)
             self.saved.changed(changed, len(self.calls))
-            self._made(call, outputs or changed[:1], [tensor for _, tensor in given])
+            self._record_call(call, outputs or changed[:1], [tensor for _, tensor in arguments])
         return result
 
     def finish(self, loss: Tensor | None) -> AutogradGraph:
         """Give the graph of the forward, an empty one where it made none."""
         if loss is not None:
-            self._notice(loss)
+            self._record_hidden_call(loss)
         graph = AutogradGraph(loss)
         for call in self.calls:
             call.number_nodes(graph)
         return graph
 
-    def look_for_not_finite(self, params: Mapping[str, Tensor]) -> None:
-        """Look, among what has been read, for what is not finite in the small tensors that calls have made."""
-        for call in self.calls if self._moments.keeps_values else ():
-            for place in (place for place, each in enumerate(call.output) if self._is_small_and_wild(each)):
-                given = [self._still_known(each, params) for _, each in call.inputs]
-                made = self._moments.values(call.output[place].row)
-                call.not_finite += [] if made is None else first_not_finite(made, given, output=place)
+    def find_nonfinite(self, params: Mapping[str, Tensor]) -> None:
+        """Find NaN and infinity in the small tensors that calls have returned; call it once they have been read."""
+        for call in self.calls if self._measurements.keeps_values else ():
+            for index in (index for index, each in enumerate(call.output) if self._is_small_nonfinite(each)):
+                inputs = [self._unchanged_values(each, params) for _, each in call.inputs]
+                result = self._measurements.values(call.output[index].row)
+                call.not_finite += [] if result is None else first_nonfinite(result, inputs, output=index)
 
-    def _is_small_and_wild(self, seen: TensorRegistry) -> bool:
-        return seen.known is None and self._moments.not_finite(seen.row)
+    def _is_small_nonfinite(self, record: TensorRecord) -> bool:
+        return record.table is None and self._measurements.not_finite(record.row)
 
-    def _still_known(self, seen: TensorRegistry, params: Mapping[str, Tensor]) -> Tensor | None:
-        if seen.known is None:
-            return self._moments.values(seen.row)
-        param = params.get(seen.name)
-        return param if param is not None and version_of(param) == seen.version else None
+    def _unchanged_values(self, record: TensorRecord, params: Mapping[str, Tensor]) -> Tensor | None:
+        if record.table is None:
+            return self._measurements.values(record.row)
+        param = params.get(record.name)
+        return param if param is not None and version_of(param) == record.version else None
 
-    def _meet(self, given: list[tuple[str, Tensor]]) -> list[tuple[str, TensorRegistry]]:
+    def _record_inputs(self, arguments: list[tuple[str, Tensor]]) -> list[tuple[str, TensorRecord]]:
         """Measure what a call is given, before it may change it."""
-        for _, tensor in given:
-            self._notice(tensor)
-        return [(role, self.sight.meet(tensor)) for role, tensor in given]
+        for _, tensor in arguments:
+            self._record_hidden_call(tensor)
+        return [(role, self.registry.record(tensor)) for role, tensor in arguments]
 
-    def _notice(self, tensor: Tensor) -> None:
-        """Take down what has made a tensor without a call that torch tells of: a custom Function, a view made anew.
+    def _record_hidden_call(self, tensor: Tensor) -> None:
+        """Record as a call what has made a tensor unseen by torch functions: a custom Function, a view made anew.
 
         It was made before the line that runs now, and which line that was is not known.
         """
-        node = root_of(tensor) if tensor.grad_fn is not None else None
+        node = root_node(tensor) if tensor.grad_fn is not None else None
         if node is None or node in self.owner:
             return
-        call = Call(re.sub(r"Backward\d*$", "", name_of(node)), self._modules.path, None, opaque=True)
-        self._made(call, [tensor])
+        call = TracedCall(re.sub(r"Backward\d*$", "", node_name(node)), self._modules.path, None, opaque=True)
+        self._record_call(call, [tensor])
 
-    def _made(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
-        """Take down a call with what came out of it."""
+    def _record_call(self, call: TracedCall, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
+        """Record a call and its outputs."""
         number = len(self.calls)
         self.calls.append(call)
         for tensor in outputs:
-            self._own(tensor, call, number)
-        call.output = [self.sight.meet(tensor, maker=number) for tensor in outputs]
-        rows = [each.row for _, each in call.inputs if each.known is None]
-        for place, each in enumerate(call.output):
-            if each.known is None and self._moments.is_newly_wild(each.row, rows):
-                call.not_finite += first_not_finite(outputs[place], _unchanged(call, inputs), output=place)
-        seen = [*call.output, *self._left(call, inputs)]
-        self.saved.read(call.nodes, list(zip((*outputs, *inputs), seen, strict=True)))
+            self._claim_nodes(tensor, call, number)
+        call.output = [self.registry.record(tensor, maker=number) for tensor in outputs]
+        rows = [each.row for _, each in call.inputs if each.table is None]
+        for index, each in enumerate(call.output):
+            if each.table is None and self._measurements.is_newly_nonfinite(each.row, rows):
+                call.not_finite += first_nonfinite(outputs[index], _unchanged(call, inputs), output=index)
+        records = [*call.output, *self._records_afterwards(call, inputs)]
+        self.saved.read(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
-            call.dead = self._moments.note(_live_units(outputs[0])), outputs[0].shape[1]
+            call.dead = self._measurements.measure_scalar(_live_units(outputs[0])), outputs[0].shape[1]
 
-    def _left(self, call: Call, inputs: Sequence[Tensor]) -> Iterator[TensorRegistry]:
-        """Give what a call was given as it left it: a norm that trains changes its buffers, which no version counts."""
-        for (role, seen), tensor in zip(call.inputs, inputs, strict=False):
-            yield self.sight.renew(tensor) if role in _RUNNING and _trains(call) else seen
+    def _records_afterwards(self, call: TracedCall, inputs: Sequence[Tensor]) -> Iterator[TensorRecord]:
+        """Yield the call's inputs as it left them: a norm that trains changes buffers without counting a version."""
+        for (role, record), tensor in zip(call.inputs, inputs, strict=False):
+            yield self.registry.record_again(tensor) if role in _RUNNING and _trains(call) else record
 
-    def _own(self, tensor: Tensor, call: Call, number: int) -> None:
+    def _claim_nodes(self, tensor: Tensor, call: TracedCall, number: int) -> None:
         stack = [tensor.grad_fn]
         while stack:
             node: GraphNode = stack.pop()
@@ -260,13 +262,13 @@ def call_name(func: Callable[..., Any]) -> str | None:
     return str(name).removeprefix("__").removesuffix("__")
 
 
-def _unchanged(call: Call, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """Give what a call was given; None for what has been changed in place since."""
     pairs = zip(inputs, call.inputs, strict=False)
-    return [tensor if version_of(tensor) == seen.version else None for tensor, (_, seen) in pairs]
+    return [tensor if version_of(tensor) == record.version else None for tensor, (_, record) in pairs]
 
 
-def _trains(call: Call) -> bool:
+def _trains(call: TracedCall) -> bool:
     settings = dict(call.settings)
     return "True" in (settings.get("training"), settings.get("use_input_stats"))
 
@@ -281,4 +283,4 @@ def _live_units(output: Tensor) -> Tensor:
 
     NaN is not 0. The greatest of each is found far sooner than all are compared with 0.
     """
-    return torch.count_nonzero(output.detach().amax([place for place in range(output.dim()) if place != 1]))
+    return torch.count_nonzero(output.detach().amax([index for index in range(output.dim()) if index != 1]))

@@ -1,4 +1,4 @@
-"""The phase tracer: one phase of the loop runs as always, and leaves a trace."""
+"""The phase tracer: runs a phase of the training loop as always, and records a trace of it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import without_history
 from autograd_tui.core.trace import InplaceHazard, LazySequence, Node, Operation, Trace, Value
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, name_of
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, node_name
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
-from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, Lookups
-from autograd_tui.engine.tracing.saved_tensors import SavedTensor, memory_of
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRegistry
+from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
+from autograd_tui.engine.tracing.saved_tensors import SavedTensor, storage_address
+from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
 from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.predict import Losses
 from autograd_tui.engine.training.state import TrainingState
 
-_OUTSIDE = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
+_HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
 
-class Moment:
-    """The parameters just before a phase, or just after it, as the frame has them."""
+class ParameterRows:
+    """The parameters just before or just after a phase, with gradients and optimizer state, as rows of a frame."""
 
     def __init__(self, state: TrainingState, frame: Frame) -> None:
         self.names = frame.params.layout.names
@@ -36,39 +36,39 @@ class Moment:
         self._params, self._grads, self._state = frame.params, frame.grads, frame.optimizer_state
         self._state_of: dict[str, list[int]] | None = None
 
-    def values(self, place: int) -> tuple[Value, ...]:
+    def values(self, index: int) -> tuple[Value, ...]:
         """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
-        param = Value(self._params[place], "value", first=self._params.first(place))
-        return (param, *self.grad(place), *self._states(self.names[place]))
+        param = Value(self._params[index], "value", first=self._params.first(index))
+        return (param, *self.grad(index), *self._states(self.names[index]))
 
-    def grad(self, place: int) -> tuple[Value, ...]:
+    def grad(self, index: int) -> tuple[Value, ...]:
         """Give a parameter's gradient, if there is one."""
-        row, name = self._grads[place], f"{self.names[place]}.grad"
-        return () if row is None else (Value(without_history(row, name), "grad", first=self._grads.first(place)),)
+        row, name = self._grads[index], f"{self.names[index]}.grad"
+        return () if row is None else (Value(without_history(row, name), "grad", first=self._grads.first(index)),)
 
     def _states(self, name: str) -> Iterator[Value]:
         if self._state_of is None:
             self._state_of = _by_parameter(self._state.layout.names)
-        for place in self._state_of.get(name, ()):
-            row = self._state[place]
-            yield Value(row, row.name.rpartition(".")[2], first=self._state.first(place))
+        for index in self._state_of.get(name, ()):
+            row = self._state[index]
+            yield Value(row, row.name.rpartition(".")[2], first=self._state.first(index))
 
 
-def parameter_ops(phase: Phase, before: Moment, after: Moment) -> LazySequence[Operation]:
+def parameter_ops(phase: Phase, before: ParameterRows, after: ParameterRows) -> LazySequence[Operation]:
     """Tell parameter by parameter what a step did, or which gradients zero_grad cleared."""
-    of = Moment.values if phase is Phase.STEP else Moment.grad
+    of = ParameterRows.values if phase is Phase.STEP else ParameterRows.grad
 
     def ops() -> Iterator[Operation]:
-        for place, name in enumerate(before.names):
-            group = before.group_of[place]
+        for index, name in enumerate(before.names):
+            group = before.group_of[index]
             settings = before.options[group] if group is not None and phase is Phase.STEP else ()
-            yield Operation(place, name, name.rpartition(".")[0], None, of(before, place), of(after, place), settings)
+            yield Operation(index, name, name.rpartition(".")[0], None, of(before, index), of(after, index), settings)
 
     return LazySequence(len(before.names), ops)
 
 
 def _options(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    written = {key: value for key, value in group.items() if key not in _OUTSIDE and value is not None}
+    written = {key: value for key, value in group.items() if key not in _HIDDEN_OPTIONS and value is not None}
     return tuple(
         (key, str(float(value)) if isinstance(value, Tensor) else repr(value)) for key, value in written.items()
     )
@@ -76,10 +76,10 @@ def _options(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _by_parameter(names: tuple[str, ...]) -> dict[str, list[int]]:
     """Find the places of the rows "w.exp_avg" by parameter."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name.rpartition(".")[0], []).append(place)
-    return places
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        indices.setdefault(name.rpartition(".")[0], []).append(index)
+    return indices
 
 
 _FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
@@ -92,7 +92,7 @@ class TracedForward:
 
     loss: Tensor
     graph: AutogradGraph
-    kept: Mapping[int, Sequence[SavedTensor]]  # by node
+    saved: Mapping[int, Sequence[SavedTensor]]  # by node
     trace: Trace
 
 
@@ -101,8 +101,8 @@ class PhaseTracer:
 
     def __init__(self, loop: TrainingLoop) -> None:
         self._loop, self._state = loop, loop.state
-        self._ways = MeasuringPlans()
-        self._lookups = Lookups()
+        self._plans = MeasuringPlans()
+        self._lookups = TorchLookups()
         self._forward: TracedForward | None = None
         self._finish: Finish | None = None
 
@@ -134,39 +134,39 @@ class PhaseTracer:
 
     def forward(self, frame: Frame) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
-        state, moments = self._state, MeasurementBatch(self._ways)
-        recorder = ForwardTracer(state.model, moments, self._lookups)
+        state, measurements = self._state, MeasurementBatch(self._plans)
+        recorder = ForwardTracer(state.model, measurements, self._lookups)
         recorder.name(state.params, frame.params)
         recorder.name(ModelBuffers.of(state.model).tensors())
-        made: list[Tensor] = []
+        losses: list[Tensor] = []  # of this forward: none where it raises
 
         def predict(batch: Any) -> tuple[Tensor, Any, Losses]:
             recorder.name(_batch_names(batch, state.parts.names))
             with recorder:
-                loss, prediction, losses = self._loop.predict(batch)
+                loss, prediction, named_losses = self._loop.predict(batch)
             named = {"loss": loss, state.parts.names[2]: prediction}
             recorder.name({name: value for name, value in named.items() if isinstance(value, Tensor)})
-            made.append(loss)
-            return loss, prediction, losses
+            losses.append(loss)
+            return loss, prediction, named_losses
 
-        self._finish = lambda after: self._forward_trace(recorder, moments, made, after)
+        self._finish = lambda after: self._forward_trace(recorder, measurements, losses, after)
         self._loop.forward(predict)
 
     def backward(self, frame: Frame, *, note: str | None = None) -> None:
         """Run the loop's backward; raises as it does, and there is a trace all the same, with a note."""
         forward = self._forward if self.knows_forward else None
         graph = forward.graph if forward else AutogradGraph(self._state.loss)
-        recorder = BackwardTracer(graph, MeasurementBatch(self._ways), forward.kept if forward else None)
+        recorder = BackwardTracer(graph, MeasurementBatch(self._plans), forward.saved if forward else None)
         notes = [] if forward or note is None else [note]
         self._finish = lambda after: self._backward_trace(recorder, forward, frame, after, notes)
         self._loop.backward(recorder.backward)
 
     def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
         """Run the loop's step or zero_grad."""
-        state, before = self._state, Moment(self._state, frame)
+        state, before = self._state, ParameterRows(self._state, frame)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, Moment(state, after))
+            ops = parameter_ops(phase, before, ParameterRows(state, after))
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(state.spec))
 
         self._finish = finish
@@ -174,33 +174,40 @@ class PhaseTracer:
 
     def raised_step(self, frame: Frame) -> Trace:
         """Tell of a step that raised, and has left all as it was."""
-        moment = Moment(self._state, frame)
+        moment = ParameterRows(self._state, frame)
         ops = parameter_ops(Phase.STEP, moment, moment)
         return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._state.spec), error=frame.error)
 
     def _forward_trace(
-        self, recorder: ForwardTracer, moments: MeasurementBatch, made: list[Tensor], frame: Frame
+        self, recorder: ForwardTracer, measurements: MeasurementBatch, losses: list[Tensor], frame: Frame
     ) -> Trace:
-        loss = made[0] if made else None
+        loss = losses[0] if losses else None
         graph = recorder.finish(loss)
-        moments.read()
-        recorder.look_for_not_finite(self._state.params)
-        moments.forget()
-        kept = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
-        calls, saved = recorder.calls, {number: [(one.role, one.seen) for one in each] for number, each in kept.items()}
-        marred = {number: each for number, each in kept.items() if any(one.changed_by for one in each)}
-        values = {number: [one.seen.value(moments, one.role) for one in each] for number, each in marred.items()}
-        spoilt = {number: self._overwritten(each, values[number]) for number, each in marred.items()}
-        bare = graph.plain(self._param_names(), ops=recorder.owner)
-        ops = LazySequence(len(calls), lambda: (call.plain(number, moments) for number, call in enumerate(calls)))
-        nodes = LazySequence(
-            len(bare),
-            lambda: (_with_saved(node, saved.get(node.number), spoilt.get(node.number, ()), moments) for node in bare),
+        measurements.read()
+        recorder.find_nonfinite(self._state.params)
+        measurements.drop_values()
+        saved = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
+        records = {number: [(one.role, one.record) for one in each] for number, each in saved.items()}
+        changed = {number: each for number, each in saved.items() if any(one.changed_by for one in each)}
+        values = {
+            number: [one.record.value(measurements, one.role) for one in each] for number, each in changed.items()
+        }
+        hazards = {number: self._hazards(each, values[number]) for number, each in changed.items()}
+        calls, nodes = recorder.calls, graph.to_nodes(self._param_names(), ops=recorder.owner)
+        ops = LazySequence(
+            len(calls), lambda: (call.to_operation(number, measurements) for number, call in enumerate(calls))
+        )
+        full_nodes = LazySequence(
+            len(nodes),
+            lambda: (
+                _with_saved(node, records.get(node.number), hazards.get(node.number, ()), measurements)
+                for node in nodes
+            ),
         )
         notes = (*_fast_paths(self._state.model), *_compiled(self._state.model))
-        trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, nodes, notes=notes)
+        trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, full_nodes, notes=notes)
         if loss is not None and loss is self._state.loss:
-            self._forward = TracedForward(loss, graph, kept, trace)
+            self._forward = TracedForward(loss, graph, saved, trace)
         return trace
 
     def _backward_trace(
@@ -211,41 +218,41 @@ class PhaseTracer:
         after: Frame,
         notes: Sequence[str],
     ) -> Trace:
-        nodes = forward.trace.nodes if forward else recorder.graph.plain(self._param_names())
+        nodes = forward.trace.nodes if forward else recorder.graph.to_nodes(self._param_names())
         if after.error and forward:
-            nodes = self._with_what_spoilt_it(nodes, forward, recorder.unfinished, before)
+            nodes = self._with_hazards(nodes, forward, recorder.unfinished, before)
         whole = forward.trace if forward else None
         ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
-        all_notes = (*notes, *_hidden(map(name_of, recorder.graph.nodes)))
+        all_notes = (*notes, *_reentrant_notes(map(node_name, recorder.graph.nodes)))
         return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=all_notes)
 
-    def _with_what_spoilt_it(
+    def _with_hazards(
         self, nodes: Sequence[Node], forward: TracedForward, unfinished: Sequence[int], before: Frame
     ) -> Sequence[Node]:
-        """Tell of the nodes that could not run which of the tensors that they keep were changed since."""
+        """Return the nodes; those that could not run tell which of their saved tensors were changed in place since."""
         mover = before.mover if before.moved else None
-        said = "" if mover is None else mover.phase.value if mover.phase else str(mover)
-        told = {
-            number: self._overwritten(forward.kept.get(number, ()), nodes[number].saved or (), said)
+        mover_name = "" if mover is None else mover.phase.value if mover.phase else str(mover)
+        hazards = {
+            number: self._hazards(forward.saved.get(number, ()), nodes[number].saved or (), mover_name)
             for number in unfinished
         }
-        return [replace(node, overwritten=told.get(node.number, node.overwritten)) for node in nodes]
+        return [replace(node, overwritten=hazards.get(node.number, node.overwritten)) for node in nodes]
 
-    def _overwritten(
-        self, kept: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
+    def _hazards(
+        self, saved: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
     ) -> tuple[InplaceHazard, ...]:
-        """Give what has been changed since a node kept it, by operations of the forward or else by `mover`."""
-        names = {memory_of(param): name for name, param in self._state.params.items()}
-        found = []
-        for each, value in zip(kept, values, strict=False):
+        """Return which saved tensors were changed since, by operations of the forward or else by `mover`."""
+        names = {storage_address(param): name for name, param in self._state.params.items()}
+        hazards = []
+        for each, value in zip(saved, values, strict=False):
             version = each.version
             if version is None:
                 continue
             if not value.name and value.maker is None:  # a view of a parameter
                 value = replace(value, stats=replace(value.stats, name=names.get(each.memory, "")))
-            by = tuple(each.changed_by)
-            found.append(InplaceHazard(value, version, by, "" if by else mover))
-        return tuple(found)
+            changers = tuple(each.changed_by)
+            hazards.append(InplaceHazard(value, version, changers, "" if changers else mover))
+        return tuple(hazards)
 
     def _param_names(self) -> dict[int, str]:
         return {id(param): name for name, param in self._state.params.items()}
@@ -253,14 +260,15 @@ class PhaseTracer:
 
 def _with_saved(
     node: Node,
-    saved: Sequence[tuple[str, TensorRegistry]] | None,
+    records: Sequence[tuple[str, TensorRecord]] | None,
     overwritten: tuple[InplaceHazard, ...],
-    moments: MeasurementBatch,
+    measurements: MeasurementBatch,
 ) -> Node:
-    """Tell what a node keeps, as far as it is known."""
-    if saved is None:
+    """Return a node with the values that it has saved for its backward, where they are known."""
+    if records is None:
         return node
-    return replace(node, saved=tuple(seen.value(moments, role) for role, seen in saved), overwritten=overwritten)
+    saved = tuple(record.value(measurements, role) for role, record in records)
+    return replace(node, saved=saved, overwritten=overwritten)
 
 
 def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor]:
@@ -271,7 +279,7 @@ def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor
         pairs = [(str(key), value) for key, value in batch.items()]
     elif isinstance(batch, (tuple, list)):
         pair = len(batch) == 2
-        pairs = [(names[place] if pair else f"batch[{place}]", value) for place, value in enumerate(batch)]
+        pairs = [(names[index] if pair else f"batch[{index}]", value) for index, value in enumerate(batch)]
     else:
         pairs = []
     return {name: value for name, value in pairs if isinstance(value, Tensor)}
@@ -291,6 +299,6 @@ def _compiled(model: nn.Module) -> Iterator[str]:
         yield "A compiled module is one operation here: what happens in it cannot be seen."
 
 
-def _hidden(names: Iterator[str]) -> Iterator[str]:
+def _reentrant_notes(names: Iterator[str]) -> Iterator[str]:
     if any(name.startswith("CheckpointFunction") for name in names):
         yield "A reentrant checkpoint runs its part of the forward again in its own node, and hides what happens there."

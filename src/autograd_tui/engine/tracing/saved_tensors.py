@@ -1,4 +1,4 @@
-"""What nodes of the graph keep for their backward."""
+"""The tensors that graph nodes save for their backward."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SavedTensor:
 
     node: GraphNode
     attribute: str
-    seen: TensorRegistry
+    record: TensorRecord
     memory: int
     changed_by: list[int] = field(default_factory=list)  # operations that have changed it in place since
 
@@ -57,14 +57,14 @@ class SavedTensors:
     Under torch.utils.checkpoint, and whatever else packs saved tensors away, reading one runs the forward again.
     """
 
-    def __init__(self, sight: TensorRecord, attributes: dict[type, list[str]]) -> None:
+    def __init__(self, registry: TensorRegistry, attributes: dict[type, list[str]]) -> None:
         self.by_node: dict[GraphNode, list[SavedTensor]] = {}
         self._by_memory: dict[int, list[SavedTensor]] = {}
-        self._sight = sight
+        self._registry = registry
         self._attributes = attributes  # by the node's type, as far as they have been looked up
 
-    def read(self, nodes: Iterable[GraphNode], around: Sequence[tuple[Tensor, TensorRegistry]]) -> None:
-        """Read those of some nodes; `around`: the operation's own tensors, mostly the ones that are saved."""
+    def read(self, nodes: Iterable[GraphNode], own_tensors: Sequence[tuple[Tensor, TensorRecord]]) -> None:
+        """Read those of some nodes; `own_tensors`: the operation's own tensors, mostly the ones that are saved."""
         if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
             return
         with torch.no_grad():
@@ -72,23 +72,23 @@ class SavedTensors:
                 if isinstance(node, torch._C._FunctionBase):
                     continue  # a custom Function's
                 try:
-                    kept = [
-                        SavedTensor(node, name, self._meet(tensor, around), memory_of(tensor))
+                    saved = [
+                        SavedTensor(node, name, self._record(tensor, own_tensors), storage_address(tensor))
                         for name in self._names(node)
                         for tensor in _tensors(node, name)
                     ]
                 except RuntimeError:  # freed by a backward, or changed in place: of an older graph
                     continue
-                self.by_node[node] = kept
-                for each in kept:
+                self.by_node[node] = saved
+                for each in saved:
                     self._by_memory.setdefault(each.memory, []).append(each)
 
     def changed(self, tensors: Iterable[Tensor], operation: int) -> None:
         """Take note of what an operation has changed in place, be it through a view."""
         for tensor in tensors:
-            for kept in self._by_memory.get(memory_of(tensor), ()):
-                if kept.version is not None and operation not in kept.changed_by:
-                    kept.changed_by.append(operation)
+            for saved in self._by_memory.get(storage_address(tensor), ()):
+                if saved.version is not None and operation not in saved.changed_by:
+                    saved.changed_by.append(operation)
 
     def _names(self, node: GraphNode) -> list[str]:
         kind = type(node)
@@ -96,13 +96,13 @@ class SavedTensors:
             self._attributes[kind] = [name for name in dir(kind) if name.startswith(_PREFIX)]
         return self._attributes[kind]
 
-    def _meet(self, tensor: Tensor, around: Sequence[tuple[Tensor, TensorRegistry]]) -> TensorRegistry:
+    def _record(self, tensor: Tensor, own_tensors: Sequence[tuple[Tensor, TensorRecord]]) -> TensorRecord:
         version = version_of(tensor)
-        alike = (seen for own, seen in around if seen.version == version and _is_same(own, tensor))
-        return next(alike, None) or self._sight.meet(tensor)
+        alike = (record for own, record in own_tensors if record.version == version and _is_same(own, tensor))
+        return next(alike, None) or self._registry.record(tensor)
 
 
-def memory_of(tensor: Tensor) -> int:
+def storage_address(tensor: Tensor) -> int:
     """Give the place in memory that a tensor shares with its views."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
 

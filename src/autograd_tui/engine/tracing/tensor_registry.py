@@ -1,4 +1,4 @@
-"""Tensors met while a phase is traced: each is measured once a version, all with one copy to the host."""
+"""The tensors of a traced phase: each version of one is measured once, all with one copy to the host."""
 
 from __future__ import annotations
 
@@ -26,94 +26,94 @@ from autograd_tui.engine.training.stats_reader import (
     to_host,
 )
 
-MOST_WAYS = 1024  # that are remembered: a model may meet ever new shapes
+MAX_PLANS = 1024  # that are remembered: a model may meet ever new shapes
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class MeasuringPlan:
     """How tensors of one kind are measured."""
 
     kind: TensorKind
-    places: Tensor | None  # to sample, of what is too large to be taken whole: slow to draw anew
+    sample_indices: Tensor | None  # (1 + SAMPLE,), of a tensor too large to be copied whole; slow to draw anew
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuringPlans:
-    """The ways of all kinds met so far, looked up for each tensor of each phase."""
+    """The plans for all kinds of tensors so far; looking one up is quick, since every tensor of every phase does."""
 
-    known: dict[object, Measuring] = field(default_factory=dict)
+    plans: dict[object, MeasuringPlan] = field(default_factory=dict)  # by `kind_key`
 
-    def of(self, tensor: Tensor) -> Measuring:
+    def of(self, tensor: Tensor) -> MeasuringPlan:
         key = kind_key(tensor)
-        way = self.known.get(key)
-        return self._find(key, tensor) if way is None else way
+        plan = self.plans.get(key)
+        return self._find(key, tensor) if plan is None else plan
 
-    def _find(self, key: Any, tensor: Tensor) -> Measuring:
-        if len(self.known) >= MOST_WAYS:
-            self.known.clear()
+    def _find(self, key: Any, tensor: Tensor) -> MeasuringPlan:
+        if len(self.plans) >= MAX_PLANS:
+            self.plans.clear()
         kind = TensorKind.of(tensor)
         large = kind.measurable and not kind.sparse and kind.size > SAMPLE
-        self.known[key] = way = Measuring(kind, sampled_places(kind.reals, kind.device) if large else None)
-        return way
+        self.plans[key] = plan = MeasuringPlan(kind, sampled_places(kind.reals, kind.device) if large else None)
+        return plan
 
 
 class MeasurementBatch:
-    """Collects measurements; each gets a number, its row in `table` once they are `read`.
+    """Measures tensors; each measurement has a number, which is its row in `table` after `read`.
 
-    What is measured is the tensor as it is when seen: it may change or vanish afterwards.
+    A tensor is measured as it is at the call of `measure`: it may change or vanish afterwards.
     """
 
-    def __init__(self, ways: MeasuringPlans | None = None) -> None:
+    def __init__(self, plans: MeasuringPlans | None = None) -> None:
         self.table = StatsTable(StatsLayout((), (), (), ()), array("d"))
-        self._ways = MeasuringPlans() if ways is None else ways
+        self._plans = MeasuringPlans() if plans is None else plans
         self._kinds: list[TensorKind] = []
         self._answers: list[list[Tensor]] = []
-        self._singles: list[Tensor] = []
-        self._rare: dict[int, Tensor] = {}  # copies of what is to be looked at again
-        self._single: list[float] = []
-        self._wild: dict[int, bool] = {}  # large ones in which something is not finite, and whether there is NaN
+        self._scalars: list[Tensor] = []
+        self._to_remeasure: dict[int, Tensor] = {}  # copies of what is to be looked at again
+        self._scalar_values: list[float] = []
+        self._large_nonfinite: dict[int, bool] = {}  # by number: whether it has NaN
 
-    def see(self, tensor: Tensor) -> int:
-        """Measure a tensor as it is now; nothing is waited for, save by a large one on an accelerator."""
-        way, plain, number = self._ways.of(tensor), tensor.detach(), len(self._kinds)
-        self._kinds.append(way.kind)
-        if way.places is not None:
-            self._answers.append(self._ask(plain, way.places, number))
-        elif way.kind.measurable:
-            self._answers.append([ask_sparse(plain) if way.kind.sparse else plain.clone()])
+    def measure(self, tensor: Tensor) -> int:
+        """Start measuring a tensor and return the number; only a large one on an accelerator is waited for."""
+        plan, plain, number = self._plans.of(tensor), tensor.detach(), len(self._kinds)
+        self._kinds.append(plan.kind)
+        if plan.sample_indices is not None:
+            self._answers.append(self._ask(plain, plan.sample_indices, number))
+        elif plan.kind.measurable:
+            self._answers.append([ask_sparse(plain) if plan.kind.sparse else plain.clone()])
         else:
             self._answers.append([])
         return number
 
-    def note(self, number: Tensor) -> int:
-        """Take note of a tensor of one element."""
-        self._singles.append(number.detach().reshape(()).clone())
-        return len(self._singles) - 1
+    def measure_scalar(self, number: Tensor) -> int:
+        """Start reading a tensor of one element; return the number to ask `scalar` with."""
+        self._scalars.append(number.detach().reshape(()).clone())
+        return len(self._scalars) - 1
 
     def read(self) -> None:
         """Bring all that was asked to the host; only numbers are left."""
-        answered = iter(to_host([*(answer for answers in self._answers for answer in answers), *self._singles]))
+        answered = iter(to_host([*(answer for answers in self._answers for answer in answers), *self._scalars]))
         self._answers = [[next(answered) for _ in answers] for answers in self._answers]
-        self._single = [float(each) for each in answered]
+        self._scalar_values = [float(each) for each in answered]
         plan = ReadPlan([""] * len(self._kinds), self._kinds)
         self.table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
-        self._look_again()
+        self._remeasure()
         if not any(self.table.numbers[NONFINITE::WIDTH]):
-            self.forget()
+            self.drop_values()
 
-    def forget(self) -> None:
+    def drop_values(self) -> None:
         """Let go of the values that were measured, of which some are kept where not all is finite."""
-        self._kinds, self._answers, self._singles, self._rare = [], [], [], {}
+        self._kinds, self._answers, self._scalars, self._to_remeasure = [], [], [], {}
 
     @property
     def keeps_values(self) -> bool:
-        """Whether there are such, and `forget` has not been called."""
+        """Whether there are such, and `drop_values` has not been called."""
         return bool(self._kinds)
 
-    def is_newly_wild(self, number: int, given: Iterable[int]) -> bool:
-        """Tell, before anything is read, whether a large tensor has NaN or infinity that none of the `given` has."""
-        nan = self._wild.get(number)
-        return nan is not None and all(self._wild.get(each) is not nan for each in given)
+    def is_newly_nonfinite(self, number: int, inputs: Iterable[int]) -> bool:
+        """Tell, before anything is read, whether a large tensor has NaN or infinity that none of the `inputs` has."""
+        nan = self._large_nonfinite.get(number)
+        return nan is not None and all(self._large_nonfinite.get(each) is not nan for each in inputs)
 
     def values(self, number: int) -> Tensor | None:
         """Give what was measured, once read, as long as it is kept: all values of a small tensor."""
@@ -126,63 +126,64 @@ class MeasurementBatch:
         """Tell, once read, whether a small tensor has NaN or infinity in it, and its values are kept."""
         return bool(self.table.numbers[number * WIDTH + NONFINITE]) and self.values(number) is not None
 
-    def single(self, number: int) -> float:
-        """Give what `note` took note of."""
-        return self._single[number]
+    def scalar(self, number: int) -> float:
+        """Return a value that `measure_scalar` has started to read."""
+        return self._scalar_values[number]
 
-    def _ask(self, plain: Tensor, places: Tensor, number: int) -> list[Tensor]:
+    def _ask(self, plain: Tensor, sample_indices: Tensor, number: int) -> list[Tensor]:
         """Start measuring a large tensor."""
-        answers = ask_large(plain, places)
+        answers = ask_large(plain, sample_indices)
         norm = math.hypot(*answers[0].tolist())
         if not SMALLEST_NORM < norm < math.inf:
-            self._rare[number] = plain.clone()
+            self._to_remeasure[number] = plain.clone()
             if not math.isfinite(norm):
-                self._wild[number] = math.isnan(norm)
+                self._large_nonfinite[number] = math.isnan(norm)
         return answers
 
-    def _look_again(self) -> None:
+    def _remeasure(self) -> None:
         """Measure again what is not finite, or out of range."""
         columns = (self.table.numbers[column::WIDTH] for column in range(3))
         for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
             usual = SMALLEST_NORM < norm < math.inf or low == high == 0
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE and not usual:
                 look_again(self.table, number, self._answers[number][0])
-        for number, tensor in self._rare.items():
+        for number, tensor in self._to_remeasure.items():
             if any(self.table.numbers[number * WIDTH + 1 : number * WIDTH + 3]):  # its least and greatest are not 0
                 look_again(self.table, number, tensor)
 
 
-Place = tuple[int, ...]
+Index = tuple[int, ...]
 
 
 @torch.no_grad()
-def first_not_finite(made: Tensor, given: Sequence[Tensor | None], *, output: int) -> list[NonFinite]:
+def first_nonfinite(result: Tensor, inputs: Sequence[Tensor | None], *, output: int) -> list[NonFinite]:
     """Find the first NaN, or else the first infinity; nothing where all is finite.
 
-    given: None for what is not known any more. output: which of the operation's results it is.
+    `inputs`: of the operation, None for one that is gone. `output`: the index of `result` among its results.
     """
-    made = made.detach()
-    nan, infinite = made.isnan(), made.isinf()
+    result = result.detach()
+    nan, infinite = result.isnan(), result.isinf()
     many = int(nan.sum())
     if not many and not bool(infinite.any()):
         return []
     flat = int((nan if many else infinite).reshape(-1).to(torch.uint8).argmax())
-    place = _place(flat, tuple(made.shape))
-    values = tuple(None if each is None else _at(each.detach(), place, tuple(made.shape)) for each in given)
-    return [NonFinite(output, place, float(made[place]), many, int(infinite.sum()), values)]
+    index = _unravelled(flat, tuple(result.shape))
+    shape = tuple(result.shape)
+    values = tuple(None if each is None else _broadcast_value(each.detach(), index, shape) for each in inputs)
+    return [NonFinite(output, index, float(result[index]), many, int(infinite.sum()), values)]
 
 
-def _place(flat: int, shape: Place) -> Place:
-    place = []
+def _unravelled(flat: int, shape: Index) -> Index:
+    index = []
     for size in reversed(shape):
         flat, here = divmod(flat, size)
-        place.append(here)
-    return tuple(reversed(place))
+        index.append(here)
+    return tuple(reversed(index))
 
 
-def _at(tensor: Tensor, place: Place, shape: Place) -> float | None:
+def _broadcast_value(tensor: Tensor, index: Index, shape: Index) -> float | None:
     """Look up one value, as broadcasting would; None where the tensor is not broadcast to the shape."""
-    own, sizes = place[len(place) - tensor.dim() :], shape[len(shape) - tensor.dim() :]
+    own, sizes = index[len(index) - tensor.dim() :], shape[len(shape) - tensor.dim() :]
     fits = tensor.dim() <= len(shape) and all(size in (1, each) for size, each in zip(tensor.shape, sizes, strict=True))
     if not fits or tensor.is_complex() or tensor.layout is not torch.strided:
         return None
@@ -190,67 +191,67 @@ def _at(tensor: Tensor, place: Place, shape: Place) -> float | None:
 
 
 @dataclass(slots=True)
-class TensorRegistry:
-    """A tensor at one moment, until its numbers have been read."""
+class TensorRecord:
+    """One version of a tensor: where its numbers are, or will be once they have been read."""
 
-    row: int  # its number in Moments, or its place in the table where it was `known` already
+    row: int  # in `table`, or in the measurements' own table
     name: str = ""
     maker: int | None = None
     version: int = 0
-    known: StatsTable | None = None
+    table: StatsTable | None = None  # where it was measured before; None: in the measurements
     _stats: TensorStats | None = None  # with its name
 
-    def value(self, moments: MeasurementBatch, role: str = "") -> Value:
+    def value(self, measurements: MeasurementBatch, role: str = "") -> Value:
         """Give it as a plain value."""
-        table = moments.table if self.known is None else self.known
+        table = measurements.table if self.table is None else self.table
         if self._stats is None:
             stats: TensorStats = table[self.row]
             self._stats = stats if stats.name == self.name else replace(stats, name=self.name)
         return Value(self._stats, role, self.maker, table.first(self.row), self.version)
 
 
-class TensorRecord:
-    """Meets tensors, and knows them again while they live and nothing has changed them."""
+class TensorRegistry:
+    """Gives each version of a tensor one record, for as long as the tensor lives."""
 
-    def __init__(self, moments: MeasurementBatch) -> None:
-        self.moments = moments
-        self._seen: dict[int, tuple[weakref.ref[Tensor], int, TensorRegistry]] = {}  # by the tensor's id
+    def __init__(self, measurements: MeasurementBatch) -> None:
+        self.measurements = measurements
+        self._records: dict[int, tuple[weakref.ref[Tensor], int, TensorRecord]] = {}  # by the tensor's id
         self._named: dict[int, tuple[Tensor, str]] = {}
 
-    def name(self, tensors: Mapping[str, Tensor], known: StatsTable | None = None) -> None:
-        """Call tensors by names from now on; `known`: numbers about them as they are now."""
-        places = {} if known is None else {name: place for place, name in enumerate(known.layout.names)}
+    def name(self, tensors: Mapping[str, Tensor], table: StatsTable | None = None) -> None:
+        """Call tensors by names from now on; `table`: rows about them as they are now, by name."""
+        rows = {} if table is None else {name: row for row, name in enumerate(table.layout.names)}
         for name, tensor in tensors.items():
             if id(tensor) in self._named:
                 continue
             self._named[id(tensor)] = tensor, name
-            if id(tensor) in self._seen and self._seen[id(tensor)][0]() is tensor:
-                self._seen[id(tensor)][2].name = name
-            elif name in places:
-                self._remember(tensor, TensorRegistry(places[name], name, None, version_of(tensor), known))
+            if id(tensor) in self._records and self._records[id(tensor)][0]() is tensor:
+                self._records[id(tensor)][2].name = name
+            elif name in rows:
+                self._remember(tensor, TensorRecord(rows[name], name, None, version_of(tensor), table))
 
-    def meet(self, tensor: Tensor, *, maker: int | None = None) -> TensorRegistry:
-        """Measure a tensor, where it was not met in this state before; `maker`: the operation that has just made it."""
-        known = self._seen.get(id(tensor))
+    def record(self, tensor: Tensor, *, maker: int | None = None) -> TensorRecord:
+        """Return a tensor's record, measured if this version is new; `maker`: the operation that has just made it."""
+        earlier = self._records.get(id(tensor))
         version = version_of(tensor)
-        if known is not None and known[0]() is tensor:
-            if known[1] == version and maker is None:
-                return known[2]
-            maker = known[2].maker if maker is None else maker
-        seen = TensorRegistry(self.moments.see(tensor), self._name_of(tensor), maker, version)
-        self._remember(tensor, seen)
-        return seen
+        if earlier is not None and earlier[0]() is tensor:
+            if earlier[1] == version and maker is None:
+                return earlier[2]
+            maker = earlier[2].maker if maker is None else maker
+        record = TensorRecord(self.measurements.measure(tensor), self._name_of(tensor), maker, version)
+        self._remember(tensor, record)
+        return record
 
-    def renew(self, tensor: Tensor) -> TensorRegistry:
+    def record_again(self, tensor: Tensor) -> TensorRecord:
         """Measure a tensor again that was changed without its changes being counted."""
-        known = self._seen.get(id(tensor))
-        maker = known[2].maker if known is not None and known[0]() is tensor else None
-        seen = TensorRegistry(self.moments.see(tensor), self._name_of(tensor), maker, version_of(tensor))
-        self._remember(tensor, seen)
-        return seen
+        earlier = self._records.get(id(tensor))
+        maker = earlier[2].maker if earlier is not None and earlier[0]() is tensor else None
+        record = TensorRecord(self.measurements.measure(tensor), self._name_of(tensor), maker, version_of(tensor))
+        self._remember(tensor, record)
+        return record
 
-    def _remember(self, tensor: Tensor, seen: TensorRegistry) -> None:
-        self._seen[id(tensor)] = weakref.ref(tensor), seen.version, seen
+    def _remember(self, tensor: Tensor, record: TensorRecord) -> None:
+        self._records[id(tensor)] = weakref.ref(tensor), record.version, record
 
     def _name_of(self, tensor: Tensor) -> str:
         named = self._named.get(id(tensor))
