@@ -11,11 +11,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from case_selection import LONG
+import suite_options
 from program import run as run  # a fixture for all tests
 
-settings.register_profile("patient", deadline=None, max_examples=100 if LONG else 25)
-settings.load_profile("patient")
 torch.set_num_threads(1)
 # A shell's background jobs ignore SIGINT, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,6 +24,24 @@ os.environ["XDG_STATE_HOME"] = _state.name
 os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
 # In those programs, threads that wait for work leave the cores to other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that the README lists."""
+    group = parser.getgroup("autograd-tui")
+    group.addoption("--long", action="store_true", help="run every case where some stand for many")
+    group.addoption("--examples", type=int, metavar="N", help="search each property with N random examples")
+    group.addoption("--update", action="store_true", help="write golden files and pictures of screens anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the options before any test module is imported: they choose the cases of tests."""
+    suite_options.LONG = config.getoption("long")
+    suite_options.EXAMPLES = config.getoption("examples")
+    suite_options.UPDATE = config.getoption("update")
+    count = suite_options.EXAMPLES or (100 if suite_options.LONG else 25)
+    settings.register_profile("patient", deadline=None, max_examples=count)
+    settings.load_profile("patient")
 
 
 @pytest.fixture

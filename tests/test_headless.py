@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -19,6 +19,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.headless import run_headless
 from autograd_tui.text.frame_summary import HEADER
+from suite_options import examples
 
 
 def run(commands: str, *, json_lines: bool = True) -> tuple[int, list[str]]:
@@ -71,7 +72,7 @@ def test_numbers_that_json_lacks_are_words() -> None:
 words = st.sampled_from([*"fbszFBSZ", "lr=1e30", "w=nan", "b=-inf", "undo", "@0"])
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.lists(words, max_size=8))
 def test_whatever_is_run_prints_strict_json(run_words: list[str]) -> None:
     for each in objects(" ".join(run_words)):

@@ -23,8 +23,8 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
-from case_selection import LONG
 from program import Done, Run
+from suite_options import LONG
 
 PROGRAM = [sys.executable, "-m", "autograd_tui"]
 MINE = """

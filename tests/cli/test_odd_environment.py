@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from case_selection import some
+from suite_options import some
 
 PROGRAM = shlex.join([sys.executable, "-m", "autograd_tui"])
 ACCENTS = """

@@ -14,9 +14,9 @@ import pytest
 from autograd_tui import open_session
 from autograd_tui.journal.file_lock import is_locked
 from autograd_tui.journal.writer import JournalWriter
-from case_selection import LONG
 from hostile_scenarios import PLACES, write
 from pseudo_terminal import terminal
+from suite_options import LONG
 
 COMES_BACK = "os.fork()"
 RAISES = "if os.fork() == 0: raise ValueError('in the copy')"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from plain_loop import Batch, copied, differing, small_net_fresh
 from session_internals import as_scenario, tensors
+from suite_options import examples
 
 
 def opened(*watched: str, **options: object) -> Session:
@@ -290,7 +291,7 @@ def test_a_watched_run_stops_after_its_phase_when_it_is_told_to() -> None:
     assert frame.index == 3
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     watched=st.lists(st.sampled_from(["nonfinite", "still", "grad_norm > 0.1", "loss rises 2"]), min_size=1),
     optimizer=st.sampled_from(["sgd,momentum=0.9", "adam"]),

@@ -18,7 +18,7 @@ from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.export import formats as file
 from autograd_tui.export.csv_table import FORMULAS
 from autograd_tui.export.formats import export_case, export_file
-from case_selection import some
+from suite_options import some
 
 CODE = "import os\nos.mkdir('ran')  # "
 HOSTILE = [f"\n{CODE}", "two words " * 30, f"'\n{CODE}", "\\", f'"""\n{CODE}', "\udcff", "{x}", "\u2028import os"]

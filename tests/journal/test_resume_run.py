@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +28,7 @@ from command_machine import Machine
 from expected_journal import listed, told_otherwise
 from plain_loop import Batch, differing
 from session_internals import as_scenario, tensors
-
-ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
+from suite_options import search
 
 
 def kept(path: Path, words: str) -> Session:
@@ -302,10 +300,4 @@ class Resuming(Machine):
 
 
 TestResuming = Resuming.TestCase
-TestResuming.settings = settings(
-    max_examples=int(ASKED or 8),
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=ASKED is None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestResuming.settings = settings(search(8), stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])

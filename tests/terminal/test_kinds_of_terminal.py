@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from autograd_tui.tui.preferences import Preferences, load, save
-from case_selection import some
 from pseudo_terminal import Terminal, terminal
+from suite_options import some
 
 CHOSEN = Path("autograd-tui") / "screen.json"  # in the configuration folder
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from case_selection import some
 from hostile_scenarios import write
 from pseudo_terminal import terminal
+from suite_options import some
 
 THREAD = "threading.Thread(target=lambda: time.sleep(1000)).start()"
 

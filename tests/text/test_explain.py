@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui import Frame, Session, open_session
@@ -17,6 +17,7 @@ from autograd_tui.text.explain import explain
 from autograd_tui.text.styled_text import plain, printable
 from calculator import check
 from session_internals import state_of
+from suite_options import examples
 
 OPTIMIZERS = ["sgd", "sgd,momentum=0.9", "sgd,momentum=0.9,nesterov=true", "adam", "adamw", "rmsprop"]
 WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.05", "lr=0", "w=3", "b[0]=1", "undo", "@2"]
@@ -79,7 +80,7 @@ def check_backward(frame: Frame, session: Session) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@settings(max_examples=25)
+@examples(25)
 @given(words=st.lists(st.sampled_from(WORDS), min_size=4, max_size=30))
 def test_every_number_and_age_is_that_of_plain_pytorch(optimizer: str, words: list[str]) -> None:
     session = open_session("linear", optimizer=optimizer)
@@ -187,7 +188,7 @@ def test_a_summed_gradient_makes_no_claim_about_the_loss() -> None:
     assert "lowers" not in said(frame, session)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     w=st.floats(-9, 9, width=32),
     b=st.floats(-9, 9, width=32),
@@ -254,7 +255,7 @@ def test_gradients_are_of_the_forward_that_they_came_from_not_of_the_latest() ->
     assert "Some gradients belong to other parameters" in said(frame, session)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(words=st.lists(st.sampled_from(["f", "b", "s", "z", "F", "B", "S", "b=-10", "w=3", "fbs"]), max_size=12))
 def test_downhill_is_said_only_where_a_short_step_lowers_the_loss(words: list[str]) -> None:
     session = open_session(lr=1e-4)
@@ -287,7 +288,7 @@ def test_a_gradient_of_0_is_written_with_the_formula_of_its_own_parameter() -> N
     assert "b.grad = 2/3 × (0 + 0 + 0) = +0.0000: flat here" in said(frame, session)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(w=st.integers(-3, 6), b=st.integers(-3, 6))
 def test_a_formula_is_written_for_the_parameter_that_it_is_of(w: int, b: int) -> None:
     session = open_session()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.history import Point
@@ -15,6 +15,7 @@ from autograd_tui.text.ascii import to_ascii
 from autograd_tui.text.plot import GUTTER, plot_columns, plot_lines
 from autograd_tui.text.sparkline import LEVELS
 from autograd_tui.text.styled_text import length, plain
+from suite_options import examples
 
 
 def points(*values: float) -> list[Point]:
@@ -121,7 +122,7 @@ def test_the_greatest_value_never_stands_below_the_least(height: int, width: int
             check_upright(values, width, height, log_scale=log_scale)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     values=st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=400),
     width=st.integers(1, 300),

@@ -14,8 +14,8 @@ from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
-from case_selection import some
 from session_internals import state_of
+from suite_options import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 HEAD = """

@@ -14,8 +14,8 @@ from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
 from autograd_tui.tui.themes import contrast, readable
-from case_selection import some
 from screen_cells import cells, words
+from suite_options import some
 
 ANSI = [name for name, theme in BUILTIN_THEMES.items() if theme.ansi]
 THEMES = [name for name in BUILTIN_THEMES if name not in ANSI]

@@ -9,7 +9,7 @@ import pytest
 
 from app_screen import screen
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
-from case_selection import some
+from suite_options import some
 
 LAYERS = """
 import torch

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from textual import events
 from textual.geometry import Region
@@ -11,6 +11,7 @@ from textual.geometry import Region
 from app_screen import Screen, screen
 from autograd_tui.tui.panels.candidates import CandidatesPanel
 from autograd_tui.tui.prompt import Prompt, PromptLine
+from suite_options import examples
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 
@@ -295,7 +296,7 @@ async def test_a_line_that_is_too_long_is_not_taken_but_what_was_there_before_it
 KEYS = st.sampled_from([*"fblr=01,@ w", "tab", "up", "down", "enter", "left", "backspace", "escape", "colon"])
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.lists(KEYS, max_size=25))
 async def test_random_keys_never_break_the_prompt(keys: list[str]) -> None:
     async with screen(size=(60, 15)) as shown:

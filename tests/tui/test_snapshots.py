@@ -1,12 +1,11 @@
 """The screen as a whole, as pictures of frames made by hand.
 
 Where a change is meant, or another version of Textual draws in another way, this draws them anew:
-AUTOGRAD_TUI_SNAPSHOTS=write python -m pytest tests/tui/test_snapshots.py
+python -m pytest tests/tui/test_snapshots.py --update
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +19,13 @@ from autograd_tui.tui.preferences import THEMES, Preferences
 from handmade_session import MadeSession, TracedSession
 from handmade_traces import line_backward, tower
 from picture_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
+from suite_options import UPDATE
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
 
 from make_pictures import by_itself
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-WRITE = os.environ.get("AUTOGRAD_TUI_SNAPSHOTS") == "write"
 WIDE, HALL, SMALL = (120, 40), (80, 24), (60, 15)
 # A loss at one point alone: lines are drawn from two on, by plotext, each version of it in its own way.
 SCENES = {
@@ -87,7 +86,7 @@ async def drawn(picture: Picture) -> str:
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.file)
 async def test_the_screen_looks_as_in_its_picture(picture: Picture, tmp_path: Path) -> None:
     kept, now = SNAPSHOTS / picture.file, await drawn(picture)
-    if WRITE:
+    if UPDATE:
         kept.write_text(now, encoding="utf-8")
     if not kept.exists() or kept.read_text(encoding="utf-8") != now:
         (tmp_path / picture.file).write_text(now, encoding="utf-8")

@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app_screen import Screen, screen
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.panels.rows import RowPanel
+from suite_options import examples
 
 MODEL = """
 import torch
@@ -291,7 +292,7 @@ keys = st.sampled_from(["up", "down", "enter", "9", "space", "left", *words])
 sizes = st.sampled_from([(120, 40), (100, 30), (80, 24), (60, 15), (40, 8)])
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(models, st.lists(keys, max_size=12), sizes)
 def test_any_keys_leave_the_cursor_in_sight(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], pressed: list[str], size: tuple[int, int]

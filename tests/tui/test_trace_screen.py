@@ -16,8 +16,8 @@ from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.trace_screen import TraceScreen
-from case_selection import some
 from session_internals import as_scenario
+from suite_options import some
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 

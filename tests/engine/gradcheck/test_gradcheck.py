@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
@@ -27,6 +27,7 @@ from autograd_tui.engine.training.scenario import Parts, Scenario
 from models_hard_to_repeat import gated
 from plain_loop import Batch, Build, copied, differing, mse, small_net_fresh
 from session_internals import as_scenario, tensors
+from suite_options import examples
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ def network(widths: list[int], activation: type[nn.Module]) -> Build:
     return build
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(networks())
 def test_it_agrees_with_gradcheck_on_random_networks(drawn: tuple[Build, int]) -> None:
     build, seed = drawn

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, differing, small_net_fresh
 from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
+from suite_options import examples
 
 
 def never() -> bool:
@@ -62,7 +63,7 @@ def test_each_frame_that_a_free_run_gives_is_that_of_a_stepped_one() -> None:
 
 
 @given(st.integers(0, 4 * 60))
-@settings(max_examples=30)
+@examples(30)
 def test_any_frame_between_can_be_looked_at(index: int) -> None:
     session, other = open_session(lr=0.01), stepped("linear", "fbsz*60", lr=0.01)
     run(session, Goal(iteration=60), every=0.005)

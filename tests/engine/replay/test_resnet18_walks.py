@@ -1,19 +1,19 @@
-"""Random walks over resnet18 against the straight run. AUTOGRAD_TUI_EXAMPLES=20 asks for as many of them."""
+"""Random walks over resnet18 against the straight run. --examples 20 asks for as many of them."""
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
+import suite_options
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import copied, differing
 from session_internals import open_with_many_checkpoints, tensors
 
-WALKS = int(os.environ.get("AUTOGRAD_TUI_EXAMPLES", "1"))
+WALKS = suite_options.EXAMPLES or 1
 ROOM = 300 << 20  # bytes: for two or three checkpoints
 WORDS = ["FBSZ", "FBSZ", "FFF", "FSFS", "FB", "B", "S", "Z", "lr=0.01", "optimizer=adam", "optimizer=sgd,momentum=0.9"]
 

@@ -1,23 +1,21 @@
-"""Laws of recording for generated networks. AUTOGRAD_TUI_EXAMPLES=2000 asks for a long search."""
+"""Laws of recording for generated networks. --examples 2000 asks for a long search."""
 
 from __future__ import annotations
 
 import math
-import os
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 from autograd_tui.core.trace import Trace, Value
 from generated_networks import PLANS, Plan, as_scenario
 from plain_loop import differing
 from session_internals import open_with_many_checkpoints, state_of, tensors
+from suite_options import search
 
-ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 
-
-@settings(max_examples=int(ASKED or 15), deadline=None, derandomize=ASKED is None)
+@search(15)
 @given(PLANS)
 def test_what_is_accumulated_adds_up_to_the_gradient_and_recording_changes_nothing(plan: Plan) -> None:
     recorded, unrecorded = (

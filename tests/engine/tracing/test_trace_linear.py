@@ -9,7 +9,7 @@ from autograd_tui import Session, open_session
 from autograd_tui.core.command import Command, parse
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.trace import Trace, Value
-from case_selection import LONG
+from suite_options import LONG
 
 
 def line(commands: str = "") -> Session:

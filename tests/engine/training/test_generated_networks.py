@@ -1,21 +1,19 @@
-"""The law of equality for generated networks that mix all parts. AUTOGRAD_TUI_EXAMPLES=2000 asks for a long search."""
+"""The law of equality for generated networks that mix all parts. --examples 2000 asks for a long search."""
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from generated_networks import PLANS, Plan, as_scenario, plain
 from plain_loop import differing
 from session_internals import open_with_many_checkpoints, tensors
+from suite_options import search
 
-ASKED = os.environ.get("AUTOGRAD_TUI_EXAMPLES")
 
-
-@settings(max_examples=int(ASKED or 20), deadline=None, derandomize=ASKED is None)
+@search(20)
 @given(PLANS)
 def test_a_generated_network_equals_the_plain_loop_also_when_rewound(plan: Plan) -> None:
     decay = "plateau:0.5:0" if plan.decay else None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.errors import Refused
@@ -12,11 +12,11 @@ from autograd_tui.core.tensor_stats import BINS
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training import inspection as exact
 from autograd_tui.engine.training.inspection import cosine, exact_row
-from case_selection import LONG
 from float_tensors import float_tensors
 from models_hard_to_repeat import words
 from plain_loop import copied, differing, small_net
 from session_internals import as_scenario, state_of, tensors
+from suite_options import examples
 
 SIZES = (1, 2, 16, 17, 3000)
 
@@ -49,7 +49,7 @@ def test_the_histogram_counts_every_finite_value(tensor: torch.Tensor) -> None:
         assert sum(histogram) == int(tensor.isfinite().sum())
 
 
-@settings(max_examples=60 if LONG else 15)
+@examples(15)
 @given(float_tensors((3000,)), st.integers(1, 3000))
 def test_a_tensor_measured_in_parts_gives_the_same_numbers(tensor: torch.Tensor, part: int) -> None:
     whole = exact_row("it", tensor)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,6 +15,7 @@ from autograd_tui.core.tensor_stats import MOST_VALUES, SAMPLE, TensorStats
 from autograd_tui.engine.training import stats_reader as stats
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from float_tensors import FLOATS, SIZES, float_tensors
+from suite_options import examples
 
 INTS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -93,7 +94,7 @@ def test_the_histogram_of_up_to_1024_values_is_that_of_torch(tensor: Tensor) -> 
         assert sum(abs(one - other) for one, other in zip(histogram, counts.tolist(), strict=True)) <= 2 * on_edges
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(float_tensors(sizes=[1025, 3000]))
 def test_the_histogram_of_a_sample_counts_its_finite_values(tensor: Tensor) -> None:
     row = read(tensor)

@@ -7,7 +7,6 @@ import re
 import pytest
 import torch
 from hypothesis import given as drawn
-from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +19,7 @@ from autograd_tui.text.derivation.small_tensor import summed_to
 from autograd_tui.text.styled_text import length
 from calculator import check
 from differentiable_functions import EMBEDDING, FUNCTIONS, given
+from suite_options import examples
 from traced_functions import backward_of, text, warnings
 
 SEEDS = st.integers(0, 10_000)
@@ -45,7 +45,7 @@ def assert_worked(trace: Trace, op: Operation) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=3)
+@examples(3)
 @drawn(seed=SEEDS)
 def test_what_a_rule_works_out_is_what_autograd_gives(name: str, seed: int) -> None:
     function, shapes, node = FUNCTIONS[name]
@@ -55,7 +55,7 @@ def test_what_a_rule_works_out_is_what_autograd_gives(name: str, seed: int) -> N
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=1)
+@examples(1)
 @drawn(seed=SEEDS)
 def test_no_line_contradicts_torch_nor_is_too_long(name: str, seed: int) -> None:
     function, shapes, _ = FUNCTIONS[name]
@@ -71,7 +71,7 @@ def test_no_line_contradicts_torch_nor_is_too_long(name: str, seed: int) -> None
 
 
 @pytest.mark.parametrize("name", ["mul", "pow 2", "tanh", "sigmoid", "abs", "dot"])
-@settings(max_examples=5)
+@examples(5)
 @drawn(seed=SEEDS)
 def test_products_on_the_screen_can_be_checked_with_a_calculator(name: str, seed: int) -> None:
     function, shapes, node = FUNCTIONS[name]

@@ -1,22 +1,21 @@
-"""What stands on the screen for the line, word by word. AUTOGRAD_TUI_SNAPSHOTS=write writes it anew."""
+"""What stands on the screen for the line, word by word. --update writes it anew."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui import open_session
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.trace.operation import operation_lines
 from calculator import check
+from suite_options import UPDATE, examples
 from traced_functions import text
 
 GOLDEN = Path(__file__).parent / "golden"
-WRITE = os.environ.get("AUTOGRAD_TUI_SNAPSHOTS") == "write"
 WALKS = {
     "forward": "i:f",
     "backward": "f i:b",
@@ -43,14 +42,14 @@ def test_the_line_reads_as_it_should(name: str, width: int) -> None:
         rows += [text(operation_lines(frame.trace, op, width)), text(chain_rule_lines(frame.trace, op, width)), ""]
     written = "\n".join(rows)
     path = GOLDEN / f"{name}-{width}.txt"
-    if WRITE:
+    if UPDATE:
         path.write_text(written, encoding="utf-8")
     assert max(map(len, written.splitlines())) <= width
     assert written == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", WALKS)
-@settings(max_examples=5)
+@examples(5)
 @given(w=st.floats(-9, 9, width=32), b=st.floats(-9, 9, width=32))
 def test_the_lines_arithmetic_comes_out_on_a_calculator(name: str, w: float, b: float) -> None:
     session = open_session("linear")
