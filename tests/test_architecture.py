@@ -103,7 +103,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
             if by in others:
                 others |= reached[by]
     return sorted(
-        {tuple(sorted(b for b in graph if b in reached[a] and a in reached[b])) for a in graph if a in reached[a]}
+        {tuple(sorted(b for b in graph if b in reached[a] and a in reached[b])) for a in graph if a in reached[a]}  # type: ignore[misc]
     )  # type: ignore[misc]
 
 

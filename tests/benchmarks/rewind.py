@@ -57,7 +57,7 @@ def go_everywhere(session: Session, targets: int) -> None:
     at = [each.frame.index for each in session._way.checkpoints._kept]
     widest = max((after - before for before, after in pairwise([*at, newest])), default=newest)
     print(f"  {len(at)} checkpoints, at most {widest:,} frames apart: {widest * len(at) / newest:.2f} times even gaps")
-    took = {place: seconds_of(lambda place=place: session.rewind(place)) for place in places}
+    took = {place: seconds_of(lambda place=place: session.rewind(place)) for place in places}  # type: ignore[misc]
     slowest = max(places, key=lambda place: took[place])
     checkpoints = session._way.checkpoints
     print(f"  to {targets} random frames of {newest:,}: slowest {took[slowest]:.2f} s (frame {slowest:,}),", end=" ")
@@ -112,7 +112,7 @@ def cost(blocks: int, iterations: int) -> None:
             for _ in range(iterations):  # in turns, so that what else the machine does is spread over all
                 times[0] += seconds_of(plain)
                 for place, session in enumerate(sessions, 1):
-                    times[place] += seconds_of(lambda session=session: step(session, 1))
+                    times[place] += seconds_of(lambda session=session: step(session, 1))  # type: ignore[misc]
             ratios.append([each / times[0] for each in times[1:]])
         sessions[0].close(in_order=True)
     both, checkpoints, neither = zip(*ratios[1:], strict=True)  # the first block warms up

@@ -54,7 +54,7 @@ def plain_iteration(optimizer: str) -> Callable[[], Tensor]:
 def measure(optimizer: str, iterations: int) -> None:
     """Print the median ratio, and hold the losses equal all the while."""
     iterate, session = plain_iteration(optimizer), open_session("resnet18", optimizer=optimizer, lr=1e-2)
-    ratios, plain_times, shares = [], [], {letter: [] for letter in "fbsz"}
+    ratios, plain_times, shares = [], [], {letter: [] for letter in "fbsz"}  # type: ignore[var-annotated]
     for turn in range(iterations + 3):
         started = perf_counter()
         loss = iterate()

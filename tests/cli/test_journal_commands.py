@@ -92,7 +92,7 @@ def test_runs_that_begin_in_the_same_second_are_all_kept(
 
     class OneSecond(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime(2026, 1, 2, 3, 4, 5)
 
     monkeypatch.setattr(folder, "datetime", OneSecond)

@@ -111,7 +111,7 @@ def test_all_names_are_meant_from_where_the_program_was_started(
 
 @pytest.mark.parametrize("name", ["build.py", "forward.py", "import.py", "plain.py"])
 def test_an_export_beside_a_run_opens_it_from_where_that_was_opened(start: Path, name: str) -> None:
-    session = open_session(name, **({} if name == "plain.py" else {"points": "points.csv"}))
+    session = open_session(name, **({} if name == "plain.py" else {"points": "points.csv"}))  # type: ignore[arg-type]
     list(session.run_all("fbsz f"))
     there = Path.cwd()
     assert there == start.parent / "elsewhere"

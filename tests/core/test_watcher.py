@@ -225,7 +225,7 @@ class Masked(nn.Module):
         self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.never + self.mask
+        return x * self.scale + self.never + self.mask  # type: ignore[operator]
 
 
 def test_a_mask_of_infinities_is_nothing_to_pause_at() -> None:
@@ -334,7 +334,7 @@ def test_the_latest_iteration_can_be_walked_again_where_no_checkpoint_has_room()
     run(session)
     frames = {index: session.look(index) for index in range(session.frame.index - 3, session.frame.index + 1)}
     trained: list[int] = []
-    session.watch(lambda progress: not trained.append(progress.of))
+    session.watch(lambda progress: not trained.append(progress.of))  # type: ignore[func-returns-value]
     session.run("b")
     here = session.frame
     session.rewind(here.index - 1)

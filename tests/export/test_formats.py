@@ -185,9 +185,9 @@ def test_the_last_row_about_a_number_says_what_it_is_at_each_frame(
             if int(row["frame"]) <= frame.index and row["stat"] != "raised"
         }
         for name, grad in zip(frame.params.layout.names, frame.grads, strict=True):
-            assert known[name, "parameter", "value 0"] == frame.params.named(name).values[0]
+            assert known[name, "parameter", "value 0"] == frame.params.named(name).values[0]  # type: ignore[index, union-attr]
             assert known[name, "gradient", "backwards"] == (grad.backwards if grad else 0)
-            assert grad is None or known[name, "gradient", "value 0"] == grad.values[0]
+            assert grad is None or known[name, "gradient", "value 0"] == grad.values[0]  # type: ignore[index]
         for row in frame.optimizer_state:
             assert known[row.name, "state", "norm"] == row.norm
 

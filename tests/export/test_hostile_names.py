@@ -111,7 +111,7 @@ def test_no_name_of_a_file_becomes_code_of_a_script(name: str, tmp_path: Path) -
         scenario.write_text(text)
         session = open_session(str(scenario), device="cpu")
         list(session.run_all("fbsz f"))
-        export_file(folder / "run.py", session.recording(), lambda at=scenario: open_session(str(at), device="cpu"))
+        export_file(folder / "run.py", session.recording(), lambda at=scenario: open_session(str(at), device="cpu"))  # type: ignore[misc]
         shapes.append(shape(folder / "run.py"))
     assert shapes[0] == shapes[1]
 

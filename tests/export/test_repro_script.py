@@ -106,7 +106,7 @@ def values(session: Session) -> tuple[dict[str, object], list[object]]:
     """Give the gradients and parameters of a session, as a script's are given."""
     state = session._trainer._state
     grads = {name: bits(param.grad) for name, param in state.params.items() if param.grad is not None}
-    return grads, [bits(param) for param in state.params.values()]
+    return grads, [bits(param) for param in state.params.values()]  # type: ignore[return-value]
 
 
 def bits(tensor: torch.Tensor) -> str:

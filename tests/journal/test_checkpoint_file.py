@@ -80,13 +80,13 @@ def test_a_run_resumed_from_tensors_is_the_straight_run(tmp_path: Path, world: s
 def test_a_checkpoint_is_passed_over_where_no_forward_follows_it_any_more(
     tmp_path: Path, words: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = open_with_many_checkpoints(WORLDS["net"])
+    first = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
     first.recorder = JournalWriter(tmp_path / "j", first.about, private=True)
     list(first.run_all(words))
     monkeypatch.setattr(writing, "KEEP_SECONDS", float("inf"))
     list(first.run_all(other))
     first.close(in_order=False)
-    again = open_with_many_checkpoints(WORLDS["net"])
+    again = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
     resume(again, read_journal(tmp_path / "j"))
     assert again.frame.same(first.frame)
     assert differing(tensors(again), tensors(first)) == []

@@ -80,7 +80,7 @@ def test_a_file_that_begins_anew_has_a_frame_from_its_first_moment(
         part.rename(path)
         seen.append(FollowedSession(leader.path).frame.index)
 
-    monkeypatch.setattr(drawn_frames.os, "replace", replace)
+    monkeypatch.setattr(drawn_frames.os, "replace", replace)  # type: ignore[attr-defined]
     leader.run("f")
     assert seen == [1]
 
@@ -226,7 +226,7 @@ def test_a_full_disk_stops_followers_and_not_the_run(leader: Leader, monkeypatch
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(drawn_frames.os, "write", full)
+    monkeypatch.setattr(drawn_frames.os, "write", full)  # type: ignore[attr-defined]
     leader.run("b")
     monkeypatch.undo()
     following.refresh()

@@ -326,10 +326,10 @@ def test_what_stands_behind_the_last_line_is_cut_off_only_where_it_is_the_beginn
 
 
 ODD_FIELDS = [
-    *[("scenario", value) for value in (None, 3, "", [], "a\0b", "x" * 5000)],
-    *[("arguments", value) for value in (None, [], "x", {"seed": "0"}, {"seed": True}, {"seed": 10**30}, {"lr": "1"})],
-    *[("arguments", value) for value in ({"decay": 3}, {"decay": "x"}, {"nobody": 1}, {"memory": []}, {"state": 0})],
-    *[("own", value) for value in (None, [], "x", {"seed": 1}, {"scenario": "x"}, {"x": 10**400})],
+    *[("scenario", value) for value in (None, 3, "", [], "a\0b", "x" * 5000)],  # type: ignore[var-annotated]
+    *[("arguments", value) for value in (None, [], "x", {"seed": "0"}, {"seed": True}, {"seed": 10**30}, {"lr": "1"})],  # type: ignore[var-annotated]
+    *[("arguments", value) for value in ({"decay": 3}, {"decay": "x"}, {"nobody": 1}, {"memory": []}, {"state": 0})],  # type: ignore[var-annotated]
+    *[("own", value) for value in (None, [], "x", {"seed": 1}, {"scenario": "x"}, {"x": 10**400})],  # type: ignore[var-annotated]
     *[("device", 3), ("threads", "1"), ("threads", 1e9), ("threads", None), ("versions", []), ("versions", {"a": 1})],
     *[
         ("sha256", "x"),
@@ -339,7 +339,7 @@ ODD_FIELDS = [
         ("started", -1),
         ("started", float("nan")),
     ],
-    *[("autograd-tui journal", value) for value in (None, "1", [], {}, 1.5)],
+    *[("autograd-tui journal", value) for value in (None, "1", [], {}, 1.5)],  # type: ignore[var-annotated]
 ]
 
 

@@ -304,7 +304,7 @@ def test_a_title_without_parentheses_is_refused() -> None:
 )
 def test_options_that_nobody_could_give_are_refused(given: dict[str, Any], fragment: str) -> None:
     with pytest.raises(Refused) as caught:
-        scenario("mine", **given)(lambda options: Parts(model=nn.ReLU(), batch=len, loss=len))
+        scenario("mine", **given)(lambda options: Parts(model=nn.ReLU(), batch=len, loss=len))  # type: ignore[arg-type]
     assert fragment in str(caught.value)
 
 

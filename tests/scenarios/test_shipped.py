@@ -66,7 +66,7 @@ def test_fresh_data_are_those_of_their_iteration(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_its_own_options_are_taken(name: str) -> None:
-    session = open_session(name, batch_size=3, **{option: str(value) for option, value in FEWER[name].items()})
+    session = open_session(name, batch_size=3, **{option: str(value) for option, value in FEWER[name].items()})  # type: ignore[arg-type]
     frame = session.run("f")
     assert frame.error is None
     assert frame.prediction is not None

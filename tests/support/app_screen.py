@@ -29,7 +29,7 @@ class Screen:
     def session(self) -> Session:
         session = self.app.main.trainer.session
         assert session is not None
-        return session
+        return session  # type: ignore[return-value]
 
     async def press(self, *keys: str) -> None:
         """Press keys, then wait until all that they asked for is on the screen."""

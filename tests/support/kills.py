@@ -66,7 +66,7 @@ class Copy:
 
     def __init__(self, run: Callable[[Out], None], *, terminal: bool = False) -> None:
         reading, writing = os.pipe()
-        self.child, self.terminal = pty.fork() if terminal else (os.fork(), None)
+        self.child, self.terminal = pty.fork() if terminal else (os.fork(), None)  # type: ignore[var-annotated]
         if not self.child:
             os.close(reading)
             _run_here(run, writing)
@@ -146,7 +146,7 @@ def kill_words(
     """
 
     def run(out: Out) -> None:
-        with patch.multiple(writing, **FAST) if fast else ExitStack():
+        with patch.multiple(writing, **FAST) if fast else ExitStack():  # type: ignore[call-overload]
             if early:
                 out("ready")
             session = opened()
@@ -181,7 +181,7 @@ def some_scenario(rng: random.Random) -> Callable[[], Session]:
         "decay": rng.choice([None, "plateau:0.5:1"]),
         "optimizer": rng.choice([None, "adam", "sgd,momentum=0.9"]),
     }
-    return partial(open_session, rng.choice(["linear", "linear", "spiral"]), **options)
+    return partial(open_session, rng.choice(["linear", "linear", "spiral"]), **options)  # type: ignore[arg-type]
 
 
 # The twelve ways.
@@ -331,11 +331,11 @@ def on_screen(path: Path, rng: random.Random) -> Verdict:
 
     def run(out: Out) -> None:
         def tell(thread: TrainerThread, **news: object) -> None:
-            told_by(thread, **news)
+            told_by(thread, **news)  # type: ignore[arg-type]
             if thread.session is not None:
-                out(json.dumps([monotonic(), thread.status.run is not None, thread.session.commands()]))
+                out(json.dumps([monotonic(), thread.status.run is not None, thread.session.commands()]))  # type: ignore[attr-defined]
 
-        TrainerThread._tell = tell  # type: ignore[method-assign]
+        TrainerThread._tell = tell  # type: ignore[assignment, method-assign]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(each, "r" if not each else "w") for each in range(3))
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
         os.environ["TERM"] = "xterm-256color"
@@ -404,8 +404,8 @@ def kill(first: int, times: int, mode: str | None = None) -> Iterator[tuple[int,
 
 def _warm() -> None:
     """Have all that copies need: what is imported late takes seconds."""
-    assert app.AutogradApp
-    with tempfile.TemporaryDirectory() as folder, patch.multiple(writing, **FAST):
+    assert app.AutogradApp  # type: ignore[truthy-function]
+    with tempfile.TemporaryDirectory() as folder, patch.multiple(writing, **FAST):  # type: ignore[call-overload]
         for scenario in ("linear", "spiral"):
             session = open_with_many_checkpoints(scenario)
             session.recorder = JournalWriter(Path(folder) / scenario, session.about, private=True)

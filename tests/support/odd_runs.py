@@ -132,7 +132,7 @@ def ended_where_it_hangs(number: int) -> Iterator[None]:
 
     def end() -> None:
         print(f"case {number} hangs", file=sys.__stderr__, flush=True)
-        faulthandler.dump_traceback(sys.__stderr__)
+        faulthandler.dump_traceback(sys.__stderr__)  # type: ignore[arg-type]
         os._exit(3)
 
     timer = threading.Timer(HANGS, end)
@@ -179,7 +179,7 @@ class Walker:
         rng = self.rng
         words = rng.choice(["f b s z f b s z", "F B S Z F B S Z", "F F B B S S Z", " ".join(rng.choices(WORDS, k=8))])
         for word in words.split():
-            self.attempt(word, lambda word=word: session.run(word))
+            self.attempt(word, lambda word=word: session.run(word))  # type: ignore[misc]
             if rng.random() < 0.3:
                 self.draw(session)
         others: list[tuple[str, Callable[[], Any]]] = [
@@ -196,7 +196,7 @@ class Walker:
             ("trace", lambda: self.inside(session.trace(rng.randrange(session.frame.index + 1)))),
             ("look", lambda: session.look(rng.randrange(session.newest + 1))),
             ("inspect", lambda: session.inspect(rng.choice([*session.frame.params.layout.names, "nobody"]))),
-            ("prove", lambda: session.prove(session.frame.index, rng.choice([*session.frame.params.layout.names, 0]))),
+            ("prove", lambda: session.prove(session.frame.index, rng.choice([*session.frame.params.layout.names, 0]))),  # type: ignore[arg-type]
             (
                 "watch",
                 lambda: session.arm(rng.choice(["loss > 1", "grad_norm > 0", "nonfinite", "last.bias.grad > 0"])),
@@ -217,7 +217,7 @@ class Walker:
         """Draw every panel without a screen, at some size."""
         frame, (width, height) = session.frame, self.rng.choice(SIZES)
         for kind in PANELS:
-            self.attempt(kind.__name__, lambda kind=kind: drawn(kind, session, frame, width, height))
+            self.attempt(kind.__name__, lambda kind=kind: drawn(kind, session, frame, width, height))  # type: ignore[misc]
             self.done.pop()
 
     def inside(self, trace: Trace | None) -> None:
@@ -249,13 +249,13 @@ class Walker:
             else:
                 export_file(path, recording, reopen)
 
-        refused = self.attempt(f"export {ending}", lambda: [write()]) is None
+        refused = self.attempt(f"export {ending}", lambda: [write()]) is None  # type: ignore[func-returns-value]
         left = [each for each in folder.iterdir() if each.name.startswith((".out", "out"))]
         if refused and left:
             self.wrong.append(f"{ending} left {left} behind")
         for each in left:
             if each.suffix == ".py":
-                self.attempt("compile", lambda each=each: compile(each.read_text(encoding="utf-8"), str(each), "exec"))
+                self.attempt("compile", lambda each=each: compile(each.read_text(encoding="utf-8"), str(each), "exec"))  # type: ignore[misc]
 
     def keep_and_resume(self, folder: Path) -> None:
         """Keep a run in a journal, leave it in the middle, and go on with it."""
@@ -265,13 +265,14 @@ class Walker:
         path = folder / "run.jsonl"
         session.recorder = JournalWriter(path, session.about, private=True)
         for word in self.rng.choice(["FBSZFB", "F B S Z @2 F", "f b i:s z"]).split():
-            self.attempt(f"kept {word}", lambda word=word: list(session.run_all(word)))
+            self.attempt(f"kept {word}", lambda word=word: list(session.run_all(word)))  # type: ignore[misc]
         if self.rng.random() < 0.5:
             self.attempt("kept free", lambda: list(session.run_free(session.end_of(6), lambda: False, every=1e9)))
         self.attempt(
-            "drew", lambda: session.recorder and session.recorder.drew(session.frame, session.newest, session.history)
+            "drew",
+            lambda: session.recorder and session.recorder.drew(session.frame, session.newest, session.history),  # type: ignore[func-returns-value]
         )
-        self.attempt("keep", lambda: session.recorder and session.recorder.keep(session.checkpoint(), session.history))
+        self.attempt("keep", lambda: session.recorder and session.recorder.keep(session.checkpoint(), session.history))  # type: ignore[func-returns-value]
         self.attempt("close", lambda: session.close(in_order=self.rng.random() < 0.5))
         if path.exists():
             again = self.open()

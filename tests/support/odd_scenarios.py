@@ -293,7 +293,7 @@ def wide_loss(made: Made, rng: random.Random) -> None:
         lambda p: p.to_sparse().sum(),
         lambda p: p.to_sparse(),
         lambda p: torch.utils.checkpoint.checkpoint(torch.sum, p, use_reentrant=False),
-        lambda p: p.sum().requires_grad_().retain_grad() or p.sum(),
+        lambda p: p.sum().requires_grad_().retain_grad() or p.sum(),  # type: ignore[func-returns-value]
         lambda p: (p * 1e38 * 1e38).sum(),
         lambda p: nn.Parameter(torch.ones(())),
     ]
@@ -512,7 +512,7 @@ CHANGES: list[Callable[[Model, random.Random], Any]] = [
     lambda model, rng: model._parameters.clear(),
     lambda model, rng: model._modules.pop("norm", None),
     lambda model, rng: model.last.bias.data.resize_(rng.choice([0, 2, 5])),
-    lambda model, rng: model.last.bias.set_(torch.ones(rng.choice([1, 2]))),
+    lambda model, rng: model.last.bias.set_(torch.ones(rng.choice([1, 2]))),  # type: ignore[call-overload]
     lambda model, rng: setattr(model.last.bias, "grad", torch.ones(1)),
     lambda model, rng: setattr(model.last.bias, "grad", torch.ones(1).to_sparse()),
     lambda model, rng: model.last.bias.register_hook(lambda grad: rng.choice([None, grad * 2, torch.ones(1)])),
@@ -521,7 +521,7 @@ CHANGES: list[Callable[[Model, random.Random], Any]] = [
     lambda model, rng: setattr(model.norm, "num_batches_tracked", None),
     lambda model, rng: model.norm._buffers.__setitem__("running_var", some_value(rng)),
     lambda model, rng: vars(model).pop("calls"),
-    lambda model, rng: vars(model).__setitem__(3, "x"),
+    lambda model, rng: vars(model).__setitem__(3, "x"),  # type: ignore[index]
     lambda model, rng: torch.set_grad_enabled(False),
     lambda model, rng: torch.set_default_dtype(torch.float64),
     lambda model, rng: torch.manual_seed(3),
@@ -685,7 +685,7 @@ def odd_script(rng: random.Random) -> Mapping[str, Any]:
             lambda: torch.optim.SGD(model.parameters(), lr=0.1),
             lambda: torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1)),
             lambda: torch.optim.AdamW(
-                [{"params": model.first.parameters()}, {"params": model.last.parameters(), "lr": 1.0}]
+                [{"params": model.first.parameters()}, {"params": model.last.parameters(), "lr": 1.0}]  # type: ignore[arg-type]
             ),
             lambda: torch.optim.SGD(
                 [{"params": [each], rng.choice(TEXTS) or "a": 1} for each in model.parameters()], lr=0.1

@@ -62,8 +62,8 @@ def _phases(page: Page, facts: Facts) -> None:
     page.read(r"space: (\w+)", lambda m: (m[1] == moment.next_phase,))
     page.read(rf"\b(loss) ({MARKED})(?: (old))?", lambda m: ((m[3] is not None) == moment.old, moment.loss, True))
     for name in moment.params:
-        page.read(rf"\bd{re.escape(name)} ({MARKED})", lambda m, name=name: (_only(moment.grads.get(name)),))
-        page.read(rf"(?<![\w.]){re.escape(name)} ({MARKED})", lambda m, name=name: (_change(moment, name, one=True),))
+        page.read(rf"\bd{re.escape(name)} ({MARKED})", lambda m, name=name: (_only(moment.grads.get(name)),))  # type: ignore[misc]
+        page.read(rf"(?<![\w.]){re.escape(name)} ({MARKED})", lambda m, name=name: (_change(moment, name, one=True),))  # type: ignore[misc]
     page.read(rf"\|grad\| ({MARKED})", lambda m: (size(moment.grads.values()),))
     page.read(rf"\|move\| ({MARKED})", lambda m: (_way(moment, moment.params),))
     page.read(r"(raised)", lambda m: (bool(moment.raised),))
@@ -108,7 +108,7 @@ def _parameters(page: Page, facts: Facts) -> None:
             rf"^(?:▶ |  )?{re.escape(name)}[ ]+(?:([\d×]+) )?(?:norm[ ]+)?(?:({MARKED}|-) →[ ]+)?({MARKED}|-)"
             rf"(?:[ ]+([▲▼=]) ({MARKED}))?(?:[ ]+((?:frozen|by |changed by |not moved by ).*?))?[ ]*$"
         )
-        rows += page.read(pattern, lambda m, name=name: _parameter_row(moment, name, m))
+        rows += page.read(pattern, lambda m, name=name: _parameter_row(moment, name, m))  # type: ignore[misc]
     _rest(page, rows, len(moment.params))
 
 
@@ -186,7 +186,7 @@ def _gradients(page: Page, facts: Facts) -> None:
             rf"^{re.escape(name)}[ ]+({MARKED}|-|None|frozen)(?:[ ]+{BARS})?"
             rf"(?:[ ]+(was) ({MARKED}))?(?:[ ]*((?!was )[a-z].*?)[ ]*)?$"
         )
-        rows += page.read(pattern, lambda m, name=name: _gradient_row(moment, name, m))
+        rows += page.read(pattern, lambda m, name=name: _gradient_row(moment, name, m))  # type: ignore[misc]
     if not rows:
         _together(page, moment)
 
@@ -237,7 +237,7 @@ def _both(page: Page, facts: Facts) -> None:
             rf"^(?:▶ |  )?{label}[ ]+(?:({MARKED}) →[ ]+)?({MARKED}|-)(?: ([▲▼=]))?[ ]+({MARKED}|-|None|frozen)"
             rf"(?:[ ]+{BARS})?(?:[ ]+(was) ({MARKED}))?(?:[ ]*((?!was )[a-z].*?)[ ]*)?$"
         )
-        rows += page.read(pattern, lambda m, name=name: _both_row(moment, name, m))
+        rows += page.read(pattern, lambda m, name=name: _both_row(moment, name, m))  # type: ignore[misc]
     _rest(page, rows, len(moment.params))
 
 
@@ -335,7 +335,7 @@ def _loss(page: Page, facts: Facts) -> None:
     moment = facts.moment
     page.read(rf"\A({MARKED})  (fresh|old)", lambda m: (moment.loss, (m[2] == "old") == moment.old))
     for name, value in moment.metrics.items():
-        page.read(rf"   {name} ({MARKED})", lambda m, value=value: (value,))
+        page.read(rf"   {name} ({MARKED})", lambda m, value=value: (value,))  # type: ignore[misc]
     page.read(r"(none before the first forward)", lambda m: (moment.loss is None,))
     series, values = _series(page, facts)
     finite = [each for each in values if math.isfinite(each)]
@@ -374,7 +374,7 @@ def _data(page: Page, facts: Facts) -> None:
         mean, std, ends = float(values.mean()), float(values.std()), (float(values.min()), float(values.max()))
         page.read(
             rf"^{name}[ ]+({re.escape(shape)}){age}",
-            lambda m, old=old, mean=mean, std=std, ends=ends: (True, old, m[3] and near(m[3], mean, std), *ends),
+            lambda m, old=old, mean=mean, std=std, ends=ends: (True, old, m[3] and near(m[3], mean, std), *ends),  # type: ignore[misc]
         )
         if tensor is q and moment.old:
             page.read(rf"^{name}[ ]+{re.escape(shape)}([ ]+)(?!old|[ ])", lambda m: (False,))
@@ -388,7 +388,7 @@ def _data(page: Page, facts: Facts) -> None:
     page.read(r"(?<=[ ])(old)(?=:|[ ]*$)", lambda m: (moment.old,))
     made_with = moment.loss_params or {}
     for name in made_with:
-        page.read(rf"old:.*?\b{re.escape(name)} ({MARKED})", lambda m, name=name: (_only(made_with[name]),))
+        page.read(rf"old:.*?\b{re.escape(name)} ({MARKED})", lambda m, name=name: (_only(made_with[name]),))  # type: ignore[misc]
 
 
 def _values_row(page: Page, label: str, values: list[float]) -> None:
@@ -407,7 +407,7 @@ def _fit(page: Page, facts: Facts) -> None:
     heights = heights[heights.isfinite()]
     ends = float(heights.min()), float(heights.max())
     page.read(rf"^[ ]*({NUMBER})[ ]*│", lambda m: (any(agrees(m[1], end) for end in ends),))
-    page.read(rf"({NUMBER}) to ({NUMBER})", lambda m: (float(moment.inputs.min()), float(moment.inputs.max())))
+    page.read(rf"({NUMBER}) to ({NUMBER})", lambda m: (float(moment.inputs.min()), float(moment.inputs.max())))  # type: ignore[union-attr]
     page.read(r"\b(old)\b", lambda m: (moment.old,))
     if moment.old and "old" not in page.text:
         page.fault("an old prediction is not called old")
@@ -470,7 +470,7 @@ def _buffers(page: Page, facts: Facts) -> None:
         was = None if before is None else _stands_for(before[name])
         rows += page.read(
             rf"^{label}[ ]+(?:norm )?(?:({MARKED}) → )?(?:norm )?({MARKED})[ ]*$",
-            lambda m, was=was, tensor=tensor: (was, _stands_for(tensor)),
+            lambda m, was=was, tensor=tensor: (was, _stands_for(tensor)),  # type: ignore[misc]
         )
     _rest(page, rows, len(moment.buffers))
 
@@ -571,13 +571,13 @@ def _explained(page: Page, facts: Facts, name: str) -> None:
         lambda m: (grad is None, name in moment.frozen),
     )
     now, was = _stands_for(moment.params[name]), moment.before and _stands_for(moment.before[name])
-    page.read(rf"{label} ({MARKED}) → ({MARKED})", lambda m: (was, now))
+    page.read(rf"{label} ({MARKED}) → ({MARKED})", lambda m: (was, now))  # type: ignore[arg-type, return-value]
     rate = None if moment.step_rate is None else float(f"{moment.step_rate:.4g}")
     velocity = moment.state.get(name, {}).get("momentum_buffer")
     by = grad if velocity is None else velocity
     page.read(
         rf"{label} ({MARKED}) ([+-]) ({MARKED}) × ({MARKED}) ([=≈]) {end}",
-        lambda m: (
+        lambda m: (  # type: ignore[arg-type, return-value]
             was,
             by is not None and (m[2] == "-") == (float(by) >= 0),
             rate,
@@ -586,7 +586,7 @@ def _explained(page: Page, facts: Facts, name: str) -> None:
             now,
         ),
     )
-    page.read(rf"{label} ({MARKED}): its gradient is (None)", lambda m: (was, grad is None))
+    page.read(rf"{label} ({MARKED}): its gradient is (None)", lambda m: (was, grad is None))  # type: ignore[arg-type, return-value]
     page.read(rf"{label} moved by ({MARKED}) \(norm\)", lambda m: (_way(moment, [name]),))
     page.read(rf"(?:most|least): {re.escape(name)}, ({MARKED}%) of it", lambda m: (_update(m[1], [name], moment),))
 

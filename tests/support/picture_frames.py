@@ -98,8 +98,8 @@ def layers_frames() -> list[Frame]:
     )
     grads = Grads(_table(*slopes), (1,) * len(names), (False,) * len(names))
     backward = replace(_after(forward, "b"), grads=grads, grads_params=forward.params, graph="freed")
-    moved = _table(*(_described(row.name, row.shape, norm=row.norm * 1.0001) for row in rows))
-    step = _stepped(backward, moved, moves=[0.01 * row.norm for row in slopes])
+    moved = _table(*(_described(row.name, row.shape, norm=row.norm * 1.0001) for row in rows))  # type: ignore[operator]
+    step = _stepped(backward, moved, moves=[0.01 * row.norm for row in slopes])  # type: ignore[operator]
     return [forward, backward, replace(step, optimizer_state=_table(*velocities))]
 
 
@@ -169,7 +169,7 @@ def _table(*rows: TensorStats) -> StatsTable:
     numbers = array("d")
     for row in rows:
         kept = row.values if row.values is not None else row.histogram or (0,) * BINS
-        numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))
+        numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))  # type: ignore[arg-type]
         numbers.extend([0.0] * (MOST_VALUES - len(kept)) + [row.min or 0.0])
     assert len(numbers) == WIDTH * len(rows)
     layout = StatsLayout(

@@ -62,7 +62,7 @@ def plant(rng: random.Random, place: Path, victim: Path) -> str:
         place.write_bytes(rng.choice([b"mine", OURS.get(place.suffix, b"")]))
     else:
         leads_to = {"link": victim, "link to nowhere": victim.with_name("made"), "link to the scenario": "mine.py"}
-        place.symlink_to(leads_to[kind])
+        place.symlink_to(leads_to[kind])  # type: ignore[arg-type]
     return f"{kind} {place.name}"
 
 

@@ -346,7 +346,7 @@ class Case:
             assert monotonic() < until, f"it does not leave by {way!r}"
             program.type(b"\x1b")  # the one before may have been taken for alt and a key, on a slow machine
             program.pause(QUIET)
-            program.type(way)
+            program.type(way)  # type: ignore[arg-type]
             program.pause(0.5)
         return {0} if way == b"q" else {130}
 

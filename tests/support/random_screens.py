@@ -213,7 +213,7 @@ def painted(shown: Screen) -> list[tuple[str, list[str], str]]:
     """Read the cells of each panel: its class's name, its rows, and the row of its border with the title."""
     app = shown.app
     update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
-    cells = ["".join(text for strip in strips for text, _, _ in strip) for strips in update.strips]
+    cells = ["".join(text for strip in strips for text, _, _ in strip) for strips in update.strips]  # type: ignore[union-attr]
 
     def rows(region: Region) -> list[str]:
         return [row[region.x : region.right].rstrip() for row in cells[region.y : region.bottom]]

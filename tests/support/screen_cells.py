@@ -40,7 +40,7 @@ def cells(app: App[int]) -> Iterator[Cell]:
     """Read the screen; what shows beside a dialog is not to be read, and left out."""
     update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
     dialog = len(app.screen_stack) > 2
-    for y, strips in enumerate(update.strips):
+    for y, strips in enumerate(update.strips):  # type: ignore[union-attr]
         row = [(one, style) for strip in strips for text, style, _ in strip for one in text]
         for x, (character, style) in enumerate(row):
             if not (dialog and app.screen.get_widget_at(x, y)[0] is app.screen):

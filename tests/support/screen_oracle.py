@@ -152,7 +152,7 @@ class PlainMoments:
                 param.copy_(start[name])
         buffers = copies(dict(self.model.named_buffers()))
         inputs, targets = self._parts.batch(max(self._forwards - 1, 0))
-        loss = self._parts.loss(self.model(inputs), targets)
+        loss = self._parts.loss(self.model(inputs), targets)  # type: ignore[misc]
         trained = {name: param for name, param in params.items() if param.requires_grad}
         grads = torch.autograd.grad(loss, list(trained.values()))
         slope = sum(float((g * (end[n] - start[n])).sum()) for n, g in zip(trained, grads, strict=True))
@@ -189,7 +189,7 @@ class PlainMoments:
     def _use(self, name: str, options: list[str], rate: float | None) -> None:
         given = {key: float(value) for key, _, value in (each.partition("=") for each in options)}
         lr = given.pop("lr", rate)
-        self._optimizer = OPTIMIZERS[name](self.model.parameters(), **given, **({} if lr is None else {"lr": lr}))
+        self._optimizer = OPTIMIZERS[name](self.model.parameters(), **given, **({} if lr is None else {"lr": lr}))  # type: ignore[arg-type]
         self._spelled = ",".join([name, *(each for each in options if not each.startswith("lr="))])
 
     def _items(self) -> Iterable[tuple[str, nn.Parameter]]:
@@ -223,7 +223,7 @@ class PlainMoments:
         inputs, targets = self._parts.batch(self._forwards)
         before = copies(dict(self.model.named_buffers()))
         prediction = self.model(inputs)
-        self._loss = loss = self._parts.loss(prediction, targets)
+        self._loss = loss = self._parts.loss(prediction, targets)  # type: ignore[misc]
         self._forwards += 1
         with torch.no_grad():
             metrics = {name: float(each(prediction, targets)) for name, each in self._parts.metrics.items()}

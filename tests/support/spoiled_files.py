@@ -28,7 +28,7 @@ DTYPES = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8
 NAMES = ["w", "b", "w.b", "model", "optimizer", "state", "param_groups", "params", "lr", "", "a b"]
 KEYS = [*NAMES, 0, -1, None, (1,)]
 NUMBERS = [True, 0, -1, 3, 10**30, 0.5, float("nan"), float("inf"), 1j]
-PLAIN = [*NUMBERS, None, "text", "", [], {}, (), [[]], {1: 2}]
+PLAIN = [*NUMBERS, None, "text", "", [], {}, (), [[]], {1: 2}]  # type: ignore[var-annotated]
 
 KIND = r"(sparse|quantized|complex|without values|a value of type \w+)"
 FORMS = [
@@ -158,7 +158,7 @@ def beheaded(content: bytes, rng: random.Random) -> bytes:
         wrong["data_offsets"] = [[0, 1 << 62], [4, 0], [0, 0], [-4, 4], [], "04", [0, 8]]
         read = json.loads(header)
         part = rng.choice(list(wrong))
-        read[rng.choice(list(read))][part] = rng.choice(wrong[part])
+        read[rng.choice(list(read))][part] = rng.choice(wrong[part])  # type: ignore[arg-type]
         header = json.dumps(read).encode()
     size = len(header) if rng.random() < 0.8 else rng.choice([0, 1, size, 1 << 40, (1 << 64) - 1])
     return size.to_bytes(8, "little") + header + content[8 + size :]

@@ -35,7 +35,7 @@ from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.follower_thread import FollowerThread
-from autograd_tui.tui.layouts import (
+from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
     BuffersPanel,
     CodePanel,
     CompactParametersPanel,
@@ -96,7 +96,7 @@ class Odd(nn.Module):
         self.register_buffer("mask", torch.ones(5, dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1
+        self.seen += 1  # type: ignore[assignment, operator]
         return self.embedding(x) * self.phase.abs().sum() + self.short.float()
 
 

@@ -19,7 +19,7 @@ def some(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def examples(count: int) -> settings:
-    """Return settings for `count` random examples, four times as many with --long, or as many as --examples asks for."""
+    """Return settings for `count` random examples: four times as many with --long, or the number of --examples."""
     return settings(max_examples=EXAMPLES or count * (4 if LONG else 1), deadline=None)
 
 

@@ -114,7 +114,7 @@ def test_a_terminal_of_any_size_is_drawn_on_and_left_in_order(width: int, height
 def test_no_home_folder_is_no_reason_to_stop(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with terminal("linear", **({} if home is None else {"HOME": home})) as shown:
+    with terminal("linear", **({} if home is None else {"HOME": home})) as shown:  # type: ignore[arg-type]
         shown.wait_for("frame 0 of 0")
         shown.type("f")
         shown.wait_for("frame 1 of 1")

@@ -131,7 +131,7 @@ def test_a_program_that_was_stopped_goes_on_and_leaves_the_terminal_as_it_was(tm
                 modes[3] |= termios.ISIG | termios.ICANON | termios.ECHO  # as a shell sets them
                 termios.tcsetattr(shown.child.child_fd, termios.TCSANOW, modes)
             else:
-                shown.wait(lambda opened=opened: shown.bytes.count(OPEN) > opened, "the screen again")
+                shown.wait(lambda opened=opened: shown.bytes.count(OPEN) > opened, "the screen again")  # type: ignore[misc]
         shown.type("5\r")
         shown.wait_for("frame 1 of 1")
         shown.type("q")

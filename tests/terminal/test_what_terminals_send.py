@@ -68,7 +68,7 @@ def test_reports_and_keys_without_a_use_run_nothing_and_the_next_key_is_heard() 
         shown.wait_for("frame 0 of 0")
         for place, (name, sent) in enumerate(REPORTS.items(), start=1):
             shown.type(sent + "F")
-            shown.wait(lambda count=place: f" frame {count} of {count}\n" in shown.text, f"a frame after {name}")
+            shown.wait(lambda count=place: f" frame {count} of {count}\n" in shown.text, f"a frame after {name}")  # type: ignore[misc]
         assert command_line(shown) == f"autograd-tui linear --do 'F*{len(REPORTS)}'"
 
 

@@ -52,7 +52,7 @@ def test_nothing_is_lost_where_two_threads_print_at_once() -> None:
     made, switches = CapturedOutput(), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [Thread(target=lambda: [made.take_in(b"x") for _ in range(2000)]) for _ in range(2)]
+        threads = [Thread(target=lambda: [made.take_in(b"x") for _ in range(2000)]) for _ in range(2)]  # type: ignore[func-returns-value]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -10,6 +10,6 @@ def test_what_is_there_with_a_session_is_not_looked_through_again() -> None:
     try:
         session = out_of_the_collector(lambda _: open_session("linear"))(None)
         assert gc.get_freeze_count() > 100_000
-        assert str(session.run("f").phase) == "forward"
+        assert str(session.run("f").phase) == "forward"  # type: ignore[arg-type]
     finally:
         gc.unfreeze()

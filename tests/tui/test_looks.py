@@ -136,7 +136,7 @@ async def test_no_color_leaves_none(theme: str) -> None:
 @pytest.mark.parametrize("scenario", ["linear", "resnet18"])
 async def test_in_ascii_every_character_is(scenario: str, size: tuple[int, int]) -> None:
     options = SMALL if scenario == "resnet18" else {}
-    async with screen(scenario, size=size, choices=Preferences(ascii_only=True), **options) as shown:
+    async with screen(scenario, size=size, choices=Preferences(ascii_only=True), **options) as shown:  # type: ignore[arg-type]
         async for state in states(shown, STATES):
             text = "".join(cell.character for cell in cells(shown.app))
             assert text.isascii(), (state, {one for one in text if not one.isascii()})

@@ -52,7 +52,7 @@ async def test_whether_the_loss_is_old_is_asked_for_all_gradients_at_once(
         main.frame = shown.session.look(0)
         asked: list[StatsTable] = []
         whole: Callable[[StatsTable], bool] = StatsTable.whole.fget  # type: ignore[attr-defined]
-        monkeypatch.setattr(StatsTable, "whole", property(lambda table: asked.append(table) or whole(table)))
+        monkeypatch.setattr(StatsTable, "whole", property(lambda table: asked.append(table) or whole(table)))  # type: ignore[func-returns-value]
         main.frame = drawn
         await shown.settle()
         assert 0 < len(asked) < SEEN

@@ -19,7 +19,7 @@ async def test_what_random_screens_of_the_line_say_is_true() -> None:
 async def test_a_wrong_sign_a_wrong_digit_and_a_wrong_age_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right, turned = grads.main_words, {"+": "-", "-": "+"}
 
-    def wrong_sign(grad: grads.GradStats) -> str:
+    def wrong_sign(grad: grads.GradStats) -> str:  # type: ignore[name-defined]
         said = right(grad)
         return turned.get(said[0], said[0]) + said[1:]
 

@@ -155,7 +155,7 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
                 "loss": Goal(below=frame.loss and frame.loss * chance.uniform(0.9, 1), iteration=frame.iteration + 30),
                 "words": parse(f"fbsz*{chance.randrange(1, 30)}"),
             }
-            main.ask(goals.get(kind, Goal()))
+            main.ask(goals.get(kind, Goal()))  # type: ignore[arg-type]
             for _ in range(chance.randrange(40)):
                 await asyncio.sleep(0)
             if kind == "look":

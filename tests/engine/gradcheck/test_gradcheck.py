@@ -337,7 +337,7 @@ def test_it_can_be_given_up_before_any_of_its_forwards(what: str | int) -> None:
 
 def test_who_watches_is_told_how_far_it_has_come() -> None:
     session, told = after("fb", of(lambda: nn.Linear(3, 2))), list[Progress]()
-    session.watch(lambda progress: told.append(progress) is None)
+    session.watch(lambda progress: told.append(progress) is None)  # type: ignore[func-returns-value]
     session.prove(2, "weight")
     far = [(each.done, each.of) for each in told if each.proof == "weight.grad"]
     assert far == sorted(far)
@@ -611,7 +611,7 @@ def test_a_weight_norm_is_proven(norm: Callable[[nn.Module], nn.Module]) -> None
 def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
     def loss(two: Two, x: Tensor) -> Tensor:
         two.remembered = [two.a(x)]  # type: ignore[assignment]
-        return two.b(two.remembered[0]).square().mean()
+        return two.b(two.remembered[0]).square().mean()  # type: ignore[index]
 
     assert proven(loss, "fbsz fb").verdict == "agrees"
 
@@ -673,7 +673,7 @@ def under_autocast(two: Two, x: Tensor) -> Tensor:
             "float32",
         ),
         (lambda two, x: (two.a(x) * torch.randn(4, dtype=torch.float32)).sin().mean(), None, "float32"),
-        (lambda two, x: F.cross_entropy(two.a(x), torch.arange(6) % 4, WEIGHTS), [], "float32"),
+        (lambda two, x: F.cross_entropy(two.a(x), torch.arange(6) % 4, WEIGHTS), [], "float32"),  # type: ignore[has-type]
         (under_autocast, ["float"], "bfloat16"),
     ],
 )

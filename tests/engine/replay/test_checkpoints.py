@@ -115,7 +115,7 @@ def test_a_rerun_takes_checkpoints_on_the_way() -> None:
 def test_a_frame_is_made_again_from_the_checkpoint_before_its_forward(index: int, place: int) -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*3")
-    assert session._way.checkpoints.before(index).frame.index == place
+    assert session._way.checkpoints.before(index).frame.index == place  # type: ignore[union-attr]
 
 
 def test_going_on_from_an_old_frame_drops_the_checkpoints_from_there_on() -> None:

@@ -186,8 +186,8 @@ def test_a_run_ends_where_the_graph_leads_to_no_parameter() -> None:
     x = torch.ones(3, requires_grad=True)
 
     def build(seed: int) -> tuple[nn.Module, Callable[[int], Batch]]:
-        return nn.Linear(3, 1).requires_grad_(False), lambda i: (x, torch.ones(1))
+        return nn.Linear(3, 1).requires_grad_(False), lambda i: (x, torch.ones(1))  # type: ignore[return-value]
 
-    session = open_session(as_scenario(build))
+    session = open_session(as_scenario(build))  # type: ignore[arg-type]
     *_, frame = run(session, session.end_of(50))
     assert (str(frame.command), frame.iteration) == ("b", 1)

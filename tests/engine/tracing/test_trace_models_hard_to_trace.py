@@ -117,7 +117,7 @@ def test_a_fast_path_that_recording_turns_off_is_named() -> None:
 
 
 def test_a_compiled_module_is_one_operation_and_says_so() -> None:
-    session = open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type]
+    session = open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type, return-value]
     with pytest.warns(UserWarning, match="global hooks"):
         trace = session.run("i:f").trace
     assert trace is not None
@@ -188,8 +188,8 @@ class Normed(nn.Module):
 def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:
     x = torch.randn(4, 3)
     twin = nn.BatchNorm1d(3)
-    fresh, once = twin.running_mean.clone(), twin(x) * 2 + 1
-    after_one = twin.running_mean.clone()
+    fresh, once = twin.running_mean.clone(), twin(x) * 2 + 1  # type: ignore[union-attr]
+    after_one = twin.running_mean.clone()  # type: ignore[union-attr]
     twin(once)
 
     @scenario("normed", device="cpu")
@@ -207,7 +207,7 @@ def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:
         if value.role == "running_mean"
     ]
     assert given == [tuple(fresh.tolist()), tuple(after_one.tolist())]
-    assert kept == [tuple(after_one.tolist()), tuple(twin.running_mean.tolist())]
+    assert kept == [tuple(after_one.tolist()), tuple(twin.running_mean.tolist())]  # type: ignore[union-attr]
     for op in norms:
         words = "\n".join(map(plain, operation_lines(trace, op, 200)))
         assert words.count("as this call has left it") == 2

@@ -302,7 +302,7 @@ def test_making_it_leaves_all_random_numbers_as_they_are(own: torch.Generator | 
     from_loader(loader(generator=own))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
-    assert own is None or torch.equal(own.get_state(), before[2])
+    assert own is None or torch.equal(own.get_state(), before[2])  # type: ignore[arg-type]
 
 
 def test_what_raises_is_asked_for_again_as_if_it_had_not_been_asked_for() -> None:

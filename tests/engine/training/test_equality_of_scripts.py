@@ -115,11 +115,11 @@ def test_a_mode_that_the_forward_changes_goes_back_with_the_run(tmp_path: Path) 
     session = open_session(str(tmp_path / "script_of_mine.py"), device="cpu")
     first = [frame.loss for frame in session.run_all("fbsz*6")]
     body = state_of(session).model.body
-    assert not body.training
+    assert not body.training  # type: ignore[union-attr]
     session.run("@4")
-    assert body.training
+    assert body.training  # type: ignore[union-attr]
     assert [frame.loss for frame in session.run_all("fbsz*5")] == first[4:]
-    assert not body.training
+    assert not body.training  # type: ignore[union-attr]
 
 
 def test_a_metric_leaves_modes_and_buffers_as_they_were() -> None:

@@ -84,7 +84,7 @@ def test_the_cosine_of_complex_tensors_is_that_of_their_real_numbers() -> None:
     one, other = torch.randn(4, dtype=torch.complex64), torch.randn(4, dtype=torch.complex64)
     reals = [torch.view_as_real(each).reshape(-1) for each in (one, other)]
     found = cosine(one, other, norms=[float(each.norm()) for each in reals])
-    assert found == pytest.approx(float(torch.nn.functional.cosine_similarity(*reals, dim=0)))
+    assert found == pytest.approx(float(torch.nn.functional.cosine_similarity(*reals, dim=0)))  # type: ignore[arg-type, misc]
 
 
 def test_the_cosine_is_the_one_that_torch_finds() -> None:

@@ -184,8 +184,8 @@ class Late(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        noise = random.random() + numpy.random.rand() if self.calls >= 10 else 1.0
+        self.calls += 1  # type: ignore[assignment, operator]
+        noise = random.random() + numpy.random.rand() if self.calls >= 10 else 1.0  # type: ignore[operator]
         return self.layer(x) * noise  # type: ignore[no-any-return]
 
 

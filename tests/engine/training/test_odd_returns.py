@@ -39,7 +39,7 @@ class Net(nn.Linear):
 def odd_steps() -> Iterator[list[Callable[[Any], Any]]]:
     """Give a list of what every optimizer's step does at its end."""
     changes: list[Callable[[Any], Any]] = []
-    hook = register_optimizer_step_post_hook(lambda optimizer, *_: [change(optimizer) for change in changes])
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: [change(optimizer) for change in changes])  # type: ignore[arg-type]
     yield changes
     hook.remove()
 
@@ -73,7 +73,7 @@ def goes_on_as_ever(session: Session) -> None:
 RESIZED: list[Change] = [
     lambda model: setattr(model.spare, "data", torch.ones(2, 2)),
     lambda model: setattr(model.weight, "data", torch.ones(3, 3)),
-    lambda model: model.spare.requires_grad_(False).resize_(5).requires_grad_(),
+    lambda model: model.spare.requires_grad_(False).resize_(5).requires_grad_(),  # type: ignore[operator]
 ]
 
 
@@ -127,7 +127,7 @@ def gives_grad_back(model: Net) -> None:
 
 GIVEN_BACK: dict[str, tuple[Change, str]] = {
     "spare": (lambda model: given_back(model.spare), "F"),
-    "spare.grad": (gives_grad_back, "F B"),
+    "spare.grad": (gives_grad_back, "F B"),  # type: ignore[dict-item]
     "counted": (lambda model: given_back(model.counted), "F"),
     "the loss": (lambda model: setattr(model, "gives_back", "loss"), "F"),
     "the prediction": (lambda model: setattr(model, "gives_back", "prediction"), "F"),
@@ -158,7 +158,7 @@ def test_what_has_no_values_any_more_is_an_error_and_as_it_was(name: str) -> Non
 
     session, usual = built(), built()
     list(session.run_all("fbsz f b"))
-    Net.does = staticmethod(lambda model: (setattr(Net, "does", None), change(model)))  # type: ignore[assignment]
+    Net.does = staticmethod(lambda model: (setattr(Net, "does", None), change(model)))  # type: ignore[assignment, func-returns-value]
     try:
         frames = [session.run(phase) for phase in phases.split()]
     finally:

@@ -9,7 +9,8 @@ from torch import nn, optim
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer, spec_of
+from autograd_tui.engine.training.optimizers import make_optimizer, spec_of
+from autograd_tui.engine.training.param_groups import known_optimizers
 
 NOT_STEPPED = ("lbfgs",)
 OTHERS: dict[str, dict[str, Any]] = {
@@ -35,7 +36,7 @@ def again(made: optim.Optimizer, model: nn.Module) -> optim.Optimizer:
 @pytest.mark.parametrize("name", [name for name in known_optimizers() if name not in NOT_STEPPED])
 def test_an_optimizer_as_pytorch_has_it_is_its_name_and_learning_rate(name: str) -> None:
     model = nn.Linear(2, 2, bias=False)
-    spec = spec_of(known_optimizers()[name](model.parameters()), model)
+    spec = spec_of(known_optimizers()[name](model.parameters()), model)  # type: ignore[call-arg]
     assert (spec.name, spec.options) == (name, ())
 
 

@@ -7,7 +7,8 @@ from torch import nn
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.engine.open import open_session
-from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer, override
+from autograd_tui.engine.training.optimizers import make_optimizer, override
+from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 # torch.optim's own, in the versions that this program takes: those that need a closure or matrices.

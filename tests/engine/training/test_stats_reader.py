@@ -166,7 +166,7 @@ COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_complex_tensor_has_the_norm_that_torch_finds(dtype: torch.dtype, size: int, bad: bool) -> None:
     tensor = torch.complex(normal(size).double(), normal(size, 2)[:, 1].double())
-    tensor[0] = complex(math.nan, math.inf) if bad else tensor[0]
+    tensor[0] = complex(math.nan, math.inf) if bad else tensor[0]  # type: ignore[assignment]
     row = read(tensor.to(dtype))
     plain = tensor.to(dtype).to(torch.complex128)
     assert close(row.norm, torch.linalg.vector_norm(plain)) or (bad and row.norm != row.norm)
@@ -189,7 +189,7 @@ def in_layout(layout: str, values: Tensor) -> Tensor:
         return torch.sparse_coo_tensor(at, halves, matrix.shape, check_invariants=True)
     if layout == "bsr":
         return matrix.to_sparse_bsr(1)
-    return {"coo": matrix.to_sparse, "csr": matrix.to_sparse_csr, "csc": matrix.to_sparse_csc}[layout]()
+    return {"coo": matrix.to_sparse, "csr": matrix.to_sparse_csr, "csc": matrix.to_sparse_csc}[layout]()  # type: ignore[operator]
 
 
 @pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")

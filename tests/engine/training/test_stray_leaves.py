@@ -43,7 +43,7 @@ def layers(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def scaled(net: nn.Module, x: Tensor) -> Tensor:
-    return x * net.own
+    return x * net.own  # type: ignore[operator]
 
 
 def shown(net: nn.Module, x: Tensor) -> Tensor:

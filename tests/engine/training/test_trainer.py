@@ -251,7 +251,7 @@ def test_a_fresh_batch_is_measured_anew() -> None:
 
 def test_a_forward_keeps_the_buffers_from_before_it() -> None:
     first, *_, second = open_session(as_scenario(small_net)).run_all("fbszf")
-    assert [(frame.buffers_before or ())[2].values for frame in (first, second)] == [(0.0,), (1.0,)]
+    assert [(frame.buffers_before or ())[2].values for frame in (first, second)] == [(0.0,), (1.0,)]  # type: ignore[misc]
     assert second.buffers_before is first.buffers
 
 

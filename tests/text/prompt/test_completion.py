@@ -11,7 +11,8 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN
 from autograd_tui.engine.open import open_session
-from autograd_tui.engine.training.optimizers import known_optimizers, make_optimizer
+from autograd_tui.engine.training.optimizers import make_optimizer
+from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.text.optimizer_rules import NAMES
 from autograd_tui.text.prompt.completion import completed, completions, heading
 from autograd_tui.text.prompt.parser import OPTIMIZERS, OPTIONS, WORDS, read
