@@ -1,39 +1,74 @@
-"""The operation at hand, worked: what was computed from what, whatever the phase."""
+"""The chain rule panel's lines for one operation of any phase; those of a step and of zero_grad are made here."""
 
 from __future__ import annotations
 
 from autograd_tui.core.command import Phase
+from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.backward_node import backward_lines
 from autograd_tui.text.derivation.forward_operation import forward_lines
-from autograd_tui.text.derivation.optimizer_formulas import step_lines
+from autograd_tui.text.derivation.optimizer_formulas import STEP_RULES
+from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
 from autograd_tui.text.equation import headed, rows
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.tensor_words import value_words
 
 
 def chain_rule_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Show upstream x local = downstream; forward: the operation; step: the optimizer's formula; all in numbers."""
+    """Write an operation in numbers.
+
+    Forward: the operation's formula. Backward: upstream × local = downstream for each input. Step: the optimizer's
+    formula for one parameter. Zero_grad: the gradient before and after.
+    """
     if trace.phase is Phase.FORWARD:
         return forward_lines(trace, op, width)
     if trace.phase is Phase.BACKWARD:
         return backward_lines(trace, op, width)
     if trace.phase is Phase.STEP and trace.error:
-        said = f"{one_line(op.name)} is as it was: the step raised, and what it had moved was put back."
-        return rows(said, width, style="error")
+        message = f"{one_line(op.name)} is as it was: the step raised, and what it had moved was put back."
+        return rows(message, width, style="error")
     if trace.phase is Phase.STEP:
-        return step_lines(trace, op, width)
-    return _cleared(op, width)
+        return _step_lines(ParameterUpdate(trace, op), width)
+    return _zero_grad_lines(op, width)
 
 
-def _cleared(op: Operation, width: int) -> list[Line]:
-    """Show what zero_grad did to one gradient."""
-    before, after = (next((each for each in side if each.role == "grad"), None) for side in (op.inputs, op.output))
+def _step_lines(update: ParameterUpdate, width: int) -> list[Line]:
+    """Show how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
+    before_after = _before_after_lines(update, "value", one_line(update.op.name), width)
+    if update.before("grad") is None:
+        return [*before_after, *rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
+    optimizer = OptimizerSpec.parse(update.trace.optimizer).name if update.trace.optimizer else ""
+    rule = STEP_RULES.get(optimizer)
+    if rule is None or not update.has_numbers:
+        message = f"No formula is known here for {optimizer or 'this optimizer'}: before and after."
+        return [*before_after, *_state_lines(update, width), *rows(message, width, style="dim")]
+    value = update.after("value")
+    return [*rule(update).lines(update, width), *(before_after if value and value.stats.size > 1 else [])]
+
+
+def _state_lines(update: ParameterUpdate, width: int) -> list[Line]:
+    """Show the gradient and the optimizer's state of the parameter."""
+    roles = dict.fromkeys(value.role for value in (*update.op.inputs, *update.op.output))
+    return [
+        line for role in roles if role != "value" for line in _before_after_lines(update, role, one_line(role), width)
+    ]
+
+
+def _before_after_lines(update: ParameterUpdate, role: str, name: str, width: int) -> list[Line]:
+    before, after = update.before(role), update.after(role)
+    room = max(width // 2 - 4, 12)
+    old, new = value_words(before, room), value_words(after, room)
+    unchanged = old == new and before and after and role != "value"
+    return headed(name, new if unchanged else f"{old} → {new}", width)
+
+
+def _zero_grad_lines(op: Operation, width: int) -> list[Line]:
+    before, after = (next((value for value in side if value.role == "grad"), None) for side in (op.inputs, op.output))
     head = f"{one_line(op.name)}.grad"
     if before is None and after is None:
         return headed(head, "None, and it stays None.", width)
-    was, now = value_words(before, width - 4), value_words(after, width - 4)
-    lines = headed(head, f"{was} → {now}", width, style="now")
+    old, new = value_words(before, width - 4), value_words(after, width - 4)
+    lines = headed(head, f"{old} → {new}", width, style="now")
     if after is None:
         lines += rows("The next backward starts from nothing here, instead of adding.", width, style="dim")
     return lines

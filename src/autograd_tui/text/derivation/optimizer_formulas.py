@@ -1,196 +1,163 @@
-"""The formulas of optimizers: SGD, Adam, AdamW and RMSprop, for one parameter, in numbers."""
+"""The update formulas of SGD, Adam, AdamW and RMSprop, worked out in numbers for one parameter."""
 
 from __future__ import annotations
 
 import math
 
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.core.trace import Operation, Trace
-from autograd_tui.text.derivation.optimizer_step import Stepped, StepRule, Worksheet, signed
-from autograd_tui.text.equation import enclosed, exact, headed, rows
-from autograd_tui.text.styled_text import Line, one_line
-from autograd_tui.text.trace.tensor_words import value_words
+from autograd_tui.text.derivation.optimizer_step import ParameterUpdate, StepDerivation, StepRule, signed
+from autograd_tui.text.equation import enclosed, exact
 
 
-def decayed(sheet: Worksheet, stepped: Stepped) -> float:
-    """Work what the optimizer takes for the gradient: turned round to go uphill, with weight decay."""
-    grad, value, decay = stepped.was("grad") or 0.0, stepped.was("value") or 0.0, stepped.option("weight_decay") or 0.0
-    taken = -grad if stepped.on("maximize") else grad
-    if stepped.on("maximize") and not decay:
-        return sheet.work("g = -grad, to go uphill", taken)
-    if not decay:
-        return taken
-    sign = "-" if stepped.on("maximize") else ""
-    written = f"g = {sign}grad + weight_decay × {stepped.name} = {exact(taken)} {signed(decay)} × {enclosed(value)}"
-    return sheet.work(written, taken + decay * value)
-
-
-def changed(stepped: Stepped) -> str:
-    """Name what stands for the gradient: itself, or g where it was changed first."""
-    return "g" if stepped.on("maximize") or stepped.option("weight_decay") else "grad"
-
-
-def sgd(stepped: Stepped) -> Worksheet:
-    """Work the velocity, where there is momentum, and the move."""
-    name, lr, momentum = stepped.name, stepped.option("lr") or 0.0, stepped.option("momentum") or 0.0
-    taken = changed(stepped)
+def sgd(update: ParameterUpdate) -> StepDerivation:
+    """Derive p - lr × grad, with a velocity in place of the gradient if there is momentum."""
+    name, lr, momentum = update.name, update.option("lr") or 0.0, update.option("momentum") or 0.0
+    symbol = _gradient_symbol(update)
     if not momentum:
-        sheet = Worksheet(f"{name} = {name} - lr × {taken}")
-        by = decayed(sheet, stepped)
-        return sheet.move(stepped, f"{exact(lr)} × {enclosed(by)}", lr * by)
-    ahead = f"{taken} + momentum × v" if stepped.on("nesterov") else "v"
-    damping = stepped.option("dampening") or 0.0
-    fed = f"{1 - damping:g} × {taken}" if damping else taken
-    sheet = Worksheet(f"v = momentum × v + {fed},  {name} = {name} - lr × {f'({ahead})' if ' ' in ahead else ahead}")
-    grad = decayed(sheet, stepped)
-    velocity = _velocity(sheet, stepped, grad, damping)
-    if stepped.on("nesterov"):
-        written = f"{ahead} = {exact(grad)} {signed(momentum)} × {enclosed(velocity)}"
-        velocity = sheet.work(written, grad + momentum * velocity)
-    return sheet.move(stepped, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
+        derivation = StepDerivation(f"{name} = {name} - lr × {symbol}")
+        grad = _regularized_gradient(derivation, update)
+        return derivation.finish(update, f"{exact(lr)} × {enclosed(grad)}", lr * grad)
+    direction = f"{symbol} + momentum × v" if update.is_on("nesterov") else "v"
+    dampening = update.option("dampening") or 0.0
+    term = f"{1 - dampening:g} × {symbol}" if dampening else symbol
+    factor = f"({direction})" if " " in direction else direction
+    derivation = StepDerivation(f"v = momentum × v + {term},  {name} = {name} - lr × {factor}")
+    grad = _regularized_gradient(derivation, update)
+    velocity = _velocity(derivation, update, grad, dampening)
+    if update.is_on("nesterov"):
+        text = f"{direction} = {exact(grad)} {signed(momentum)} × {enclosed(velocity)}"
+        velocity = derivation.add(text, grad + momentum * velocity)
+    return derivation.finish(update, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
 
 
-def _velocity(sheet: Worksheet, stepped: Stepped, grad: float, damping: float) -> float:
-    before, after = stepped.was("momentum_buffer"), stepped.became("momentum_buffer")
-    momentum = stepped.option("momentum") or 0.0
+def _velocity(derivation: StepDerivation, update: ParameterUpdate, grad: float, dampening: float) -> float:
+    before, after = update.number_before("momentum_buffer"), update.number_after("momentum_buffer")
+    momentum = update.option("momentum") or 0.0
     if before is None:
-        sheet.asides.append("This is its first step: the velocity v starts as the gradient.")
-        return sheet.work(f"v = {changed(stepped)}", grad, after, size=abs(grad))
-    fed = f"+ {exact(1 - damping)} × {enclosed(grad)}" if damping else signed(grad)
-    computed = momentum * before + (1 - damping) * grad
-    written = f"v = {exact(momentum)} × {enclosed(before)} {fed}"
-    moved = sheet.work(written, computed, after, size=max(abs(momentum * before), abs(grad)))
-    if moved * grad < 0:
-        sheet.asides.append("The velocity points the other way than the gradient: it carries on.")
-    return moved
+        derivation.notes.append("This is its first step: the velocity v starts as the gradient.")
+        return derivation.add(f"v = {_gradient_symbol(update)}", grad, after, magnitude=abs(grad))
+    term = f"+ {exact(1 - dampening)} × {enclosed(grad)}" if dampening else signed(grad)
+    text = f"v = {exact(momentum)} × {enclosed(before)} {term}"
+    computed = momentum * before + (1 - dampening) * grad
+    velocity = derivation.add(text, computed, after, magnitude=max(abs(momentum * before), abs(grad)))
+    if velocity * grad < 0:
+        derivation.notes.append("The velocity points the other way than the gradient: it carries on.")
+    return velocity
 
 
-def adam(stepped: Stepped) -> Worksheet:
-    """Work the move of one parameter, AdamW's weight decay apart from the gradient."""
-    name, lr, eps = stepped.name, stepped.option("lr") or 0.0, stepped.option("eps") or 0.0
-    apart = _decoupled(stepped)
-    grad_name = ("-grad" if stepped.on("maximize") else "grad") if apart else changed(stepped)
-    moments = f"m = beta1 × m + (1 - beta1) × {grad_name},  v = beta2 × v + (1 - beta2) × {grad_name}^2"
-    sheet = Worksheet(f"{moments},  {name} = {name} - lr × m_hat / (sqrt(v_hat) + eps)")
-    start = _shrunk(sheet, stepped, lr) if apart else stepped.was("value") or 0.0
-    grad = _plain(stepped) if apart else decayed(sheet, stepped)
-    m_hat, v_hat = _moments(sheet, stepped, grad)
-    root = math.sqrt(v_hat) + eps if v_hat >= 0 else math.nan
-    written = f"{exact(lr)} × {enclosed(m_hat)} / (sqrt({exact(v_hat)}) + {exact(eps)})"
-    return sheet.move(stepped, written, lr * m_hat / root if root else math.nan, start=start)
+def adam(update: ParameterUpdate) -> StepDerivation:
+    """Derive p - lr × m_hat / (sqrt(v_hat) + eps); AdamW shrinks p by its weight decay first."""
+    name, lr, eps = update.name, update.option("lr") or 0.0, update.option("eps") or 0.0
+    decoupled = _has_decoupled_decay(update)
+    symbol = ("-grad" if update.is_on("maximize") else "grad") if decoupled else _gradient_symbol(update)
+    moments = f"m = beta1 × m + (1 - beta1) × {symbol},  v = beta2 × v + (1 - beta2) × {symbol}^2"
+    derivation = StepDerivation(f"{moments},  {name} = {name} - lr × m_hat / (sqrt(v_hat) + eps)")
+    start = _decayed_parameter(derivation, update, lr) if decoupled else update.number_before("value") or 0.0
+    grad = _gradient(update) if decoupled else _regularized_gradient(derivation, update)
+    m_hat, v_hat = _corrected_moments(derivation, update, grad)
+    divisor = math.sqrt(v_hat) + eps if v_hat >= 0 else math.nan
+    text = f"{exact(lr)} × {enclosed(m_hat)} / (sqrt({exact(v_hat)}) + {exact(eps)})"
+    return derivation.finish(update, text, lr * m_hat / divisor if divisor else math.nan, start=start)
 
 
-def _decoupled(stepped: Stepped) -> bool:
+def _has_decoupled_decay(update: ParameterUpdate) -> bool:
     """Tell whether weight decay shrinks the parameter itself instead of joining the gradient."""
-    named = OptimizerSpec.parse(stepped.trace.optimizer).name
-    return bool(stepped.option("weight_decay")) and (named == "adamw" or stepped.on("decoupled_weight_decay"))
+    optimizer = OptimizerSpec.parse(update.trace.optimizer).name
+    return bool(update.option("weight_decay")) and (optimizer == "adamw" or update.is_on("decoupled_weight_decay"))
 
 
-def _shrunk(sheet: Worksheet, stepped: Stepped, lr: float) -> float:
-    value, decay, name = stepped.was("value") or 0.0, stepped.option("weight_decay") or 0.0, stepped.name
-    written = f"{name} × (1 - lr × weight_decay) = {exact(value)} × (1 - {exact(lr)} × {exact(decay)})"
-    return sheet.work(f"{name} = {written}", value * (1 - lr * decay))
+def _decayed_parameter(derivation: StepDerivation, update: ParameterUpdate, lr: float) -> float:
+    value, decay = update.number_before("value") or 0.0, update.option("weight_decay") or 0.0
+    product = f"{update.name} × (1 - lr × weight_decay) = {exact(value)} × (1 - {exact(lr)} × {exact(decay)})"
+    return derivation.add(f"{update.name} = {product}", value * (1 - lr * decay))
 
 
-def _plain(stepped: Stepped) -> float:
-    grad = stepped.was("grad") or 0.0
-    return -grad if stepped.on("maximize") else grad
+def _corrected_moments(derivation: StepDerivation, update: ParameterUpdate, grad: float) -> tuple[float, float]:
+    """Return m_hat and v_hat: moving averages of the gradient and its square, corrected for their start at 0."""
+    (beta1, beta2), count = update.option_pair("betas"), update.number_after("step") or 1.0
+    m = _moving_average(derivation, update, "m", "exp_avg", beta1, grad)
+    v = _moving_average(derivation, update, "v", "exp_avg_sq", beta2, grad, squared=True)
+    if update.is_on("amsgrad"):
+        v = derivation.add("v = the greatest v so far", update.number_after("max_exp_avg_sq") or v)
+    derivation.notes.append(f"m and v started at 0: dividing by 1 - beta^{count:g} makes up for that.")
+    return _bias_corrected(derivation, "m", m, beta1, count), _bias_corrected(derivation, "v", v, beta2, count)
 
 
-def _moments(sheet: Worksheet, stepped: Stepped, grad: float) -> tuple[float, float]:
-    """Work the averages of the gradient and of its square, both as if they had not started at 0."""
-    betas, count = stepped.pair("betas"), stepped.became("step") or 1.0
-    m = average(sheet, stepped, "m", "exp_avg", betas[0], grad)
-    v = average(sheet, stepped, "v", "exp_avg_sq", betas[1], grad, squared=True)
-    if stepped.on("amsgrad"):
-        v = sheet.work("v = the greatest v so far", stepped.became("max_exp_avg_sq") or v)
-    sheet.asides.append(f"m and v started at 0: dividing by 1 - beta^{count:g} makes up for that.")
-    return _corrected(sheet, "m", m, betas[0], count), _corrected(sheet, "v", v, betas[1], count)
-
-
-def average(
-    sheet: Worksheet, stepped: Stepped, short: str, role: str, beta: float, grad: float, *, squared: bool = False
-) -> float:
-    """Work a moving average of the gradient, or of its square."""
-    before, after = stepped.was(role) or 0.0, stepped.became(role)
-    term = (1 - beta) * (grad**2 if squared else grad)
-    fed = f"{exact(1 - beta)} × {enclosed(grad)}{'^2' if squared else ''}"
-    written = f"{short} = {exact(beta)} × {enclosed(before)} + {fed}"
-    return sheet.work(written, beta * before + term, after, size=max(abs(beta * before), abs(term)))
-
-
-def _corrected(sheet: Worksheet, short: str, average: float, beta: float, count: float) -> float:
+def _bias_corrected(derivation: StepDerivation, symbol: str, average: float, beta: float, count: float) -> float:
     divisor = 1 - beta**count
     corrected = average / divisor if divisor else math.nan
-    return sheet.work(f"{short}_hat = {exact(average)} / (1 - {exact(beta)}^{count:g})", corrected)
+    return derivation.add(f"{symbol}_hat = {exact(average)} / (1 - {exact(beta)}^{count:g})", corrected)
 
 
-def rmsprop(stepped: Stepped) -> Worksheet:
-    """Work the move of one parameter."""
-    name, lr, momentum = stepped.name, stepped.option("lr") or 0.0, stepped.option("momentum") or 0.0
-    root = "sqrt(s - a^2)" if stepped.on("centered") else "sqrt(s)"
-    scaled = f"{changed(stepped)} / ({root} + eps)"
-    last = f"{name} = {name} - lr × {'v' if momentum else scaled}"
-    sheet = Worksheet(f"v = momentum × v + {scaled},  {last}" if momentum else last)
-    grad = decayed(sheet, stepped)
-    written, step = _scaled(sheet, stepped, grad)
+def rmsprop(update: ParameterUpdate) -> StepDerivation:
+    """Derive p - lr × grad / (root of the averaged square + eps), with a velocity if there is momentum."""
+    name, lr, momentum = update.name, update.option("lr") or 0.0, update.option("momentum") or 0.0
+    root = "sqrt(s - a^2)" if update.is_on("centered") else "sqrt(s)"
+    quotient = f"{_gradient_symbol(update)} / ({root} + eps)"
+    move = f"{name} = {name} - lr × {'v' if momentum else quotient}"
+    derivation = StepDerivation(f"v = momentum × v + {quotient},  {move}" if momentum else move)
+    grad = _regularized_gradient(derivation, update)
+    text, normalized = _normalized_gradient(derivation, update, grad)
     if not momentum:
-        return sheet.move(stepped, f"{exact(lr)} × {written}", lr * step)
-    before = stepped.was("momentum_buffer") or 0.0
-    moving, size = f"v = {exact(momentum)} × {enclosed(before)} + {written}", max(abs(momentum * before), abs(step))
-    velocity = sheet.work(moving, momentum * before + step, stepped.became("momentum_buffer"), size=size)
-    return sheet.move(stepped, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
+        return derivation.finish(update, f"{exact(lr)} × {text}", lr * normalized)
+    before, after = update.number_before("momentum_buffer") or 0.0, update.number_after("momentum_buffer")
+    magnitude = max(abs(momentum * before), abs(normalized))
+    text = f"v = {exact(momentum)} × {enclosed(before)} + {text}"
+    velocity = derivation.add(text, momentum * before + normalized, after, magnitude=magnitude)
+    return derivation.finish(update, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
 
 
-def _scaled(sheet: Worksheet, stepped: Stepped, grad: float) -> tuple[str, float]:
-    """Work the gradient divided by the root of its averaged square."""
-    alpha, eps = stepped.option("alpha") or 0.0, stepped.option("eps") or 0.0
-    square = average(sheet, stepped, "s", "square_avg", alpha, grad, squared=True)
-    if stepped.on("centered"):
-        mean = average(sheet, stepped, "a", "grad_avg", alpha, grad)
-        square = sheet.work(f"s - a^2 = {exact(square)} - {enclosed(mean)}^2", square - mean**2)
-    root = math.sqrt(square) + eps if square >= 0 else math.nan
-    return f"{enclosed(grad)} / (sqrt({exact(square)}) + {exact(eps)})", grad / root if root else math.nan
+def _normalized_gradient(derivation: StepDerivation, update: ParameterUpdate, grad: float) -> tuple[str, float]:
+    """Divide the gradient by the root of its averaged square; return the calculation and its result."""
+    alpha, eps = update.option("alpha") or 0.0, update.option("eps") or 0.0
+    square = _moving_average(derivation, update, "s", "square_avg", alpha, grad, squared=True)
+    if update.is_on("centered"):
+        mean = _moving_average(derivation, update, "a", "grad_avg", alpha, grad)
+        square = derivation.add(f"s - a^2 = {exact(square)} - {enclosed(mean)}^2", square - mean**2)
+    divisor = math.sqrt(square) + eps if square >= 0 else math.nan
+    text = f"{enclosed(grad)} / (sqrt({exact(square)}) + {exact(eps)})"
+    return text, grad / divisor if divisor else math.nan
 
 
-RULES: dict[str, StepRule] = {"sgd": sgd, "adam": adam, "adamw": adam, "rmsprop": rmsprop}
+def _gradient_symbol(update: ParameterUpdate) -> str:
+    """Return "grad", or "g" if the optimizer negates it or adds weight decay first."""
+    return "g" if update.is_on("maximize") or update.option("weight_decay") else "grad"
 
 
-def step_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Show how the optimizer moved one parameter; of many values, the first."""
-    stepped = Stepped(trace, op)
-    name = OptimizerSpec.parse(trace.optimizer).name if trace.optimizer else ""
-    rule = RULES.get(name)
-    if stepped.before("grad") is None:
-        return [
-            *_moved(stepped, width),
-            *rows("Its gradient is None: the optimizer passed over it.", width, style="dim"),
-        ]
-    if rule is None or not stepped.known:
-        said = f"No formula is known here for {name or 'this optimizer'}: before and after."
-        return [*_moved(stepped, width), *_state(stepped, width), *rows(said, width, style="dim")]
-    return [*rule(stepped).lines(stepped, width), *_whole(stepped, width)]
+def _gradient(update: ParameterUpdate) -> float:
+    """Return the first element of the gradient, negated with `maximize`."""
+    grad = update.number_before("grad") or 0.0
+    return -grad if update.is_on("maximize") else grad
 
 
-def _moved(stepped: Stepped, width: int) -> list[Line]:
-    """Write the parameter before and after."""
-    return _pair(stepped, "value", one_line(stepped.op.name), width)
+def _regularized_gradient(derivation: StepDerivation, update: ParameterUpdate) -> float:
+    """Return the gradient with weight decay added, negated with `maximize`; add the equation unless it is trivial."""
+    grad, decay = _gradient(update), update.option("weight_decay") or 0.0
+    if update.is_on("maximize") and not decay:
+        return derivation.add("g = -grad, to go uphill", grad)
+    if not decay:
+        return grad
+    value, sign = update.number_before("value") or 0.0, "-" if update.is_on("maximize") else ""
+    text = f"g = {sign}grad + weight_decay × {update.name} = {exact(grad)} {signed(decay)} × {enclosed(value)}"
+    return derivation.add(text, grad + decay * value)
 
 
-def _state(stepped: Stepped, width: int) -> list[Line]:
-    roles = dict.fromkeys(value.role for value in (*stepped.op.inputs, *stepped.op.output))
-    return [line for role in roles if role != "value" for line in _pair(stepped, role, one_line(role), width)]
+def _moving_average(
+    derivation: StepDerivation,
+    update: ParameterUpdate,
+    symbol: str,
+    role: str,
+    beta: float,
+    grad: float,
+    *,
+    squared: bool = False,
+) -> float:
+    """Return the exponential moving average of the gradient, or of its square, that the state holds under `role`."""
+    before, after = update.number_before(role) or 0.0, update.number_after(role)
+    term = (1 - beta) * (grad**2 if squared else grad)
+    product = f"{exact(1 - beta)} × {enclosed(grad)}{'^2' if squared else ''}"
+    text = f"{symbol} = {exact(beta)} × {enclosed(before)} + {product}"
+    return derivation.add(text, beta * before + term, after, magnitude=max(abs(beta * before), abs(term)))
 
 
-def _pair(stepped: Stepped, role: str, name: str, width: int) -> list[Line]:
-    before, after = stepped.before(role), stepped.after(role)
-    room = max(width // 2 - 4, 12)
-    was, now = value_words(before, room), value_words(after, room)
-    same = was == now and before and after and role != "value"
-    return headed(name, now if same else f"{was} → {now}", width)
-
-
-def _whole(stepped: Stepped, width: int) -> list[Line]:
-    """Say what became of all values where only the first was worked."""
-    value = stepped.after("value")
-    return _moved(stepped, width) if value is not None and value.stats.size > 1 else []
+STEP_RULES: dict[str, StepRule] = {"sgd": sgd, "adam": adam, "adamw": adam, "rmsprop": rmsprop}

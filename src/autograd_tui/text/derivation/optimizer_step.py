@@ -1,4 +1,4 @@
-"""One parameter in a step: its values before and after, the options, and the calculations that a rule makes."""
+"""One parameter in an optimizer step: its tensors before and after, and the equations that lead to its new value."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from autograd_tui.text.equation import exact, rows, with_digits, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 
-LONGEST_NAME = 12  # characters; above it the parameter is called p in formulas
+MAX_NAME_LENGTH = 12  # characters; a parameter with a longer name is called p in formulas
 
 
 @dataclass(frozen=True, slots=True)
-class Stepped:
-    """A parameter before and after a step."""
+class ParameterUpdate:
+    """A parameter, its gradient and the optimizer's state for it, before and after `Optimizer.step`."""
 
     trace: Trace
     op: Operation
 
     @property
     def name(self) -> str:
-        """Give what formulas call the parameter."""
+        """The parameter's symbol in formulas: the last part of its name, or p."""
         short = one_line(self.op.name).rpartition(".")[2]
-        return short if len(short) <= LONGEST_NAME else "p"
+        return short if len(short) <= MAX_NAME_LENGTH else "p"
 
     def before(self, role: str) -> Value | None:
         return next((value for value in self.op.inputs if value.role == role), None)
@@ -34,123 +34,126 @@ class Stepped:
     def after(self, role: str) -> Value | None:
         return next((value for value in self.op.output if value.role == role), None)
 
-    def was(self, role: str) -> float | None:
-        return first(self.before(role))
+    def number_before(self, role: str) -> float | None:
+        """Return the first element of a tensor as it was before the step."""
+        return _first_element(self.before(role))
 
-    def became(self, role: str) -> float | None:
-        return first(self.after(role))
+    def number_after(self, role: str) -> float | None:
+        """Return the first element of a tensor as it is after the step."""
+        return _first_element(self.after(role))
 
     @property
-    def known(self) -> bool:
-        """Whether there are numbers to work with."""
-        return None not in (self.was("value"), self.became("value"), self.was("grad"), self.option("lr"))
+    def has_numbers(self) -> bool:
+        """Whether everything that each formula needs was recorded."""
+        needed = self.number_before("value"), self.number_after("value"), self.number_before("grad"), self.option("lr")
+        return None not in needed
 
     def option(self, name: str) -> float | None:
+        """Return an option of the parameter's group, 0 if it has none; None if it is not a number."""
         return parsed(dict(self.op.settings).get(name, "0"))
 
-    def on(self, name: str) -> bool:
-        """Tell whether an option is switched on."""
+    def is_on(self, name: str) -> bool:
         return bool(self.option(name))
 
-    def pair(self, name: str) -> tuple[float, float]:
-        """Read an option of two numbers; NaN where it is none."""
-        written = dict(self.op.settings).get(name, "").strip("()[] ").split(",")
-        numbers = [parsed(each.strip()) for each in written]
-        left, right = [*numbers, None, None][:2]
-        return (float("nan") if left is None else left, float("nan") if right is None else right)
+    def option_pair(self, name: str) -> tuple[float, float]:
+        """Return an option of two numbers, such as `betas`; NaN in place of what is not a number."""
+        words = dict(self.op.settings).get(name, "").strip("()[] ").split(",")
+        first, second = [*(parsed(word.strip()) for word in words), None, None][:2]
+        return (float("nan") if first is None else first, float("nan") if second is None else second)
 
     @property
-    def error(self) -> float:
-        """Give the rounding to expect."""
+    def tolerance(self) -> float:
+        """The relative error to expect from rounding in the dtypes of this update."""
         return rounding((*self.op.inputs, *self.op.output))
 
 
-def first(value: Value | None) -> float | None:
-    """Give the first value of a tensor, whatever its size."""
+def _first_element(value: Value | None) -> float | None:
     if value is None:
         return None
     return value.stats.values[0] if value.stats.values else value.first
 
 
 @dataclass(frozen=True, slots=True)
-class ArithmeticRow:
-    """One calculation, its result here and PyTorch's."""
+class StepEquation:
+    """One equation of a step, with its result as computed here and as PyTorch has it."""
 
-    written: str  # its numbers in full
+    text: str  # the left side and the calculation, its numbers in full: "v = 0.9 × 1.25 + 2"
     computed: float
-    recorded: float | None
-    size: float  # of the largest number that entered
-    start: float | None  # what it changes, from which the result is told apart
+    recorded: float | None  # None where PyTorch keeps no such number
+    magnitude: float  # of the largest number in it, by which rounding is judged
+    baseline: float | None  # the number that it changes: the result is written with enough digits to differ from it
 
-    def lines(self, stepped: Stepped, width: int) -> list[Line]:
-        """Write it with PyTorch's result, or say that this is another one."""
+    def lines(self, width: int, *, tolerance: float) -> list[Line]:
+        """Write the equation with PyTorch's result; a warning if `computed` differs from it by more than rounding."""
         if self.recorded is None:
-            return rows(worked(self.written, [self.computed], terse(self.computed)), width, indent="  ")
-        if near(self.computed, self.recorded, error=stepped.error, size=self.size):
-            digits = apart(self.recorded, self.start)
-            text = worked(
-                self.written,
-                [self.recorded],
-                terse(self.recorded, digits),
-                shown=lambda value: terse(value, digits),
-            )
-            return rows(text, width, indent="  ", style="now")
-        has = f"but PyTorch has {terse(self.recorded)}: something else was computed."
-        said = f"{with_digits(self.written)} gives {terse(self.computed)}, {has}"
-        return rows(said, width, indent="  ", style="warn")
+            return rows(worked(self.text, [self.computed], terse(self.computed)), width, indent="  ")
+        if not near(self.computed, self.recorded, error=tolerance, size=self.magnitude):
+            message = f"but PyTorch has {terse(self.recorded)}: something else was computed."
+            warning = f"{with_digits(self.text)} gives {terse(self.computed)}, {message}"
+            return rows(warning, width, indent="  ", style="warn")
+        digits = _digits_to_differ(self.recorded, self.baseline)
+        result = terse(self.recorded, digits)
+        text = worked(self.text, [self.recorded], result, shown=lambda value: terse(value, digits))
+        return rows(text, width, indent="  ", style="now")
 
 
-@dataclass(slots=True)
-class Worksheet:
-    """Calculations in order, each with its numbers and what PyTorch has for it."""
-
-    formula: str
-    asides: list[str] = field(default_factory=list)
-    rows: list[ArithmeticRow] = field(default_factory=list)
-
-    def work(
-        self,
-        written: str,
-        computed: float,
-        recorded: float | None = None,
-        *,
-        size: float = 0.0,
-        start: float | None = None,
-    ) -> float:
-        """Add one calculation; gives what PyTorch has where that is known, so that later ones start from it."""
-        self.rows.append(ArithmeticRow(written, computed, recorded, size, start))
-        return computed if recorded is None else recorded
-
-    def move(self, stepped: Stepped, written: str, by: float, *, start: float | None = None) -> Worksheet:
-        """Add the last calculation, how far the parameter moves; `start`: from where, if not from where it was."""
-        before, after = stepped.was("value") or 0.0 if start is None else start, stepped.became("value")
-        whole = f"{stepped.name} = {exact(before)} - {written}"
-        self.work(whole, before - by, after, size=max(abs(before), abs(by)), start=before)
-        return self
-
-    def lines(self, stepped: Stepped, width: int) -> list[Line]:
-        """Write all of them below the formula."""
-        value = stepped.after("value")
-        lines = rows(self.formula, width, style="strong")
-        if value is not None and value.stats.size > 1:
-            lines += rows("of the first value:", width, style="dim")
-        for row in self.rows:
-            lines += row.lines(stepped, width)
-        for aside in self.asides:
-            lines += rows(aside, width, style="dim")
-        return lines
-
-
-def apart(value: float, other: float | None) -> int:
-    """Find how many digits it takes, from four on, to see that a number is not the other one."""
+def _digits_to_differ(value: float, other: float | None) -> int:
+    """Return the fewest digits, from four on, that print two numbers differently."""
     if other is None or value == other:
         return 4
     return next((digits for digits in range(4, 9) if terse(value, digits) != terse(other, digits)), 9)
 
 
+@dataclass(slots=True)
+class StepDerivation:
+    """An optimizer's formula worked out for the first element of one parameter."""
+
+    formula: str  # "w = w - lr × grad"
+    notes: list[str] = field(default_factory=list)
+    equations: list[StepEquation] = field(default_factory=list)
+
+    def add(
+        self,
+        text: str,
+        computed: float,
+        recorded: float | None = None,
+        *,
+        magnitude: float = 0.0,
+        baseline: float | None = None,
+    ) -> float:
+        """Append an equation and return its result: PyTorch's own if recorded, so that rounding does not add up."""
+        self.equations.append(StepEquation(text, computed, recorded, magnitude, baseline))
+        return computed if recorded is None else recorded
+
+    def finish(
+        self, update: ParameterUpdate, text: str, change: float, *, start: float | None = None
+    ) -> StepDerivation:
+        """Append the last equation, parameter - change, and return this derivation.
+
+        `text` writes `change`. `start` is the parameter's value if earlier equations changed it (weight decay).
+        """
+        before = update.number_before("value") or 0.0 if start is None else start
+        equation = f"{update.name} = {exact(before)} - {text}"
+        magnitude = max(abs(before), abs(change))
+        self.add(equation, before - change, update.number_after("value"), magnitude=magnitude, baseline=before)
+        return self
+
+    def lines(self, update: ParameterUpdate, width: int) -> list[Line]:
+        """Write the formula, the equations below it, and the notes."""
+        value = update.after("value")
+        lines = rows(self.formula, width, style="strong")
+        if value is not None and value.stats.size > 1:
+            lines += rows("of the first value:", width, style="dim")
+        for equation in self.equations:
+            lines += equation.lines(width, tolerance=update.tolerance)
+        for note in self.notes:
+            lines += rows(note, width, style="dim")
+        return lines
+
+
 def signed(value: float) -> str:
-    """Write a number in full that is added: "+ 2" or "- 2"."""
+    """Write a number as a further term of a sum, in full: "+ 2" or "- 2"."""
     return f"- {exact(abs(value))}" if value < 0 else f"+ {exact(value)}"
 
 
-StepRule = Callable[[Stepped], Worksheet]
+StepRule = Callable[[ParameterUpdate], StepDerivation]
