@@ -20,7 +20,7 @@ from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import what_to_prove
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.nonfinite_alarm import first_trouble
-from autograd_tui.text.trace.walk import Walk, names_to_find
+from autograd_tui.text.trace.walk import Walk, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
 from autograd_tui.tui.layouts import TraceLayout, inside_layout_for
@@ -134,7 +134,7 @@ class TraceScreen(SizedScreen, CachedRows):
         """Go to another operation."""
         assert self.walk is not None
         walk = getattr(self.walk, way)()
-        moved, self.walk = walk.place != self.walk.place, walk
+        moved, self.walk = walk.index != self.walk.index, walk
         self.say(None if moved else self._stays(way))
 
     def _stays(self, way: Way) -> Note | None:
@@ -196,14 +196,14 @@ class TraceScreen(SizedScreen, CachedRows):
         if not text.startswith("/"):
             return self._offer_words(text)
         part = text.removeprefix("/")
-        found = names_to_find(self.walk.trace, part) if self.walk is not None else []
+        found = search_candidates(self.walk.trace, part) if self.walk is not None else []
         return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
 
     def run_to(self, text: str) -> bool:
         """Run to the next operation of a name, or of the one looked for last; False where there is none."""
         assert self.walk is not None
         name = text.removeprefix("/").strip() or self.walk.search
-        walk = self.walk.to(name) if name else None
+        walk = self.walk.find(name) if name else None
         if walk is None:
             told = (
                 f'no operation or module has "{clipped(name)}" in its name.'
@@ -275,7 +275,7 @@ class TraceScreen(SizedScreen, CachedRows):
         elif self._give_up_the_proof():
             return
         elif self.walk is not None and self.walk.cursor is not None:
-            self.walk = self.walk.at(self.walk.place)
+            self.walk = self.walk.at(self.walk.index)
         else:
             if self.walk is None:
                 self._give_up()

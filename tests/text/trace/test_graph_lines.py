@@ -71,8 +71,8 @@ def test_what_was_raised_stands_last() -> None:
 
 def test_down_goes_with_a_backward_and_up_with_a_forward() -> None:
     backward, forward = line_backward(), line_forward()
-    assert GraphView(backward).moved(Walk(backward), 1).place == 1
-    assert GraphView(forward).moved(Walk(forward), -1).place == 1
+    assert GraphView(backward).moved(Walk(backward), 1).index == 1
+    assert GraphView(forward).moved(Walk(forward), -1).index == 1
 
 
 def test_a_large_graph_is_not_drawn() -> None:

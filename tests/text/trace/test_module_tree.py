@@ -8,9 +8,9 @@ from handmade_traces import line_step, tower
 
 
 def names(walk: Walk, room: int) -> list[str]:
-    """Give the rows: a module's name, or an operation's place."""
+    """Return the rows: the name of a module, or the index of an operation."""
     rows = ModuleTree(walk.trace).rows(walk, room)
-    return [str(row.part.first) if row.part.alone else row.part.path for row in rows]
+    return [str(row.key.first_index) if row.key.is_operation else row.key.path for row in rows]
 
 
 def test_a_tree_that_fits_stands_open() -> None:
@@ -37,7 +37,7 @@ def test_the_operation_at_hand_always_has_a_row(room: int) -> None:
     trace = tower()
     tree = ModuleTree(trace)
     for place in range(len(trace.ops)):
-        assert [row for row in tree.rows(Walk(trace, place), room) if row.part.alone and place in row.ops]
+        assert [row for row in tree.rows(Walk(trace, place), room) if row.key.is_operation and place in row.ops]
 
 
 @pytest.mark.parametrize("room", [12, 20, 30, 60])
@@ -50,7 +50,7 @@ def test_the_tree_fits_wherever_the_walk_is(room: int) -> None:
 def test_an_opened_part_shows_what_is_inside() -> None:
     walk = Walk(tower())
     rows = ModuleTree(walk.trace).rows(walk, 12)
-    layer2 = next(row.part for row in rows if row.part.path == "layer2")
+    layer2 = next(row.key for row in rows if row.key.path == "layer2")
     assert "layer2.0" in names(walk.toggled(layer2), 12)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from autograd_tui.text.trace.tree_lines import Scale, norm_of, norm_over
+from autograd_tui.text.trace.tree_lines import NormScale, norm_of, norm_over
 from handmade_traces import line_backward, line_forward, line_step, tower
 
 
@@ -22,18 +22,18 @@ def test_a_module_is_about_its_last_call_its_first_node_or_all_its_gradients() -
 
 
 def test_a_scale_is_whole_powers_of_ten_around_the_norms() -> None:
-    assert Scale.of(tower()) == Scale(-3, 0)
+    assert NormScale.of(tower()) == NormScale(-3, 0)
 
 
 def test_equal_norms_have_a_scale_too() -> None:
-    assert Scale.of(tower(1, wild=3)) == Scale(0, 1)
+    assert NormScale.of(tower(1, wild=3)) == NormScale(0, 1)
 
 
 @pytest.mark.parametrize("norm", [1e-3, 1e-2, 1e-1, 1.0])
 def test_a_bar_grows_by_as_much_for_each_power(norm: float) -> None:
     share = (math.log10(norm) + 3) / 3
-    assert Scale(-3, 0).bar(norm, 100).count("█") == round(100 * (0.04 + 0.96 * share))
+    assert NormScale(-3, 0).bar(norm, 100).count("█") == round(100 * (0.04 + 0.96 * share))
 
 
 def test_nothing_has_no_bar() -> None:
-    assert Scale(-3, 0).bar(0.0, 20) == ""
+    assert NormScale(-3, 0).bar(0.0, 20) == ""

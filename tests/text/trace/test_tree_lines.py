@@ -107,4 +107,4 @@ def test_arrows_choose_rows_and_enter_opens_or_runs_to_them() -> None:
     assert opened is not None
     ran = lines.opened(lines.moved(opened, 1))
     assert ran is not None
-    assert ran.place == 3
+    assert ran.index == 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.trace.walk import Part, Walk
+from autograd_tui.text.trace.walk import RowKey, Walk
 from handmade_traces import line_backward, tower
 
 
@@ -13,8 +13,8 @@ def test_a_walk_begins_at_the_first_operation() -> None:
 
 def test_next_and_back_stay_inside_the_phase() -> None:
     walk = Walk(line_backward())
-    assert walk.back().place == 0
-    assert walk.last().next().place == walk.last().place == 6
+    assert walk.back().index == 0
+    assert walk.last().next().index == walk.last().index == 6
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(0, 23))
@@ -25,8 +25,8 @@ def test_the_walk_there_and_back_again_is_the_same(steps: list[bool], start: int
     back = there[-1]
     for on, was in zip(reversed(steps), reversed(there[:-1]), strict=True):
         again = back.back() if on else back.next()
-        back = again if back.place != was.place else back  # at an end the step led nowhere
-        assert (back.place, back.op) == (was.place, was.op)
+        back = again if back.index != was.index else back  # at an end the step led nowhere
+        assert (back.index, back.op) == (was.index, was.op)
 
 
 def test_the_next_of_a_module_passes_by_those_of_others() -> None:
@@ -37,40 +37,40 @@ def test_the_next_of_a_module_passes_by_those_of_others() -> None:
 
 def test_the_next_of_a_module_stays_where_there_is_none() -> None:
     walk = Walk(tower()).at(2)
-    assert walk.next_of_module().place == 2
+    assert walk.next_of_module().index == 2
 
 
 def test_a_walk_runs_to_a_module() -> None:
-    found = Walk(tower()).to("layer2")
+    found = Walk(tower()).find("layer2")
     assert found is not None
     assert found.op.module == "layer2.1.relu"
 
 
 def test_a_walk_runs_to_what_is_filled() -> None:
-    found = Walk(line_backward()).to("w")
+    found = Walk(line_backward()).find("w")
     assert found is not None
     assert found.op.accumulates_into == "w"
 
 
 def test_a_search_goes_on_from_the_first_again() -> None:
-    found = Walk(line_backward(), 5).to("pow")
+    found = Walk(line_backward(), 5).find("pow")
     assert found is not None
     assert found.op.name == "PowBackward0"
 
 
 def test_what_is_nowhere_is_not_found() -> None:
-    assert Walk(line_backward()).to("softmax") is None
+    assert Walk(line_backward()).find("softmax") is None
 
 
 def test_a_part_opens_and_closes() -> None:
-    part = Part("layer4", 0)
-    opened = Walk(tower()).toggled(part)
-    assert opened.unfolded == {part}
-    assert not opened.toggled(part).unfolded
+    key = RowKey("layer4", 0)
+    opened = Walk(tower()).toggled(key)
+    assert opened.toggled_keys == {key}
+    assert not opened.toggled(key).toggled_keys
 
 
 def test_walking_leaves_the_cursor_and_keeps_what_is_open() -> None:
-    part = Part("layer4", 0)
-    walk = Walk(tower()).toggled(part).chosen(part).next()
+    key = RowKey("layer4", 0)
+    walk = Walk(tower()).toggled(key).with_cursor(key).next()
     assert walk.cursor is None
-    assert walk.unfolded == {part}
+    assert walk.toggled_keys == {key}

@@ -25,7 +25,7 @@ def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
     ops = filling(walk.trace)
     if not ops or height < 1:
         return []
-    done = sum(op.number <= walk.place for op in ops)
+    done = sum(op.number <= walk.index for op in ops)
     more: list[Line] = []
     top, bottom = 0, len(ops)
     if len(ops) > height:
@@ -42,13 +42,13 @@ def summary(walk: Walk) -> str:
     ops = filling(walk.trace)
     verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(walk.trace.phase, "filled")
     if walk.trace.error:
-        filled = f"{sum(op.number <= walk.place for op in ops)} filled before it raised"
+        filled = f"{sum(op.number <= walk.index for op in ops)} filled before it raised"
         return filled if walk.trace.phase is Phase.BACKWARD else ""
-    return f"{sum(op.number <= walk.place for op in ops)} of {len(ops)} {verb}" if ops else ""
+    return f"{sum(op.number <= walk.index for op in ops)} of {len(ops)} {verb}" if ops else ""
 
 
 def _row(walk: Walk, op: Operation, names: int, width: int) -> Line:
-    here, done = op.number == walk.place, op.number <= walk.place
+    here, done = op.number == walk.index, op.number <= walk.index
     line: Line = [("▶ " if here else "  ", "accent"), (f"{shortened(_name(op), names):<{names}}  ", "strong")]
     return [*line, *_state(walk.trace, op, done, width - names - 4)]
 

@@ -110,7 +110,7 @@ class Fitted:
         """Write what is known of one row."""
         spot, op = self.columns.spots[row], self.columns.ops[row]
         forward = self.columns.forward
-        ahead = forward and spot.call is not None and spot.call > walk.place
+        ahead = forward and spot.call is not None and spot.call > walk.index
         text = AHEAD if ahead else self.value.write(spot.value)
         here = spot.call == walk.op.number if forward else op is walk.op
         value = (f"{text:<{self.value_width}}", "dim" if ahead or spot.why else "strong" if here else "")
@@ -130,7 +130,7 @@ class Fitted:
         """Write the gradient once the walk has come to it, and where it goes to."""
         if spot.why:
             return self._why(spot)
-        if op is None or op.number > walk.place:
+        if op is None or op.number > walk.index:
             return [(AHEAD, "dim")]
         text, filled = self.grad.write(gradient(op)), ""
         if op.accumulates_into:
@@ -219,7 +219,7 @@ class GraphView:
     def _left(self, walk: Walk, row: int, here: bool) -> Line:
         """Draw the mark of the row at hand, the operation's number, the lanes and the names."""
         number, spot = self._numbers[row], self.spots[row]
-        passed = number is not None and number <= walk.place
+        passed = number is not None and number <= walk.index
         name = self._names[row].rstrip()
         return [
             ("▶ " if here else "  ", "accent"),

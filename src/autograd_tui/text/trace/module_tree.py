@@ -10,131 +10,137 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.numbers import count
 from autograd_tui.text.styled_text import one_line
-from autograd_tui.text.trace.walk import Part, Walk
+from autograd_tui.text.trace.walk import RowKey, Walk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModuleRow:
-    """Operations that follow each other: of one module, with what it is made of inside, or one operation alone."""
+    """A row of the tree: a run of operations of one module, with the rows of its submodules, or one operation."""
 
-    part: Part
-    ops: range
+    key: RowKey
+    ops: range  # indices in the trace
     depth: int
-    inside: tuple[ModuleRow, ...] = ()
+    children: tuple[ModuleRow, ...] = ()
 
 
 @dataclass(eq=False)
 class ModuleTree:
-    """The tree of one trace, and for any number of rows how deep it can stand open."""
+    """The tree of one trace, which opens as deep as the screen has room for."""
 
     trace: Trace
-    top: tuple[ModuleRow, ...] = field(init=False)
-    _depths: dict[int, int] = field(default_factory=dict)
+    roots: tuple[ModuleRow, ...] = field(init=False)
+    _open_depths: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.top = _branches(self.trace, range(len(self.trace.ops)), depth=0)
+        self.roots = _build_rows(self.trace, range(len(self.trace.ops)), depth=0)
 
     def rows(self, walk: Walk, room: int) -> list[ModuleRow]:
-        """Give the rows from first to last: open as deep as always fits, what was opened, and the way to where we are.
+        """Return the visible rows, top to bottom.
 
-        There may be more of them than `room`.
+        All modules are open down to the depth at which the rows fit into `room` wherever the walk is. Rows toggled by
+        hand and the modules around the current operation come on top of that, so there may be more rows than `room`.
         """
-        if room not in self._depths:
-            deepest = max((branch.depth for branch in all_of(self.top)), default=0)
-            depths = range(deepest, 0, -1)
-            self._depths[room] = next((each for each in depths if _most_rows(self.top, each)[0] <= room), 0)
-        return list(_open(self.top, walk, self._depths[room]))
+        if room not in self._open_depths:
+            max_depth = max((row.depth for row in all_rows(self.roots)), default=0)
+            depths = range(max_depth, 0, -1)
+            self._open_depths[room] = next(
+                (depth for depth in depths if _max_visible_rows(self.roots, depth)[0] <= room), 0
+            )
+        return list(_visible_rows(self.roots, walk, self._open_depths[room]))
 
 
 def module_of(trace: Trace, op: Operation) -> str:
-    """Give the module that an operation belongs to; of a step or zero_grad, the one whose parameter it is."""
+    """Return the path of an operation's module; in a step or zero_grad, of the module that has the parameter."""
     if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
         return op.name.rpartition(".")[0]
     return op.module
 
 
-def _branches(trace: Trace, ops: range, depth: int) -> tuple[ModuleRow, ...]:
-    """Group operations by the next part of their path; those of one operation are that operation."""
-    found: list[ModuleRow] = []
-    for path, group in groupby(ops, lambda place: _path(module_of(trace, trace.ops[place]), depth)):
-        places = list(group)
-        whole = range(places[0], places[-1] + 1)
-        if path is None or len(whole) == 1:
-            alone = (
-                ModuleRow(Part(module_of(trace, trace.ops[place]), place, True), range(place, place + 1), depth)
-                for place in whole
+def _build_rows(trace: Trace, ops: range, depth: int) -> tuple[ModuleRow, ...]:
+    """Group operations by the next part of their module's path; a group of one operation becomes a row for it."""
+    rows: list[ModuleRow] = []
+    for path, group in groupby(ops, lambda index: _path_prefix(module_of(trace, trace.ops[index]), depth)):
+        indices = list(group)
+        span = range(indices[0], indices[-1] + 1)
+        if path is None or len(span) == 1:
+            leaves = (
+                ModuleRow(RowKey(module_of(trace, trace.ops[index]), index, True), range(index, index + 1), depth)
+                for index in span
             )
-            found += alone
+            rows += leaves
         else:
-            found.append(ModuleRow(Part(path, whole.start), whole, depth, _branches(trace, whole, depth + 1)))
-    return tuple(found)
+            rows.append(ModuleRow(RowKey(path, span.start), span, depth, _build_rows(trace, span, depth + 1)))
+    return tuple(rows)
 
 
-def _path(module: str, depth: int) -> str | None:
-    """Cut a path behind its first parts; None where it has no more than `depth`."""
+def _path_prefix(module: str, depth: int) -> str | None:
+    """Return the first `depth + 1` parts of a path; None where it has no more than `depth`."""
     parts = module.split(".") if module else []
     return ".".join(parts[: depth + 1]) if len(parts) > depth else None
 
 
-def all_of(branches: Sequence[ModuleRow]) -> Iterator[ModuleRow]:
-    """Give branches with all that is inside them."""
-    for branch in branches:
-        yield branch
-        yield from all_of(branch.inside)
+def all_rows(rows: Sequence[ModuleRow]) -> Iterator[ModuleRow]:
+    """Yield rows, each followed by its descendants."""
+    for row in rows:
+        yield row
+        yield from all_rows(row.children)
 
 
-def _open(branches: Sequence[ModuleRow], walk: Walk, depth: int) -> Iterator[ModuleRow]:
-    for branch in branches:
-        yield branch
-        if is_open(branch, walk, depth):
-            yield from _open(branch.inside, walk, depth)
+def _visible_rows(rows: Sequence[ModuleRow], walk: Walk, depth: int) -> Iterator[ModuleRow]:
+    for row in rows:
+        yield row
+        if is_open(row, walk, depth):
+            yield from _visible_rows(row.children, walk, depth)
 
 
-def is_open(branch: ModuleRow, walk: Walk, depth: int) -> bool:
-    """Tell whether the rows inside a branch are shown: those around the operation at hand are in any case."""
-    opened = (branch.depth < depth) != (branch.part in walk.unfolded)
-    return bool(branch.inside) and (opened or walk.place in branch.ops)
+def is_open(row: ModuleRow, walk: Walk, depth: int) -> bool:
+    """Return whether a row's children are visible. Around the current operation they always are."""
+    is_unfolded = (row.depth < depth) != (row.key in walk.toggled_keys)
+    return bool(row.children) and (is_unfolded or walk.index in row.ops)
 
 
-def _most_rows(branches: Sequence[ModuleRow], depth: int) -> tuple[int, int]:
-    """Count the rows that are shown wherever the walk is, and those that the way to it adds at most."""
-    rows, added = len(branches), 0
-    for branch in branches:
-        inside, more = _most_rows(branch.inside, depth)
-        if branch.depth < depth:
-            rows += inside - more
-            added = max(added, more)
+def _max_visible_rows(rows: Sequence[ModuleRow], depth: int) -> tuple[int, int]:
+    """Return the most rows that can be visible with modules open to `depth`, and how many are due to the current one.
+
+    The modules around the current operation are open whatever `depth` is, which adds rows below it.
+    """
+    total, max_extra = len(rows), 0
+    for row in rows:
+        child_rows, child_extra = _max_visible_rows(row.children, depth)
+        if row.depth < depth:
+            total += child_rows - child_extra
+            max_extra = max(max_extra, child_extra)
         else:
-            added = max(added, inside)
-    return rows + added, added
+            max_extra = max(max_extra, child_rows)
+    return total + max_extra, max_extra
 
 
-FOLDED, OPEN = "▸ ", "▾ "
+CLOSED_MARK, OPEN_MARK = "▸ ", "▾ "
 
 
-class TreeLabels:
-    """Indents a row as deep as it stands, and marks a module that has rows inside."""
+class RowLabels:
+    """Labels rows: indented by depth, and modules with a mark for open or closed."""
 
-    def __init__(self, trace: Trace, *, marked: bool) -> None:
-        self._trace, self._marked = trace, marked
-        self._parameters = trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+    def __init__(self, trace: Trace, *, leaves_room_for_marks: bool) -> None:
+        self._trace, self._leaves_room_for_marks = trace, leaves_room_for_marks
+        self._lists_parameters = trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
 
     def label(self, row: ModuleRow, *, is_open: bool = False) -> str:
-        """Give what stands in a row before its numbers."""
+        """Return the text before a row's numbers."""
         indent = "  " * row.depth
-        if row.part.alone:
-            return f"{indent}{'  ' * self._marked}{one_line(self._called(row))}"
-        unit = "parameters" if self._parameters else "operations"
-        mark = OPEN if is_open else FOLDED
-        return f"{indent}{mark}{one_line(row.part.path)}  {count(len(row.ops))} {unit}"
+        if row.key.is_operation:
+            return f"{indent}{'  ' * self._leaves_room_for_marks}{one_line(self._operation_label(row))}"
+        unit = "parameters" if self._lists_parameters else "operations"
+        mark = OPEN_MARK if is_open else CLOSED_MARK
+        return f"{indent}{mark}{one_line(row.key.path)}  {count(len(row.ops))} {unit}"
 
-    def _called(self, row: ModuleRow) -> str:
-        """Name an operation, behind the rest of its module's path where that has no row of its own."""
-        op, path = self._trace.ops[row.part.first], row.part.path
-        rest = ".".join(path.split(".")[row.depth :])
-        if self._parameters:
+    def _operation_label(self, row: ModuleRow) -> str:
+        """Name an operation, after the part of its module's path that has no row of its own."""
+        op, path = self._trace.ops[row.key.first_index], row.key.path
+        module_suffix = ".".join(path.split(".")[row.depth :])
+        if self._lists_parameters:
             name = op.name.rpartition(".")[2]
-            return f"{rest}.{name}" if rest else name
-        filled = op.accumulates_into
-        name = op.name if filled is None else f"→ {filled.removeprefix(f'{path}.' if path else '')}.grad"
-        return f"{rest} {name}" if rest else name
+            return f"{module_suffix}.{name}" if module_suffix else name
+        parameter = op.accumulates_into
+        name = op.name if parameter is None else f"→ {parameter.removeprefix(f'{path}.' if path else '')}.grad"
+        return f"{module_suffix} {name}" if module_suffix else name

@@ -1,4 +1,4 @@
-"""The tree of modules, drawn: a row for each module or operation, and a bar for its norm."""
+"""Draws the module tree of a traced phase: a row for each module or operation, with its norm and a bar."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from autograd_tui.text.frame_summary import error_line
 from autograd_tui.text.numbers import bar, number, terse
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
 from autograd_tui.text.table.table_rows import shortened
-from autograd_tui.text.trace.module_tree import ModuleRow, ModuleTree, TreeLabels, all_of
+from autograd_tui.text.trace.module_tree import ModuleRow, ModuleTree, RowLabels, all_rows
 from autograd_tui.text.trace.nonfinite_alarm import first_trouble
 from autograd_tui.text.trace.tensor_words import dtype_words
 from autograd_tui.text.trace.walk import Walk
 
-WHAT = {
+NORM_HEADINGS = {
     Phase.FORWARD: "|output|",
     Phase.BACKWARD: "|gradient|",
     Phase.STEP: "|gradient|",
     Phase.ZERO_GRAD: "|gradient|",
 }
-MIN_NORM_BAR = 0.04  # of the width, where the scale begins
+MIN_NORM_BAR = 0.04  # share of the width; a norm at the low end of the scale still has a bar
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Whole powers of ten around the norms of a phase."""
+class NormScale:
+    """A logarithmic scale: the whole powers of ten around the norms of a phase."""
 
     low: int
     high: int
 
     @classmethod
-    def of(cls, trace: Trace) -> Scale:
-        """Find them, zeros left out."""
+    def of(cls, trace: Trace) -> NormScale:
+        """Choose the scale for a trace. Zeros and non-finite norms are left out."""
         norms = (norm_of(trace, op) for op in trace.ops)
         powers = [math.log10(norm) for norm in norms if norm is not None and 0 < norm < math.inf]
         low = math.floor(min(powers, default=0.0))
         return cls(low, max(math.ceil(max(powers, default=0.0)), low + 1))
 
     def bar(self, norm: float, width: int) -> str:
-        """Draw a norm."""
+        """Draw a norm as a bar of at most `width` characters."""
         if not norm or not math.isfinite(norm):
             return bar(norm, width)
         share = (math.log10(norm) - self.low) / (self.high - self.low)
@@ -52,46 +52,49 @@ class Scale:
 
 
 def norm_of(trace: Trace, op: Operation) -> float | None:
-    """Give the norm of a call's output, of the gradient that comes to a node, or of a parameter's gradient."""
+    """Return the norm of a call's output, of a node's incoming gradient, or in a step of the parameter's gradient."""
     if trace.phase is Phase.FORWARD:
-        return _together(op.output)
+        return _joint_norm(op.output)
     if trace.phase is Phase.BACKWARD:
-        return _together(op.grad_in)
-    return _together([value for value in op.inputs if value.role == "grad"])
+        return _joint_norm(op.grad_in)
+    return _joint_norm([value for value in op.inputs if value.role == "grad"])
 
 
 def norm_over(trace: Trace, ops: Sequence[Operation]) -> float | None:
-    """Give the norm of what came out of a module, came to it in a backward, or of all its parameters' gradients."""
+    """Return a module's norm: of its output, its incoming gradient, or all its parameters' gradients together.
+
+    `ops` are its operations in the order of the trace.
+    """
     if not ops:
         return None
     if trace.phase is Phase.FORWARD:
         return norm_of(trace, ops[-1])
     if trace.phase is Phase.BACKWARD:
         return norm_of(trace, ops[0])
-    known = [norm for op in ops if (norm := norm_of(trace, op)) is not None]
-    return math.hypot(*known) if known else None
+    norms = [norm for op in ops if (norm := norm_of(trace, op)) is not None]
+    return math.hypot(*norms) if norms else None
 
 
-def _together(values: Iterable[Value | None]) -> float | None:
-    """Give the norm over several tensors; NaN where one holds a NaN or an infinity."""
-    held = [value for value in values if value is not None]
-    norms = [value.stats.norm for value in held if value.stats.norm is not None]
-    if any(value.nonfinite for value in held) and not any(map(math.isinf, norms)):
+def _joint_norm(values: Iterable[Value | None]) -> float | None:
+    """Return the norm over several tensors; NaN where one has a non-finite value, unless a norm is infinite."""
+    tensors = [value for value in values if value is not None]
+    norms = [value.stats.norm for value in tensors if value.stats.norm is not None]
+    if any(value.nonfinite for value in tensors) and not any(map(math.isinf, norms)):
         return math.nan
     return math.hypot(*norms) if norms else None
 
 
-NUMBER = 11  # characters of a norm
-MOST_BAR, LEAST_BAR = 24, 6
-CHANGE = 20  # of "before → after", of large parameters their norms
+NORM_WIDTH = 11  # characters
+MAX_BAR, MIN_BAR = 24, 6  # characters
+CHANGE_WIDTH = 20  # characters of "before → after"; for large parameters these are norms
 BEFORE_AND_AFTER, AFTER = "before → after", "→ after"
-MORE_ROOM = 8  # that names leave for it
-MOST_NAME, LEAST_NAME = 40, 8
-MARGIN = 3  # rows seen before and after the one that matters
+NAME_CUT_FOR_CHANGE = 8  # characters by which names are shorter where changes are shown
+MAX_NAME, MIN_NAME = 40, 8
+SCROLL_MARGIN = 3  # rows in sight before and after the current one
 
 
-class Widths(NamedTuple):
-    """Characters of each column."""
+class ColumnWidths(NamedTuple):
+    """The width of each column, in characters."""
 
     name: int
     bar: int
@@ -100,138 +103,145 @@ class Widths(NamedTuple):
 
 
 class TreeLines:
-    """Draws the tree of one trace."""
+    """Draws the module tree of one trace."""
 
     def __init__(self, tree: ModuleTree) -> None:
         self.tree, self._trace = tree, tree.trace
-        self._scale = Scale.of(tree.trace)
-        self._trouble = first_trouble(tree.trace)  # infinities before it, as a mask's, are none
-        self._labels = TreeLabels(tree.trace, marked=any(branch.inside for branch in tree.top))
+        self._scale = NormScale.of(tree.trace)
+        self._alarm_index = first_trouble(tree.trace)  # earlier infinities, such as a mask's, are no alarm
+        self._labels = RowLabels(tree.trace, leaves_room_for_marks=any(row.children for row in tree.roots))
         self._dtypes = [_dtype(tree.trace, op) for op in tree.trace.ops]
-        self._changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
-        self._longest = max(len(self._labels.label(branch)) for branch in all_of(tree.top))  # folded away or not
+        self._shows_changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+        # Hidden rows count too, so that the columns stay in place when a module opens.
+        self._max_label = max(len(self._labels.label(row)) for row in all_rows(tree.roots))
         self._room = 1
-        self._top = 0  # the first row shown last: rows stay where they are as long as they can
+        self._first_row = 0  # of the last drawing, so that rows scroll as little as possible
 
     def rows_wanted(self) -> int:
-        """Count all rows there are, a heading, and what was raised."""
-        return sum(1 for _ in all_of(self.tree.top)) + 1 + (self._trace.error is not None)
+        """Return the height that shows everything: all rows, a heading and the error."""
+        return sum(1 for _ in all_rows(self.tree.roots)) + 1 + (self._trace.error is not None)
 
     def moved(self, walk: Walk, by: int) -> Walk:
-        """Move the cursor among the rows, from the operation at hand on where there is none."""
+        """Move the cursor by some rows; without a cursor, start from the current operation."""
         rows = self.tree.rows(walk, self._room)
-        return walk.chosen(rows[min(max(_marked(rows, walk) + by, 0), len(rows) - 1)].part)
+        return walk.with_cursor(rows[min(max(_current_row(rows, walk) + by, 0), len(rows) - 1)].key)
 
     def opened(self, walk: Walk) -> Walk | None:
-        """Open or close the part under the cursor, or run to the operation there; None where there is no cursor."""
+        """Open or close the module under the cursor, or go to the operation there; None where there is no cursor."""
         if walk.cursor is None:
             return None
-        return walk.at(walk.cursor.first) if walk.cursor.alone else walk.toggled(walk.cursor)
+        return walk.at(walk.cursor.first_index) if walk.cursor.is_operation else walk.toggled(walk.cursor)
 
     def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
-        """Draw the rows that fit, that of the operation at hand or of the cursor always among them."""
+        """Draw the rows that fit, always with the row of the cursor or else of the current operation."""
         error = self._trace.error
-        last: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
-        self._room = max(height - 1 - len(last), 1)
+        error_row: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
+        self._room = max(height - 1 - len(error_row), 1)
         rows = self.tree.rows(walk, self._room)
-        opened = {row.part for row, after in pairwise(rows) if after.depth > row.depth}
+        opened = {row.key for row, after in pairwise(rows) if after.depth > row.depth}
         shown, more = self._fitted(rows, walk)
         widths = self._widths(width)
-        lines = [self._row(walk, row, widths, is_open=row.part in opened) for row in shown]
-        return [self._heading(widths, width), *lines, *more, *last]
+        lines = [self._row(walk, row, widths, is_open=row.key in opened) for row in shown]
+        return [self._heading(widths, width), *lines, *more, *error_row]
 
     def _fitted(self, rows: list[ModuleRow], walk: Walk) -> tuple[list[ModuleRow], list[Line]]:
-        """Choose the rows that fit; where not all do, give a line too that counts the others."""
+        """Return the rows that fit, and where some do not, a line that counts them."""
         if len(rows) <= self._room:
             return rows, []
         room = max(self._room - 1, 1)
-        row, spare = _marked(rows, walk), min((room - 1) // 2, MARGIN)
-        wanted = range(max(row - spare, 0), row + 1 + spare)
-        self._top = top = scrolled(self._top, wanted, count=len(rows), room=room)
+        row, spare = _current_row(rows, walk), min((room - 1) // 2, SCROLL_MARGIN)
+        range_in_sight = range(max(row - spare, 0), row + 1 + spare)
+        self._first_row = top = scrolled(self._first_row, range_in_sight, count=len(rows), room=room)
         return rows[top : top + room], [more_line(top, top + room, len(rows))]
 
-    def _widths(self, width: int) -> Widths:
-        most = MOST_NAME - MORE_ROOM * self._changes
-        name = max(min(self._longest, most, width - NUMBER - LEAST_BAR - 4), LEAST_NAME)
-        dtype = max(map(len, self._dtypes), default=0) * (not self._changes)
-        rest = max(width - name - NUMBER - dtype - 4, 0)
-        bar = min(max(rest - CHANGE * self._changes, 0), MOST_BAR)
-        bar = bar if bar >= LEAST_BAR else 0
-        return Widths(name, bar, (rest - bar) * self._changes, min(dtype, max(width - name - NUMBER - bar - 4, 0)))
+    def _widths(self, width: int) -> ColumnWidths:
+        max_name = MAX_NAME - NAME_CUT_FOR_CHANGE * self._shows_changes
+        name = max(min(self._max_label, max_name, width - NORM_WIDTH - MIN_BAR - 4), MIN_NAME)
+        dtype = max(map(len, self._dtypes), default=0) * (not self._shows_changes)
+        rest = max(width - name - NORM_WIDTH - dtype - 4, 0)
+        bar = min(max(rest - CHANGE_WIDTH * self._shows_changes, 0), MAX_BAR)
+        bar = bar if bar >= MIN_BAR else 0
+        return ColumnWidths(
+            name, bar, (rest - bar) * self._shows_changes, min(dtype, max(width - name - NORM_WIDTH - bar - 4, 0))
+        )
 
-    def _heading(self, widths: Widths, width: int) -> Line:
+    def _heading(self, widths: ColumnWidths, width: int) -> Line:
         low, high = (f"1e{power}" for power in (self._scale.low, self._scale.high))
         scale = (
             f"  {low}{'log':^{widths.bar - len(low + high)}}{high}" if widths.bar >= 14 else "  log" * (widths.bar > 0)
         )
-        change = f"  {BEFORE_AND_AFTER if widths.change > len(BEFORE_AND_AFTER) + 1 else AFTER}" * self._changes
-        heading = f"  {'':<{widths.name}}{WHAT[self._trace.phase]:>{NUMBER}}{scale:<{widths.bar + 2}}{change}"
+        change = f"  {BEFORE_AND_AFTER if widths.change > len(BEFORE_AND_AFTER) + 1 else AFTER}" * self._shows_changes
+        heading = (
+            f"  {'':<{widths.name}}{NORM_HEADINGS[self._trace.phase]:>{NORM_WIDTH}}{scale:<{widths.bar + 2}}{change}"
+        )
         return [(heading[:width].rstrip(), "dim")]
 
-    def _row(self, walk: Walk, row: ModuleRow, widths: Widths, *, is_open: bool) -> Line:
-        ops = self._trace.ops[row.ops.start : min(row.ops.stop, walk.place + 1)]
-        here, chosen = row.part.alone and walk.place in row.ops, row.part == walk.cursor
+    def _row(self, walk: Walk, row: ModuleRow, widths: ColumnWidths, *, is_open: bool) -> Line:
+        ops = self._trace.ops[row.ops.start : min(row.ops.stop, walk.index + 1)]
+        is_leaf, has_cursor = row.key.is_operation, row.key == walk.cursor
+        is_current = is_leaf and walk.index in row.ops
         label = shortened(self._labels.label(row, is_open=is_open), widths.name)
         name = label.lstrip()
-        style = "now" if here else "accent" if chosen else "dim" if not ops else "" if row.part.alone else "strong"
+        weight = "" if is_leaf else "strong"
+        style = "now" if is_current else "accent" if has_cursor else "dim" if not ops else weight
         return [
-            ("▶ " if here else "→ " if chosen else "  ", "accent"),
+            ("▶ " if is_current else "→ " if has_cursor else "  ", "accent"),
             (" " * (len(label) - len(name)), ""),
             (name, style),
             (" " * (widths.name - len(label)), ""),
-            *self._numbers(ops, row, widths.bar, here=here),
-            *self._change(ops, row, widths.change),
-            (self._dtypes[row.ops.start][: widths.dtype] if ops and row.part.alone else "", "accent"),
+            *self._norm_cells(ops, row, widths.bar, is_current=is_current),
+            *self._change_cell(ops, row, widths.change),
+            (self._dtypes[row.ops.start][: widths.dtype] if ops and is_leaf else "", "accent"),
         ]
 
-    def _numbers(self, ops: Sequence[Operation], row: ModuleRow, bar_width: int, *, here: bool) -> Line:
-        """Write the norm and draw its bar, once the walk has come there."""
+    def _norm_cells(self, ops: Sequence[Operation], row: ModuleRow, bar_width: int, *, is_current: bool) -> Line:
+        """Write the norm and draw its bar, once the walk has reached the row."""
         if not ops:
-            return [(f"{'·':>{NUMBER}}", "dim")]
-        norm = norm_of(self._trace, ops[0]) if row.part.alone else norm_over(self._trace, ops)
+            return [(f"{'·':>{NORM_WIDTH}}", "dim")]
+        norm = norm_of(self._trace, ops[0]) if row.key.is_operation else norm_over(self._trace, ops)
         if norm is None:
-            return [(f"{'-':>{NUMBER}}{'':{bar_width + 2}}", "dim")]
-        wild = not math.isfinite(norm)
-        drawn = self._scale.bar(norm, bar_width) if bar_width and not wild else ""
-        ill = wild and self._trouble is not None and ops[-1].number >= self._trouble
-        style = "error" if ill else "strong" if here else ""
-        return [(f"{number(norm):>{NUMBER}}", style), (f"  {drawn:<{bar_width}}", "up")]
+            return [(f"{'-':>{NORM_WIDTH}}{'':{bar_width + 2}}", "dim")]
+        is_nonfinite = not math.isfinite(norm)
+        norm_bar = self._scale.bar(norm, bar_width) if bar_width and not is_nonfinite else ""
+        is_alarming = is_nonfinite and self._alarm_index is not None and ops[-1].number >= self._alarm_index
+        style = "error" if is_alarming else "strong" if is_current else ""
+        return [(f"{number(norm):>{NORM_WIDTH}}", style), (f"  {norm_bar:<{bar_width}}", "up")]
 
-    def _change(self, ops: Sequence[Operation], row: ModuleRow, room: int) -> Line:
-        """Write what a step or zero_grad has made of one parameter."""
-        if not ops or not row.part.alone or not room:
+    def _change_cell(self, ops: Sequence[Operation], row: ModuleRow, room: int) -> Line:
+        """Write one parameter before and after a step, or its gradient before and after zero_grad."""
+        if not ops or not row.key.is_operation or not room:
             return []
         role = "value" if self._trace.phase is Phase.STEP else "grad"
-        before, after = (_of_role(side, role) for side in (ops[0].inputs, ops[0].output))
+        before, after = (_with_role(side, role) for side in (ops[0].inputs, ops[0].output))
         if before is None:
             return []
-        told = f"  {_main(before)} → {_main(after)}"
-        return [((told if len(told) <= room else f"  → {_main(after)}")[:room], "strong")]
+        text = f"  {_number_or_norm(before)} → {_number_or_norm(after)}"
+        return [((text if len(text) <= room else f"  → {_number_or_norm(after)}")[:room], "strong")]
 
 
 def _dtype(trace: Trace, op: Operation) -> str:
-    """Write the dtype of what an operation's norm is of."""
+    """Return the dtype of the tensor that an operation's norm is of; "" for float32."""
     values = op.output if trace.phase is Phase.FORWARD else op.grad_in
     return next((f" {dtype_words(value)}" for value in values if value is not None and dtype_words(value)), "")
 
 
-def _marked(rows: Sequence[ModuleRow], walk: Walk) -> int:
-    """Find the row under the cursor, else that of the operation at hand."""
-    here = 0
-    for place, row in enumerate(rows):
-        if row.part == walk.cursor:
-            return place
-        if row.part.alone and walk.place in row.ops:
-            here = place
-    return here
+def _current_row(rows: Sequence[ModuleRow], walk: Walk) -> int:
+    """Return the index of the row under the cursor, or else of the current operation."""
+    current = 0
+    for index, row in enumerate(rows):
+        if row.key == walk.cursor:
+            return index
+        if row.key.is_operation and walk.index in row.ops:
+            current = index
+    return current
 
 
-def _of_role(values: Sequence[Value], role: str) -> Value | None:
+def _with_role(values: Sequence[Value], role: str) -> Value | None:
     return next((value for value in values if value.role == role), None)
 
 
-def _main(value: Value | None) -> str:
-    """Write a tensor's one number, or else its norm."""
+def _number_or_norm(value: Value | None) -> str:
+    """Write the value of a tensor of one element, or else the norm."""
     if value is None:
         return "None"
     stats = value.stats

@@ -1,4 +1,4 @@
-"""The walk through a trace: the operation shown, where it is, and the keys that lead to another."""
+"""A walk through a trace: the operation that is shown, the ways to another one, and the header above it."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from autograd_tui.text.prompt.words import Candidate, listed
 from autograd_tui.text.styled_text import Line, length, one_line, spread
 
 
-class Part(NamedTuple):
-    """Operations of one module that follow each other, by its path and the first of them; with no path, one alone."""
+class RowKey(NamedTuple):
+    """Identifies a row of the module tree: a run of operations of one module, or one operation.
 
-    path: str
-    first: int
-    alone: bool = False
+    A module may run more than once in a phase, so its path alone is not enough.
+    """
+
+    path: str  # the module's
+    first_index: int  # of its first operation, in the trace
+    is_operation: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """A place in a trace, which is never empty, and what is seen around it; each method gives another walk."""
+    """A position in a trace that has operations, with the state of the module tree; each method returns a new walk."""
 
     trace: Trace
-    place: int = 0
-    unfolded: frozenset[Part] = frozenset()  # parts of the tree that were opened
-    cursor: Part | None = None  # the row of the tree that arrows have chosen; none once the walk goes on
-    search: str = ""  # what was looked for last
+    index: int = 0
+    toggled_keys: frozenset[RowKey] = frozenset()  # rows of the tree that were opened or closed by hand
+    cursor: RowKey | None = None  # the row that the arrow keys have selected; None once the walk moves
+    search: str = ""  # the name that was searched for last
 
     @property
     def op(self) -> Operation:
-        """The operation at hand."""
-        return self.trace.ops[self.place]
+        """The operation that is shown."""
+        return self.trace.ops[self.index]
 
     @property
     def at_end(self) -> bool:
-        return self.place == len(self.trace.ops) - 1
+        return self.index == len(self.trace.ops) - 1
 
-    def at(self, place: int) -> Walk:
-        """Go to a place, not past the ends."""
-        return replace(self, place=min(max(place, 0), len(self.trace.ops) - 1), cursor=None)
+    def at(self, index: int) -> Walk:
+        """Go to the operation at `index`, clamped to the trace."""
+        return replace(self, index=min(max(index, 0), len(self.trace.ops) - 1), cursor=None)
 
     def next(self) -> Walk:
-        """Go to the operation after."""
-        return self.at(self.place + 1)
+        """Go to the next operation; stay at the last one."""
+        return self.at(self.index + 1)
 
     def back(self) -> Walk:
-        """Go to the operation before."""
-        return self.at(self.place - 1)
+        """Go to the previous operation; stay at the first one."""
+        return self.at(self.index - 1)
 
     def first(self) -> Walk:
         """Go to the first operation."""
@@ -61,88 +64,90 @@ class Walk:
         return self.at(len(self.trace.ops) - 1)
 
     def next_of_module(self) -> Walk:
-        """Go to the next operation of the module at hand; stay where there is none."""
+        """Go to the next operation of the same module; stay where there is none."""
         module = self.op.module
-        ahead = (op.number for op in self.trace.ops[self.place + 1 :] if op.module == module)
-        return self.at(next(ahead, self.place))
+        ahead = (op.number for op in self.trace.ops[self.index + 1 :] if op.module == module)
+        return self.at(next(ahead, self.index))
 
-    def to(self, name: str) -> Walk | None:
-        """Run to the next operation with `name` in its name, its module or what it fills, from the first on again.
+    def find(self, name: str) -> Walk | None:
+        """Go to the next operation whose name, module or filled parameter contains `name`; None where there is none.
 
-        An operation or module of that very name comes before those that only hold it; None where there is none.
+        The search ignores case and wraps around at the end. Whole names win over parts of names.
         """
-        places = [*range(self.place + 1, len(self.trace.ops)), *range(self.place + 1)]
-        ops, wanted = self.trace.ops, name.casefold()
-        found = [place for place in places if any(wanted in each.casefold() for each in names_of(ops[place]))]
-        exact = [place for place in found if any(wanted == each.casefold() for each in names_of(ops[place]))]
-        return replace(self.at((exact or found)[0]), search=name) if found else None
+        indices = [*range(self.index + 1, len(self.trace.ops)), *range(self.index + 1)]
+        ops, query = self.trace.ops, name.casefold()
+        matches = [index for index in indices if any(query in each.casefold() for each in search_names(ops[index]))]
+        exact_matches = [
+            index for index in matches if any(query == each.casefold() for each in search_names(ops[index]))
+        ]
+        return replace(self.at((exact_matches or matches)[0]), search=name) if matches else None
 
-    def toggled(self, part: Part) -> Walk:
-        """Open a part of the tree, or close it."""
-        return replace(self, unfolded=self.unfolded ^ {part})
+    def toggled(self, key: RowKey) -> Walk:
+        """Open a row of the tree, or close it."""
+        return replace(self, toggled_keys=self.toggled_keys ^ {key})
 
-    def chosen(self, part: Part) -> Walk:
-        """Put the cursor of the tree on a part."""
-        return replace(self, cursor=part)
+    def with_cursor(self, key: RowKey) -> Walk:
+        """Put the cursor of the tree on a row."""
+        return replace(self, cursor=key)
 
 
-def names_of(op: Operation) -> tuple[str, ...]:
-    """Give all that an operation is found by: its name, its module, and what it fills."""
+def search_names(op: Operation) -> tuple[str, ...]:
+    """Return the names that a search compares: the operation's, its module's, and the parameter's that it fills."""
     return tuple(name for name in (op.name, op.module, op.accumulates_into or "") if name)
 
 
-def names_to_find(trace: Trace, part: str) -> list[Candidate]:
-    """Give the modules, operations and parameters with a part in their names, each with where it first comes."""
-    first: dict[str, int] = {}
+def search_candidates(trace: Trace, text: str) -> list[Candidate]:
+    """Return the modules, operations and parameters whose names contain `text`, each with its first index."""
+    first_indices: dict[str, int] = {}
     for op in trace.ops:
-        for path in (*_around(op.module), *names_of(op)):
-            first.setdefault(path, op.number)
-    wanted = part.casefold()
-    places = len(trace.ops)
-    fitting = {one_line(name): place for name, place in first.items() if wanted in name.casefold()}
-    return listed({name: f"operation {count(place + 1)} of {count(places)}" for name, place in fitting.items()}, "/")
+        for name in (*enclosing_modules(op.module), *search_names(op)):
+            first_indices.setdefault(name, op.number)
+    query = text.casefold()
+    total = len(trace.ops)
+    matches = {one_line(name): index for name, index in first_indices.items() if query in name.casefold()}
+    return listed({name: f"operation {count(index + 1)} of {count(total)}" for name, index in matches.items()}, "/")
 
 
-def _around(module: str) -> list[str]:
-    """Give the modules around one: layer1, layer1.0 of layer1.0.bn1."""
+def enclosing_modules(module: str) -> list[str]:
+    """Return the paths of the modules around one, outermost first: layer1 and layer1.0 for layer1.0.bn1."""
     parts = module.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-SHORT, LONG = "─▶ ", "──────▶ "
-ROOMY = 100  # columns, from which on the arrows are long
+SHORT_ARROW, LONG_ARROW = "─▶ ", "──────▶ "
+MIN_LONG_ARROW_WIDTH = 100  # columns
 
 
-def where_lines(walk: Walk, width: int, *, unkept: str = "") -> list[Line]:
-    """Write the phases, that of the trace lit, over the operation at hand; and in front that the run is `unkept`."""
+def header_lines(walk: Walk, width: int, *, unkept: str = "") -> list[Line]:
+    """Return two rows: the phases with the traced one highlighted, then the operation; `unkept` is a mark in front."""
     trace = walk.trace
     right: Line = [(f"iteration {trace.iteration}   ", ""), (f"inside frame {trace.index} ", "accent")]
-    left = [*marked(unkept), *_phases(trace, LONG if width >= ROOMY else SHORT)]
-    return [spread(left, right, width), _operation(walk, width)]
+    left = [*marked(unkept), *_phase_line(trace, LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW)]
+    return [spread(left, right, width), _operation_line(walk, width)]
 
 
-def _phases(trace: Trace, arrow: str) -> Line:
+def _phase_line(trace: Trace, arrow: str) -> Line:
     line: Line = [(" ", "")]
     for phase in Phase:
-        here = phase is trace.phase
-        line.append((f"▌{phase.value.upper()}▐" if here else f" {phase.value} ", "now" if here else "dim"))
+        is_traced = phase is trace.phase
+        line.append((f"▌{phase.value.upper()}▐" if is_traced else f" {phase.value} ", "now" if is_traced else "dim"))
         if phase is not Phase.ZERO_GRAD:
             line.append((arrow, "dim"))
     return line
 
 
-def _operation(walk: Walk, width: int) -> Line:
-    op, places = walk.op, len(walk.trace.ops)
+def _operation_line(walk: Walk, width: int) -> Line:
+    op, total = walk.op, len(walk.trace.ops)
     unit = "operation" if walk.trace.phase in (Phase.FORWARD, Phase.BACKWARD) else "parameter"
-    line: Line = [(f" {unit} {count(op.number + 1)} of {count(places)}  ", "accent"), (one_line(op.name), "strong")]
-    for told in (_made_by(walk.trace, op), f"  in {op.module}" if op.module else ""):
-        if length(line) + len(told) < width:
-            line.append((one_line(told) and f"  {one_line(told)}", ""))
+    line: Line = [(f" {unit} {count(op.number + 1)} of {count(total)}  ", "accent"), (one_line(op.name), "strong")]
+    for words in (_origin_words(walk.trace, op), f"  in {op.module}" if op.module else ""):
+        if length(line) + len(words) < width:
+            line.append((one_line(words) and f"  {one_line(words)}", ""))
     return line
 
 
-def _made_by(trace: Trace, op: Operation) -> str:
-    """Say what created a node, or what it fills."""
+def _origin_words(trace: Trace, op: Operation) -> str:
+    """Say which parameter a node fills, or which operation of the forward made it."""
     if op.accumulates_into is not None:
         return (
             f"  fills {op.accumulates_into}.grad" if op.grad_before is None else f"  adds to {op.accumulates_into}.grad"

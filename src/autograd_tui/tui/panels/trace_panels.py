@@ -20,7 +20,7 @@ from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree
 from autograd_tui.text.trace.operation import operation_lines, source_lines
 from autograd_tui.text.trace.tree_lines import TreeLines
-from autograd_tui.text.trace.walk import Walk, where_lines
+from autograd_tui.text.trace.walk import Walk, header_lines
 from autograd_tui.tui.panels.code import lines_of
 from autograd_tui.tui.panels.panel import Panel
 
@@ -72,7 +72,7 @@ class WherePanel(WalkPanel):
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw two rows."""
-        return where_lines(walk, width, unkept=self.unkept)
+        return header_lines(walk, width, unkept=self.unkept)
 
 
 class SourcePanel(WalkPanel):

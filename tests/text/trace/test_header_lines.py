@@ -6,12 +6,12 @@ import pytest
 
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.trace.walk import Walk, where_lines
+from autograd_tui.text.trace.walk import Walk, header_lines
 from handmade_traces import line_backward, line_step, tower, value
 
 
 def told(walk: Walk, width: int = 80) -> list[str]:
-    return [plain(line) for line in where_lines(walk, width)]
+    return [plain(line) for line in header_lines(walk, width)]
 
 
 def test_the_phase_the_iteration_and_the_frame_stand_above() -> None:
