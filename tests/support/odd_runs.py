@@ -196,7 +196,13 @@ class Walker:
             ("trace", lambda: self.inside(session.trace(rng.randrange(session.frame.index + 1)))),
             ("look", lambda: session.look(rng.randrange(session.newest + 1))),
             ("inspect", lambda: session.inspect(rng.choice([*session.frame.params.layout.names, "nobody"]))),
-            ("prove", lambda: session.prove(session.frame.index, rng.choice([*session.frame.params.layout.names, 0]))),  # type: ignore[arg-type]
+            (
+                "prove",
+                lambda: session.check_gradient(
+                    session.frame.index,
+                    rng.choice([*session.frame.params.layout.names, 0]),  # type: ignore[arg-type]
+                ),
+            ),
             (
                 "watch",
                 lambda: session.arm(rng.choice(["loss > 1", "grad_norm > 0", "nonfinite", "last.bias.grad > 0"])),

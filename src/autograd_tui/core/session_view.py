@@ -313,7 +313,7 @@ class InteractiveSession(SessionView, Protocol):
     def inspect(self, name: str) -> Inspection:
         """Return exact statistics of a parameter where training stands."""
 
-    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
+    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences."""
 
     def watch(self, watch: Watch) -> None:
@@ -418,7 +418,7 @@ class ReadOnlySession:
         """Refuse."""
         raise Refused(self.refusal)
 
-    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
+    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
         """Refuse."""
         raise Refused(self.refusal)
 

@@ -48,7 +48,9 @@ class Session:
         self._watching = Watcher()
         self._line = Timeline(trainer, self._way, watching=self._watching, reporter=self._reporter)
         self._on = Advance(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
-        self._proofs = GradChecker(trainer, self._way, self._line.traces, line=about.opening.scenario == "linear")
+        self._grad_checker = GradChecker(
+            trainer, self._way, self._line.traces, has_formula=about.opening.scenario == "linear"
+        )
 
     @property
     def recorder(self) -> RunObserver | None:
@@ -170,15 +172,15 @@ class Session:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
 
-    def prove(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
+    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences in float64.
 
         what: a parameter by its name, or the output of an operation by its number in the forward's trace.
-        Raises Refused, in one sentence, where it cannot be proven, also where it is `stopped`, which is asked before
+        Raises Refused, in one sentence, where it cannot be checked, also where it is `stopped`, which is asked before
         each forward.
         """
         self._line.check(index)
-        return self._proofs.of(index, what, self._line.comparison(), stopped)
+        return self._grad_checker.check_gradient(index, what, self._line.comparison(), stopped)
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""
@@ -211,7 +213,7 @@ class Session:
         return self._way.take_difference()
 
     def watch(self, watch: Watch) -> None:
-        """Have `watch` told how far going back or a proof has come; where it gives False, all stays as it was."""
+        """Have `watch` told how far going back or a gradient check has come; where it gives False, all stays."""
         self._way.watch = watch
 
     # Keeping.

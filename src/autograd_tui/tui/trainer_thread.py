@@ -305,7 +305,7 @@ class TrainerThread(threading.Thread):
     def _prove(self, what: Prove) -> GradCheck:
         """Compare a gradient with finite differences."""
         self._runs("the proof runs")
-        return self._here.prove(what.index, what.what, stopped=lambda: self._line.stopped)
+        return self._here.check_gradient(what.index, what.what, stopped=lambda: self._line.stopped)
 
     def _arm(self, what: Arm) -> str:
         """Arm a watchpoint, or disarm all; say what is armed now."""

@@ -56,23 +56,23 @@ def of(module: Callable[[], nn.Module], x: Tensor | None = None) -> Build:
 
 
 def test_the_lines_gradient_is_that_of_differences_of_autograd_and_of_the_formula() -> None:
-    proof = after("fb").prove(2, "w")
+    proof = after("fb").check_gradient(2, "w")
     assert proof.verdict == "agrees"
     assert proof.held == pytest.approx([4 / 3])
     assert proof.numeric == pytest.approx([4 / 3], rel=1e-9)
     assert proof.exact == pytest.approx([4 / 3], rel=1e-14)
     assert proof.closed == pytest.approx([4 / 3], rel=1e-14)
-    assert after("fb").prove(2, "b").closed == pytest.approx([2.0])
+    assert after("fb").check_gradient(2, "b").closed == pytest.approx([2.0])
 
 
 def test_any_frame_that_has_a_gradient_can_be_proven() -> None:
     session = after("fbsz*4 fbs")
-    assert [session.prove(index, "w").verdict for index in (2, 3, 6, 19)] == ["agrees"] * 4
-    assert session.prove(6, "w").held != session.prove(2, "w").held
+    assert [session.check_gradient(index, "w").verdict for index in (2, 3, 6, 19)] == ["agrees"] * 4
+    assert session.check_gradient(6, "w").held != session.check_gradient(2, "w").held
 
 
 def test_a_sum_of_backwards_is_proven_as_one() -> None:
-    proof = after("fb FB").prove(4, "b")
+    proof = after("fb FB").check_gradient(4, "b")
     assert (proof.verdict, proof.backwards) == ("agrees", 1)
     assert proof.held == pytest.approx([4.0])
     assert proof.numeric == pytest.approx([4.0])
@@ -102,9 +102,9 @@ class Wrong(nn.Module):
 
 def test_a_wrong_backward_of_ones_own_is_caught_where_it_is_and_nowhere_else() -> None:
     session = after("fb", of(Wrong))
-    assert session.prove(2, "w").verdict == "wrong"
-    assert session.prove(2, "w").relative_error == pytest.approx(0.001 / 2.001, rel=1e-4)
-    assert session.prove(2, "b").verdict == "agrees"
+    assert session.check_gradient(2, "w").verdict == "wrong"
+    assert session.check_gradient(2, "w").relative_error == pytest.approx(0.001 / 2.001, rel=1e-4)
+    assert session.check_gradient(2, "b").verdict == "agrees"
 
 
 def test_a_gradient_that_somebody_has_changed_in_the_run_differs_from_what_autograd_says() -> None:
@@ -115,8 +115,8 @@ def test_a_gradient_that_somebody_has_changed_in_the_run_differs_from_what_autog
         return model, lambda i: (x, torch.full((4, 1), -1.0))
 
     session = after("fb", build)
-    assert session.prove(2, "weight").verdict == "differs"
-    assert session.prove(2, "bias").verdict == "agrees"
+    assert session.check_gradient(2, "weight").verdict == "differs"
+    assert session.check_gradient(2, "bias").verdict == "agrees"
 
 
 class Kinked(nn.Module):
@@ -129,7 +129,7 @@ class Kinked(nn.Module):
 
 
 def test_a_kink_is_said_to_be_one() -> None:
-    proof = after("fb", of(Kinked)).prove(2, "w")
+    proof = after("fb", of(Kinked)).check_gradient(2, "w")
     assert (proof.verdict, proof.kinks) == ("kink", 3)
 
 
@@ -167,7 +167,7 @@ def test_it_agrees_with_gradcheck_on_random_networks(drawn: tuple[Build, int]) -
 
     assert torch.autograd.gradcheck(loss_of, tuple(params.values()))
     for name in params:
-        assert session.prove(2, name).verdict == "agrees", name
+        assert session.check_gradient(2, name).verdict == "agrees", name
 
 
 def test_noise_and_dropout_draw_what_the_run_drew() -> None:
@@ -182,20 +182,20 @@ def test_noise_and_dropout_draw_what_the_run_drew() -> None:
 
     session = after("fbsz fb", of(Noisy))
     for name in ("net.0.weight", "net.1.weight", "net.4.bias"):
-        proof = session.prove(6, name)
+        proof = session.check_gradient(6, name)
         assert (proof.verdict, name) == ("agrees", name)
         assert proof.relative_held_error < 1e-4
 
 
 def test_a_gradient_that_is_nothing_but_rounding_is_not_said_to_differ() -> None:
     session = after("fbsz*2 fb", small_net_fresh)
-    proof = session.prove(session.frame.index, "0.bias")  # which the batch norm behind it takes out again
+    proof = session.check_gradient(session.frame.index, "0.bias")  # which the batch norm behind it takes out again
     assert max(map(abs, proof.exact)) < 1e-12 < max(map(abs, proof.held))
     assert proof.verdict == "agrees"
 
 
 def test_a_large_gradient_is_proven_along_random_directions() -> None:
-    proof = after("fbsz fb", of(lambda: nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 1)))).prove(
+    proof = after("fbsz fb", of(lambda: nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 1)))).check_gradient(
         6, "0.weight"
     )
     assert (proof.kind, len(proof.numeric), proof.verdict) == ("directions", 8, "agrees")
@@ -205,7 +205,7 @@ def test_a_large_gradient_is_proven_along_random_directions() -> None:
 def test_a_proof_leaves_everything_as_it_was(build: Build) -> None:
     session, other = after("fbsz*2 fbs", build), after("fbsz*2 fbs", build)
     before = copied(tensors(session))
-    session.prove(session.frame.index, session.frame.params.layout.names[0])
+    session.check_gradient(session.frame.index, session.frame.params.layout.names[0])
     assert differing(tensors(session), before) == []
     for each in (session, other):
         list(each.run_all("z fbsz"))
@@ -216,7 +216,7 @@ def test_a_proof_leaves_everything_as_it_was(build: Build) -> None:
 def refused(session: Session, index: int, what: str | int) -> str:
     before = copied(tensors(session))
     with pytest.raises(Refused) as caught:
-        session.prove(index, what)
+        session.check_gradient(index, what)
     assert differing(tensors(session), before) == []
     return str(caught.value)
 
@@ -294,7 +294,7 @@ def test_what_cannot_be_proven_is_said_in_a_sentence(module: type[nn.Module], sa
 
 def test_a_model_that_is_another_each_time_is_refused() -> None:
     with pytest.raises(Refused, match="the model gives another loss each time, random numbers put back"):
-        after("fb", of(Unsteady)).prove(2, "w")
+        after("fb", of(Unsteady)).check_gradient(2, "w")
 
 
 def test_a_loss_that_reaches_around_the_copy_is_refused() -> None:
@@ -330,7 +330,7 @@ def test_it_can_be_given_up_before_any_of_its_forwards(what: str | int) -> None:
     for forwards in (0, 1, 2, 5):
         ELSEWHERE.calls = 0
         with pytest.raises(Refused, match="the proof was given up"):
-            session.prove(2, what, stopped=lambda most=forwards: ELSEWHERE.calls >= most)  # type: ignore[misc]
+            session.check_gradient(2, what, stopped=lambda most=forwards: ELSEWHERE.calls >= most)  # type: ignore[misc]
         assert ELSEWHERE.calls - 2 <= forwards  # two more made frame 2 again, which nobody gives up
         assert differing(tensors(session), before) == []
 
@@ -338,7 +338,7 @@ def test_it_can_be_given_up_before_any_of_its_forwards(what: str | int) -> None:
 def test_who_watches_is_told_how_far_it_has_come() -> None:
     session, told = after("fb", of(lambda: nn.Linear(3, 2))), list[Progress]()
     session.watch(lambda progress: told.append(progress) is None)  # type: ignore[func-returns-value]
-    session.prove(2, "weight")
+    session.check_gradient(2, "weight")
     far = [(each.done, each.of) for each in told if each.proof == "weight.grad"]
     assert far == sorted(far)
     assert set(far) == {(0, 0), *((done, 6) for done in range(6))}
@@ -363,7 +363,7 @@ class Two(nn.Module):
 def proven(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> GradCheck:
     session = after(words, of(lambda: Two(loss), torch.rand(6, 3)))
     assert session.frame.error is None
-    return session.prove(session.frame.index, "a.weight")
+    return session.check_gradient(session.frame.index, "a.weight")
 
 
 def moving_average(two: Two) -> None:
@@ -476,14 +476,14 @@ class Padded(nn.Module):
 def test_the_padding_of_an_embedding_is_held_still(padding: int) -> None:
     indices = torch.tensor([[1, 2, 0], [3, 0, 0]])
     model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=padding)), indices)
-    proof = after("fbsz fb", model).prove(6, "words")
+    proof = after("fbsz fb", model).check_gradient(6, "words")
     assert proof.verdict == "agrees"
     assert [place.partition(" (")[0] for place in proof.held_still] == ["padding_idx"]
 
 
 def test_an_embedding_whose_padding_does_not_come_is_proven_as_it_is() -> None:
     model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=4)), torch.tensor([[1, 2, 0]]))
-    proof = after("fb", model).prove(2, "words")
+    proof = after("fb", model).check_gradient(2, "words")
     assert (proof.verdict, proof.held_still) == ("agrees", ())
 
 
@@ -503,7 +503,7 @@ class ByTurns(nn.Module):
 
 def test_a_gradient_is_proven_where_the_forward_freezes_by_turns() -> None:
     session = after("fbsz fbsz fb", of(ByTurns))
-    proofs = [session.prove(*asked) for asked in ((2, "a.weight"), (6, "b.weight"), (10, "a.weight"))]
+    proofs = [session.check_gradient(*asked) for asked in ((2, "a.weight"), (6, "b.weight"), (10, "a.weight"))]
     assert [proof.verdict for proof in proofs] == ["agrees"] * 3
 
 
@@ -515,7 +515,7 @@ def test_what_comes_out_of_an_operation_is_proven_where_a_forward_counts_in_pyth
         return (two.a(x) * torch.rand(4, generator=noise)).square().mean() * count[0]
 
     session = after("fbsz fb", of(lambda: Two(loss), torch.rand(6, 3)))
-    assert session.prove(6, 0).verdict == "agrees"
+    assert session.check_gradient(6, 0).verdict == "agrees"
 
 
 def test_it_is_said_at_which_lines() -> None:
@@ -538,7 +538,7 @@ def test_a_number_that_decides_what_runs_is_held_still() -> None:
 
 def test_the_power_iteration_of_a_spectral_norm_is_held_still() -> None:
     session = after("fbsz fb", of(lambda: nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.Tanh())))
-    proof = session.prove(6, "0.parametrizations.weight.original")
+    proof = session.check_gradient(6, "0.parametrizations.weight.original")
     assert proof.verdict == "agrees"
     assert [place.partition(",")[0] for place in proof.held_still] == ["no_grad (parametrizations.py"]
 
@@ -605,7 +605,7 @@ def test_a_wrong_backward_is_caught_beside_what_is_held_still() -> None:
 @pytest.mark.parametrize("norm", [weight_norm, nn.utils.weight_norm])
 def test_a_weight_norm_is_proven(norm: Callable[[nn.Module], nn.Module]) -> None:
     session = after("fbsz fb", of(lambda: nn.Sequential(norm(nn.Linear(3, 4)), nn.Tanh())))
-    assert {session.prove(6, name).verdict for name in session.frame.params.layout.names} == {"agrees"}
+    assert {session.check_gradient(6, name).verdict for name in session.frame.params.layout.names} == {"agrees"}
 
 
 def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
@@ -646,7 +646,7 @@ def test_a_teacher_that_is_none_of_the_models_is_held_still_and_left_as_it_was()
     session = open_session(Scenario("teacher", lambda options: Parts(model=model, batch=lambda i: x, forward=forward)))
     list(session.run_all("fb lr=1 sz fb"))
     before = copied(dict(teacher.named_parameters()))
-    proof = session.prove(session.frame.index, "weight")
+    proof = session.check_gradient(session.frame.index, "weight")
     assert (proof.verdict, len(proof.held_still)) == ("agrees", 1)
     assert differing(dict(teacher.named_parameters()), before) == []
 
@@ -694,7 +694,7 @@ def test_operations_are_found_behind_casts_and_a_cast_is_none_to_prove() -> None
     session = after("fb", of(lambda: Two(lambda two, x: two.b(two.a(x).half().float().tanh()).mean())))
     names = [op.name for op in session.trace(1).ops]
     assert names[1:4] == ["half", "float", "tanh"]
-    assert {session.prove(2, number).verdict for number in (0, 3, 4)} == {"agrees"}
+    assert {session.check_gradient(2, number).verdict for number in (0, 3, 4)} == {"agrees"}
     assert refused(session, 2, 2) == "float changes dtypes alone, and the copy is in float64: prove what went in."
 
 
@@ -702,7 +702,7 @@ def test_operations_are_found_behind_casts_and_a_cast_is_none_to_prove() -> None
 
 
 def test_what_comes_out_of_each_operation_of_the_line_is_proven() -> None:
-    proofs = [after("fb").prove(2, number) for number in range(5)]
+    proofs = [after("fb").check_gradient(2, number) for number in range(5)]
     assert [proof.name for proof in proofs] == ["mul 1", "add 2", "sub 3", "pow 4", "mean 5"]
     assert {proof.verdict for proof in proofs} == {"agrees"}
     assert proofs[1].numeric == pytest.approx([2, 2 / 3, -2 / 3])
@@ -716,7 +716,7 @@ def test_an_operation_in_place_is_proven_too() -> None:
 
     session = after("fb", of(module))
     number = next(op.number for op in session.trace(1).ops if op.mutates)
-    proof: GradCheck = session.prove(2, number)
+    proof: GradCheck = session.check_gradient(2, number)
     assert proof.verdict == "agrees"
 
 
@@ -724,8 +724,8 @@ def test_a_wrong_backward_is_caught_before_it_and_not_behind_it() -> None:
     session = after("fb", of(Wrong))
     ops = session.trace(1).ops
     behind = next(op.number for op in ops if op.name == "add")
-    assert session.prove(2, 0).verdict == "wrong"
-    assert session.prove(2, behind).verdict == "agrees"
+    assert session.check_gradient(2, 0).verdict == "wrong"
+    assert session.check_gradient(2, behind).verdict == "agrees"
     opaque = next(op.number for op in ops if op.opaque)
     assert "known by what came out of it alone" in refused(session, 2, opaque)
     assert refused(session, 2, 99) == f"the forward has {len(ops)} operations, and none is number 100."

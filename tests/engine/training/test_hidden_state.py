@@ -302,7 +302,7 @@ def looked(session: Session) -> list[str]:
             (session.trace, (max(here - 2, 1),)),
         ]
         if number % 3 == 1:
-            looks += [(session.prove, (here, first)), (session.prove, (here, 0))]
+            looks += [(session.check_gradient, (here, first)), (session.check_gradient, (here, 0))]
             looks += [(session.write_case, (io.BytesIO(),))]
         for look, about in looks:
             try:

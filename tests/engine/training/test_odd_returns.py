@@ -348,7 +348,7 @@ def test_what_cannot_be_proven_of_a_traced_model_is_said_in_one_sentence() -> No
     session = opened(model=torch.jit.trace(nn.Linear(2, 1), torch.ones(4, 2)))
     list(session.run_all("fb"))
     with pytest.raises(Refused, match="the loss reaches around the copy to the model itself"):
-        session.prove(2, "bias")
+        session.check_gradient(2, "bias")
 
 
 def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -
     list(session.run_all("fb"))
     over.touch()
     with pytest.raises(Refused, match=r"the batch cannot be drawn once more: .*no more"):
-        session.prove(session.frame.index, "weight")
+        session.check_gradient(session.frame.index, "weight")
 
 
 def test_a_batch_that_holds_itself_makes_a_case_of_its_mark_alone(tmp_path: Path) -> None:
@@ -397,4 +397,4 @@ def test_a_buffer_larger_than_any_memory_cannot_be_copied_for_a_proof() -> None:
     session = opened(model=model)
     list(session.run_all("fb"))
     with pytest.raises(Refused, match="the model cannot be copied: RuntimeError"):
-        session.prove(session.frame.index, 0)
+        session.check_gradient(session.frame.index, 0)

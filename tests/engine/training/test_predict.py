@@ -131,7 +131,7 @@ def test_a_loss_function_may_give_a_dict_of_losses() -> None:
 def test_a_gradient_of_a_sum_of_losses_can_be_proven() -> None:
     session = opened(two)
     list(session.run_all("fb"))
-    assert session.prove(2, "weight").verdict == "agrees"
+    assert session.check_gradient(2, "weight").verdict == "agrees"
 
 
 def test_a_phase_inside_of_an_output_object_has_its_operations() -> None:

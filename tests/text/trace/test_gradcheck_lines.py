@@ -14,7 +14,7 @@ from autograd_tui.text.trace.gradcheck_lines import proof_lines
 def proof() -> GradCheck:
     session = open_session()
     list(session.run_all("fb"))
-    return session.prove(2, "w")
+    return session.check_gradient(2, "w")
 
 
 def text(proof: GradCheck, width: int = 78) -> str:

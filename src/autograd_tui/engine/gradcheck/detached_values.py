@@ -1,4 +1,4 @@
-"""What autograd was told to hold still in a forward: taken down once, and given back where parameters were moved."""
+"""Values that a forward detaches from the graph: recorded in one forward, and given back in a perturbed one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from autograd_tui.engine.tracing.call_site import line_label
 from autograd_tui.engine.tracing.forward_tracer import call_name, is_transformed
 
 
-class OtherPathTaken(Refused):
+class OperationsDiffer(Refused):
     """Say that the forward runs other operations than it did where nothing was moved."""
 
     def __init__(self) -> None:
@@ -29,34 +29,38 @@ class OtherPathTaken(Refused):
 
 @dataclass(frozen=True, slots=True)
 class DetachedValue:
-    """What a call gave that has no gradient, though something that it was given has one."""
+    """The result of a call that has no gradient, though an argument of the call requires one."""
 
     name: str  # of the call
-    place: str  # such as "detach (line 18)"
+    place: str  # where code detached it, such as "detach (line 18)"
     values: tuple[Tensor | float, ...]
 
 
 class DetachedValuesMode(TorchFunctionMode):
-    """Takes down what leaves the graph inside `with`; where that is `known`, gives back what it was then.
+    """Records the values that leave the graph inside `with`; given `recorded` ones, puts those in their place.
 
     That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off,
     a parameter for as long as the forward has it frozen, and the padding of an embedding. Numbers alone: a mask or an
     index has no slope that a gradient could miss. A custom Function runs with gradients off, and its backward answers
-    for them: nothing inside it is held. `loose`: places that are not held either.
+    for them: nothing inside it is recorded. `ignored`: places at which nothing is replaced.
     """
 
     def __init__(
-        self, home: Collection[str], known: Sequence[DetachedValue] | None = None, *, loose: Collection[str] = ()
+        self,
+        home_files: Collection[str],
+        recorded: Sequence[DetachedValue] | None = None,
+        *,
+        ignored: Collection[str] = (),
     ) -> None:
-        """`home`: the files whose lines need no file's name."""
+        """`home_files`: the files whose lines need no file's name."""
         super().__init__()
-        self.left: list[DetachedValue] = []
-        self.moved: dict[str, None] = {}  # the places that gave something else than is known of them, in order
-        self._home, self._known, self._loose = home, known, loose
-        self._met = 0
-        self._off = ""  # where gradients were switched off
-        self._frozen: dict[int, Tensor] = {}  # what stands in for a tensor, by its id
-        self._custom: frozenset[CodeType] | None = None
+        self.detached: list[DetachedValue] = []
+        self.changed_places: dict[str, None] = {}  # places with other values than were recorded, in order
+        self._home_files, self._recorded, self._ignored = home_files, recorded, ignored
+        self._count = 0
+        self._grad_off_at = ""  # where gradients were switched off
+        self._substitutes: dict[int, Tensor] = {}  # what stands in for a tensor, by its id
+        self._function_codes: frozenset[CodeType] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -64,102 +68,103 @@ class DetachedValuesMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name = call_name(func)
         if func is torch._C._set_grad_enabled:
-            self._switched(on=args[0])
-        switched = switched_off(func, args, kwargs)
-        if switched is not None:
-            self._freeze(*switched)
+            self._grad_mode_set(on=args[0])
+        setting = requires_grad_setting(func, args, kwargs)
+        if setting is not None:
+            self._requires_grad_set(*setting)
         if name is None or is_transformed():
             return func(*args, **kwargs)
-        if self._frozen:
-            args, kwargs = self._thawed(args), self._thawed(kwargs)
-        given = list(tensors_in((args, kwargs)))
-        followed = any(each.requires_grad for each in given)
+        if self._substitutes:
+            args, kwargs = self._substituted(args), self._substituted(kwargs)
+        inputs = list(tensors_in((args, kwargs)))
+        requires_grad_before = any(each.requires_grad for each in inputs)
         result = func(*args, **kwargs)
-        if not followed:
+        if not requires_grad_before:
             return result
         if func is torch.embedding and result.requires_grad:
             return self._padded(result, *args, **kwargs)
         numbers = next(iter(args), None) if result is None else result  # what gives nothing writes into its first
         values = list(_values(numbers))
-        if not values or (not self._off and self._in_a_function()):
+        if not values or (not self._grad_off_at and self._in_custom_function()):
             return result
-        held = self._held(name, self._place(func, name), numbers, values, given)
-        return None if result is None else held
+        value = self._recorded_or_current(name, self._place(func, name), numbers, values, inputs)
+        return None if result is None else value
 
     def _padded(
         self, result: Tensor, weight: Tensor, indices: Tensor, padding_idx: int = -1, *_: Any, **__: Any
     ) -> Tensor:
-        """Hold the rows of an embedding that no gradient comes back to, those of its padding; -1 for none."""
+        """Record or replace the rows of an embedding that get no gradient, those of `padding_idx`; -1 for none."""
         if padding_idx < 0:
             return result
         padding = indices == padding_idx
         rows = result.detach()[padding]
-        place = f"padding_idx{_bracket(line_label(sys._getframe(2), self._home))}"
-        held = self._held("embedding", place, rows, [rows], [])
-        return result if held is rows else result.masked_scatter(padding.unsqueeze(-1), held)
+        place = f"padding_idx{_bracket(line_label(sys._getframe(2), self._home_files))}"
+        value = self._recorded_or_current("embedding", place, rows, [rows], [])
+        return result if value is rows else result.masked_scatter(padding.unsqueeze(-1), value)
 
-    def _in_a_function(self) -> bool:
+    def _in_custom_function(self) -> bool:
         """Tell whether the forward of a custom autograd.Function is running."""
-        if self._custom is None:
-            self._custom = frozenset(_custom_forwards())
+        if self._function_codes is None:
+            self._function_codes = frozenset(_custom_forwards())
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code not in self._custom:
+        while frame is not None and frame.f_code not in self._function_codes:
             frame = frame.f_back
         return frame is not None
 
-    def _switched(self, *, on: bool) -> None:
-        if not self._in_a_function():
-            self._off = "" if on else self._off or f"no_grad{_bracket(line_label(sys._getframe(1), self._home))}"
+    def _grad_mode_set(self, *, on: bool) -> None:
+        if not self._in_custom_function():
+            place = f"no_grad{_bracket(line_label(sys._getframe(1), self._home_files))}"
+            self._grad_off_at = "" if on else self._grad_off_at or place
 
-    def _freeze(self, tensor: Tensor, off: bool) -> None:
-        """Hold a tensor that gradients do not follow any more, until they do again."""
-        self._frozen.pop(id(tensor), None)
+    def _requires_grad_set(self, tensor: Tensor, off: bool) -> None:
+        """Record or replace a tensor whose requires_grad is being set to False, until it is set to True again."""
+        self._substitutes.pop(id(tensor), None)
         if not off or not tensor.requires_grad:
             return
-        place = f"requires_grad=False{_bracket(line_label(sys._getframe(2), self._home))}"
-        value = tensor.detach()
-        held = self._held("requires_grad_", place, value, [value], [])
-        if held is not value:
-            self._frozen[id(tensor)] = held
+        place = f"requires_grad=False{_bracket(line_label(sys._getframe(2), self._home_files))}"
+        current = tensor.detach()
+        value = self._recorded_or_current("requires_grad_", place, current, [current], [])
+        if value is not current:
+            self._substitutes[id(tensor)] = value
 
-    def _thawed(self, value: Any) -> Any:
+    def _substituted(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return self._frozen.get(id(value), value)
+            return self._substitutes.get(id(value), value)
         if isinstance(value, dict):
-            return type(value)((key, self._thawed(each)) for key, each in value.items())
+            return type(value)((key, self._substituted(each)) for key, each in value.items())
         if type(value) in (tuple, list):
-            return type(value)(self._thawed(each) for each in value)
+            return type(value)(self._substituted(each) for each in value)
         return value
 
     def _place(self, func: Callable[..., Any], name: str) -> str:
-        if self._off:
-            return self._off
+        if self._grad_off_at:
+            return self._grad_off_at
         if func is torch.autograd.grad:
             name = "grad without create_graph"
         elif torch.is_inference_mode_enabled():
             name = "inference_mode"
         elif getattr(func, "__name__", "") == "__get__":
             name = f".{name}"
-        return f"{name.strip('_')}{_bracket(line_label(sys._getframe(1), self._home))}"
+        return f"{name.strip('_')}{_bracket(line_label(sys._getframe(1), self._home_files))}"
 
-    def _held(
-        self, name: str, place: str, numbers: Any, values: Sequence[Tensor | float], given: Sequence[Tensor]
+    def _recorded_or_current(
+        self, name: str, place: str, numbers: Any, values: Sequence[Tensor | float], inputs: Sequence[Tensor]
     ) -> Any:
-        """Take numbers down, or give back what is known of them where they have moved."""
-        self._met += 1
-        if self._known is None:
-            self.left.append(DetachedValue(name, place, tuple(map(_copied, values))))
+        """Record values, or return the recorded ones where the current ones differ."""
+        self._count += 1
+        if self._recorded is None:
+            self.detached.append(DetachedValue(name, place, tuple(map(_copied, values))))
             return numbers
-        if self._met > len(self._known) or self._known[self._met - 1].name != name:
-            raise OtherPathTaken
-        left = self._known[self._met - 1]
-        if all(map(_same, values, left.values)):
+        if self._count > len(self._recorded) or self._recorded[self._count - 1].name != name:
+            raise OperationsDiffer
+        detached = self._recorded[self._count - 1]
+        if all(map(_equal, values, detached.values)):
             return numbers
-        self.moved[left.place] = None
-        return numbers if left.place in self._loose else _put(numbers, iter(left.values), given)
+        self.changed_places[detached.place] = None
+        return numbers if detached.place in self._ignored else _filled(numbers, iter(detached.values), inputs)
 
 
-def switched_off(
+def requires_grad_setting(
     func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, bool] | None:
     """Give the tensor whose requires_grad a call is about to set, and whether to False; None for another call."""
@@ -184,19 +189,19 @@ def _values(value: Any) -> Iterator[Tensor | float]:
 
 
 @torch.no_grad()
-def _put(value: Any, known: Iterator[Tensor | float], given: Sequence[Tensor]) -> Any:
-    """Put the known numbers in the places of those that `_values` gives; into a tensor that was given, in place."""
+def _filled(value: Any, recorded: Iterator[Tensor | float], inputs: Sequence[Tensor]) -> Any:
+    """Return `value` with recorded numbers for those that `_values` yields; an input is filled in place."""
     if not list(_values(value)):
         return value
     if isinstance(value, Tensor):
-        number = next(known)
+        number = next(recorded)
         assert isinstance(number, Tensor)
-        return value.copy_(number) if any(value is each for each in given) else number.clone()
+        return value.copy_(number) if any(value is each for each in inputs) else number.clone()
     if isinstance(value, dict):
-        return type(value)((key, _put(each, known, given)) for key, each in value.items())
+        return type(value)((key, _filled(each, recorded, inputs)) for key, each in value.items())
     if not isinstance(value, (tuple, list)):
-        return next(known)
-    items = [_put(each, known, given) for each in value]
+        return next(recorded)
+    items = [_filled(each, recorded, inputs) for each in value]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
@@ -204,7 +209,7 @@ def _copied(value: Tensor | float) -> Tensor | float:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-def _same(one: Tensor | float, other: Tensor | float) -> bool:
+def _equal(one: Tensor | float, other: Tensor | float) -> bool:
     """Compare to the bit, but that NaN is NaN."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())

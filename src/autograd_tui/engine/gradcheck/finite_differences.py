@@ -1,4 +1,4 @@
-"""Finite differences: how steep a function of one number is, with no help from autograd."""
+"""Central finite differences: the slope of a function of one number, with no help from autograd."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-STEP = 1e-5  # near the cube root of float64's precision: what is cut off and what is rounded are both some 1e-10
-FINER = (1.0, 0.1, 0.01, 10.0)  # times STEP, where the first one does not agree
+STEP_SIZE = 1e-5  # near the cube root of float64's precision: what is cut off and what is rounded are both some 1e-10
+STEP_FACTORS = (1.0, 0.1, 0.01, 10.0)  # times STEP_SIZE, where the first one does not agree
 TOLERANCE = 1e-5  # as a share of the largest slope
-ROUNDED = 1e-10  # as a share of the function itself: what a slope may be off by rounding alone
-KINK = 1e-3  # as a share of the largest slope: by how much the slopes on both sides differ at least
+ROUNDING_TOLERANCE = 1e-10  # as a share of the function itself: what a slope may be off by rounding alone
+KINK_TOLERANCE = 1e-3  # as a share of the largest slope: by how much the slopes on both sides differ at least
 
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How steep it is, and whether it has a kink there."""
+    """The slope of a function at a point, and whether it has a kink there, as relu has at 0."""
 
     value: float
     kink: bool = False
 
 
-def slope(function: Callable[[float], float], expected: float, *, size: float, step: float = STEP) -> Slope:
-    """Measure how steep a function is at 0; where that is not `expected`, look closer before saying so.
+def slope(function: Callable[[float], float], expected: float, *, size: float, step: float = STEP_SIZE) -> Slope:
+    """Measure the slope of a function at 0; where it is not `expected`, try other step sizes before saying so.
 
     size: of the largest slope around, of which differences are a share.
     """
@@ -32,15 +32,15 @@ def slope(function: Callable[[float], float], expected: float, *, size: float, s
         return Slope(first)
     if _has_kink(function, step, size):
         return Slope(first, kink=True)
-    found = sorted((factor, _central(function, step * factor)) for factor in FINER)
+    slopes = sorted((factor, _central(function, step * factor)) for factor in STEP_FACTORS)
     # The two neighbours that agree best are the least disturbed, by rounding or by what is cut off.
-    best = min(pairwise(found), key=lambda pair: abs(pair[0][1] - pair[1][1]))
+    best = min(pairwise(slopes), key=lambda pair: abs(pair[0][1] - pair[1][1]))
     return Slope(best[1][1])
 
 
 def is_near(one: float, other: float, *, size: float, function: float, tolerance: float = TOLERANCE) -> bool:
     """Tell whether two slopes are the same as far as differences can tell; NaN is the same as nothing."""
-    return abs(one - other) <= tolerance * size + ROUNDED * abs(function)
+    return abs(one - other) <= tolerance * size + ROUNDING_TOLERANCE * abs(function)
 
 
 def _central(function: Callable[[float], float], step: float) -> float:
@@ -49,10 +49,10 @@ def _central(function: Callable[[float], float], step: float) -> float:
 
 def _has_kink(function: Callable[[float], float], step: float, size: float) -> bool:
     """Tell whether the slopes on both sides stay apart however near they are measured."""
-    apart = []
-    for near in (step, step / 100):
+    gaps = []
+    for step_size in (step, step / 100):
         middle = function(0.0)
-        right, left = (function(near) - middle) / near, (middle - function(-near)) / near
-        apart.append(abs(right - left))
-    bound = KINK * size + 4e-16 * abs(function(0.0)) / (step / 100)
-    return all(math.isfinite(each) for each in apart) and apart[1] > bound and apart[1] > apart[0] / 2
+        right, left = (function(step_size) - middle) / step_size, (middle - function(-step_size)) / step_size
+        gaps.append(abs(right - left))
+    bound = KINK_TOLERANCE * size + 4e-16 * abs(function(0.0)) / (step / 100)
+    return all(math.isfinite(each) for each in gaps) and gaps[1] > bound and gaps[1] > gaps[0] / 2

@@ -1,4 +1,4 @@
-"""A copy of the model in float64, at the state of one forward, whose loss can be computed any number of times."""
+"""A float64 copy of the model in the state before one forward, whose loss can be computed any number of times."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, switched_off
-from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
+from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, requires_grad_setting
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, writes_in_place
 from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, node_name
 from autograd_tui.engine.tracing.call_arguments import tensors_in
 from autograd_tui.engine.tracing.forward_tracer import is_transformed
@@ -26,14 +26,14 @@ from autograd_tui.engine.training.user_code import in_words
 
 
 class RestoringMode(TorchFunctionMode):
-    """Notes what is written in place inside `with`, but into what was made there; at its end all is as before."""
+    """Undoes at the end of `with` what was written in place in it, but into tensors that were made in it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._made: set[int] = set()  # storages
-        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # and what was in it
-        self._data: list[tuple[Tensor, Tensor]] = []  # whose .data was set, and what it was
-        self._followed: list[tuple[Tensor, bool]] = []  # whose requires_grad was set, and what it was
+        self._new_storages: set[int] = set()  # storages
+        self._contents: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}  # and what was in it
+        self._data_before: list[tuple[Tensor, Tensor]] = []  # whose .data was set, and what it was
+        self._requires_grad: list[tuple[Tensor, bool]] = []  # whose requires_grad was set, and what it was
         self.changed: frozenset[int] = frozenset()  # storages, once it is over
 
     def __torch_function__(
@@ -41,41 +41,41 @@ class RestoringMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        switched = switched_off(func, args, kwargs)
-        if switched is not None and switched[0].is_leaf:
-            self._followed.append((switched[0], switched[0].requires_grad))
-        if is_transformed() or switched is not None:
+        setting = requires_grad_setting(func, args, kwargs)
+        if setting is not None and setting[0].is_leaf:
+            self._requires_grad.append((setting[0], setting[0].requires_grad))
+        if is_transformed() or setting is not None:
             return func(*args, **kwargs)
         if name == "__set__" and getattr(getattr(func, "__self__", None), "__name__", "") == "data":
-            self._data.append((args[0], args[0].data))
+            self._data_before.append((args[0], args[0].data))
         for tensor in _written(name, args, kwargs):
             storage = _storage(tensor)
-            if storage is not None and storage.data_ptr() not in self._made:
-                self._before.setdefault(storage.data_ptr(), (storage, storage.clone()))  # type: ignore[no-untyped-call]
-        there = set(_storages((args, kwargs)))
+            if storage is not None and storage.data_ptr() not in self._new_storages:
+                self._contents.setdefault(storage.data_ptr(), (storage, storage.clone()))  # type: ignore[no-untyped-call]
+        earlier = set(_storages((args, kwargs)))
         result = func(*args, **kwargs)
-        self._made.update(each for each in _storages(result) if each not in there)
+        self._new_storages.update(each for each in _storages(result) if each not in earlier)
         return result
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        differ = {
-            place for place, (now, before) in self._before.items() if not torch.equal(_bytes(now), _bytes(before))
+        written = {
+            address for address, (now, before) in self._contents.items() if not torch.equal(_bytes(now), _bytes(before))
         }
-        self.changed = frozenset(differ | {old.data_ptr() for now, old in self._data if not torch.equal(now.data, old)})
-        for tensor, followed in reversed(self._followed):
-            tensor.requires_grad_(followed)
-        for tensor, data in reversed(self._data):
+        replaced = {old.data_ptr() for now, old in self._data_before if not torch.equal(now.data, old)}
+        self.changed = frozenset(written | replaced)
+        for tensor, requires_grad in reversed(self._requires_grad):
+            tensor.requires_grad_(requires_grad)
+        for tensor, data in reversed(self._data_before):
             tensor.data = data
-        for storage, before in self._before.values():
+        for storage, before in self._contents.values():
             storage.copy_(before)
 
 
 def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
     """Give the tensors that a call is about to write into, as far as its name tells."""
     yield from tensors_in(kwargs.get("out"))
-    in_place = name.startswith("__i") if name.startswith("__") else name.endswith("_")
-    if args and (in_place or name == "__setitem__"):
+    if args and writes_in_place(name):
         yield from tensors_in(args[0])
     if name in ("batch_norm", "instance_norm"):  # running statistics
         yield from (each for each in tensors_in((args[1:], kwargs)) if not each.requires_grad)
@@ -117,7 +117,7 @@ class Float64Copy:
 
         `before` is called before each forward.
         """
-        self._state, self._dtype, self._before = state, dtype, before
+        self._state, self._dtype, self._before_forward = state, dtype, before
         self.model = _copied(state.model, dtype)
         self._parts = state.parts
         self._loss = state.parts.loss
@@ -125,72 +125,74 @@ class Float64Copy:
             self._loss = _copied(self._loss, dtype)
         self._global_state = state.global_state
         self.batch = _batch(state, dtype)
-        self._mark = state.global_state.mark_closely()
-        self._holders = ModelBuffers.of(self.model)
-        self._buffers = _cloned(self._holders.tensors())
+        self._snapshot = state.global_state.mark_closely()
+        self._buffer_slots = ModelBuffers.of(self.model)
+        self._buffers = _cloned(self._buffer_slots.tensors())
         parts = replace(state.parts, model=self.model, loss=self._loss)
-        self._attributes = PythonState(ReachableState(parts), self._holders.modules)
+        self._python = PythonState(ReachableState(parts), self._buffer_slots.modules)
         self.params = dict(self.model.named_parameters())
-        self._home = _files(state)
-        self.wide = Float64Mode(state.device, self._home)  # and what it has found, where it is used
+        self._home_files = _files(state)
+        self.float64_mode = Float64Mode(state.device, self._home_files)  # and the dtypes that the run asks for
         self._written = RestoringMode()  # what the forward that gradients were asked of has
 
     def loss(
-        self, looking_on: AbstractContextManager[Any] | None = None, *, still: DetachedValuesMode | None = None
+        self, observer: AbstractContextManager[Any] | None = None, *, detaching: DetachedValuesMode | None = None
     ) -> Tensor:
-        """Run the forward, inside `still` and `looking_on`; scalar. Raises Refused where it cannot run in float64."""
+        """Run the forward, inside `detaching` and `observer`; scalar. Raises Refused where it cannot run in float64."""
         with RestoringMode():
-            return self._forward(looking_on, still)
+            return self._forward(observer, detaching)
 
     def grads(
-        self, of: Callable[[], Iterable[Tensor]], looking_on: AbstractContextManager[Any] | None = None
+        self, of: Callable[[], Iterable[Tensor]], observer: AbstractContextManager[Any] | None = None
     ) -> tuple[Sequence[Tensor | None], Sequence[DetachedValue]]:
         """Give gradients by autograd, and what left the graph in the forward.
 
         of: asked for once the forward is over. Raises Refused where the loss or its backward is of no use.
         """
-        still = self.still()
+        detaching = self.detaching()
         with RestoringMode() as self._written:
-            loss = self._forward(looking_on, still)
+            loss = self._forward(observer, detaching)
             self._check(loss)
-            with self._refusing("autograd gives no gradient in float64"), self._wide():
-                found = torch.autograd.grad(loss, list(of()), allow_unused=True)
-            if any(each is None for each in found) and any(node_name(node) == _REENTRANT for node in _nodes(loss)):
+            with self._refusing("autograd gives no gradient in float64"), self._in_float64():
+                grads = torch.autograd.grad(loss, list(of()), allow_unused=True)
+            if any(each is None for each in grads) and any(node_name(node) == _REENTRANT for node in _nodes(loss)):
                 raise Refused(HIDES)
-        return found, still.left
+        return grads, detaching.detached
 
-    def _forward(self, looking_on: AbstractContextManager[Any] | None, still: DetachedValuesMode | None) -> Tensor:
-        self._before()
-        self._global_state.return_to(self._mark)
-        self._holders.put_back(self._buffers)
-        self._attributes.put_back()
+    def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
+        self._before_forward()
+        self._global_state.return_to(self._snapshot)
+        self._buffer_slots.put_back(self._buffers)
+        self._python.put_back()
         batch = _cast(self.batch, None)
         refusing = self._refusing("the model cannot run in float64")
-        with refusing, still or nullcontext(), self._wide(), looking_on or nullcontext():
+        with refusing, detaching or nullcontext(), self._in_float64(), observer or nullcontext():
             loss, _, _ = predict(self._parts, self.model, self._loss, batch)
         return loss
 
     def put_back(self) -> None:
         """Put back what the last forward remembers in Python, so that another copy begins with the same."""
-        self._attributes.put_back()
+        self._python.put_back()
 
-    def still(self, known: Sequence[DetachedValue] | None = None, *, loose: Iterable[str] = ()) -> DetachedValuesMode:
-        """Take down what leaves the graph in a forward; or hold still what is `known`, but at the places `loose`."""
-        return DetachedValuesMode(self._home, known, loose=frozenset(loose))
+    def detaching(
+        self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Iterable[str] = ()
+    ) -> DetachedValuesMode:
+        """Return a mode that records detached values, or puts `recorded` ones back, but at the places `ignored`."""
+        return DetachedValuesMode(self._home_files, recorded, ignored=frozenset(ignored))
 
     def writes_into(self, param: Tensor) -> bool:
         """Tell whether the forward that gradients were asked of has changed a parameter itself."""
         return param.untyped_storage().data_ptr() in self._written.changed
 
-    def _wide(self) -> AbstractContextManager[Any]:
-        return self.wide if self._dtype else nullcontext()
+    def _in_float64(self) -> AbstractContextManager[Any]:
+        return self.float64_mode if self._dtype else nullcontext()
 
     @contextmanager
     def _refusing(self, what: str) -> Iterator[None]:
         """Make Refused of what other people's code raises, in the copy's dtype."""
-        usual, device = torch.get_default_dtype(), self._state.device.type
+        default_dtype, device = torch.get_default_dtype(), self._state.device.type
         autocast = torch.is_autocast_enabled(device)
-        torch.set_default_dtype(self._dtype or usual)
+        torch.set_default_dtype(self._dtype or default_dtype)
         try:
             yield
         except Refused:
@@ -200,7 +202,7 @@ class Float64Copy:
                 raise Refused(HIDES) from error
             raise Refused(f"{what}: {in_words(error)}.") from error
         finally:
-            torch.set_default_dtype(usual)
+            torch.set_default_dtype(default_dtype)
             torch.set_autocast_enabled(device, autocast)
 
     def _check(self, loss: Tensor) -> None:
@@ -216,9 +218,9 @@ class Float64Copy:
         own = {id(param) for param in self._state.params.values()}
         if any(is_leaf(node) and id(node.variable) in own for node in _nodes(loss)):
             raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
-        narrow = self.wide.narrow or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
-        if self.wide.narrow or loss.dtype is not torch.float64:
-            raise Refused(f"{narrow} in the copy too, and float64 is needed all the way.")
+        narrow_call = self.float64_mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
+        if self.float64_mode.narrow_call or loss.dtype is not torch.float64:
+            raise Refused(f"{narrow_call} in the copy too, and float64 is needed all the way.")
 
 
 def _batch(state: TrainingState, dtype: torch.dtype | None) -> Any:

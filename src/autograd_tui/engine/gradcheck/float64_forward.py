@@ -17,14 +17,14 @@ from autograd_tui.engine.tracing.call_arguments import tensors_in
 from autograd_tui.engine.tracing.call_site import line_label
 
 CASTS = ("float", "half", "bfloat16", "double", "to", "type", "type_as")
-_TO_NARROW = ("float", "half", "bfloat16")
-_WIDE = {
+_NARROW_CASTS = ("float", "half", "bfloat16")
+_WIDENED = {
     **dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64),
     **dict.fromkeys((torch.complex64, torch.complex32), torch.complex128),
 }
-_MADE = (torch.rand, torch.randn, torch.rand_like, torch.randn_like)
-_FILLED = ("normal_", "uniform_", "exponential_", "log_normal_", "cauchy_", "geometric_")
-_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+_RANDOM_FACTORIES = (torch.rand, torch.randn, torch.rand_like, torch.randn_like)
+_RANDOM_FILLS = ("normal_", "uniform_", "exponential_", "log_normal_", "cauchy_", "geometric_")
+_DISPATCH_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
 class Float64Mode(TorchFunctionMode):
@@ -33,15 +33,15 @@ class Float64Mode(TorchFunctionMode):
     Random numbers are drawn as float32 and made float64, so that noise and masks are the ones of the run.
     """
 
-    def __init__(self, device: torch.device, home: Collection[str]) -> None:
-        """`home`: the files whose lines need no file's name."""
+    def __init__(self, device: torch.device, home_files: Collection[str]) -> None:
+        """`home_files`: the files whose lines need no file's name."""
         super().__init__()
         self.casts: dict[str, None] = {}  # the calls that have asked for less, in order
         self.autocast = False  # whether it was on anywhere
         self.dtypes: set[torch.dtype] = set()  # those that numbers with gradients have in the run
-        self.narrow = ""  # the first call whose result had less than float64 all the same
-        self._device, self._home = device.type, home
-        self._opened: dict[FunctionType, FunctionType | None] = {}
+        self.narrow_call = ""  # the first call whose result had less than float64 all the same
+        self._device, self._home_files = device.type, home_files
+        self._transparent_functions: dict[FunctionType, FunctionType | None] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -51,25 +51,26 @@ class Float64Mode(TorchFunctionMode):
         if name == "__get__":
             return func(*args, **kwargs)
         self._leave_autocast()
-        drawn = _drawn(func, name, args, kwargs)
+        drawn = _draw_as_float32(func, name, args, kwargs)
         if drawn is not None:
             return drawn
-        if name in _TO_NARROW:
-            self._note(name, args[0], getattr(torch, name if name != "float" else "float32"))
+        if name in _NARROW_CASTS:
+            self._note_cast(name, args[0], getattr(torch, name if name != "float" else "float32"))
             return args[0].double()
         first = next(iter(args), None)
-        args = tuple(self._wide(name, first, each) for each in args)
-        kwargs = {key: self._wide(name, first, value) for key, value in kwargs.items()}
+        args = tuple(self._widened(name, first, each) for each in args)
+        kwargs = {key: self._widened(name, first, value) for key, value in kwargs.items()}
         if any(each.dtype is torch.float64 for each in tensors_in((args, kwargs))):
-            kept = 1 if _writes(name) else 0
-            into = next((each.dtype for each in tensors_in(args[:kept]) if each.dtype in _WIDE), torch.float64)
-            args = (*args[:kept], *(self._alike(each, into) for each in args[kept:]))
-            kwargs = {key: value if key == "out" else self._alike(value, into) for key, value in kwargs.items()}
-        opened = self._open(func)
-        if opened is None:
+            targets = 1 if writes_in_place(name) else 0
+            narrow = (each.dtype for each in tensors_in(args[:targets]) if each.dtype in _WIDENED)
+            dtype = next(narrow, torch.float64)
+            args = (*args[:targets], *(self._matched(each, dtype) for each in args[targets:]))
+            kwargs = {key: value if key == "out" else self._matched(value, dtype) for key, value in kwargs.items()}
+        transparent = self._transparent(func)
+        if transparent is None:
             return self._checked(name, func(*args, **kwargs))
         with self:
-            return opened(*args, **kwargs)
+            return transparent(*args, **kwargs)
 
     def _leave_autocast(self) -> None:
         if torch.is_autocast_enabled(self._device):
@@ -77,102 +78,104 @@ class Float64Mode(TorchFunctionMode):
             self.dtypes.add(torch.get_autocast_dtype(self._device))
             torch.set_autocast_enabled(self._device, False)
 
-    def _wide(self, name: str, first: Any, value: Any) -> Any:
+    def _widened(self, name: str, first: Any, value: Any) -> Any:
         """Give float64 for a narrower dtype; `first`: what the call is given first."""
-        dtype = _legacy(value) if name == "type" else value
-        if not isinstance(dtype, torch.dtype) or dtype not in _WIDE:
+        dtype = _dtype_of_type(value) if name == "type" else value
+        if not isinstance(dtype, torch.dtype) or dtype not in _WIDENED:
             return value
-        self._note(name, first, dtype)
-        return _WIDE[dtype]
+        self._note_cast(name, first, dtype)
+        return _WIDENED[dtype]
 
-    def _note(self, name: str, what: Any, dtype: torch.dtype) -> None:
-        self.casts[self._call(name)] = None
+    def _note_cast(self, name: str, what: Any, dtype: torch.dtype) -> None:
+        self.casts[self._label(name)] = None
         if isinstance(what, Tensor) and what.requires_grad:
             self.dtypes.add(dtype)
 
-    def _alike(self, value: Any, into: torch.dtype) -> Any:
-        """Make narrower tensors float64 where others are; those that are written `into` a narrower one that narrow."""
+    def _matched(self, value: Any, dtype: torch.dtype) -> Any:
+        """Return tensors in the dtype of the call: float64, or `dtype` where that is written into a narrower tensor."""
         if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-            return type(value)([self._alike(each, into) for each in value])
+            return type(value)([self._matched(each, dtype) for each in value])
         if not isinstance(value, Tensor):
             return value
-        if into is not torch.float64:
-            return value.to(into) if value.dtype is torch.float64 else value
-        if value.dtype not in _WIDE:
+        if dtype is not torch.float64:
+            return value.to(dtype) if value.dtype is torch.float64 else value
+        if value.dtype not in _WIDENED:
             return value
         if value.grad_fn is not None:
-            self._stays(re.sub(r"Backward\d*$", "", node_name(value.grad_fn)), value.dtype)
-        return value.to(_WIDE[value.dtype])
+            self._note_narrow_result(re.sub(r"Backward\d*$", "", node_name(value.grad_fn)), value.dtype)
+        return value.to(_WIDENED[value.dtype])
 
     def _checked(self, name: str, result: Any) -> Any:
         for each in tensors_in(result):
-            if each.dtype in _WIDE and each.grad_fn is not None:
-                self._stays(name, each.dtype)
+            if each.dtype in _WIDENED and each.grad_fn is not None:
+                self._note_narrow_result(name, each.dtype)
         return result
 
-    def _stays(self, name: str, dtype: torch.dtype) -> None:
-        self.narrow = self.narrow or f"{self._call(name)} gives {str(dtype).removeprefix('torch.')}"
+    def _note_narrow_result(self, name: str, dtype: torch.dtype) -> None:
+        self.narrow_call = self.narrow_call or f"{self._label(name)} gives {str(dtype).removeprefix('torch.')}"
 
-    def _call(self, name: str) -> str:
-        place = line_label(sys._getframe(1), self._home)
-        return f"{name} ({place})" if place else name
+    def _label(self, name: str) -> str:
+        line = line_label(sys._getframe(1), self._home_files)
+        return f"{name} ({line})" if line else name
 
-    def _open(self, func: Callable[..., Any]) -> FunctionType | None:
+    def _transparent(self, func: Callable[..., Any]) -> FunctionType | None:
         """Give a function of torch.nn.functional that is written in Python as one whose own calls are seen too.
 
         torch tells a mode of the outermost call alone: it is each function's own first line that asks for it.
         """
         if not isinstance(func, FunctionType) or func.__module__ != "torch.nn.functional":
             return None
-        if func not in self._opened:
-            asks = any(name in func.__code__.co_names for name in _CHECKS)
-            self._opened[func] = _unasking(func) if asks else None
-        return self._opened[func]
+        if func not in self._transparent_functions:
+            asks = any(name in func.__code__.co_names for name in _DISPATCH_CHECKS)
+            self._transparent_functions[func] = _without_dispatch(func) if asks else None
+        return self._transparent_functions[func]
 
 
-def _unasking(func: FunctionType) -> FunctionType:
+def _without_dispatch(func: FunctionType) -> FunctionType:
     """Copy a function, with no mode and no subclass for it to find."""
-    names = {**func.__globals__, **dict.fromkeys(_CHECKS, lambda *_: False)}
+    names = {**func.__globals__, **dict.fromkeys(_DISPATCH_CHECKS, lambda *_: False)}
     copy = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
     copy.__kwdefaults__ = func.__kwdefaults__
     return copy
 
 
-def _legacy(value: Any) -> Any:
+def _dtype_of_type(value: Any) -> Any:
     """Give the dtype of a type such as "torch.FloatTensor" or torch.HalfTensor."""
-    found = re.search(r"torch\.(?:cuda\.)?(Float|Half|BFloat16)Tensor", str(value))
+    match = re.search(r"torch\.(?:cuda\.)?(Float|Half|BFloat16)Tensor", str(value))
     names = {"Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
-    return names[found[1]] if found else value
+    return names[match[1]] if match else value
 
 
-def _writes(name: str) -> bool:
+def writes_in_place(name: str) -> bool:
     """Tell whether a call of this name writes into its first argument."""
     return name == "__setitem__" or (name.startswith("__i") if name.startswith("__") else name.endswith("_"))
 
 
-def _drawn(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _draw_as_float32(
+    func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | None:
     """Draw what a call draws as float32 does, and make it float64; None for a call that draws nothing of the kind."""
     first = args[0] if args and isinstance(args[0], Tensor) else None
-    if func in _MADE and kwargs.get("dtype") in (None, torch.float64, *_WIDE):
+    if func in _RANDOM_FACTORIES and kwargs.get("dtype") in (None, torch.float64, *_WIDENED):
         like = torch.float64 if first is None else first.dtype
-        dtype = kwargs["dtype"] if kwargs.get("dtype") in _WIDE else torch.float32 if like is torch.float64 else like
+        dtype = kwargs["dtype"] if kwargs.get("dtype") in _WIDENED else torch.float32 if like is torch.float64 else like
         drawn: Tensor = func(*args, **{**kwargs, "dtype": dtype})
-        like = _WIDE.get(like, like)
+        like = _WIDENED.get(like, like)
         return drawn.to(like) if not drawn.requires_grad else drawn.detach().to(like).requires_grad_()
     if first is None or first.dtype is not torch.float64:
         return None
-    if name in _FILLED:
+    if name in _RANDOM_FILLS:
         room = torch.empty_like(first, dtype=torch.float32)
         return first.copy_(func(room, *args[1:], **kwargs))
     if func in (torch.multinomial, Tensor.multinomial):
         chosen: Tensor = func(first.to(torch.float32), *args[1:], **kwargs)
         return chosen
-    if func is torch.normal and len(args) == 2 and not (torch.is_grad_enabled() and _followed(args)):
+    if func is torch.normal and len(args) == 2 and not (torch.is_grad_enabled() and _any_requires_grad(args)):
         size = (first + 0 * args[1]).shape
         noise = torch.randn(size, dtype=torch.float32, device=first.device, generator=kwargs.get("generator"))
         return torch.add(noise.to(torch.float64) * args[1], first)
     return None
 
 
-def _followed(args: Iterable[Any]) -> bool:
+def _any_requires_grad(args: Iterable[Any]) -> bool:
     return any(each.requires_grad for each in tensors_in(list(args)))

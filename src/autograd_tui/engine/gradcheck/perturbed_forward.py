@@ -1,4 +1,4 @@
-"""A forward in which what comes out of one operation is shifted, to see how the loss follows."""
+"""A forward in which the output of one operation is shifted, to see how the loss follows."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ class PerturbedForward:
     Casts are not counted: in float64 there are others than in the run.
     """
 
-    def __init__(self, double: Float64Copy, number: int, name: str) -> None:
-        self.double, self._number, self._name = double, number, name
+    def __init__(self, model_copy: Float64Copy, number: int, name: str) -> None:
+        self.model_copy, self._number, self._name = model_copy, number, name
         self.size = 1.0
-        self.left: Sequence[DetachedValue] = ()  # what is held still, once there has been a forward
+        self.detached: Sequence[DetachedValue] = ()  # in the last forward
 
     def grad(self) -> Tensor:
         """Give the gradient of the loss by the operation's output."""
         shifting = self._shifting(None)
-        (found,), self.left = self.double.grads(shifting.shifts, shifting)
+        (found,), self.detached = self.model_copy.grads(shifting.shifts, shifting)
         if found is None:
             raise Refused(f"no gradient comes back to what came out of {self._name}, so there is nothing to prove.")
         self.size = shifting.size
         return found
 
-    def loss_at(self, shift: Tensor, still: DetachedValuesMode | None) -> float:
+    def loss_at(self, shift: Tensor, detaching: DetachedValuesMode | None) -> float:
         """Give the loss where the output is shifted so."""
-        return self.double.loss(self._shifting(shift.requires_grad_()), still=still).item()
+        return self.model_copy.loss(self._shifting(shift.requires_grad_()), detaching=detaching).item()
 
     def _shifting(self, shift: Tensor | None) -> PerturbingMode:
-        return PerturbingMode(self.double, self._number, self._name, shift)
+        return PerturbingMode(self.model_copy, self._number, self._name, shift)
 
 
 class PerturbingMode(ForwardTracer):
     """Adds a shift to the first output of one operation: the one given, else zeros that have a gradient."""
 
-    def __init__(self, double: Float64Copy, number: int, name: str, shift: Tensor | None) -> None:
-        super().__init__(double.model, MeasurementBatch(), TorchLookups())
+    def __init__(self, model_copy: Float64Copy, number: int, name: str, shift: Tensor | None) -> None:
+        super().__init__(model_copy.model, MeasurementBatch(), TorchLookups())
         self._number, self._name, self.shift = number, name, shift
         self.size = 1.0
         self._done = False
