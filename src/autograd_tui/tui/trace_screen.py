@@ -19,7 +19,7 @@ from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import what_to_prove
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.nonfinite_alarm import first_trouble
+from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.walk import Walk, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
@@ -115,9 +115,9 @@ class TraceScreen(SizedScreen, CachedRows):
         return layout
 
     def show(self, trace: Trace) -> None:
-        """Walk a trace from its first trouble, from where it raised, or from its beginning."""
-        trouble = first_trouble(trace)
-        begin = trouble if trouble is not None else len(trace.ops) - 1 if trace.error else 0
+        """Walk a trace from its first alarm, from where it raised, or from its beginning."""
+        alarm = first_alarm(trace)
+        begin = alarm if alarm is not None else len(trace.ops) - 1 if trace.error else 0
         self.walk = Walk(trace).at(begin)
         self.say(_warning(trace))
         self.post_message(self.Ready())
@@ -294,6 +294,6 @@ class TraceScreen(SizedScreen, CachedRows):
 
 def _warning(trace: Trace) -> Note | None:
     """Say what is wrong, or else what could not be recorded."""
-    if first_trouble(trace) is not None:
+    if first_alarm(trace) is not None:
         return Note(plain(health_lines(trace, WHOLE)[0]), "error")
     return Note(" ".join(trace.notes), "warn") if trace.notes else None

@@ -13,7 +13,7 @@ from torch.nn import functional
 from autograd_tui import open_session
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.nonfinite_alarm import first_trouble
+from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from traced_functions import Function, open_made, text
 
 
@@ -37,13 +37,13 @@ def test_a_healthy_phase_has_nothing_to_say() -> None:
     for letter in "fbsz":
         trace = session.run(f"i:{letter}").trace
         assert trace is not None
-        assert first_trouble(trace) is None
+        assert first_alarm(trace) is None
         assert health_lines(trace) == []
 
 
 def test_the_operation_that_made_the_first_nan_is_named_and_its_inputs_were_finite() -> None:
     forward, _ = traces(lambda a: torch.sqrt(a - 1).exp() * 2, {"a": torch.tensor([0.5, 3.0])})
-    assert first_trouble(forward) == 1
+    assert first_alarm(forward) == 1
     assert "First NaN: 1 of 2 values out of sqrt, 2 of 8. Everything that went in was finite" in said(forward)
 
 
@@ -59,7 +59,7 @@ def test_a_nan_in_a_parameter_is_blamed_on_the_parameter() -> None:
 
 def test_the_node_of_a_backward_that_made_the_first_infinity_is_named() -> None:
     _, backward = traces(lambda a: torch.sqrt(a), {"a": torch.tensor([0.0, 3.0])})
-    place = first_trouble(backward)
+    place = first_alarm(backward)
     assert place is not None
     assert backward.ops[place].name == "SqrtBackward0"
     assert "out of SqrtBackward0" in said(backward)
@@ -113,7 +113,7 @@ MASKED: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("masked", MASKED.values(), ids=MASKED.keys())
 def test_an_infinity_that_comes_to_neither_loss_nor_gradients_is_no_trouble(masked: Function) -> None:
     for trace in traces(masked, {"a": torch.randn(3, 3)}):
-        assert first_trouble(trace) is None
+        assert first_alarm(trace) is None
         assert "First" not in said(trace)
 
 
@@ -129,10 +129,10 @@ def test_a_mask_is_no_trouble_where_a_phase_raises_behind_it() -> None:
     forward = open_made(misfit, {"a": torch.randn(3, 3)}).run("i:f").trace
     assert forward is not None
     assert forward.error is not None
-    assert first_trouble(forward) is None
+    assert first_alarm(forward) is None
     _, backward = traces(overwritten, {"a": torch.randn(3, 3)})
     assert backward.error is not None
-    assert first_trouble(backward) is None
+    assert first_alarm(backward) is None
 
 
 def test_a_nan_where_a_phase_raised_is_where_it_began() -> None:
@@ -175,7 +175,7 @@ def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() 
 
     forward, backward = traces(attention, {"a": torch.randn(3, 3)})
     row = "A row of masked_fill 3 has nothing but -inf: softmax has 0 / 0 there."
-    assert first_trouble(forward) == 3
+    assert first_alarm(forward) == 3
     assert f"First NaN: 3 of 9 values out of softmax, 4 of 9. It was made here. {row}" in said(forward)
     assert f"It was already in what went in: softmax 4 (3 of 9 values). {row}" in said(backward)
     assert "masked_fill 3 (" not in said(backward)
@@ -233,7 +233,7 @@ def test_what_memory_held_before_it_was_filled_is_no_trouble() -> None:
         return room.copy_(a)
 
     for trace in traces(filled, {"a": torch.rand(3)}):
-        assert first_trouble(trace) is None
+        assert first_alarm(trace) is None
 
 
 def test_units_that_are_dead_for_the_whole_batch_are_counted() -> None:

@@ -1,4 +1,4 @@
-"""Why an operation of a backward could not run: what it had kept was changed in place, or freed."""
+"""Why a node of a backward cannot run: a tensor that it saved was changed in place, or freed."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ from autograd_tui.core.trace import InplaceHazard, Node, Operation, Trace
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.trace.tensor_words import kept_name, op_name
 
-AGAIN = "a second time"  # of PyTorch's own words
-MOST = 3  # lines that are named
+SECOND_BACKWARD = "a second time"  # in PyTorch's message
+MAX_LISTED_LINES = 3  # of code, in one sentence
 
 
-def overwritten(forward: Trace) -> Iterator[str]:
-    """Name what was changed though a node keeps it for its backward, and by which line."""
+def inplace_hazards(forward: Trace) -> Iterator[str]:
+    """Yield a sentence for each saved tensor that was changed in place, with the lines that changed it."""
     for node in forward.nodes:
-        for each in node.overwritten:
-            yield f"{_said(forward, node, each)} {one_line(node.name)} keeps it as it was: its backward will raise."
+        for hazard in node.overwritten:
+            name = one_line(node.name)
+            yield f"{_hazard_sentence(forward, node, hazard)} {name} keeps it as it was: its backward will raise."
 
 
 def why_it_raised(trace: Trace, op: Operation) -> list[str]:
-    """Say why an operation of a backward could not run; nothing where what PyTorch raised says all that is known."""
+    """Return sentences that say why a node raised; none where PyTorch's message says all that is known."""
     node = trace.nodes[op.node] if op.raised and op.node is not None else None
     if node is None:
         return []
-    if trace.error is not None and AGAIN in trace.error.message:
+    if trace.error is not None and SECOND_BACKWARD in trace.error.message:
         return ["What it had saved was freed by the backward before: that is why this one fails."]
-    return [_said(trace, node, each) for each in node.overwritten]
+    return [_hazard_sentence(trace, node, hazard) for hazard in node.overwritten]
 
 
-def _said(trace: Trace, node: Node, what: InplaceHazard) -> str:
-    kept = f"{kept_name(trace, node, what.value)} was kept at version {what.value.version}"
-    if not what.changed_by:
-        who = (
-            f"{one_line(what.mover)} changed it after the forward" if what.mover else "it was changed after the forward"
-        )
-        return f"{kept}; {who}: version {what.version}."
+def _hazard_sentence(trace: Trace, node: Node, hazard: InplaceHazard) -> str:
+    saved = f"{kept_name(trace, node, hazard.value)} was kept at version {hazard.value.version}"
+    if not hazard.changed_by:
+        change = f"{one_line(hazard.mover)} changed it" if hazard.mover else "it was changed"
+        return f"{saved}; {change} after the forward: version {hazard.version}."
     lines: dict[tuple[str, int], str] = {}  # a line with several operations, as h[0] += 1, is named by the first
-    for place in what.changed_by:
-        source = (trace.forward or trace).ops[place].source
-        at = ("", place) if source is None else (source.file, source.line)
-        lines.setdefault(at, op_name(trace, place) + (f" (line {source.line})" if source else ""))
-    more = " and more" * (len(lines) > MOST)
-    return f"{kept}; {', '.join([*lines.values()][:MOST])}{more} changed it: version {what.version}."
+    for index in hazard.changed_by:
+        source = (trace.forward or trace).ops[index].source
+        position = ("", index) if source is None else (source.file, source.line)
+        lines.setdefault(position, op_name(trace, index) + (f" (line {source.line})" if source else ""))
+    more = " and more" * (len(lines) > MAX_LISTED_LINES)
+    return f"{saved}; {', '.join([*lines.values()][:MAX_LISTED_LINES])}{more} changed it: version {hazard.version}."

@@ -12,7 +12,7 @@ from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
 from autograd_tui.text.derivation.backward_node import is_accumulation
 from autograd_tui.text.equation import rows
 from autograd_tui.text.styled_text import Line, one_line, printable, spread
-from autograd_tui.text.trace.inplace_hazards import AGAIN, why_it_raised
+from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised
 from autograd_tui.text.trace.tensor_words import kept_name, name_of, op_name, value_words
 from autograd_tui.text.trace.walk import Walk
 
@@ -152,7 +152,7 @@ def _state_of(trace: Trace, op: Operation) -> str:
     """Say what has become of what a node had kept, once its turn has come."""
     if not op.raised:
         return "freed: it has run"
-    again = trace.error is not None and AGAIN in trace.error.message
+    again = trace.error is not None and SECOND_BACKWARD in trace.error.message
     return "freed by the backward before" if again else "not freed: it could not run"
 
 

@@ -15,7 +15,7 @@ from autograd_tui.text.numbers import bar, number, terse
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
 from autograd_tui.text.table.table_rows import shortened
 from autograd_tui.text.trace.module_tree import ModuleRow, ModuleTree, RowLabels, all_rows
-from autograd_tui.text.trace.nonfinite_alarm import first_trouble
+from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.tensor_words import dtype_words
 from autograd_tui.text.trace.walk import Walk
 
@@ -108,7 +108,7 @@ class TreeLines:
     def __init__(self, tree: ModuleTree) -> None:
         self.tree, self._trace = tree, tree.trace
         self._scale = NormScale.of(tree.trace)
-        self._alarm_index = first_trouble(tree.trace)  # earlier infinities, such as a mask's, are no alarm
+        self._alarm_index = first_alarm(tree.trace)  # earlier infinities, such as a mask's, are no alarm
         self._labels = RowLabels(tree.trace, leaves_room_for_marks=any(row.children for row in tree.roots))
         self._dtypes = [_dtype(tree.trace, op) for op in tree.trace.ops]
         self._shows_changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
