@@ -77,7 +77,7 @@ def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> No
 @pytest.mark.parametrize("name", ["a" * 250, "é" * 120, "a\nb.c", "", "𝔞" * 60])
 def test_a_run_of_a_scenario_of_any_name_has_a_journal(own_state_folder: Path, name: str) -> None:
     """Also its longest companion does: a file's name may have 255 bytes."""
-    path = next(folder.new_paths(RunConfig(f"{name}.py")))
+    path = next(folder.new_journal_paths(RunConfig(f"{name}.py")))
     assert path.parent == own_state_folder
     assert len(os.fsencode(path.name + ".tensors-1000000000.0123abcd.new")) <= 255
     make_folder(path.parent)
@@ -116,7 +116,7 @@ def test_runs_that_begin_in_the_same_second_are_all_kept(
     os.close(reading)
     os.close(writing)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
-    runs = [read_journal(each) for each in folder.journals()]
+    runs = [read_journal(each) for each in folder.list_journals()]
     assert sorted(run.opening.arguments.get("seed", 0) for run in runs) == list(range(count))
     assert all(run.frame == 1 + run.opening.arguments.get("seed", 0) % 2 for run in runs)
 

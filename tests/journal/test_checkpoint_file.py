@@ -17,10 +17,10 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import checkpoint_file as kept
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import Beginning
+from autograd_tui.journal.digest import PrefixHash
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter
 from loops_with_loaders import CASES
 from models_hard_to_repeat import gated
@@ -46,9 +46,9 @@ def resumed(path: Path, scenario: object, **options: object) -> tuple[Session, i
     """Resume a run, and tell from which frame it was run again."""
     journal = read_journal(path)
     session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
-    found = kept.load(journal, session.checkpoint())
+    found = kept.load_checkpoint(journal, session.checkpoint())
     assert found is not None
-    resume(session, journal)
+    resume_run(session, journal)
     return session, found.checkpoint.frame.index
 
 
@@ -157,7 +157,7 @@ def test_what_a_killed_run_has_left_unfinished_is_removed_when_the_run_goes_on(t
 
 def test_a_checkpoint_of_a_branch_that_was_left_is_passed_over(tmp_path: Path) -> None:
     recorded(tmp_path / "j", "linear", "fbsz*9 @6 s")
-    found = kept.load(read_journal(tmp_path / "j"), open_session("linear").checkpoint())
+    found = kept.load_checkpoint(read_journal(tmp_path / "j"), open_session("linear").checkpoint())
     assert found is not None
     assert found.checkpoint.frame.index == 4
 
@@ -168,12 +168,12 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, damage: str) -> None:
     for path in tmp_path.glob("j.tensors-*"):
         data = path.read_bytes()
         path.write_bytes({"cut": data[:-500], "noise": b"noise" * 99, "pickle": b"cos\nsystem\n(S'true'\ntR."}[damage])
-    assert kept.load(read_journal(tmp_path / "j"), open_session("linear").checkpoint()) is None
+    assert kept.load_checkpoint(read_journal(tmp_path / "j"), open_session("linear").checkpoint()) is None
 
 
 def test_a_file_of_another_model_is_passed_over(tmp_path: Path) -> None:
     recorded(tmp_path / "j", "linear", "fbsz*9")
-    assert kept.load(read_journal(tmp_path / "j"), open_session(as_scenario(small_net)).checkpoint()) is None
+    assert kept.load_checkpoint(read_journal(tmp_path / "j"), open_session(as_scenario(small_net)).checkpoint()) is None
 
 
 @pytest.mark.parametrize("way", ["removed", "moved"])
@@ -183,9 +183,9 @@ def test_checkpoints_of_another_run_that_had_the_name_are_passed_over(tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "KEEP_SECONDS", float("inf"))  # it leaves none of its own
         first = recorded(tmp_path / "j", "linear", "fbsz*9", lr=0.01)
-    assert kept.load(read_journal(tmp_path / "j"), first.checkpoint()) is None
+    assert kept.load_checkpoint(read_journal(tmp_path / "j"), first.checkpoint()) is None
     session = open_session("linear", lr=0.01)
-    resume(session, read_journal(tmp_path / "j"))
+    resume_run(session, read_journal(tmp_path / "j"))
     assert session.frame.same(first.frame)
 
 
@@ -197,7 +197,7 @@ def test_checkpoints_of_another_way_on_from_a_copied_journal_are_passed_over(
 
     def went_on(words: str) -> Session:
         session = open_with_many_checkpoints("linear")
-        resume(session, read_journal(tmp_path / "j"))
+        resume_run(session, read_journal(tmp_path / "j"))
         list(session.run_all(words))
         session.close(in_order=False)
         return session
@@ -208,7 +208,7 @@ def test_checkpoints_of_another_way_on_from_a_copied_journal_are_passed_over(
     monkeypatch.setattr(writing, "KEEP_SECONDS", float("inf"))  # the second one leaves none of its own
     second = went_on("lr=0.1 s z fbsz*4")
     again = open_session("linear")
-    resume(again, read_journal(tmp_path / "j"))
+    resume_run(again, read_journal(tmp_path / "j"))
     assert differing(tensors(again), tensors(second)) == []
 
 
@@ -220,8 +220,8 @@ def test_a_checkpoint_of_which_the_frame_is_not_that_of_its_line_is_passed_over(
     line = read_journal(tmp_path / "j").entries[content["entry"] - 1]
     text = (tmp_path / "j").read_text().replace(line.digest, "0" * 16)
     (tmp_path / "j").write_text(text)
-    torch.save(content | {"lines": [len(text), Beginning(text.encode()).hexdigest()]}, newer)
-    assert kept.load(read_journal(tmp_path / "j"), session.checkpoint()) is None
+    torch.save(content | {"lines": [len(text), PrefixHash(text.encode()).hexdigest()]}, newer)
+    assert kept.load_checkpoint(read_journal(tmp_path / "j"), session.checkpoint()) is None
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_the_plot_has_the_losses_from_before_it_was_followed(leader: Leader) -> 
 def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
     session = open_session("linear")
     (tmp_path / "line.journal").write_text("its first line\n")
-    drawn = FrameStream(tmp_path / "line.journal", session.about, mode=0o600, most_bytes=8000)
+    drawn = FrameStream(tmp_path / "line.journal", session.about, mode=0o600, max_bytes=8000)
     following: FollowedSession | None = None
     for count, frame in enumerate(session.run_all("fbsz*20")):
         drawn.ran_from(frame.index - 1)

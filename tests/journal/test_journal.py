@@ -20,12 +20,12 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import reader as reading
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.entry import Entry
-from autograd_tui.journal.interrupted import summary_line
-from autograd_tui.journal.reader import Journal, LineTree, read_journal
-from autograd_tui.journal.resume_run import resume
-from autograd_tui.journal.verify import check
+from autograd_tui.journal.interrupted import journal_summary
+from autograd_tui.journal.reader import EntryTree, Journal, read_journal
+from autograd_tui.journal.resume_run import resume_run
+from autograd_tui.journal.verify import verify_journal
 from autograd_tui.journal.writer import JournalWriter
 
 
@@ -58,7 +58,7 @@ def test_each_command_is_a_line_of_id_parent_command_and_digest(path: Path) -> N
     frames = list(session.run_all("fb lr=0.5"))
     expected = [[1, 0, "f"], [2, 1, "b"], [3, 2, "lr=0.5"]]
     written = [line[:4] for line in lines(path)]
-    assert written == [[*three, digest(frame)] for three, frame in zip(expected, frames, strict=True)]
+    assert written == [[*three, frame_digest(frame)] for three, frame in zip(expected, frames, strict=True)]
 
 
 def test_the_loss_is_written_where_it_is_another_one(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_last_loss_is_read_back_also_where_the_run_was_cut_off(path: Path, w
     list(session.run_all(words))
     closed(session)
     if goes_on:
-        writer = JournalWriter.go_on(read_journal(path), session.about, left={})
+        writer = JournalWriter.resume(read_journal(path), session.about, left={})
         writer.close(in_order=True)
     assert read_journal(path).loss == session.frame.loss
 
@@ -97,12 +97,12 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
     path.write_text(path.read_text().replace("plateau:0.1:0:0", "plateau:0.1:0"))
     journal = read_journal(path)
     again = open_session("linear", decay=journal.opening.arguments["decay"])
-    assert all(each.agrees for each in check(again, journal))
+    assert all(each.matches for each in verify_journal(again, journal))
 
 
 @pytest.mark.parametrize("said", [["no", "m.py", 3], ["no", "m.py", 3, "loss", "x / 0"]])
 def test_an_error_is_read_as_journals_of_any_age_tell_it(said: list[object]) -> None:
-    entry = Entry.read(json.dumps([1, 0, "F", "0" * 16, {"raised": "ValueError", "said": said}]).encode())
+    entry = Entry.from_json_line(json.dumps([1, 0, "F", "0" * 16, {"raised": "ValueError", "said": said}]).encode())
     assert entry.error == TorchError("ValueError", *said)  # type: ignore[arg-type]
 
 
@@ -169,7 +169,7 @@ def test_a_free_run_is_a_line_and_reads_back_as_one_stretch(path: Path, monkeypa
     assert [line[2] for line in lines(path)] in ([*"fbsz", "fbsz*1999"], [*"fbsz", "fbsz*1998", *"fbsz"])
     journal = read_journal(path)
     assert (len(journal.recording()), len(journal.recording().stretches)) == (8000, 1)
-    assert lines(path)[-1][3] == digest(session.frame)
+    assert lines(path)[-1][3] == frame_digest(session.frame)
 
 
 def test_a_branch_may_begin_in_the_middle_of_a_free_run(path: Path) -> None:
@@ -187,12 +187,12 @@ def test_a_line_cut_off_is_left_out_and_written_over(path: Path) -> None:
     with path.open("a") as file:
         file.write('[3,2,"s","01')
     journal = read_journal(path)
-    assert (told(journal), journal.cut) == (["f", "b"], 12)
+    assert (told(journal), journal.unread_bytes) == (["f", "b"], 12)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(journal, session.about, left={})
+    session.recorder = JournalWriter.resume(journal, session.about, left={})
     session.run("s")
-    assert (told(read_journal(path)), read_journal(path).cut) == (["f", "b", "s"], 0)
+    assert (told(read_journal(path)), read_journal(path).unread_bytes) == (["f", "b", "s"], 0)
 
 
 def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
@@ -201,7 +201,7 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
     closed(first)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(read_journal(path), session.about, left={})
+    session.recorder = JournalWriter.resume(read_journal(path), session.about, left={})
     list(session.run_all("z @1 b"))
     assert told(read_journal(path)) == ["f", "b"]
 
@@ -211,14 +211,14 @@ def test_going_back_into_a_free_run_says_where_to(path: Path, monkeypatch: pytes
     session = kept(path)
     list(session.run_free(session.end_of(50), lambda: False))
     session.run("undo")
-    assert lines(path)[-1][2:] == ["@199", digest(session.frame), {"start": 199, "loss": session.frame.loss}]
+    assert lines(path)[-1][2:] == ["@199", frame_digest(session.frame), {"start": 199, "loss": session.frame.loss}]
     assert read_journal(path).frame == 199
 
 
 def test_a_line_that_goes_back_without_saying_from_where_is_read_as_it_was_meant(path: Path) -> None:
     session = kept(path)
     list(session.run_all("f"))
-    going_back = Entry(3, 2, "@3", digest(session.frame))
+    going_back = Entry(3, 2, "@3", frame_digest(session.frame))
     with path.open("a") as file:
         file.write(Entry(2, 1, "bszfbsz", "0" * 16).line() + going_back.line())
     journal = read_journal(path)
@@ -255,7 +255,7 @@ def test_a_journal_of_the_first_version_stands_where_its_run_did(path: Path) -> 
 def test_the_line_of_a_frame_is_the_one_that_a_list_of_all_finds(number: int) -> None:
     rng = random.Random(number)
     tree, present, left = (
-        LineTree(),
+        EntryTree(),
         list[tuple[int, int]](),
         dict[int, list[tuple[int, int]]](),
     )  # each line and its end
@@ -263,14 +263,14 @@ def test_the_line_of_a_frame_is_the_one_that_a_list_of_all_finds(number: int) ->
         start = rng.choice([tree.end, tree.end, rng.randint(0, tree.end)])
         if left and rng.random() < 0.05:
             tip = rng.choice(list(left))
-            tree.took(tip)
+            tree.return_to_branch(tip)
             left[present[-1][0]], present = present, left.pop(tip)
         elif rng.random() < 0.1:
-            tree.went_back(start)
+            tree.add_rewind(start)
         else:
             if start < tree.end:
                 left[present[-1][0]] = present
-            tree.ran(start, end := start + rng.randint(1, 9))
+            tree.add_run(start, end := start + rng.randint(1, 9))
             starts = [0, *(ends for _, ends in present)]
             kept = [
                 (each, min(ends, start))
@@ -281,7 +281,7 @@ def test_the_line_of_a_frame_is_the_one_that_a_list_of_all_finds(number: int) ->
         assert (tree.last, tree.tip, tree.end) == (line, *present[-1]) if present else (line, 0, 0)
         for frame in range(tree.end + 1):
             expected = next((each for each, ends in present if ends >= frame), 0) if frame else 0
-            assert tree.at(frame) == expected
+            assert tree.line_of(frame) == expected
 
 
 ZEROS = "0" * 16  # a digest
@@ -311,7 +311,7 @@ def test_a_damaged_line_is_named_and_those_before_it_are_read(path: Path, line: 
         file.write(f"{line}\n[3,2,")
     journal = read_journal(path)
     assert str(journal.damage).startswith("its line 3 cannot be read (")
-    assert (journal.size, journal.cut, journal.left) == (whole, len(line) + 6, None)
+    assert (journal.size, journal.unread_bytes, journal.left) == (whole, len(line) + 6, None)
     assert (told(journal), journal.frame, journal.loss) == (["f"], 1, session.frame.loss)
 
 
@@ -359,7 +359,7 @@ def test_a_scenario_may_have_any_name_that_a_file_can_have(path: Path, scenario:
     session.recorder = JournalWriter(path, replace(session.about, opening=opening), private=True)
     session.run("f")
     assert read_journal(path).opening == opening
-    assert summary_line(path).isprintable()
+    assert journal_summary(path).isprintable()
 
 
 def test_a_first_line_lacks_nothing(path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_damaged_journal_is_kept_beside_before_a_run_goes_on_in_it(path: Path)
     path.with_name("line.journal.damaged").write_text("an older one")
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.go_on(read_journal(path), session.about, left={})
+    session.recorder = JournalWriter.resume(read_journal(path), session.about, left={})
     session.run("s")
     assert (told(read_journal(path)), read_journal(path).damage) == (["f", "b", "s"], None)
     assert path.with_name("line.journal.damaged-2").read_bytes() == damaged
@@ -429,7 +429,7 @@ def test_two_cannot_write_the_same_journal(path: Path) -> None:
     session = kept(path)
     session.run("f")
     with pytest.raises(Refused, match="is being written by another run"):
-        JournalWriter.go_on(read_journal(path), session.about, left={})
+        JournalWriter.resume(read_journal(path), session.about, left={})
 
 
 def problem(session: Session) -> str:
@@ -572,9 +572,9 @@ def test_what_a_full_disk_has_not_taken_is_written_once_there_is_room(
     assert (why_not_kept(session), problem(session)) == ("", f"the journal {path} has all of this run again.")
     closed(session)
     again = open_session("linear")
-    resume(again, read_journal(path))
+    resume_run(again, read_journal(path))
     assert again.frame.same(session.frame)
-    assert all(each.agrees for each in check(open_session("linear"), read_journal(path)))
+    assert all(each.matches for each in verify_journal(open_session("linear"), read_journal(path)))
     list(straight.run_all("fbs"))
     assert straight.frame.same(frames[1])
 
@@ -619,7 +619,7 @@ def test_a_journal_that_can_be_read_alone_is_gone_on_with_unkept(path: Path, mon
     read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
     monkeypatch.setattr(writing, "open_file", Mock(side_effect=read_only))
     session = open_session("linear")
-    resume(session, read_journal(path))
+    resume_run(session, read_journal(path))
     assert session.run("s").index == 3
     assert problem(session).endswith("(Read-only file system): this run is kept no further than frame 2.")
     assert told(read_journal(path)) == ["f", "b"]

@@ -219,7 +219,7 @@ def test_a_journal_of_another_user_needs_the_word(
 def test_it_is_the_file_that_was_read_which_counts(in_the_state_folder: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.write_text("another journal")
-    assert not folder.is_ours(in_the_state_folder, foreign.stat())
+    assert not folder.is_own_journal(in_the_state_folder, foreign.stat())
 
 
 @pytest.fixture

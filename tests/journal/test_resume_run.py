@@ -21,8 +21,8 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume
-from autograd_tui.journal.verify import check
+from autograd_tui.journal.resume_run import resume_run
+from autograd_tui.journal.verify import verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from command_machine import Machine
 from expected_journal import listed, told_otherwise
@@ -42,7 +42,7 @@ def kept(path: Path, words: str) -> Session:
 
 def resumed(path: Path, *, changed: bool = False) -> Session:
     session = open_session("linear")
-    resume(session, read_journal(path), changed=changed)
+    resume_run(session, read_journal(path), changed=changed)
     return session
 
 
@@ -236,7 +236,7 @@ def test_a_model_that_does_not_repeat_is_said(tmp_path: Path) -> None:
     with pytest.raises(
         Refused, match="from line 2 of its journal on, frame 1, this is another run: its model does not"
     ):
-        resume(open_session(scenario), read_journal(tmp_path / "j"))
+        resume_run(open_session(scenario), read_journal(tmp_path / "j"))
 
 
 class Resuming(Machine):
@@ -253,7 +253,7 @@ class Resuming(Machine):
     @rule(lines=st.sampled_from([0.0, inf]), tensors=st.sampled_from([0.0, inf]))
     def write(self, *, lines: float, tensors: float) -> None:
         """Write lines of a free run, and files of tensors, at once or as late as can be."""
-        writing.RUN_SECONDS, writing.KEEP_SECONDS = lines, tensors
+        writing.FREE_RUN_INTERVAL, writing.CHECKPOINT_INTERVAL = lines, tensors
 
     @invariant()
     def the_journal_says_where_training_stands(self) -> None:
@@ -274,7 +274,7 @@ class Resuming(Machine):
     @rule()
     def do_it_all_again(self) -> None:
         """Check the journal, as `replay --check` does."""
-        assert all(each.agrees for each in check(self.opened(), read_journal(self.path)))
+        assert all(each.matches for each in verify_journal(self.opened(), read_journal(self.path)))
 
     @precondition(lambda self: self.path.exists())
     @rule(in_order=st.booleans(), from_tensors=st.booleans())
@@ -285,7 +285,7 @@ class Resuming(Machine):
         for each in [] if from_tensors else self.path.parent.glob("j.tensors-*"):
             each.unlink()
         self.session = self.opened()
-        resume(self.session, read_journal(self.path))
+        resume_run(self.session, read_journal(self.path))
         assert self.session.frame.same(before.frame)
         assert self.session.newest == before.newest
         assert differing(tensors(self.session), tensors(before)) == []

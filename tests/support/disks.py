@@ -29,10 +29,10 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.reader import Journal, read_journal
-from autograd_tui.journal.resume_run import resume, told_branches
-from autograd_tui.journal.verify import check
+from autograd_tui.journal.resume_run import rebuild_branches, resume_run
+from autograd_tui.journal.verify import verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui.app import AutogradApp
 from resume_check import do, state
@@ -168,7 +168,7 @@ def is_kept(disk: Disk, session: Session) -> bool:
     """Tell whether the journal has the run up to where the session stands."""
     try:
         journal = journal_on(disk)
-        told = None if journal is None else told_branches(journal)
+        told = None if journal is None else rebuild_branches(journal)
     except Refused:
         return False
     if journal is None or told is None:
@@ -179,7 +179,7 @@ def is_kept(disk: Disk, session: Session) -> bool:
         (journal.frame, len(present), branches)
         == (session.frame.index, session.newest, [(each.number, each.fork, len(each)) for each in session.branches])
         and str(present.up_to(journal.frame)) == session.commands()
-        and journal.tip.digest in ("", digest(session.frame))
+        and journal.tip.digest in ("", frame_digest(session.frame))
     )
 
 
@@ -233,10 +233,12 @@ class Run:
         if journal is None:
             assert self._lasting or not self.session.newest or (said and left), "there is no journal"
             return
-        assert all(each.agrees for each in check(open_with_many_checkpoints("linear"), journal)), "a line is not true"
+        assert all(each.matches for each in verify_journal(open_with_many_checkpoints("linear"), journal)), (
+            "a line is not true"
+        )
         if left is None or left.mark != NOT_KEPT:
             again = open_with_many_checkpoints("linear")
-            resume(again, journal)
+            resume_run(again, journal)
             here, there = state(again), state(self.session)
             assert here == there, f"it is resumed at {here}, and stood at {there}"
 

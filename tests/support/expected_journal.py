@@ -8,9 +8,9 @@ from pathlib import Path
 from autograd_tui.core.command_log import Recording
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import told_branches
+from autograd_tui.journal.resume_run import rebuild_branches
 
 
 def listed(branches: Iterable[Branch]) -> list[tuple[int, int, int, float | None]]:
@@ -26,13 +26,13 @@ def spelled(recording: Recording) -> list[str]:
 def told_otherwise(path: Path, session: Session) -> list[str]:
     """Say in what a journal that is read now differs from the session that has just written its last line."""
     journal = read_journal(path)
-    told = told_branches(journal)
+    rebuilt = rebuild_branches(journal)
     pairs = {
-        "damage, cut": ((journal.damage, journal.cut), (None, 0)),
-        "frame, newest": ((journal.frame, len(told.present)), (session.frame.index, session.newest)),
-        "digest": (journal.tip.digest, digest(session.frame)),
+        "damage, cut": ((journal.damage, journal.unread_bytes), (None, 0)),
+        "frame, newest": ((journal.frame, len(rebuilt.track)), (session.frame.index, session.newest)),
+        "digest": (journal.tip.digest, frame_digest(session.frame)),
         "loss": (journal.loss, session.frame.loss),
-        "branches": (listed(told.branches.kept), listed(session.branches)),
+        "branches": (listed(rebuilt.branches.kept), listed(session.branches)),
         "commands": (spelled(journal.recording()), spelled(session.recording())),
     }
     # As text, where a NaN is a NaN.

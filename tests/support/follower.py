@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from time import monotonic, sleep
 
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.followed_session import FollowedSession
 
 POLL = 0.05  # seconds, as the app's thread does
@@ -19,7 +19,7 @@ def follow(journal: Path) -> None:
     while True:
         if following.frame.index != shown:
             shown = following.frame.index
-            print(json.dumps([shown, digest(following.frame), monotonic()]), flush=True)
+            print(json.dumps([shown, frame_digest(following.frame), monotonic()]), flush=True)
         if following.left:
             return
         while not following.refresh():

@@ -19,7 +19,7 @@ from statistics import median
 from time import monotonic, sleep
 
 from autograd_tui.engine.open import open_session
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
 
@@ -82,7 +82,7 @@ class Leader:
         for _ in range(iterations):
             for letter in "fbsz":
                 frame = self.session.run(letter)
-                self.drawn[frame.index] = digest(frame), monotonic()
+                self.drawn[frame.index] = frame_digest(frame), monotonic()
                 self.recorder.drew(frame, self.session.newest, self.session.history)
         self.recorder.rest()
 

@@ -36,10 +36,10 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui import app
 from autograd_tui.tui.trainer_thread import TrainerThread
@@ -151,7 +151,7 @@ def kill_words(
                 out("ready")
             session = opened()
             if path.exists() and path.stat().st_size:
-                resume(session, read_journal(path))
+                resume_run(session, read_journal(path))
             else:
                 path.unlink(missing_ok=True)  # it may have been made, and nothing written
                 session.recorder = JournalWriter(path, session.about, private=True)
@@ -280,7 +280,7 @@ def followed(path: Path, rng: random.Random) -> Verdict:
     words = ["f", *some_words(rng, ["next"] * 4 + ["free 30"])]
 
     def lead(out: Out) -> None:
-        small = partial(drawn_frames.FrameStream, most_bytes=20_000)
+        small = partial(drawn_frames.FrameStream, max_bytes=20_000)
         with patch.object(writing, "FrameStream", small), patch.object(drawn_frames, "SECONDS", 0.0):
             session = open_session("linear")
             session.recorder = recorder = JournalWriter(path, session.about, private=True)
@@ -297,7 +297,7 @@ def followed(path: Path, rng: random.Random) -> Verdict:
         while True:
             if following.frame.index != shown:
                 shown = following.frame.index
-                out(f"{shown} {digest(following.frame)}")
+                out(f"{shown} {frame_digest(following.frame)}")
             following.refresh()
 
     leader = Copy(lead)
@@ -320,7 +320,7 @@ def _judge_followed(path: Path, words: Words, told: Told, shown: list[str]) -> V
             return Verdict(f"the follower raised: {json.loads(line)}")
         index, digested = line.split()
         do(straight, f"to {index}")
-        if digest(straight.frame) != digested:
+        if frame_digest(straight.frame) != digested:
             return Verdict(f"the follower shows another frame {index}")
     return judge(path, in_turn, told)
 
@@ -367,7 +367,7 @@ def _judge_screen(path: Path, lines: list[str]) -> Verdict:
     if not path.exists() or not path.stat().st_size:
         return Verdict(f"{commands} were done, and there is no journal" if commands else None)
     session, journal = open_session("linear"), read_journal(path)
-    resume(session, journal)
+    resume_run(session, journal)
     straight = open_session("linear")
     for command in parse(session.commands()):
         straight.run(command)

@@ -28,7 +28,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.export.formats import export_case, export_file
 from autograd_tui.headless import run_headless
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume
+from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import one_line
@@ -283,7 +283,7 @@ class Walker:
         if path.exists():
             again = self.open()
             if again is not None:
-                self.attempt("resume", lambda: resume(again, read_journal(path)))
+                self.attempt("resume", lambda: resume_run(again, read_journal(path)))
                 self.attempt("go on", lambda: list(again.run_all("FB")))
                 self.attempt("close again", lambda: again.close(in_order=True))
 

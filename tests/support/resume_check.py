@@ -11,10 +11,10 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume
-from autograd_tui.journal.verify import check
+from autograd_tui.journal.resume_run import resume_run
+from autograd_tui.journal.verify import verify_journal
 
 QUARTER = 0.25  # seconds of a free run that may be lost
 Tell = Callable[[int], None]  # the frame that a free run has come to
@@ -52,7 +52,7 @@ def state(session: Session) -> tuple[object, ...]:
     branches = [(each.number, each.fork, len(each), str(each.loss)) for each in session.branches]
     return (
         session.frame.index,
-        digest(session.frame),
+        frame_digest(session.frame),
         session.newest,
         "".join(map(str, parse(session.commands()))),
         branches,
@@ -104,7 +104,7 @@ def judge(path: Path, words: Sequence[str], told: Told, opened: Callable[[], Ses
         nothing = state(straight) == state(opened())
         return Verdict(None if nothing else f"{len(done)} words were done, and there is no journal", words=done)
     journal, session = read_journal(path), opened()
-    resume(session, journal)
+    resume_run(session, journal)
     verdict = Verdict(words=done)
     if told.begun and words[told.done].startswith("free "):
         verdict.lost = told.lost(session.frame.index)
@@ -120,7 +120,9 @@ def judge(path: Path, words: Sequence[str], told: Told, opened: Callable[[], Ses
         here, there = (f"{each.frame.index} of {each.newest}, {each.commands()}" for each in (session, straight))
         verdict.wrong = f"it is resumed at frame {here}, and stood at frame {there}"
     else:
-        verdict.wrong = next((_differs(line.entry.id) for line in check(opened(), journal) if not line.agrees), None)
+        verdict.wrong = next(
+            (_differs(line.entry.id) for line in verify_journal(opened(), journal) if not line.matches), None
+        )
     return verdict
 
 

@@ -22,9 +22,9 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.replay import free_run
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.interrupted import summary_line, waiting_run
+from autograd_tui.journal.interrupted import interrupted_run, journal_summary
 from autograd_tui.journal.reader import Journal, read_journal
-from autograd_tui.journal.resume_run import told_branches
+from autograd_tui.journal.resume_run import rebuild_branches
 from spoiled_files import flipped, small_resnet18
 
 REAL = 30  # runs that real journals are of
@@ -170,14 +170,14 @@ def some_journal(rng: random.Random) -> bytes:
 
 def check_read(path: Path) -> Journal | None:
     """Read a journal in all ways that run nothing; raises AssertionError where they do not agree."""
-    assert summary_line(path)
+    assert journal_summary(path)
     try:
         journal = read_journal(path)
     except Refused:
         return None
     assert journal.size + journal.cut == path.stat().st_size
     assert isinstance(journal.loss, float | int | None)
-    told = told_branches(journal)
+    told = rebuild_branches(journal)
     assert journal.frame <= len(told.present) == len(journal.recording(journal.present)) == journal.tree.end
     assert len(journal.recording()) == journal.frame
     for number, end in told.ends.items():
@@ -268,7 +268,7 @@ def _read_everywhere(path: Path) -> Journal | None:
     """Read a journal as lists of runs and the greeting do: no other file is opened."""
     with opened_files() as opened:
         journal = check_read(path)
-        waiting_run()
+        interrupted_run()
     others = {each for each in opened if not each.isdecimal()} - {str(path), str(path.with_name("before.journal"))}
     assert not others, f"opened: {others}"
     return journal

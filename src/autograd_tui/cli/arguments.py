@@ -97,14 +97,14 @@ def place(options: argparse.Namespace) -> Path | None:
 
 def kept(session: Session, options: argparse.Namespace, path: Path | None = None) -> Session:
     """Have a session that has just been opened keep what it runs, in the state folder where it has no path."""
-    from autograd_tui.journal.paths import new_paths
+    from autograd_tui.journal.paths import new_journal_paths
     from autograd_tui.journal.writer import JournalWriter
 
     if path is not None:
         session.recorder = JournalWriter(path, session.about, private=False)
     elif not options.no_journal:
-        paths = new_paths(session.about.opening)
-        session.recorder = JournalWriter(next(paths), session.about, private=True, others=paths)
+        paths = new_journal_paths(session.about.opening)
+        session.recorder = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     return session
 
 
@@ -124,11 +124,11 @@ def take_damaged(journal: Journal) -> None:
 
 def path_of(options: argparse.Namespace, what: str) -> Path:
     """Give the journal that is named, else the latest."""
-    from autograd_tui.journal.paths import journals
+    from autograd_tui.journal.paths import list_journals
 
     if options.journal is not None:
         return Path(absolute(options.journal, working_folder()))  # code of a scenario may go elsewhere
-    latest = next(iter(journals()), None)
+    latest = next(iter(list_journals()), None)
     if latest is None:
         raise Refused(f"no run is kept yet: there is nothing to {what}.")
     return latest
@@ -156,5 +156,5 @@ def open_again(journal: Journal, named: str, options: argparse.Namespace, *, mem
     """Open the session that a journal began with, writing no journal; raises Refused."""
     from autograd_tui.engine.open import open_again
 
-    asked = {"allow_files": options.allow_files or journal.ours, "changed": options.changed}
+    asked = {"allow_files": options.allow_files or journal.is_own, "changed": options.changed}
     return open_again(journal.opening, named, memory=memory, **asked)

@@ -79,13 +79,13 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
 
     It is 1 also where a line is damaged, since nothing is known of those behind it.
     """
-    from autograd_tui.journal.verify import check, machine
+    from autograd_tui.journal.verify import machine_differences, verify_journal
 
     session = reopen()
-    elsewhere = machine(journal.opening, session.about.opening)
+    elsewhere = machine_differences(journal.opening, session.about.opening)
     where = f" on another machine: {', '.join(elsewhere)}" if elsewhere else ""
-    for checked in check(session, journal):
-        if not checked.agrees:
+    for checked in verify_journal(session, journal):
+        if not checked.matches:
             line = f'line {checked.entry.id + 1} ("{checked.entry.command}")'
             print_lines(f"{journal.path}: differs from {line} on{where}.")
             return 1

@@ -29,25 +29,25 @@ def resume(words: list[str]) -> int:
     named = scenario_of(journal, options)
 
     def open_session() -> Session:
-        from autograd_tui.journal.resume_run import resume
+        from autograd_tui.journal.resume_run import resume_run
 
         session = open_again(journal, named, options, memory=options.memory)
-        resume(session, journal, changed=options.changed)
+        resume_run(session, journal, changed=options.changed)
         return session
 
     if journal.damage:
         _salvage(journal, wanted=options.salvage)
-    elif journal.cut:
+    elif journal.unread_bytes:
         say(f"the last line of {journal.path} was cut off and is left out.")
     return run(options, open_session, commands=given_commands(options), title=named)
 
 
 def _salvage(journal: Journal, *, wanted: bool) -> None:
     """Say what becomes of a damaged journal; raises Refused where nobody has asked to go on from before the damage."""
-    from autograd_tui.journal.writer import beside
+    from autograd_tui.journal.writer import damaged_copy_path
 
     damaged, frame = f"{journal.path} is damaged: {journal.damage}", f"frame {journal.frame:,}"
     if not wanted:
         raise Refused(f"{damaged}; resume --salvage goes on from before it, at {frame}, and keeps the damaged file.")
-    kept = f"the damaged file will be kept as {beside(journal.path)}."
+    kept = f"the damaged file will be kept as {damaged_copy_path(journal.path)}."
     say(f"{damaged}; the run goes on from before it, at {frame}; {kept}")

@@ -69,7 +69,7 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
     check_terminal()
-    from autograd_tui.journal.interrupted import waiting_run
+    from autograd_tui.journal.interrupted import interrupted_run
     from autograd_tui.tui.app import run_on_screen
 
     folder = working_folder()
@@ -77,7 +77,7 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
     def open_one(scenario: str | None) -> Session:
         return open_session() if scenario is None else _open_another(scenario, options, folder)
 
-    greeting = waiting_run() if len(sys.argv) == 1 else None
+    greeting = interrupted_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     return run_on_screen(open_one, commands, title=title, greeting=greeting, exporter=export_session, **looks)
 

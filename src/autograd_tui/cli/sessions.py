@@ -18,7 +18,7 @@ LONGEST_HEADER = 1 << 20  # bytes
 
 def sessions(words: list[str]) -> int:
     """List the runs that are kept, or delete some."""
-    from autograd_tui.journal.paths import journals
+    from autograd_tui.journal.paths import list_journals
 
     parser = new_parser("sessions", "List the runs that are kept, the newest first.")
     parser.add_argument("--delete", metavar="JOURNAL", nargs="+", help="delete these, and what was kept beside them")
@@ -26,7 +26,7 @@ def sessions(words: list[str]) -> int:
     if options.delete:
         _delete(options.delete)
     else:
-        _list(journals())
+        _list(list_journals())
     return 0
 
 
@@ -45,19 +45,19 @@ def _delete(names: Sequence[str]) -> None:
 
 def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
     """Claim a journal; give its companions and itself. Raises Refused where it is none, or its run goes on."""
-    from autograd_tui.journal.entry import read_header
-    from autograd_tui.journal.file_lock import lock
-    from autograd_tui.journal.paths import companions
+    from autograd_tui.journal.entry import parse_header_line
+    from autograd_tui.journal.file_lock import try_lock
+    from autograd_tui.journal.paths import companion_files
 
     if os.path.islink(path):
         raise Refused(f"{path} is a link: name the journal that it leads to.")
     try:
         file = claimed.enter_context(open_to_read(path))
-        read_header(file.readline(LONGEST_HEADER), path=str(path))
-        beside = companions(path)
+        parse_header_line(file.readline(LONGEST_HEADER), path=str(path))
+        beside = companion_files(path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
-    if not lock(file.fileno()):
+    if not try_lock(file.fileno()):
         raise Refused(f"{path} is being written by a run that goes on: it is not deleted.")
     return [*beside, path]
 
@@ -70,11 +70,11 @@ def _unlink(path: Path) -> None:
 
 
 def _list(paths: list[Path]) -> None:
-    from autograd_tui.journal.interrupted import HEADER, summary_line
+    from autograd_tui.journal.interrupted import SUMMARY_HEADER, journal_summary
 
     if not paths:
         print_lines("no run is kept yet.", file=sys.stderr)
         return
-    print_lines(HEADER)
+    print_lines(SUMMARY_HEADER)
     for path in paths:
-        print_lines(summary_line(path))
+        print_lines(journal_summary(path))

@@ -1,4 +1,4 @@
-"""Checkpoints on disk, beside a journal, in values that `torch.load` reads without running any code."""
+"""Saves checkpoints beside a journal, made only of values that `torch.load` reads without running any code."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.data_loader import Epoch, Position
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
 from autograd_tui.engine.training.tensor_file import save as torch_save
-from autograd_tui.journal.digest import Beginning, beginning, digest
-from autograd_tui.journal.frame_stream import columns, read_columns
-from autograd_tui.journal.paths import companions
+from autograd_tui.journal.digest import PrefixHash, frame_digest, hash_prefix
+from autograd_tui.journal.frame_stream import decode_history, encode_history
+from autograd_tui.journal.paths import companion_files
 from autograd_tui.journal.reader import Journal
 
 
-def plain_state(value: Any) -> Any:
-    """Give tensors, numbers, texts, lists and dicts with texts as keys in place of all else."""
+def encode_state(value: Any) -> Any:
+    """Return the value as tensors, numbers, strings, lists and dicts of them: what `torch.load` trusts."""
     if isinstance(value, GlobalSnapshot):
-        others = [plain_state(state) for _, state in value.rewindables]
-        return {"mark": [plain_state(value.torch), *_foreign(value.foreign), *others]}
+        others = [encode_state(state) for _, state in value.rewindables]
+        return {"mark": [encode_state(value.torch), *_encode_host_rng(value.foreign), *others]}
     if isinstance(value, HostRng):
-        return {"foreign": _foreign(value)}
+        return {"foreign": _encode_host_rng(value)}
     if isinstance(value, Position):
-        return {"position": [plain_state(each) for each in (value.epoch, value.place, value.before)]}
+        return {"position": [encode_state(each) for each in (value.epoch, value.place, value.before)]}
     if isinstance(value, Epoch):
-        return {"epoch": [plain_state(each) for each in (value.first, value.start, value.between, value.lost)]}
+        return {"epoch": [encode_state(each) for each in (value.first, value.start, value.between, value.lost)]}
     if isinstance(value, torch.dtype | torch.device):
         return {type(value).__name__: str(value).removeprefix("torch.")}
     if type(value).__name__ == "ndarray":
         return {"ndarray": torch.from_numpy(value.astype("int64"))}
     if isinstance(value, dict):
-        return {"dict": [[plain_state(key), plain_state(each)] for key, each in value.items()]}
+        return {"dict": [[encode_state(key), encode_state(each)] for key, each in value.items()]}
     if isinstance(value, tuple):
-        return {"tuple": [plain_state(each) for each in value]}
-    return [plain_state(each) for each in value] if isinstance(value, list) else value
+        return {"tuple": [encode_state(each) for each in value]}
+    return [encode_state(each) for each in value] if isinstance(value, list) else value
 
 
-def read_state(plain: Any) -> Any:
-    """Give the value back."""
+def decode_state(plain: Any) -> Any:
+    """Return the value that `encode_state` was given. Raises whatever a damaged file makes of it."""
     if isinstance(plain, list):
-        return [read_state(each) for each in plain]
+        return [decode_state(each) for each in plain]
     if not isinstance(plain, dict):
         return plain
     ((kind, inside),) = plain.items()
     match kind:
         case "mark":
             state, *foreign = inside[:5]
-            others = tuple((None, read_state(each)) for each in inside[5:])  # whose, only the loop knows
-            return GlobalSnapshot(read_state(state), _read_foreign(*foreign), others)
+            others = tuple((None, decode_state(each)) for each in inside[5:])  # whose, only the loop knows
+            return GlobalSnapshot(decode_state(state), _decode_host_rng(*foreign), others)
         case "foreign":
-            return _read_foreign(*inside)
+            return _decode_host_rng(*inside)
         case "position":
-            return Position(*map(read_state, inside))
+            return Position(*map(decode_state, inside))
         case "epoch":
-            return Epoch(*map(read_state, inside))
+            return Epoch(*map(decode_state, inside))
         case "dtype":
             return getattr(torch, inside)
         case "device":
@@ -74,26 +74,26 @@ def read_state(plain: Any) -> Any:
         case "ndarray":
             return inside.numpy().astype("uint32")
         case "tuple":
-            return tuple(read_state(each) for each in inside)
+            return tuple(decode_state(each) for each in inside)
         case _:
             return dict(_pairs(inside))
 
 
-def _foreign(states: HostRng) -> list[Any]:
+def _encode_host_rng(states: HostRng) -> list[Any]:
     version, numbers, gauss = states.python
-    return [list(numbers), version, gauss, plain_state(states.numpy)]
+    return [list(numbers), version, gauss, encode_state(states.numpy)]
 
 
-def _read_foreign(numbers: list[int], version: int, gauss: Any, numpy: Any) -> HostRng:
-    return HostRng((version, tuple(numbers), gauss), read_state(numpy))
+def _decode_host_rng(numbers: list[int], version: int, gauss: Any, numpy: Any) -> HostRng:
+    return HostRng((version, tuple(numbers), gauss), decode_state(numpy))
 
 
 def _pairs(inside: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return ((read_state(key), read_state(each)) for key, each in inside)
+    return ((decode_state(key), decode_state(each)) for key, each in inside)
 
 
 FORMAT = 4
-MOST = 2  # files beside a journal
+MAX_FILES = 2  # files beside a journal
 MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
 
 
@@ -105,7 +105,9 @@ class CheckpointFile:
     history: History
 
 
-def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, lines: Beginning, mode: int) -> None:
+def save_checkpoint(
+    journal: Path, checkpoint: Checkpoint, history: History, *, entry: int, lines: PrefixHash, mode: int
+) -> None:
     """Write a checkpoint, whole or not at all; `entry` is the journal's that holds its frame. Raises OSError.
 
     lines: of the journal, that entry among them: where they are others, the checkpoint is of another run.
@@ -122,10 +124,10 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
         "entry": entry,
         "index": checkpoint.frame.index,
         "frame": FrameEncoder().line(checkpoint.frame),
-        "history": columns(history),
+        "history": encode_history(history),
         "optimizer": str(checkpoint.optimizer),
         **{
-            each.name: plain_state(getattr(checkpoint, each.name))
+            each.name: encode_state(getattr(checkpoint, each.name))
             for each in fields(Checkpoint)
             if each.name not in left_out
         },
@@ -135,27 +137,27 @@ def save(journal: Path, checkpoint: Checkpoint, history: History, *, entry: int,
         torch_save(content, file)
         file.flush()
         os.fsync(file.fileno())
-    for old in _files(journal)[MOST:]:
+    for old in _checkpoint_files(journal)[MAX_FILES:]:
         old.unlink(missing_ok=True)
 
 
-def load(journal: Journal, like: Checkpoint) -> CheckpointFile | None:
+def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | None:
     """Read the newest checkpoint that lies on the way to the end of the present branch; None where there is none.
 
     `like` is one of the same model, taken now. A file that cannot be read, or is of another model or another run, is
     passed over.
     """
-    ends = {entry.id: end for entry, end in journal.path_to(journal.present)}
-    run = journal.recording(journal.present)
-    for path in _files(journal.path):
+    ends = {entry.id: end for entry, end in journal.path_to(journal.branch_tip)}
+    run = journal.recording(journal.branch_tip)
+    for path in _checkpoint_files(journal.path):
         try:
             with open_to_read(path) as file:
                 content = torch.load(file, weights_only=True)
             leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(run, content["index"])
             if content["format"] == FORMAT and leads_on:
-                checkpoint = _checkpoint(content, like)
-                if _is_of(journal, checkpoint.frame, content):
-                    return CheckpointFile(checkpoint, read_columns(content["history"]))
+                checkpoint = _decode_checkpoint(content, template)
+                if _belongs_to(journal, checkpoint.frame, content):
+                    return CheckpointFile(checkpoint, decode_history(content["history"]))
         except Exception:  # whatever a damaged file makes torch raise
             continue
     return None
@@ -167,36 +169,37 @@ def _forward_follows(run: Recording, index: int) -> bool:
     return step is not None and step.command.phase is Phase.FORWARD and step.raised is None
 
 
-def _is_of(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
+def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
     """Tell whether a checkpoint was taken in this very run, and holds the frame that its line tells of."""
     size, lines = content["lines"]
-    if size > journal.size or beginning(journal.path, size).hexdigest() != lines:
+    if size > journal.size or hash_prefix(journal.path, size).hexdigest() != lines:
         return False
     entry = content["entry"] - 1
-    return bool(frame.index != journal.frames[entry] or digest(frame) == journal.entries[entry].digest)
+    return bool(frame.index != journal.end_frames[entry] or frame_digest(frame) == journal.entries[entry].digest)
 
 
-def _files(journal: Path) -> list[Path]:
+def _checkpoint_files(journal: Path) -> list[Path]:
     """Give the files beside a journal, the newest first. Raises OSError."""
     numbered = f"{journal.name}.tensors-"
-    whole = (path for path in companions(journal) if path.name.removeprefix(numbered).isdecimal())
+    whole = (path for path in companion_files(journal) if path.name.removeprefix(numbered).isdecimal())
     return sorted(whole, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def _checkpoint(content: dict[str, Any], like: Checkpoint) -> Checkpoint:
-    own: dict[str, Any] = {
+def _decode_checkpoint(content: dict[str, Any], template: Checkpoint) -> Checkpoint:
+    special: dict[str, Any] = {
         "frame": FrameDecoder().frame(content["frame"]),
-        "holders": like.holders,
-        "attributes": like.attributes,
+        "holders": template.holders,
+        "attributes": template.attributes,
         "optimizer": OptimizerSpec.parse(content["optimizer"]),
     }
     values: dict[str, Any] = {
-        each.name: own[each.name] if each.name in own else read_state(content[each.name]) for each in fields(Checkpoint)
+        each.name: special[each.name] if each.name in special else decode_state(content[each.name])
+        for each in fields(Checkpoint)
     }
     for name in ("params", "buffers"):
-        here, there = getattr(like, name), values[name]
+        here, there = getattr(template, name), values[name]
         if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
             raise ValueError("of another model")
-    pairs = zip(like.mark.rewindables, values["mark"].rewindables, strict=True)
+    pairs = zip(template.mark.rewindables, values["mark"].rewindables, strict=True)
     values["mark"] = replace(values["mark"], rewindables=tuple((one[0], read[1]) for one, read in pairs))
     return Checkpoint(**values)

@@ -1,4 +1,4 @@
-"""Hashes: a frame in 64 bits, so that a run done again can prove itself, and how a journal begins."""
+"""Hashes of frames, by which a repeated run is compared, and of the beginning of a journal, which identifies it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autograd_tui.core.files import open_to_read
 from autograd_tui.core.frame import Frame
 
 
-def digest(frame: Frame) -> str:
+def frame_digest(frame: Frame) -> str:
     """Give 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
 
     Nothing is measured for it: it hashes the numbers that the frame holds, bit for bit, and what was raised.
@@ -30,10 +30,10 @@ def digest(frame: Frame) -> str:
     return hashed.hexdigest()
 
 
-class Beginning:
-    """The bytes of a journal from its first line to some other, hashed as they come: what fits it fits this run alone.
+class PrefixHash:
+    """A running hash of a journal's bytes from its start, which identifies the run.
 
-    A second run has another first line, which says when it began, and a copy that goes on by itself another last one.
+    A second run has another first line, which says when it began; a copy that was continued has other last lines.
     """
 
     def __init__(self, data: bytes = b"") -> None:
@@ -50,13 +50,13 @@ class Beginning:
         return self._hashed.hexdigest()
 
 
-def beginning(path: Path, size: int) -> Beginning:
+def hash_prefix(path: Path, size: int) -> PrefixHash:
     """Hash so many bytes of a journal, or all that there are. Raises OSError."""
     with open_to_read(path) as file:
-        return Beginning(file.read(size))
+        return PrefixHash(file.read(size))
 
 
 def first_line_hash(path: Path) -> str:
     """Give what tells a journal's run from others that had its name before. Raises OSError."""
     with open_to_read(path) as file:
-        return Beginning(file.readline()).hexdigest()
+        return PrefixHash(file.readline()).hexdigest()

@@ -1,4 +1,7 @@
-"""The lines of a journal: a header, then one for each command that ran."""
+"""The lines of a journal file: a header, then one entry for each command, and a closing line where the run was left.
+
+Names of fields are those in the files, so they never change.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,17 @@ from autograd_tui.core.run_config import RunConfig
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
-MORE = ("start", "raised", "said", "left", "loss")
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
-LONGEST_NAME = 4096  # characters of a path
-MOST_IRREGULAR = 100  # commands of one line that are not whole iterations: no run writes more than an iteration's
+OPTIONAL_FIELDS = ("start", "raised", "said", "left", "loss")
+NONFINITE_NAMES = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
+MAX_NAME_LENGTH = 4096  # characters of a path
+MAX_IRREGULAR_COMMANDS = (
+    100  # commands of one line that are not whole iterations: no run writes more than an iteration's
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What ran, or where training went back to.
+    """One command that ran, or a rewind.
 
     The line in the file is the JSON list [id, parent, command, digest], and behind these, where there is anything
     else to say, an object with the other fields.
@@ -54,36 +59,41 @@ class Entry:
         return self.command.startswith(("@", "branch="))
 
     def commands(self) -> Commands:
-        """Give what ran."""
-        return Commands() if self.goes_back else _parsed(self.command)
+        """Return the commands that ran; none for a rewind."""
+        return Commands() if self.goes_back else _parse_commands(self.command)
 
     def stretches(self) -> list[Stretch]:
-        """Give what ran with what it raised."""
+        """Return the commands that ran as stretches, with the type of what was raised."""
         blocks = self.commands().blocks()
         return [Stretch(tuple(Step(each, self.raised) for each in pattern), times) for pattern, times in blocks]
 
     @property
     def error(self) -> TorchError | None:
-        """Give what its one command raised, as far as the line tells."""
+        """Return what its one command raised, as far as the line has it; None where nothing was."""
         if self.raised is None:
             return None
         return TorchError(self.raised, *(self.said or ("", "", 0)))
 
-    def line(self) -> str:
-        """Write it as a line of the file."""
-        more = {name: value for name in MORE if (value := getattr(self, name)) is not None}
+    def to_json_line(self) -> str:
+        """Return the line of the file, with its newline."""
+        more = {name: value for name in OPTIONAL_FIELDS if (value := getattr(self, name)) is not None}
         listed = [self.id, self.parent, self.command, self.digest, *([more] if more else [])]
         return json.dumps(listed, separators=(",", ":")) + "\n"
 
     @classmethod
-    def read(cls, line: bytes) -> Entry:
-        """Read a line; raises ValueError, saying why, where it is none."""
+    def from_json_line(cls, line: bytes) -> Entry:
+        """Parse a line of the file; raises ValueError, which says why, where it is not an entry."""
         listed = _read_json(line)
         if not isinstance(listed, list) or len(listed) not in (4, 5):
             raise ValueError("no list of id, parent, command and digest")
         number, parent, command, digest, *more = listed
         fields = more[0] if more else {}
-        if not (_is_whole(number) and _is_whole(parent) and isinstance(fields, dict) and fields.keys() <= set(MORE)):
+        if not (
+            _is_index(number)
+            and _is_index(parent)
+            and isinstance(fields, dict)
+            and fields.keys() <= set(OPTIONAL_FIELDS)
+        ):
             raise ValueError("no id, parent, command and digest, nor an object with more")
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
             raise ValueError("its digest is none")
@@ -99,22 +109,22 @@ class Entry:
             raise ValueError("it goes back nowhere")
         if not self.goes_back:
             self.commands()
-        if self.start is not None and not _is_whole(self.start):
+        if self.start is not None and not _is_index(self.start):
             raise ValueError("its start is no frame")
         for name in ("left", "loss"):
             _check_number(name, getattr(self, name))
         if self.raised is not None and (not isinstance(self.raised, str) or len(self.commands()) != 1):
             raise ValueError("what it raised is no one command's error")
-        if self.said is not None and not _is_said(self.said):
+        if self.said is not None and not _is_error_message(self.said):
             raise ValueError("what its error said is no message, file and line")
 
 
-def _is_whole(value: object) -> bool:
+def _is_index(value: object) -> bool:
     """Tell whether a value is a number of a line or of a frame."""
     return type(value) is int and 0 <= value < 1 << 62
 
 
-def _is_said(value: object) -> bool:
+def _is_error_message(value: object) -> bool:
     kinds = (str, str, int, str, str)
     return (
         isinstance(value, list)
@@ -125,7 +135,7 @@ def _is_said(value: object) -> bool:
 
 def _check_number(name: str, value: object) -> None:
     """Raise ValueError where a value is not a number as strict JSON has it, or None."""
-    if isinstance(value, bool) or not (value is None or value in NOT_FINITE or isinstance(value, (int, float))):
+    if isinstance(value, bool) or not (value is None or value in NONFINITE_NAMES or isinstance(value, (int, float))):
         raise ValueError(f"its {name} is no number")
     if isinstance(value, int) and abs(value) >= 1 << 62:
         raise ValueError(f"its {name} is no number that was measured")
@@ -142,7 +152,7 @@ def _read_json(line: bytes) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _parsed(command: str) -> Commands:
+def _parse_commands(command: str) -> Commands:
     """Read commands that run; a journal holds the same few again and again. Raises ValueError where they are none."""
     try:
         commands = parse(command)
@@ -150,25 +160,29 @@ def _parsed(command: str) -> Commands:
         raise ValueError("its command is none") from None
     blocks = list(commands.blocks())
     irregular = sum(len(pattern) * times for pattern, times in blocks if pattern != ITERATION)
-    if not blocks or irregular > MOST_IRREGULAR or any(each.goes_back for pattern, _ in blocks for each in pattern):
+    if (
+        not blocks
+        or irregular > MAX_IRREGULAR_COMMANDS
+        or any(each.goes_back for pattern, _ in blocks for each in pattern)
+    ):
         raise ValueError("its commands are not such as run in one line")
     return commands
 
 
-def left_line(when: float, loss: float | str | None) -> str:
+def closing_line(when: float, loss: float | str | None) -> str:
     """Write that the run was left in order at a time, in seconds since the epoch, and with which loss."""
     return json.dumps({"left": when, "loss": loss}) + "\n"
 
 
-def header_line(opening: RunConfig, *, started: float) -> str:
+def header_line(config: RunConfig, *, started: float) -> str:
     """Write the first line; `started` is a time in seconds since the epoch."""
-    told = asdict(opening)
-    if all(map(os.path.isabs, opening.named.values())):
-        del told["folder"]  # which nobody needs to know
-    return json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **told}) + "\n"
+    fields = asdict(config)
+    if all(map(os.path.isabs, config.named.values())):
+        del fields["folder"]  # which nobody needs to know
+    return json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **fields}) + "\n"
 
 
-def read_left(line: bytes) -> Mapping[str, Any]:
+def parse_closing_line(line: bytes) -> Mapping[str, Any]:
     """Read the line that says when the run was left, and with which loss; raises ValueError where it is none."""
     left = _read_json(line)
     if not isinstance(left, dict) or not isinstance(left.get("left"), (int, float)):
@@ -177,7 +191,7 @@ def read_left(line: bytes) -> Mapping[str, Any]:
     return left
 
 
-def read_header(line: bytes, *, path: str) -> tuple[RunConfig, float]:
+def parse_header_line(line: bytes, *, path: str) -> tuple[RunConfig, float]:
     """Read the first line; raises Refused where it is no journal's."""
     try:
         header = _read_json(line)
@@ -186,7 +200,7 @@ def read_header(line: bytes, *, path: str) -> tuple[RunConfig, float]:
             raise Refused(f"{path} is a journal of format {number}, and this version reads format {FORMAT}.")
         if number != FORMAT:
             raise ValueError("it names no format")
-        return _opening(header), _time(header["started"])
+        return _run_config(header), _time(header["started"])
     except (ValueError, KeyError, UnknownCommand) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise Refused(f"{path} is no journal: its first line says nothing that opens a run ({why}).") from None
@@ -194,7 +208,7 @@ def read_header(line: bytes, *, path: str) -> tuple[RunConfig, float]:
 
 # What the header's fields may hold. A scenario's own options are plain values, and never bear the name of an argument.
 _NUMBER = (int, float)
-_ARGUMENTS: dict[str, tuple[type, ...]] = {
+_ARGUMENT_TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "device": (str,),
     "threads": (int,),
@@ -207,43 +221,43 @@ _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "state": (str,),
 }
 _HASH = "[0-9a-f]{64}"
-_LATEST = 253402214400  # seconds since the epoch: the last day that a calendar of ours has
+_MAX_TIME = 253402214400  # seconds since the epoch: the last day that a calendar of ours has
 
 
-def _opening(header: Mapping[str, Any]) -> RunConfig:
+def _run_config(header: Mapping[str, Any]) -> RunConfig:
     """Give what opens the run; raises ValueError or KeyError where the header does not say it."""
     arguments, own, versions, sha256 = (header[name] for name in ("arguments", "own", "versions", "sha256"))
     if not (isinstance(arguments, dict) and isinstance(own, dict) and isinstance(versions, dict)):
         raise ValueError("it lists no options")
     for name, value in arguments.items():
-        if type(value) not in _ARGUMENTS.get(name, ()) or not _is_plain(value):
+        if type(value) not in _ARGUMENT_TYPES.get(name, ()) or not _is_plain(value):
             raise ValueError("an option of it is none")
-    if any(name in _ARGUMENTS or name == "scenario" for name in own):
+    if any(name in _ARGUMENT_TYPES or name == "scenario" for name in own):
         raise ValueError("an option of its scenario is none")
     if not all(map(_is_plain, own.values())) or not all(isinstance(each, str) for each in versions.values()):
         raise ValueError("an option of its scenario, or a version, is none")
     if not (sha256 is None or _is_hash(sha256)):
         raise ValueError("its scenario's hash is none")
     scenario, device, threads = header["scenario"], header["device"], header["threads"]
-    if not (_is_name(scenario) and _is_name(device) and _is_whole(threads)):
+    if not (_is_name(scenario) and _is_name(device) and _is_index(threads)):
         raise ValueError("its scenario, device or number of threads is none")
     folder = header.get("folder")
     if not (folder is None or _is_name(folder)):
         raise ValueError("its folder is none")
-    known: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
-    known |= {"hashes": _hashes(header.get("hashes")), "folder": folder}
-    return RunConfig(scenario, _with_least_rate(arguments), own, **known)
+    environment: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
+    environment |= {"hashes": _hashes(header.get("hashes")), "folder": folder}
+    return RunConfig(scenario, _with_min_lr(arguments), own, **environment)
 
 
 def _time(value: object) -> float:
-    if type(value) not in _NUMBER or not 0 <= value < _LATEST:  # type: ignore[operator]
+    if type(value) not in _NUMBER or not 0 <= value < _MAX_TIME:  # type: ignore[operator]
         raise ValueError("it does not say when it was begun")
     return float(value)  # type: ignore[arg-type]
 
 
 def _is_name(value: object) -> bool:
     """Tell whether a value is a text as paths and names are."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and "\0" not in value
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH and "\0" not in value
 
 
 def _is_plain(value: object, depth: int = 4) -> bool:
@@ -267,7 +281,7 @@ def _is_hash(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(_HASH, value) is not None
 
 
-def _with_least_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _with_min_lr(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Name the decay's least learning rate: 0 in journals from before there was one."""
     decay = arguments.get("decay")
     return {**arguments, **({} if decay is None else {"decay": str(LrDecay.parse(decay, min_lr=0.0))})}

@@ -13,7 +13,7 @@ except ImportError:  # Windows: two programs may write the same file, and neithe
     fcntl = None  # type: ignore[assignment]
 
 
-def lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Claim an open file for this program, as long as it lives; tell whether no other one has it."""
     if fcntl is None:
         return True
@@ -30,6 +30,6 @@ def is_locked(path: Path) -> bool:
     """Tell whether another program has claimed a file. Raises OSError."""
     descriptor = open_file(path)
     try:
-        return not lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A run that another terminal leads, as far as that one has drawn it; no torch, and nobody's code."""
+"""Follows a run of another terminal from the frames which that one has drawn. Needs no torch, and runs no user code."""
 
 from __future__ import annotations
 
@@ -19,37 +19,41 @@ from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.validation import made, strict
 from autograd_tui.core.wire import FrameDecoder
 from autograd_tui.journal.digest import first_line_hash
-from autograd_tui.journal.frame_stream import LEFT, MOST_BYTES, frames_path, read_first_line, read_series
+from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header
 
-PIECE = 1 << 20  # bytes that are read at once
-MOST_LINE = MOST_BYTES  # of one frame
-MOST_FILE = MOST_BYTES + 2 * MOST_LINE  # the leader begins it anew behind the first frame that is beyond MOST_BYTES
+CHUNK_BYTES = 1 << 20  # bytes that are read at once
+MAX_LINE_BYTES = MAX_BYTES  # of one frame
+MAX_FILE_BYTES = (
+    MAX_BYTES + 2 * MAX_LINE_BYTES
+)  # the leader begins it anew behind the first frame that is beyond MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class StreamNews:
-    """What a leader writes before each frame."""
+class FrameAnnouncement:
+    """The line that a leader writes before each frame. Its names are those in the file."""
 
     newest: int  # frame that there is
     kept: int  # frames after this one are others than those written before
     losses: Series  # of those after it
 
     @classmethod
-    def read(cls, line: bytes) -> StreamNews:
-        """Read a line; raises ValueError where it is none."""
+    def read(cls, line: bytes) -> FrameAnnouncement:
+        """Parse the line; raises ValueError where it is not one."""
         written = strict(line)
         try:
-            losses = read_series(written["losses"])
-            news = made(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
+            losses = decode_series(written["losses"])
+            announcement = made(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no news: {error}") from None
-        if not news.kept <= news.newest or any(not news.kept < each <= news.newest for each in losses.indices):
+        if not announcement.kept <= announcement.newest or any(
+            not announcement.kept < each <= announcement.newest for each in losses.indices
+        ):
             raise ValueError("news of frames that there are not")
-        return news
+        return announcement
 
 
 class FollowedSession(ReadOnlySession):
-    """Looks like a session that never runs anything itself: `refresh` takes in what the leader has drawn since.
+    """A view of a session that another process runs: `refresh` takes in the frames that it has drawn since.
 
     Where the file is damaged it stays at the frame before, until the leader begins the file anew.
     Raises Refused where there is nothing to follow.
@@ -93,32 +97,32 @@ class FollowedSession(ReadOnlySession):
 
     def refresh(self) -> bool:
         """Take in what has been drawn since; tell whether there was anything."""
-        anything = self._read_on()
-        if not self._began_anew():
+        anything = self._read_new_lines()
+        if not self._reopen_if_replaced():
             return anything
-        self._read_on()
+        self._read_new_lines()
         return True
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame that was drawn and is still held."""
-        return self.frame if index == self.frame.index else self._held.get(index)
+        return self.frame if index == self.frame.index else self._store.get(index)
 
     def nearest(self, index: int, by: int) -> int:
         """Give the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
-        return self._held.nearest(index, by)
+        return self._store.nearest(index, by)
 
     def look(self, index: int) -> Frame:
         """Give frame `index`, or the nearest before it that was drawn here."""
-        found = self.stored(index) or self._held.get(self.nearest(index, -1))
+        found = self.stored(index) or self._store.get(self.nearest(index, -1))
         assert found is not None
         return found
 
     def look_alike(self, index: int, by: int) -> Frame | None:
         """Give the nearest frame of the same phase in another iteration, before (`by` -1) or after (1)."""
-        here, place = self.look(index), index
-        while (further := self.nearest(place + by, by)) != place and (further - place) * by > 0:
-            place = further
-            found = self.look(place)
+        here, current = self.look(index), index
+        while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
+            current = further
+            found = self.look(current)
             if found.phase is here.phase and found.iteration != here.iteration:
                 return found
         return None
@@ -128,7 +132,7 @@ class FollowedSession(ReadOnlySession):
         raise Refused("exact numbers are measured where the run is led.")
 
     @property
-    def _held(self) -> FrameStore:
+    def _store(self) -> FrameStore:
         assert self._frames is not None
         return self._frames
 
@@ -136,12 +140,12 @@ class FollowedSession(ReadOnlySession):
         """Open the file at its first line. Raises OSError."""
         self._file, self._rest, self._number = os.fdopen(open_file(self._path), "rb", buffering=0), b"", 0
         weakref.finalize(self, self._file.close)
-        self._reader, self.damage = FrameDecoder(), None
-        self._first: tuple[SessionInfo, History] | None = None  # what the first line says, until there is a frame
-        self._news: StreamNews | None = None  # of the frame that comes next
+        self._decoder, self.damage = FrameDecoder(), None
+        self._header: tuple[SessionInfo, History] | None = None  # what the first line says, until there is a frame
+        self._announcement: FrameAnnouncement | None = None  # of the frame that comes next
         self._plotted = 0  # the plots know all up to this frame
 
-    def _began_anew(self) -> bool:
+    def _reopen_if_replaced(self) -> bool:
         """Go over to the file that has taken this one's place, where one has."""
         try:
             now, here = os.stat(self._path), os.fstat(self._file.fileno())
@@ -154,13 +158,13 @@ class FollowedSession(ReadOnlySession):
         before.close()
         return True
 
-    def _read_on(self) -> bool:
+    def _read_new_lines(self) -> bool:
         """Take in the lines that have come, up to one that is damaged; tell whether there were any."""
         before = self._number, self.damage
         try:
             for line in self._lines() if self.damage is None else ():
                 self._number += 1
-                self._take(line)
+                self._read_line(line)
         except ValueError as error:
             self._rest, self.damage = b"", f"its line {self._number} cannot be read ({error})"
         except OSError as error:
@@ -169,64 +173,64 @@ class FollowedSession(ReadOnlySession):
 
     def _lines(self) -> Iterator[bytes]:
         """Give the whole lines that have come; raises ValueError where there are more than any leader writes."""
-        while data := self._file.read(PIECE):
+        while data := self._file.read(CHUNK_BYTES):
             *whole, self._rest = (self._rest + data).split(b"\n")
             yield from whole
-            if len(self._rest) > MOST_LINE or self._file.tell() > MOST_FILE:
+            if len(self._rest) > MAX_LINE_BYTES or self._file.tell() > MAX_FILE_BYTES:
                 self._number += 1
                 raise ValueError("too long")
         if os.fstat(self._file.fileno()).st_size < self._file.tell():
             self._number += 1
             raise ValueError("cut off")
 
-    def _take(self, line: bytes) -> None:
+    def _read_line(self, line: bytes) -> None:
         if self._number == 1:
-            self._first = read_first_line(line, run=self._run())
+            self._header = parse_stream_header(line, run=self._run_id())
         elif line.startswith(b'{"newest"'):
-            self._news = StreamNews.read(line)
+            self._announcement = FrameAnnouncement.read(line)
         elif line.startswith(b'{"frame"'):
-            self._take_frame(self._reader.frame(line))
-        elif line == LEFT:
+            self._add_frame(self._decoder.frame(line))
+        elif line == CLOSING_LINE:
             self.left = True
         else:
             raise ValueError("not written by a leader")
 
-    def _run(self) -> str:
+    def _run_id(self) -> str:
         """Give what tells the journal's run from others of its name."""
         try:
             return first_line_hash(self._journal)
         except OSError as error:
             raise ValueError(f"{self._journal} cannot be read: {error.strerror}") from None
 
-    def _take_frame(self, frame: Frame) -> None:
+    def _add_frame(self, frame: Frame) -> None:
         """Hold a frame as the newest, where it is not one that the leader went back to."""
-        news, self._news = self._news, None
-        if news is None or frame.index > news.newest:
+        announcement, self._announcement = self._announcement, None
+        if announcement is None or frame.index > announcement.newest:
             raise ValueError("a frame that nothing announces")
         if self._frames is not None and frame.params.layout.names != self._latest.params.layout.names:
             raise ValueError("a frame of another model")
-        if self._first is None and not self._is_in_order(frame, news):
+        if self._header is None and not self._is_in_order(frame, announcement):
             raise ValueError("a frame of an iteration that is over")
-        self._latest, self.newest, self.left = frame, news.newest, False
-        if self._first is not None:
-            self._begin(*self._first)
-            self._first, self._plotted = None, news.newest
+        self._latest, self.newest, self.left = frame, announcement.newest, False
+        if self._header is not None:
+            self._set_header(*self._header)
+            self._header, self._plotted = None, announcement.newest
         else:
-            self.history.forget_after(news.kept)
-            self._plotted = min(self._plotted, news.kept)
+            self.history.forget_after(announcement.kept)
+            self._plotted = min(self._plotted, announcement.kept)
         if self._frames is None:
             self._frames = FrameStore(frame)
-        elif news.kept < self._held.oldest.index:
-            self._held.forget_after(frame)
+        elif announcement.kept < self._store.oldest.index:
+            self._store.forget_after(frame)
         else:
-            self._held.forget_after(self.look(news.kept))
-            if frame.index > self._held.newest.index:
-                self._held.append(frame)
+            self._store.forget_after(self.look(announcement.kept))
+            if frame.index > self._store.newest.index:
+                self._store.append(frame)
         if frame.index > self._plotted:
-            self._plot(frame, news.losses, after=self._plotted)
+            self._plot(frame, announcement.losses, after=self._plotted)
             self._plotted = frame.index
 
-    def _is_in_order(self, frame: Frame, news: StreamNews) -> bool:
+    def _is_in_order(self, frame: Frame, announcement: FrameAnnouncement) -> bool:
         """Tell whether no iteration goes back on the way to a frame, from what the plots keep."""
         plotted = (
             self.history.loss,
@@ -234,11 +238,13 @@ class FollowedSession(ReadOnlySession):
             self.history.learning_rate,
             *self.history.metrics.values(),
         )
-        before = max((point.iteration for series in plotted if (point := series.at(news.kept))), default=0)
-        way = [point.iteration for point in news.losses.points() if point.index < frame.index]
-        return frame.index <= news.kept or all(one <= other for one, other in pairwise([before, *way, frame.iteration]))
+        before = max((point.iteration for series in plotted if (point := series.at(announcement.kept))), default=0)
+        way = [point.iteration for point in announcement.losses.points() if point.index < frame.index]
+        return frame.index <= announcement.kept or all(
+            one <= other for one, other in pairwise([before, *way, frame.iteration])
+        )
 
-    def _begin(self, about: SessionInfo, history: History) -> None:
+    def _set_header(self, about: SessionInfo, history: History) -> None:
         """Take what a first line says of the run, and of how it went before the file's first frame."""
         self.history = history
         if self._frames is None or about != self.about:

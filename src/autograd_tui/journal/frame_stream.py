@@ -25,14 +25,14 @@ from autograd_tui.journal.digest import first_line_hash
 FORMAT = 2
 
 
-def first_line(about: SessionInfo, history: History, *, run: str) -> str:
-    """Write what the run is, and how it went so far; `run` tells it from others of the same name."""
-    first = {"autograd-tui frames": FORMAT, "run": run, "about": asdict(about), "history": columns(history)}
+def stream_header(about: SessionInfo, history: History, *, run: str) -> str:
+    """Return the first line: session, history so far, and `run`, the hash of the journal's header."""
+    first = {"autograd-tui frames": FORMAT, "run": run, "about": asdict(about), "history": encode_history(history)}
     return json.dumps(first) + "\n"
 
 
-def read_first_line(line: bytes, *, run: str) -> tuple[SessionInfo, History]:
-    """Read it back; raises ValueError where it is none, or of another run."""
+def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]:
+    """Parse the first line; raises ValueError where it is not one, or belongs to another run."""
     try:
         first = strict(line)
         if first["autograd-tui frames"] != FORMAT:
@@ -46,39 +46,39 @@ def read_first_line(line: bytes, *, run: str) -> tuple[SessionInfo, History]:
         opening = made(RunConfig, about.pop("opening"))
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
         rest = {"opening": opening, "listing": listing, "tied": tied}
-        return made(SessionInfo, {**about, **tuples, **rest}), read_columns(first["history"])
+        return made(SessionInfo, {**about, **tuples, **rest}), decode_history(first["history"])
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no first line: {error}") from None
 
 
-def columns(history: History) -> dict[str, Any]:
-    """Write all columns."""
+def encode_history(history: History) -> dict[str, Any]:
+    """Return all series of a history as JSON values."""
     series = {name: getattr(history, name) for name in ("loss", "grad_norm", "learning_rate")}
-    metrics = {name: written(column) for name, column in history.metrics.items()}
-    return {name: written(column) for name, column in series.items()} | {"metrics": metrics}
+    metrics = {name: encode_series(column) for name, column in history.metrics.items()}
+    return {name: encode_series(column) for name, column in series.items()} | {"metrics": metrics}
 
 
-def read_columns(plain: Any) -> History:
-    """Read them back; raises ValueError where they are none."""
+def decode_history(plain: Any) -> History:
+    """Return the history that `encode_history` was given; raises ValueError where the values are not one."""
     try:
-        metrics = {name: read_series(column) for name, column in plain["metrics"].items()}
-        loss, grad_norm, learning_rate = (read_series(plain[name]) for name in ("loss", "grad_norm", "learning_rate"))
+        metrics = {name: decode_series(column) for name, column in plain["metrics"].items()}
+        loss, grad_norm, learning_rate = (decode_series(plain[name]) for name in ("loss", "grad_norm", "learning_rate"))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no history: {error}") from None
     return History(loss, grad_norm, learning_rate, metrics)
 
 
-def written(series: Series) -> list[Any]:
-    """Write a column."""
+def encode_series(series: Series) -> list[Any]:
+    """Return a series as JSON values: capacity, stretch, and each column in base64."""
     return [
         series.capacity,
         series.stretch,
-        *(_packed(each) for each in (series.indices, series.iterations, series.values)),
+        *(_encode_array(each) for each in (series.indices, series.iterations, series.values)),
     ]
 
 
-def read_series(column: Any) -> Series:
-    """Read a column back; raises ValueError where it is none."""
+def decode_series(column: Any) -> Series:
+    """Return the series that `encode_series` was given; raises ValueError where the values are not one."""
     if not isinstance(column, list) or len(column) != len(fields(Series)):
         raise ValueError("no column")
     capacity, stretch, *columns = column
@@ -87,62 +87,64 @@ def read_series(column: Any) -> Series:
     return made(Series, dict(zip(names, (capacity, stretch, indices, iterations, values), strict=True)))
 
 
-def _packed(column: array[Any]) -> str:
+def _encode_array(column: array[Any]) -> str:
     return b64encode(column.tobytes()).decode()
 
 
-ENDING = ".frames"
-SECONDS = 0.1  # between two of them
-LEFT = b'{"left": true}'  # the line that a leader leaves with
-MOST_BYTES = 16 << 20  # of the file, which then begins anew
+SUFFIX = ".frames"
+MIN_INTERVAL = 0.1  # between two of them
+CLOSING_LINE = b'{"left": true}'  # the line that a leader leaves with
+MAX_BYTES = 16 << 20  # of the file, which then begins anew
 
 
 def frames_path(journal: Path) -> Path:
-    """Give the file that lies beside a journal."""
-    return journal.with_name(journal.name + ENDING)
+    """Return the path of the frame stream of a journal."""
+    return journal.with_name(journal.name + SUFFIX)
 
 
 class FrameStream:
-    """Appends frames, the newest always; whatever goes wrong here is no concern of who trains."""
+    """Appends frames to the file that followers read. Errors are kept in `problem`, and never raised."""
 
-    def __init__(self, journal: Path, about: SessionInfo, *, mode: int, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, journal: Path, about: SessionInfo, *, mode: int, max_bytes: int = MAX_BYTES) -> None:
         self._journal, self._path = journal, frames_path(journal)
-        self._about, self._mode, self._most_bytes = about, mode, most_bytes
+        self._about, self._mode, self._max_bytes = about, mode, max_bytes
         self._descriptor: int | None = None
         self._bytes = 0
-        self._frames = FrameEncoder()
-        self._waiting: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
-        self._kept = 0  # frames after this one are others than those written before
-        self._written = 0.0  # when
+        self._encoder = FrameEncoder()
+        self._pending: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
+        self._unchanged_to = 0  # frames after this one are others than those written before
+        self._write_time = 0.0  # when
         self.problem: str | None = None  # why the last frame is not written
 
     def ran_from(self, index: int) -> None:
         """Take note that something ran from frame `index`: those after it are new."""
-        self._kept = min(self._kept, index)
+        self._unchanged_to = min(self._unchanged_to, index)
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Take down a frame; where the last one is just written it waits for `write_newest`, or for a newer one."""
-        self._waiting = (frame, newest, history)
-        if monotonic() - self._written >= SECONDS:
+        self._pending = (frame, newest, history)
+        if monotonic() - self._write_time >= MIN_INTERVAL:
             self.write_newest()
 
     def write_newest(self) -> None:
         """Write the frame that waits."""
-        if self._waiting is None:
+        if self._pending is None:
             return
-        (frame, newest, history), self._waiting = self._waiting, None
+        (frame, newest, history), self._pending = self._pending, None
         try:
-            kept = min(self._kept, newest)
-            news = json.dumps({"newest": newest, "kept": kept, "losses": written(history.loss.after(kept))})
-            if self._descriptor is None or self._bytes > self._most_bytes:
-                self._begin(history, news, frame)
+            kept = min(self._unchanged_to, newest)
+            announcement = json.dumps(
+                {"newest": newest, "kept": kept, "losses": encode_series(history.loss.after(kept))}
+            )
+            if self._descriptor is None or self._bytes > self._max_bytes:
+                self._start_file(history, announcement, frame)
             else:
-                self._append(f"{news}\n{self._frames.line(frame)}")
+                self._append(f"{announcement}\n{self._encoder.line(frame)}")
             self.problem = None
         except OSError as error:  # a follower then stands still
             self.problem = error.strerror or str(error)
-            self._end()
-        self._kept, self._written = newest, monotonic()
+            self._close_file()
+        self._unchanged_to, self._write_time = newest, monotonic()
 
     def close(self) -> None:
         """Write what waits, and that nothing follows."""
@@ -150,24 +152,24 @@ class FrameStream:
         if self._descriptor is None:
             return
         with suppress(OSError):
-            self._append(f"{LEFT.decode()}\n")
-        self._end()
+            self._append(f"{CLOSING_LINE.decode()}\n")
+        self._close_file()
 
-    def _end(self) -> None:
+    def _close_file(self) -> None:
         """Write no more into the file that is open; the next one begins anew."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def _begin(self, history: History, news: str, frame: Frame) -> None:
+    def _start_file(self, history: History, announcement: str, frame: Frame) -> None:
         """Begin the file anew with a frame, in one step for who reads it."""
-        self._end()
+        self._close_file()
         part, self._descriptor = new_part(self._path, self._mode)
-        self._frames, self._bytes = FrameEncoder(), 0
+        self._encoder, self._bytes = FrameEncoder(), 0
         try:
-            first = first_line(self._about, history, run=first_line_hash(self._journal))
-            self._append(f"{first}{news}\n{self._frames.line(frame)}")
+            first = stream_header(self._about, history, run=first_line_hash(self._journal))
+            self._append(f"{first}{announcement}\n{self._encoder.line(frame)}")
             os.replace(part, self._path)
         except OSError:
             part.unlink(missing_ok=True)

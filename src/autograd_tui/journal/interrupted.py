@@ -12,17 +12,17 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.printing import one_line, quoted
 from autograd_tui.core.run_config import BUILT_IN, size_in_words
 from autograd_tui.journal.file_lock import is_locked
-from autograd_tui.journal.paths import companions, journals
+from autograd_tui.journal.paths import companion_files, list_journals
 from autograd_tui.journal.reader import Journal, read_journal
 
-HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
+SUMMARY_HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
 
 
-def summary_line(path: Path) -> str:
+def journal_summary(path: Path) -> str:
     """Say when a run was begun, of what, how long it is, its last loss where there is one, and what it takes."""
     try:
         journal = read_journal(path)
-        size = sum(each.lstat().st_size for each in (path, *companions(path)))
+        size = sum(each.lstat().st_size for each in (path, *companion_files(path)))
     except Refused as error:
         return f"{'?':<16}  {error}"
     except OSError as error:
@@ -34,47 +34,47 @@ def summary_line(path: Path) -> str:
     return f"{what} is damaged: {journal.damage}" if journal.damage else what
 
 
-MOST_BYTES = 1 << 20  # of a journal that is read for a word at the start
-MOST_JOURNALS = 20  # that are read
-FEW = 8  # commands: a shorter run, tried out in passing, hides none that waits behind it
+MAX_JOURNAL_BYTES = 1 << 20  # of a journal that is read for a word at the start
+MAX_JOURNALS = 20  # that are read
+MIN_COMMANDS = 8  # commands: a shorter run, tried out in passing, hides none that waits behind it
 
 
-def waiting_run() -> str | None:
+def interrupted_run() -> str | None:
     """Say, in a sentence, which run was cut off and how to go on with it.
 
     That is the latest run of some length, else a later and shorter one; None where they were left in order, or go on.
     """
     waiting: Journal | None = None
-    for path in islice(journals(), MOST_JOURNALS):
+    for path in islice(list_journals(), MAX_JOURNALS):
         with suppress(Refused, OSError):  # what is no journal, or is gone, hides none that waits behind it
-            if path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MAX_JOURNAL_BYTES:
                 break
             journal = read_journal(path)
-            has_length = _commands(journal) >= FEW
-            if _waits(journal) and (has_length or waiting is None):
+            has_length = _count_commands(journal) >= MIN_COMMANDS
+            if _is_interrupted(journal) and (has_length or waiting is None):
                 waiting = journal
             if has_length:
                 break
-    return _sentence(waiting) if waiting else None
+    return _resume_hint(waiting) if waiting else None
 
 
-def _waits(journal: Journal) -> bool:
+def _is_interrupted(journal: Journal) -> bool:
     return journal.left is None and bool(journal.entries) and not is_locked(journal.path)
 
 
-def _commands(journal: Journal) -> int:
+def _count_commands(journal: Journal) -> int:
     return sum(len(entry.commands()) for entry in journal.entries)
 
 
-def _sentence(journal: Journal) -> str:
+def _resume_hint(journal: Journal) -> str:
     """Name the journal: the latest one is another as soon as a key is pressed."""
     where = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
     named, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
     scenario = "" if named in BUILT_IN else f" --scenario {quoted(named)}"
-    return f"{where}; to go on with it: autograd-tui resume {_spelled(journal.path)}{scenario}{salvage}"
+    return f"{where}; to go on with it: autograd-tui resume {_shell_path(journal.path)}{scenario}{salvage}"
 
 
-def _spelled(path: Path) -> str:
+def _shell_path(path: Path) -> str:
     """Write a path as a shell takes it."""
     home = Path(os.path.expanduser("~"))
     return f"~/{quoted(str(path.relative_to(home)))}" if path.is_relative_to(home) else quoted(str(path))

@@ -1,4 +1,4 @@
-"""Where journals are kept that the user has given no place: the state folder."""
+"""Paths of journals in the user's state folder, and of the files beside them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import other_kind, read_file
 from autograd_tui.core.run_config import RunConfig
 
-ENDING = ".journal"
-LONGEST = 40  # characters of a scenario's name in that of a journal: a file's name may have 255 bytes
+SUFFIX = ".journal"
+MAX_NAME_LENGTH = 40  # characters of a scenario's name in that of a journal: a file's name may have 255 bytes
 # What follows a journal's name in those of its companions, and how each of these files begins.
 _UNFINISHED = r"((\.[0-9a-f]{8})?\.new)?"
-BEGINNINGS = {
+COMPANION_SIGNATURES = {
     r"\.frames" + _UNFINISHED: b'{"autograd-tui frames"',
     r"\.tensors-[0-9]+" + _UNFINISHED: b"PK\x03\x04",
     r"\.damaged(-[0-9]+)?" + _UNFINISHED: b'{"autograd-tui journal"',
 }
 
 
-def folder() -> Path:
+def runs_folder() -> Path:
     """Give the folder of the user's journals; it may not exist yet. Raises Refused where no home folder is known."""
     try:
         return user_state_path("autograd-tui") / "runs"
@@ -36,48 +36,48 @@ def folder() -> Path:
         raise Refused(f"{why}: set HOME or XDG_STATE_HOME, or use --no-journal.") from None
 
 
-def new_paths(opening: RunConfig) -> Iterator[Path]:
+def new_journal_paths(config: RunConfig) -> Iterator[Path]:
     """Yield paths for a new journal, named by the time and the scenario: other runs may take the first ones.
 
     Nothing is made yet.
     """
-    name = re.sub(r"\W+", "-", Path(opening.scenario).name.replace(".py", "")).strip("-")[:LONGEST] or "run"
+    name = re.sub(r"\W+", "-", Path(config.scenario).name.replace(".py", "")).strip("-")[:MAX_NAME_LENGTH] or "run"
     began = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     names = chain([began], (f"{began}-{number}" for number in count(2)))  # several may begin in one second
-    return (folder() / f"{each}{ENDING}" for each in names)
+    return (runs_folder() / f"{each}{SUFFIX}" for each in names)
 
 
-def journals() -> list[Path]:
-    """Give the journals that there are, the newest first; in an empty one nothing has run."""
+def list_journals() -> list[Path]:
+    """Return the journals in the state folder, the newest first, without empty ones."""
     begun: list[tuple[float, Path]] = []
     with suppress(OSError):
-        for path in folder().glob(f"*{ENDING}"):
+        for path in runs_folder().glob(f"*{SUFFIX}"):
             with suppress(OSError):  # a link to nowhere hides no other
-                found = path.stat()
-                if found.st_size and other_kind(found.st_mode) is None:
-                    begun.append((found.st_mtime, path))
+                status = path.stat()
+                if status.st_size and other_kind(status.st_mode) is None:
+                    begun.append((status.st_mtime, path))
     return [path for _, path in sorted(begun, reverse=True)]
 
 
-def is_ours(path: Path, opened: os.stat_result) -> bool:
-    """Tell whether a journal that is open is this user's own, from the state folder, and nobody else can write there.
+def is_own_journal(path: Path, status: os.stat_result) -> bool:
+    """Tell whether an open journal is this user's own: it lies in the state folder, where nobody else can write.
 
-    opened: what is known of the very file that is read, whatever its name may lead to by now.
+    status: of the open file itself, since its name may lead elsewhere by now.
     """
     try:
-        here, named = folder().stat(), (folder() / path.name).lstat()
+        here, named = runs_folder().stat(), (runs_folder() / path.name).lstat()
     except OSError:
         return False
-    return os.path.samestat(named, opened) and all(map(_of_this_user_alone, (here, opened)))
+    return os.path.samestat(named, status) and all(map(_is_private, (here, status)))
 
 
-def _of_this_user_alone(found: os.stat_result) -> bool:
+def _is_private(status: os.stat_result) -> bool:
     if not hasattr(os, "getuid"):  # Windows: the folder lies in the user's own
         return True
-    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
-def companions(path: Path) -> list[Path]:
+def companion_files(path: Path) -> list[Path]:
     """Give the files beside a journal that this program wrote for it: drawn frames, tensors, damaged copies.
 
     They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
@@ -88,20 +88,20 @@ def companions(path: Path) -> list[Path]:
     )
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_unfinished(path: Path) -> None:
     """Remove what a run that was killed has left unfinished beside its journal."""
     with suppress(OSError):
-        for each in companions(path):
+        for each in companion_files(path):
             if each.name.endswith(".new"):
                 each.unlink()
 
 
 def _is_companion(path: Path, ending: str) -> bool:
-    begins = next((begins for name, begins in BEGINNINGS.items() if re.fullmatch(name, ending)), None)
+    begins = next((begins for name, begins in COMPANION_SIGNATURES.items() if re.fullmatch(name, ending)), None)
     if begins is None or path.is_symlink():
         return False
     try:
-        found = read_file(path, most=len(begins))
+        status = read_file(path, most=len(begins))
     except OSError:  # no file, or not to be read
         return False
-    return found == begins or (ending.endswith(".new") and begins.startswith(found))
+    return status == begins or (ending.endswith(".new") and begins.startswith(status))

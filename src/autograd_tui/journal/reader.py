@@ -1,4 +1,4 @@
-"""Reads a journal: its lines as a tree of commands, and where training stood last."""
+"""Reads a journal file: its entries, the tree that they form, and where training stood last."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from autograd_tui.core.command_log import CommandLog, Recording, Step, Stretch
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.journal.entry import Entry, read_header, read_left
-from autograd_tui.journal.paths import is_ours
+from autograd_tui.journal.entry import Entry, parse_closing_line, parse_header_line
+from autograd_tui.journal.paths import is_own_journal
 
 
-class LineTree:
-    """Knows of each line from which one, and from which frame, it goes on; line 0 is frame 0.
+class EntryTree:
+    """The lines of a journal as a tree: each has a parent line, and the frame that it starts from. Line 0 is frame 0.
 
-    A line that runs something makes the present branch end with it; one that it leaves can be taken again. Finding
-    the line of a frame takes logarithmic time: each line has a jump to one far before it.
+    A line that runs something becomes the tip of the present branch; a branch left behind can be returned to. Finding
+    the line of a frame takes logarithmic time: each line has a jump pointer to one far before it.
     """
 
     def __init__(self) -> None:
@@ -36,27 +36,27 @@ class LineTree:
         """Give the newest line."""
         return len(self._parents) - 1
 
-    def at(self, frame: int) -> int:
-        """Give the line that led to a frame of the present branch, or past it."""
+    def line_of(self, frame: int) -> int:
+        """Return the line of the present branch whose commands led to a frame, or past it."""
         line = self.tip if frame else 0
         while self._starts[line] >= frame > 0:
             jump = self._jumps[line]
             line = jump if self._starts[jump] >= frame else self._parents[line]
         return line
 
-    def ran(self, start: int, end: int) -> None:
+    def add_run(self, start: int, end: int) -> None:
         """Add a line that runs from frame `start` of the present branch to another frame."""
-        parent = self.at(start)
+        parent = self.line_of(start)
         if start < self.end:
             self.left[self.tip] = self.end
         self._add(parent, start)
         self.tip, self.end = self.last, end
 
-    def went_back(self, frame: int) -> None:
+    def add_rewind(self, frame: int) -> None:
         """Add a line that runs nothing: later frames stay until something runs from there."""
-        self._add(self.at(frame), frame)
+        self._add(self.line_of(frame), frame)
 
-    def took(self, tip: int) -> None:
+    def return_to_branch(self, tip: int) -> None:
         """Add a line that returns to the end of a branch that was left, which ends with line `tip`."""
         end = self.left.pop(tip)
         self.left[self.tip] = self.end
@@ -65,32 +65,32 @@ class LineTree:
 
     def _add(self, parent: int, start: int) -> None:
         far = self._jumps[parent]
-        apart = self._depths[parent] - self._depths[far] == self._depths[far] - self._depths[self._jumps[far]]
+        skips = self._depths[parent] - self._depths[far] == self._depths[far] - self._depths[self._jumps[far]]
         self._parents.append(parent)
         self._starts.append(start)
-        self._jumps.append(self._jumps[far] if apart else parent)
+        self._jumps.append(self._jumps[far] if skips else parent)
         self._depths.append(self._depths[parent] + 1)
 
 
 ROOT = Entry(0, 0, "@0", "")
-LEFT = b'{"left":'
-MOST_BYTES = 256 << 20  # of a file: ten days of a free run
+CLOSING_PREFIX = b'{"left":'
+MAX_BYTES = 256 << 20  # of a file: ten days of a free run
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a file holds, as far as its lines can be read."""
+    """The content of a journal file, up to the first line that cannot be read."""
 
     path: Path
     opening: RunConfig
     started: float  # seconds since the epoch
     entries: Sequence[Entry]
-    frames: Sequence[int]  # the frame that each entry led to
+    end_frames: Sequence[int]  # the frame that each entry led to
     size: int  # bytes of the lines that could be read
-    cut: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
+    unread_bytes: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
     left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
-    tree: LineTree
-    ours: bool = False  # whether this machine's user has written it, in the state folder
+    tree: EntryTree
+    is_own: bool = False  # whether this machine's user has written it, in the state folder
     damage: str | None = None  # which line cannot be read, and why; None where all can
 
     @property
@@ -99,14 +99,14 @@ class Journal:
         return self.entries[-1] if self.entries else ROOT
 
     @property
-    def present(self) -> Entry:
+    def branch_tip(self) -> Entry:
         """Give the entry that the branch ends with on which training stood last, perhaps at an earlier frame."""
         return next((entry for entry in reversed(self.entries) if not entry.command.startswith("@")), ROOT)
 
     @property
     def frame(self) -> int:
         """Give the index of the frame where training stood last."""
-        return self.frames[-1] if self.frames else 0
+        return self.end_frames[-1] if self.end_frames else 0
 
     @property
     def loss(self) -> float | None:
@@ -121,18 +121,18 @@ class Journal:
     def start(self, entry: Entry) -> int:
         """Give the frame that an entry goes on from."""
         if entry.goes_back:
-            return self.frames[entry.id - 1]
-        return entry.start if entry.start is not None else self.frames[entry.parent - 1] if entry.parent else 0
+            return self.end_frames[entry.id - 1]
+        return entry.start if entry.start is not None else self.end_frames[entry.parent - 1] if entry.parent else 0
 
     def path_to(self, entry: Entry) -> list[tuple[Entry, int]]:
         """Give the entries that lead to the end of one, each with the frame up to which it is on the way."""
-        found, end = [], self.frames[entry.id - 1] if entry.id else 0
+        path, end = [], self.end_frames[entry.id - 1] if entry.id else 0
         while entry.id:
             if not entry.goes_back:
-                found.append((entry, end))
+                path.append((entry, end))
             end = self.start(entry)
             entry = self.entries[entry.parent - 1] if entry.parent else ROOT
-        return found[::-1]
+        return path[::-1]
 
     def recording(self, end: Entry | None = None) -> Recording:
         """Give the run that leads to the end of an entry, or to where training stood last."""
@@ -141,18 +141,18 @@ class Journal:
     def _stretches(self, last: Entry) -> Iterator[Stretch]:
         log = CommandLog()
         for entry, end in self.path_to(last):
-            commands, wanted = entry.commands(), end - self.start(entry)
+            commands, remaining = entry.commands(), end - self.start(entry)
             if entry.raised is not None:
                 yield from _as_stretches(log)
                 log = CommandLog()
                 yield Stretch((Step(commands[0], entry.raised),))
                 continue
             for pattern, times in commands.blocks():
-                whole = min(times, wanted // len(pattern))
+                whole = min(times, remaining // len(pattern))
                 log.append_all(pattern, whole)
-                wanted -= whole * len(pattern)
+                remaining -= whole * len(pattern)
                 if whole < times:
-                    log.append_all(pattern[:wanted], 1)
+                    log.append_all(pattern[:remaining], 1)
                     break
         yield from _as_stretches(log)
 
@@ -163,67 +163,67 @@ def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
 
 def read_journal(path: Path) -> Journal:
     """Read a journal, up to its first line that is damaged; raises Refused where the file is none."""
-    data, ours = _content(path)
+    data, is_own = _read_bytes(path)
     whole, _, rest = data.rpartition(b"\n")
     first, *lines = whole.split(b"\n")
-    opening, started = read_header(first, path=str(path))
+    opening, started = parse_header_line(first, path=str(path))
     entries: list[Entry] = []
-    frames: list[int] = []
-    tree, left, damage, size = LineTree(), None, None, len(first) + 1
+    end_frames: list[int] = []
+    tree, left, damage, size = EntryTree(), None, None, len(first) + 1
     try:
         for line in lines:
-            left = read_left(line) if line.startswith(LEFT) else None
+            left = parse_closing_line(line) if line.startswith(CLOSING_PREFIX) else None
             if left is None:
-                entry = Entry.read(line)
-                frames.append(_led_to(entry, tree, entries, frames))
+                entry = Entry.from_json_line(line)
+                end_frames.append(_end_frame(entry, tree, entries, end_frames))
                 entries.append(entry)
             size += len(line) + 1
         _check_unfinished(rest, len(entries) + 1)
     except ValueError as error:
         number = data.count(b"\n", 0, size) + 1
         left, damage = None, f"its line {number} cannot be read ({error})"
-    return Journal(path, opening, started, entries, frames, size, len(data) - size, left, tree, ours, damage)
+    return Journal(path, opening, started, entries, end_frames, size, len(data) - size, left, tree, is_own, damage)
 
 
-def _content(path: Path) -> tuple[bytes, bool]:
+def _read_bytes(path: Path) -> tuple[bytes, bool]:
     """Read a whole file, and tell whether it is this user's own; raises Refused where that is not possible."""
     try:
         with open_to_read(path) as file:
-            data, ours = file.read(MOST_BYTES + 1), is_ours(path, os.fstat(file.fileno()))
+            data, is_own = file.read(MAX_BYTES + 1), is_own_journal(path, os.fstat(file.fileno()))
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
-    if len(data) > MOST_BYTES:
-        raise Refused(f"{path} is no journal: it is longer than {MOST_BYTES:,} bytes.")
-    return data, ours
+    if len(data) > MAX_BYTES:
+        raise Refused(f"{path} is no journal: it is longer than {MAX_BYTES:,} bytes.")
+    return data, is_own
 
 
-def _led_to(entry: Entry, tree: LineTree, entries: Sequence[Entry], frames: Sequence[int]) -> int:
+def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_frames: Sequence[int]) -> int:
     """Give the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
     if entry.id != tree.last + 1:
         raise ValueError("out of order")
     if entry.takes_branch:
         if entry.parent not in tree.left or tree.left[entry.parent] != entry.start:
             raise ValueError("it returns to a branch that no line before it has left")
-        tree.took(entry.parent)
+        tree.return_to_branch(entry.parent)
         return tree.end
-    stands = int(entry.command[1:]) if entry.goes_back else frames[-1] if frames else 0
+    stands = int(entry.command[1:]) if entry.goes_back else end_frames[-1] if end_frames else 0
     start = entry.start
     if start is None:
         start = stands if entry.goes_back else tree.end
-    goes_on = start == stands or (_in_doubt(entries) and not entry.goes_back)
-    if not goes_on or start > tree.end or entry.parent != tree.at(start):
+    goes_on = start == stands or (_start_is_unknown(entries) and not entry.goes_back)
+    if not goes_on or start > tree.end or entry.parent != tree.line_of(start):
         raise ValueError("it goes on from where no line before it has led")
     if entry.goes_back:
-        tree.went_back(start)
+        tree.add_rewind(start)
         return start
     end = start + len(entry.commands())
     if end > MOST_COMMANDS:
         raise ValueError("it leads further than any run")
-    tree.ran(start, end)
+    tree.add_run(start, end)
     return end
 
 
-def _in_doubt(entries: Sequence[Entry]) -> bool:
+def _start_is_unknown(entries: Sequence[Entry]) -> bool:
     """Tell whether the last line goes back and leaves its start out: older versions read no more of what they wrote."""
     return bool(entries) and entries[-1].goes_back and entries[-1].start is None
 
@@ -233,6 +233,6 @@ def _check_unfinished(rest: bytes, number: int) -> None:
 
     A disk that lost its power may have put zeros in its place.
     """
-    begun = (b"[%d," % number, LEFT)
+    begun = (b"[%d," % number, CLOSING_PREFIX)
     if rest.strip(b"\0") and not any(rest.startswith(each[: len(rest)]) for each in begun):
         raise ValueError("no line of this run")

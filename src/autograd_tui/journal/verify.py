@@ -1,4 +1,4 @@
-"""Runs a recorded run again, and verifies that it has the same numbers, to the bit."""
+"""Runs a recording again, and verifies that all numbers are the same, to the bit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import digest
+from autograd_tui.journal.digest import frame_digest
 from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.reader import Journal
 
-MANY = 16  # iterations from which on they run freely
+MIN_FREE_ITERATIONS = 16  # iterations from which on they run freely
 _ITERATION = tuple(map(Step, ITERATION))
 
 
-def run_again(
+def replay_recording(
     session: Session, recording: Recording, *, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[Frame]:
     """Run a recording's commands from where the session stands; give frames as they come, not all of long stretches.
@@ -33,7 +33,7 @@ def run_again(
 
 
 def _run_stretch(session: Session, stretch: Stretch, stopped: Callable[[], bool]) -> Iterator[Frame]:
-    if stretch.steps == _ITERATION and stretch.times >= MANY and session.next_command() == ITERATION[0]:
+    if stretch.steps == _ITERATION and stretch.times >= MIN_FREE_ITERATIONS and session.next_command() == ITERATION[0]:
         yield from session.run_free(session.end_of(stretch.times), stopped)
         return
     for _ in range(stretch.times):
@@ -42,14 +42,14 @@ def _run_stretch(session: Session, stretch: Stretch, stopped: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class EntryCheck:
     """One line of the journal, done again."""
 
     entry: Entry
-    agrees: bool
+    matches: bool
 
 
-def check(session: Session, journal: Journal) -> Iterator[Verified]:
+def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
     """Do again all that the journal tells, in its order, also branches that were left; the session is at frame 0."""
     for entry in journal.entries:
         start = journal.start(entry)
@@ -61,17 +61,17 @@ def check(session: Session, journal: Journal) -> Iterator[Verified]:
                 again = Recording(journal.opening, entry.stretches())
                 if session.frame.index != start:
                     session.rewind(start)
-            for _ in run_again(session, again):
+            for _ in replay_recording(session, again):
                 pass
         except Refused:
-            yield Verified(entry, False)
+            yield EntryCheck(entry, False)
             return
-        yield Verified(entry, digest(session.frame) == entry.digest)
+        yield EntryCheck(entry, frame_digest(session.frame) == entry.digest)
 
 
-def machine(then: RunConfig, now: RunConfig) -> list[str]:
+def machine_differences(then: RunConfig, now: RunConfig) -> list[str]:
     """Say in what another machine differs from the one that the journal was written on: numbers may differ with it."""
     pairs = [("device", then.device, now.device), ("threads", then.threads, now.threads)]
-    known = [name for name in ("torch", "autograd-tui") if name in then.versions]
-    pairs += [(name, then.versions[name], now.versions.get(name)) for name in known]
+    packages = [name for name in ("torch", "autograd-tui") if name in then.versions]
+    pairs += [(name, then.versions[name], now.versions.get(name)) for name in packages]
     return [f"{name} {now_it_is} (was {was})" for name, was, now_it_is in pairs if was != now_it_is]

@@ -1,4 +1,4 @@
-"""A journal written as things happen: a line for each command, flushed before the next one runs."""
+"""Writes the journal of a run: a line for each command, flushed before the next one runs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from autograd_tui.core.files import make_folder, new_file, open_file, read_file,
 from autograd_tui.core.frame import Frame, TorchError, plain_number
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import Problem, SessionInfo
-from autograd_tui.journal.digest import Beginning, beginning, digest
-from autograd_tui.journal.entry import Entry, header_line, left_line
-from autograd_tui.journal.file_lock import lock
+from autograd_tui.journal.digest import PrefixHash, frame_digest, hash_prefix
+from autograd_tui.journal.entry import Entry, closing_line, header_line
+from autograd_tui.journal.file_lock import try_lock
 from autograd_tui.journal.frame_stream import FrameStream
-from autograd_tui.journal.paths import remove_leftovers
-from autograd_tui.journal.reader import Journal, LineTree, read_journal
+from autograd_tui.journal.paths import remove_unfinished
+from autograd_tui.journal.reader import EntryTree, Journal, read_journal
 
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
 
-KEEP_SECONDS = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
-KEEP_SHARE = 0.01  # of the run's time that they may cost
-RUN_SECONDS = 0.25  # between the lines of a free run
-MOST_PENDING = 1 << 20  # bytes of lines that wait for a disk that takes them
+CHECKPOINT_INTERVAL = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
+MAX_CHECKPOINT_SHARE = 0.01  # of the run's time that they may cost
+FREE_RUN_INTERVAL = 0.25  # between the lines of a free run
+MAX_PENDING_BYTES = 1 << 20  # bytes of lines that wait for a disk that takes them
 
 
 class JournalWriter:
@@ -43,38 +43,43 @@ class JournalWriter:
     for as long as that is so what is not kept.
     """
 
-    def __init__(self, path: Path, about: SessionInfo, *, private: bool, others: Iterable[Path] = ()) -> None:
-        """Take where to write; not `private`: others may read it, as far as the umask lets them.
+    def __init__(self, path: Path, about: SessionInfo, *, private: bool, fallback_paths: Iterable[Path] = ()) -> None:
+        """Prepare to write to `path`; unless `private`, other users may read the file as far as the umask allows.
 
-        others: names for the file where another run has taken those before.
+        fallback_paths: tried in order where another run has taken the path before.
         """
-        self.path, self._others = path, others
-        self._unwritten: str | None = None  # why lines wait, or are written no more
-        self._unsaved: str | None = None  # why the last checkpoint is not on disk
-        self._said: Problem | None = None  # the one that was taken last
+        self.path, self._fallback_paths = path, fallback_paths
+        self._write_error: str | None = None  # why lines wait, or are written no more
+        self._checkpoint_error: str | None = None  # why the last checkpoint is not on disk
+        self._reported_problem: Problem | None = None  # the one that was taken last
         self._about, self._mode = about, 0o600 if private else 0o666
-        self._drawn = FrameStream(path, about, mode=self._mode)
+        self._frame_stream = FrameStream(path, about, mode=self._mode)
         self._descriptor: int | None = None
-        self._place = path  # wherever a scenario changes the working directory to
-        self._lines = Beginning()  # all that the file holds
-        self._over = False  # nothing is written any more
+        self._absolute_path = path  # wherever a scenario changes the working directory to
+        self._content_hash = PrefixHash()  # all that the file holds
+        self._finished = False  # nothing is written any more
         self._pending = bytearray()  # lines that are not in the file yet
-        self._last = 0  # the frame that the last line led to
-        self._kept_to: int | None = None  # the one that the last line in the file led to
-        self._tree = LineTree()  # of all lines
-        self._left: dict[int, int] = {}  # by the number of a branch, its last entry
+        self._last_frame = 0  # the frame that the last line led to
+        self._written_to: int | None = None  # the one that the last line in the file led to
+        self._tree = EntryTree()  # of all lines
+        self._branch_ends: dict[int, int] = {}  # by the number of a branch, its last entry
         self._left_loss: float | None = None  # of the run that the next line leaves
-        self._run: tuple[CommandLog, int, Frame] | None = None  # commands, from which frame to which; not written yet
-        self._written = 0.0  # when
-        self._kept, self._cost = monotonic(), 0.0  # when the last checkpoint was written, and how long that took
-        self._kept_frame: Frame | None = None  # the one that it is of
+        self._free_run: tuple[CommandLog, int, Frame] | None = (
+            None  # commands, from which frame to which; not written yet
+        )
+        self._write_time = 0.0  # when
+        self._checkpoint_time, self._checkpoint_cost = (
+            monotonic(),
+            0.0,
+        )  # when the last checkpoint was written, and how long that took
+        self._checkpoint_frame: Frame | None = None  # the one that it is of
         self._loss: float | str | None = None  # of the frame where training stands, as strict JSON has it
         if hasattr(os, "register_at_fork"):
-            end = WeakMethod(self._end)  # a copy of this process writes nothing, and must not hold the lock
+            end = WeakMethod(self._close_file)  # a copy of this process writes nothing, and must not hold the lock
             os.register_at_fork(after_in_child=lambda: method() if (method := end()) else None)
 
     @classmethod
-    def go_on(cls, journal: Journal, about: SessionInfo, *, left: Mapping[int, int]) -> JournalWriter:
+    def resume(cls, journal: Journal, about: SessionInfo, *, left: Mapping[int, int]) -> JournalWriter:
         """Go on with a journal, whose unfinished line is cut off; raises Refused where another run writes it.
 
         left: by the number of each branch that can be returned to, its last entry. A damaged journal is kept beside
@@ -82,47 +87,47 @@ class JournalWriter:
         """
         writer = cls(journal.path, about, private=True)
         try:
-            writer._go_on_behind(journal)
+            writer._open_at_end_of(journal)
         except OSError as error:  # such as a disk that is read-only: the run goes on, and says that it is not kept
-            writer._give_up(error)
+            writer._stop_writing(error)
         writer._tree, writer._loss = deepcopy(journal.tree), plain_number(journal.loss)
-        writer._kept_to = writer._last = journal.frame
-        writer._left = dict(left)
+        writer._written_to = writer._last_frame = journal.frame
+        writer._branch_ends = dict(left)
         return writer
 
-    def _go_on_behind(self, journal: Journal) -> None:
-        self._claim(open_file(self.path, os.O_WRONLY | os.O_APPEND))
+    def _open_at_end_of(self, journal: Journal) -> None:
+        self._lock_file(open_file(self.path, os.O_WRONLY | os.O_APPEND))
         assert self._descriptor is not None
-        if os.fstat(self._descriptor).st_size != journal.size + journal.cut:
+        if os.fstat(self._descriptor).st_size != journal.size + journal.unread_bytes:
             raise Refused(f"{journal.path} has been written to by another run just now: try again.")
         if journal.damage:
-            _keep_beside(journal.path, beside(journal.path))
+            _copy_damaged(journal.path, damaged_copy_path(journal.path))
         os.ftruncate(self._descriptor, journal.size)
-        self._lines = beginning(self.path, journal.size)
-        remove_leftovers(self.path)
+        self._content_hash = hash_prefix(self.path, journal.size)
+        remove_unfinished(self.path)
 
     def ran(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
         self.finish_run()
-        self._drawn.ran_from(frame.index - 1)
+        self._frame_stream.ran_from(frame.index - 1)
         self._append(command, frame, start=frame.index - 1)
 
     def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
         """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
-        if self._run is not None and self._run[2].index != start:
+        if self._free_run is not None and self._free_run[2].index != start:
             self.finish_run()
-        self._drawn.ran_from(start)
-        log, start, _ = self._run or (CommandLog(), start, frame)
+        self._frame_stream.ran_from(start)
+        log, start, _ = self._free_run or (CommandLog(), start, frame)
         for pattern, times in commands:
             log.append_all(pattern, times)
-        self._run = (log, start, frame)
-        if monotonic() - self._written >= RUN_SECONDS:
+        self._free_run = (log, start, frame)
+        if monotonic() - self._write_time >= FREE_RUN_INTERVAL:
             self.finish_run()
 
     def finish_run(self) -> None:
         """Write what ran freely and has not been written yet."""
-        if self._run is not None:
-            (log, start, frame), self._run = self._run, None
+        if self._free_run is not None:
+            (log, start, frame), self._free_run = self._free_run, None
             self._append(str(log), frame, start=start)
 
     def went_back(self, frame: Frame) -> None:
@@ -133,27 +138,27 @@ class JournalWriter:
     def left_branch(self, number: int, loss: float | None) -> None:
         """Take note of where a run ends that is about to be left, and with which loss."""
         self.finish_run()
-        self._left[number], self._left_loss = self._tree.tip, loss
+        self._branch_ends[number], self._left_loss = self._tree.tip, loss
 
     def took_branch(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
         self.finish_run()
-        if self._over or number not in self._left:
+        if self._finished or number not in self._branch_ends:
             return
-        self._drawn.ran_from(0)
-        self._loss, tip = plain_number(frame.loss), self._left.pop(number)
-        entry = Entry(self._tree.last + 1, tip, f"branch={number}", digest(frame), frame.index)
+        self._frame_stream.ran_from(0)
+        self._loss, tip = plain_number(frame.loss), self._branch_ends.pop(number)
+        entry = Entry(self._tree.last + 1, tip, f"branch={number}", frame_digest(frame), frame.index)
         entry = replace(entry, left=self._take_left_loss(), loss=self._loss)
-        self._tree.took(tip)
-        self._write(entry.line(), frame.index)
+        self._tree.return_to_branch(tip)
+        self._write(entry.to_json_line(), frame.index)
 
     def keep(self, checkpoint: Checkpoint, history: History) -> None:
         """Write a checkpoint beside the journal, once in a while, where that has every line."""
         started = monotonic()
-        soon = started - self._kept < max(KEEP_SECONDS, self._cost / KEEP_SHARE)
-        if soon or self._descriptor is None or checkpoint.frame is self._kept_frame:
+        soon = started - self._checkpoint_time < max(CHECKPOINT_INTERVAL, self._checkpoint_cost / MAX_CHECKPOINT_SHARE)
+        if soon or self._descriptor is None or checkpoint.frame is self._checkpoint_frame:
             return
-        from autograd_tui.journal.checkpoint_file import save
+        from autograd_tui.journal.checkpoint_file import save_checkpoint
 
         self.finish_run()
         index = checkpoint.frame.index
@@ -162,170 +167,177 @@ class JournalWriter:
         try:
             os.fsync(self._descriptor)
         except OSError as error:  # lines that seemed to be written may be lost
-            self._give_up(error)
+            self._stop_writing(error)
             return
         try:
-            save(self.path, checkpoint, history, entry=self._tree.at(index), lines=self._lines, mode=self._mode)
-            self._unsaved = None
+            save_checkpoint(
+                self.path,
+                checkpoint,
+                history,
+                entry=self._tree.line_of(index),
+                lines=self._content_hash,
+                mode=self._mode,
+            )
+            self._checkpoint_error = None
         except OSError as error:
-            self._unsaved = _why(error)
-        self._kept, self._kept_frame = monotonic(), checkpoint.frame
-        self._cost = self._kept - started
+            self._checkpoint_error = _reason(error)
+        self._checkpoint_time, self._checkpoint_frame = monotonic(), checkpoint.frame
+        self._checkpoint_cost = self._checkpoint_time - started
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
         """Show a frame to those who follow the run."""
         if self._descriptor is not None:
-            self._drawn.drew(frame, newest, history)
+            self._frame_stream.drew(frame, newest, history)
 
     def rest(self) -> None:
         """Show the newest one, since nothing comes behind it for now."""
-        self._drawn.write_newest()
+        self._frame_stream.write_newest()
 
     def close(self, *, in_order: bool) -> None:
         """Write what is left to write, and that the run was left in order, where it was."""
         self.finish_run()
         if self._pending or (in_order and self._descriptor is not None):
-            self._write(left_line(time(), self._loss) if in_order else "", self._last)
-        self._drawn.close()
+            self._write(closing_line(time(), self._loss) if in_order else "", self._last_frame)
+        self._frame_stream.close()
         self._remove_empty()
-        self._end()
+        self._close_file()
 
     @property
     def problem(self) -> Problem | None:
         """What is not kept, for as long as that is so."""
-        if self._unwritten is not None:
-            kept = "not kept" if self._kept_to is None else f"kept no further than frame {self._kept_to:,}"
-            sentence = f"the journal {self.path} cannot be written ({self._unwritten}): this run is {kept}."
+        if self._write_error is not None:
+            extent = "not kept" if self._written_to is None else f"kept no further than frame {self._written_to:,}"
+            sentence = f"the journal {self.path} cannot be written ({self._write_error}): this run is {extent}."
             return Problem("not kept", sentence)
-        if self._unsaved is not None:
-            sentence = f"no checkpoint can be written beside the journal {self.path} ({self._unsaved})"
+        if self._checkpoint_error is not None:
+            sentence = f"no checkpoint can be written beside the journal {self.path} ({self._checkpoint_error})"
             return Problem("no checkpoints", f"{sentence}: resuming will run more of it again.")
-        if self._drawn.problem is not None:
-            sentence = f"the frames beside the journal {self.path} cannot be written ({self._drawn.problem})"
+        if self._frame_stream.problem is not None:
+            sentence = f"the frames beside the journal {self.path} cannot be written ({self._frame_stream.problem})"
             return Problem("not followed", f"{sentence}: who follows this run sees nothing new.")
         return None
 
     def take_problem(self) -> str | None:
         """Give what has gone wrong, or is well again, once."""
-        before, self._said = self._said, self.problem
-        if before == self._said:
+        before, self._reported_problem = self._reported_problem, self.problem
+        if before == self._reported_problem:
             return None
-        if self._said is None:
+        if self._reported_problem is None:
             return f"the journal {self.path} has all of this run again."
-        tries = self._unwritten is not None and not self._over
-        return self._said.sentence + " Each command tries again." * tries
+        tries = self._write_error is not None and not self._finished
+        return self._reported_problem.sentence + " Each command tries again." * tries
 
     def _append(self, command: str, frame: Frame, *, start: int) -> None:
         before, self._loss = self._loss, plain_number(frame.loss)
-        if self._over:
+        if self._finished:
             return
-        parent = self._tree.at(start)
+        parent = self._tree.line_of(start)
         follows = parent == self._tree.last and start == self._tree.end  # the line before, to its end
-        entry = Entry(self._tree.last + 1, parent, command, digest(frame), None if follows else start)
+        entry = Entry(self._tree.last + 1, parent, command, frame_digest(frame), None if follows else start)
         if not follows or self._loss != before:
             entry = replace(entry, loss=self._loss)
         if not entry.goes_back:
-            entry = replace(entry, left=self._take_left_loss(), **_told(frame.error))
+            entry = replace(entry, left=self._take_left_loss(), **_error_fields(frame.error))
         if entry.goes_back:
-            self._tree.went_back(start)  # later frames stay until something runs from there
+            self._tree.add_rewind(start)  # later frames stay until something runs from there
         else:
-            self._tree.ran(start, frame.index)
-        self._write(entry.line(), frame.index)
+            self._tree.add_run(start, frame.index)
+        self._write(entry.to_json_line(), frame.index)
 
     def _write(self, line: str, index: int) -> None:
         """Write the line that led to a frame at the end of the file, with those that wait: all of them or none."""
         if self._descriptor is None and not self._pending:
             line = header_line(self._about.opening, started=time()) + line
         self._pending += line.encode()
-        self._last, self._written = index, monotonic()
+        self._last_frame, self._write_time = index, monotonic()
         try:
             if self._descriptor is None:
-                self._claim(self._make())
+                self._lock_file(self._create_file())
             self._write_pending()
         except OSError as error:
-            self._unwritten = _why(error)
-            if len(self._pending) > MOST_PENDING:
-                self._give_up(error)
+            self._write_error = _reason(error)
+            if len(self._pending) > MAX_PENDING_BYTES:
+                self._stop_writing(error)
 
     def _write_pending(self) -> None:
         assert self._descriptor is not None
-        if touched := self._touched(self._descriptor):
-            self._give_up(OSError(errno.ESTALE, touched))
+        if change := self._foreign_change(self._descriptor):
+            self._stop_writing(OSError(errno.ESTALE, change))
             return
         written = os.write(self._descriptor, self._pending)
         if written < len(self._pending):
-            self._take_back(self._descriptor, written)
-        self._lines.append(bytes(self._pending))
+            self._undo_write(self._descriptor, written)
+        self._content_hash.append(bytes(self._pending))
         self._pending.clear()
-        self._unwritten, self._kept_to = None, self._last
+        self._write_error, self._written_to = None, self._last_frame
 
-    def _touched(self, descriptor: int) -> str | None:
+    def _foreign_change(self, descriptor: int) -> str | None:
         """Say what somebody else has done to the file since the last line: its size and its name tell."""
         file = there = os.fstat(descriptor)
         try:
-            there = os.stat(self._place)
+            there = os.stat(self._absolute_path)
         except (FileNotFoundError, NotADirectoryError):
-            self._kept_to = self._kept_to if file.st_nlink else None
+            self._written_to = self._written_to if file.st_nlink else None
             return "it has been moved" if file.st_nlink else "it has been removed"
         except OSError:
             pass  # a folder that may be looked into no more tells nothing of its files
         if not os.path.samestat(file, there):
-            self._kept_to = self._kept_to if file.st_nlink else None
+            self._written_to = self._written_to if file.st_nlink else None
             return "another file has taken its place"
-        if file.st_size < self._lines.size:
+        if file.st_size < self._content_hash.size:
             with suppress(Refused):
-                self._kept_to = None
-                self._kept_to = read_journal(self._place).frame
+                self._written_to = None
+                self._written_to = read_journal(self._absolute_path).frame
             return "another program has cut it short"
-        return "another program has written to it" if file.st_size > self._lines.size else None
+        return "another program has written to it" if file.st_size > self._content_hash.size else None
 
-    def _take_back(self, descriptor: int, written: int) -> None:
+    def _undo_write(self, descriptor: int, written: int) -> None:
         """Cut off what a full disk took of a line, and raise OSError: no line can come behind a part of one."""
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
-            if os.fstat(descriptor).st_size != self._lines.size + written:
+            if os.fstat(descriptor).st_size != self._content_hash.size + written:
                 raise full  # somebody else's lines stand behind it
-            os.ftruncate(descriptor, self._lines.size)
+            os.ftruncate(descriptor, self._content_hash.size)
         except OSError as error:
-            self._give_up(error)
+            self._stop_writing(error)
         raise full
 
-    def _make(self) -> int:
+    def _create_file(self) -> int:
         """Make the file, under a name that is free at this moment; return its descriptor."""
         make_folder(self.path.parent)
-        for path in self._others:
+        for path in self._fallback_paths:
             with suppress(FileExistsError):
                 return new_file(self.path, self._mode, flags=os.O_APPEND)
-            self.path, self._drawn = path, FrameStream(path, self._about, mode=self._mode)
+            self.path, self._frame_stream = path, FrameStream(path, self._about, mode=self._mode)
         return new_file(self.path, self._mode, flags=os.O_APPEND)
 
-    def _claim(self, descriptor: int) -> None:
-        if not lock(descriptor):
+    def _lock_file(self, descriptor: int) -> None:
+        if not try_lock(descriptor):
             os.close(descriptor)
             raise Refused(f"{self.path} is being written by another run: follow it, or wait for its end.")
-        self._descriptor, self._place = descriptor, Path(os.path.abspath(self.path))
+        self._descriptor, self._absolute_path = descriptor, Path(os.path.abspath(self.path))
 
-    def _give_up(self, error: OSError) -> None:
+    def _stop_writing(self, error: OSError) -> None:
         """Write nothing any more: what waits cannot go into this file."""
-        self._unwritten = _why(error)
-        self._end()
+        self._write_error = _reason(error)
+        self._close_file()
 
     def _remove_empty(self) -> None:
         """Leave no file behind into which nothing could be written."""
-        if self._descriptor is None or self._kept_to is not None:
+        if self._descriptor is None or self._written_to is not None:
             return
         with suppress(OSError):
             file = os.fstat(self._descriptor)
             if not file.st_size and os.path.samestat(file, os.lstat(self.path)):
                 self.path.unlink()
 
-    def _end(self) -> None:
+    def _close_file(self) -> None:
         if self._descriptor is not None:
             try:
                 os.close(self._descriptor)
             except OSError as error:  # a disk in a network may say only now that it is full
-                self._unwritten = _why(error)
-        self._descriptor, self._over = None, True
+                self._write_error = _reason(error)
+        self._descriptor, self._finished = None, True
         self._pending.clear()
 
     def _take_left_loss(self) -> float | str | None:
@@ -333,13 +345,13 @@ class JournalWriter:
         return plain_number(loss)
 
 
-def beside(path: Path) -> Path:
+def damaged_copy_path(path: Path) -> Path:
     """Return a name for a damaged journal that nothing bears yet."""
     names = chain([f"{path.name}.damaged"], (f"{path.name}.damaged-{number}" for number in count(2)))
     return next(other for each in names if not os.path.lexists(other := path.with_name(each)))
 
 
-def _keep_beside(path: Path, copy: Path) -> None:
+def _copy_damaged(path: Path, copy: Path) -> None:
     """Copy a damaged journal; raises Refused where that is not possible."""
     try:
         data = read_file(path)
@@ -348,14 +360,14 @@ def _keep_beside(path: Path, copy: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        why = f"it cannot be kept as {copy.name} ({_why(error)}), so nothing is cut off."
+        why = f"it cannot be kept as {copy.name} ({_reason(error)}), so nothing is cut off."
         raise Refused(f"{path} is damaged: {why}") from None
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _told(error: TorchError | None) -> dict[str, Any]:
+def _error_fields(error: TorchError | None) -> dict[str, Any]:
     """Write what a command raised as fields of its entry."""
     return {} if error is None else {"raised": error.type, "said": astuple(error)[1:]}
