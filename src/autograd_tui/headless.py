@@ -34,7 +34,7 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             write(frame)
             for sentence in stray_lines(frame):
                 say(sentence)
-            say_problem(session)
+            report_problem(session)
             if difference := session.take_difference():
                 say(difference_line(difference))
             if fired := session.take_fired():
@@ -51,7 +51,7 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
     return 0
 
 
-def say_problem(session: Session) -> None:
+def report_problem(session: Session) -> None:
     """Say, once, what of the run is not kept."""
     if session.recorder is not None and (problem := session.recorder.take_problem()):
         say(problem)

@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_program_with_its_code(run: Run, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "autograd_tui.cli.running._from_stdin", lambda _: (each for line in interrupted() for each in parse(line))
+        "autograd_tui.cli.running._read_commands", lambda _: (each for line in interrupted() for each in parse(line))
     )
     done = run(*STREAM)
     assert (done.code, len(done.out), done.err) == (130, 1, [])

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from autograd_tui.cli.arguments import kept
+from autograd_tui.cli.arguments import with_journal
 from autograd_tui.core.files import make_folder, new_file
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.engine.open import open_session
@@ -104,7 +104,9 @@ def test_runs_that_begin_in_the_same_second_are_all_kept(
         if not (child := os.fork()):
             os.close(writing)
             try:
-                session = kept(open_session("linear", seed=seed), argparse.Namespace(no_journal=False, journal=None))
+                session = with_journal(
+                    open_session("linear", seed=seed), argparse.Namespace(no_journal=False, journal=None)
+                )
                 os.read(reading, 1)  # until all others have come this far
                 for _ in session.run_all("ff" if seed % 2 else "f"):
                     pass
@@ -276,7 +278,7 @@ def test_a_check_on_another_machine_says_so(do: Do, path: Path) -> None:
 
 def test_a_run_that_is_another_one_goes_on_only_where_that_is_asked(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "fbsz", "--journal", str(path))
-    line = read_journal(path).entries[2].line()
+    line = read_journal(path).entries[2].to_json_line()
     path.write_text(path.read_text().replace(line, line.replace('"s"', '"lr=1"')))
     why = "its model does not repeat, or the journal is not as it was written"
     other = f"autograd-tui: from line 4 of its journal on, frame 3, this is another run: {why}"

@@ -11,7 +11,7 @@ import torch
 from autograd_tui.cli import running as cli_running
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
-from autograd_tui.export.live_export import export_beside
+from autograd_tui.export.live_export import export_live
 from autograd_tui.journal.reader import read_journal
 from program import Run
 
@@ -115,11 +115,11 @@ def test_an_export_beside_a_run_opens_it_from_where_that_was_opened(start: Path,
     list(session.run_all("fbsz f"))
     there = Path.cwd()
     assert there == start.parent / "elsewhere"
-    assert export_beside(Path("run.csv"), session, lambda: False, folder=str(start)) == "written: run.csv"
+    assert export_live(Path("run.csv"), session, lambda: False, folder=str(start)) == "written: run.csv"
     assert (start / "run.csv").exists()
     assert Path.cwd() == there
     with pytest.raises(Refused, match=r"^run\.csv exists: give another name"):
-        export_beside(Path("run.csv"), session, lambda: False, folder=str(start))
+        export_live(Path("run.csv"), session, lambda: False, folder=str(start))
 
 
 def test_the_line_that_repeats_a_run_names_files_as_the_user_did(start: Path) -> None:

@@ -18,7 +18,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.export.formats import WRITERS, Looks, export_file
+from autograd_tui.export.formats import WRITERS, PictureOptions, export_file
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def run() -> tuple[Session, list[Frame]]:
     return session, [first, *session.run_all("fbB lr=0.5 szfbsz")]
 
 
-def export(path: Path, session: Session, *, overwrite: bool = False, looks: Looks | None = None) -> str:
+def export(path: Path, session: Session, *, overwrite: bool = False, looks: PictureOptions | None = None) -> str:
     reopen = lambda: open_session("linear", optimizer="adam")  # noqa: E731
-    return export_file(path, session.recording(), reopen, overwrite=overwrite, looks=looks)
+    return export_file(path, session.recording(), reopen, overwrite=overwrite, options=looks)
 
 
 def test_an_unknown_ending_is_refused_with_those_there_are(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_without_tensorboard_one_sentence_says_what_to_install(
 
 
 def test_a_picture_shows_the_frame_asked_for(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
-    export(tmp_path / "run.svg", run[0], looks=Looks(frame=1, size=(80, 24)))
+    export(tmp_path / "run.svg", run[0], looks=PictureOptions(frame=1, size=(80, 24)))
     drawn = (tmp_path / "run.svg").read_text()
     assert "frame&#160;1&#160;of&#160;1" in drawn
     assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
@@ -243,4 +243,4 @@ def test_a_picture_shows_the_frame_asked_for(run: tuple[Session, list[Frame]], t
 
 def test_a_picture_of_a_frame_that_is_not_there_is_refused(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no frame 99: the newest is frame 10"):
-        export(tmp_path / "run.svg", run[0], looks=Looks(frame=99))
+        export(tmp_path / "run.svg", run[0], looks=PictureOptions(frame=99))

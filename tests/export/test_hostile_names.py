@@ -77,7 +77,7 @@ def written(name: str, ending: str, folder: Path, *, title: str | None = None) -
     session = open_session(made, device="cpu")
     list(session.run_all("fbsz F"))
     if ending == ".pt":
-        export_case(path, session)
+        export_repro(path, session)
         return path.with_suffix(".py")
     export_file(path, session.recording(), lambda: open_session(made, device="cpu"))
     return path
@@ -126,13 +126,13 @@ def test_a_script_that_is_no_python_is_not_kept(ending: str, tmp_path: Path, mon
 
 
 def test_no_cell_of_a_table_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
-    for number, name in enumerate(some([*FORMULAS, *HOSTILE], 5)):
+    for number, name in enumerate(some([*FORMULA_PREFIXES, *HOSTILE], 5)):
         (tmp_path / str(number)).mkdir()
         path = written(name, ".csv", tmp_path / str(number))
         with path.open(encoding="utf-8", newline="") as opened:
             _, *rows = csv.reader(opened)
         texts = [cell for row in rows for cell in row if not is_number(cell)]
-        assert not [text for text in texts if text.startswith(FORMULAS)]
+        assert not [text for text in texts if text.startswith(FORMULA_PREFIXES)]
         assert next(row[-1] for row in rows if row[6:8] == ["parameter", "min"]) == "-0.5"
 
 

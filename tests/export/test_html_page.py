@@ -13,7 +13,7 @@ import pytest
 from autograd_tui.core.command_log import Recording
 from autograd_tui.engine.open import open_session
 from autograd_tui.export.formats import export_file
-from autograd_tui.export.html_page import kept_screens, left_out
+from autograd_tui.export.html_page import sample_frames, sampling_note
 from autograd_tui.text.explain import explain
 
 
@@ -101,7 +101,7 @@ def test_a_long_run_keeps_its_ends_errors_and_settings() -> None:
     session = open_session("linear")
     list(session.run_all("fbsz*100 fbB lr=0.5 sz fbsz*100"))
     recording = session.recording()
-    kept = kept_screens(recording, most=60)
+    kept = sample_frames(recording, limit=60)
     assert len(kept) == 60
     assert {*range(20), 403, 404, *range(len(recording) - 7, len(recording) + 1)} <= set(kept)
 
@@ -110,8 +110,8 @@ def test_it_says_what_is_left_out() -> None:
     session = open_session("linear")
     list(session.run_all("fbsz*100"))
     recording = session.recording()
-    assert left_out(recording, kept_screens(recording)).startswith("300 of 401 screens are kept")
-    assert left_out(Recording(recording.opening), kept_screens(Recording(recording.opening))) == ""
+    assert sampling_note(recording, sample_frames(recording)).startswith("300 of 401 screens are kept")
+    assert sampling_note(Recording(recording.opening), sample_frames(Recording(recording.opening))) == ""
 
 
 def test_what_a_model_says_is_no_markup(tmp_path: Path) -> None:

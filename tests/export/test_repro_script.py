@@ -18,8 +18,12 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
+<<<<<<< HEAD:tests/export/test_repro_script.py
 from autograd_tui.export.formats import export_case
 from random_runs import printed
+=======
+from autograd_tui.export.formats import export_repro
+>>>>>>> a9ad72e (Name the parts of exports, of the command line and of scenarios as a newcomer would look for them):tests/export/test_case.py
 
 RUN_ALL = """
 import contextlib, hashlib, io, json, runpy, sys
@@ -139,7 +143,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
     ]
     paths = [folder / f"case{number}.pt" for number, _ in enumerate(sessions)]
     for path, session in zip(paths, sessions, strict=True):
-        export_case(path, session)
+        export_repro(path, session)
     return list(zip(sessions, run_together([path.with_suffix(".py") for path in paths]), strict=True))
 
 
@@ -167,7 +171,7 @@ def test_a_nan_in_a_model_of_ones_own_comes_again(tmp_path: Path) -> None:
     assert session.fired is not None
     assert session.fired.said == "the loss is NaN"
     session.run("b")
-    said = export_case(tmp_path / "fault.pt", session)
+    said = export_repro(tmp_path / "fault.pt", session)
     assert said == "fault.py repeats it"
     ((out, *_),) = run_together([tmp_path / "fault.py"])
     first = next(row.name for row in session.frame.grads.table if row.nonfinite)
@@ -179,7 +183,7 @@ def test_a_nan_in_a_model_of_ones_own_comes_again(tmp_path: Path) -> None:
 def test_what_raised_last_raises_in_the_script_too(tmp_path: Path) -> None:
     (tmp_path / "gated.py").write_text(OWN)
     session = opened(str(tmp_path / "gated.py"), "fbsz gate=2 F")
-    export_case(tmp_path / "fault.pt", session)
+    export_repro(tmp_path / "fault.pt", session)
     done = subprocess.run([sys.executable, tmp_path / "fault.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "LookupError: the gate is shut"
@@ -220,14 +224,14 @@ def test_it_is_read_without_running_any_code() -> None:
 
 def test_where_nothing_has_run_there_is_no_case(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no iteration to write yet: run forward first"):
-        export_case(tmp_path / "fault.pt", open_session())
+        export_repro(tmp_path / "fault.pt", open_session())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "fault.py").write_text("mine")
     with pytest.raises(Refused, match=r"fault\.py exists"):
-        export_case(tmp_path / "fault.pt", opened("linear", "f"))
+        export_repro(tmp_path / "fault.pt", opened("linear", "f"))
     assert [path.name for path in tmp_path.iterdir()] == ["fault.py"]
 
 

@@ -16,7 +16,7 @@ import torch
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.param_groups import known_optimizers
-from autograd_tui.export.script import script
+from autograd_tui.export.script import training_script
 from autograd_tui.text.optimizer_rules import NAMES
 from random_runs import Walk, losses, printed
 
@@ -116,7 +116,7 @@ def run_alone(text: str, folder: Path) -> str:
 
 def exported(session: Session) -> str:
     again = opened(session)
-    text = script(session.recording(), again.frame, again.groups)
+    text = training_script(session.recording(), again.frame, again.groups)
     compile(text, "run.py", "exec")
     return text
 
@@ -292,7 +292,7 @@ def test_words_in_a_header_are_no_code() -> None:
     session = open_session("linear")
     recording = session.recording()
     object.__setattr__(recording.opening, "versions", {"torch": "2\nprint('caught')"})
-    assert "\nprint('caught')" not in script(recording, session.frame, session.groups)
+    assert "\nprint('caught')" not in training_script(recording, session.frame, session.groups)
 
 
 def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     list(session.run_all("gate=2 f"))  # which raises
     recording = session.recording()
     object.__setattr__(recording.opening, "device", "cuda:1")
-    text = script(recording, session.frame, session.groups)
+    text = training_script(recording, session.frame, session.groups)
     compile(text, "run.py", "exec")
     for line in (
         "model = parts.model.to('cuda:1')",

@@ -220,7 +220,7 @@ def test_a_line_that_goes_back_without_saying_from_where_is_read_as_it_was_meant
     list(session.run_all("f"))
     going_back = Entry(3, 2, "@3", frame_digest(session.frame))
     with path.open("a") as file:
-        file.write(Entry(2, 1, "bszfbsz", "0" * 16).line() + going_back.line())
+        file.write(Entry(2, 1, "bszfbsz", "0" * 16).to_json_line() + going_back.to_json_line())
     journal = read_journal(path)
     assert (journal.damage, journal.frame, told(journal)) == (None, 3, ["f", "b", "s"])
 

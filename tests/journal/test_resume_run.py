@@ -246,7 +246,7 @@ class Resuming(Machine):
         """Keep the run in a folder of its own."""
         self.folder = TemporaryDirectory()
         self.path = Path(self.folder.name) / "j"
-        self.always = patch.multiple(writing, KEEP_SECONDS=0.0, KEEP_SHARE=inf, RUN_SECONDS=inf)
+        self.always = patch.multiple(writing, CHECKPOINT_INTERVAL=0.0, MAX_CHECKPOINT_SHARE=inf, FREE_RUN_INTERVAL=inf)
         self.always.start()
         self.session.recorder = JournalWriter(self.path, self.session.about, private=True)
 

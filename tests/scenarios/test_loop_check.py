@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 
-from autograd_tui.scenarios.loop_check import Roles, left_out
+from autograd_tui.scenarios.loop_check import Names, find_unsupported
 
-ROLES = Roles(
+ROLES = Names(
     "model",
     "optimizer",
     "criterion",
@@ -26,7 +26,7 @@ for epoch in range(10):
 
 
 def found(loop: str) -> list[tuple[int, str]]:
-    return left_out(textwrap.dedent(loop), ROLES)
+    return find_unsupported(textwrap.dedent(loop), ROLES)
 
 
 def changed(*changes: tuple[str, str]) -> str:

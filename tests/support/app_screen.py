@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from autograd_tui.core.command import parse
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.export.live_export import export_beside
+from autograd_tui.export.live_export import export_live
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.preferences import Preferences
@@ -86,7 +86,7 @@ async def screen(
         terminal=terminal,
         theme=theme,
         greeting=greeting,
-        exporter=export_beside,
+        exporter=export_live,
     )
     async with running(app, size) as shown:
         yield shown

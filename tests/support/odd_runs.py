@@ -25,7 +25,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Trace
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.export.formats import export_case, export_file
+from autograd_tui.export.formats import export_file, export_repro
 from autograd_tui.headless import run_headless
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run
@@ -251,7 +251,7 @@ class Walker:
 
         def write() -> None:
             if ending == ".pt":
-                export_case(path, session)
+                export_repro(path, session)
             else:
                 export_file(path, recording, reopen)
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from autograd_tui.engine.training.data_loader import from_loader
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
-from autograd_tui.scenarios.script_scenario import plain_scenario
+from autograd_tui.scenarios.script_scenario import script_scenario
 
 CODE = "import os\nos.mkdir('ran')  # "
 TEXTS = [
@@ -667,7 +667,7 @@ def odd_scenario(number: int, module: str) -> Scenario:
         if rng.random() < 0.07:
             make(made, rng)
     if rng.random() < 0.1:
-        return plain_scenario(made.title, odd_script(rng), lambda: odd_script(rng))
+        return script_scenario(made.title, odd_script(rng), lambda: odd_script(rng))
 
     def build(options: Options) -> Any:
         return parts_of(number)

@@ -27,7 +27,7 @@ def new_parser(command: str, description: str) -> argparse.ArgumentParser:
     return _Parser(prog=f"autograd-tui {command}".strip(), description=description)
 
 
-def add_running(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is asked for in every run, new or resumed."""
     running = parser.add_argument_group("running")
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
@@ -39,12 +39,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="CONDITION",
         help='pause a run there: nonfinite, "grad_norm > 10", "w still", "loss rises 5"; may be said several times',
     )
-    add_looks(running)
+    add_display_arguments(running)
     running.add_argument("--headless", action="store_true", help="no screen: one line a command")
     running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
 
 
-def add_looks(parser: argparse._ActionsContainer) -> None:
+def add_display_arguments(parser: argparse._ActionsContainer) -> None:
     """Add how the screen looks."""
     parser.add_argument("--theme", help="light, dark, ansi, or one of Textual's; remembered")
     parser.add_argument(
@@ -54,14 +54,14 @@ def add_looks(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_journal(parser: argparse._ActionsContainer) -> None:
+def add_journal_arguments(parser: argparse._ActionsContainer) -> None:
     """Add where a run is kept."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--journal", metavar="PATH", help="keep the run there (default: the user's state folder)")
     where.add_argument("--no-journal", action="store_true", help="do not keep the run")
 
 
-def add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
+def add_journal_choice(parser: argparse.ArgumentParser, *, optional: bool) -> None:
     """Add which of the runs that are kept."""
     help_text = "the journal's file" + (" (default: the latest)" if optional else "")
     parser.add_argument("journal", nargs="?" if optional else None, help=help_text)
@@ -76,7 +76,7 @@ def add_which(parser: argparse.ArgumentParser, *, optional: bool) -> None:
     )
 
 
-def place(options: argparse.Namespace) -> Path | None:
+def new_journal_path(options: argparse.Namespace) -> Path | None:
     """Give where a run is to be kept that the user gives a place; raises Refused where something is there.
 
     From the root on, since code of a scenario may go elsewhere.
@@ -95,7 +95,7 @@ def place(options: argparse.Namespace) -> Path | None:
     return Path(absolute(options.journal, working_folder()))
 
 
-def kept(session: Session, options: argparse.Namespace, path: Path | None = None) -> Session:
+def with_journal(session: Session, options: argparse.Namespace, path: Path | None = None) -> Session:
     """Have a session that has just been opened keep what it runs, in the state folder where it has no path."""
     from autograd_tui.journal.paths import new_journal_paths
     from autograd_tui.journal.writer import JournalWriter
@@ -108,21 +108,23 @@ def kept(session: Session, options: argparse.Namespace, path: Path | None = None
     return session
 
 
-def journal_of(options: argparse.Namespace) -> Journal:
+def read_chosen_journal(options: argparse.Namespace) -> Journal:
     """Read the journal that is named, else the latest."""
     from autograd_tui.journal.reader import read_journal
 
-    return read_journal(path_of(options, "resume"))
+    return read_journal(chosen_journal_path(options, "resume"))
 
 
-def take_damaged(journal: Journal) -> None:
+def warn_of_damage(journal: Journal) -> None:
     """Say, where a journal is damaged, that its lines before that are taken alone."""
     if journal.damage:
-        said = f"{journal.path} is damaged: {journal.damage}; the run up to there is taken, {journal.frame:,} frames."
-        say(said)
+        sentence = (
+            f"{journal.path} is damaged: {journal.damage}; the run up to there is taken, {journal.frame:,} frames."
+        )
+        say(sentence)
 
 
-def path_of(options: argparse.Namespace, what: str) -> Path:
+def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
     """Give the journal that is named, else the latest."""
     from autograd_tui.journal.paths import list_journals
 
@@ -134,27 +136,29 @@ def path_of(options: argparse.Namespace, what: str) -> Path:
     return latest
 
 
-def scenario_of(journal: Journal, options: argparse.Namespace) -> str:
+def trusted_scenario(journal: Journal, options: argparse.Namespace) -> str:
     """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
-    opening = journal.opening
-    if opening.scenario in BUILT_IN:  # their code comes with this program
-        return opening.scenario
+    config = journal.opening
+    if config.scenario in BUILT_IN:  # their code comes with this program
+        return config.scenario
     if options.scenario is None:
-        raise Refused(f"this run is of {opening.scenario}: name it, as in --scenario {quoted(opening.scenario)}.")
+        raise Refused(f"this run is of {config.scenario}: name it, as in --scenario {quoted(config.scenario)}.")
     from autograd_tui.core.run_config import sha256
 
-    found = sha256(options.scenario)
-    if found != opening.sha256 and not options.changed:
-        if found is None:
-            raise Refused(f"there is no file {quoted(options.scenario)}: this run is of {opening.scenario}.")
+    current_hash = sha256(options.scenario)
+    if current_hash != config.sha256 and not options.changed:
+        if current_hash is None:
+            raise Refused(f"there is no file {quoted(options.scenario)}: this run is of {config.scenario}.")
         raise Refused(f"{options.scenario} is not as it was in this run: --changed takes it all the same.")
     named: str = options.scenario
     return named
 
 
-def open_again(journal: Journal, named: str, options: argparse.Namespace, *, memory: str | None = None) -> Session:
+def open_recorded_session(
+    journal: Journal, named: str, options: argparse.Namespace, *, memory: str | None = None
+) -> Session:
     """Open the session that a journal began with, writing no journal; raises Refused."""
     from autograd_tui.engine.open import open_again
 
-    asked = {"allow_files": options.allow_files or journal.is_own, "changed": options.changed}
-    return open_again(journal.opening, named, memory=memory, **asked)
+    wanted = {"allow_files": options.allow_files or journal.is_own, "changed": options.changed}
+    return open_again(journal.opening, named, memory=memory, **wanted)

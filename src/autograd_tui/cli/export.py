@@ -11,7 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.cli.arguments import add_which, journal_of, new_parser, open_again, scenario_of, take_damaged
+from autograd_tui.cli.arguments import (
+    add_journal_choice,
+    new_parser,
+    open_recorded_session,
+    read_chosen_journal,
+    trusted_scenario,
+    warn_of_damage,
+)
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, working_folder
 from autograd_tui.core.printing import print_lines, say
@@ -20,22 +27,22 @@ if TYPE_CHECKING:
     from autograd_tui.core.command_log import Recording
     from autograd_tui.engine.session import Session
 
-SMALLEST, LARGEST = 20, 500  # columns or rows of a screen
-TOLD_EVERY = 3.0  # seconds, of how far an export is
+MIN_SIZE, MAX_SIZE = 20, 500  # columns or rows of a screen
+PROGRESS_INTERVAL = 3.0  # seconds, of how far an export is
 
 
 def export(words: list[str]) -> int:
     """Write what a journal tells into a file."""
 
     parser = new_parser("export", "Write what a journal tells as a script, a page, a table and so on.")
-    add_which(parser, optional=False)
+    add_journal_choice(parser, optional=False)
     add_export_arguments(parser)
     options = parser.parse_args(words)
-    journal = journal_of(options)
-    named = scenario_of(journal, options)
-    take_damaged(journal)
+    journal = read_chosen_journal(options)
+    named = trusted_scenario(journal, options)
+    warn_of_damage(journal)
     recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
-    return run_export(options, recording, lambda: open_again(journal, named, options), journal=journal.path)
+    return run_export(options, recording, lambda: open_recorded_session(journal, named, options), journal=journal.path)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,17 +71,17 @@ def run_export(
 
     reopen: opens the recording's session anew at frame 0, writing no journal. journal: what tells it.
     """
-    from autograd_tui.export.formats import Looks, export_file
+    from autograd_tui.export.formats import PictureOptions, export_file
 
-    looks = Looks(options.frame, _size(options.size), options.theme)
-    told, path = _Told(len(recording)), Path(absolute(options.to, working_folder()))
-    over: dict[str, Any] = {"overwrite": options.force, "journal": journal}
-    missing = export_file(path, recording, reopen, looks=looks, stopped=told, **over)
+    picture = PictureOptions(options.frame, _parse_size(options.size), options.theme)
+    progress, path = _ExportProgress(len(recording)), Path(absolute(options.to, working_folder()))
+    protection: dict[str, Any] = {"overwrite": options.force, "journal": journal}
+    missing = export_file(path, recording, reopen, options=picture, stopped=progress, **protection)
     print_lines("; ".join([f"autograd-tui: written: {options.to}", *[missing] * bool(missing)]), file=sys.stderr)
     return 0
 
 
-class _Told:
+class _ExportProgress:
     """Says on stderr how many frames of a long run have been made again; asked after each, it stops none."""
 
     def __init__(self, frames: int) -> None:
@@ -82,19 +89,19 @@ class _Told:
 
     def __call__(self) -> bool:
         self._done += 1
-        if monotonic() - self._said >= TOLD_EVERY:
+        if monotonic() - self._said >= PROGRESS_INTERVAL:
             say(f"frame {self._done:,} of {self._frames:,}")
             self._said = monotonic()
         return False
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
     if not match:
         raise Refused(f"--size {text} is not understood: use columns x rows, as in --size 120x40.")
     columns, rows = int(match[1]), int(match[2])
-    if not (SMALLEST <= columns <= LARGEST and SMALLEST <= rows <= LARGEST):
-        raise Refused(f"--size {text}: columns and rows must lie between {SMALLEST} and {LARGEST}.")
+    if not (MIN_SIZE <= columns <= MAX_SIZE and MIN_SIZE <= rows <= MAX_SIZE):
+        raise Refused(f"--size {text}: columns and rows must lie between {MIN_SIZE} and {MAX_SIZE}.")
     return columns, rows

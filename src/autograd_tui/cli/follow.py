@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.cli.arguments import add_looks, new_parser, path_of
+from autograd_tui.cli.arguments import add_display_arguments, chosen_journal_path, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
 
@@ -13,9 +13,9 @@ def follow(words: list[str]) -> int:
 
     parser = new_parser("follow", "Show a run that another terminal leads; this one disturbs nothing.")
     parser.add_argument("journal", nargs="?", help="the journal's file (default: the latest)")
-    add_looks(parser)
+    add_display_arguments(parser)
     options = parser.parse_args(words)
-    following = FollowedSession(path_of(options, "follow"))
+    following = FollowedSession(chosen_journal_path(options, "follow"))
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.follower_thread import FollowerThread

@@ -31,9 +31,9 @@ RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit code."""
-    _mend_descriptors()
-    _mend_encodings()
-    _mend_paths()
+    _open_closed_descriptors()
+    _escape_unknown_characters()
+    _fix_working_folder()
     print_warnings_as_lines()
     before = threading.enumerate()
     code = _run(arguments)
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _mend_descriptors() -> None:
+def _open_closed_descriptors() -> None:
     """Lead standard descriptors that are closed nowhere, before a file of ours or theirs gets their numbers."""
     for descriptor in (0, 1, 2):
         try:
@@ -56,14 +56,14 @@ def _mend_descriptors() -> None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
-def _mend_encodings() -> None:
+def _escape_unknown_characters() -> None:
     """Write what a terminal's encoding does not know as \\xe9 is: a name with an accent must not stop a run."""
     for file in (sys.stdout, sys.stderr):
         if isinstance(file, io.TextIOWrapper) and file.errors in ("strict", "surrogateescape"):
             file.reconfigure(errors="backslashreplace")
 
 
-def _mend_paths() -> None:
+def _fix_working_folder() -> None:
     """Mean names, also of what is imported, from the folder that this is now: a scenario may go to another one."""
     if working_folder() is None:  # without one, libraries that torch loads late end the program
         os.chdir(os.sep)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from autograd_tui.cli.arguments import (
-    add_looks,
-    add_which,
-    journal_of,
+    add_display_arguments,
+    add_journal_choice,
     new_parser,
-    open_again,
-    scenario_of,
-    take_damaged,
+    open_recorded_session,
+    read_chosen_journal,
+    trusted_scenario,
+    warn_of_damage,
 )
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import parse
@@ -30,26 +30,26 @@ def replay(words: list[str]) -> int:
     """Run again what a journal tells, on a screen or to compare it."""
 
     parser = new_parser("replay", "Run again what a journal tells.")
-    add_which(parser, optional=False)
+    add_journal_choice(parser, optional=False)
     parser.add_argument("--speed", default="4", help="commands a second, or full (default 4); + and - change it")
     parser.add_argument("--headless", action="store_true", help="no screen")
     parser.add_argument("--check", action="store_true", help="say whether every number is the same, to the bit")
-    add_looks(parser)
+    add_display_arguments(parser)
     options = parser.parse_args(words)
     if options.headless != options.check:
         raise Refused("replay --headless --check says whether all numbers are the same; on a screen, use neither.")
-    journal = journal_of(options)
-    named = scenario_of(journal, options)
-    take_damaged(journal)
+    journal = read_chosen_journal(options)
+    named = trusted_scenario(journal, options)
+    warn_of_damage(journal)
     if options.check:
-        return _check(journal, lambda: open_again(journal, named, options))
-    pace = _pace(options.speed)
+        return _check(journal, lambda: open_recorded_session(journal, named, options))
+    pace = _parse_speed(options.speed)
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.replay_thread import ReplayThread
 
     def open_replay(_: str | None) -> Session:
-        session = open_again(journal, named, options)
+        session = open_recorded_session(journal, named, options)
         session.can = REPLAYED
         return session
 
@@ -64,7 +64,7 @@ def replay(words: list[str]) -> int:
     )
 
 
-def _pace(text: str) -> float | None:
+def _parse_speed(text: str) -> float | None:
     """Read a number of commands a second; None for as many as there is time for."""
     number = parse_number(text)
     if text == "full":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from autograd_tui.cli.arguments import kept
+from autograd_tui.cli.arguments import with_journal
 from autograd_tui.core.command import MOST_COMMANDS, Command, Commands, parse
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.files import go_to, working_folder
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 
-def run(options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str) -> int:
+def run_session(
+    options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str
+) -> int:
     """Run what is asked for on a screen or without one, from where the session stands."""
     watchpoints = [parse_watchpoint(text) for text in options.watch or ()]
 
@@ -31,11 +33,11 @@ def run(options: argparse.Namespace, open_session: Callable[[], Session], *, com
         return session
 
     if options.headless:
-        return _headless(options, armed, commands)
-    return _screen(options, armed, commands, title=title)
+        return _run_headless(options, armed, commands)
+    return _run_on_screen(options, armed, commands, title=title)
 
 
-def _headless(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands) -> int:
+def _run_headless(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands) -> int:
     if sys.stdout is None:
         raise Refused("stdout is closed, and there the lines would go.")
     from_stdin = options.do == "-"
@@ -45,7 +47,7 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
         raise Refused("--theme is for the screen, and --headless has none.")
     if options.do is None:
         raise Refused('--headless needs commands: --do "fbsz", or --do - for standard input.')
-    wanted = _from_stdin(sys.stdin or ()) if from_stdin else iter(commands)
+    wanted = _read_commands(sys.stdin or ()) if from_stdin else iter(commands)
     if from_stdin:
         sys.stdin = io.StringIO()  # a scenario's input() would take our commands
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -55,15 +57,17 @@ def _headless(options: argparse.Namespace, open_session: Callable[[], Session], 
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
         session = open_session()
-        from autograd_tui.headless import run_headless, say_problem
+        from autograd_tui.headless import report_problem, run_headless
 
         code = run_headless(session, wanted, json_lines=options.json, out=out)
         session.close(in_order=True)
-        say_problem(session)
+        report_problem(session)
         return code
 
 
-def _screen(options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands, *, title: str) -> int:
+def _run_on_screen(
+    options: argparse.Namespace, open_session: Callable[[], Session], commands: Commands, *, title: str
+) -> int:
     if options.json:
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
@@ -84,9 +88,9 @@ def _screen(options: argparse.Namespace, open_session: Callable[[], Session], co
 
 def export_session(*arguments: Any, **options: Any) -> str:
     """Export as `export_beside` does, which needs PyTorch: it is imported when the first export is asked for."""
-    from autograd_tui.export.live_export import export_beside
+    from autograd_tui.export.live_export import export_live
 
-    return export_beside(*arguments, **options)
+    return export_live(*arguments, **options)
 
 
 def check_terminal() -> None:
@@ -100,7 +104,7 @@ def check_terminal() -> None:
         raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
 
 
-def given_commands(options: argparse.Namespace) -> Commands:
+def initial_commands(options: argparse.Namespace) -> Commands:
     """Read what --do and --repeat ask for; nothing where commands come from stdin."""
     if options.do == "-":
         return Commands()
@@ -112,7 +116,7 @@ def given_commands(options: argparse.Namespace) -> Commands:
     return commands * times
 
 
-def _from_stdin(lines: Iterable[str]) -> Iterator[Command]:
+def _read_commands(lines: Iterable[str]) -> Iterator[Command]:
     try:
         for line in lines:
             yield from parse(line)
@@ -127,13 +131,13 @@ def _open_another(scenario: str, options: argparse.Namespace, folder: str | None
     """
     from autograd_tui.engine.open import open_session
 
-    asked = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    wanted = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
+    arguments: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     before = working_folder()
     go_to(folder)
     try:
-        session = open_session(scenario, seed=getattr(options, "seed", 0), **given)
+        session = open_session(scenario, seed=getattr(options, "seed", 0), **arguments)
     except BaseException:
         go_to(before)
         raise
-    return kept(session, options)  # a place that was given is the first session's
+    return with_journal(session, options)  # a place that was given is the first session's

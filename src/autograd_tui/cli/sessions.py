@@ -13,7 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
 from autograd_tui.core.printing import print_lines
 
-LONGEST_HEADER = 1 << 20  # bytes
+MAX_HEADER_BYTES = 1 << 20  # bytes
 
 
 def sessions(words: list[str]) -> int:
@@ -35,15 +35,15 @@ def _delete(names: Sequence[str]) -> None:
     paths = {path.parent.resolve() / path.name: path for path in map(Path, names)}.values()
     for path in paths:
         with ExitStack() as claimed:
-            _files_of(path, claimed)
+            _journal_files(path, claimed)
     for path in paths:
         with ExitStack() as claimed:
-            for each in _files_of(path, claimed):
+            for each in _journal_files(path, claimed):
                 _unlink(each)
                 print_lines(f"deleted: {each}")
 
 
-def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
+def _journal_files(path: Path, claimed: ExitStack) -> list[Path]:
     """Claim a journal; give its companions and itself. Raises Refused where it is none, or its run goes on."""
     from autograd_tui.journal.entry import parse_header_line
     from autograd_tui.journal.file_lock import try_lock
@@ -53,7 +53,7 @@ def _files_of(path: Path, claimed: ExitStack) -> list[Path]:
         raise Refused(f"{path} is a link: name the journal that it leads to.")
     try:
         file = claimed.enter_context(open_to_read(path))
-        parse_header_line(file.readline(LONGEST_HEADER), path=str(path))
+        parse_header_line(file.readline(MAX_HEADER_BYTES), path=str(path))
         beside = companion_files(path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui import __version__
-from autograd_tui.cli.arguments import add_journal, add_running, kept, new_parser, place
-from autograd_tui.cli.running import given_commands, run
+from autograd_tui.cli.arguments import (
+    add_journal_arguments,
+    add_run_arguments,
+    new_journal_path,
+    new_parser,
+    with_journal,
+)
+from autograd_tui.cli.running import initial_commands, run_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import BUILT_IN
 
@@ -17,15 +23,15 @@ if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
 # What the command line hands on to `open_session`, under the same names.
-OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
-OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "hub_dir", "image")
+SESSION_OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
+SESSION_OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "hub_dir", "image")
 
 
 def train(words: list[str], *, others: Iterable[str]) -> int:
     """Open what is asked for and run it; `others`: the commands with names, to be told of."""
     options = _parser(others).parse_args(words)
-    first, path = given_commands(options), place(options)
-    return run(options, lambda: _open(options, path), commands=first, title=options.scenario)
+    first, path = initial_commands(options), new_journal_path(options)
+    return run_session(options, lambda: _open(options, path), commands=first, title=options.scenario)
 
 
 def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
@@ -63,8 +69,8 @@ def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
     training.add_argument("--image", metavar="FILE", help="a JPEG or PNG picture in place of resnet18's dummy image")
     training.add_argument("--state", metavar="FILE", help="what the model, and the optimizer, begin with")
     training.add_argument("--option", action="append", metavar="NAME=VALUE", help="one of the scenario's own")
-    add_running(parser)
-    add_journal(parser)
+    add_run_arguments(parser)
+    add_journal_arguments(parser)
     return parser
 
 
@@ -72,12 +78,12 @@ def _open(options: argparse.Namespace, path: Path | None) -> Session:
     """Open the session; torch is imported here, and no sooner."""
     from autograd_tui.engine.open import open_session
 
-    asked = {name: getattr(options, name) for name in OPTIONS}
-    given = {name: value for name, value in asked.items() if value is not None}
-    return kept(open_session(options.scenario, **given, **_own(options)), options, path)
+    wanted = {name: getattr(options, name) for name in SESSION_OPTIONS}
+    arguments = {name: value for name, value in wanted.items() if value is not None}
+    return with_journal(open_session(options.scenario, **arguments, **_scenario_options(options)), options, path)
 
 
-def _own(options: argparse.Namespace) -> dict[str, Any]:
+def _scenario_options(options: argparse.Namespace) -> dict[str, Any]:
     """Read what --option gives for the scenario's own options."""
     own: dict[str, Any] = {}
     for word in options.option or ():
@@ -86,6 +92,6 @@ def _own(options: argparse.Namespace) -> dict[str, Any]:
             raise Refused(f"--option {word} is not understood: use --option NAME=VALUE, such as --option width=8.")
         if name == "scenario":
             raise Refused(f"--option {word}: the scenario stands by itself, as in autograd-tui my_model.py.")
-        if name in OPTIONS:
+        if name in SESSION_OPTIONS:
             raise Refused(f"--option {word}: {name} has a flag of its own, --{name.replace('_', '-')}.")
     return own

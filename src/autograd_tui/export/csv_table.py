@@ -11,7 +11,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import TensorStats
 
 COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
-FORMULAS = (
+FORMULA_PREFIXES = (
     "=",
     "+",
     "-",
@@ -40,18 +40,18 @@ def write_csv(file: BinaryIO, frames: Iterable[Frame]) -> None:
     before: Frame | None = None
     for frame in frames:
         loss = "" if frame.loss is None else frame.loss
-        head = (frame.index, _plain(str(frame.command or "")), frame.iteration, loss, frame.learning_rate)
-        writer.writerows((*head, *map(_plain, row)) for row in rows(frame, before))
+        head = (frame.index, _escape_formula(str(frame.command or "")), frame.iteration, loss, frame.learning_rate)
+        writer.writerows((*head, *map(_escape_formula, row)) for row in frame_rows(frame, before))
         before = frame
     text.detach()
 
 
-def _plain(cell: Cell) -> Cell:
+def _escape_formula(cell: Cell) -> Cell:
     """Give a cell that no spreadsheet computes; numbers stay numbers, be they negative."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell
 
 
-def rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
+def frame_rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
     """Give what a frame knows and the frame before it did not; how many steps have been run, always."""
     yield "", "run", "steps", frame.steps
     if frame.error:
@@ -65,24 +65,24 @@ def rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
     }
     for kind, (table, old) in tables.items():
         if old is None or table != old:
-            yield from (row for stats in table for row in _numbers(kind, stats))
+            yield from (row for stats in table for row in _stats_rows(kind, stats))
     if before is None or frame.grads != before.grads:
-        yield from _gradients(frame)
+        yield from _gradient_rows(frame)
 
 
-def _gradients(frame: Frame) -> Iterator[Row]:
+def _gradient_rows(frame: Frame) -> Iterator[Row]:
     """Give every gradient, also that there is none: a sum of 0 backwards."""
     for name, grad in zip(frame.params.layout.names, frame.grads, strict=True):
         yield name, "gradient", "backwards", 0 if grad is None else grad.backwards
         if grad is not None:
             yield name, "gradient", "used", int(grad.used)
-            yield from _numbers("gradient", grad)
+            yield from _stats_rows("gradient", grad)
 
 
-def _numbers(kind: str, stats: TensorStats) -> Iterator[Row]:
+def _stats_rows(kind: str, stats: TensorStats) -> Iterator[Row]:
     for stat in STATS:
         value = getattr(stats, stat)
         if value is not None:
             yield stats.name, kind, stat, value
     for name, values in (("value", stats.values), ("bin", stats.histogram)):
-        yield from ((stats.name, kind, f"{name} {place}", value) for place, value in enumerate(values or ()))
+        yield from ((stats.name, kind, f"{name} {index}", value) for index, value in enumerate(values or ()))

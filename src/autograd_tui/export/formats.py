@@ -13,9 +13,9 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.export.csv_table import write_csv
 from autograd_tui.export.frame_replay import FrameReplay
-from autograd_tui.export.output_path import Sources, check, whole, whole_folder
-from autograd_tui.export.repro_script import case_script
-from autograd_tui.export.script import script
+from autograd_tui.export.output_path import ProtectedFiles, check_output, write_whole, write_whole_folder
+from autograd_tui.export.repro_script import repro_script
+from autograd_tui.export.script import training_script
 from autograd_tui.export.tensorboard import write_events
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write_json_lines(file: BinaryIO, frames: Iterable[Frame]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class PictureOptions:
     """How screens are drawn; None for what suits the format."""
 
     frame: int | None = None  # the one of a picture: the last by default
@@ -42,7 +42,7 @@ def export_file(
     recording: Recording,
     reopen: Callable[[], Session],
     *,
-    looks: Looks | None = None,
+    options: PictureOptions | None = None,
     overwrite: bool = False,
     journal: Path | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -55,45 +55,47 @@ def export_file(
     """
     write = WRITERS.get(path.suffix)
     if write is None:
-        known = ", ".join(WRITERS)
-        raise Refused(f'"{path.name}" has no ending that says in which form: {known} are known.')
+        endings = ", ".join(WRITERS)
+        raise Refused(f'"{path.name}" has no ending that says in which form: {endings} are known.')
     sources = recording.opening.files | ({"the run's journal": journal} if journal else {})
-    for each in written_paths(path):
-        check(each, overwrite=overwrite, sources=sources)
+    for each in output_paths(path):
+        check_output(each, overwrite=overwrite, sources=sources)
     run = FrameReplay(recording, reopen(), stopped)
-    if write is _case:
+    if write is _write_repro:
         for _ in run.frames():
             pass
-        if looks is not None and looks.frame is not None:
-            run.session.rewind(looks.frame)
-        return export_case(path, run.session, overwrite=overwrite, sources=sources)
-    if write is _events:
-        with whole_folder(path, overwrite=overwrite, sources=sources) as folder:
+        if options is not None and options.frame is not None:
+            run.session.rewind(options.frame)
+        return export_repro(path, run.session, overwrite=overwrite, sources=sources)
+    if write is _write_events:
+        with write_whole_folder(path, overwrite=overwrite, sources=sources) as folder:
             write_events(folder, run.frames())
         return ""
-    with whole(path, overwrite=overwrite, sources=sources) as file:
-        return write(file, run, looks or Looks())
+    with write_whole(path, overwrite=overwrite, sources=sources) as file:
+        return write(file, run, options or PictureOptions())
 
 
-def written_paths(path: Path) -> list[Path]:
+def output_paths(path: Path) -> list[Path]:
     """Give what an export to a path writes: a case has a script beside it."""
     return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
 
 
-def export_case(path: Path, session: Session, *, overwrite: bool = False, sources: Sources | None = None) -> str:
+def export_repro(
+    path: Path, session: Session, *, overwrite: bool = False, sources: ProtectedFiles | None = None
+) -> str:
     """Write the iteration up to where a session stands, and a script beside it; training stays there.
 
     Gives what is to be said of it. Raises Refused, with nothing written, where it cannot be.
     """
-    over: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.opening.files}
-    path, beside = written_paths(path)
-    with whole(path, **over) as file, whole(beside, **over) as script_file:
-        case = session.write_case(file)
-        script_file.write(compiled(case_script(session.about.opening, case), beside.name))
+    protection: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.opening.files}
+    path, beside = output_paths(path)
+    with write_whole(path, **protection) as file, write_whole(beside, **protection) as script_file:
+        repro = session.write_case(file)
+        script_file.write(checked_script(repro_script(session.about.opening, repro), beside.name))
     return f"{beside.name} repeats it"
 
 
-def compiled(text: str, name: str) -> bytes:
+def checked_script(text: str, name: str) -> bytes:
     """Give a script's text as it is written; raises Refused where it is no Python, so that none is kept."""
     try:
         compile(text, name, "exec")
@@ -102,53 +104,53 @@ def compiled(text: str, name: str) -> bytes:
     return text.encode()
 
 
-def _case(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
+def _write_repro(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
     """Stand for what `export_case` writes: two files."""
     raise NotImplementedError
 
 
-def _events(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
+def _write_events(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
     """Stand for what `write_events` writes: a folder."""
     raise NotImplementedError
 
 
-def _script(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
-    file.write(compiled(script(run.recording, run.session.frame, run.session.groups), "the script"))
+def _write_script(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
+    file.write(checked_script(training_script(run.recording, run.session.frame, run.session.groups), "the script"))
     return ""
 
 
-def _csv(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
+def _write_csv(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
     write_csv(file, run.frames())
     return ""
 
 
-def _json_lines(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
+def _write_json_lines(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
     write_json_lines(file, run.frames())
     return ""
 
 
-def _picture(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
+def _write_picture(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
     from autograd_tui.tui.offscreen import picture
 
-    drawn = picture(run, frame=looks.frame, size=looks.size or (120, 40), theme=looks.theme)
+    drawn = picture(run, frame=options.frame, size=options.size or (120, 40), theme=options.theme)
     file.write(drawn.encode(errors="backslashreplace"))
     return ""
 
 
-def _page(file: BinaryIO, run: FrameReplay, looks: Looks) -> str:
-    from autograd_tui.export.html_page import page
+def _write_page(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
+    from autograd_tui.export.html_page import html_page
 
-    text, missing = page(run, size=looks.size or (120, 40), theme=looks.theme)
+    text, missing = html_page(run, size=options.size or (120, 40), theme=options.theme)
     file.write(text.encode(errors="backslashreplace"))
     return missing
 
 
-WRITERS: dict[str, Callable[[BinaryIO, FrameReplay, Looks], str]] = {
-    ".py": _script,
-    ".csv": _csv,
-    ".jsonl": _json_lines,
-    ".svg": _picture,
-    ".html": _page,
-    ".tb": _events,
-    ".pt": _case,
+WRITERS: dict[str, Callable[[BinaryIO, FrameReplay, PictureOptions], str]] = {
+    ".py": _write_script,
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".svg": _write_picture,
+    ".html": _write_page,
+    ".tb": _write_events,
+    ".pt": _write_repro,
 }

@@ -11,11 +11,11 @@ from autograd_tui.core.files import absolute, go_to, working_folder
 from autograd_tui.engine.open import open_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.global_state import HostRng
-from autograd_tui.export.formats import export_case, export_file, written_paths
-from autograd_tui.export.output_path import free
+from autograd_tui.export.formats import export_file, export_repro, output_paths
+from autograd_tui.export.output_path import free_path
 
 
-def export_beside(
+def export_live(
     path: Path, session: Session, stopped: Callable[[], bool], *, folder: str | None = None, numbered: bool = False
 ) -> str:
     """Write what has led to where the session stands, and leave the session as it is; say what was written.
@@ -27,19 +27,19 @@ def export_beside(
     before = working_folder()
     target = Path(absolute(str(path), folder or before))
     if numbered:
-        target = free(target, beside=".py")
+        target = free_path(target, beside=".py")
         path = path.with_name(target.name)
-    for each in written_paths(target):
+    for each in output_paths(target):
         if os.path.lexists(each):
             raise Refused(f"{path.with_name(each.name)} exists: give another name.")
     if path.suffix == ".pt":
-        return f"written: {path}; {export_case(target, session)}"
+        return f"written: {path}; {export_repro(target, session)}"
     recording = session.recording()
-    opening, foreign = recording.opening, HostRng.read()
+    config, foreign = recording.opening, HostRng.read()
 
     def reopen() -> Session:
         go_to(folder)
-        return open_again(opening, opening.scenario)
+        return open_again(config, config.scenario)
 
     try:
         missing = export_file(target, recording, reopen, stopped=stopped)

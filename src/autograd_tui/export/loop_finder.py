@@ -19,29 +19,29 @@ class LoopPass:
     times: int = 1
 
 
-def passes(recording: Recording) -> list[LoopPass]:
+def find_loops(recording: Recording) -> list[LoopPass]:
     """Take a recording apart into passes; neighbours that are alike become one."""
-    runs = groupby(_each(recording), key=lambda each: each.steps)
+    runs = groupby(_split_passes(recording), key=lambda each: each.steps)
     return [LoopPass(steps, sum(each.times for each in alike)) for steps, alike in runs]
 
 
-def _each(recording: Recording) -> Iterator[LoopPass]:
+def _split_passes(recording: Recording) -> Iterator[LoopPass]:
     started: list[Step] = []  # the pass that is still going on
     for stretch in recording.stretches:
         if stretch.times > 1:
-            yield from _closed(started)
+            yield from _flush(started)
             yield LoopPass(stretch.steps, stretch.times)
             continue
         for step in stretch.steps:
             if step.command.phase in (None, Phase.FORWARD):
-                yield from _closed(started)
+                yield from _flush(started)
             started.append(step)
             if step.command.phase is None:
-                yield from _closed(started)
-    yield from _closed(started)
+                yield from _flush(started)
+    yield from _flush(started)
 
 
-def _closed(started: list[Step]) -> Iterator[LoopPass]:
+def _flush(started: list[Step]) -> Iterator[LoopPass]:
     if started:
         yield LoopPass(tuple(started))
         started.clear()
@@ -63,7 +63,7 @@ class LoopProgress:
         """Give the iteration that a forward from here belongs to."""
         return self.iteration + (self.iteration == 0 or self.steps > self.loss_steps)
 
-    def take(self, step: Step) -> None:
+    def advance(self, step: Step) -> None:
         """Go on by one command."""
         phase = step.command.phase
         if phase is Phase.BACKWARD and self.graph == "alive":

@@ -14,10 +14,10 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import other_kind, part_of, replacing, same_file
 
 EVENTS = "events.out.tfevents."  # what TensorBoard's files begin with
-Sources = Mapping[str, Path]  # files that are never written over, by what they are: "the scenario's own file"
+ProtectedFiles = Mapping[str, Path]  # files that are never written over, by what they are: "the scenario's own file"
 
 
-def check(path: Path, *, overwrite: bool, sources: Sources) -> None:
+def check_output(path: Path, *, overwrite: bool, sources: ProtectedFiles) -> None:
     """Refuse a target that cannot be, before anything is run for it."""
     for what, source in sources.items():
         if same_file(path, source):
@@ -39,37 +39,37 @@ def _holds_events_alone(folder: Path) -> bool:
     return all(each.name.startswith(EVENTS) for each in folder.iterdir())
 
 
-def free(path: Path, *, beside: str) -> Path:
+def free_path(path: Path, *, beside: str) -> Path:
     """Give a path where nothing is, nor with the ending of what lies `beside`: this one, or numbered, case-9-2.pt."""
     names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
     return next(each for each in names if not any(map(os.path.lexists, (each, each.with_suffix(beside)))))
 
 
 @contextmanager
-def whole(path: Path, *, overwrite: bool, sources: Sources) -> Iterator[BinaryIO]:
+def write_whole(path: Path, *, overwrite: bool, sources: ProtectedFiles) -> Iterator[BinaryIO]:
     """Open a file that is put in the target's place once all is written; raises Refused.
 
     Where a link is written over, it is the link that gives way, and what it leads to stays.
     """
-    check(path, overwrite=overwrite, sources=sources)
+    check_output(path, overwrite=overwrite, sources=sources)
     try:
         with replacing(path, over=overwrite) as file:
             yield file
-            check(path, overwrite=overwrite, sources=sources)
+            check_output(path, overwrite=overwrite, sources=sources)
     except OSError as error:
         raise Refused(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 @contextmanager
-def whole_folder(path: Path, *, overwrite: bool, sources: Sources) -> Iterator[Path]:
+def write_whole_folder(path: Path, *, overwrite: bool, sources: ProtectedFiles) -> Iterator[Path]:
     """Make a folder that is put in the target's place once all is written; raises Refused."""
-    check(path, overwrite=overwrite, sources=sources)
+    check_output(path, overwrite=overwrite, sources=sources)
     part = part_of(path)
     try:
         part.mkdir()
         yield part
-        check(path, overwrite=overwrite, sources=sources)
-        _make_way(path)
+        check_output(path, overwrite=overwrite, sources=sources)
+        _remove(path)
         os.replace(part, path)
     except OSError as error:
         raise Refused(f"{path} could not be written: {error.strerror or error}.") from error
@@ -77,7 +77,7 @@ def whole_folder(path: Path, *, overwrite: bool, sources: Sources) -> Iterator[P
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _make_way(path: Path) -> None:
+def _remove(path: Path) -> None:
     """Remove what a folder is to take the place of."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -13,33 +13,49 @@ from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.export.loop_finder import LoopProgress
 from autograd_tui.export.script import decay_line, random_modules
-from autograd_tui.export.script_model import BUILT_IN, SURROUNDINGS, OptimizerLines, Setup, setup, to_device
-from autograd_tui.export.script_phases import ANY_BUFFERS, around, comment, phase_lines, remark, setting_lines
+from autograd_tui.export.script_model import (
+    BUILT_IN,
+    SURROUNDINGS,
+    OptimizerLines,
+    ScenarioLines,
+    scenario_lines,
+    to_device,
+)
+from autograd_tui.export.script_phases import (
+    BUFFER_FUNCTIONS,
+    comment,
+    phase_comment,
+    phase_lines,
+    setting_lines,
+    state_keeper_lines,
+)
 
 CLASS = ("", "", "class Model(nn.Module):", "    def __init__(self):", "        super().__init__()")
 
 
-def case_setup(opening: RunConfig) -> Setup:
+def repro_setup(config: RunConfig) -> ScenarioLines:
     """Write how the model is made, in plain PyTorch where it comes with this package, and how its loss is measured."""
-    written = {**BUILT_IN, **SMALL}.get(opening.scenario)
-    return setup(opening) if written is None else written(opening)
+    written = {**BUILT_IN, **SMALL}.get(config.scenario)
+    return scenario_lines(config) if written is None else written(config)
 
 
-def _small(opening: RunConfig, model: tuple[str, ...], loss: str, prediction: str, made: str = "Model()") -> Setup:
+def _small_setup(
+    config: RunConfig, model: tuple[str, ...], loss: str, prediction: str, made: str = "Model()"
+) -> ScenarioLines:
     imports = ("from torch import nn", f"from torch.nn.functional import {loss}")
-    lines = (*model, "", *[""] * bool(model), f"model = {made}{to_device(opening)}")
+    lines = (*model, "", *[""] * bool(model), f"model = {made}{to_device(config)}")
     predict = (f"{prediction} = model(x)", f"loss = {loss}({prediction}, y)")
-    return Setup(imports, lines, (), "x, y", predict, fixed=True)
+    return ScenarioLines(imports, lines, (), "x, y", predict, has_fixed_batch=True)
 
 
-def _spiral(opening: RunConfig) -> Setup:
-    width = _whole(opening.own, "width", 32)
+def _spiral(config: RunConfig) -> ScenarioLines:
+    width = _int_option(config.own, "width", 32)
     made = f"nn.Sequential(nn.Linear(2, {width}), nn.Tanh(), nn.Linear({width}, 1))"
-    return _small(opening, (), "binary_cross_entropy_with_logits", "logits", made)
+    return _small_setup(config, (), "binary_cross_entropy_with_logits", "logits", made)
 
 
-def _lstm(opening: RunConfig) -> Setup:
-    width = _whole(opening.own, "width", 16)
+def _lstm(config: RunConfig) -> ScenarioLines:
+    width = _int_option(config.own, "width", 16)
     model = (
         *CLASS,
         f"        self.lstm = nn.LSTM(1, {width}, batch_first=True)",
@@ -49,12 +65,12 @@ def _lstm(opening: RunConfig) -> Setup:
         "        hidden, _ = self.lstm(x)",
         "        return self.head(hidden)",
     )
-    return _small(opening, model, "mse_loss", "prediction")
+    return _small_setup(config, model, "mse_loss", "prediction")
 
 
-def _transformer(opening: RunConfig) -> Setup:
-    width, heads = _whole(opening.own, "width", 32), _whole(opening.own, "heads", 4)
-    layers, context = _whole(opening.own, "layers", 1), _whole(opening.own, "context", 32)
+def _transformer(config: RunConfig) -> ScenarioLines:
+    width, heads = _int_option(config.own, "width", 32), _int_option(config.own, "heads", 4)
+    layers, context = _int_option(config.own, "layers", 1), _int_option(config.own, "context", 32)
     model = (
         *CLASS,
         f"        self.characters = nn.Embedding(CHARACTERS, {width})",
@@ -73,14 +89,18 @@ def _transformer(opening: RunConfig) -> Setup:
         "        return self.head(hidden).transpose(1, 2)",
     )
     characters = ("", 'CHARACTERS = len(case["params"]["head.bias"])')
-    return _small(opening, (*characters, *model), "cross_entropy", "logits")
+    return _small_setup(config, (*characters, *model), "cross_entropy", "logits")
 
 
-def _whole(own: Mapping[str, Any], name: str, usual: int) -> int:
+def _int_option(own: Mapping[str, Any], name: str, usual: int) -> int:
     return int(float(own.get(name, usual)))
 
 
-SMALL: Mapping[str, Callable[[RunConfig], Setup]] = {"spiral": _spiral, "lstm": _lstm, "transformer": _transformer}
+SMALL: Mapping[str, Callable[[RunConfig], ScenarioLines]] = {
+    "spiral": _spiral,
+    "lstm": _lstm,
+    "transformer": _transformer,
+}
 
 
 SAY = (
@@ -146,87 +166,89 @@ GENERATORS = (
 )
 
 
-def case_script(opening: RunConfig, case: Mapping[str, Any]) -> str:
+def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
     """Write the script for a case that stands beside it under the same name. Raises Refused where it cannot be."""
-    steps = [Step(parse_one(command), raised) for command, raised in case["steps"]]
-    setting_up, decay = case_setup(opening), decay_line(opening)
+    steps = [Step(parse_one(command), raised) for command, raised in repro["steps"]]
+    scenario, decay = repro_setup(config), decay_line(config)
     new_optimizer = any(isinstance(step.command.value, OptimizerSpec) for step in steps)
-    if new_optimizer and len(case["optimizer"]["groups"]) > 1:
+    if new_optimizer and len(repro["optimizer"]["groups"]) > 1:
         raise Refused("a case in which an optimizer with several parameter groups is started cannot be written yet.")
-    generators = setting_up.foreign and any(states is not None for states in case["generators"])
-    marks = generators or (setting_up.foreign and any(step.raised for step in steps[:-1]))
-    lines = [*_heading(opening, case, setting_up), *_imports(setting_up, steps, decay=decay, marks=marks), *LOAD]
+    generators = scenario.is_user_model and any(states is not None for states in repro["generators"])
+    marks = generators or (scenario.is_user_model and any(step.raised for step in steps[:-1]))
+    lines = [*_header(config, repro, scenario), *_imports(scenario, steps, decay=decay, marks=marks), *LOAD]
     lines += ['torch.set_num_threads(case["threads"])']
-    lines += around(opening) * marks + list(ANY_BUFFERS) * setting_up.foreign
-    lines += [*SAY, *setting_up.model, *STATE, *ATTRIBUTES * bool(case.get("attributes"))]
-    lines += [f"optimizer = torch.optim.{case['optimizer']['class']}(groups)"]
-    lines += OPTIMIZER_STATE if opening.device == "cpu" else ON_DEVICE
+    lines += state_keeper_lines(config) * marks + list(BUFFER_FUNCTIONS) * scenario.is_user_model
+    lines += [*SAY, *scenario.model, *STATE, *ATTRIBUTES * bool(repro.get("attributes"))]
+    lines += [f"optimizer = torch.optim.{repro['optimizer']['class']}(groups)"]
+    lines += OPTIMIZER_STATE if config.device == "cpu" else ON_DEVICE
     lines += [decay, 'scheduler.load_state_dict(case["scheduler"])'] if decay else []
-    lines += ['torch.set_rng_state(case["rng"]["torch"])', *FOREIGN_RANDOM * setting_up.foreign]
+    lines += ['torch.set_rng_state(case["rng"]["torch"])', *FOREIGN_RANDOM * scenario.is_user_model]
     lines += GENERATORS * generators
-    lines += [f'{module}.set_rng_state(case["rng"]["device"])' for module in random_modules(opening)[1:]]
-    return "\n".join([*lines, "", *_iteration(setting_up, steps, case, decay)]) + "\n"
+    lines += [f'{module}.set_rng_state(case["rng"]["device"])' for module in random_modules(config)[1:]]
+    return "\n".join([*lines, "", *_iteration(scenario, steps, repro, decay)]) + "\n"
 
 
-def _iteration(setting_up: Setup, steps: Sequence[Step], case: Mapping[str, Any], decay: str) -> list[str]:
+def _iteration(scenario: ScenarioLines, steps: Sequence[Step], repro: Mapping[str, Any], decay: str) -> list[str]:
     """Write the steps; one that raised at the very end raises here too, so that a debugger can stand there."""
     lines: list[str] = []
-    progress = LoopProgress(grads="fresh" if case["grads"] else "none")
-    for place, step in enumerate(steps):
+    progress = LoopProgress(grads="fresh" if repro["grads"] else "none")
+    for index, step in enumerate(steps):
         phase = step.command.phase
         if phase is None:
             one_group = OptimizerLines(None, decay)  # see `case_script`
-            lines += setting_lines(step.command, setting_up, one_group)
+            lines += setting_lines(step.command, scenario, one_group)
             continue
-        last = place == len(steps) - 1
+        last = index == len(steps) - 1
         lines += [comment(f"in the run this raised {step.raised}")] if last and step.raised else []
         written = Step(step.command) if last else step
-        drawn = replace(setting_up, predict=_predict(setting_up, case, int(progress.iteration > 0)), fixed=True)
-        lines += phase_lines(written, drawn, said=remark(phase, progress), scheduled=bool(decay) and progress.has_loss)
+        drawn = replace(scenario, predict=_predict(scenario, repro, int(progress.iteration > 0)), has_fixed_batch=True)
+        lines += phase_lines(
+            written, drawn, comment_text=phase_comment(phase, progress), scheduled=bool(decay) and progress.has_loss
+        )
         if step.raised is None and phase is Phase.FORWARD:
-            lines.append(f'print(f"iteration {case["iteration"]}  loss {{{setting_up.loss}!r}}")')
+            lines.append(f'print(f"iteration {repro["iteration"]}  loss {{{scenario.loss}!r}}")')
         if step.raised is None and phase is Phase.BACKWARD:
             lines.append("print(first_nonfinite())")
-        progress.take(step)
-    return [*lines, 'print("in the run:", case["fault"])'] if case["fault"] else lines
+        progress.advance(step)
+    return [*lines, 'print("in the run:", case["fault"])'] if repro["fault"] else lines
 
 
-def _predict(setting_up: Setup, case: Mapping[str, Any], place: int) -> tuple[str, ...]:
+def _predict(scenario: ScenarioLines, repro: Mapping[str, Any], index: int) -> tuple[str, ...]:
     """Write a forward of the batch at a place among the case's own; where it has none the scenario draws it."""
-    batches, batch = case["batches"] or [], f'case["batches"][{place}]'
-    stored = place < len(batches) and batches[place] is not None
-    if setting_up.foreign:
-        drawn = batch if stored else f"parts.batch({case['forwards'] + place})"
+    batches, batch = repro["batches"] or [], f'case["batches"][{index}]'
+    stored = index < len(batches) and batches[index] is not None
+    if scenario.is_user_model:
+        drawn = batch if stored else f"parts.batch({repro['forwards'] + index})"
         return (f"loss = forward({drawn})",)
-    if case["device"] == "cpu":
-        return (f"{setting_up.names} = {batch}", *setting_up.predict)
-    return (f"{setting_up.names} = (each.to({case['device']!r}) for each in {batch})", *setting_up.predict)
+    if repro["device"] == "cpu":
+        return (f"{scenario.names} = {batch}", *scenario.predict)
+    return (f"{scenario.names} = (each.to({repro['device']!r}) for each in {batch})", *scenario.predict)
 
 
-def _heading(opening: RunConfig, case: Mapping[str, Any], setting_up: Setup) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in opening.versions.items())
+def _header(config: RunConfig, repro: Mapping[str, Any], scenario: ScenarioLines) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in config.versions.items())
     lines = [
-        f"Iteration {case['iteration']}, from frame {case['frame']} to frame {case['end']}" + _fault(case),
-        f"of a run that began as: {opening.command_line}",
-        f"on {opening.device}, with {versions}: other versions may round differently.",
+        f"Iteration {repro['iteration']}, from frame {repro['frame']} to frame {repro['end']}" + _fault_note(repro),
+        f"of a run that began as: {config.command_line}",
+        f"on {config.device}, with {versions}: other versions may round differently.",
     ]
-    if setting_up.foreign:
-        lines.append(f"{opening.scenario} is imported: run this where it can be found.")
+    if scenario.is_user_model:
+        lines.append(f"{config.scenario} is imported: run this where it can be found.")
     return list(map(comment, lines))
 
 
-def _fault(case: Mapping[str, Any]) -> str:
-    return f": {case['fault']}" if case["fault"] else ""
+def _fault_note(repro: Mapping[str, Any]) -> str:
+    return f": {repro['fault']}" if repro["fault"] else ""
 
 
-def _imports(setting_up: Setup, steps: Sequence[Step], *, decay: str, marks: bool) -> list[str]:
-    theirs = [
+def _imports(scenario: ScenarioLines, steps: Sequence[Step], *, decay: str, marks: bool) -> list[str]:
+    others = [
         *[SURROUNDINGS] * marks,
-        *setting_up.imports,
+        *scenario.imports,
         *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * bool(decay),
     ]
-    ours = ["", *(each for each in theirs if "autograd_tui" in each)] if setting_up.foreign else []
-    copies = setting_up.foreign or any(step.raised and step.command.phase is Phase.STEP for step in steps)
-    library = ["import copy"] * copies + ["import random"] * setting_up.foreign + ["from pathlib import Path", ""]
-    numpy = ["import numpy"] * setting_up.foreign
-    return ["", *library, *numpy, "import torch", *(each for each in theirs if each not in ours), *ours]
+    ours = ["", *(each for each in others if "autograd_tui" in each)] if scenario.is_user_model else []
+    copies = scenario.is_user_model or any(step.raised and step.command.phase is Phase.STEP for step in steps)
+    library = ["import copy"] * copies + ["import random"] * scenario.is_user_model + ["from pathlib import Path", ""]
+    numpy = ["import numpy"] * scenario.is_user_model
+    return ["", *library, *numpy, "import torch", *(each for each in others if each not in ours), *ours]

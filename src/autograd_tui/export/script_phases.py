@@ -10,18 +10,18 @@ from autograd_tui.core.command_log import Step
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.export.loop_finder import LoopProgress
-from autograd_tui.export.script_model import OptimizerLines, Setup, literal
+from autograd_tui.export.script_model import OptimizerLines, ScenarioLines, literal
 from autograd_tui.text.styled_text import printable
 
-SAY = '    print(f"{type(error).__name__}: {error}")'
+PRINT_ERROR = '    print(f"{type(error).__name__}: {error}")'
 KEEP_GRADS = "grads = [None if param.grad is None else param.grad.clone() for param in model.parameters()]"
-PUT_GRADS_BACK = ("    for param, grad in zip(model.parameters(), grads):", "        param.grad = grad")
+RESTORE_GRADS = ("    for param, grad in zip(model.parameters(), grads):", "        param.grad = grad")
 KEEP_BUFFERS = "buffers = [buffer.clone() for buffer in model.buffers()]"
-PUT_BUFFERS_BACK = (
+RESTORE_BUFFERS = (
     "    for buffer, kept in zip(model.buffers(), buffers):",
     "        buffer.data.copy_(kept)",
 )
-ANY_BUFFERS = (  # where a forward may put other tensors in their places
+BUFFER_FUNCTIONS = (  # where a forward may put other tensors in their places
     "",
     "",
     "def kept_buffers():",
@@ -43,17 +43,17 @@ ANY_BUFFERS = (  # where a forward may put other tensors in their places
 )
 
 
-KEEP_AROUND = "kept = around.mark()"
-PUT_AROUND_BACK = "    around.return_to(kept)"
+KEEP_STATE = "kept = around.mark()"
+RESTORE_STATE = "    around.return_to(kept)"
 
 
-def around(opening: RunConfig) -> list[str]:
+def state_keeper_lines(config: RunConfig) -> list[str]:
     """Write what marks random numbers, and where a loader stands, for phases that raise."""
-    follow = [f"around.follow({opening.device!r})"] * (opening.device != "cpu")
+    follow = [f"around.follow({config.device!r})"] * (config.device != "cpu")
     return ["", "around = GlobalState()", *follow, "around.__enter__()  # its marks take in a loader that is used"]
 
 
-def remark(phase: Phase, progress: LoopProgress) -> str:
+def phase_comment(phase: Phase, progress: LoopProgress) -> str:
     """Say what a phase does where it stands."""
     if phase is Phase.FORWARD:
         twice = "the graph of the one before goes unused" if progress.graph == "alive" else ""
@@ -67,37 +67,37 @@ def remark(phase: Phase, progress: LoopProgress) -> str:
     return f"zero_grad: {'there is no gradient to clear' if progress.grads == 'none' else 'clear the gradients'}"
 
 
-def phase_lines(step: Step, setup: Setup, *, said: str, scheduled: bool) -> list[str]:
+def phase_lines(step: Step, scenario: ScenarioLines, *, comment_text: str, scheduled: bool) -> list[str]:
     """Write a phase. `scheduled`: a scheduler sees the loss in a step."""
     phase = step.command.phase
     assert phase is not None
-    does = {
-        Phase.FORWARD: list(setup.forward),
+    lines = {
+        Phase.FORWARD: list(scenario.forward),
         Phase.BACKWARD: ["loss.backward()"],
         Phase.STEP: ["optimizer.step()"] + ["scheduler.step(loss.detach())"] * scheduled,
         Phase.ZERO_GRAD: ["optimizer.zero_grad()"],
     }[phase]
-    counted = ["i += 1"] if phase is Phase.FORWARD and not setup.fixed else []
+    counted = ["i += 1"] if phase is Phase.FORWARD and not scenario.has_fixed_batch else []
     if step.raised is None:
         at = -1 if phase is Phase.FORWARD else 0
-        does[at] += f"  # {said}"
-        return does + counted
-    before, after = _kept(phase, step.raised, setup)
+        lines[at] += f"  # {comment_text}"
+        return lines + counted
+    before, after = _keep_and_restore(phase, step.raised, scenario)
     if phase is Phase.STEP:
-        does[0] = "tried.step()"
-    tried = ["try:", *(f"    {line}" for line in does), f"except {caught(step.raised)} as error:", SAY]
+        lines[0] = "tried.step()"
+    tried = ["try:", *(f"    {line}" for line in lines), f"except {exception_name(step.raised)} as error:", PRINT_ERROR]
     return [f"# {phase.value}: it raises, and leaves everything as it was", *before, *tried, *after]
 
 
-def _kept(phase: Phase, raised: str, setup: Setup) -> tuple[list[str], list[str]]:
+def _keep_and_restore(phase: Phase, raised: str, scenario: ScenarioLines) -> tuple[list[str], list[str]]:
     """Write what is kept before a phase that raises, and how it is put back."""
-    if phase is Phase.FORWARD and setup.foreign:
-        return ["buffers = kept_buffers()", KEEP_AROUND], ["    put_back(buffers)", PUT_AROUND_BACK]
+    if phase is Phase.FORWARD and scenario.is_user_model:
+        return ["buffers = kept_buffers()", KEEP_STATE], ["    put_back(buffers)", RESTORE_STATE]
     if phase is Phase.FORWARD:
-        return [KEEP_BUFFERS], list(PUT_BUFFERS_BACK)
+        return [KEEP_BUFFERS], list(RESTORE_BUFFERS)
     if phase is Phase.BACKWARD and raised != "NameError":
-        theirs = int(setup.foreign)
-        return [KEEP_GRADS, *[KEEP_AROUND] * theirs], [*PUT_GRADS_BACK, *[PUT_AROUND_BACK] * theirs]
+        theirs = int(scenario.is_user_model)
+        return [KEEP_GRADS, *[KEEP_STATE] * theirs], [*RESTORE_GRADS, *[RESTORE_STATE] * theirs]
     if phase is Phase.STEP:
         return [
             "tried = copy.deepcopy(optimizer)  # and its parameters: what a step half does cannot be undone",
@@ -113,13 +113,13 @@ def comment(text: str) -> str:
     return printable(f"# {' '.join(text.split())}")
 
 
-def caught(raised: str) -> str:
+def exception_name(raised: str) -> str:
     """Give the class that an except line names: PyTorch's and a user's own have one above them that Python knows."""
-    known = getattr(builtins, raised, None)
-    return raised if isinstance(known, type) and issubclass(known, BaseException) else "Exception"
+    builtin = getattr(builtins, raised, None)
+    return raised if isinstance(builtin, type) and issubclass(builtin, BaseException) else "Exception"
 
 
-def setting_lines(command: Command, setup: Setup, optimizer: OptimizerLines) -> list[str]:
+def setting_lines(command: Command, scenario: ScenarioLines, optimizer: OptimizerLines) -> list[str]:
     """Write a setting."""
     if command.group is not None:
         return [f'optimizer.param_groups[{command.group}]["lr"] = {literal(command.value)}']
@@ -127,7 +127,7 @@ def setting_lines(command: Command, setup: Setup, optimizer: OptimizerLines) -> 
         return ["for group in optimizer.param_groups:", f'    group["lr"] = {literal(command.value)}']
     if command.name == "seed":
         foreign = [f"random.seed({command.value})", f"numpy.random.seed({command.value} % 2**32)"]
-        return [f"torch.manual_seed({command.value})", *foreign * setup.foreign]
+        return [f"torch.manual_seed({command.value})", *foreign * scenario.is_user_model]
     if isinstance(command.value, OptimizerSpec):
         return optimizer.change(command.value)
     if command.kind == "requires_grad":
@@ -139,10 +139,10 @@ def setting_lines(command: Command, setup: Setup, optimizer: OptimizerLines) -> 
             inside,
             f"        param.requires_grad_({command.value})",
         ]
-    name, bracket, places = command.name.partition("[")
+    name, bracket, indices = command.name.partition("[")
     parts = name.split(".")
     plain = all(part.isascii() and part.isidentifier() and not keyword.iskeyword(part) for part in parts)
     target = f"model.{name}" if plain else f"model.get_parameter({name!r})"
-    where, value = places.rstrip("]").replace(",", ", "), literal(command.value)
+    where, value = indices.rstrip("]").replace(",", ", "), literal(command.value)
     sets = f"{target}[{where}] = {value}" if bracket else f"{target}.fill_({value})"
     return ["with torch.no_grad():", f"    {sets}"]

@@ -24,14 +24,14 @@ def write_events(folder: Path, frames: Iterable[Frame]) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise Refused("TensorBoard's files need its package: pip install tensorboard.") from None
-    with _said_once(), SummaryWriter(str(folder)) as writer:
+    with _print_errors_once(), SummaryWriter(str(folder)) as writer:
         for frame in frames:
             if not frame.error:
                 _add(writer, frame)
 
 
 @contextmanager
-def _said_once() -> Iterator[None]:
+def _print_errors_once() -> Iterator[None]:
     """Have TensorBoard's own thread print no traceback of what it could not write: its writer raises that here too."""
     before = threading.excepthook
 
@@ -82,7 +82,7 @@ def _add_histogram(writer: SummaryWriter, kind: str, row: TensorStats | None, at
         num=count,
         sum=row.mean * count,
         sum_squares=(row.std**2 + row.mean**2) * count,
-        bucket_limits=[row.min + width * (place + 1) for place in range(len(row.histogram))],
+        bucket_limits=[row.min + width * (index + 1) for index in range(len(row.histogram))],
         bucket_counts=list(row.histogram),
         global_step=at,
     )

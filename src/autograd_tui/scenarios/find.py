@@ -18,15 +18,15 @@ from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.engine.training.user_code import in_words, is_user_error
-from autograd_tui.scenarios.script_scenario import plain_scenario
+from autograd_tui.scenarios.script_scenario import script_scenario
 
-LONGEST = 60  # characters of a name that is compared, or shown in a sentence
+MAX_NAME_LENGTH = 60  # characters of a name that is compared, or shown in a sentence
 
 
 def find(name: str) -> Scenario:
     """Give the scenario; raises Refused with one sentence where there is none."""
     if name in BUILT_IN:
-        return _scenarios(importlib.import_module(f"autograd_tui.scenarios.{name}"))[name]
+        return _own_scenarios(importlib.import_module(f"autograd_tui.scenarios.{name}"))[name]
     path, colon, wanted = name.rpartition(":")
     if not (colon and path.endswith(".py")):
         path, wanted = name, ""
@@ -39,21 +39,21 @@ def find(name: str) -> Scenario:
 
 def _in_file(path: str, wanted: str) -> Scenario:
     if not os.path.exists(path):  # which, unlike Path, has an answer for any text
-        raise Refused(f'there is no file "{path}"{_nearest(path, _files())}.')
+        raise Refused(f'there is no file "{path}"{_nearest(path, _python_files())}.')
     if kind := other_kind(os.stat(path).st_mode):
         raise Refused(f'"{path}" is {kind}, and no file.')
     folder = working_folder()  # which its code may leave
     file = Path(absolute(path, folder))
     module = _load(file)
-    found = _scenarios(module)
-    if wanted and wanted not in found:
-        raise Refused(f'{path} holds no scenario "{wanted}"{": it has " + ", ".join(found) if found else ""}.')
-    if len(found) > 1 and not wanted:
-        raise Refused(f"{path} holds several scenarios: name one, as in {path}:{next(iter(found))}.")
-    if found:
-        return found[wanted or next(iter(found))]
+    matches = _own_scenarios(module)
+    if wanted and wanted not in matches:
+        raise Refused(f'{path} holds no scenario "{wanted}"{": it has " + ", ".join(matches) if matches else ""}.')
+    if len(matches) > 1 and not wanted:
+        raise Refused(f"{path} holds several scenarios: name one, as in {path}:{next(iter(matches))}.")
+    if matches:
+        return matches[wanted or next(iter(matches))]
     try:
-        return plain_scenario(file.name, vars(module), lambda: vars(_load(file, folder)))
+        return script_scenario(file.name, vars(module), lambda: vars(_load(file, folder)))
     except Refused as error:
         way = "put @scenario(...) above its build function, or name the parts of the loop in it"
         raise Refused(f"{path} holds no scenario: {way}: {error}") from None
@@ -64,14 +64,14 @@ def _installed(brought: EntryPoint) -> Scenario:
     where = f"the installed scenario {brought.name} ({brought.value})"
     try:
         with ForkGuard():
-            found = brought.load()
+            matches = brought.load()
     except BaseException as error:
         if not is_user_error(error):
             raise
         raise Refused(f"{where} could not be imported: {in_words(error)}") from error
-    if not isinstance(found, Scenario):
-        raise Refused(f"{where} is a {type(found).__name__}, not what @scenario makes.")
-    return found
+    if not isinstance(matches, Scenario):
+        raise Refused(f"{where} is a {type(matches).__name__}, not what @scenario makes.")
+    return matches
 
 
 def _unknown(name: str) -> str:
@@ -83,18 +83,18 @@ def _unknown(name: str) -> str:
     if os.path.isdir(name):
         return f'"{name}" is a folder: name a file in it, such as {os.path.join(name, "my_model.py")}.'
     known = [*BUILT_IN, *installed()]
-    short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-    use = _nearest(name, [*known, *_files()]) or f": use {', '.join(known)}, or a file such as my_model.py"
+    short = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+    use = _nearest(name, [*known, *_python_files()]) or f": use {', '.join(known)}, or a file such as my_model.py"
     return f'there is no scenario "{short}"{use}.'
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     """Name the one that was probably meant; nothing where none is like it."""
-    close = get_close_matches(name, known, n=1) if len(name) <= LONGEST else []
+    close = get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_LENGTH else []
     return f": the nearest is {close[0]}" if close else ""
 
 
-def _files() -> list[str]:
+def _python_files() -> list[str]:
     return [path.name for path in sorted(Path().glob("*.py"))]
 
 
@@ -119,8 +119,8 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
     return module
 
 
-def _scenarios(module: ModuleType) -> dict[str, Scenario]:
+def _own_scenarios(module: ModuleType) -> dict[str, Scenario]:
     """Give the module's own scenarios by the names of their build functions."""
-    found = ((name, each) for name, each in vars(module).items() if issubclass(type(each), Scenario))
-    own = ((name, each) for name, each in found if getattr(each.build, "__module__", None) == module.__name__)
+    matches = ((name, each) for name, each in vars(module).items() if issubclass(type(each), Scenario))
+    own = ((name, each) for name, each in matches if getattr(each.build, "__module__", None) == module.__name__)
     return {getattr(each.build, "__name__", name): each for name, each in own}

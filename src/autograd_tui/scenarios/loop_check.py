@@ -6,17 +6,17 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-LONGEST = 70  # characters of a statement that is quoted
-MOVES = {"to", "cuda", "cpu", "contiguous"}  # which change no number
+MAX_QUOTE_LENGTH = 70  # characters of a statement that is quoted
+DEVICE_MOVES = {"to", "cuda", "cpu", "contiguous"}  # which change no number
 DTYPES = ("float", "bfloat", "double", "half", "int", "long", "bool")
-TELLS = {  # which only say or keep something
+HARMLESS_CALLS = {  # which only say or keep something
     *("print", "append", "extend", "item", "log", "info", "debug", "warning", "write", "writerow", "flush", "save"),
     *("add_scalar", "add_scalars", "add_histogram", "set_description", "set_postfix", "set_postfix_str", "close"),
     *("len", "str", "float", "int", "format", "time", "perf_counter", "state_dict", "synchronize", "empty_cache"),
     *("sum", "max", "min", "any", "all", "list", "zip", "enumerate", "isinstance", "norm", "stack", "sqrt", "mean"),
     *("parameters", "named_parameters", "train", "watch", "join"),
 }
-CHANGES = {
+STATEFUL_CALLS = {
     "step",
     "zero_grad",
     "eval",
@@ -33,7 +33,7 @@ Loop = ast.For | ast.AsyncFor | ast.While
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
+class Names:
     """What the names of a file stand for."""
 
     model: str
@@ -42,27 +42,27 @@ class Roles:
     others: Mapping[str, str] = field(default_factory=dict)  # "scheduler", "optimizer", "scaler" or "model", by name
 
 
-def left_out(source: str, roles: Roles) -> list[tuple[int, str]]:
+def find_unsupported(source: str, roles: Names) -> list[tuple[int, str]]:
     """Find what the file's loop does and four phases do not: the line of each thing, and a sentence."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    found: dict[int, str] = {}
-    for region in _regions(tree):
-        for line, sentence in _Region(region, roles, _trainers(tree)).read():
-            found.setdefault(line, sentence)
-    return sorted(found.items())
+    matches: dict[int, str] = {}
+    for region in _training_loops(tree):
+        for line, sentence in _LoopReader(region, roles, _training_functions(tree)).read():
+            matches.setdefault(line, sentence)
+    return sorted(matches.items())
 
 
-def _regions(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+def _training_loops(tree: ast.Module) -> Iterator[list[ast.stmt]]:
     """Give the statements of each loop that trains: of a function that does so, too, and of the loops that call it."""
-    trainers = _trainers(tree)
+    trainers = _training_functions(tree)
     scopes: list[tuple[ast.AST, dict[str, str]]] = [(tree, {})]
     scopes += [(node, _aliases(tree, node)) for node in ast.walk(tree) if isinstance(node, Function)]
     for scope, aliases in scopes:
         for statements in _outermost(getattr(scope, "body", []), trainers):
-            yield [_Renamed(aliases).visit(statement) for statement in statements]
+            yield [_RenameParameters(aliases).visit(statement) for statement in statements]
 
 
 def _outermost(statements: Sequence[ast.stmt], trainers: set[str]) -> Iterator[list[ast.stmt]]:
@@ -80,19 +80,19 @@ def _outermost(statements: Sequence[ast.stmt], trainers: set[str]) -> Iterator[l
                 yield from _outermost(inside, trainers)
 
 
-def _trainers(tree: ast.Module) -> set[str]:
+def _training_functions(tree: ast.Module) -> set[str]:
     """Name the functions that run a backward, and "backward" itself."""
     functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
-    found = {"backward"}
+    matches = {"backward"}
     for _ in functions:
-        found |= {each.name for each in functions if any(_is_call_of(call, found) for call in _calls(each))}
-    return found
+        matches |= {each.name for each in functions if any(_is_call_of(call, matches) for call in _calls(each))}
+    return matches
 
 
-class _Region:
+class _LoopReader:
     """Reads the statements of one loop."""
 
-    def __init__(self, statements: list[ast.stmt], roles: Roles, trainers: set[str]) -> None:
+    def __init__(self, statements: list[ast.stmt], roles: Names, trainers: set[str]) -> None:
         self._statements, self._roles, self._trainers = statements, roles, trainers
         self._events: list[tuple[str, int]] = []  # backward, step and zero_grad as they come, with their lines
         simple = list(_simple(statements))
@@ -109,7 +109,7 @@ class _Region:
         first = self._statements[0].lineno
         if "backward" in kinds and "step" in kinds and "zero_grad" not in kinds:
             yield first, "its loop has no zero_grad: there gradients add up, here each iteration clears them."
-        turned = (self._events[place:] + self._events[:place] for place in range(3))
+        turned = (self._events[index:] + self._events[:index] for index in range(3))
         for (before, _), (kind, line), (after, _) in zip(*turned, strict=True):
             if (before, kind, after) == ("backward", "zero_grad", "step"):
                 yield line, "its zero_grad comes between backward and step: here it comes after step."
@@ -121,7 +121,7 @@ class _Region:
         for each in statements:
             if isinstance(each, Loop) and not _trains(each, self._trainers):
                 if self._touches(each):
-                    yield each.lineno, _left_out(each)
+                    yield each.lineno, _is_left_out(each)
             elif isinstance(each, Loop) and self._only_adds_up(each):
                 yield each.lineno, f"{_quote(each)} runs several backwards for a step: here it is one."
                 yield from self._read(each.body)
@@ -170,7 +170,7 @@ class _Region:
                 yield f"{_quote(statement)} {self._what_is_here(statement)}."
         elif isinstance(statement, ast.Expr) and self._touches(statement):
             schedule = any(_last(call.func) == "step" and self._kind(call) == "scheduler" for call in calls)
-            yield _left_out(statement)[: -1 if schedule else None] + SCHEDULE * schedule
+            yield _is_left_out(statement)[: -1 if schedule else None] + SCHEDULE * schedule
 
     def _phase(self, call: ast.Call) -> str:
         """Name the phase that a call is; "" where it is none."""
@@ -261,9 +261,9 @@ class _Region:
 
     def _touching(self, call: ast.Call) -> bool:
         name = _last(call.func)
-        if name in TELLS:
+        if name in HARMLESS_CALLS:
             return False
-        if (name.endswith("_") and not name.endswith("__")) or name in CHANGES or self._kind(call):
+        if (name.endswith("_") and not name.endswith("__")) or name in STATEFUL_CALLS or self._kind(call):
             return True
         held = {each for arg in (*call.args, *(word.value for word in call.keywords)) for each in _names(arg)}
         return bool(held & self._objects()) or _root(call.func) in self._objects()
@@ -279,14 +279,14 @@ class _Region:
         return {self._roles.model, self._roles.optimizer, *self._roles.others}
 
 
-def _left_out(node: ast.AST) -> str:
+def _is_left_out(node: ast.AST) -> str:
     return f"{_quote(node)} is left out."
 
 
 def _quote(node: ast.AST) -> str:
     """Give the first line of what is written there."""
     text = _text(node).splitlines()[0].removesuffix(":")
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_QUOTE_LENGTH else text[: MAX_QUOTE_LENGTH - 1] + "…"
 
 
 def _text(node: ast.AST) -> str:
@@ -362,7 +362,7 @@ def _is_moved(value: ast.expr) -> bool:
         name, inner = _last(value.func), value.func.value if isinstance(value.func, ast.Attribute) else None
         if inner is None and name in ("Variable", "tuple", "list", "next"):
             return len(value.args) == 1 and _is_moved(value.args[0])
-        return name in MOVES and inner is not None and not _names_dtype(value) and _is_moved(inner)
+        return name in DEVICE_MOVES and inner is not None and not _names_dtype(value) and _is_moved(inner)
     if isinstance(value, ast.ListComp | ast.GeneratorExp):
         return _is_moved(value.elt)
     if isinstance(value, ast.Subscript):
@@ -389,15 +389,15 @@ def _is_main(test: ast.expr) -> bool:
 def _aliases(tree: ast.Module, function: Function) -> dict[str, str]:
     """Tell by which names a function's parameters go where it is called."""
     params = [each.arg for each in (*function.args.posonlyargs, *function.args.args) if each.arg != "self"]
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for call in _calls(tree):
         if _last(call.func) == function.name:
             pairs = [*zip(params, call.args, strict=False), *((word.arg or "", word.value) for word in call.keywords)]
-            found |= {name: value.id for name, value in pairs if isinstance(value, ast.Name)}
-    return found
+            matches |= {name: value.id for name, value in pairs if isinstance(value, ast.Name)}
+    return matches
 
 
-class _Renamed(ast.NodeTransformer):
+class _RenameParameters(ast.NodeTransformer):
     """Calls what a function uses as the file calls it; what an object holds under a name, by that name."""
 
     def __init__(self, aliases: Mapping[str, str]) -> None:

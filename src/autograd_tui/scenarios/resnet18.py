@@ -13,13 +13,13 @@ from torch import Tensor
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
 from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
-from autograd_tui.scenarios.weights import choose
+from autograd_tui.scenarios.weights import choose_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-NARROWEST = 100  # times as long as wide, above which resizing would fill the memory
+MAX_ASPECT_RATIO = 100  # times as long as wide, above which resizing would fill the memory
 
 
 def read_picture(path: str) -> Image:
@@ -33,7 +33,7 @@ def read_picture(path: str) -> Image:
     except OSError as error:
         raise Refused(f'--image "{path}" could not be read: {error.strerror or error}.') from error
     width, height = picture.size
-    if max(width, height) > NARROWEST * min(width, height):
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise Refused(f'--image "{path}" is {width} x {height} pixels: too long and narrow.')
     return picture
 
@@ -50,7 +50,7 @@ def _decoded(path: str, file: BinaryIO) -> Image:
         raise Refused(f'--image "{path}" is no picture that can be read: JPEG and PNG are, where whole.') from error
 
 
-def prepared(image: Tensor | Image, trained: Any, size: int | None, *, whole: bool) -> Tensor:
+def prepare_image(image: Tensor | Image, trained: Any, size: int | None, *, whole: bool) -> Tensor:
     """Make it what `trained` weights were trained on: resized, its middle `size` x `size` pixels, normalised.
 
     whole: keep all of it, for one that has that size already.
@@ -62,9 +62,9 @@ def prepared(image: Tensor | Image, trained: Any, size: int | None, *, whole: bo
     return trained.transforms(crop_size=size, resize_size=resized)(image)  # type: ignore[no-any-return]
 
 
-SIZE = 64  # pixels, of a dummy image
+DUMMY_IMAGE_SIZE = 64  # pixels, of a dummy image
 WEIGHTS = File("auto", words=("auto", "random"), fetched=("pretrained",))
-OWN = {"batch_size": 1, "image_size": None, "data": "fixed", "weights": WEIGHTS, "hub_dir": File(), "image": File()}
+OPTIONS = {"batch_size": 1, "image_size": None, "data": "fixed", "weights": WEIGHTS, "hub_dir": File(), "image": File()}
 Draw = Callable[[torch.Generator | None], Tensor]
 
 
@@ -73,13 +73,13 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     return ((target - prediction) ** 2).mean()
 
 
-@scenario("resnet18", **OWN)
+@scenario("resnet18", **OPTIONS)
 def resnet18(options: Options) -> Parts:
     """Fit a random number for each of 1000 classes, from the weights asked for."""
     from torchvision import models
 
     trained = models.ResNet18_Weights.DEFAULT
-    weights = choose(options.weights, options.hub_dir, name="resnet18", trained=trained)
+    weights = choose_weights(options.weights, options.hub_dir, name="resnet18", trained=trained)
     images, source = _images(options, trained, dummy_prepared=weights.trained is not None)
     model = weights.put_into(models.resnet18(weights=None)).to(options.device)
 
@@ -105,9 +105,9 @@ def resnet18(options: Options) -> Parts:
 
 def _images(options: Options, trained: Any, *, dummy_prepared: bool) -> tuple[Draw, str]:
     """Give what makes a batch of images, and how a script would write it."""
-    count, size = options.batch_size, options.image_size or SIZE
+    count, size = options.batch_size, options.image_size or DUMMY_IMAGE_SIZE
     if options.image is not None:
-        picture = prepared(read_picture(options.image), trained, options.image_size, whole=False)
+        picture = prepare_image(read_picture(options.image), trained, options.image_size, whole=False)
         many = f".repeat({count},1,1,1)" if count > 1 else ""
         source = f"transforms(Image.open({Path(options.image).name!r})){many}"
         return lambda _: picture.repeat(count, 1, 1, 1), source
@@ -118,4 +118,4 @@ def _images(options: Options, trained: Any, *, dummy_prepared: bool) -> tuple[Dr
 
     if not dummy_prepared:
         return dummy, shape
-    return lambda generator: prepared(dummy(generator), trained, size, whole=True), f"transforms({shape})"
+    return lambda generator: prepare_image(dummy(generator), trained, size, whole=True), f"transforms({shape})"

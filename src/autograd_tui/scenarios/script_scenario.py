@@ -20,7 +20,7 @@ from autograd_tui.core.printing import print_lines
 from autograd_tui.engine.training.data_loader import from_loader, holds_loader
 from autograd_tui.engine.training.optimizers import groups_of, spec_of
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
-from autograd_tui.scenarios.loop_check import Roles, left_out
+from autograd_tui.scenarios.loop_check import Names, find_unsupported
 
 MODELS = ("model", "net")
 LOADERS = ("loader", "dataloader", "train_loader", "train_dataloader")
@@ -29,14 +29,14 @@ LOSSES = ("loss", "loss_fn", "criterion", "loss_function")
 OPTIMIZERS = ("optim", "optimizer", "opt")
 
 
-def plain_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[], Mapping[str, Any]]) -> Scenario:
+def script_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[], Mapping[str, Any]]) -> Scenario:
     """Make a scenario of what a file has just left under plain names; raises Refused where some are missing.
 
     It begins where the file's last line left the random numbers, as a script's loop would. Whoever opens it once more
     gets it from `run_again`: what was trained is not new any more.
     """
     unused = [(_parts(names), torch.get_rng_state())]
-    for sentence in _left_out(names):
+    for sentence in _warnings(names):
         print_lines(sentence, file=sys.stderr)
 
     def build(options: Options) -> Parts:
@@ -50,16 +50,16 @@ def plain_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[],
 
 
 def _parts(names: Mapping[str, Any]) -> Parts:
-    model, loader, loss, optimizer = _found(names)
+    model, loader, loss, optimizer = _role_names(names)
     pair = next((pair for pair in PAIRS if all(isinstance(names.get(name), Tensor) for name in pair)), None)
-    found = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
-    if missing := [what for what, name in found.items() if not name]:
-        raise Refused(f"missing: {', '.join(missing)}{_there_is(names, missing)}.")
+    matches = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
+    if missing := [what for what, name in matches.items() if not name]:
+        raise Refused(f"missing: {', '.join(missing)}{_suggestions(names, missing)}.")
     made = names[optimizer]
     inputs, targets = pair if pair and not loader else ("inputs", "targets")
     return Parts(
         model=names[model],
-        batch=from_loader(names[loader]) if loader else _always((names[inputs], names[targets])),
+        batch=from_loader(names[loader]) if loader else _constant_batch((names[inputs], names[targets])),
         loss=names[loss],
         optimizer=made if isinstance(made, str) else str(spec_of(made, names[model])),
         groups=() if isinstance(made, str) else groups_of(made),
@@ -73,17 +73,17 @@ def _parts(names: Mapping[str, Any]) -> Parts:
     )
 
 
-def _found(names: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _role_names(names: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Give the names of model, loader, loss and optimizer, each "" where there is none."""
     return (
-        _first(names, MODELS, lambda value: isinstance(value, nn.Module)),
-        _first(names, LOADERS, holds_loader),
-        _first(names, LOSSES, lambda value: callable(value) and not isinstance(value, (type, Tensor))),
-        _first(names, OPTIMIZERS, lambda value: isinstance(value, (str, Optimizer))),
+        _first_name(names, MODELS, lambda value: isinstance(value, nn.Module)),
+        _first_name(names, LOADERS, holds_loader),
+        _first_name(names, LOSSES, lambda value: callable(value) and not isinstance(value, (type, Tensor))),
+        _first_name(names, OPTIMIZERS, lambda value: isinstance(value, (str, Optimizer))),
     )
 
 
-def _there_is(names: Mapping[str, Any], missing: Iterable[str]) -> str:
+def _suggestions(names: Mapping[str, Any], missing: Iterable[str]) -> str:
     """Say what there is under other names, and what can be done."""
     kinds: dict[str, Callable[[Any], bool]] = {
         "model": lambda value: isinstance(value, nn.Module) and not _is_torchs_loss(value),
@@ -94,11 +94,13 @@ def _there_is(names: Mapping[str, Any], missing: Iterable[str]) -> str:
     there = {what: [name for name, value in names.items() if kinds[what](value)] for what in missing}
     if len(there.get("optim", [])) > 1:
         return (
-            f"; there are the optimizers {_and(there['optim'])}, and one is stepped: write a build function with one "
-            "model of all parts and one optimizer, in which each part's turn is an iteration of its own"
+            f"; there are the optimizers {_join_words(there['optim'])}, and one is stepped: write a build function "
+            "with one model of all parts and one optimizer, in which each part's turn is an iteration of its own"
         )
     calls = [
-        f"{_and(others)} could be called {what.split()[-1].rstrip(')')}" for what, others in there.items() if others
+        f"{_join_words(others)} could be called {what.split()[-1].rstrip(')')}"
+        for what, others in there.items()
+        if others
     ]
     return f"; {', '.join(calls)}" if calls else ""
 
@@ -107,21 +109,21 @@ def _is_torchs_loss(value: Any) -> bool:
     return type(value).__module__ == nn.MSELoss.__module__
 
 
-def _and(words: Sequence[str]) -> str:
+def _join_words(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _left_out(names: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(names: Mapping[str, Any]) -> Iterator[str]:
     """Say what a run does not do that the file does in its loop, or has made for it."""
-    model, _, loss, optimizer = _found(names)
+    model, _, loss, optimizer = _role_names(names)
     kinds = {LRScheduler: "scheduler", Optimizer: "optimizer", GradScaler: "scaler", nn.Module: "model"}
     others = {
         name: next(kind for cls, kind in kinds.items() if isinstance(value, cls))
         for name, value in names.items()
         if name not in (model, loss, optimizer) and isinstance(value, tuple(kinds))
     }
-    text = _read(names.get("__file__"))
-    lines = left_out(text, Roles(model, optimizer, loss, others))
+    text = _source_of(names.get("__file__"))
+    lines = find_unsupported(text, Names(model, optimizer, loss, others))
     yield from (f"{Path(names['__file__']).name}, line {line}: {sentence}" for line, sentence in lines)
     said = " ".join(sentence for _, sentence in lines)
     for name, kind in others.items():
@@ -131,17 +133,17 @@ def _left_out(names: Mapping[str, Any]) -> Iterator[str]:
             yield f"the optimizer {name} is left out: {optimizer} is the one that is stepped"
 
 
-def _read(file: str | None) -> str:
+def _source_of(file: str | None) -> str:
     try:
         return read_file(file or "").decode()
     except (OSError, ValueError):
         return ""
 
 
-def _first(names: Mapping[str, Any], wanted: Iterable[str], fits: Callable[[Any], bool]) -> str:
+def _first_name(names: Mapping[str, Any], wanted: Iterable[str], fits: Callable[[Any], bool]) -> str:
     """Give the first name that holds what is looked for, else ""."""
     return next((name for name in wanted if name in names and fits(names[name])), "")
 
 
-def _always(batch: tuple[Tensor, Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
+def _constant_batch(batch: tuple[Tensor, Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
     return lambda i: batch

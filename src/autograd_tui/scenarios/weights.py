@@ -23,7 +23,7 @@ from autograd_tui.core.files import open_to_read
 from autograd_tui.engine.training.state_file import put_into_model
 from autograd_tui.engine.training.tensor_file import model_state, read_saved
 
-SILENCE = 30.0  # seconds without a byte after which a server is given up
+DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte after which a server is given up
 FILES = (".pth", ".pt", ".safetensors")
 
 
@@ -43,15 +43,15 @@ class Weights:
         return model
 
 
-def choose(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weights:
+def choose_weights(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weights:
     """Find what --weights asks for: auto, random, pretrained or a file. Raises Refused.
 
     name: of the model's function in torchvision. trained: one of its weights, such as ResNet18_Weights.DEFAULT.
     """
     if asked in ("auto", "pretrained"):
-        file = checkpoints(hub_dir) / Path(urlparse(trained.url).path).name
+        file = checkpoints_folder(hub_dir) / Path(urlparse(trained.url).path).name
         if asked == "pretrained" or os.path.exists(file):
-            return Weights(f'model = {name}(weights="{trained.name}")', "pretrained", _fetched(trained, file), trained)
+            return Weights(f'model = {name}(weights="{trained.name}")', "pretrained", _fetch(trained, file), trained)
         return Weights(f"model = {name}()  # random weights\n# trained ones: --weights pretrained", "random")
     if asked == "random":
         return Weights(f"model = {name}()  # random weights", asked)
@@ -62,16 +62,16 @@ def choose(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weigh
     return Weights(f"model = {name}();  {loads}", asked, model_state(read_saved(asked), asked))
 
 
-def checkpoints(hub_dir: str | None) -> Path:
+def checkpoints_folder(hub_dir: str | None) -> Path:
     """Give the folder where torch.hub keeps weights, below the hub folder given or its own."""
     return Path(hub_dir or torch.hub.get_dir(), "checkpoints")
 
 
-def _fetched(trained: Any, file: Path) -> Mapping[str, Any]:
+def _fetch(trained: Any, file: Path) -> Mapping[str, Any]:
     """Let torchvision load its weights, from the net where `file` is not there yet; the hash is that of the name."""
     if os.path.exists(file):
         _check_hash(file)
-    with _in_a_sentence(urlparse(trained.url).netloc, file), _impatient():
+    with _refuse_failed_download(urlparse(trained.url).netloc, file), _download_timeout():
         state: Mapping[str, Any] = trained.get_state_dict(
             model_dir=str(file.parent), map_location="cpu", progress=True, check_hash=True, weights_only=True
         )
@@ -83,18 +83,18 @@ def _check_hash(file: Path) -> None:
     promised = re.search(r"-([a-f0-9]{8,})\.", file.name)
     try:
         with open_to_read(file) as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+            matches = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise Refused(f'"{file}" could not be read: {error.strerror}.') from error
-    if promised and not found.startswith(promised[1]):
+    if promised and not matches.startswith(promised[1]):
         raise Refused(f'"{file}" is damaged: its hash is not that of its name; delete it, or use --weights random.')
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _download_timeout() -> Iterator[None]:
     """Give a server up that says nothing: torch.hub alone would wait for ever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         yield
     finally:
@@ -102,7 +102,7 @@ def _impatient() -> Iterator[None]:
 
 
 @contextmanager
-def _in_a_sentence(host: str, file: Path) -> Iterator[None]:
+def _refuse_failed_download(host: str, file: Path) -> Iterator[None]:
     """Turn what goes wrong with a download into one sentence, and leave no part of it behind."""
     parts = _partial(file)
     try:
@@ -124,7 +124,7 @@ def _why(error: Exception, host: str, file: Path) -> str:
         return f"{host} answered {error.code} {error.reason}"
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, TimeoutError):
-        return f"{host} has sent nothing for {SILENCE:g} seconds"
+        return f"{host} has sent nothing for {DOWNLOAD_TIMEOUT:g} seconds"
     if isinstance(error, URLError):
         return f"{host} could not be reached ({getattr(reason, 'strerror', None) or reason})"
     if isinstance(error, (HTTPException, ConnectionError)):

@@ -79,7 +79,7 @@ class AutogradApp(ReadableApp):
 
         `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
         `greeting` is said at the start, until there is something else to say. `exporter` writes a run to a file,
-        as `export.live_export.export_beside` does.
+        as `export.live_export.export_live` does.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet

@@ -15,7 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
-from autograd_tui.export.formats import export_case
+from autograd_tui.export.formats import export_repro
 
 Change = Callable[[nn.Linear], Any]
 
@@ -339,7 +339,7 @@ def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None
     session = opened(batch=batch)
     session.run("f")
     with pytest.raises(Refused, match="a case holds its batches, and one cannot be had: ValueError: once"):
-        export_case(tmp_path / "case.pt", session)
+        export_repro(tmp_path / "case.pt", session)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -373,7 +373,7 @@ def test_a_batch_that_holds_itself_makes_a_case_of_its_mark_alone(tmp_path: Path
     session = opened(batch=lambda number: endless if over.exists() else (x, y))
     list(session.run_all("fb"))
     over.touch()
-    export_case(tmp_path / "case.pt", session)
+    export_repro(tmp_path / "case.pt", session)
     assert torch.load(tmp_path / "case.pt", weights_only=True)["batches"] is None
 
 
