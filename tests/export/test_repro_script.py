@@ -18,12 +18,8 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-<<<<<<< HEAD:tests/export/test_repro_script.py
-from autograd_tui.export.formats import export_case
-from random_runs import printed
-=======
 from autograd_tui.export.formats import export_repro
->>>>>>> a9ad72e (Name the parts of exports, of the command line and of scenarios as a newcomer would look for them):tests/export/test_case.py
+from random_runs import printed
 
 RUN_ALL = """
 import contextlib, hashlib, io, json, runpy, sys
