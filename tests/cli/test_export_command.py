@@ -30,7 +30,7 @@ def test_it_writes_the_file_and_says_so(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_long_export_says_how_far_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_export, "TOLD_EVERY", 0.0)
+    monkeypatch.setattr(cli_export, "PROGRESS_INTERVAL", 0.0)
     export("--to", str(tmp_path / "run.jsonl"))
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "autograd-tui: frame 1 of 4"

@@ -118,8 +118,8 @@ def test_no_name_of_a_file_becomes_code_of_a_script(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("ending", [".py", ".pt"])
 def test_a_script_that_is_no_python_is_not_kept(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "script", lambda *_: "def (")
-    monkeypatch.setattr(file, "case_script", lambda *_: "x = '\0'")
+    monkeypatch.setattr(file, "training_script", lambda *_: "def (")
+    monkeypatch.setattr(file, "repro_script", lambda *_: "x = '\0'")
     with pytest.raises(Refused, match="cannot be written as a script yet: it would be no Python"):
         written("w", ending, tmp_path)
     assert list(tmp_path.iterdir()) == []

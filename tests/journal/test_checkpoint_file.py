@@ -30,8 +30,8 @@ from session_internals import as_scenario, open_with_many_checkpoints, state_of,
 
 @pytest.fixture(autouse=True)
 def every_checkpoint_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "KEEP_SECONDS", 0.0)
-    monkeypatch.setattr(writing, "KEEP_SHARE", float("inf"))
+    monkeypatch.setattr(writing, "CHECKPOINT_INTERVAL", 0.0)
+    monkeypatch.setattr(writing, "MAX_CHECKPOINT_SHARE", float("inf"))
 
 
 def recorded(path: Path, scenario: object, words: str, **options: object) -> Session:
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_passed_over_where_no_forward_follows_it_any_more(
     first = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
     first.recorder = JournalWriter(tmp_path / "j", first.about, private=True)
     list(first.run_all(words))
-    monkeypatch.setattr(writing, "KEEP_SECONDS", float("inf"))
+    monkeypatch.setattr(writing, "CHECKPOINT_INTERVAL", float("inf"))
     list(first.run_all(other))
     first.close(in_order=False)
     again = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ def test_checkpoints_of_another_run_that_had_the_name_are_passed_over(tmp_path: 
     recorded(tmp_path / "j", "linear", "fbsz*9")
     (tmp_path / "j").rename(tmp_path / "k") if way == "moved" else (tmp_path / "j").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "KEEP_SECONDS", float("inf"))  # it leaves none of its own
+        patch.setattr(writing, "CHECKPOINT_INTERVAL", float("inf"))  # it leaves none of its own
         first = recorded(tmp_path / "j", "linear", "fbsz*9", lr=0.01)
     assert kept.load_checkpoint(read_journal(tmp_path / "j"), first.checkpoint()) is None
     session = open_session("linear", lr=0.01)
@@ -205,7 +205,7 @@ def test_checkpoints_of_another_way_on_from_a_copied_journal_are_passed_over(
     went_on("lr=0.5 s z fbsz*4")
     assert (tmp_path / "j.tensors-29").exists()
     (tmp_path / "j").write_bytes(copy)
-    monkeypatch.setattr(writing, "KEEP_SECONDS", float("inf"))  # the second one leaves none of its own
+    monkeypatch.setattr(writing, "CHECKPOINT_INTERVAL", float("inf"))  # the second one leaves none of its own
     second = went_on("lr=0.1 s z fbsz*4")
     again = open_session("linear")
     resume_run(again, read_journal(tmp_path / "j"))

@@ -162,7 +162,7 @@ def test_what_was_raised_is_read_back(path: Path) -> None:
 
 
 def test_a_free_run_is_a_line_and_reads_back_as_one_stretch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "RUN_SECONDS", float("inf"))  # a machine under load may write more lines
+    monkeypatch.setattr(writing, "FREE_RUN_INTERVAL", float("inf"))  # a machine under load may write more lines
     session = kept(path)
     list(session.run_free(session.end_of(2000), lambda: False))
     # The last iteration runs phase by phase where a frame happened to be made just before it.
@@ -207,7 +207,7 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
 
 
 def test_going_back_into_a_free_run_says_where_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "RUN_SECONDS", float("inf"))
+    monkeypatch.setattr(writing, "FREE_RUN_INTERVAL", float("inf"))
     session = kept(path)
     list(session.run_free(session.end_of(50), lambda: False))
     session.run("undo")
@@ -247,8 +247,8 @@ def test_a_journal_of_the_first_version_stands_where_its_run_did(path: Path) -> 
     path.parent.mkdir()
     path.write_text(OF_VERSION_0_1)
     journal = read_journal(path)
-    assert (journal.damage, list(journal.frames)) == (None, [1, 2, 3, 4, 5, 169, 168, 169, 201, 0])
-    assert told(replace(journal, entries=journal.entries[:9], frames=journal.frames[:9]))[-33:] == ["z", *"fbsz" * 8]
+    assert (journal.damage, list(journal.end_frames)) == (None, [1, 2, 3, 4, 5, 169, 168, 169, 201, 0])
+    assert told(replace(journal, entries=journal.entries[:9], end_frames=journal.end_frames[:9]))[-33:] == ["z", *"fbsz" * 8]
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -382,7 +382,7 @@ def test_a_command_is_as_long_as_a_line_may_be_or_does_not_run(path: Path) -> No
 
 
 def test_a_file_longer_than_any_journal_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_BYTES", 1000)
+    monkeypatch.setattr(reading, "MAX_BYTES", 1000)
     (tmp_path / "j").write_bytes(b" " * 1001)
     with pytest.raises(Refused, match="is longer than 1,000 bytes"):
         read_journal(tmp_path / "j")
@@ -601,7 +601,7 @@ def test_a_file_into_which_nothing_could_be_written_is_not_left_behind(
 
 
 def test_lines_wait_up_to_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MOST_PENDING", 100)
+    monkeypatch.setattr(writing, "MAX_PENDING_BYTES", 100)
     session = kept(path)
     session.run("f")
     disk_with_room(monkeypatch, 0)

@@ -210,9 +210,9 @@ def test_a_journal_of_another_user_needs_the_word(
     in_the_state_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert read_journal(in_the_state_folder).ours
+    assert read_journal(in_the_state_folder).is_own
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    assert not read_journal(in_the_state_folder).ours
+    assert not read_journal(in_the_state_folder).is_own
     do("resume", "--headless", "--do", "f", code=2)
 
 

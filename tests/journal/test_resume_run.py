@@ -130,13 +130,13 @@ def flip(path: Path, line: int) -> None:
 def test_a_flipped_bit_on_the_way_is_named_with_its_line_and_frame(tmp_path: Path, words: str, line: int) -> None:
     kept(tmp_path / "j", words)
     flip(tmp_path / "j", line)
-    frame = read_journal(tmp_path / "j").frames[line - 2]
+    frame = read_journal(tmp_path / "j").end_frames[line - 2]
     with pytest.raises(Refused, match=f"from line {line} of its journal on, frame {frame}, this is another run: "):
         resumed(tmp_path / "j")
 
 
 def test_each_line_of_a_free_run_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(writing, "FREE_RUN_INTERVAL", 0.0)
     session = open_session("linear")
     session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
     list(session.run_free(session.end_of(3000), lambda: False, every=0.001))

@@ -200,7 +200,7 @@ def test_weights_come_from_a_file(small_hub: Hub, tmp_path: Path, ending: str) -
 def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(
     small_hub: Hub, monkeypatch: pytest.MonkeyPatch, manner: str, sentence: str
 ) -> None:
-    monkeypatch.setattr(weights, "SILENCE", 0.2)
+    monkeypatch.setattr(weights, "DOWNLOAD_TIMEOUT", 0.2)
     small_hub.server.manner = manner
     host = small_hub.server.address
     assert small_hub.refusal() == f"the pretrained weights could not be had: {sentence.format(host)}"

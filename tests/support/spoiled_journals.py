@@ -175,10 +175,10 @@ def check_read(path: Path) -> Journal | None:
         journal = read_journal(path)
     except Refused:
         return None
-    assert journal.size + journal.cut == path.stat().st_size
+    assert journal.size + journal.unread_bytes == path.stat().st_size
     assert isinstance(journal.loss, float | int | None)
     told = rebuild_branches(journal)
-    assert journal.frame <= len(told.present) == len(journal.recording(journal.present)) == journal.tree.end
+    assert journal.frame <= len(told.track) == len(journal.recording(journal.branch_tip)) == journal.tree.end
     assert len(journal.recording()) == journal.frame
     for number, end in told.ends.items():
         branch = told.branches.get(number) if number in {each.number for each in told.branches.kept} else None
@@ -188,7 +188,7 @@ def check_read(path: Path) -> Journal | None:
         before = path.with_name("before.journal")
         before.write_bytes(path.read_bytes()[: journal.size])
         again = read_journal(before)
-        assert (again.damage, again.entries, again.frames) == (None, journal.entries, journal.frames)
+        assert (again.damage, again.entries, again.end_frames) == (None, journal.entries, journal.end_frames)
         before.unlink()
     return journal
 
@@ -213,7 +213,7 @@ def can_run_again(journal: Journal | None) -> bool:
         return True
     options = [*journal.opening.own.values(), journal.opening.arguments.get("threads")]
     small = all(not isinstance(each, int | float | str) or _is_small(each) for each in options)
-    return small and max([*journal.frames, *journal.tree.left.values()], default=0) <= MOST_FRAMES
+    return small and max([*journal.end_frames, *journal.tree.left.values()], default=0) <= MOST_FRAMES
 
 
 def _is_small(value: float | str) -> bool:
