@@ -25,7 +25,7 @@ def ran(words: str, *, when: int, left: bool = False) -> Path:
     """Keep a run that was `left` in order or cut off; `when` it was written last, in seconds since the epoch."""
     session = open_session("linear")
     paths = new_journal_paths(session.about.opening)
-    session.recorder = writer = JournalWriter(next(paths), session.about, private=True, others=paths)
+    session.recorder = writer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     for _ in session.run_all(words):
         pass
     writer.close(in_order=left)

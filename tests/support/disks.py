@@ -42,7 +42,7 @@ WORDS = [*"fbsz" * 4, "free 20", "free 3", "undo", "@2", "@5", "branch=1", "bran
 KEYS = ["f", "b", "s", "z", "n", "5n", "u", "space"]
 FOREIGN = "somebody else's\n"
 NOT_KEPT = "not kept"
-ALWAYS = {"KEEP_SECONDS": 0.0, "KEEP_SHARE": float("inf")}  # a checkpoint whenever there is a new one
+ALWAYS = {"CHECKPOINT_INTERVAL": 0.0, "MAX_CHECKPOINT_SHARE": float("inf")}  # a checkpoint whenever there is a new one
 ON_SCREEN = 10  # every so many cases
 
 

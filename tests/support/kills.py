@@ -55,7 +55,10 @@ FORWARD = [*"fbsz" * 5, "free 20", *"fbs"]
 KEYS = ["f", "b", "s", "z", " ", "n", "5n", "u", "40n"]
 GENERATIONS = 5
 MANY = 3000  # words: more than are done before the end
-FAST = {"KEEP_SECONDS": 0.0, "KEEP_SHARE": float("inf")}  # a checkpoint on disk whenever there is a new one
+FAST = {
+    "CHECKPOINT_INTERVAL": 0.0,
+    "MAX_CHECKPOINT_SHARE": float("inf"),
+}  # a checkpoint on disk whenever there is a new one
 
 
 # Processes: each is a copy of this one, which has torch and everything else at hand, and no threads.
