@@ -284,7 +284,7 @@ def followed(path: Path, rng: random.Random) -> Verdict:
 
     def lead(out: Out) -> None:
         small = partial(drawn_frames.FrameStream, max_bytes=20_000)
-        with patch.object(writing, "FrameStream", small), patch.object(drawn_frames, "SECONDS", 0.0):
+        with patch.object(writing, "FrameStream", small), patch.object(drawn_frames, "MIN_INTERVAL", 0.0):
             session = open_session("linear")
             session.recorder = recorder = JournalWriter(path, session.about, private=True)
             for word in words:
