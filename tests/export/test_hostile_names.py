@@ -16,8 +16,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.export import formats as file
-from autograd_tui.export.csv_table import FORMULAS
-from autograd_tui.export.formats import export_case, export_file
+from autograd_tui.export.formats import export_file
 from suite_options import some
 
 CODE = "import os\nos.mkdir('ran')  # "

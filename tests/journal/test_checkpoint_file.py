@@ -87,7 +87,7 @@ def test_a_checkpoint_is_passed_over_where_no_forward_follows_it_any_more(
     list(first.run_all(other))
     first.close(in_order=False)
     again = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
-    resume(again, read_journal(tmp_path / "j"))
+    resume_run(again, read_journal(tmp_path / "j"))
     assert again.frame.same(first.frame)
     assert differing(tensors(again), tensors(first)) == []
 

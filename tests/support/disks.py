@@ -301,7 +301,7 @@ async def run_on_screen(run: Run) -> None:
 
 def case(number: int) -> str | None:
     """Run the case of a number; say what is wrong, or None."""
-    always = patch.multiple(writing, **ALWAYS), patch.object(drawn_frames, "SECONDS", 0.0)  # type: ignore[call-overload]
+    always = patch.multiple(writing, **ALWAYS), patch.object(drawn_frames, "MIN_INTERVAL", 0.0)  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory() as folder, always[0], always[1]:
         run = Run(number, Path(folder))
         try:

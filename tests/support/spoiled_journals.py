@@ -59,7 +59,7 @@ def write_real(number: int, path: Path) -> None:
     rng = random.Random(number)
     options: dict[str, Any] = rng.choice([{}, {"optimizer": "adam"}, {"seed": 3, "lr": 0.05}, {"decay": "plateau"}])
     lines_late = rng.choice([0.0, 1.0])
-    still = {"monotonic": lambda: 0.0, "time": lambda: 1.7e9, "RUN_SECONDS": lines_late}
+    still = {"monotonic": lambda: 0.0, "time": lambda: 1.7e9, "FREE_RUN_INTERVAL": lines_late}
     with patch.multiple(writing, **still), patch.object(free_run, "perf_counter", lambda: 0.0):  # type: ignore[call-overload]
         session = open_session(rng.choice(["linear", "linear", "spiral"]), batch_size=3, **options)
         session.recorder = writing.JournalWriter(path, session.about, private=True)
