@@ -46,7 +46,7 @@ def test_what_follows_a_forgotten_part_is_as_if_it_had_never_been(
     listed: list[Command], length: int, more: list[Command]
 ) -> None:
     log = CommandLog(listed)
-    log.forget_after(length)
+    log.truncate_after(length)
     for command in more:
         log.append(command)
     kept = listed[:length] + more
@@ -77,7 +77,7 @@ def test_two_logs_know_how_much_they_share(first: list[Command], then: list[Comm
     others = [*first[:cut], *then]
     log = CommandLog(first)
     other = log.copy()
-    other.forget_after(cut)
+    other.truncate_after(cut)
     for command in then:
         other.append(command)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, others, strict=False)))

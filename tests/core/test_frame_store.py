@@ -58,14 +58,14 @@ def test_tables_of_their_own_cost_more_than_shared_ones() -> None:
 @given(st.integers(1, 40), st.integers(0, 39))
 def test_what_came_after_a_frame_is_forgotten(length: int, index: int) -> None:
     made = store(length)
-    made.forget_after(shared(index))
+    made.truncate_to(shared(index))
     assert made.newest.index == index
     assert made.get(index + 1) is None
 
 
 def test_a_branch_from_a_frame_long_let_go_starts_with_that_frame() -> None:
     made = store(100)
-    made.forget_after(shared(3))
+    made.truncate_to(shared(3))
     made.append(shared(4))
     assert (made.oldest.index, made.newest.index) == (3, 4)
 
@@ -73,6 +73,6 @@ def test_a_branch_from_a_frame_long_let_go_starts_with_that_frame() -> None:
 def test_forgetting_gives_the_room_back() -> None:
     made = store(8)
     for _ in range(50):
-        made.forget_after(shared(3))
+        made.truncate_to(shared(3))
         made.append(shared(4))
     assert made.oldest.index == 0

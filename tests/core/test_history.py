@@ -97,7 +97,7 @@ def test_many_forwards_of_one_iteration_stay_within_capacity() -> None:
 def test_forgetting_drops_what_later_frames_brought(listed: list[float], index: int) -> None:
     column = series(listed)
     kept = [point for point in column.points() if point.index <= index]
-    column.forget_after(index)
+    column.truncate_after(index)
     assert column.points() == kept
 
 
@@ -151,7 +151,7 @@ def test_the_learning_rate_has_a_point_where_it_changes() -> None:
 
 def test_forgetting_a_change_of_the_learning_rate_makes_the_same_one_new() -> None:
     made = history(frame(), frame(1, "lr=0.5", learning_rate=0.5))
-    made.forget_after(0)
+    made.truncate_after(0)
     made.append(frame(1, "lr=0.5", learning_rate=0.5))
     assert [point.index for point in made.learning_rate.points()] == [0, 1]
 

@@ -312,7 +312,7 @@ def test_an_armed_watchpoint_changes_no_bit(watched: list[str], optimizer: str, 
 def test_what_is_kept_aside_is_one_checkpoint_beside_the_budget() -> None:
     session = opened("loss > 1e9", memory=1)
     run(session, Goal(iteration=20))
-    line = session._way.checkpoints
+    line = session._replayer.checkpoints
     assert len(line) == 0
     assert line.aside is not None
     assert line.aside.frame.index == 76
@@ -322,7 +322,7 @@ def test_what_is_kept_aside_is_one_checkpoint_beside_the_budget() -> None:
 def test_its_memory_is_used_again() -> None:
     session = opened("loss > 1e9")
     list(session.run_all("fbsz"))
-    line = session._way.checkpoints
+    line = session._replayer.checkpoints
     assert line.aside is not None
     rooms = sorted(each.data_ptr() for each in line.aside.params.values())
     list(session.run_all("fbsz*3"))
@@ -370,7 +370,7 @@ def test_disarmed_nothing_is_kept_aside() -> None:
     session = opened("loss > 1e9")
     session.run("f")
     session.disarm()
-    assert session._way.checkpoints.aside is None
+    assert session._replayer.checkpoints.aside is None
 
 
 def test_the_loss_of_one_iteration_is_compared_once() -> None:

@@ -35,7 +35,7 @@ def tensors(session: Session) -> Tensors:
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:
     """Give the commands that led from one frame to another."""
-    return list(session._way.commands.between(start, end))
+    return list(session._replayer.commands.between(start, end))
 
 
 def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01", groups: MakeGroups = lambda model: ()) -> Scenario:
@@ -59,5 +59,5 @@ def open_with_many_checkpoints(
     trainer = session._trainer
     line = CheckpointStore(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
     session = Session(trainer, about=session.about, checkpoints=line)
-    session._line.frames = FrameStore(trainer.frame, budget=frames)
+    session._timeline.frames = FrameStore(trainer.frame, budget=frames)
     return session

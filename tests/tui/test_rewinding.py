@@ -75,7 +75,7 @@ async def slow_screen(
     )
     app = AutogradApp(lambda name: open_session(scenario, memory=memory), parse(do), title="slow")
     async with running(app, (120, 40)) as shown:
-        shown.session._way.checkpoints.forget_after(1)  # a machine under load may have taken more
+        shown.session._replayer.checkpoints.drop_from(1)  # a machine under load may have taken more
         yield shown, gate
 
 

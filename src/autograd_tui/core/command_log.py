@@ -93,10 +93,10 @@ class CommandLog:
     def up_to(self, length: int) -> CommandLog:
         """Give a log of the first `length` commands, of its own."""
         other = self.copy()
-        other.forget_after(length)
+        other.truncate_after(length)
         return other
 
-    def forget_after(self, length: int) -> None:
+    def truncate_after(self, length: int) -> None:
         """Keep the first `length` commands."""
         if length >= len(self):
             return
@@ -245,9 +245,9 @@ class Track:
         if frame.error:
             self.errors[frame.index] = frame.error
 
-    def forget_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Leave the commands after frame `index`: another one has been run from there."""
-        self.commands.forget_after(index)
+        self.commands.truncate_after(index)
         self.errors = {each: error for each, error in self.errors.items() if each <= index}
 
     def copy(self) -> Track:

@@ -62,12 +62,12 @@ class FrameStore:
         at = bisect_left(places, index) if by > 0 else bisect_right(places, index) - 1
         return places[min(max(at, 0), len(places) - 1)]
 
-    def forget_after(self, frame: Frame) -> None:
+    def truncate_to(self, frame: Frame) -> None:
         """Drop the frames after `frame`, which is then the newest."""
-        self.drop_after(frame.index - 1)
+        self.truncate_after(frame.index - 1)
         self.append(frame)
 
-    def drop_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Drop the frames after frame `index`; the next one to be appended may be any later one."""
         with self._changing:
             while self._frames and self.newest.index > index:

@@ -59,7 +59,7 @@ class Series:
             if len(self) > self.capacity:
                 self._thin()
 
-    def forget_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
         while self.indices and self.indices[-1] > index:
             for column in (self.indices, self.iterations, self.values):
@@ -177,10 +177,10 @@ class History:
         if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _other_group(frame):
             self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
 
-    def forget_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
         for series in (self.loss, self.grad_norm, self.learning_rate, *self.metrics.values()):
-            series.forget_after(index)
+            series.truncate_after(index)
 
     def copy(self) -> History:
         """Give a history of its own, for another thread to read."""

@@ -7,10 +7,15 @@ from autograd_tui.core.frame import Frame
 
 
 def next_phase(frame: Frame) -> Phase:
-    """Give the phase that goes on from here, as the space key runs it."""
+    """Return the phase that goes on from here, as the space key runs it."""
     if frame.graph == "alive":
         return Phase.BACKWARD
     return {"fresh": Phase.STEP, "used": Phase.ZERO_GRAD, "none": Phase.FORWARD}[frame.grads.state]
+
+
+def next_command(frame: Frame) -> Command:
+    """Return the command that runs the next phase."""
+    return Command(next_phase(frame).value)
 
 
 def refusal(frame: Frame, command: Command) -> str | None:

@@ -215,7 +215,7 @@ class Watcher:
         fired, self._unsaid = self._unsaid, None
         return fired
 
-    def forget_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Forget what fired at a later frame: another command has been run from frame `index`."""
         if self.fired is not None and self.fired.index > index:
             self.fired = None

@@ -31,7 +31,7 @@ Repro = dict[str, Any]  # what torch.load reads with weights_only=True
 
 
 def latest_case(
-    trainer: Trainer, way: Replayer, known: ReplayChecker, *, about: SessionInfo, fired: FiredWatchpoint | None
+    trainer: Trainer, replayer: Replayer, known: ReplayChecker, *, about: SessionInfo, fired: FiredWatchpoint | None
 ) -> Repro:
     """Tell the iteration up to where training stands, with all that it begins with; training stays where it is.
 
@@ -39,11 +39,11 @@ def latest_case(
     forward.
     """
     here = trainer.frame
-    forward = way.latest_forward(here.index)
+    forward = replayer.latest_forward(here.index)
     if not forward:
         raise Refused("there is no iteration to write yet: run forward first.")
-    checkpoint = way.state_at(forward - 1, known)
-    steps = way.track.steps(forward - 1, here.index)
+    checkpoint = replayer.state_at(forward - 1, known)
+    steps = replayer.track.steps(forward - 1, here.index)
     fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
     with trainer.borrow_state() as state:
         case = _make_case(state, checkpoint, steps, about)

@@ -14,16 +14,17 @@ from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import GroupSpec
+from autograd_tui.core.phase_order import next_command
 from autograd_tui.core.session_view import LIVE, Goal, RunObserver, SessionInfo, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
-from autograd_tui.core.watcher import FiredWatchpoint, Watcher
+from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.engine.gradcheck.gradcheck import GradChecker
-from autograd_tui.engine.replay.advance import Advance
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
+from autograd_tui.engine.replay.free_run import run_free, run_until
 from autograd_tui.engine.replay.replayer import Replayer
-from autograd_tui.engine.replay.timeline import Reporter, Timeline
+from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.repro import Repro, latest_case
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.tensor_file import save
@@ -31,10 +32,9 @@ from autograd_tui.engine.training.trainer import Trainer
 
 
 class Session:
-    """What a screen, a script and a test have of a run: commands go in, frames come out.
+    """A training run that takes one command at a time: commands go in, frames come out.
 
-    `about` says what does not change while it is open. New commands run on the way on, frames are made again on the
-    way back, and the line of frames holds what is known of the present branch.
+    The timeline holds what is stored of the present branch, the replayer moves training along it.
     """
 
     def __init__(self, trainer: Trainer, *, about: SessionInfo, checkpoints: CheckpointStore | None = None) -> None:
@@ -43,23 +43,19 @@ class Session:
         self.notice: str | None = None
         self.departure: str | None = None  # where it is another run than the one that it goes on with
         self._trainer = trainer
-        self._way = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
-        self._reporter = Reporter(self._way)
-        self._watching = Watcher()
-        self._line = Timeline(trainer, self._way, watching=self._watching, reporter=self._reporter)
-        self._on = Advance(trainer, self._way, self._line, watching=self._watching, reporter=self._reporter)
-        self._grad_checker = GradChecker(
-            trainer, self._way, self._line.traces, has_formula=about.opening.scenario == "linear"
-        )
+        self._replayer = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
+        self._timeline = Timeline(trainer, self._replayer)
+        is_linear = about.opening.scenario == "linear"
+        self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
     def recorder(self) -> RunObserver | None:
-        """Who takes down what runs from now on."""
-        return self._reporter.recorder
+        """What is told of everything that runs from now on."""
+        return self._timeline.recorder
 
     @recorder.setter
     def recorder(self, recorder: RunObserver | None) -> None:
-        self._reporter.recorder = recorder
+        self._timeline.recorder = recorder
 
     @property
     def frame(self) -> Frame:
@@ -69,12 +65,12 @@ class Session:
     @property
     def newest(self) -> int:
         """The index of the last frame of this branch: greater than `frame.index` after going back."""
-        return self._line.newest
+        return self._timeline.newest
 
     @property
     def history(self) -> History:
         """The columns that plots need, of this branch."""
-        return self._line.history
+        return self._timeline.history
 
     # Going on.
 
@@ -87,8 +83,8 @@ class Session:
         if isinstance(command, str):
             command = parse_one(command)
         if command.recorded:
-            return self._on.run_recorded(replace(command, recorded=False))
-        return self._line.go_back(command) if command.goes_back else self._on.run(command)
+            return self._timeline.run_recorded(replace(command, recorded=False))
+        return self._timeline.go_back(command) if command.goes_back else self._timeline.run(command)
 
     def run_all(self, text: str) -> Iterator[Frame]:
         """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
@@ -97,11 +93,11 @@ class Session:
 
     def next_command(self) -> Command:
         """Give the phase that goes on from here."""
-        return self._on.next_command()
+        return next_command(self.frame)
 
     def run_until(self, goal: Goal) -> Iterator[Frame]:
         """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
-        return self._on.run_until(goal)
+        return run_until(self._timeline, goal)
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
         """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
@@ -109,7 +105,7 @@ class Session:
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
         not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
         """
-        return self._on.run_free(goal, stopped, every=every)
+        return run_free(self._timeline, goal, stopped, every=every)
 
     def end_of(self, iterations: int) -> Goal:
         """Give the goal that is so many iterations from here, the one that has begun included."""
@@ -120,53 +116,53 @@ class Session:
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:
         """The conditions that are armed; any thread may ask."""
-        return self._watching.armed
+        return self._timeline.watcher.armed
 
     def arm(self, watchpoint: Watchpoint | str) -> None:
         """Pause runs where a condition holds, "grad_norm > 10"; while one is armed they go phase by phase.
 
         Raises NotUnderstood where it is none, and Refused where the model has no such parameter.
         """
-        self._watching.arm(watchpoint, self.frame)
+        self._timeline.watcher.arm(watchpoint, self.frame)
 
     def disarm(self) -> None:
         """Pause at no condition any more."""
-        self._watching.disarm()
-        self._way.checkpoints.drop_aside()
+        self._timeline.watcher.disarm()
+        self._replayer.checkpoints.drop_aside()
 
     @property
     def fired(self) -> FiredWatchpoint | None:
         """Where a watchpoint fired last; any thread may ask."""
-        return self._watching.fired
+        return self._timeline.watcher.fired
 
     def take_fired(self) -> FiredWatchpoint | None:
         """Tell, once, where a watchpoint has fired since this was asked last."""
-        return self._watching.take_fired()
+        return self._timeline.watcher.take_fired()
 
     # Looking: training stays where it is.
 
     def stored(self, index: int) -> Frame | None:
         """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        return self._line.stored(index)
+        return self._timeline.stored(index)
 
     def nearest(self, index: int, by: int) -> int:
         """Give the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1), on any thread."""
-        return self._line.frames.nearest(index, by)
+        return self._timeline.frames.nearest(index, by)
 
     def look(self, index: int) -> Frame:
         """Give frame `index` to look at."""
-        return self._line.look(index)
+        return self._timeline.look(index)
 
     def look_alike(self, index: int, by: int) -> Frame | None:
         """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
-        return self._line.look_alike(index, by)
+        return self._timeline.look_alike(index, by)
 
     def trace(self, index: int) -> Trace:
         """Tell what happened inside the phase that led to frame `index`.
 
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
-        return self._line.trace(index)
+        return self._timeline.trace(index)
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
@@ -179,8 +175,8 @@ class Session:
         Raises Refused, in one sentence, where it cannot be checked, also where it is `stopped`, which is asked before
         each forward.
         """
-        self._line.check(index)
-        return self._grad_checker.check_gradient(index, what, self._line.comparison(), stopped)
+        self._timeline.check(index)
+        return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""
@@ -190,31 +186,31 @@ class Session:
 
     def rewind(self, index: int) -> Frame:
         """Return to frame `index`: the next command goes on from there. Later frames stay until then."""
-        return self._line.rewind(index)
+        return self._timeline.rewind(index)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The runs that were rewound over, in order of abandonment; any thread may ask."""
-        return self._line.branches.kept
+        return self._timeline.branches.kept
 
     def take_branch(self, number: int) -> Frame:
         """Return to the end of a branch; what is left for it becomes a branch itself."""
-        return self._line.take_branch(number)
+        return self._timeline.take_branch(number)
 
     @property
     def warning(self) -> str | None:
         """Say where it is not the run that it goes on with, and what going back will cost, or whether it is exact."""
         doubt = self._trainer.doubt
         inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
-        return self.departure or self._way.checkpoints.warning or inexact
+        return self.departure or self._replayer.checkpoints.warning or inexact
 
     def take_difference(self) -> Divergence | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""
-        return self._way.take_difference()
+        return self._replayer.take_difference()
 
     def watch(self, watch: Watch) -> None:
         """Have `watch` told how far going back or a gradient check has come; where it gives False, all stays."""
-        self._way.watch = watch
+        self._replayer.watch = watch
 
     # Keeping.
 
@@ -228,11 +224,11 @@ class Session:
 
     def log(self) -> CommandLog:
         """Give the same as a log of its own, which another thread may read."""
-        return self._way.commands.up_to(self.frame.index)
+        return self._replayer.commands.up_to(self.frame.index)
 
     def recording(self) -> Recording:
         """Give the run up to where training stands, to be told again."""
-        return Recording(self.about.opening, self._way.recorded(self.frame.index))
+        return Recording(self.about.opening, self._replayer.recorded(self.frame.index))
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
         """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
@@ -247,19 +243,20 @@ class Session:
 
         It is read with `torch.load(path, weights_only=True)`. Raises Refused where there has been no forward, OSError.
         """
-        known, fired = self._line.comparison(), self.fired
-        case = latest_case(self._trainer, self._way, known, about=self.about, fired=fired)
+        known, fired = self._timeline.checker(), self.fired
+        case = latest_case(self._trainer, self._replayer, known, about=self.about, fired=fired)
         save(case, file)
         return case
 
     def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
         """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self._line.take_up(checkpoint, track, history)
+        self._timeline.resume(checkpoint, track, history)
 
     def take_up_branches(self, branches: Branches) -> None:
         """Have the branches that another program left."""
-        self._line.branches = branches
+        self._timeline.branches = branches
 
     def close(self, *, in_order: bool) -> None:
         """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
-        self._reporter.close(in_order=in_order)
+        if self.recorder is not None:
+            self.recorder.close(in_order=in_order)

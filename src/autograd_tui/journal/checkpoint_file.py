@@ -116,7 +116,7 @@ def save_checkpoint(
     if checkpoint.bytes > MOST_BYTES or checkpoint.remembers:
         return
     history = history.copy()
-    history.forget_after(checkpoint.frame.index)
+    history.truncate_after(checkpoint.frame.index)
     left_out = ("frame", "holders", "attributes", "optimizer")
     content: dict[str, Any] = {
         "format": FORMAT,

@@ -216,14 +216,14 @@ class FollowedSession(ReadOnlySession):
             self._set_header(*self._header)
             self._header, self._plotted = None, announcement.newest
         else:
-            self.history.forget_after(announcement.kept)
+            self.history.truncate_after(announcement.kept)
             self._plotted = min(self._plotted, announcement.kept)
         if self._frames is None:
             self._frames = FrameStore(frame)
         elif announcement.kept < self._store.oldest.index:
-            self._store.forget_after(frame)
+            self._store.truncate_to(frame)
         else:
-            self._store.forget_after(self.look(announcement.kept))
+            self._store.truncate_to(self.look(announcement.kept))
             if frame.index > self._store.newest.index:
                 self._store.append(frame)
         if frame.index > self._plotted:

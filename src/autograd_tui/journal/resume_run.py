@@ -37,7 +37,7 @@ class BranchRebuilder:
     def _run(self, entry: Entry, start: int) -> None:
         if start < len(self.track):
             self._leave(self.track.copy(), entry, fork=start)
-            self.track.forget_after(start)
+            self.track.truncate_after(start)
         for pattern, times in entry.commands().blocks():
             self.track.commands.append_all(pattern, times)
         if (error := entry.error) is not None:
@@ -78,7 +78,7 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
     rebuilt, replayer = rebuild_branches(journal), _EntryReplayer(session, journal, changed=changed)
     if saved := load_checkpoint(journal, session.checkpoint()):
         track = rebuilt.track.copy()
-        track.forget_after(saved.checkpoint.frame.index)
+        track.truncate_after(saved.checkpoint.frame.index)
         session.take_up(saved.checkpoint, track, saved.history)
     for entry, end in journal.path_to(journal.branch_tip):
         replayer.run(entry, end)

@@ -19,7 +19,7 @@ SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8
 
 
 def kept(session: Session) -> list[int]:
-    return [each.frame.index for each in session._way.checkpoints._kept]
+    return [each.frame.index for each in session._replayer.checkpoints._kept]
 
 
 def run(session: Session, commands: str) -> None:
@@ -51,13 +51,13 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*200")
     places = kept(session)
-    assert sum(each.bytes for each in session._way.checkpoints._kept) <= SMALL
+    assert sum(each.bytes for each in session._replayer.checkpoints._kept) <= SMALL
     assert (places[0], places[-1]) == (0, 796)
 
 
 def test_checkpoints_of_a_long_run_lie_further_apart_and_at_most_twice_as_far_as_even_ones() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
-    line = session._way.checkpoints
+    line = session._replayer.checkpoints
     for _ in range(150):
         run(session, "fbsz")
         line.spend(4.0, frames=0)  # as if a frame took a second
@@ -69,10 +69,10 @@ def test_checkpoints_of_a_long_run_lie_further_apart_and_at_most_twice_as_far_as
 def test_a_checkpoint_is_due_when_it_lies_as_far_from_the_last_as_those_that_stay() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*20")
-    session._way.checkpoints.spend(3600.0, frames=0)
+    session._replayer.checkpoints.spend(3600.0, frames=0)
     run(session, "f")  # from here on a frame takes some seconds
-    assert not session._way.checkpoints.is_due(2.0)
-    assert session._way.checkpoints.is_due(3.0)
+    assert not session._replayer.checkpoints.is_due(2.0)
+    assert session._replayer.checkpoints.is_due(3.0)
 
 
 def test_there_are_never_more_than_so_many() -> None:
@@ -91,7 +91,7 @@ def test_as_many_are_kept_as_fit(fit: int) -> None:
 
 def test_no_more_than_the_budget_is_ever_held() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
-    line, held = session._way.checkpoints, []
+    line, held = session._replayer.checkpoints, []
     take = session._trainer.checkpoint
 
     def watched(recycled: Checkpoint | None) -> Checkpoint:
@@ -106,7 +106,7 @@ def test_no_more_than_the_budget_is_ever_held() -> None:
 def test_a_rerun_takes_checkpoints_on_the_way() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*10")
-    session._way.checkpoints._kept = session._way.checkpoints._kept[:1]
+    session._replayer.checkpoints._kept = session._replayer.checkpoints._kept[:1]
     session.rewind(30)
     assert kept(session) == [0, 8, 16, 20, 24, 28]  # iterations without frames, one with them, in turn
 
@@ -115,7 +115,7 @@ def test_a_rerun_takes_checkpoints_on_the_way() -> None:
 def test_a_frame_is_made_again_from_the_checkpoint_before_its_forward(index: int, place: int) -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*3")
-    assert session._way.checkpoints.before(index).frame.index == place  # type: ignore[union-attr]
+    assert session._replayer.checkpoints.before(index).frame.index == place  # type: ignore[union-attr]
 
 
 def test_going_on_from_an_old_frame_drops_the_checkpoints_from_there_on() -> None:
@@ -138,14 +138,14 @@ def test_checkpoints_cost_at_most_their_share() -> None:
 def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
-    assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 1
+    assert len({id(each.mark.foreign) for each in session._replayer.checkpoints._kept}) == 1
     with state_of(session).global_state:
         random.random()
     run(session, "fbsz")
     with state_of(session).global_state:
         np.random.rand()
     run(session, "fbsz")
-    assert len({id(each.mark.foreign) for each in session._way.checkpoints._kept}) == 3
+    assert len({id(each.mark.foreign) for each in session._replayer.checkpoints._kept}) == 3
 
 
 def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> None:
@@ -154,4 +154,4 @@ def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> No
     with state_of(session).global_state:
         torch.rand(1)
     run(session, "fbsz*5")
-    assert len({id(each.mark.torch) for each in session._way.checkpoints._kept}) == 2
+    assert len({id(each.mark.torch) for each in session._replayer.checkpoints._kept}) == 2

@@ -22,7 +22,7 @@ WORDS = "fbsz*6 lr=0.05 fb F b B s S f z B fbsz optimizer=adam fbs fb s z*2 4.bi
 
 def without_checkpoints(scenario: Scenario | str, **options: str | float) -> Session:
     session = open_session(scenario, memory=0, **options)  # type: ignore[arg-type]
-    assert len(session._way.checkpoints) == 0
+    assert len(session._replayer.checkpoints) == 0
     return session
 
 

@@ -430,10 +430,10 @@ class Showing(Recurrent):
 def test_an_output_that_a_model_only_shows_does_not_keep_checkpoints_away() -> None:
     session = open_with_many_checkpoints(as_scenario(of(Showing)))
     list(session.run_all("fbsz*4"))
-    assert len(session._way.checkpoints) >= 3
+    assert len(session._replayer.checkpoints) >= 3
     carrying = open_with_many_checkpoints(as_scenario(of(Attached)))
     list(carrying.run_all("f*4"))
-    assert len(carrying._way.checkpoints) == 1
+    assert len(carrying._replayer.checkpoints) == 1
 
 
 def test_a_global_that_the_code_only_reads_is_not_set_by_going_back(monkeypatch: pytest.MonkeyPatch) -> None:

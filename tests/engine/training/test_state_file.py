@@ -80,7 +80,7 @@ def test_training_goes_on_as_in_the_script_that_loads_it(tmp_path: Path, spellin
 def test_going_back_without_checkpoints_begins_with_the_state_again(tmp_path: Path, spelling: str) -> None:
     path = save(tmp_path / "state.pth", after_three(spelling))
     session = opened(path, spelling, memory=0)
-    assert len(session._way.checkpoints) == 0
+    assert len(session._replayer.checkpoints) == 0
     expected = copied(tensors(run(session, "fbs")))
     Path(path).unlink()
     run(session, "z fbsz*2")

@@ -291,7 +291,7 @@ class GradChecker:
         self._trainer, self._replayer, self._traces, self._has_formula = trainer, replayer, traces, has_formula
 
     def check_gradient(
-        self, index: int, what: str | int, comparison: ReplayChecker, stopped: Callable[[], bool]
+        self, index: int, what: str | int, checker: ReplayChecker, stopped: Callable[[], bool]
     ) -> GradCheck:
         """Check the gradient of a parameter, by its name, or of an operation's output, by the operation's number.
 
@@ -302,23 +302,23 @@ class GradChecker:
         self._replayer.watch = lambda progress: watch(progress) and not stopped()
         try:
             if isinstance(what, int):
-                return self._of_output(index, what, comparison)
-            return self._of_parameter(index, what, comparison)
+                return self._of_output(index, what, checker)
+            return self._of_parameter(index, what, checker)
         finally:
             self._replayer.watch = watch
 
-    def _of_parameter(self, index: int, name: str, comparison: ReplayChecker) -> GradCheck:
+    def _of_parameter(self, index: int, name: str, checker: ReplayChecker) -> GradCheck:
         """Check the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
         here, trainer, replayer = self._trainer.frame.index, self._trainer, self._replayer
         name, param_index = self._find_param(name)
         backward = replayer.last(Phase.BACKWARD, index)
         forward = replayer.last(Phase.FORWARD, backward)
         try:
-            replayer.travel(index, comparison)
+            replayer.travel(index, checker)
             grad, counted = self._gradient(name), trainer.frame.grads.backwards[param_index]
             if grad is None or not forward:
                 raise Refused(f"{name} has no gradient at frame {index}: there is one after backward, until zero_grad.")
-            replayer.go_to_start(forward, comparison)
+            replayer.go_to_start(forward, checker)
             before, earlier = self._gradient(name), trainer.frame.grads.backwards[param_index]
             if counted <= earlier and before is not None:
                 raise Refused(f"the last backward has added nothing to the gradient of {name}.")
@@ -328,15 +328,15 @@ class GradChecker:
                 measurable = loss_by_parameter(state, name, progress, has_formula=self._has_formula)
                 return compare_gradients(name, run_grad, measurable, progress, index=index)
         finally:
-            replayer.return_to(here, comparison)
+            replayer.return_to(here, checker)
 
-    def _of_output(self, index: int, number: int, comparison: ReplayChecker) -> GradCheck:
+    def _of_output(self, index: int, number: int, checker: ReplayChecker) -> GradCheck:
         """Check the gradient of the output of operation `number` of the forward that frame `index` stands upon."""
         here, replayer = self._trainer.frame.index, self._replayer
         forward = replayer.last(Phase.FORWARD, index)
         if not forward:
             raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
-        ops = self._traces.of(forward, comparison).ops
+        ops = self._traces.of(forward, checker).ops
         if not 0 <= number < len(ops):
             raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
         if ops[number].opaque:
@@ -347,12 +347,12 @@ class GradChecker:
         name = f"{ops[number].name} {number + 1}"
         progress = CheckProgress(f"dLoss/d({name})", replayer.watch)
         try:
-            replayer.go_to_start(forward, comparison)
+            replayer.go_to_start(forward, checker)
             with self._trainer.borrow_state() as state:
                 run_grad, measurable = loss_by_output(state, uncast, ops[number].name, progress)
                 return compare_gradients(name, run_grad, measurable, progress, index=index)
         finally:
-            replayer.return_to(here, comparison)
+            replayer.return_to(here, checker)
 
     def _find_param(self, name: str) -> tuple[str, int]:
         """Return a parameter's first name and its index; raises Refused where the model has none of that name."""

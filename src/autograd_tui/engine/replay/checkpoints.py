@@ -168,7 +168,7 @@ class CheckpointStore:
         """Give up a checkpoint whose forward raised: the graph of the forward before it is still in use."""
         self._recycled = checkpoint
 
-    def forget_after(self, index: int) -> None:
+    def drop_from(self, index: int) -> None:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
             self._recycled = self._kept.pop()

@@ -1,9 +1,10 @@
-"""The loop at its own speed: many iterations without frames, then one with, again and again."""
+"""Runs of many iterations: phase by phase, or at the loop's own speed, with a frame now and then."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import perf_counter
 
 from torch import Tensor
@@ -13,25 +14,88 @@ from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import next_command
 from autograd_tui.core.session_view import Goal
-from autograd_tui.engine.replay.replayer import Replayer
-from autograd_tui.engine.training.trainer import FreeRunResult, Trainer
+from autograd_tui.engine.replay.timeline import Timeline
+from autograd_tui.engine.training.trainer import FreeRunResult
 
 SHARE = 0.03  # of the run's time that frames may cost
 LONGEST = 1.0  # seconds without a frame, where iterations are not longer than that
 
 
-class FreeRun:
-    """Goes on from the end of one iteration to the end of another; `every` seconds, or as often as they may cost.
+def run_until(timeline: Timeline, goal: Goal) -> Iterator[Frame]:
+    """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, yielding each frame."""
+    while not goal.is_past(timeline.trainer.frame):
+        frame = timeline.run(next_command(timeline.trainer.frame))
+        yield frame
+        if frame.error or goal.reached_by(frame) or timeline.watcher.fired_at(frame):
+            return
 
-    `irregular` once an iteration did not go its way: it is to be run phase by phase, which shows why.
+
+def run_free(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+    """Run iterations until `goal`, `stopped` or an error; yield a frame every so many seconds, and the last one.
+
+    They run at the loop's own speed, save while a watchpoint is armed.
+    """
+    try:
+        run = _run_watched if timeline.watcher.armed else _run_iterations
+        yield from run(timeline, goal, stopped, every=every)
+    finally:
+        if timeline.recorder is not None:
+            timeline.recorder.finish_run()
+
+
+def _run_iterations(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+    trainer, free = timeline.trainer, FreeRun(timeline, stopped=stopped, every=every)
+    regular = False  # whether the last iteration was f b s z, so that the next ones will be too
+    while not goal.is_past(trainer.frame):
+        start = trainer.frame
+        if trainer.doubt is not None:  # what no run can return to goes phase by phase, and never too far
+            yield from _run_watched(timeline, goal, stopped, every=every)
+            return
+        if regular and start.iteration + 1 != goal.iteration:
+            frame = free.go_on(goal)
+            regular = not free.irregular
+            timeline.extend(start, frame)
+        else:
+            frame = _run_this_iteration(timeline, goal, stopped)
+            regular = frame.phase is Phase.ZERO_GRAD and frame.index - start.index == len(Phase)
+        yield frame
+        if frame.error or goal.reached_by(frame) or stopped():
+            return
+
+
+def _run_this_iteration(timeline: Timeline, goal: Goal, stopped: Callable[[], bool]) -> Frame:
+    """Run to the end of this iteration, or to where a run ends before that."""
+    end = Goal.from_here(timeline.trainer.frame, 1)
+    for _ in run_until(timeline, replace(goal, iteration=end.iteration)):
+        if stopped():
+            break
+    return timeline.trainer.frame
+
+
+def _run_watched(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+    """Run phase by phase, so that nothing is missed; the frames yielded are as far apart as in other runs."""
+    last_yield, frame = perf_counter(), None
+    for frame in run_until(timeline, goal):
+        if stopped():
+            break
+        if perf_counter() - last_yield >= every:
+            yield frame
+            last_yield, frame = perf_counter(), None
+    if frame is not None:
+        yield frame
+
+
+class FreeRun:
+    """Runs whole iterations at the loop's own speed, each time without frames but for the last one.
+
+    every: seconds between two frames, more where they would cost too much of the run.
+    `irregular` once an iteration was not f b s z: it is to be run phase by phase, which shows why.
     """
 
-    def __init__(
-        self, trainer: Trainer, way: Replayer, history: History, *, stopped: Callable[[], bool], every: float
-    ) -> None:
-        self._trainer, self._way, self._history = trainer, way, history
+    def __init__(self, timeline: Timeline, *, stopped: Callable[[], bool], every: float) -> None:
+        self._trainer, self._replayer, self._history = timeline.trainer, timeline.replayer, timeline.history
         self._stopped, self._every = stopped, every
         self._costs: deque[float] = deque([0.0], maxlen=5)  # seconds that the last frames added to their iterations
         self.irregular = False
@@ -57,7 +121,7 @@ class FreeRun:
 
     def _without_frames(self, goal: Goal) -> FreeRunResult:
         """Run iterations, and take down what plots and the way back need of them."""
-        first, checkpoints = self._trainer.frame, self._way.checkpoints
+        first, checkpoints = self._trainer.frame, self._replayer.checkpoints
         most = None if goal.iteration is None else goal.iteration - first.iteration - 1
         checkpoint, started = checkpoints.take_if_due(), perf_counter()
         cost = min(self._costs)  # of which noise is no part
@@ -77,7 +141,7 @@ class FreeRun:
 
     def _take_down(self, first: Frame, stretch: FreeRunResult) -> None:
         rises, apart = first.iteration == 0 or first.steps > first.loss_steps, len(Phase)
-        self._way.commands.append_iterations(len(stretch.losses))
+        self._replayer.commands.append_iterations(len(stretch.losses))
         iteration = first.iteration + rises
         self._history.loss.extend(stretch.losses, index=first.index + 1, iteration=iteration, apart=apart)
         for done, rate in stretch.rates:
@@ -85,7 +149,7 @@ class FreeRun:
 
     def _with_frames(self) -> float | None:
         """Run one iteration by phases; only its last frame shows nothing of an earlier iteration."""
-        checkpoints, started, frames = self._way.checkpoints, perf_counter(), []
+        checkpoints, started, frames = self._replayer.checkpoints, perf_counter(), []
         try:
             for command in ITERATION:
                 frames.append(self._trainer.run(command))
@@ -95,7 +159,7 @@ class FreeRun:
         self.irregular |= any(frame.error for frame in frames)
         if self.irregular:
             return None
-        self._way.commands.append_iterations(1)
+        self._replayer.commands.append_iterations(1)
         for frame in frames:
             self._history.append(frame)
         return frames[0].loss
@@ -103,14 +167,14 @@ class FreeRun:
     def _give_up(self) -> Frame:
         """Return to the end of the last iteration that went its way."""
         self.irregular = True
-        self._way.go_to(len(self._way.commands), from_here=False)
+        self._replayer.go_to(len(self._replayer.commands), from_here=False)
         return self._trainer.frame
 
     def _stop_at_the_last_forward(self) -> Frame:
-        last = len(self._way.commands) - len(Phase) + 1
-        self._way.commands.forget_after(last)
-        self._history.forget_after(last)
+        last = len(self._replayer.commands) - len(Phase) + 1
+        self._replayer.commands.truncate_after(last)
+        self._history.truncate_after(last)
         known = ReplayChecker(lambda index: None, self._history)
-        self._way.go_to(last, from_here=False, comparison=known)
-        self._way.note(known)
+        self._replayer.go_to(last, from_here=False, checker=known)
+        self._replayer.note(known)
         return self._trainer.frame

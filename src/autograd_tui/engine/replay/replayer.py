@@ -41,12 +41,12 @@ class Replay:
         checkpoints: CheckpointStore,
         *,
         watch: Watch,
-        comparison: ReplayChecker,
+        checker: ReplayChecker,
         record: frozenset[int] = frozenset(),
     ) -> None:
         self._record = record
         self._trainer, self._track, self._checkpoints = trainer, track, checkpoints
-        self._watch, self._comparison = watch, comparison
+        self._watch, self._comparison = watch, checker
         self._found: deque[Frame] = deque(maxlen=MOST_FOUND)
         self._first = self._end = 0
 
@@ -153,16 +153,16 @@ class Replayer:
         """Take note of a command that has led to a frame."""
         self.track.append(command, frame)
 
-    def take_up(self, track: Track, checkpoint: Checkpoint) -> None:
+    def resume(self, track: Track, checkpoint: Checkpoint) -> None:
         """Stand at a checkpoint that another program took, at the end of a track that it ran."""
         self._trainer.restore(checkpoint)
         self.track = track
         self.checkpoints.keep(checkpoint)
 
-    def forget_after(self, index: int) -> None:
+    def truncate_after(self, index: int) -> None:
         """Leave the commands after frame `index`: another one has been run from there."""
-        self.track.forget_after(index)
-        self.checkpoints.forget_after(index)
+        self.track.truncate_after(index)
+        self.checkpoints.drop_from(index)
 
     def recorded(self, end: int) -> list[Stretch]:
         """Give the commands up to frame `end` with what they raised."""
@@ -173,10 +173,10 @@ class Replayer:
         if doubt := self._trainer.doubt:
             raise Refused(f"{why}, and no forward of this model runs again just to be looked at: {doubt}.")
 
-    def note(self, comparison: ReplayChecker) -> None:
+    def note(self, checker: ReplayChecker) -> None:
         """Take note of where a journey found other frames than there had been, if anywhere."""
-        self.difference = comparison.first
-        self._trainer.differed |= comparison.first is not None
+        self.difference = checker.first
+        self._trainer.differed |= checker.first is not None
 
     def go_to(
         self,
@@ -185,14 +185,14 @@ class Replayer:
         from_here: bool = True,
         skipping: bool = True,
         watch: Watch = unwatched,
-        comparison: ReplayChecker | None = None,
+        checker: ReplayChecker | None = None,
     ) -> list[Frame]:
         """Bring the trainer to frame `index`; give the last of the frames that were made again on the way.
 
         Not `from_here`: what the trainer holds now is not to be built upon. Not `skipping`: every frame is made.
         Raises GivenUp, in the midst of it, where `watch` says so.
         """
-        comparison = comparison or ReplayChecker(lambda index: None, History())
+        checker = checker or ReplayChecker(lambda index: None, History())
         checkpoint = self.checkpoints.before(index)
         first = checkpoint.frame.index if checkpoint else 0
         if not (from_here and first <= self._trainer.frame.index <= index):
@@ -200,23 +200,23 @@ class Replayer:
                 self._trainer.restore(checkpoint)
             else:
                 self._trainer.start_over()
-                comparison.see(self._trainer.frame)
-        rerun = Replay(self._trainer, self.track, self.checkpoints, watch=watch, comparison=comparison)
+                checker.see(self._trainer.frame)
+        rerun = Replay(self._trainer, self.track, self.checkpoints, watch=watch, checker=checker)
         try:
             return rerun.to(index, skipping=skipping)
         except ReplayDiverged:  # its error belongs into a frame
-            return self.go_to(index, from_here=False, skipping=False, watch=watch, comparison=comparison)
+            return self.go_to(index, from_here=False, skipping=False, watch=watch, checker=checker)
 
-    def travel(self, index: int, comparison: ReplayChecker) -> list[Frame]:
+    def travel(self, index: int, checker: ReplayChecker) -> list[Frame]:
         """Go to a frame as long as it is wanted; raises GivenUp, back where the trainer stood."""
-        return self._or_stay(lambda: self.go_to(index, watch=self.watch, comparison=comparison), comparison)
+        return self._or_stay(lambda: self.go_to(index, watch=self.watch, checker=checker), checker)
 
-    def visit(self, index: int, comparison: ReplayChecker) -> list[Frame]:
+    def visit(self, index: int, checker: ReplayChecker) -> list[Frame]:
         """Go to a frame and come back; give the last frames of the way there, that one at the end."""
         here = self._trainer.frame.index
-        found = [*self.travel(index, comparison), self._trainer.frame]
-        self.return_to(here, comparison)
-        self.note(comparison)
+        found = [*self.travel(index, checker), self._trainer.frame]
+        self.return_to(here, checker)
+        self.note(checker)
         return found
 
     def take_difference(self) -> Divergence | None:
@@ -233,14 +233,14 @@ class Replayer:
             index -= 1
         return 0
 
-    def go_to_start(self, forward: int, comparison: ReplayChecker) -> None:
+    def go_to_start(self, forward: int, checker: ReplayChecker) -> None:
         """Go where the forward that led to a frame began, as long as that is wanted; raises GivenUp, as `travel`."""
 
         def journey() -> list[Frame]:
-            self._go_to_start(forward, comparison)
+            self._go_to_start(forward, checker)
             return []
 
-        self._or_stay(journey, comparison)
+        self._or_stay(journey, checker)
 
     def latest_forward(self, index: int) -> int:
         """Find the frame of the forward that the iteration of frame `index` begins with, which may have raised there.
@@ -250,56 +250,56 @@ class Replayer:
         (command,) = self.commands.between(index - 1, index) if index else (None,)
         return index if command is not None and command.phase is Phase.FORWARD else self.last(Phase.FORWARD, index)
 
-    def state_at(self, index: int, comparison: ReplayChecker) -> Checkpoint:
+    def state_at(self, index: int, checker: ReplayChecker) -> Checkpoint:
         """Give the state at a frame that a forward follows; training stays where it is."""
         self.check_repeats("a case runs the iteration again")
         if checkpoint := self.checkpoints.state_at(index):
             return checkpoint
         here = self._trainer.frame.index
-        self.travel(index, comparison)
+        self.travel(index, checker)
         found = self._trainer.checkpoint()
-        self.return_to(here, comparison)
+        self.return_to(here, checker)
         return found
 
-    def record(self, index: int, comparison: ReplayChecker) -> None:
+    def record(self, index: int, checker: ReplayChecker) -> None:
         """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
         (command,) = self.commands.between(index - 1, index)
         forward = self.last(Phase.FORWARD, index) if command.phase is Phase.BACKWARD else 0
         wanted = frozenset({index, forward} - {0})
 
         def journey() -> list[Frame]:
-            self._go_to_start(min(wanted), comparison)
+            self._go_to_start(min(wanted), checker)
             rerun = Replay(
-                self._trainer, self.track, self.checkpoints, watch=self.watch, comparison=comparison, record=wanted
+                self._trainer, self.track, self.checkpoints, watch=self.watch, checker=checker, record=wanted
             )
             return rerun.to(index, skipping=False)
 
         self._trainer.trace = None
-        self._or_stay(journey, comparison)
+        self._or_stay(journey, checker)
 
-    def _go_to_start(self, forward: int, comparison: ReplayChecker) -> None:
+    def _go_to_start(self, forward: int, checker: ReplayChecker) -> None:
         """Stand where a forward can run as the one that led to a frame did, be it that an older graph is not there."""
         if checkpoint := self.checkpoints.at(forward - 1):
             self._trainer.restore(checkpoint)
         else:
-            self.go_to(forward - 1, from_here=False, watch=self.watch, comparison=comparison)
+            self.go_to(forward - 1, from_here=False, watch=self.watch, checker=checker)
 
-    def return_to(self, index: int, comparison: ReplayChecker) -> None:
+    def return_to(self, index: int, checker: ReplayChecker) -> None:
         """Go to where training stood before a journey, which nobody can give up."""
-        self.go_to(index, watch=self._home, comparison=comparison)
-        self.note(comparison)
+        self.go_to(index, watch=self._home, checker=checker)
+        self.note(checker)
 
-    def turn_into(self, track: Track, comparison: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
-        """Go to the end of another track, from the last frame that both share; then this way is that one's."""
+    def turn_into(self, track: Track, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
+        """Go to the end of another track, from the last frame that both share, and keep that track."""
         shared = self.commands.shared_with(track.commands)
         other = Replayer(self._trainer, self.checkpoints.fork(shared))
         other.track = track
         stays = self._trainer.frame.index <= shared  # on the part that both share
 
         def journey() -> list[Frame]:
-            return other.go_to(len(track), from_here=stays, skipping=skipping, watch=self.watch, comparison=comparison)
+            return other.go_to(len(track), from_here=stays, skipping=skipping, watch=self.watch, checker=checker)
 
-        found = self._or_stay(journey, comparison)
+        found = self._or_stay(journey, checker)
         self.track, self.checkpoints = track, other.checkpoints
         self.checkpoints.take_over()
         return found
@@ -309,15 +309,15 @@ class Replayer:
         self.go_to(frame.index - 1, from_here=False)
         self._trainer.frame = frame
 
-    def _or_stay(self, journey: Callable[[], list[Frame]], comparison: ReplayChecker) -> list[Frame]:
+    def _or_stay(self, journey: Callable[[], list[Frame]], checker: ReplayChecker) -> list[Frame]:
         here = self._trainer.frame.index
         try:
             return journey()
         except Cancelled:
-            self.go_to(here, from_here=False, watch=self._home, comparison=comparison)
+            self.go_to(here, from_here=False, watch=self._home, checker=checker)
             raise Cancelled(f"going back was given up: training stands at frame {here}, as before.") from None
         finally:
-            self.note(comparison)
+            self.note(checker)
 
     def _home(self, progress: Progress) -> bool:
         self.watch(replace(progress, home=True))

@@ -1,14 +1,18 @@
-"""The timeline of a run: its frames, traces and history, and the branches that were left."""
+"""The timeline of a run: commands extend it, its frames can be looked at and rewound to, and branches are left."""
 
 from __future__ import annotations
 
-from autograd_tui.core.command import Command
+from dataclasses import replace
+from time import perf_counter
+
+from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.command_log import Track
 from autograd_tui.core.divergence import Divergence, ReplayChecker, RerunChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import refusal
 from autograd_tui.core.session_view import RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
@@ -18,191 +22,197 @@ from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 
 
-class Reporter:
-    """Tells what ran and where training went; after what ran it offers the newest checkpoint."""
-
-    def __init__(self, way: Replayer) -> None:
-        self.recorder: RunObserver | None = None
-        self._way = way
-
-    def ran(self, command: Command, frame: Frame, history: History) -> None:
-        """Tell of one command that has led to a frame."""
-        if self.recorder is not None:
-            self.recorder.ran(str(command), frame)
-            self._offer_checkpoint(self.recorder, history)
-
-    def ran_freely(self, start: Frame, frame: Frame, history: History) -> None:
-        """Tell of what ran without frames, from one to another."""
-        if self.recorder is not None and frame.index > start.index:
-            commands = self._way.commands.stretches(start.index, frame.index)
-            self.recorder.ran_freely(commands, start.index, frame)
-            self._offer_checkpoint(self.recorder, history)
-
-    def finished_run(self) -> None:
-        """Tell that such a run has ended."""
-        if self.recorder is not None:
-            self.recorder.finish_run()
-
-    def went_back(self, frame: Frame) -> None:
-        """Tell that training stands at an earlier, or later, frame of its branch."""
-        if self.recorder is not None:
-            self.recorder.went_back(frame)
-
-    def left(self, branch: Branch) -> None:
-        """Tell that what was ahead has become a branch."""
-        if self.recorder is not None:
-            self.recorder.left_branch(branch.number, branch.loss)
-
-    def took(self, number: int, frame: Frame) -> None:
-        """Tell that training stands at the end of a branch."""
-        if self.recorder is not None:
-            self.recorder.took_branch(number, frame)
-
-    def close(self, *, in_order: bool) -> None:
-        """Let the recorder end."""
-        if self.recorder is not None:
-            self.recorder.close(in_order=in_order)
-
-    def _offer_checkpoint(self, recorder: RunObserver, history: History) -> None:
-        newest = self._way.checkpoints.newest
-        if newest is not None and newest.frame.index:
-            recorder.keep(newest, history)
-
-
 class Timeline:
-    """Holds the present branch's frames, history and traces, and goes along its way back.
+    """The present branch of a run: its commands, frames, history and traces, and the branches that were left.
 
-    To look at a frame leaves training where it is. To go back moves training; what was ahead stays until a command
-    has run from there: then it is left as a branch, with its track and its history, and can be taken again.
+    Looking at a frame leaves training where it is. Rewinding moves training; what was ahead stays until another
+    command has run from there: then it becomes a branch, with its log and history, and can be taken again.
+    Everything that happens is reported to `recorder`, if there is one.
     """
 
-    def __init__(self, trainer: Trainer, way: Replayer, *, watching: Watcher, reporter: Reporter) -> None:
-        self._trainer, self._way = trainer, way
-        self._watching, self._reporter = watching, reporter
+    def __init__(self, trainer: Trainer, replayer: Replayer) -> None:
+        self.trainer, self.replayer = trainer, replayer
+        self.watcher = Watcher()
+        self.recorder: RunObserver | None = None
         self.history = History()
         self.history.append(trainer.frame)
         self.frames = FrameStore(trainer.frame)
-        self._made_again: dict[int, Frame] = {}  # for the last look, by index
-        self.traces = TraceCache(trainer, way)
+        self._recomputed: dict[int, Frame] = {}  # by the last look, by index
+        self.traces = TraceCache(trainer, replayer)
         self.branches = Branches()
 
     @property
     def newest(self) -> int:
         """The index of the last frame: greater than the one where training stands after going back."""
-        return len(self._way.commands)
+        return len(self.replayer.commands)
 
-    def append(self, command: Command, frame: Frame) -> None:
-        """Add the frame that a command has led to."""
-        self._way.append(command, frame)
+    # Going on.
+
+    def run(self, command: Command, *, recorded: bool = False) -> Frame:
+        """Run one command and return the new frame.
+
+        Raises Refused, with nothing changed, where the command is out of turn or impossible.
+        """
+        checkpoints = self.replayer.checkpoints
+        checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
+        aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watcher.armed else None
+        before, started = self.trainer.frame, perf_counter()
+        frame = self.trainer.run(command, recorded=recorded)
+        self._branch_off(before)
+        if checkpoint:
+            (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
+        if aside:
+            checkpoints.keep_aside(aside, raised=frame.error is not None)
+        checkpoints.spend(perf_counter() - started)
+        self._append(command, frame)
+        if not recorded and self.trainer.trace is not None and self.trainer.trace.index == frame.index:
+            self.traces.take(frame)  # of a forward that may not repeat
+        if self.recorder is not None:
+            self.recorder.ran(str(command), frame)
+            self._offer_checkpoint(self.recorder)
+        self.watcher.see(frame)
+        return frame
+
+    def run_recorded(self, command: Command) -> Frame:
+        """Run a phase and return its frame with a trace; a backward's includes the forward that made its graph."""
+        if reason := refusal(self.trainer.frame, command):
+            raise Refused(reason)
+        if command.phase is Phase.BACKWARD:
+            self.traces.know_forward(self.checker())
+        frame = self.run(command, recorded=True)
+        return replace(frame, trace=self.traces.take(frame))
+
+    def extend(self, start: Frame, frame: Frame) -> None:
+        """Take in `frame`, which a free run has led to from frame `start` without frames between them."""
+        self.frames.append(frame)
+        if self.recorder is not None and frame.index > start.index:
+            patterns = self.replayer.commands.stretches(start.index, frame.index)
+            self.recorder.ran_freely(patterns, start.index, frame)
+            self._offer_checkpoint(self.recorder)
+
+    def _append(self, command: Command, frame: Frame) -> None:
+        self.replayer.append(command, frame)
         if frame.error and frame.error.leaves_half_done(frame.phase):
-            self._way.undo_half_a_phase(frame)
+            self.replayer.undo_half_a_phase(frame)
         self.frames.append(frame)
         self.history.append(frame)
+
+    def _offer_checkpoint(self, recorder: RunObserver) -> None:
+        newest = self.replayer.checkpoints.newest
+        if newest is not None and newest.frame.index:
+            recorder.keep(newest, self.history)
 
     # Looking: training stays where it is.
 
     def stored(self, index: int) -> Frame | None:
-        """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
-        return self.frames.get(index) or self._made_again.get(index)
+        """Return frame `index` without touching the engine, as any thread may; None where only `look` recomputes it."""
+        return self.frames.get(index) or self._recomputed.get(index)
 
     def look(self, index: int) -> Frame:
-        """Give frame `index`, made again where it is not stored."""
+        """Return frame `index`, recomputed where it is not stored."""
         self.check(index)
         stored = self.stored(index)
         if stored is not None:
             return stored
-        self._way.check_repeats(f"frame {index} is kept no longer")
-        found = self._way.visit(index, self.comparison())
-        self._made_again = {frame.index: frame for frame in found}
-        return found[-1]
+        self.replayer.check_repeats(f"frame {index} is kept no longer")
+        frames = self.replayer.visit(index, self.checker())
+        self._recomputed = {frame.index: frame for frame in frames}
+        return frames[-1]
 
     def look_alike(self, index: int, by: int) -> Frame | None:
-        """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
-        here, place = self.look(index), index + by
-        while 0 < place <= self.newest:
-            (command,) = self._way.commands.between(place - 1, place)
-            if command.phase is here.phase and (found := self.look(place)).iteration != here.iteration:
-                return found
-            place += by
+        """Return the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
+        here, index = self.look(index), index + by
+        while 0 < index <= self.newest:
+            (command,) = self.replayer.commands.between(index - 1, index)
+            if command.phase is here.phase and (frame := self.look(index)).iteration != here.iteration:
+                return frame
+            index += by
         return None
 
     def trace(self, index: int) -> Trace:
-        """Tell what happened inside the phase that led to frame `index`, which runs again where it was not recorded."""
+        """Return the trace of the phase that led to frame `index`, which runs again where it was not recorded."""
         self.check(index)
-        return self.traces.of(index, self.comparison())
+        return self.traces.of(index, self.checker())
 
     def check(self, index: int) -> None:
         """Raise Refused where the branch has no frame `index`."""
         if not 0 <= index <= self.newest:
             raise Refused(f"there is no frame {index}: the newest is frame {self.newest}.")
 
-    def comparison(self) -> ReplayChecker:
-        """Give what holds frames that are made again against those that there were."""
+    def checker(self) -> ReplayChecker:
+        """Return a checker that compares recomputed frames with what is stored of them."""
         return ReplayChecker(self.stored, self.history)
 
-    # Going back, and leaving what is ahead.
+    # Going back, and the branches that are left by it.
 
     def go_back(self, command: Command) -> Frame:
-        """Do as "undo", "@40" or "branch=1" says."""
+        """Do what "undo", "@40" or "branch=1" asks for, and return the frame where training then stands."""
         if command.name == "undo":
-            if self._trainer.frame.index == 0:
+            if self.trainer.frame.index == 0:
                 raise Refused("there is nothing to undo: this is frame 0.")
-            return self.rewind(self._trainer.frame.index - 1)
+            return self.rewind(self.trainer.frame.index - 1)
         assert isinstance(command.value, int)
         return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
 
     def rewind(self, index: int) -> Frame:
-        """Return to frame `index`; later frames stay."""
+        """Move training to frame `index`; later frames stay until another command runs."""
         self.check(index)
-        here = self._trainer.frame.index
-        self._way.travel(index, self.comparison())
-        if index != here:
-            self._reporter.went_back(self._trainer.frame)
-        return self._trainer.frame
-
-    def leave_after(self, frame: Frame) -> None:
-        """Leave what is ahead of `frame`, from which another command has run."""
-        if self.newest == frame.index:
-            return
-        self._leave(self._way.track.copy(), self.history.copy(), fork=frame.index)
-        self._way.forget_after(frame.index)
-        self.history.forget_after(frame.index)
-        self.frames.forget_after(frame)
-        self._forget_after(frame.index)
+        here = self.trainer.frame.index
+        self.replayer.travel(index, self.checker())
+        if index != here and self.recorder is not None:
+            self.recorder.went_back(self.trainer.frame)
+        return self.trainer.frame
 
     def take_branch(self, number: int) -> Frame:
-        """Return to the end of a branch, the present one from now on; what is left for it becomes a branch itself."""
+        """Move training to the end of a branch, the present one from now on; what is ahead becomes a branch itself."""
         branch = self.branches.get(number)
-        shared = self._way.commands.shared_with(branch.track.commands)
-        left = self._way.track
-        known, history = self._known_of(branch, shared)
-        found = self._way.turn_into(branch.track.copy(), known, skipping=branch.history is not None)
-        if known.first is None and branch.ends_as is not None and not branch.ends_as(self._trainer.frame):
-            known.first = Divergence(self._trainer.frame.index, "numbers")
-            self._way.note(known)
+        shared = self.replayer.commands.shared_with(branch.track.commands)
+        left_track, left_history = self.replayer.track, self.history
+        checker, history = self._known_of(branch, shared)
+        frames = self.replayer.turn_into(branch.track.copy(), checker, skipping=branch.history is not None)
+        if checker.first is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
+            checker.first = Divergence(self.trainer.frame.index, "numbers")
+            self.replayer.note(checker)
         self.branches.remove(branch)
-        self._leave(left, self.history, fork=shared)
-        self._reporter.took(number, self._trainer.frame)
+        self._leave(left_track, left_history, fork=shared)
+        if self.recorder is not None:
+            self.recorder.took_branch(number, self.trainer.frame)
         self.history = history
-        self.frames.drop_after(shared)  # those of the branch that was left, in whose places none may come
-        for frame in [*found, self._trainer.frame]:
+        self._truncate_after(shared)  # the frames of the branch that was left, in whose places none may come
+        for frame in [*frames, self.trainer.frame]:
             if frame.index >= shared:
-                self.frames.forget_after(frame)
-        self._forget_after(shared)
-        return self._trainer.frame
+                self.frames.truncate_to(frame)
+        return self.trainer.frame
 
-    def _forget_after(self, index: int) -> None:
-        """Forget what is known of later frames than `index` beside the frames themselves."""
-        self.traces.forget_after(index)
-        self._watching.forget_after(index)
-        self._made_again = {}
+    def resume(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
+        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
+        self.replayer.resume(track, checkpoint)
+        self.frames, self._recomputed, self.history = FrameStore(self.trainer.frame), {}, history
+
+    def _branch_off(self, frame: Frame) -> None:
+        """Make what is ahead of `frame`, from which another command has just run, a branch."""
+        if self.newest == frame.index:
+            return
+        self._leave(self.replayer.track.copy(), self.history.copy(), fork=frame.index)
+        self.replayer.truncate_after(frame.index)
+        self.history.truncate_after(frame.index)
+        self._truncate_after(frame.index)
+        self.frames.truncate_to(frame)
+
+    def _truncate_after(self, index: int) -> None:
+        """Drop what is stored of the frames after frame `index`, beside the commands and the history."""
+        self.frames.truncate_after(index)
+        self.traces.truncate_after(index)
+        self.watcher.truncate_after(index)
+        self._recomputed = {}
 
     def _leave(self, track: Track, history: History, *, fork: int) -> None:
-        if left := self.branches.leave(track, history, fork=fork):
-            self._reporter.left(left)
+        branch = self.branches.leave(track, history, fork=fork)
+        if branch is not None and self.recorder is not None:
+            self.recorder.left_branch(branch.number, branch.loss)
 
     def _known_of(self, branch: Branch, shared: int) -> tuple[ReplayChecker, History]:
-        """Give what is known of a branch, and its history, which fills on the way where another program ran it."""
+        """Return what is known of a branch, and its history, which fills on the way where another program ran it."""
 
         def stored(index: int) -> Frame | None:
             return self.stored(index) if index <= shared else None
@@ -210,10 +220,5 @@ class Timeline:
         if branch.history is not None:
             return ReplayChecker(stored, branch.history), branch.history.copy()
         history = self.history.copy()
-        history.forget_after(shared)
+        history.truncate_after(shared)
         return RerunChecker(stored, history, after=shared), history
-
-    def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
-        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self._way.take_up(track, checkpoint)
-        self.frames, self._made_again, self.history = FrameStore(self._trainer.frame), {}, history

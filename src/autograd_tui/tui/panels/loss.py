@@ -96,7 +96,7 @@ class LossPanel(Panel):
             return self._kept[1]
         if self.veil is not None:
             history = history.copy()
-            history.forget_after(index)
+            history.truncate_after(index)
         changes = [point.iteration for point in history.learning_rate.points()[1:]]
         series = history.plotted(self.plotted)
         points, shown = series.thinned(plot_columns(width)), series.at(index)
