@@ -130,7 +130,7 @@ class AutogradApp(ReadableApp):
                 return
             await super().on_event(self.keys.popleft())
 
-    async def on_inside_screen_ready(self) -> None:
+    async def on_trace_screen_ready(self) -> None:
         """Answer the keys that had to wait."""
         await self._answer_keys()
 
