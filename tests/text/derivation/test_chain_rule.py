@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui.core.trace import Operation, Trace
-from autograd_tui.text.derivation.backward_node import RULES
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
-from autograd_tui.text.derivation.node_context import NodeContext
+from autograd_tui.text.derivation.rule_context import NodeContext
+from autograd_tui.text.derivation.rules import BACKWARD_RULES
 from autograd_tui.text.derivation.small_tensor import summed_to
 from autograd_tui.text.styled_text import length
 from calculator import check
@@ -33,7 +33,7 @@ def ops_named(trace: Trace, name: str) -> list[Operation]:
 
 def assert_worked(trace: Trace, op: Operation) -> None:
     """Compare what the rule works out for each input with the gradient that torch gave it."""
-    parts = {part.place: part for part in RULES[op.name](NodeContext(trace, op))}
+    parts = {part.index: part for part in BACKWARD_RULES[op.name](NodeContext(trace, op))}
     for place, recorded in enumerate(op.grad_out):
         if recorded is None:
             continue

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.node_context import parsed
-from autograd_tui.text.derivation.small_tensor import near, rounding
+from autograd_tui.text.derivation.derivation import Derivation
+from autograd_tui.text.derivation.presenter import arithmetic_lines
+from autograd_tui.text.derivation.rule_context import first_value, parse_float
+from autograd_tui.text.derivation.small_tensor import SmallTensor, rounding
 from autograd_tui.text.equation import exact, rows, with_digits, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
@@ -36,11 +38,11 @@ class ParameterUpdate:
 
     def number_before(self, role: str) -> float | None:
         """Return the first element of a tensor as it was before the step."""
-        return _first_element(self.before(role))
+        return first_value(self.before(role))
 
     def number_after(self, role: str) -> float | None:
         """Return the first element of a tensor as it is after the step."""
-        return _first_element(self.after(role))
+        return first_value(self.after(role))
 
     @property
     def has_numbers(self) -> bool:
@@ -50,7 +52,7 @@ class ParameterUpdate:
 
     def option(self, name: str) -> float | None:
         """Return an option of the parameter's group, 0 if it has none; None if it is not a number."""
-        return parsed(dict(self.op.settings).get(name, "0"))
+        return parse_float(dict(self.op.settings).get(name, "0"))
 
     def is_on(self, name: str) -> bool:
         return bool(self.option(name))
@@ -58,7 +60,7 @@ class ParameterUpdate:
     def option_pair(self, name: str) -> tuple[float, float]:
         """Return an option of two numbers, such as `betas`; NaN in place of what is not a number."""
         words = dict(self.op.settings).get(name, "").strip("()[] ").split(",")
-        first, second = [*(parsed(word.strip()) for word in words), None, None][:2]
+        first, second = [*(parse_float(word.strip()) for word in words), None, None][:2]
         return (float("nan") if first is None else first, float("nan") if second is None else second)
 
     @property
@@ -67,33 +69,28 @@ class ParameterUpdate:
         return rounding((*self.op.inputs, *self.op.output))
 
 
-def _first_element(value: Value | None) -> float | None:
-    if value is None:
-        return None
-    return value.stats.values[0] if value.stats.values else value.first
-
-
 @dataclass(frozen=True, slots=True)
 class StepEquation:
-    """One equation of a step, with its result as computed here and as PyTorch has it."""
+    """One equation of a step, and what PyTorch has for its result."""
 
-    text: str  # the left side and the calculation, its numbers in full: "v = 0.9 × 1.25 + 2"
-    computed: float
+    derivation: Derivation
     recorded: float | None  # None where PyTorch keeps no such number
-    magnitude: float  # of the largest number in it, by which rounding is judged
     baseline: float | None  # the number that it changes: the result is written with enough digits to differ from it
 
     def lines(self, width: int, *, tolerance: float) -> list[Line]:
-        """Write the equation with PyTorch's result; a warning if `computed` differs from it by more than rounding."""
+        """Write the equation with PyTorch's result; a warning if it differs by more than rounding."""
+        assert self.derivation.result is not None
+        (computed,), arithmetic = self.derivation.result.values, self.derivation.arithmetic
         if self.recorded is None:
-            return rows(worked(self.text, [self.computed], terse(self.computed)), width, indent="  ")
-        if not near(self.computed, self.recorded, error=tolerance, size=self.magnitude):
+            return arithmetic_lines(self.derivation, [computed], terse(computed), width, style="")
+        if not self.derivation.agrees(SmallTensor((), (self.recorded,)), tolerance):
             message = f"but PyTorch has {terse(self.recorded)}: something else was computed."
-            warning = f"{with_digits(self.text)} gives {terse(self.computed)}, {message}"
+            warning = f"{with_digits(arithmetic)} gives {terse(computed)}, {message}"
             return rows(warning, width, indent="  ", style="warn")
         digits = _digits_to_differ(self.recorded, self.baseline)
-        result = terse(self.recorded, digits)
-        text = worked(self.text, [self.recorded], result, shown=lambda value: terse(value, digits))
+        text = worked(
+            arithmetic, [self.recorded], terse(self.recorded, digits), shown=lambda value: terse(value, digits)
+        )
         return rows(text, width, indent="  ", style="now")
 
 
@@ -122,7 +119,8 @@ class StepDerivation:
         baseline: float | None = None,
     ) -> float:
         """Append an equation and return its result: PyTorch's own if recorded, so that rounding does not add up."""
-        self.equations.append(StepEquation(text, computed, recorded, magnitude, baseline))
+        derivation = Derivation("", SmallTensor((), (computed,)), text, magnitude)
+        self.equations.append(StepEquation(derivation, recorded, baseline))
         return computed if recorded is None else recorded
 
     def finish(

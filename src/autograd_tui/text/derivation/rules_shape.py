@@ -4,135 +4,142 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograd_tui.text.derivation.input_gradient import InputGradient, Rule, scaled, whole
-from autograd_tui.text.derivation.node_context import NodeContext, parsed_whole
-from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, collected, permuted, places
+from autograd_tui.text.derivation.derivation import BackwardRule, Derivation, gradient, scaled
+from autograd_tui.text.derivation.rule_context import NodeContext, parse_ints
+from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, collected, indices, permuted
 
 REORDERED = "the same values in another order: the gradient is ordered back"
 CHOSEN = "the gradient goes back to the values that were taken, the others get 0"
 
 
-def view(scene: NodeContext) -> list[InputGradient]:
+def view(context: NodeContext) -> list[Derivation]:
     """Give the gradient the shape that the input had."""
-    up, below = scene.upstream, scene.op.grad_out[0] if scene.op.grad_out else None
-    result = up.reshaped(below.stats.shape) if up and below and not scene.first else None
-    return [whole(scene, 0, "the same values in another shape: the gradient gets the old shape back", result)]
+    up, below = context.upstream, context.op.grad_out[0] if context.op.grad_out else None
+    result = up.reshaped(below.stats.shape) if up and below and not context.one_value else None
+    return [gradient(context, 0, "the same values in another shape: the gradient gets the old shape back", result)]
 
 
-def same(scene: NodeContext) -> list[InputGradient]:
+def same(context: NodeContext) -> list[Derivation]:
     """Hand on what comes to a copy."""
-    return [scaled(scene, 0, "a copy: d(copy)/d(original) = 1", 1.0)]
+    return [scaled(context, 0, "a copy: d(copy)/d(original) = 1", 1.0)]
 
 
-def cast(scene: NodeContext) -> list[InputGradient]:
+def cast(context: NodeContext) -> list[Derivation]:
     """Hand on what comes to a copy in another dtype."""
-    return [scaled(scene, 0, "another dtype: the gradient is put back into the old one", 1.0)]
+    return [scaled(context, 0, "another dtype: the gradient is put back into the old one", 1.0)]
 
 
-def expand(scene: NodeContext) -> list[InputGradient]:
+def expand(context: NodeContext) -> list[Derivation]:
     """Stretch: what was repeated gets the sum; the sum itself is taken where the part is shown."""
-    return [scaled(scene, 0, "d(copy)/d(original) = 1 in each copy", 1.0)]
+    return [scaled(context, 0, "d(copy)/d(original) = 1 in each copy", 1.0)]
 
 
-def transpose(scene: NodeContext) -> list[InputGradient]:
+def transpose(context: NodeContext) -> list[Derivation]:
     """Swap the two dimensions back."""
-    dims = parsed_whole(scene.words("dim0")), parsed_whole(scene.words("dim1"))
-    up = scene.upstream
-    if not (scene.alone and up and dims[0] and dims[1]) or scene.first:
-        return [whole(scene, 0, REORDERED, None)]
+    dims = context.integers("dim0"), context.integers("dim1")
+    up = context.upstream
+    if not (context.is_whole_call and up and dims[0] and dims[1]) or context.one_value:
+        return [gradient(context, 0, REORDERED)]
     order = list(range(len(up.shape)))
     one, other = dims[0][0], dims[1][0]
     order[one], order[other] = order[other], order[one]
-    return [whole(scene, 0, REORDERED, permuted(up, order))]
+    return [gradient(context, 0, REORDERED, permuted(up, order))]
 
 
-def permute(scene: NodeContext) -> list[InputGradient]:
+def permute(context: NodeContext) -> list[Derivation]:
     """Order the dimensions back."""
-    dims, up = _order(scene), scene.upstream
-    if not (scene.alone and up) or scene.first or len(set(dims)) != len(up.shape):
-        return [whole(scene, 0, REORDERED, None)]
+    dims, up = _order(context), context.upstream
+    if not (context.is_whole_call and up) or context.one_value or len(set(dims)) != len(up.shape):
+        return [gradient(context, 0, REORDERED)]
     ahead = [dim % len(dims) for dim in dims]
-    return [whole(scene, 0, REORDERED, permuted(up, [ahead.index(dim) for dim in range(len(dims))]))]
+    return [gradient(context, 0, REORDERED, permuted(up, [ahead.index(dim) for dim in range(len(dims))]))]
 
 
-def _order(scene: NodeContext) -> tuple[int, ...]:
+def _order(context: NodeContext) -> tuple[int, ...]:
     """Read the dimensions of a permute, given as one tuple or one by one."""
-    given = scene.call.settings if scene.call else ()
-    return tuple(number for _, written in given for number in parsed_whole(written) or ())
+    given = context.call.settings if context.call else ()
+    return tuple(number for _, written in given for number in parse_ints(written) or ())
 
 
-def select(scene: NodeContext) -> list[InputGradient]:
+def select(context: NodeContext) -> list[Derivation]:
     """Put the gradient back where the index was, along one dimension."""
-    plain = scene.call is not None and scene.call.name == "getitem"
-    dim = (0,) if plain else parsed_whole(scene.words("dim"))
-    index = parsed_whole(scene.words("key" if plain else "index"))
-    up, below = scene.upstream, scene.op.grad_out[0] if scene.op.grad_out else None
-    if not (scene.alone and up and below and dim and index and len(index) == 1) or scene.first:
-        return [whole(scene, 0, CHOSEN, None)]
+    plain = context.call is not None and context.call.name == "getitem"
+    dim = (0,) if plain else context.integers("dim")
+    index = context.integers("key" if plain else "index")
+    up, below = context.upstream, context.op.grad_out[0] if context.op.grad_out else None
+    if not (context.is_whole_call and up and below and dim and index and len(index) == 1) or context.one_value:
+        return [gradient(context, 0, CHOSEN)]
     shape = below.stats.shape
     side = dim[0] % len(shape)
     here = index[0] % shape[side]
-    moved = (((*at[:side], here, *at[side:]), up.at(at)) for at in places(up.shape))
-    return [whole(scene, 0, CHOSEN, collected(shape, moved))]
+    moved = (((*at[:side], here, *at[side:]), up.at(at)) for at in indices(up.shape))
+    return [gradient(context, 0, CHOSEN, collected(shape, moved))]
 
 
-def chosen(scene: NodeContext) -> list[InputGradient]:
+def chosen(context: NodeContext) -> list[Derivation]:
     """Say where the gradient of a part goes."""
-    return [whole(scene, 0, CHOSEN, None)]
+    return [gradient(context, 0, CHOSEN)]
 
 
-def several(scene: NodeContext) -> list[InputGradient]:
+def several(context: NodeContext) -> list[Derivation]:
     """Say what becomes of the gradients of several parts."""
-    return [whole(scene, 0, "the gradients of the pieces are put together again", None)]
+    return [gradient(context, 0, "the gradients of the pieces are put together again")]
 
 
-def cat(scene: NodeContext) -> list[InputGradient]:
+def cat(context: NodeContext) -> list[Derivation]:
     """Cut the gradient where the inputs were joined."""
-    dim = (0,) if scene.words("dim") is None else parsed_whole(scene.words("dim"))
-    up, sizes, parts = scene.upstream, [value.stats.shape for value in scene.op.inputs], []
-    known = up and dim and scene.alone and not scene.first and len(sizes) == len(scene.op.grad_out) and all(sizes)
-    for place, shape in enumerate(sizes[: len(scene.op.grad_out)] if known else [()] * len(scene.op.grad_out)):
+    dim = (0,) if context.setting("dim") is None else context.integers("dim")
+    up, sizes, parts = context.upstream, [value.stats.shape for value in context.op.inputs], []
+    known = (
+        up
+        and dim
+        and context.is_whole_call
+        and not context.one_value
+        and len(sizes) == len(context.op.grad_out)
+        and all(sizes)
+    )
+    for index, shape in enumerate(sizes[: len(context.op.grad_out)] if known else [()] * len(context.op.grad_out)):
         result = None
         if known and up and dim:
-            start = sum(each[dim[0]] for each in sizes[:place])
+            start = sum(each[dim[0]] for each in sizes[:index])
             result = _cut(up, shape, dim[0] % len(up.shape), start)
-        parts.append(whole(scene, place, "joined: each gets its own part of the gradient", result))
+        parts.append(gradient(context, index, "joined: each gets its own part of the gradient", result))
     return parts
 
 
 def _cut(up: SmallTensor, shape: Shape, side: int, start: int) -> SmallTensor:
-    moved = ((*at[:side], at[side] + start, *at[side + 1 :]) for at in places(shape))
+    moved = ((*at[:side], at[side] + start, *at[side + 1 :]) for at in indices(shape))
     return SmallTensor(shape, tuple(up.at(at) for at in moved))
 
 
-def stack(scene: NodeContext) -> list[InputGradient]:
+def stack(context: NodeContext) -> list[Derivation]:
     """Say what each of the stacked gets."""
     said = "stacked: each gets its own slice of the gradient"
-    return [whole(scene, place, said, None) for place in range(len(scene.op.grad_out))]
+    return [gradient(context, index, said) for index in range(len(context.op.grad_out))]
 
 
-def embedding(scene: NodeContext) -> list[InputGradient]:
+def embedding(context: NodeContext) -> list[Derivation]:
     """Add each gradient to the row that was looked up."""
-    up, rows = scene.upstream, SmallTensor.of(scene.saved("indices"))
-    below = scene.op.grad_out[0] if scene.op.grad_out else None
-    skipped = parsed_whole(scene.words("padding_idx"))
-    plain = scene.words("scale_grad_by_freq") in (None, "False") and scene.words("sparse") in (None, "False")
+    up, rows = context.upstream, SmallTensor.of(context.saved("indices"))
+    below = context.op.grad_out[0] if context.op.grad_out else None
+    skipped = context.integers("padding_idx")
+    plain = context.setting("scale_grad_by_freq") in (None, "False") and context.setting("sparse") in (None, "False")
     result = None
-    if up and rows and below and plain and not scene.first and (skipped is None or skipped[0] >= 0):
+    if up and rows and below and plain and not context.one_value and (skipped is None or skipped[0] >= 0):
         result = collected(below.stats.shape, _looked_up(up, rows, skipped[0] if skipped else -1))
     said = "each row adds up the gradients of the places where it was looked up, the other rows get 0"
-    return [whole(scene, 0, said, result)]
+    return [gradient(context, 0, said, result)]
 
 
 def _looked_up(up: SmallTensor, rows: SmallTensor, skipped: int) -> Iterator[tuple[Shape, float]]:
-    for at in places(up.shape):
+    for at in indices(up.shape):
         row = int(rows.at(at[:-1]))
         if row != skipped:
             yield (row, at[-1]), up.at(at)
 
 
 VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Alias", "Flatten", "Unflatten")
-SHAPE_RULES: dict[str, Rule] = {
+SHAPE_RULES: dict[str, BackwardRule] = {
     **{f"{name}Backward{number}": view for name in VIEWS for number in range(3)},
     "CloneBackward0": same,
     "ToCopyBackward0": cast,

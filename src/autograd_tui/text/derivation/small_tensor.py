@@ -51,7 +51,7 @@ class SmallTensor:
         return SmallTensor(shape, self.values)
 
 
-def places(shape: Shape) -> Iterator[Shape]:
+def indices(shape: Shape) -> Iterator[Shape]:
     """Go through a tensor's places in row-major order."""
     return product(*map(range, shape))
 
@@ -63,7 +63,7 @@ def filled(shape: Shape, number: float = 0.0) -> SmallTensor:
 
 def collected(shape: Shape, parts: Iterator[tuple[Shape, float]]) -> SmallTensor:
     """Add numbers up at their places."""
-    sums = dict.fromkeys(places(shape), 0.0)
+    sums = dict.fromkeys(indices(shape), 0.0)
     for place, number in parts:
         sums[place] += number
     return SmallTensor(shape, tuple(sums.values()))
@@ -76,14 +76,14 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True))
 
 
-def each(function: Callable[..., float], *tensors: SmallTensor | None) -> SmallTensor | None:
+def map_values(function: Callable[..., float], *tensors: SmallTensor | None) -> SmallTensor | None:
     """Apply a function value by value, stretching as PyTorch does; None where a tensor or a result is not known."""
     known = [tensor for tensor in tensors if tensor is not None]
     if len(known) < len(tensors):
         return None
     shape = broadcast(*(tensor.shape for tensor in known))
     try:
-        return SmallTensor(shape, tuple(function(*(tensor.at(place) for tensor in known)) for place in places(shape)))
+        return SmallTensor(shape, tuple(function(*(tensor.at(place) for tensor in known)) for place in indices(shape)))
     except (ArithmeticError, ValueError):  # 1/0, log(-1): PyTorch has infinity and NaN for them
         return None
 
@@ -95,7 +95,7 @@ def summed_to(tensor: SmallTensor, shape: Shape) -> SmallTensor:
     def home(place: Shape) -> Shape:
         return tuple(at if size > 1 else 0 for at, size in zip(place[ahead:], shape, strict=True))
 
-    return collected(shape, ((home(place), tensor.at(place)) for place in places(tensor.shape)))
+    return collected(shape, ((home(place), tensor.at(place)) for place in indices(tensor.shape)))
 
 
 def summed_over(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
@@ -112,7 +112,7 @@ def permuted(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
     def origin(place: Shape) -> Shape:
         return tuple(at for _, at in sorted(zip(dims, place, strict=True)))
 
-    return SmallTensor(shape, tuple(tensor.at(origin(place)) for place in places(shape)))
+    return SmallTensor(shape, tuple(tensor.at(origin(place)) for place in indices(shape)))
 
 
 def turned(tensor: SmallTensor | None) -> SmallTensor | None:
@@ -128,7 +128,7 @@ def multiplied(left: SmallTensor | None, right: SmallTensor | None) -> SmallTens
     if left is None or right is None or len(left.shape) != len(right.shape) or left.shape[-1] != right.shape[-2]:
         return None
     shape = (*left.shape[:-1], right.shape[-1])
-    return SmallTensor(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, place)) for place in places(shape)))
+    return SmallTensor(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, place)) for place in indices(shape)))
 
 
 def pairs(left: SmallTensor, right: SmallTensor, place: Shape) -> list[tuple[float, float]]:

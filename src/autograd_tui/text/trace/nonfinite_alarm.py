@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.backward_node import is_accumulation
+from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.trace.tensor_words import has_nan
 
 # They return memory as it is, so a NaN in their output means nothing.

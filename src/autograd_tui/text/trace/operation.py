@@ -9,7 +9,7 @@ from textwrap import dedent
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
-from autograd_tui.text.derivation.backward_node import is_accumulation
+from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.equation import rows
 from autograd_tui.text.styled_text import Line, one_line, printable, spread
 from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised

@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 from autograd_tui.core.trace import Node, NonFinite, Operation, Trace, Value
-from autograd_tui.text.derivation.forward_call import (
-    ELEMENTWISE_RULES,
-    LAYER_RULES,
-    MATRIX_RULES,
-    CallContext,
-    Computed,
-    ForwardRule,
+from autograd_tui.text.derivation.derivation import Derivation, ForwardRule
+from autograd_tui.text.derivation.presenter import (
+    agreeing_lines,
+    contradiction_lines,
+    dtype_lines,
+    first_value_lines,
+    nonfinite_equation,
+    overflow_of,
+    result_lines,
+    written_result,
 )
-from autograd_tui.text.derivation.input_gradient import MOST_LISTED
-from autograd_tui.text.derivation.small_tensor import SmallTensor, agrees, near, overflow, rounding
-from autograd_tui.text.equation import headed, rows, with_digits, worked
+from autograd_tui.text.derivation.rule_context import CallContext
+from autograd_tui.text.derivation.rules import FORWARD_RULES
+from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow, rounding
+from autograd_tui.text.equation import headed, rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.expression import expression, inner, plain_name, short_name
 from autograd_tui.text.trace.first_nonfinite import not_finite_lines
-from autograd_tui.text.trace.tensor_words import dtype_change, kept_name, name_of, nested, shape_words, value_words
+from autograd_tui.text.trace.tensor_words import kept_name, name_of, nested, shape_words, value_words
 
 OF_ONE_NUMBER = (  # without a formula here
     *("acos", "acosh", "arccos", "arcsin", "asin", "atanh", "digamma", "erfinv", "expm1", "lgamma", "log10", "log1p"),
     *("log2", "logit", "reciprocal", "tan"),
 )
-FEW = 4  # nodes of one operation that are all named
-RULES: dict[str, ForwardRule] = {
-    **ELEMENTWISE_RULES,
-    **LAYER_RULES,
-    **MATRIX_RULES,
-}
+MAX_NAMED_NODES = 4  # nodes of one operation that are all named
 
 
 def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Show what was computed, in numbers where they are few."""
     if op.raised:
         return _raised(trace, op, width)
-    rule = None if op.opaque or not (op.inputs and op.output) or _complex(op) else RULES.get(plain_name(op.name))
+    rule = (
+        None if op.opaque or not (op.inputs and op.output) or _complex(op) else FORWARD_RULES.get(plain_name(op.name))
+    )
     if rule is None:
         found = _not_finite(trace, op, None, width)
-        return [*_unknown(trace, op, width), *found, *_dtypes(op, width), *saved_lines(trace, op, width)]
+        return [
+            *_unknown(trace, op, width),
+            *found,
+            *dtype_lines(op.inputs, op.output, width),
+            *saved_lines(trace, op, width),
+        ]
     computed, output = rule(CallContext(trace, op)), op.output[0]
     head = _named(trace, output)
     lines = rows(f"{head}{computed.formula}", width, style="strong")
@@ -48,37 +54,28 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     if op.mutates:
         said = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
         lines += rows(said, width, style="dim")
-    return [*lines, *_dtypes(op, width), *saved_lines(trace, op, width)]
+    return [*lines, *dtype_lines(op.inputs, op.output, width), *saved_lines(trace, op, width)]
 
 
 def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: int) -> list[Line]:
     """Say of what came out how much is not finite, and how the first of it came about."""
     lines: list[Line] = []
     for found in op.not_finite:
-        made, given = op.output[found.output], [(name_of(trace, value), value) for value in op.inputs]
-        one = rule(CallContext(trace, op, first=True, at=found)) if rule and found.output == 0 else None
-        too_large = overflow(one.result, made) if one and one.result else ""
-        equation, there = _equation(op, found, one, too_large), rule is None or "softmax" in op.name
-        lines += not_finite_lines(found, made, given, equation, width, there=there)
-        lines += rows(too_large, width, indent="  ") if too_large else []
+        made, inputs = op.output[found.output], [(name_of(trace, value), value) for value in op.inputs]
+        context = CallContext(trace, op, one_value=True, nonfinite=found)
+        derivation = rule(context) if rule and found.output == 0 else None
+        equation = nonfinite_equation(derivation, found, made, rounding((*op.inputs, *op.output)))
+        equation = equation or _of_one_number(op, found)
+        lines += not_finite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
+        sentence = overflow_of(derivation, made)
+        lines += rows(sentence, width, indent="  ") if sentence else []
     return lines
 
 
-def _equation(op: Operation, found: NonFinite, one: Computed | None, too_large: str) -> str:
-    """Write how the first value that is not finite was computed, as far as that is known."""
-    value = terse(found.value)
-    if one and one.by_value and one.result and one.worked:
-        fits = near(
-            one.result.values[0], found.value, error=rounding((*op.inputs, *op.output)), size=one.result.largest
-        )
-        return f"{with_digits(one.worked)} = {value}" if fits or too_large else ""
-    alone = plain_name(op.name) in OF_ONE_NUMBER and len(op.inputs) == 1 and found.given[0] is not None
-    return f"{plain_name(op.name)}({terse(found.given[0] or 0.0)}) = {value}" if alone else ""
-
-
-def _dtypes(op: Operation, width: int) -> list[Line]:
-    said = dtype_change(op.inputs, op.output)
-    return rows(said, width) if said else []
+def _of_one_number(op: Operation, found: NonFinite) -> str:
+    """Write a function of one number, of which no formula is known, with the number that came out; "" for others."""
+    name, number = plain_name(op.name), found.given[0] if len(op.inputs) == 1 else None
+    return f"{name}({terse(number)}) = {terse(found.value)}" if name in OF_ONE_NUMBER and number is not None else ""
 
 
 def _named(trace: Trace, output: Value) -> str:
@@ -110,53 +107,38 @@ def _unknown(trace: Trace, op: Operation, width: int) -> list[Line]:
     return lines
 
 
-def _numbers(trace: Trace, op: Operation, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
+def _numbers(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
     """Write the arithmetic, if it gives what PyTorch has; of a large tensor that of the first value."""
     output = op.output[0]
-    known, result = SmallTensor.of(output), computed.result
-    if not (result and known and result.shape == known.shape):
-        return _first(trace, op, rule, computed, width)
-    few = len(known.values) <= MOST_LISTED
-    shown = nested(known.values, known.shape) if few else value_words(output, width - 4)
-    if (said := overflow(result, output)) and op.not_finite:
-        return rows(f"= {shown}", width, indent="  ")
-    if said:
-        return [*rows(said, width, indent="  "), *rows(f"= {shown}", width, indent="  ")]
-    if not agrees(result, known, error=rounding((*op.inputs, output)), size=max(computed.size, result.largest)):
-        return _contradicted(nested(result.values, result.shape), output, width)
-    if computed.worked.startswith("first value") and op.not_finite:
-        return rows(f"= {shown}", width, indent="  ", style="now")
-    if computed.worked.startswith("first value"):
-        first = rows(worked(computed.worked, known.values[:1], terse(known.values[0])), width, indent="  ")
-        return [*first, *rows(f"= {shown}", width, indent="  ", style="now")]
-    text = worked(computed.worked, known.values, shown) if computed.worked else f"= {shown}"
-    return rows(text, width, indent="  ", style="now")
+    recorded, result = SmallTensor.of(output), derivation.result
+    if not (result and recorded and result.shape == recorded.shape):
+        return _first_value(trace, op, rule, derivation, width)
+    written = written_result(output, recorded, width)
+    if sentence := overflow(result, output):
+        said = [] if op.not_finite else rows(sentence, width, indent="  ")
+        return [*said, *result_lines(written, width, style="")]
+    if not derivation.agrees(recorded, rounding((*op.inputs, output))):
+        return contradiction_lines(nested(result.values, result.shape), output, width)
+    return agreeing_lines(derivation, recorded, written, width, works_nonfinite=bool(op.not_finite))
 
 
-def _first(trace: Trace, op: Operation, rule: ForwardRule, computed: Computed, width: int) -> list[Line]:
+def _first_value(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
     """Write what came out, and where it is made value by value how the first one was."""
-    output, call = op.output[0], CallContext(trace, op, first=True)
-    result = rows(f"= {value_words(output, width - 4)}", width, indent="  ", style="now")
-    one, ours = rule(call) if computed.by_value else computed, call.small(output)
-    if not (computed.by_value and one.result and ours and one.worked) or op.not_finite:
-        return result
-    size = max(one.size, one.result.largest)
-    if not near(one.result.values[0], ours.values[0], error=rounding((*op.inputs, output)), size=size):
-        if overflow(one.result, output):
-            return result
-        return _contradicted(f"{terse(one.result.values[0])} first", output, width)
-    first = worked(f"first value: {one.worked}", ours.values[:1], terse(ours.values[0]))
-    return [*rows(first, width, indent="  "), *result]
+    output, context = op.output[0], CallContext(trace, op, one_value=True)
+    lines = result_lines(value_words(output, width - 4), width)
+    first, recorded = rule(context) if derivation.elementwise else derivation, context.small(output)
+    if not (derivation.elementwise and first.result and recorded and first.arithmetic) or op.not_finite:
+        return lines
+    if first.agrees(recorded, rounding((*op.inputs, output))):
+        return [*first_value_lines(first, recorded, width), *lines]
+    if overflow(first.result, output):
+        return lines
+    return contradiction_lines(f"{terse(first.result.values[0])} first", output, width)
 
 
-def _contradicted(computed: str, output: Value, width: int) -> list[Line]:
-    said = f"this formula gives {computed}, but {value_words(output, width - 8)} came out."
-    return rows(said, width, indent="  ", style="warn")
-
-
-def _stretched(trace: Trace, op: Operation, computed: Computed, width: int) -> list[Line]:
+def _stretched(trace: Trace, op: Operation, computed: Derivation, width: int) -> list[Line]:
     """Say which operand was repeated to fit the other."""
-    if not computed.by_value or len(op.inputs) < 2:
+    if not computed.elementwise or len(op.inputs) < 2:
         return []
     shape = op.output[0].stats.shape
     lines: list[Line] = []
@@ -177,7 +159,7 @@ def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
             said = "The forward raised later: there is no loss, and no graph to go back through."
         return rows(said, width, style="dim")
     keeping = [node for node in nodes if node.saved or node.saved is None]
-    shown = nodes if len(nodes) <= FEW else keeping
+    shown = nodes if len(nodes) <= MAX_NAMED_NODES else keeping
     kept = [_saved(trace, op, node) for node in shown]
     if len(shown) < len(nodes):
         kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.input_gradient import Rule, downstream_lines
-from autograd_tui.text.derivation.node_context import NodeContext
-from autograd_tui.text.derivation.rules_elementwise import ACTIVATION_RULES, ARITHMETIC_RULES, POWER_RULES
-from autograd_tui.text.derivation.rules_loss import LOSS_RULES, REDUCTION_RULES
-from autograd_tui.text.derivation.rules_matrix import ATTENTION_RULES, CONVOLUTION_RULES, PRODUCT_RULES
-from autograd_tui.text.derivation.rules_norm import NORMALIZATION_RULES, POOLING_RULES
-from autograd_tui.text.derivation.rules_shape import SHAPE_RULES
-from autograd_tui.text.derivation.small_tensor import SmallTensor, agrees, each, near, rounding
+from autograd_tui.text.derivation.downstream import downstream_lines
+from autograd_tui.text.derivation.presenter import dtype_lines
+from autograd_tui.text.derivation.rule_context import NodeContext
+from autograd_tui.text.derivation.rules import BACKWARD_RULES
+from autograd_tui.text.derivation.small_tensor import SmallTensor, agrees, map_values, near, rounding
 from autograd_tui.text.equation import exact, headed, rows, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
 from autograd_tui.text.trace.expression import differential, expression
 from autograd_tui.text.trace.inplace_hazards import why_it_raised
-from autograd_tui.text.trace.tensor_words import dtype_change, nested, value_words
+from autograd_tui.text.trace.tensor_words import nested, value_words
 
 FILLED = "It was None: the first gradient to arrive is stored as it is."
 THERE = "A gradient was there already: no zero_grad since the backward before."
@@ -72,7 +69,7 @@ def _adds_up(before: Value | None, came: Value, after: Value) -> bool:
         norms = came.stats.norm, after.stats.norm
         known = before is None and norms[0] is not None and norms[1] is not None
         return not known or near(norms[0] or 0.0, norms[1] or 0.0, error=error, size=0.0)
-    sums = new if before is None else each(lambda one, other: one + other, old, new)
+    sums = new if before is None else map_values(lambda one, other: one + other, old, new)
     return sums is None or agrees(sums, now, error=error, size=max(sums.largest, new.largest))
 
 
@@ -82,80 +79,64 @@ def _words(value: Value | None, width: int) -> str:
     return value_words(value, width - 4 if small else width // 3)
 
 
-RULES: dict[str, Rule] = {
-    **ACTIVATION_RULES,
-    **ARITHMETIC_RULES,
-    **ATTENTION_RULES,
-    **CONVOLUTION_RULES,
-    **LOSS_RULES,
-    **NORMALIZATION_RULES,
-    **POOLING_RULES,
-    **POWER_RULES,
-    **PRODUCT_RULES,
-    **REDUCTION_RULES,
-    **SHAPE_RULES,
-}
-
-
 def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Show upstream x local = downstream."""
     if is_accumulation(op):
         return accumulation_lines(op, width, undone=trace.error is not None)
-    scene = NodeContext(trace, op)
-    rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else RULES.get(op.name)
-    lines = upstream_lines(scene, width)
+    context = NodeContext(trace, op)
+    rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else BACKWARD_RULES.get(op.name)
+    lines = upstream_lines(context, width)
     if rule is None and not op.raised:
         said = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
         lines += rows(said, width, style="dim")
-    for place in range(len(op.grad_out)):
-        lines += downstream_lines(scene, place, rule, width)
-    said = dtype_change(op.grad_in, op.grad_out)
-    lines += rows(said, width) if said else []
+    for index in range(len(op.grad_out)):
+        lines += downstream_lines(context, index, rule, width)
+    lines += dtype_lines(op.grad_in, op.grad_out, width)
     if op.raised:
         return [*lines, *(line for said in why_it_raised(trace, op) for line in rows(said, width, style="error"))]
-    return _freed(scene, lines, width)
+    return _freed(context, lines, width)
 
 
 def _complex(value: Value | None) -> bool:
     return value is not None and value.stats.dtype.startswith("complex")
 
 
-def upstream_lines(scene: NodeContext, width: int) -> list[Line]:
+def upstream_lines(context: NodeContext, width: int) -> list[Line]:
     """Show what came in, and from where."""
     lines: list[Line] = []
-    for place, value in enumerate(scene.op.grad_in):
-        name = _made(scene, place)
-        label = "upstream" + (f" dL/{name}" if name else f" {place + 1}" * (len(scene.op.grad_in) > 1))
+    for index, value in enumerate(context.op.grad_in):
+        name = _made(context, index)
+        label = "upstream" + (f" dL/{name}" if name else f" {index + 1}" * (len(context.op.grad_in) > 1))
         room = width - 2 if value is None or value.stats.values else max(width - len(label) - 2, width // 2)
         lines += headed(label, value_words(value, room), width, style="accent")
-    return [*lines, *_senders(scene, width)]
+    return [*lines, *_senders(context, width)]
 
 
-def _made(scene: NodeContext, place: int) -> str:
+def _made(context: NodeContext, index: int) -> str:
     """Name what the upstream is the gradient by; "" for something inside an operation."""
-    call = scene.call
-    if call is None or not call.nodes or scene.op.node != min(call.nodes) or len(call.output) != 1 or place:
+    call = context.call
+    if call is None or not call.nodes or context.op.node != min(call.nodes) or len(call.output) != 1 or index:
         return ""
-    return differential(expression(scene.trace, call.output[0]))
+    return differential(expression(context.trace, call.output[0]))
 
 
-def _senders(scene: NodeContext, width: int) -> list[Line]:
+def _senders(context: NodeContext, width: int) -> list[Line]:
     """Say where the upstream comes from: the start, or several nodes whose gradients the engine has added."""
-    number, nodes = scene.op.node, scene.trace.nodes
-    if number is None or len(scene.op.grad_in) != 1:
+    number, nodes = context.op.node, context.trace.nodes
+    if number is None or len(context.op.grad_in) != 1:
         return []
     before = [
-        (op, place)
-        for op in scene.trace.ops[: scene.op.number]
+        (op, index)
+        for op in context.trace.ops[: context.op.number]
         if op.node is not None
-        for place, after in enumerate(nodes[op.node].next)
-        if after == number and place < len(op.grad_out) and op.grad_out[place] is not None
+        for index, after in enumerate(nodes[op.node].next)
+        if after == number and index < len(op.grad_out) and op.grad_out[index] is not None
     ]
-    if not before and scene.upstream and scene.upstream.values == (1.0,):
+    if not before and context.upstream and context.upstream.values == (1.0,):
         return rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
     if len(before) < 2:
         return []
-    sent = " + ".join(_in_short(op.grad_out[place]) for op, place in before)
+    sent = " + ".join(_in_short(op.grad_out[index]) for op, index in before)
     names = ", ".join(one_line(op.name) for op, _ in before)
     said = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
     return rows(said, width, style="dim", indent="  ")
@@ -167,9 +148,9 @@ def _in_short(value: Value | None) -> str:
     return f"norm {terse(value.stats.norm or 0.0)}"
 
 
-def _freed(scene: NodeContext, lines: list[Line], width: int) -> list[Line]:
+def _freed(context: NodeContext, lines: list[Line], width: int) -> list[Line]:
     """Say that what the node had saved is gone; in few words behind the last row, where they fit."""
-    if not (scene.node and scene.node.saved):
+    if not (context.node and context.node.saved):
         return lines
     short = "   What it had saved is freed now."
     if lines and plain(lines[-1]).startswith("to ") and length(lines[-1]) + len(short) <= width:

@@ -1,0 +1,188 @@
+"""The gradient that a node sends to one input: formula, numbers, and whether PyTorch has the same."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from autograd_tui.core.trace import NonFinite, Value
+from autograd_tui.text.derivation.derivation import BackwardRule, Derivation, written_sum
+from autograd_tui.text.derivation.presenter import (
+    agreeing_lines,
+    arithmetic_lines,
+    contradiction_lines,
+    first_value_lines,
+    nonfinite_equation,
+    result_lines,
+    written_result,
+)
+from autograd_tui.text.derivation.rule_context import LETTERS, NodeContext
+from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast, overflow, rounding
+from autograd_tui.text.equation import headed, rows, worked
+from autograd_tui.text.numbers import terse
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.trace.first_nonfinite import found_in, not_finite_lines
+from autograd_tui.text.trace.tensor_words import kept_name, nested, shape_words, value_words
+
+MAX_WRITTEN_TERMS = 8  # of a sum that is written out
+NO_GRADIENT = "None: it needs no gradient."
+NO_TENSOR = "None: it is no tensor."
+ANOTHER = ": something else was computed, or changed it."
+
+
+def downstream_lines(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
+    """Show the gradient that goes to one input: its formula, the arithmetic, and what is not finite in it."""
+    lines, found = _downstream(context, index, rule, width), found_in(context.op, index)
+    return lines if found is None else [*lines, *_not_finite(context, found, rule, width)]
+
+
+def _not_finite(context: NodeContext, found: NonFinite, rule: BackwardRule | None, width: int) -> list[Line]:
+    """Say of a gradient how much is not finite, and how the first of it came about."""
+    made, saved, upstreams = context.op.grad_out[found.output], context.saved_values, context.op.grad_in
+    assert made is not None
+    names = [] if context.node is None else [kept_name(context.trace, context.node, value) for value in saved]
+    inputs = [*(("upstream", value) for value in upstreams if value is not None), *zip(names, saved, strict=False)]
+    at = NodeContext(context.trace, context.op, one_value=True, nonfinite=found)
+    equation = nonfinite_equation(_derived(at, found.output, rule), found, made, _error(context, made))
+    if equation:
+        numbers = zip(names, found.given[len(upstreams) :], strict=False)
+        pairs = ((name, terse(number)) for name, number in numbers if number is not None)
+        where = ", ".join(f"{name} is {written}" for name, written in pairs if name != written)
+        equation += f", where {where}" if where else ""
+    return not_finite_lines(found, made, inputs, equation, width, there=rule is None)
+
+
+def _derived(context: NodeContext, index: int, rule: BackwardRule | None) -> Derivation | None:
+    return next((each for each in rule(context) if each.index == index), None) if rule else None
+
+
+def _downstream(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
+    recorded = context.op.grad_out[index]
+    head = f"to {context.target(index)}"
+    if recorded is None:
+        return headed(head, _why_none(context, index), width)
+    derivation = _derived(context, index, rule)
+    lines = _numbers(context, derivation, recorded, rule, width) if derivation else None
+    if derivation is None or lines is None:
+        return headed(head, f"got {value_words(recorded, width - 6)}", width)
+    letter = LETTERS[index % len(LETTERS)]
+    if re.search(rf"\b{letter}\b", derivation.formula) and context.name(index) == letter:
+        head = f"{head} ({letter})"
+    local = rows(derivation.local, width, indent="  ") if derivation.local else []
+    stretched = _stretched(context, derivation, recorded)
+    return [*_headline(head, derivation.formula, stretched, width), *local, *lines]
+
+
+def _headline(head: str, formula: str, stretched: str, width: int) -> list[Line]:
+    """Write where the gradient goes and by which formula; what was stretched in the same row if it fits."""
+    whole = f"{formula}, {stretched}" if stretched else formula
+    if not stretched or len(head) + 2 + len(whole) <= width:
+        return headed(head, whole, width)
+    return [*headed(head, formula, width), *rows(stretched, width, indent="  ")]
+
+
+def _why_none(context: NodeContext, index: int) -> str:
+    node = context.node
+    if node is None or index >= len(node.next) or node.next[index] is not None:
+        return "None: the node gave no gradient for it."
+    if not context.is_whole_call:
+        return "None: autograd follows nothing there."
+    return NO_GRADIENT if context.call_input(index) else NO_TENSOR
+
+
+def _numbers(
+    context: NodeContext, derivation: Derivation, recorded: Value, rule: BackwardRule | None, width: int
+) -> list[Line] | None:
+    """Work the numbers.
+
+    Returns None where the formula does not hold and need not: the node is one of several of its call, whose settings
+    need not be this node's.
+    """
+    values, result = SmallTensor.of(recorded), derivation.result
+    written = value_words(recorded, width - 4)
+    if not (result and values and broadcast(result.shape, values.shape) == result.shape):
+        first = _first_value(context, derivation, recorded, rule, width)
+        return None if first is None else [*first, *result_lines(written, width)]
+    if derivation.agrees(values, _error(context, recorded)):
+        return _agreeing(context, derivation, recorded, values, width)
+    if sentence := overflow(result, recorded):
+        return [*rows(sentence, width, indent="  "), *result_lines(written, width)]
+    return _contradiction(context, derivation.summed_to(values.shape), recorded, width)
+
+
+def _contradiction(context: NodeContext, computed: SmallTensor, recorded: Value, width: int) -> list[Line] | None:
+    if not context.is_whole_call:
+        return None
+    return contradiction_lines(nested(computed.values, computed.shape), recorded, width, cause=ANOTHER)
+
+
+def _error(context: NodeContext, recorded: Value) -> float:
+    return rounding((recorded, *context.op.grad_in, *context.saved_values))
+
+
+def _agreeing(
+    context: NodeContext, derivation: Derivation, recorded: Value, values: SmallTensor, width: int
+) -> list[Line]:
+    """Write the arithmetic, the sum of what was stretched last."""
+    assert derivation.result is not None
+    written = written_result(recorded, values, width)
+    if len(derivation.result.values) > len(values.values):
+        return [*_terms(derivation, derivation.result, width), *_sum(derivation.result, values, width)]
+    if derivation.unchanged:
+        return rows(f"{_handed_on(context, recorded)}: {written}", width, indent="  ", style="now")
+    works_nonfinite = found_in(context.op, derivation.index) is not None
+    return agreeing_lines(derivation, values, written, width, works_nonfinite=works_nonfinite)
+
+
+def _handed_on(context: NodeContext, recorded: Value) -> str:
+    """Say that a gradient goes on unchanged, but for what its dtype rounds."""
+    upstream = context.op.grad_in[0] if context.op.grad_in else None
+    same = upstream is None or upstream.stats.dtype == recorded.stats.dtype
+    return "handed on as it is" if same else f"handed on as {recorded.stats.dtype}"
+
+
+def _terms(derivation: Derivation, terms: SmallTensor, width: int) -> list[Line]:
+    """Write what is added up, unless that is the upstream as it came."""
+    if derivation.of_first_value:
+        return first_value_lines(derivation, terms, width)
+    if derivation.unchanged:
+        return []
+    return arithmetic_lines(derivation, terms.values, nested(terms.values, terms.shape), width, style="")
+
+
+def _sum(terms: SmallTensor, values: SmallTensor, width: int) -> list[Line]:
+    written = nested(values.values, values.shape)
+    if len(values.values) == 1 and len(terms.values) <= MAX_WRITTEN_TERMS:
+        return rows(worked(written_sum(terms), values.values, written), width, indent="  ", style="now")
+    return result_lines(written, width)
+
+
+def _first_value(
+    context: NodeContext, derivation: Derivation, recorded: Value, rule: BackwardRule | None, width: int
+) -> list[Line] | None:
+    """Work the first value of a large tensor; None where that is not what PyTorch has."""
+    upstream = context.op.grad_in[0] if context.op.grad_in else None
+    first = NodeContext(context.trace, context.op, one_value=True)
+    values = first.small(recorded)
+    if not (derivation.elementwise and rule and values and upstream) or upstream.stats.shape != recorded.stats.shape:
+        return []
+    one = _derived(first, derivation.index, rule)
+    if found_in(context.op, derivation.index) or one is None or one.result is None:  # another value is worked
+        return []
+    if not one.agrees(values, _error(context, recorded)):
+        return _contradiction(context, one.result, recorded, width)
+    if one.unchanged:
+        return rows(_handed_on(context, recorded), width, indent="  ")
+    return first_value_lines(one, values, width)
+
+
+def _stretched(context: NodeContext, derivation: Derivation, recorded: Value) -> str:
+    """Say that what came of an input which broadcasting had stretched was added up; "" where none was."""
+    upstream = context.op.grad_in[0] if derivation.elementwise and context.op.grad_in else None
+    result = derivation.result
+    shape = result.shape if result else upstream.stats.shape if upstream else recorded.stats.shape
+    many = math.prod(shape) // max(recorded.stats.size, 1)
+    if many < 2:
+        return ""
+    name, shapes = context.target(derivation.index), f"{shape_words(recorded.stats.shape)} to {shape_words(shape)}"
+    return f"summed over {many}: {name} was stretched from {shapes}"
