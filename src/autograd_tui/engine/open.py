@@ -49,7 +49,7 @@ class Start:
         return state
 
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 
 def open_session(
@@ -126,8 +126,8 @@ class Asked:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 40:
             raise Refused(f"--seed must be a whole number from 0 up to {(1 << 40) - 1}, not {self.seed}.")
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise Refused(f"--threads must lie between 1 and {MOST_THREADS}, not {self.threads}.")
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
+            raise Refused(f"--threads must lie between 1 and {MAX_THREADS}, not {self.threads}.")
 
     @property
     def budget(self) -> int:

@@ -22,7 +22,7 @@ from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.engine.training.python_state import plain
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import MOST_MEASURED
+from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import in_words, is_user_error
 
@@ -88,7 +88,7 @@ def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[
     names, found = {module: name for name, module in state.model.named_modules()}, dict[str, dict[str, Any]]()
     loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
     elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
-    for module, name, value in checkpoint.attributes.since(state.initial_python):
+    for module, name, value in checkpoint.attributes.changes_since(state.initial_python):
         try:
             if module is None:
                 if all(id(getattr(each, "value", None)) in elsewhere for each in value):
@@ -188,7 +188,7 @@ def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
     if type(value) in (list, tuple):
         return all(_is_plain(each, depth - 1) for each in value)
     if type(value) is Tensor:
-        return not value.is_meta and value.numel() < MOST_MEASURED
+        return not value.is_meta and value.numel() < MAX_MEASURED_VALUES
     return value is None or type(value) in (bool, int, float, str)
 
 

@@ -15,7 +15,7 @@ from torch.utils import data
 from torch.utils.data import DataLoader, TensorDataset
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.training.data_loader import MOST_BETWEEN, Epoch, from_loader
+from autograd_tui.engine.training.data_loader import MAX_STATES_BETWEEN, Epoch, from_loader
 from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
 
 ROWS = TensorDataset(torch.arange(20.0).reshape(10, 2), torch.arange(10))
@@ -339,8 +339,8 @@ def test_states_are_kept_only_where_somebody_else_draws_between() -> None:
 
 
 def test_an_epoch_of_more_draws_than_can_be_kept_says_how_far_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MOST_BETWEEN == 4096
-    monkeypatch.setattr("autograd_tui.engine.training.data_loader.MOST_BETWEEN", 3)
+    assert MAX_STATES_BETWEEN == 4096
+    monkeypatch.setattr("autograd_tui.engine.training.data_loader.MAX_STATES_BETWEEN", 3)
     run = Run(KINDS["endless"]())
     first = [run.iteration(i) for i in range(9)]
     run.go_back(3)

@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 
 from autograd_tui.core.trace import Source
-from autograd_tui.engine.training.user_code import is_ours, is_theirs
+from autograd_tui.engine.training.user_code import is_nameable, is_ours
 
 _HERE = tuple(str(Path(__file__).parents[1] / name) + os.sep for name in ("tracing", "gradcheck"))
 _TORCH = str(Path(torch.__file__).parent) + os.sep
@@ -27,7 +27,7 @@ def line_label(frame: FrameType | None, home_files: Collection[str]) -> str:
     torch_line = ""
     while frame is not None:
         file, line = frame.f_code.co_filename, frame.f_lineno
-        if is_theirs(file):
+        if is_nameable(file):
             return f"line {line}" if file in home_files else f"{Path(file).name}, line {line}"
         if is_ours(file) and not file.startswith(_HERE):
             return torch_line
@@ -52,7 +52,7 @@ class CallSites:
             file = frame.f_code.co_filename
             if is_ours(file):
                 return None
-            if is_theirs(file):
+            if is_nameable(file):
                 return self._read(file, frame.f_lineno)
             frame = frame.f_back
         return None

@@ -15,14 +15,14 @@ from torch import Tensor
 from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, StatsLayout, StatsTable, TensorStats
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.engine.training.stats_reader import (
-    SMALLEST_NORM,
+    MIN_EXACT_NORM,
     ReadPlan,
     TensorKind,
     ask_large,
     ask_sparse,
     kind_key,
     look_again,
-    sampled_places,
+    sample_indices_of,
     to_host,
 )
 
@@ -53,7 +53,7 @@ class MeasuringPlans:
             self.plans.clear()
         kind = TensorKind.of(tensor)
         large = kind.measurable and not kind.sparse and kind.size > SAMPLE
-        self.plans[key] = plan = MeasuringPlan(kind, sampled_places(kind.reals, kind.device) if large else None)
+        self.plans[key] = plan = MeasuringPlan(kind, sample_indices_of(kind.reals, kind.device) if large else None)
         return plan
 
 
@@ -134,7 +134,7 @@ class MeasurementBatch:
         """Start measuring a large tensor."""
         answers = ask_large(plain, sample_indices)
         norm = math.hypot(*answers[0].tolist())
-        if not SMALLEST_NORM < norm < math.inf:
+        if not MIN_EXACT_NORM < norm < math.inf:
             self._to_remeasure[number] = plain.clone()
             if not math.isfinite(norm):
                 self._large_nonfinite[number] = math.isnan(norm)
@@ -144,7 +144,7 @@ class MeasurementBatch:
         """Measure again what is not finite, or out of range."""
         columns = (self.table.numbers[column::WIDTH] for column in range(3))
         for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
-            usual = SMALLEST_NORM < norm < math.inf or low == high == 0
+            usual = MIN_EXACT_NORM < norm < math.inf or low == high == 0
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE and not usual:
                 look_again(self.table, number, self._answers[number][0])
         for number, tensor in self._to_remeasure.items():

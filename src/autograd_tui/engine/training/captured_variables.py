@@ -18,7 +18,7 @@ from torch import nn
 
 from autograd_tui.engine.training.scenario import Parts
 
-_KINDS = ("LOAD_GLOBAL", "STORE_GLOBAL", "STORE_DEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
+_OPCODES = ("LOAD_GLOBAL", "STORE_GLOBAL", "STORE_DEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
 _LIBRARIES = [
     Path(__file__).parents[2],  # this package
     Path(torch.__file__).parent,
@@ -29,7 +29,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @dataclass(frozen=True, slots=True)
 class VariableRef:
-    """Where a value has a name: a closure's cell, a module's globals, a class or a function with attributes."""
+    """A variable that user-written code sees: of a closure or a module, or an attribute of a class or function."""
 
     path: str  # as code would write it: "count", "Net.calls"
     owner: Any
@@ -38,10 +38,10 @@ class VariableRef:
 
 
 class CapturedVariables:
-    """The functions that a loop runs, as far as a user has written them, and the places that they look at."""
+    """The variables that the user-written functions of a training loop read or assign, found in their bytecode."""
 
     def __init__(self, parts: Parts) -> None:
-        self.places: dict[tuple[int, str], VariableRef] = {}
+        self.variables: dict[tuple[int, str], VariableRef] = {}
         self.objects: dict[str, Any] = {}  # what is called, but no function
         self._seen: set[int] = set()
         for what in ("forward", "loss", "batch"):
@@ -68,12 +68,12 @@ class CapturedVariables:
         elif isinstance(what, FunctionType):
             self._function(what)
         elif what is not None and not isinstance(what, type) and hasattr(what, "__dict__"):
-            if is_users(type(what)) or isinstance(what, nn.Module):
+            if is_user_written(type(what)) or isinstance(what, nn.Module):
                 self.objects.setdefault(path, what)
             self._instance(what)
 
     def _function(self, function: FunctionType) -> None:
-        if id(function) in self._seen or not is_users(function):
+        if id(function) in self._seen or not is_user_written(function):
             return
         self._seen.add(id(function))
         names = _names(function.__code__)
@@ -81,27 +81,25 @@ class CapturedVariables:
             if isinstance(each, (list, dict, set)):
                 self.objects.setdefault(f"a default of {function.__qualname__}", each)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            self._look(VariableRef(name, cell, name, name in names["STORE_DEREF"]))
+            self._add(VariableRef(name, cell, name, name in names["STORE_DEREF"]))
         space, assigned = function.__globals__, names["STORE_GLOBAL"]
         for name in assigned | (names["LOAD_GLOBAL"] & space.keys()):
-            self._look(VariableRef(name, space, name, name in assigned))
+            self._add(VariableRef(name, space, name, name in assigned))
         for name in vars(function):
-            self._look(VariableRef(f"{function.__name__}.{name}", function, name))
+            self._add(VariableRef(f"{function.__name__}.{name}", function, name))
         attributes = names["LOAD_ATTR"] | names["LOAD_METHOD"] | names["STORE_ATTR"]
         for module in map(space.get, names["LOAD_GLOBAL"]):
             if isinstance(module, ModuleType) and _is_users_file(getattr(module, "__file__", None) or "<frozen"):
                 for name in attributes & vars(module).keys():
-                    self._look(
-                        VariableRef(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"])
-                    )
+                    self._add(VariableRef(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"]))
 
-    def _look(self, place: VariableRef) -> None:
-        known = self.places.get((id(place.owner), place.name))
-        if known is None or (place.assigned and not known.assigned):
-            self.places[id(place.owner), place.name] = place
+    def _add(self, variable: VariableRef) -> None:
+        known = self.variables.get((id(variable.owner), variable.name))
+        if known is None or (variable.assigned and not known.assigned):
+            self.variables[id(variable.owner), variable.name] = variable
         if known is None:
-            for value in read(place):
-                self._value(value, place.path)
+            for value in read_variable(variable):
+                self._value(value, variable.path)
 
     def _value(self, value: Any, path: str) -> None:
         """Follow a value to more functions."""
@@ -120,7 +118,7 @@ class CapturedVariables:
             self._class(type(value))
 
     def _class(self, cls: type) -> None:
-        if id(cls) in self._seen or not is_users(cls):
+        if id(cls) in self._seen or not is_user_written(cls):
             return
         self._seen.add(id(cls))
         for name, value in vars(cls).items():
@@ -129,44 +127,44 @@ class CapturedVariables:
             if isinstance(function, FunctionType):
                 self._function(function)
             elif not name.startswith("__") and not inspect.isdatadescriptor(value):
-                self._look(VariableRef(f"{cls.__name__}.{name}", cls, name))
+                self._add(VariableRef(f"{cls.__name__}.{name}", cls, name))
         for base in cls.__mro__[1:]:
             self._class(base)
 
 
-def read(place: VariableRef) -> Iterator[Any]:
-    """Give what lies in a place: nothing where it is empty."""
-    if isinstance(place.owner, CellType):
+def read_variable(variable: VariableRef) -> Iterator[Any]:
+    """Yield the value of a variable; nothing where it has none."""
+    if isinstance(variable.owner, CellType):
         try:
-            yield place.owner.cell_contents
+            yield variable.owner.cell_contents
         except ValueError:
             return
     else:
-        space = place.owner if isinstance(place.owner, dict) else vars(place.owner)
-        if place.name in space:
-            yield space[place.name]
+        space = variable.owner if isinstance(variable.owner, dict) else vars(variable.owner)
+        if variable.name in space:
+            yield space[variable.name]
 
 
-def write(place: VariableRef, values: list[Any]) -> None:
-    """Put back what `read` gave."""
-    if list(map(id, read(place))) == list(map(id, values)):
+def write_variable(variable: VariableRef, values: list[Any]) -> None:
+    """Assign what `read_variable` yielded, or delete the variable where that was nothing."""
+    if list(map(id, read_variable(variable))) == list(map(id, values)):
         return
-    if isinstance(place.owner, CellType):
+    if isinstance(variable.owner, CellType):
         if values:
-            place.owner.cell_contents = values[0]
+            variable.owner.cell_contents = values[0]
         else:
-            del place.owner.cell_contents
-    elif isinstance(place.owner, type):
-        setattr(place.owner, place.name, values[0]) if values else delattr(place.owner, place.name)
+            del variable.owner.cell_contents
+    elif isinstance(variable.owner, type):
+        setattr(variable.owner, variable.name, values[0]) if values else delattr(variable.owner, variable.name)
     else:
-        space = place.owner if isinstance(place.owner, dict) else vars(place.owner)
+        space = variable.owner if isinstance(variable.owner, dict) else vars(variable.owner)
         if values:
-            space[place.name] = values[0]
+            space[variable.name] = values[0]
         else:
-            del space[place.name]
+            del space[variable.name]
 
 
-def is_users(what: FunctionType | type) -> bool:
+def is_user_written(what: FunctionType | type) -> bool:
     """Tell whether a user has written a function or a class: not Python, a library, or this package."""
     if isinstance(what, FunctionType):
         return _is_users_file(what.__code__.co_filename)
@@ -192,12 +190,12 @@ def _is_users_file(file: str) -> bool:
 
 def _names(code: CodeType) -> dict[str, set[str]]:
     """Give the names in code, and in the functions in it, by what is done with them: STORE_GLOBAL, LOAD_ATTR."""
-    names: dict[str, set[str]] = {kind: set() for kind in _KINDS}
+    names: dict[str, set[str]] = {kind: set() for kind in _OPCODES}
     for each in dis.get_instructions(code):
         if each.opname in names and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):
             names[each.opname].add(each.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            for kind, found in _names(inner).items():
-                names[kind] |= found - {*code.co_cellvars} if kind == "STORE_DEREF" else found
+            for opcode, inner_names in _names(inner).items():
+                names[opcode] |= inner_names - {*code.co_cellvars} if opcode == "STORE_DEREF" else inner_names
     return names

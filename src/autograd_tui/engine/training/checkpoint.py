@@ -17,7 +17,7 @@ from autograd_tui.engine.training.global_state import GlobalSnapshot
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.python_state import PythonState, writable
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory, shape_of
+from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES, in_memory, shape_of
 
 BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
 
@@ -72,7 +72,7 @@ class Copier:
             }
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        if tensor.is_meta or tensor.numel() > MOST_MEASURED:
+        if tensor.is_meta or tensor.numel() > MAX_MEASURED_VALUES:
             return tensor.detach()
         if not _is_plain(tensor):
             return tensor.detach().cpu().clone()
@@ -111,7 +111,7 @@ def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | N
         holders=holders,
         buffers=copier.all(holders.tensors()),
         attributes=attributes,
-        remembers=any(True for _ in attributes.since(state.initial_python)),
+        remembers=any(True for _ in attributes.changes_since(state.initial_python)),
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
         backwards=tuple(state.backwards),
         used=tuple(state.used),

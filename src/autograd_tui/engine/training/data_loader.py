@@ -20,8 +20,8 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.printing import print_lines
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
 
-MOST_BETWEEN = 4096  # places of an epoch at which random states are kept
-DEEPEST = 4  # attributes of attributes among which generators are looked for
+MAX_STATES_BETWEEN = 4096  # places of an epoch at which random states are kept
+MAX_DEPTH = 4  # attributes of attributes among which generators are looked for
 
 _OTHERS = (type, ModuleType, nn.Module, Tensor)  # which hold no generators of a loader's
 Randoms = tuple[Any, ...]  # random states: of torch, of Python and NumPy, and of each generator that the loader holds
@@ -75,7 +75,7 @@ class Epoch:
         """Remember what a draw began with, where it cannot be known: somebody else has drawn since the last one."""
         drawn = [each for each in range(len(after)) if not _equal(before[each], after[each])]
         if place and any(each not in self.left or not _equal(self.left[each], before[each]) for each in drawn):
-            if len(self.between) < MOST_BETWEEN:
+            if len(self.between) < MAX_STATES_BETWEEN:
                 self.between[place] = {each: before[each] for each in drawn}
             elif self.lost is None:
                 self.lost = place
@@ -373,7 +373,7 @@ def _generators(loader: DataLoader[Any]) -> list[Any]:
     """Find the generators that a loader, its samplers, its dataset and what these hold have of their own, each once."""
     found: dict[int, Any] = {}
     seen, level = {id(loader)}, [loader]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         held = [each for holder in level for each in _attributes(holder)]
         held += [each for many in held if isinstance(many, (list, tuple)) for each in many[:16]]
         held = list({id(each): each for each in held if id(each) not in seen}.values())

@@ -17,7 +17,7 @@ from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.engine.training.param_groups import Group, fitting, known_optimizers
 from autograd_tui.engine.training.stats_reader import is_measured
 
-LONGEST = 40  # characters of a name that is compared, or shown in a sentence
+MAX_NAME_LENGTH = 40  # characters of a name that is compared, or shown in a sentence
 
 
 def make_optimizer(
@@ -30,9 +30,9 @@ def make_optimizer(
     known = known_optimizers()
     if spec.name not in known:
         usable = [name for name, cls in known.items() if _closure_free(cls)]
-        near = get_close_matches(spec.name, usable, n=1) if len(spec.name) <= LONGEST else []
+        near = get_close_matches(spec.name, usable, n=1) if len(spec.name) <= MAX_NAME_LENGTH else []
         rest = f"the nearest is {near[0]}" if near else f"it has {', '.join(usable)}"
-        raise Refused(f'torch.optim has no "{spec.name[:LONGEST]}": {rest}.')
+        raise Refused(f'torch.optim has no "{spec.name[:MAX_NAME_LENGTH]}": {rest}.')
     cls = known[spec.name]
     if not _closure_free(cls):
         raise Refused(f"{cls.__name__} calls forward and backward itself, through a closure: it cannot be stepped.")
@@ -64,8 +64,8 @@ def override(spec: OptimizerSpec, name: str | None, lr: float | None, options: d
     `name` may be a whole spelling, "sgd,momentum=0.9"; another optimizer starts without the old one's options.
     """
     if name is not None:
-        given = OptimizerSpec.parse(name)
-        spec = replace(given, lr=spec.lr if given.lr is None else given.lr)
+        named = OptimizerSpec.parse(name)
+        spec = replace(named, lr=spec.lr if named.lr is None else named.lr)
     if lr is not None:
         spec = replace(spec, lr=lr)
     for option, value in options.items():
@@ -96,7 +96,7 @@ def spec_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerSpec
         )
     if not held <= {id(param) for param in model.parameters()}:
         raise Refused(f"the {cls.__name__} trains parameters that are not the model's.")
-    return words_of(optimizer)
+    return optimizer_to_spec(optimizer)
 
 
 def groups_of(optimizer: torch.optim.Optimizer) -> list[Group]:
@@ -114,7 +114,7 @@ def _own(option: str, group: Group, first: Group) -> bool:
     return option != "params" and option in group and _differs(group[option], _number(first[option]))
 
 
-def words_of(optimizer: torch.optim.Optimizer) -> OptimizerSpec:
+def optimizer_to_spec(optimizer: torch.optim.Optimizer) -> OptimizerSpec:
     """Name the optimizer, its learning rate and the options that are not as PyTorch has them. Raises Refused."""
     cls, group = type(optimizer), optimizer.param_groups[0]
     spec = OptimizerSpec(cls.__name__.lower(), lr=float(group["lr"]))

@@ -1,4 +1,4 @@
-"""What a forward leaves in Python: attributes of modules, variables of closures, globals, and what is in them."""
+"""What a forward can change in Python: attributes of modules, closures' variables, globals, and their contents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.captured_variables import CapturedVariables, is_users, read, write
+from autograd_tui.engine.training.captured_variables import (
+    CapturedVariables,
+    is_user_written,
+    read_variable,
+    write_variable,
+)
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.stats_reader import in_memory
 
-SMALL = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
-MOST = 100_000  # values in containers that are looked at; what has more is data
-DEEPEST = 40
-_TORCHS = frozenset(vars(nn.Module())) - {"training"}  # what every module has; buffers are kept elsewhere
-_FIXED = frozenset(
+MAX_SMALL_BYTES = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
+MAX_VALUES = 100_000  # values in containers that are looked at; what has more is data
+MAX_DEPTH = 40
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}  # what every module has; buffers are kept elsewhere
+_IMMUTABLE = frozenset(
     {
         *(bool, int, float, complex, str, bytes, type(None), type, range, slice, type(...)),
         *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
@@ -29,7 +34,7 @@ _FIXED = frozenset(
     }
 )
 _OBJECTS = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-_STATES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {  # of what is written in C
+_GETTERS_AND_SETTERS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {  # of what is written in C
     "torch._C.Generator": (lambda value: value.get_state(), lambda value, state: value.set_state(state)),
     "random.Random": (lambda value: value.getstate(), lambda value, state: value.setstate(state)),
     "numpy.ndarray": (lambda value: value.copy(), lambda value, state: value.__setitem__(..., state)),
@@ -42,7 +47,7 @@ _STATES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {  
 
 @dataclass(frozen=True, slots=True)
 class SavedValue:
-    """A value that can change, and what was in it."""
+    """A mutable object, and a copy of its content at one moment."""
 
     value: Any
     content: Any
@@ -56,7 +61,7 @@ class TensorCopies:
 
     def of(self, tensor: Tensor, *, always: bool) -> Tensor:
         """Copy a tensor to the host."""
-        if always and (tensor.numel() * tensor.element_size() <= SMALL or isinstance(tensor, nn.Parameter)):
+        if always and (tensor.numel() * tensor.element_size() <= MAX_SMALL_BYTES or isinstance(tensor, nn.Parameter)):
             return tensor.detach().to("cpu", copy=True)
         known, key = self._known.get(id(tensor)), id(tensor)
         if known is None or known[0]() is not tensor or known[1] != tensor._version:
@@ -70,119 +75,121 @@ class TensorCopies:
 
 
 class ReachableState:
-    """Where a loop's forward can leave something."""
+    """Where a forward can leave something in Python: its model, and the variables that its functions see."""
 
     def __init__(self, parts: Parts) -> None:
-        self.model, self.code, self.copies = parts.model, CapturedVariables(parts), TensorCopies()
+        self.model, self.captured, self.copies = parts.model, CapturedVariables(parts), TensorCopies()
         self.params = list(parts.model.parameters())
 
 
 class PythonState:
-    """All that was left there at one moment, copied; `put_back` brings it back as often as wanted.
+    """A copy of the reachable Python state at one moment; `put_back` can be called any number of times.
 
     `attached`: the tensors among it that hang on a graph, which is used up once and cannot be had again.
     `unrestorable`: what cannot be put back, as far as it was met: iterators, environments, files.
     """
 
-    def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
-        keeper, self._copies = _StateReader(reach, modules), reach.copies
-        self.modules = {module: keeper.module(module) for module in modules}
-        self.objects = [(path, keeper.keep(value, path)) for path, value in reach.code.objects.items()]
-        self.places = []
-        for place in reach.code.places.values():
-            there = list(read(place))
-            keeper.always = place.assigned or not any(isinstance(each, Tensor) for each in there)  # else it is data
-            self.places.append((place, [keeper.keep(value, place.path) for value in there]))
-        self.attached, self.unrestorable, self.bytes = keeper.attached, keeper.unrestorable, keeper.bytes
+    def __init__(self, reachable: ReachableState, modules: Sequence[nn.Module]) -> None:
+        reader, self._copies = _StateReader(reachable, modules), reachable.copies
+        self.modules = {module: reader.module(module) for module in modules}
+        self.objects = [(path, reader.save(value, path)) for path, value in reachable.captured.objects.items()]
+        self.variables = []
+        for variable in reachable.captured.variables.values():
+            values = list(read_variable(variable))  # one, or none where the variable has no value
+            reader.always = variable.assigned or not any(isinstance(each, Tensor) for each in values)  # else it is data
+            self.variables.append((variable, [reader.save(value, variable.path) for value in values]))
+        self.attached, self.unrestorable, self.bytes = reader.attached, reader.unrestorable, reader.bytes
 
-    def since(self, begun: PythonState) -> Iterator[tuple[nn.Module | None, str, Any]]:
-        """Give what was otherwise, or not there, in the beginning: the module, name and value.
+    def changes_since(self, initial: PythonState) -> Iterator[tuple[nn.Module | None, str, Any]]:
+        """Yield what differs from the `initial` state: the module, the name and the saved value.
 
-        What is not there any more stands as None; of a place outside of the model, None, its name and a list.
+        The value is None where it is gone; of a variable outside of the model, module is None and the value a list.
         """
         for module, values in self.modules.items():
-            before = begun.modules.get(module, {})
+            before = initial.modules.get(module, {})
             for name in before.keys() | values.keys():
                 if name not in before or name not in values or not _same(values[name], before[name]):
                     yield module, name, values.get(name)
-        for (path, now), then in zip(self.objects, begun.objects, strict=True):
+        for (path, now), then in zip(self.objects, initial.objects, strict=True):
             if not _same(now, then):
                 yield None, path, [now]
-        for (place, left), (_, first) in zip(self.places, begun.places, strict=True):
+        for (variable, left), (_, first) in zip(self.variables, initial.variables, strict=True):
             if len(left) != len(first) or not all(map(_same, left, first)):
-                yield None, place.path, left
+                yield None, variable.path, left
 
     def put_back(self) -> None:
-        """Have the same objects in the same places again, with what was in them."""
-        done = _Restored(self._copies)
+        """Assign the same objects again, each with the content that it had."""
+        restored = _Restored(self._copies)
         for module, values in self.modules.items():
             space = vars(module)
-            for name in space.keys() - values.keys() - _TORCHS:
+            for name in space.keys() - values.keys() - _MODULE_ATTRIBUTES:
                 del space[name]
-            space.update({name: _restored(value, done) for name, value in values.items()})
+            space.update({name: _restored(value, restored) for name, value in values.items()})
         for _, each in self.objects:
-            _restored(each, done)
-        for place, found in self.places:
-            values_then = [_restored(value, done) for value in found]
-            if place.assigned:
-                write(place, values_then)
+            _restored(each, restored)
+        for variable, saved_values in self.variables:
+            values_then = [_restored(value, restored) for value in saved_values]
+            if variable.assigned:
+                write_variable(variable, values_then)
 
 
 class _StateReader:
-    """Takes values down, each once."""
+    """Saves values, each object once."""
 
-    def __init__(self, reach: ReachableState, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, reachable: ReachableState, modules: Sequence[nn.Module]) -> None:
         self.attached: list[Tensor] = []
         self.unrestorable: list[str] = []
         self.bytes, self.always = 0, True
-        self._reach, self._modules = reach, modules
+        self._reachable, self._modules = reachable, modules
         self._known: dict[int, Any] = {}
-        self._room, self._depth = MOST, 0
+        self._values_left, self._depth = MAX_VALUES, 0
 
     def module(self, module: nn.Module) -> dict[str, Any]:
-        """Take down what a module of the model has beside parameters and buffers."""
+        """Save the attributes of a module, without parameters and buffers."""
         plain = type(module).__module__.startswith("torch.nn.")  # its own lists and tuples stay as they are
         return {
             name: value
-            if type(value) in _FIXED or (plain and (name[0] == "_" or type(value) is tuple))
-            else self.keep(value, f"self.{name}")
+            if type(value) in _IMMUTABLE or (plain and (name[0] == "_" or type(value) is tuple))
+            else self.save(value, f"self.{name}")
             for name, value in vars(module).items()
-            if name not in _TORCHS
+            if name not in _MODULE_ATTRIBUTES
         }
 
-    def keep(self, value: Any, path: str) -> Any:
-        """Take a value down, and what is in it."""
-        if type(value) in _FIXED:
+    def save(self, value: Any, path: str) -> Any:
+        """Return a value with its content saved; an immutable one as it is."""
+        if type(value) in _IMMUTABLE:
             return value
         if not self._known:  # what the model's own state_dict has is kept elsewhere
-            self._known = {id(each): each for each in (*self._modules, *self._reach.params)}
+            self._known = {id(each): each for each in (*self._modules, *self._reachable.params)}
         if id(value) not in self._known:
             depth, self._depth = self._depth, self._depth + 1
             try:
-                self._known[id(value)] = value if depth >= DEEPEST else self._kept(value, path)
+                self._known[id(value)] = value if depth >= MAX_DEPTH else self._save_new(value, path)
             except Exception as error:
-                if not is_users(type(value)):
+                if not is_user_written(type(value)):
                     raise
                 self.unrestorable.append(f"{path}, which raises {type(error).__name__} when it is looked into")
                 self._known[id(value)] = value
             self._depth = depth
         return self._known[id(value)]
 
-    def _kept(self, value: Any, path: str) -> Any:
+    def _save_new(self, value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, dict):
             return self._container(value, [*value, *value.values()], path)
         if isinstance(value, (list, tuple, deque, set)):
             return self._container(value, list(value), path)
-        if state := _STATES.get(f"{type(value).__module__}.{type(value).__qualname__}"):
+        if state := _GETTERS_AND_SETTERS.get(f"{type(value).__module__}.{type(value).__qualname__}"):
             return SavedValue(value, state[0](value))
-        if isinstance(value, _OBJECTS) or is_users(type(value)):
-            kept = self._known[id(value)] = SavedValue(value, {})
-            kept.content.update({name: self.keep(each, f"{path}.{name}") for name, each in _inside(value).items()})
-            return kept
-        if said := _unrestorable(value):
-            self.unrestorable.append(f"{path}, {said}")
+        if isinstance(value, _OBJECTS) or is_user_written(type(value)):
+            saved = self._known[id(value)] = SavedValue(value, {})
+            saved.content.update(
+                {name: self.save(each, f"{path}.{name}") for name, each in _attributes_of(value).items()}
+            )
+            return saved
+        if kind := _unrestorable_kind(value):
+            self.unrestorable.append(f"{path}, {kind}")
         return value
 
     def _tensor(self, tensor: Tensor) -> Any:
@@ -191,33 +198,30 @@ class _StateReader:
             self.attached.append(tensor)
         if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not (writable(tensor) and in_memory(tensor)):
             return tensor
-        if not self.always and tensor.numel() * tensor.element_size() > SMALL:
+        if not self.always and tensor.numel() * tensor.element_size() > MAX_SMALL_BYTES:
             return tensor
-        copies = [self._reach.copies.of(each, always=self.always) for each in (tensor, *_grad(tensor))]
+        copies = [self._reachable.copies.of(each, always=self.always) for each in (tensor, *_grad(tensor))]
         self.bytes += sum(each.numel() * each.element_size() for each in copies)
         return SavedValue(tensor, copies)
 
     def _container(self, value: Any, values: list[Any], path: str) -> Any:
-        if len(values) > self._room:
+        if len(values) > self._values_left:
             return value
-        if type(value) is tuple and all(type(each) in _FIXED for each in values):
+        if type(value) is tuple and all(type(each) in _IMMUTABLE for each in values):
             return value
-        self._room -= len(values)
+        self._values_left -= len(values)
         self.bytes += 8 * len(values)
-        kept = self._known[id(value)] = SavedValue(value, values)  # which may hold itself
-        values[:] = [self.keep(each, path) for each in values]
-        return kept
+        saved = self._known[id(value)] = SavedValue(value, values)  # which may hold itself
+        values[:] = [self.save(each, path) for each in values]
+        return saved
 
 
-def plain(kept: Any) -> Any:
-    """Give a value without what holds it, as torch.load reads it; raises TypeError where it is none such."""
-    if isinstance(kept, SavedValue) and isinstance(kept.value, Tensor):
-        return kept.content[0]
-    value, kind = (
-        (kept.value if isinstance(kept, SavedValue) else kept),
-        type(kept.value if isinstance(kept, SavedValue) else kept),
-    )
-    content = kept.content if isinstance(kept, SavedValue) else value
+def plain(saved: Any) -> Any:
+    """Return a saved value as plain data that torch.load reads; raises TypeError where it is none such."""
+    if isinstance(saved, SavedValue) and isinstance(saved.value, Tensor):
+        return saved.content[0]
+    value, content = (saved.value, saved.content) if isinstance(saved, SavedValue) else (saved, saved)
+    kind = type(value)
     if kind in (list, tuple):
         return kind(plain(each) for each in content)
     if kind is dict:
@@ -231,7 +235,7 @@ def plain(kept: Any) -> Any:
 def _same(now: Any, then: Any, seen: set[int] | None = None) -> bool:
     """Tell whether two values that were kept are the same object with the same content."""
     if not isinstance(now, SavedValue) or not isinstance(then, SavedValue):
-        return now is then or (type(now) is type(then) and type(now) in _FIXED and bool(now == then))
+        return now is then or (type(now) is type(then) and type(now) in _IMMUTABLE and bool(now == then))
     seen = set() if seen is None else seen
     if now.value is not then.value or id(now) in seen:
         return now.value is then.value
@@ -260,7 +264,7 @@ def _equal(one: Any, other: Any) -> bool:
     return one is other or torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
 
 
-def _inside(value: Any) -> dict[str, Any]:
+def _attributes_of(value: Any) -> dict[str, Any]:
     """Give an object's attributes."""
     slots = (name for cls in type(value).__mro__ for name in _slots(cls) if hasattr(value, name))
     return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
@@ -283,21 +287,21 @@ class _Restored:
     ids: set[int] = field(default_factory=set)
 
 
-def _restored(kept: Any, done: _Restored) -> Any:
-    """Give a value that was kept, with what was in it then."""
-    if not isinstance(kept, SavedValue) or id(kept.value) in done.ids:
-        return kept.value if isinstance(kept, SavedValue) else kept
-    value, content = kept.value, kept.content
-    done.ids.add(id(value))
+def _restored(saved: Any, restored: _Restored) -> Any:
+    """Return a saved object, its content put back."""
+    if not isinstance(saved, SavedValue) or id(saved.value) in restored.ids:
+        return saved.value if isinstance(saved, SavedValue) else saved
+    value, content = saved.value, saved.content
+    restored.ids.add(id(value))
     if isinstance(value, Tensor):
         _fill(value, *content)
-        done.copies.forget(value)
-    elif state := _STATES.get(f"{type(value).__module__}.{type(value).__qualname__}"):
+        restored.copies.forget(value)
+    elif state := _GETTERS_AND_SETTERS.get(f"{type(value).__module__}.{type(value).__qualname__}"):
         state[1](value, content)
     elif isinstance(content, dict):
-        _set_inside(value, {name: _restored(each, done) for name, each in content.items()})
+        _set_attributes(value, {name: _restored(each, restored) for name, each in content.items()})
     else:
-        _refill(value, [_restored(each, done) for each in content])
+        _refill(value, [_restored(each, restored) for each in content])
     return value
 
 
@@ -322,8 +326,8 @@ def _refill(value: Any, values: list[Any]) -> None:
         (value.update if isinstance(value, set) else value.extend)(values)
 
 
-def _set_inside(value: Any, content: dict[str, Any]) -> None:
-    for name in _inside(value).keys() - content.keys():
+def _set_attributes(value: Any, content: dict[str, Any]) -> None:
+    for name in _attributes_of(value).keys() - content.keys():
         object.__delattr__(value, name)
     for name, each in content.items():
         if getattr(value, "__dict__", {}).get(name) is not each:
@@ -340,7 +344,7 @@ def writable(tensor: Tensor) -> bool:
     return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _unrestorable(value: Any) -> str:
+def _unrestorable_kind(value: Any) -> str:
     """Say of what kind something is that changes as it is used, and cannot be put back; "" of all else."""
     if isinstance(value, io.IOBase):
         return "a file"

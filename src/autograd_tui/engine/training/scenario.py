@@ -110,7 +110,7 @@ def _read(name: str, text: str, default: Any) -> Any:
     raise Refused(f"{flag(name)}{text} must be {wanted or 'a number'}, as its default {default} is.")
 
 
-MOST_PARAMETERS = 1 << 20  # of a group: an endless iterator ends here
+MAX_PARAMETERS = 1 << 20  # of a group: an endless iterator ends here
 PHASES = ("setup", "forward", "backward", "step", "zero_grad")  # that a listing has lines for
 
 
@@ -207,7 +207,7 @@ def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
     params = [each["params"] for each in groups]
     if not all(isinstance(each, (Tensor, str, Iterable)) for each in params):
         raise Refused('Parts takes parameters as "params" of a group, as in {"params": model.parameters()}.')
-    listed = [[each] if isinstance(each, (Tensor, str)) else list(islice(each, MOST_PARAMETERS)) for each in params]
+    listed = [[each] if isinstance(each, (Tensor, str)) else list(islice(each, MAX_PARAMETERS)) for each in params]
     return tuple({**each, "params": own} for each, own in zip(groups, listed, strict=True))
 
 

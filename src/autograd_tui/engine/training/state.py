@@ -18,7 +18,7 @@ from autograd_tui.engine.training.optimizers import make_optimizer, make_schedul
 from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats_reader import MOST_MEASURED, in_memory
+from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES, in_memory
 from autograd_tui.engine.training.user_code import in_call
 
 
@@ -256,7 +256,7 @@ class TrainingState:
         """Copy all that a forward may change; what is returned puts it back."""
         buffers = ModelBuffers.of(self.model)
         copies = {
-            name: buffer.detach() if buffer.numel() > MOST_MEASURED else buffer.detach().clone()
+            name: buffer.detach() if buffer.numel() > MAX_MEASURED_VALUES else buffer.detach().clone()
             for name, buffer in buffers.tensors().items()
         }
         return self._undo(buffers, copies, self.python_state(buffers))
@@ -287,7 +287,7 @@ def _first_names(model: nn.Module) -> dict[str, str]:
 def _copy_buffer(name: str, buffer: Tensor, copies: dict[str, Tensor]) -> None:
     """Copy a buffer into the memory that `copies` has for it, where that is of its kind."""
     copy = copies.get(name)
-    if buffer.numel() > MOST_MEASURED:
+    if buffer.numel() > MAX_MEASURED_VALUES:
         copies[name] = buffer
         return
     if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:

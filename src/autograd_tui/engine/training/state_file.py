@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.training.optimizers import words_of
+from autograd_tui.engine.training.optimizers import optimizer_to_spec
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_file import kind_of, model_state, optimizer_state, read_saved, wrong_kind
 from autograd_tui.engine.training.user_code import in_words
@@ -114,7 +114,7 @@ class InitialState:
             check_options(state, self._path)
             for group in state.optimizer.param_groups:
                 group.update(self._asked)
-            state.spec = words_of(state.optimizer)
+            state.spec = optimizer_to_spec(state.optimizer)
         except Refused:
             raise
         except KeyError as error:

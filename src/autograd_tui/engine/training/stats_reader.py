@@ -19,14 +19,16 @@ from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Sta
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
-LEAST_PARTS = 4  # of a large tensor whose norms travel
-LONGEST_PART = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
+MIN_PARTS = 4  # of a large tensor whose norms travel
+MAX_PART_SIZE = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
-MOST_COUNTED = 1 << 63  # that a tensor can hold
-MOST_MEASURED = 1 << 36  # values: no memory holds them, as a view may all the same that says one value again and again
+MAX_COUNT = 1 << 63  # that a tensor can hold
+MAX_MEASURED_VALUES = (
+    1 << 36
+)  # values: no memory holds them, as a view may all the same that says one value again and again
 _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
-SMALLEST_NORM = 1e-18  # below it the squares of float32 lose digits
+MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class ReadPlan:
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
         asked = [tensors[row] for row in self._small]
-        self._places = self._places or [sampled_places(*each) for each in self._asks]
+        self._places = self._places or [sample_indices_of(*each) for each in self._asks]
         for row, places in zip(self._large, self._places, strict=True):
             asked += ask_large(tensors[row], places, exact=self.layout.exact)
         return asked + [ask_sparse(tensors[row]) for row in self._sparse]
@@ -261,7 +263,7 @@ def _finite_alone(
 def _norms(tensor: Tensor) -> Tensor:
     """Give the norms of parts, (parts,), which PyTorch works out in parallel, as it does not one norm over all."""
     size = tensor.numel()
-    parts = max(LEAST_PARTS, 1 << (size // LONGEST_PART).bit_length())
+    parts = max(MIN_PARTS, 1 << (size // MAX_PART_SIZE).bit_length())
     rest = size % parts
     norms: Tensor = torch.linalg.vector_norm((tensor[: size - rest] if rest else tensor).view(parts, -1), dim=1)
     return torch.cat([norms, torch.linalg.vector_norm(tensor[size - rest :]).reshape(1)]) if rest else norms
@@ -297,7 +299,7 @@ def ask_sparse(tensor: Tensor) -> Tensor:
     return torch.stack([each.to(plain.dtype) for each in (torch.linalg.vector_norm(plain), *ends, *counts)])
 
 
-def sampled_places(size: int, device: torch.device) -> Tensor:
+def sample_indices_of(size: int, device: torch.device) -> Tensor:
     """Choose the first place and those to sample, the same for all tensors of a size.
 
     They are in order, since memory is read faster so.
@@ -334,7 +336,7 @@ def measurable(tensor: Tensor) -> bool:
     """Tell whether the tensor has numbers to give: bool, quantized, nested, packed and empty ones have not."""
     if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
         return False
-    return 0 < tensor.numel() < MOST_MEASURED and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
+    return 0 < tensor.numel() < MAX_MEASURED_VALUES and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
 
 
 def in_memory(value: Any) -> bool:
@@ -359,7 +361,7 @@ def has_shape(value: Any) -> TypeGuard[Tensor]:
 
 def is_measured(value: Any) -> TypeGuard[Tensor | float]:
     """Tell whether a value that an optimizer remembers is a tensor or a number, and no text or the like."""
-    return has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MOST_COUNTED)
+    return has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MAX_COUNT)
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
@@ -393,7 +395,7 @@ def as_measured(tensor: Tensor) -> Tensor:
 def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     columns = (table.numbers[column::WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
-        if not (SMALLEST_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
+        if not (MIN_EXACT_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
             look_again(table, row, tensors[row])
 
 

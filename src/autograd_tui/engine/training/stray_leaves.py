@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.frame import StrayLeaf
-from autograd_tui.engine.training.captured_variables import is_users, read
+from autograd_tui.engine.training.captured_variables import is_user_written, read_variable
 from autograd_tui.engine.training.state import TrainingState
 
-DEEPEST = 4  # levels of lists, dicts and objects that are searched
+MAX_DEPTH = 4  # levels of lists, dicts and objects that are searched
 
 
 def find_strays(state: TrainingState) -> tuple[StrayLeaf, ...]:
@@ -63,9 +63,9 @@ def _places(state: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
     loss = state.parts.loss
     if isinstance(loss, nn.Module):
         yield from (("loss", name, param) for name, param in loss.named_parameters())
-    for place in state.reachable.code.places.values():
-        for value in read(place):
-            yield from _inside(value, place.path, "outside")
+    for variable in state.reachable.captured.variables.values():
+        for value in read_variable(variable):
+            yield from _inside(value, variable.path, "outside")
 
 
 def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[str, str, Tensor]]:
@@ -73,12 +73,12 @@ def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[
         yield kind, path, value
     elif isinstance(value, nn.Module):
         yield from ((kind, path, param) for param in value.parameters())
-    elif isinstance(value, (list, tuple, dict)) and depth < DEEPEST:
+    elif isinstance(value, (list, tuple, dict)) and depth < MAX_DEPTH:
         holds = ("dict of " if isinstance(value, dict) else "list of ") * (kind == "attribute")
         for each in value.values() if isinstance(value, dict) else value:
             what = "modules" if isinstance(each, nn.Module) else "tensors"
             yield from _inside(each, path, f"{holds}{what}" if holds else kind, depth + 1)
-    elif is_users(type(value)) and depth < DEEPEST:
+    elif is_user_written(type(value)) and depth < MAX_DEPTH:
         for each in getattr(value, "__dict__", {}).values():
             yield from _inside(each, path, kind, depth + 1)
 

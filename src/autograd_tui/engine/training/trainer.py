@@ -37,7 +37,7 @@ from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
 from autograd_tui.engine.training.user_code import is_user_error, torch_error
 
-FORWARDS_ASKED = 3  # whether they move parameters themselves
+FORWARDS_WATCHED = 3  # whether they move parameters themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class Trainer:
         Only the first forwards are asked, and all of a loop in which one of them did: a reading costs time.
         """
         frame = self.frame
-        if not self._forward_moves and frame.steps >= FORWARDS_ASKED and self._forwards_asked >= FORWARDS_ASKED:
+        if not self._forward_moves and frame.steps >= FORWARDS_WATCHED and self._forwards_asked >= FORWARDS_WATCHED:
             return {}
         self._forwards_asked += 1
         moves = self._reader.watch_params()

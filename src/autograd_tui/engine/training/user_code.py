@@ -18,7 +18,7 @@ from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import BUILT_IN
 
 Function = TypeVar("Function", bound=Any)
-LONGEST = 10_000  # characters of a message that are kept
+MAX_MESSAGE_LENGTH = 10_000  # characters of a message that are kept
 _PACKAGE = Path(__file__).parents[2]
 _OURS = str(_PACKAGE) + os.sep
 _SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
@@ -50,7 +50,7 @@ def is_ours(file: str) -> bool:
     return file.startswith(_OURS) and file not in _SHIPPED
 
 
-def is_theirs(file: str) -> bool:
+def is_nameable(file: str) -> bool:
     """Tell whether a file may be named: it is neither ours, nor PyTorch's, nor a part of Python itself."""
     return not (is_ours(file) or file.startswith((_TORCH, "<frozen ")))
 
@@ -59,7 +59,7 @@ def torch_error(error: BaseException) -> TorchError:
     """Say what was raised, and on which line of the user's, else of a library other than PyTorch."""
     own, (file, line) = _where(error)
     message = _message(error)
-    code = linecache.getline(*own[0]).strip()[:LONGEST] if own else ""
+    code = linecache.getline(*own[0]).strip()[:MAX_MESSAGE_LENGTH] if own else ""
     return TorchError(type(error).__name__, message, file, line, _call(error), code)
 
 
@@ -75,7 +75,7 @@ def _message(error: BaseException) -> str:
         message = str.__str__(str((error.msg if isinstance(error, SyntaxError) else None) or error))
     except BaseException as again:
         return f"(its message cannot be shown: {type(again).__name__})"
-    return message if len(message) <= LONGEST else message[: LONGEST - 1] + "…"
+    return message if len(message) <= MAX_MESSAGE_LENGTH else message[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
 def _call(error: BaseException) -> str:
@@ -101,5 +101,5 @@ def _is_a_library(file: str) -> bool:
 def _outside(error: BaseException) -> Iterator[tuple[str, int]]:
     """Give the lines on the way to the error that may be named."""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if is_theirs(frame.f_code.co_filename):
+        if is_nameable(frame.f_code.co_filename):
             yield frame.f_code.co_filename, line
