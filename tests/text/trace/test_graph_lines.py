@@ -7,7 +7,7 @@ import pytest
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
-from autograd_tui.text.trace.graph_rows import in_engine_order
+from autograd_tui.text.trace.graph_rows import engine_order
 from autograd_tui.text.trace.walk import Walk
 from handmade_traces import AGAIN, line_backward, line_forward, tower
 
@@ -33,7 +33,7 @@ def test_the_line_is_drawn_whole_the_loss_above_and_the_leaves_below() -> None:
 
 def test_rows_stand_in_the_order_in_which_the_engine_runs() -> None:
     trace = line_backward()
-    assert list(in_engine_order(trace.nodes)) == [op.node for op in trace.ops]
+    assert list(engine_order(trace.nodes)) == [op.node for op in trace.ops]
 
 
 def test_a_gradient_stands_in_its_row_from_its_operation_on() -> None:

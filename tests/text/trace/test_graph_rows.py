@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from autograd_tui.text.trace.graph_rows import lanes
+from autograd_tui.text.trace.graph_rows import draw_edges
 
 
 def drawn(*below: tuple[int, ...]) -> list[str]:
-    return [row for row, _ in lanes(below, "o" * len(below))]
+    return [row for row, _ in draw_edges(below, "o" * len(below))]
 
 
 def test_a_chain_is_one_lane() -> None:
@@ -36,4 +36,4 @@ def test_a_node_that_nothing_leads_to_has_a_lane_of_its_own() -> None:
 
 
 def test_between_two_rows_stand_the_lanes_that_go_on() -> None:
-    assert lanes([(2, 1), (), ()], "ooo")[0] == ("o─╮", "│ │")
+    assert draw_edges([(2, 1), (), ()], "ooo")[0] == ("o─╮", "│ │")

@@ -1,4 +1,4 @@
-"""The autograd graph of a small model, drawn: the loss above, the leaves below."""
+"""The autograd graph of a small model, as rows of text: the loss above, the leaves below."""
 
 from __future__ import annotations
 
@@ -11,246 +11,246 @@ from autograd_tui.text.frame_summary import error_line
 from autograd_tui.text.numbers import number, terse
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
 from autograd_tui.text.table.table_rows import shortened
-from autograd_tui.text.trace.graph_rows import GraphRow, lanes, spots
+from autograd_tui.text.trace.graph_rows import GraphRow, draw_edges, graph_rows
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
 from autograd_tui.text.trace.walk import Walk
 
-MOST_ALIGNED = 4  # numbers of one tensor
-GAP = 2  # blanks between two of them
+MAX_ALIGNED = 4  # values of one tensor that are written in columns
+CELL_GAP = 2  # spaces between two of them
+
+NOT_REACHED = "·"
+COLUMN_GAP = 3  # spaces between the two columns
+FORWARD_HEADING, BACKWARD_HEADING = "node: made for the backward", "gradient: dloss/dvalue"
+
+MAX_NODES = 20  # of a graph that is drawn; a larger one is shown as a tree of modules
+MAX_TENSOR_NAME, MAX_NAME = 12, 16  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """How the tensors of a column are written: a cell for each number, no cells where that takes too much room.
-
-    Where a large tensor's shape and norm do not both fit, its shape is written, or of `norms` its norm.
-    """
-
-    room: int
-    cell: int
-    norms: bool = False
-
-    @classmethod
-    def of(cls, values: Iterable[Value | None], room: int, *, norms: bool = False) -> Column:
-        """Choose for all that the column is ever to hold, so that it stays as it is."""
-        numbers = [_few(value) for value in values]
-        cell = max((len(number(each)) for few in numbers for each in few), default=0)
-        width = max(map(len, numbers), default=0) * (cell + GAP) - GAP
-        return cls(room, cell if width <= room else 0, norms)
-
-    def write(self, value: Value | None) -> str:
-        """Write one tensor; "" for None."""
-        if value is None:
-            return ""
-        few = _few(value)
-        if few and self.cell:
-            aligned = (" " * GAP).join(f"{number(each):>{self.cell}}" for each in few)
-            dtype = dtype_words(value)
-            return aligned + (dtype if len(aligned + dtype) <= self.room else "")
-        words, norm = value_words(value, self.room), value.stats.norm
-        if self.norms and norm is not None and value.stats.values is None and "norm" not in words:
-            alone, dtype = f"norm {terse(norm)}", dtype_words(value)
-            words = alone + dtype if len(alone + dtype) <= self.room or dtype not in words else words
-        return words[: self.room]
+def can_be_drawn(trace: Trace) -> bool:
+    """Return whether a phase has a graph that is small enough to draw."""
+    return 0 < len(trace.nodes) <= MAX_NODES and trace.phase in (Phase.FORWARD, Phase.BACKWARD)
 
 
-def _few(value: Value | None) -> tuple[float, ...]:
-    """Give the numbers of a tensor that has few."""
-    numbers = value.stats.values if value is not None else None
-    return numbers if numbers is not None and len(numbers) <= MOST_ALIGNED else ()
+class GraphView:
+    """Draws the graph of one trace."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.rows = graph_rows(trace)
+        self._trace, self._columns = trace, GraphColumns(trace, self.rows)
+        self._op_indices = [_op_index(trace, row) for row in self.rows]
+        self._edge_lines = draw_edges([row.edges for row in self.rows], [row.mark for row in self.rows])
+        widest = max((len(row) for row, _ in self._edge_lines), default=0)
+        self._edge_cells = [f"{row:<{widest}} " for row, _ in self._edge_lines]
+        names = [_short_name(row) for row in self.rows]
+        tensors = [shortened(one_line(row.tensor), MAX_TENSOR_NAME) for row in self.rows]
+        self._name_cells, self._tensor_cells = _pad(names), _pad(tensors)
+        self._digits = len(str(len(trace.ops)))
+
+    def rows_wanted(self) -> int:
+        """Return the height that shows everything: all rows, a heading and the error."""
+        return len(self.rows) + 1 + (self._trace.error is not None)
+
+    def current_rows(self, walk: Walk) -> list[int]:
+        """Return the indices of the rows that show the current operation."""
+        op = walk.op
+        return [index for index, row in enumerate(self.rows) if _shows(row, op)]
+
+    def moved(self, walk: Walk, by: int) -> Walk:
+        """Go to the operation that is drawn `by` rows further down; up for a negative number."""
+        current = self.current_rows(walk) or [0]
+        rows = range(current[-1] + 1, len(self.rows)) if by > 0 else range(current[0] - 1, -1, -1)
+        indices = [op_index for index in rows if (op_index := self._op_indices[index]) is not None]
+        return walk.at(indices[min(abs(by), len(indices)) - 1]) if indices else walk
+
+    def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
+        """Draw as many rows as fit, always with those of the current operation."""
+        current = self.current_rows(walk)
+        indent = self._digits + 3 + len(self._edge_cells[0]) + len(self._name_cells[0]) + len(self._tensor_cells[0])
+        columns = self._columns.fitted(width - indent)
+        heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
+        lines = [
+            [*self._left_cells(walk, index, index in current), *columns.row(walk, index)]
+            for index in range(len(self.rows))
+        ]
+        error = walk.trace.error
+        error_row: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
+        return [*heading, *self._fitted(lines, current, height - len(heading) - len(error_row)), *error_row]
+
+    def _fitted(self, lines: list[Line], current: list[int], room: int) -> list[Line]:
+        """Return the rows spaced by edges, without spacing, or cut around the current ones, whichever fits."""
+        spaced = self._with_edges_between(lines)
+        if len(lines) <= room:
+            return spaced if len(spaced) <= room else lines
+        room = max(room - 1, 1)
+        spare = max(room - len(current), 0) // 2
+        range_in_sight = range(max(current[0] - spare, 0), current[-1] + 1 + spare) if current else range(0)
+        top = scrolled(0, range_in_sight, count=len(lines), room=room)
+        return [*lines[top : top + room], more_line(top, top + room, len(lines))]
+
+    def _with_edges_between(self, lines: list[Line]) -> list[Line]:
+        """Put rows of edges between the rows, except between an operation and its leaf."""
+        spaced: list[Line] = []
+        for index, line in enumerate(lines):
+            spaced.append(line)
+            below = index + 1
+            if below < len(lines) and (self.rows[below].edges or not self._edge_cells[below].startswith("│")):
+                spaced.append([(f"{'':{self._digits + 3}}{self._edge_lines[index][1]}", "")])
+        return spaced
+
+    def _left_cells(self, walk: Walk, index: int, is_current: bool) -> Line:
+        """Return a row's mark, operation number, edges and names."""
+        op_index, row = self._op_indices[index], self.rows[index]
+        is_reached = op_index is not None and op_index <= walk.index
+        name = self._name_cells[index].rstrip()
+        return [
+            ("▶ " if is_current else "  ", "accent"),
+            (f"{'' if op_index is None else op_index + 1:>{self._digits}} ", "strong" if is_current else "dim"),
+            (self._edge_cells[index], "accent" if is_current else ""),
+            (name, "now" if is_current else "strong" if is_reached else "dim" if row.untracked_reason else ""),
+            (self._name_cells[index][len(name) :], ""),
+            (self._tensor_cells[index], "" if is_reached else "dim"),
+        ]
 
 
-AHEAD = "·"
-COLUMN_GAP = 3  # blanks between the two columns
-FORWARD, BACKWARD = "node: made for the backward", "gradient: dloss/dvalue"
+def _short_name(row: GraphRow) -> str:
+    """Shorten a name: an operation's at its end, a leaf's at its beginning."""
+    name = one_line(row.name)
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 1]}…" if row.edges else shortened(name, MAX_NAME)
+
+
+def _pad(texts: list[str]) -> list[str]:
+    """Pad texts to one width, a space longer than the longest; empty ones to nothing if all are empty."""
+    longest = max(map(len, texts), default=0)
+    return [f"{text:<{longest + 1}}" if longest else "" for text in texts]
+
+
+def _shows(row: GraphRow, op: Operation) -> bool:
+    return row.node == op.node if op.node is not None else row.call == op.number
+
+
+def _op_index(trace: Trace, row: GraphRow) -> int | None:
+    """Return the index of a row's operation in the trace; None where the phase has none."""
+    if trace.phase is Phase.FORWARD:
+        return row.call
+    return next((op.number for op in trace.ops if op.node is not None and op.node == row.node), None)
 
 
 class GraphColumns:
-    """What the rows of one graph are about."""
+    """The two columns beside a graph: a tensor's value, and its node or gradient."""
 
-    def __init__(self, trace: Trace, spots: Sequence[GraphRow]) -> None:
-        self.trace, self.spots = trace, spots
+    def __init__(self, trace: Trace, rows: Sequence[GraphRow]) -> None:
+        self.trace, self.rows = trace, rows
         self.forward = trace.phase is Phase.FORWARD
         by_node = {op.node: op for op in trace.ops if op.node is not None}
-        self.ops = [by_node.get(spot.node) if spot.node is not None else None for spot in spots]
-        self._fitted: dict[int, Fitted] = {}
+        self.ops = [by_node.get(row.node) if row.node is not None else None for row in rows]
+        self._fitted: dict[int, FittedColumns] = {}
 
-    def fitted(self, room: int) -> Fitted:
-        """Choose how to write them in so much room."""
+    def fitted(self, room: int) -> FittedColumns:
+        """Return the columns for a width of `room` characters."""
         if room not in self._fitted:
-            values = [spot.value for spot in self.spots]
-            grads = [gradient(op) for op in self.ops]
-            rest = Column.of(grads, max(room // 2, 0), norms=True)
-            last = [each.name for each in self.trace.nodes] if self.forward else map(rest.write, grads)
-            least = max([0, *map(len, last)])
-            value = Column.of(values, max(room - COLUMN_GAP - least, (room - COLUMN_GAP) // 2, 0))
+            values = [row.value for row in self.rows]
+            grads = [incoming_gradient(op) for op in self.ops]
+            widest = ValueColumn.of(grads, max(room // 2, 0), norms=True)
+            texts = [each.name for each in self.trace.nodes] if self.forward else map(widest.write, grads)
+            min_last = max([0, *map(len, texts)])
+            value = ValueColumn.of(values, max(room - COLUMN_GAP - min_last, (room - COLUMN_GAP) // 2, 0))
             width = max(5, *(len(value.write(each)) for each in values)) + COLUMN_GAP
-            self._fitted[room] = Fitted(
-                self, value, width, Column.of(grads, max(room - width, 0), norms=True), room - width
+            self._fitted[room] = FittedColumns(
+                self, value, width, ValueColumn.of(grads, max(room - width, 0), norms=True), room - width
             )
         return self._fitted[room]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedColumns:
     """Both columns at one width."""
 
     columns: GraphColumns
-    value: Column
+    value: ValueColumn
     value_width: int
-    grad: Column
+    grad: ValueColumn
     room: int  # for the last column
 
     @property
     def heading(self) -> str:
-        last = FORWARD if self.columns.forward else BACKWARD
-        return f"{'value':<{self.value_width}}{last if len(last) <= self.room else last.split(':')[0]}"
+        heading = FORWARD_HEADING if self.columns.forward else BACKWARD_HEADING
+        return f"{'value':<{self.value_width}}{heading if len(heading) <= self.room else heading.split(':')[0]}"
 
-    def row(self, walk: Walk, row: int) -> Line:
-        """Write what is known of one row."""
-        spot, op = self.columns.spots[row], self.columns.ops[row]
+    def row(self, walk: Walk, row_index: int) -> Line:
+        """Write one row: what lies ahead of the walk is left out."""
+        row, op = self.columns.rows[row_index], self.columns.ops[row_index]
         forward = self.columns.forward
-        ahead = forward and spot.call is not None and spot.call > walk.index
-        text = AHEAD if ahead else self.value.write(spot.value)
-        here = spot.call == walk.op.number if forward else op is walk.op
-        value = (f"{text:<{self.value_width}}", "dim" if ahead or spot.why else "strong" if here else "")
-        return [value, *(self._node(spot, ahead) if forward else self._gradient(walk, spot, op))]
+        is_ahead = forward and row.call is not None and row.call > walk.index
+        text = NOT_REACHED if is_ahead else self.value.write(row.value)
+        is_current = row.call == walk.op.number if forward else op is walk.op
+        style = "dim" if is_ahead or row.untracked_reason else "strong" if is_current else ""
+        value = (f"{text:<{self.value_width}}", style)
+        return [value, *(self._node_cell(row, is_ahead) if forward else self._gradient_cell(walk, row, op))]
 
-    def _why(self, spot: GraphRow) -> Line:
-        return [(spot.why if len(spot.why) <= self.room else "not followed"[: self.room], "dim")]
+    def _reason_cell(self, row: GraphRow) -> Line:
+        reason = row.untracked_reason
+        return [(reason if len(reason) <= self.room else "not followed"[: self.room], "dim")]
 
-    def _node(self, spot: GraphRow, ahead: bool) -> Line:
-        if spot.why:
-            return self._why(spot)
-        if spot.node is None or spot.call is None or ahead:
+    def _node_cell(self, row: GraphRow, is_ahead: bool) -> Line:
+        if row.untracked_reason:
+            return self._reason_cell(row)
+        if row.node is None or row.call is None or is_ahead:
             return []
-        return [(self.columns.trace.nodes[spot.node].name[: self.room], "up")]
+        return [(self.columns.trace.nodes[row.node].name[: self.room], "up")]
 
-    def _gradient(self, walk: Walk, spot: GraphRow, op: Operation | None) -> Line:
-        """Write the gradient once the walk has come to it, and where it goes to."""
-        if spot.why:
-            return self._why(spot)
+    def _gradient_cell(self, walk: Walk, row: GraphRow, op: Operation | None) -> Line:
+        """Write the gradient, and the `.grad` that it fills, once the walk has reached it."""
+        if row.untracked_reason:
+            return self._reason_cell(row)
         if op is None or op.number > walk.index:
-            return [(AHEAD, "dim")]
-        text, filled = self.grad.write(gradient(op)), ""
+            return [(NOT_REACHED, "dim")]
+        text, target = self.grad.write(incoming_gradient(op)), ""
         if op.accumulates_into:
-            filled = f"  → {op.accumulates_into}.grad" if op.grad_before is None else f"  + {op.accumulates_into}.grad"
-        fits = len(text) + len(filled) <= self.room
-        return [(text, "strong" if op is walk.op else "up"), (filled if fits else "", "accent")]
+            target = f"  → {op.accumulates_into}.grad" if op.grad_before is None else f"  + {op.accumulates_into}.grad"
+        fits = len(text) + len(target) <= self.room
+        return [(text, "strong" if op is walk.op else "up"), (target if fits else "", "accent")]
 
 
-def gradient(op: Operation | None) -> Value | None:
-    """Give the gradient that comes to a node; of several outputs, the first that has one."""
+def incoming_gradient(op: Operation | None) -> Value | None:
+    """Return the gradient that a node receives; of a node with several outputs, the first one there is."""
     return next((grad for grad in op.grad_in if grad is not None), None) if op else None
 
 
-MOST_NODES = 20  # that are drawn; a larger graph is a tree of modules
-MOST_TENSOR, MOST_NAME = 12, 16  # characters
+@dataclass(frozen=True, slots=True)
+class ValueColumn:
+    """A column of tensors: small ones as aligned values, where there is room for that, others as shape and norm."""
+
+    room: int  # characters of a tensor
+    cell: int  # characters of a value; 0 for no alignment
+    norms: bool = False  # whether a norm is written, not a shape, where there is no room for both
+
+    @classmethod
+    def of(cls, values: Iterable[Value | None], room: int, *, norms: bool = False) -> ValueColumn:
+        """Choose the widths for all tensors that the column will ever have, so that they do not change."""
+        numbers = [_small_values(value) for value in values]
+        cell = max((len(number(each)) for values in numbers for each in values), default=0)
+        width = max(map(len, numbers), default=0) * (cell + CELL_GAP) - CELL_GAP
+        return cls(room, cell if width <= room else 0, norms)
+
+    def write(self, value: Value | None) -> str:
+        """Write one tensor in at most `room` characters; "" for None."""
+        if value is None:
+            return ""
+        values = _small_values(value)
+        if values and self.cell:
+            aligned = (" " * CELL_GAP).join(f"{number(each):>{self.cell}}" for each in values)
+            dtype = dtype_words(value)
+            return aligned + (dtype if len(aligned + dtype) <= self.room else "")
+        words, norm = value_words(value, self.room), value.stats.norm
+        if self.norms and norm is not None and value.stats.values is None and "norm" not in words:
+            norm_text, dtype = f"norm {terse(norm)}", dtype_words(value)
+            words = norm_text + dtype if len(norm_text + dtype) <= self.room or dtype not in words else words
+        return words[: self.room]
 
 
-def can_be_drawn(trace: Trace) -> bool:
-    """Tell whether a phase has a graph that is small enough to be drawn."""
-    return 0 < len(trace.nodes) <= MOST_NODES and trace.phase in (Phase.FORWARD, Phase.BACKWARD)
-
-
-class GraphView:
-    """The graph of one trace, laid out once."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.spots = spots(trace)
-        self._trace, self._columns = trace, GraphColumns(trace, self.spots)
-        self._numbers = [_number(trace, spot) for spot in self.spots]
-        self._lanes = lanes([spot.below for spot in self.spots], [spot.mark for spot in self.spots])
-        widest = max((len(row) for row, _ in self._lanes), default=0)
-        self._drawn = [f"{row:<{widest}} " for row, _ in self._lanes]
-        names = [_shortened(spot) for spot in self.spots]
-        tensors = [shortened(one_line(spot.tensor), MOST_TENSOR) for spot in self.spots]
-        self._names, self._tensors = _padded(names), _padded(tensors)
-        self._digits = len(str(len(trace.ops)))
-
-    def rows_wanted(self) -> int:
-        """Count the rows of all nodes, a heading, and what was raised."""
-        return len(self.spots) + 1 + (self._trace.error is not None)
-
-    def current(self, walk: Walk) -> list[int]:
-        """Say in which rows the operation at hand stands."""
-        op = walk.op
-        return [row for row, spot in enumerate(self.spots) if _is(spot, op)]
-
-    def moved(self, walk: Walk, by: int) -> Walk:
-        """Go to the operation in a row further down, or up."""
-        here = self.current(walk) or [0]
-        rows = range(here[-1] + 1, len(self.spots)) if by > 0 else range(here[0] - 1, -1, -1)
-        found = [number for row in rows if (number := self._numbers[row]) is not None]
-        return walk.at(found[min(abs(by), len(found)) - 1]) if found else walk
-
-    def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
-        """Draw as many rows as fit, those of the operation at hand always among them."""
-        here = self.current(walk)
-        indent = self._digits + 3 + len(self._drawn[0]) + len(self._names[0]) + len(self._tensors[0])
-        columns = self._columns.fitted(width - indent)
-        heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
-        rows = [[*self._left(walk, row, row in here), *columns.row(walk, row)] for row in range(len(self.spots))]
-        raised: list[Line] = (
-            [[(one_line(f"! {error_line(walk.trace.error)}", width), "error")]] if walk.trace.error else []
-        )
-        return [*heading, *self._fitted(rows, here, height - len(heading) - len(raised)), *raised]
-
-    def _fitted(self, rows: list[Line], here: list[int], room: int) -> list[Line]:
-        """Give the rows with lanes between them, the rows alone, or those around the ones at hand."""
-        spaced = self._spaced(rows)
-        if len(rows) <= room:
-            return spaced if len(spaced) <= room else rows
-        room = max(room - 1, 1)
-        spare = max(room - len(here), 0) // 2
-        wanted = range(max(here[0] - spare, 0), here[-1] + 1 + spare) if here else range(0)
-        top = scrolled(0, wanted, count=len(rows), room=room)
-        return [*rows[top : top + room], more_line(top, top + room, len(rows))]
-
-    def _spaced(self, rows: list[Line]) -> list[Line]:
-        """Draw the lanes between the rows too, but a leaf close below what uses it."""
-        spaced: list[Line] = []
-        for place, row in enumerate(rows):
-            spaced.append(row)
-            if place + 1 < len(rows) and (self.spots[place + 1].below or not self._drawn[place + 1].startswith("│")):
-                spaced.append([(f"{'':{self._digits + 3}}{self._lanes[place][1]}", "")])
-        return spaced
-
-    def _left(self, walk: Walk, row: int, here: bool) -> Line:
-        """Draw the mark of the row at hand, the operation's number, the lanes and the names."""
-        number, spot = self._numbers[row], self.spots[row]
-        passed = number is not None and number <= walk.index
-        name = self._names[row].rstrip()
-        return [
-            ("▶ " if here else "  ", "accent"),
-            (f"{'' if number is None else number + 1:>{self._digits}} ", "strong" if here else "dim"),
-            (self._drawn[row], "accent" if here else ""),
-            (name, "now" if here else "strong" if passed else "dim" if spot.why else ""),
-            (self._names[row][len(name) :], ""),
-            (self._tensors[row], "" if passed else "dim"),
-        ]
-
-
-def _shortened(spot: GraphRow) -> str:
-    """Keep the beginning of an operation's name, and the end of a leaf's."""
-    name = one_line(spot.name)
-    if len(name) <= MOST_NAME:
-        return name
-    return f"{name[: MOST_NAME - 1]}…" if spot.below else shortened(name, MOST_NAME)
-
-
-def _padded(texts: list[str]) -> list[str]:
-    """Bring words to one width, a blank behind the longest; where there are none, to no width."""
-    longest = max(map(len, texts), default=0)
-    return [f"{text:<{longest + 1}}" if longest else "" for text in texts]
-
-
-def _is(spot: GraphRow, op: Operation) -> bool:
-    return spot.node == op.node if op.node is not None else spot.call == op.number
-
-
-def _number(trace: Trace, spot: GraphRow) -> int | None:
-    """Give a row's place among the operations of the phase."""
-    if trace.phase is Phase.FORWARD:
-        return spot.call
-    return next((op.number for op in trace.ops if op.node is not None and op.node == spot.node), None)
+def _small_values(value: Value | None) -> tuple[float, ...]:
+    """Return the values of a small tensor; () for a large one."""
+    values = value.stats.values if value is not None else None
+    return values if values is not None and len(values) <= MAX_ALIGNED else ()
