@@ -17,7 +17,7 @@ from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.trace.gradcheck_lines import what_to_prove
+from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.walk import Walk, search_candidates
@@ -239,11 +239,11 @@ class TraceScreen(SizedScreen, CachedRows):
         assert self.walk is not None
         if self._awaited is not None:
             return
-        found = what_to_prove(self.walk.trace, self.walk.op)
-        if found is None:
+        target = gradcheck_target(self.walk.trace, self.walk.op)
+        if target is None:
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
             return
-        self._awaited = Prove(*found)
+        self._awaited = Prove(*target)
         self._prove(self._awaited)
 
     def show_proof(self, asked: Prove, proof: GradCheck | None) -> None:

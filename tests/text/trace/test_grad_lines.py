@@ -6,7 +6,7 @@ import pytest
 
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
-from autograd_tui.text.trace.grad_lines import grad_lines, summary
+from autograd_tui.text.trace.grad_lines import grad_lines, grad_summary
 from autograd_tui.text.trace.walk import Walk
 from handmade_traces import line_backward, line_forward, line_step, line_zero_grad, tower, value
 
@@ -39,11 +39,11 @@ def test_a_zero_grad_clears_them() -> None:
 
 def test_a_forward_fills_none() -> None:
     assert told(line_forward(), 4) == []
-    assert summary(Walk(line_forward())) == ""
+    assert grad_summary(Walk(line_forward())) == ""
 
 
 def test_they_are_counted() -> None:
-    assert summary(Walk(tower(), 8)) == "3 of 8 filled"
+    assert grad_summary(Walk(tower(), 8)) == "3 of 8 filled"
 
 
 @pytest.mark.parametrize("height", [2, 3, 5, 9])

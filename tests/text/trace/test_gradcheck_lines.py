@@ -7,7 +7,7 @@ import pytest
 from autograd_tui.core.gradcheck_result import GradCheck, Verdict
 from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import length, plain
-from autograd_tui.text.trace.gradcheck_lines import proof_lines
+from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def proof() -> GradCheck:
 
 
 def text(proof: GradCheck, width: int = 78) -> str:
-    return "\n".join(map(plain, proof_lines(proof, width)))
+    return "\n".join(map(plain, gradcheck_lines(proof, width)))
 
 
 def test_the_line_shows_its_gradient_in_four_ways(proof: GradCheck) -> None:
@@ -47,7 +47,7 @@ def test_every_row_fits(width: int, proof: GradCheck) -> None:
     many = tuple(range(40))
     large = replace(proof, shape=(4, 10), numeric=many, held=many, exact=many, closed=None)
     for each in (proof, large, replace(large, kind="directions")):
-        assert max(map(length, proof_lines(each, width))) <= width
+        assert max(map(length, gradcheck_lines(each, width))) <= width
 
 
 def test_elements_are_named_by_their_place_and_many_are_counted(proof: GradCheck) -> None:

@@ -1,4 +1,4 @@
-"""The `.grad` of each parameter as far as the walk has come."""
+"""The `.grad` of each parameter at the current operation of a walk."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from autograd_tui.text.table.table_rows import shortened
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
 from autograd_tui.text.trace.walk import Walk
 
-MOST_NAME = 28
+MAX_NAME = 28  # characters
 
 
-def filling(trace: Trace) -> list[Operation]:
-    """Give the operations that change a `.grad`, in order; of a step, those that use one."""
+def grad_operations(trace: Trace) -> list[Operation]:
+    """Return the operations that change a `.grad`, in order; in a step, those that use one."""
     if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
         return list(trace.ops)
     return [op for op in trace.ops if op.accumulates_into is not None]
 
 
 def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
-    """Write a row a parameter, in the order in which they have their turn; those about to come are in sight."""
-    ops = filling(walk.trace)
+    """Return a row for each parameter in the order of the trace, scrolled so that the next ones are in sight."""
+    ops = grad_operations(walk.trace)
     if not ops or height < 1:
         return []
-    done = sum(op.number <= walk.index for op in ops)
-    more: list[Line] = []
+    done_count = sum(op.number <= walk.index for op in ops)
+    count_line: list[Line] = []
     top, bottom = 0, len(ops)
     if len(ops) > height:
         room = max(height - 1, 1)
-        top = scrolled(0, range(max(done - (room + 1) // 2, 0), done + room // 2), count=len(ops), room=room)
+        range_in_sight = range(max(done_count - (room + 1) // 2, 0), done_count + room // 2)
+        top = scrolled(0, range_in_sight, count=len(ops), room=room)
         bottom = top + room
-        more = [more_line(top, bottom, len(ops))]
-    names = min(max(len(_name(op)) for op in ops[top:bottom]), MOST_NAME, width // 2)
-    return [*(_row(walk, op, names, width) for op in ops[top:bottom]), *more]
+        count_line = [more_line(top, bottom, len(ops))]
+    name_width = min(max(len(_parameter_name(op)) for op in ops[top:bottom]), MAX_NAME, width // 2)
+    return [*(_row(walk, op, name_width, width) for op in ops[top:bottom]), *count_line]
 
 
-def summary(walk: Walk) -> str:
-    """Count those that have had their turn."""
-    ops = filling(walk.trace)
+def grad_summary(walk: Walk) -> str:
+    """Say how many parameters are done; "" where the phase has none."""
+    ops = grad_operations(walk.trace)
     verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(walk.trace.phase, "filled")
     if walk.trace.error:
         filled = f"{sum(op.number <= walk.index for op in ops)} filled before it raised"
@@ -47,40 +48,45 @@ def summary(walk: Walk) -> str:
     return f"{sum(op.number <= walk.index for op in ops)} of {len(ops)} {verb}" if ops else ""
 
 
-def _row(walk: Walk, op: Operation, names: int, width: int) -> Line:
-    here, done = op.number == walk.index, op.number <= walk.index
-    line: Line = [("▶ " if here else "  ", "accent"), (f"{shortened(_name(op), names):<{names}}  ", "strong")]
-    return [*line, *_state(walk.trace, op, done, width - names - 4)]
+def _row(walk: Walk, op: Operation, name_width: int, width: int) -> Line:
+    is_current, is_done = op.number == walk.index, op.number <= walk.index
+    line: Line = [
+        ("▶ " if is_current else "  ", "accent"),
+        (f"{shortened(_parameter_name(op), name_width):<{name_width}}  ", "strong"),
+    ]
+    return [*line, *_grad_cells(walk.trace, op, is_done, width - name_width - 4)]
 
 
-def _state(trace: Trace, op: Operation, done: bool, room: int) -> Line:
+def _grad_cells(trace: Trace, op: Operation, is_done: bool, room: int) -> Line:
     phase = trace.phase
     if phase in (Phase.STEP, Phase.ZERO_GRAD):
-        held = next((value for value in op.inputs if value.role == "grad"), None)
-        words, then = _words(held, room), ("  used" if phase is Phase.STEP else " → None") * (done and not trace.error)
-        return [(words[:room], "" if done else "strong"), (then if len(words + then) <= room else "", "accent")]
-    before = "None" if op.grad_before is None else _words(op.grad_before, room // 2 if done else room)
-    if not done:
+        grad = next((value for value in op.inputs if value.role == "grad"), None)
+        words, effect = _grad_words(grad, room), ""
+        if is_done and not trace.error:
+            effect = "  used" if phase is Phase.STEP else " → None"
+        return [(words[:room], "" if is_done else "strong"), (effect if len(words + effect) <= room else "", "accent")]
+    before = "None" if op.grad_before is None else _grad_words(op.grad_before, room // 2 if is_done else room)
+    if not is_done:
         until = f", until operation {op.number + 1}"
         return [(before, "dim"), (until if len(before) + len(until) <= room else "", "dim")]
     if trace.error and op.grad_after is not None:
-        return _undone(before, op.grad_after, room)
-    arrow, after = f"{before} → ", _words(op.grad_after, room)
+        return _reverted_cells(before, op.grad_after, room)
+    arrow, after = f"{before} → ", _grad_words(op.grad_after, room)
     return [(arrow if len(arrow) + len(after) <= room else "", "dim"), (after[:room], "strong")]
 
 
-def _undone(before: str, filled: Value, room: int) -> Line:
-    """Write what a backward that raised afterwards had put there, as fully as there is room for."""
+def _reverted_cells(before: str, filled: Value, room: int) -> Line:
+    """Write a `.grad` that was filled before the backward raised and was then reverted, as fully as there is room."""
     for arrow in (f"{before} → ", "→ "):
         for tail in (", then taken back", ", taken back"):
-            after = _words(filled, room - len(arrow) - len(tail))
+            after = _grad_words(filled, room - len(arrow) - len(tail))
             if len(arrow) + len(after) + len(tail) <= room:
                 return [(arrow, "dim"), (after, "strong"), (tail, "error")]
     return [("taken back"[:room], "error")]
 
 
-def _words(value: Value | None, room: int) -> str:
-    """Write a tensor, of a large one the norm alone where there is no room for its shape too."""
+def _grad_words(value: Value | None, room: int) -> str:
+    """Write a tensor; where there is no room for a large one's shape, its norm alone."""
     words = value_words(value, max(room, 8))
     if value is None or value.stats.values is not None or "norm" in words:
         return words
@@ -88,5 +94,5 @@ def _words(value: Value | None, room: int) -> str:
     return norm + dtype if len(norm + dtype) <= room else norm
 
 
-def _name(op: Operation) -> str:
+def _parameter_name(op: Operation) -> str:
     return one_line(op.accumulates_into or op.name)

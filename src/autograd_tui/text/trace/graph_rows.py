@@ -24,8 +24,8 @@ _CORNERS = {  # by its connections: up, down, left, right
 
 NODE, LEAF, DATA = "●", "◆", "○"
 
-# A row's node; else its untracked tensor, with the node whose call reads it; else its call alone. In the tuple: the
-# row's own node, the node that reads the tensor or the call's index, the tensor.
+# Identifies a row: (its node, None, None) or, untracked, (None, the node of the call that reads it, the tensor) or, for
+# a call that left no node, (None, the index of the call, None).
 _GraphKey = tuple[int | None, int | None, Value | None]
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, which are no inputs of the graph

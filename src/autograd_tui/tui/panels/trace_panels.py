@@ -13,8 +13,8 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.frame_summary import raised_line
 from autograd_tui.text.styled_text import Line, one_line, wrapped
-from autograd_tui.text.trace.grad_lines import filling, grad_lines, summary
-from autograd_tui.text.trace.gradcheck_lines import proof_lines
+from autograd_tui.text.trace.grad_lines import grad_lines, grad_operations, grad_summary
+from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree
@@ -110,7 +110,7 @@ class ChainRulePanel(WalkPanel):
         if self.has_class("framed"):
             self.retitle("Proof   by finite differences" if self.proof else TITLES[walk.trace.phase])
         if self.proof is not None:
-            return cut(proof_lines(self.proof, width), height)
+            return cut(gradcheck_lines(self.proof, width), height)
         lines = chain_rule_lines(walk.trace, walk.op, width)
         error = walk.trace.error if walk.at_end else None
         return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)
@@ -143,11 +143,11 @@ class WalkGradsPanel(SidePanel):
 
     def rows_wanted(self) -> int:
         """Take a row for each."""
-        return len(filling(self.walk.trace)) if self.walk is not None else 1
+        return len(grad_operations(self.walk.trace)) if self.walk is not None else 1
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw those around the one at hand."""
-        self.retitle(f".grad   {summary(walk)}".rstrip())
+        self.retitle(f".grad   {grad_summary(walk)}".rstrip())
         return grad_lines(walk, width, height)
 
 
