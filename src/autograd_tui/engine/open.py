@@ -31,10 +31,10 @@ from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import in_words, is_user_error
 from autograd_tui.scenarios.find import find
 
-TRIAL = 16  # commands, from which it shows whether a model draws random numbers of Python's or NumPy's
+HOST_RNG_TRIAL_COMMANDS = 16  # after which it is known whether a model draws random numbers of Python's or NumPy's
 
 
-class Start:
+class StateBuilder:
     """Builds the training state of a session, each time with the global state that there was when it was opened."""
 
     def __init__(self, build: Callable[[GlobalState], TrainingState], global_state: GlobalState) -> None:
@@ -45,7 +45,7 @@ class Start:
         global_state = self._global_state.copy()
         with global_state:
             state = self._build(global_state)
-        global_state.try_without_foreign(TRIAL)
+        global_state.try_without_foreign(HOST_RNG_TRIAL_COMMANDS)
         return state
 
 
@@ -77,8 +77,8 @@ def open_session(
     options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
-    asked = Asked(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
-    return _open(scenario, asked, options, folder=working_folder())
+    requested = SessionOptions(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
+    return _open(scenario, requested, options, folder=working_folder())
 
 
 def open_again(
@@ -89,7 +89,7 @@ def open_again(
     allow_files: bool = True,
     changed: bool = True,
 ) -> Session:
-    """Open at frame 0 what an opening opened, as it may stand in a journal of somebody else.
+    """Open at frame 0 the session that a run's configuration describes; it may be from a journal of somebody else.
 
     scenario: its name, as the user gives it now. memory: in place of the opening's.
     Raises Refused, before any file is opened, where the opening asks for one and not `allow_files`, and where one is
@@ -102,15 +102,15 @@ def open_again(
             raise Refused(f"this run asks for what you have not named yourself, {listed}: --allow-files takes it.")
 
     arguments = {**opening.arguments, **({"memory": memory} if memory else {})}
-    session = _open(scenario, Asked(**arguments), opening.own, folder=opening.folder, check=check)
+    session = _open(scenario, SessionOptions(**arguments), opening.own, folder=opening.folder, check=check)
     if not changed and (differing := opening.changed(session.about.opening)):
         raise Refused(f"{' and '.join(differing)}: not as it was in this run; --changed takes it all the same.")
     return session
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What may be asked for with any scenario, as `open_session` takes it."""
+class SessionOptions:
+    """The options of any session, whatever its scenario, as `open_session` takes them."""
 
     seed: int = 0
     device: str | None = None
@@ -131,29 +131,29 @@ class Asked:
 
     @property
     def budget(self) -> int:
-        """Give how many bytes checkpoints may take; raises Refused."""
+        """The bytes that checkpoints may take; raises Refused."""
         if isinstance(self.memory, int) and self.memory < 0:
             raise Refused(f"--memory must be a number of bytes, not {self.memory}.")
         return self.memory if isinstance(self.memory, int) else read_size(self.memory)
 
     @property
-    def rates(self) -> dict[str, float]:
-        """Give those of the optimizer's options that are given, beside the learning rate."""
+    def optimizer_options(self) -> dict[str, float]:
+        """The optimizer's options that are given, the learning rate left out."""
         both = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         return {name: value for name, value in both.items() if value is not None}
 
-    def given(self, plateau: LrDecay | None) -> dict[str, Any]:
+    def given(self, lr_decay: LrDecay | None) -> dict[str, Any]:
         """Give what is not the default."""
         values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
-        values |= {"optimizer": self.optimizer, "lr": self.lr, **self.rates}
-        values |= {"decay": None if plateau is None else str(plateau)}
+        values |= {"optimizer": self.optimizer, "lr": self.lr, **self.optimizer_options}
+        values |= {"decay": None if lr_decay is None else str(lr_decay)}
         values |= {"memory": None if self.budget == BUDGET else self.memory, "state": self.state}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def _open(
     scenario: str | Scenario,
-    asked: Asked,
+    requested: SessionOptions,
     options: Mapping[str, Any],
     *,
     folder: str | None,
@@ -164,63 +164,67 @@ def _open(
     check: may raise Refused, knowing by option what would be opened, before it is.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if asked.threads is not None:
-        torch.set_num_threads(asked.threads)
-    budget = asked.budget
-    plateau = LrDecay.parse(asked.decay) if asked.decay is not None else None
-    asked_for = asked.rates if asked.lr is None else {"lr": asked.lr, **asked.rates}
-    here = working_folder()  # which code of a scenario may leave
-    folder = folder or here
-    state = {} if asked.state is None else {"state": asked.state}
-    hashed = sha256(scenario) if isinstance(scenario, str) else None
+    if requested.threads is not None:
+        torch.set_num_threads(requested.threads)
+    budget = requested.budget
+    lr_decay = LrDecay.parse(requested.decay) if requested.decay is not None else None
+    optimizer_options = (
+        requested.optimizer_options if requested.lr is None else {"lr": requested.lr, **requested.optimizer_options}
+    )
+    current_folder = working_folder()  # which code of a scenario may leave
+    folder = folder or current_folder
+    state_option = {} if requested.state is None else {"state": requested.state}
+    scenario_hash = sha256(scenario) if isinstance(scenario, str) else None
     global_state = GlobalState()
     with global_state:
-        torch.manual_seed(asked.seed)  # for what a file does before, or without, a build
-        HostRng.seed(asked.seed)  # before the import, since a file may seed them itself
+        torch.manual_seed(requested.seed)  # for what a file does before, or without, a build
+        HostRng.seed(requested.seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
-        chosen = choose_device(found.defaults.get("device") if asked.device is None else asked.device)
-    check(state | found.opens(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
-    begun_in, named = working_folder(), found.files(given)
-    files = {name: found_in((folder, here), said) for name, said in (state | named).items()}
+        chosen_device = choose_device(found.defaults.get("device") if requested.device is None else requested.device)
+    check(state_option | found.opens(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
+    build_folder, named = working_folder(), found.files(given)
+    files = {name: found_in((folder, current_folder), path) for name, path in (state_option | named).items()}
     hashes = _Hashes(files)
-    begin = InitialState(files["state"], asked_for) if state else None
+    initial_state = InitialState(files["state"], optimizer_options) if state_option else None
     own = given | {name: files[name] for name in named}
 
     def build(global_state: GlobalState) -> TrainingState:
-        go_to(begun_in)
-        global_state.follow(chosen)
-        torch.manual_seed(asked.seed)
-        parts = _build(found, found.options(asked.seed, own, device=chosen))
-        spec = override(OptimizerSpec.parse(parts.optimizer), asked.optimizer, asked.lr, asked.rates)
-        with _built(found.title):  # the model's own `to` and `train` are called
-            state = TrainingState(parts, spec, device=chosen, decay=plateau, global_state=global_state)
-        if begin is not None:
-            begin.put_into(state)
+        go_to(build_folder)
+        global_state.follow(chosen_device)
+        torch.manual_seed(requested.seed)
+        parts = _build(found, found.options(requested.seed, own, device=chosen_device))
+        spec = override(
+            OptimizerSpec.parse(parts.optimizer), requested.optimizer, requested.lr, requested.optimizer_options
+        )
+        with _refusing_user_errors(found.title):  # the model's own `to` and `train` are called
+            state = TrainingState(parts, spec, device=chosen_device, decay=lr_decay, global_state=global_state)
+        if initial_state is not None:
+            initial_state.put_into(state)
         return state
 
-    trainer = Trainer(Start(build, global_state), PhaseTracer)
+    trainer = Trainer(StateBuilder(build, global_state), PhaseTracer)
     parts = trainer.parts
-    said = {} if folder == here else files  # names that are meant from elsewhere are told whole
+    paths = {} if folder == current_folder else files  # names that are meant from elsewhere are told whole
     opening = RunConfig(
         scenario if isinstance(scenario, str) else found.title,
-        asked.given(plateau) | {name: said[name] for name in state if name in said},
-        {**given, **parts.settled, **{name: said.get(name, given[name]) for name in named}},
-        device=chosen,
+        requested.given(lr_decay) | {name: paths[name] for name in state_option if name in paths},
+        {**given, **parts.settled, **{name: paths.get(name, given[name]) for name in named}},
+        device=chosen_device,
         threads=torch.get_num_threads(),
         versions=_versions(),
-        sha256=hashed,
+        sha256=scenario_hash,
         hashes=hashes.result(),
-        folder=here,
+        folder=current_folder,
     )
     about = SessionInfo(
         found.title,
-        chosen,
-        asked.seed,
+        chosen_device,
+        requested.seed,
         opening,
         parts.names,
         parts.class_names,
         tied=trainer.tied,
-        listing=_listing(parts, plateau),
+        listing=_listing(parts, lr_decay),
         memory=budget,
     )
     return Session(trainer, about=about, checkpoints=CheckpointStore(trainer, budget=budget))
@@ -246,28 +250,28 @@ class _Hashes:
         return self._found
 
 
-def choose_device(asked: str | None) -> str:
+def choose_device(requested: str | None) -> str:
     """Give the device that is asked for, else the accelerator where there is one, else "cpu"."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if asked is None:
+    if requested is None:
         return "cpu" if accelerator is None else accelerator.type
     try:
-        device = torch.device(asked)
+        device = torch.device(requested)
     except RuntimeError:
-        raise Refused(f'"{asked}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
+        raise Refused(f'"{requested}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
     if device.type == "cpu" and device.index:
-        raise Refused(f"there is no {asked}: all of the CPU is one device, cpu.")
+        raise Refused(f"there is no {requested}: all of the CPU is one device, cpu.")
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
-        here = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
-        raise Refused(f"there is no {device.type} device here: this machine has {here}.")
+        available = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
+        raise Refused(f"there is no {device.type} device here: this machine has {available}.")
     if device.type != "cpu" and (device.index or 0) >= torch.accelerator.device_count():
-        raise Refused(f"there is no {asked}: this machine has {torch.accelerator.device_count()} of them.")
+        raise Refused(f"there is no {requested}: this machine has {torch.accelerator.device_count()} of them.")
     return str(device)
 
 
 def _build(scenario: Scenario, options: Options) -> Parts:
     """Call the scenario's own code."""
-    with _built(scenario.title):
+    with _refusing_user_errors(scenario.title):
         parts = scenario.build(options)
     if not isinstance(parts, Parts):
         raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
@@ -275,7 +279,7 @@ def _build(scenario: Scenario, options: Options) -> Parts:
 
 
 @contextmanager
-def _built(title: str) -> Iterator[None]:
+def _refusing_user_errors(title: str) -> Iterator[None]:
     """Run other people's code: what it raises is refused in one sentence."""
     try:
         with ForkGuard():

@@ -66,7 +66,7 @@ def test_a_forward_that_raises_changed_nothing() -> None:
 def test_a_count_is_a_whole_number_and_the_rest_have_norms() -> None:
     session = open_session(as_scenario(small_net))
     lines = drawn(list(session.run_all("f b f"))[-1])
-    mean = state_of(session).buffers.now()["1.running_mean"]
+    mean = state_of(session).buffers.current()["1.running_mean"]
     assert lines[3] == "1.num_batches_tracked  1 → 2"
     assert lines[1].endswith(f"→ norm {float(mean.norm()):.4f}")
 

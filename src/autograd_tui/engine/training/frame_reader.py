@@ -31,7 +31,7 @@ class FrameReader:
     def first_frame(self) -> Frame:
         """Give the frame before any command."""
         state = self._state
-        groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.now())}
+        groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.current())}
         read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
         return Frame(
             index=0, grads=self.grads(), optimizer=self._optimizer(), frozen=self.frozen(), **self.rates(), **read
@@ -50,7 +50,7 @@ class FrameReader:
             "seen": TensorGroup({name: value for name, value in seen.items() if has_shape(value)}),
             "top": TensorGroup(top),
             "metrics": TensorGroup(dict(state.metrics)),
-            "buffers": TensorGroup(state.buffers.now()),
+            "buffers": TensorGroup(state.buffers.current()),
         }
         read = self._reader.read(groups)
         row = read["seen"].named
@@ -68,9 +68,9 @@ class FrameReader:
     def grads(self) -> Grads:
         """Read the gradients."""
         state = self._state
-        held = {name: param.grad for name, param in state.params.items() if param.grad is not None}
-        table = self._reader.read({"grads": TensorGroup(held)})["grads"]
-        outside = frozenset(place for place, group in enumerate(state.group_of) if group is None)
+        grads_by_name = {name: param.grad for name, param in state.params.items() if param.grad is not None}
+        table = self._reader.read({"grads": TensorGroup(grads_by_name)})["grads"]
+        outside = frozenset(index for index, group in enumerate(state.group_of) if group is None)
         return Grads(table, tuple(state.backwards), tuple(state.used), outside)
 
     def watch_params(self) -> Callable[[], array[float]]:
@@ -89,7 +89,7 @@ class FrameReader:
         """Read what a frame after iterations without frames must hold."""
         self._batch_read = []
         read = self._reader.read(
-            {"params": TensorGroup(self._state.params), "buffers": TensorGroup(self._state.buffers.now())}
+            {"params": TensorGroup(self._state.params), "buffers": TensorGroup(self._state.buffers.current())}
         )
         return {**read, "grads": self.grads(), **self.rates()}
 
@@ -115,12 +115,12 @@ class FrameReader:
     def frozen(self) -> frozenset[int]:
         """Find the places of parameters with requires_grad=False."""
         params = self._state.params.values()
-        return frozenset(place for place, param in enumerate(params) if not param.requires_grad)
+        return frozenset(index for index, param in enumerate(params) if not param.requires_grad)
 
     def unused(self) -> frozenset[int]:
         """Find what a backward has not reached, though nothing froze it."""
         state = self._state
-        empty = {place for place, param in enumerate(state.params.values()) if param.grad is None}
+        empty = {index for index, param in enumerate(state.params.values()) if param.grad is None}
         return frozenset(empty - self.frozen() - state.frozen_in_graph)
 
     def _is_fresh(self, batch: dict[str, Any]) -> bool:
@@ -181,4 +181,4 @@ def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
     if not classes or not values:
         return ()
     wanted = targets or (None,) * len(classes)
-    return tuple((int(place), value, target) for place, value, target in zip(classes, values, wanted, strict=True))
+    return tuple((int(index), value, target) for index, value, target in zip(classes, values, wanted, strict=True))

@@ -14,32 +14,32 @@ from autograd_tui.engine.training.stats_reader import has_shape, in_memory, shap
 
 @dataclass(frozen=True, slots=True)
 class ModelBuffers:
-    """Which tensor, or None, lies under each name; the tensors themselves, not copies."""
+    """Which tensor, or None, each module has under each buffer name; the tensors themselves, not copies."""
 
-    held: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # of each module
+    slots: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # by module: its name, and its buffers
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelBuffers:
-        """Say what the model holds now."""
+        """Return the buffers that the model has now."""
         return cls(tuple((name, module, dict(module._buffers)) for name, module in model.named_modules()))
 
     @property
     def modules(self) -> list[nn.Module]:
         """The modules themselves."""
-        return [module for _, module, _ in self.held]
+        return [module for _, module, _ in self.slots]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give the tensors by their names."""
-        return _named((prefix, buffers) for prefix, _, buffers in self.held)
+        """Return the tensors by their full names."""
+        return _named((prefix, buffers) for prefix, _, buffers in self.slots)
 
-    def now(self) -> dict[str, Tensor]:
-        """Give the tensors that the same modules hold by now."""
-        return _named((prefix, module._buffers) for prefix, module, _ in self.held)
+    def current(self) -> dict[str, Tensor]:
+        """Return the tensors that the same modules have by now."""
+        return _named((prefix, module._buffers) for prefix, module, _ in self.slots)
 
     @torch.no_grad()
     def put_back(self, copies: dict[str, Tensor]) -> None:
-        """Hold the same tensors again, filled with what `copies` remember of them."""
-        for _, module, buffers in self.held:
+        """Give the modules the same tensors again, filled with `copies` of them, by full name."""
+        for _, module, buffers in self.slots:
             if isinstance(module._buffers, dict):  # a compiled module holds the same tensors for ever
                 module._buffers.clear()
                 module._buffers.update(buffers)
@@ -50,10 +50,10 @@ class ModelBuffers:
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
 
 
-def _named(held: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Tensor]:
+def _named(slots: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Tensor]:
     return {
         f"{prefix}.{name}" if prefix else name: buffer
-        for prefix, buffers in held
+        for prefix, buffers in slots
         for name, buffer in buffers.items()
         if has_shape(buffer)
     }

@@ -162,7 +162,7 @@ class TrainingState:
 
     def check_buffers(self) -> None:
         """Raise TypeError where a buffer has no values any more."""
-        check_memory(self.buffers.now().items())
+        check_memory(self.buffers.current().items())
 
     @in_call("optimizer")
     def check_optimizer(self) -> None:

@@ -1,4 +1,4 @@
-"""Does an optimizer's state dict that comes from a file fit the one that trains? PyTorch hardly looks."""
+"""Files with the initial state of a model and an optimizer: checked against those that train, and loaded."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ FORWARDS_WATCHED = 3  # whether they move parameters themselves
 
 @dataclass(frozen=True, slots=True)
 class FreeRunResult:
-    """Iterations that ran without frames."""
+    """Iterations that ran without frames, as many as `losses`."""
 
-    losses: array[float]  # one each
+    losses: array[float]  # (iterations,)
     rates: tuple[tuple[int, float], ...]  # where the scheduler changed the learning rate: after how many, to what
     raised: BaseException | None  # by the iteration that came next
 
@@ -173,7 +173,7 @@ class Trainer:
         return FreeRunResult(_as_doubles(losses), tuple(rates), raised)
 
     def _frame_after(self, iterations: int) -> Frame:
-        """Make what a frame after so many iterations must hold for the next iteration to be built upon it."""
+        """Return the frame after so many iterations, with all that the frames of the next iteration build upon."""
         frame = self.frame
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
         return replace(
