@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     suite_options.LONG = config.getoption("long")
     suite_options.EXAMPLES = config.getoption("examples")
     suite_options.UPDATE = config.getoption("update")
-    count = suite_options.EXAMPLES or (100 if suite_options.LONG else 25)
+    count = suite_options.EXAMPLES or (100 if suite_options.LONG else 15)
     settings.register_profile("patient", deadline=None, max_examples=count)
     settings.load_profile("patient")
 

@@ -57,11 +57,11 @@ def small_net_fresh(seed: int) -> tuple[nn.Module, Batch]:
     return small_net(seed)[0], batch
 
 
-def resnet18(seed: int) -> tuple[nn.Module, Batch]:
+def resnet18(seed: int, *, images: int = 1, size: int = 64) -> tuple[nn.Module, Batch]:
     from torchvision import models
 
     model = models.resnet18(weights=None)
-    data, labels = torch.rand(1, 3, 64, 64), torch.rand(1, 1000)
+    data, labels = torch.rand(images, 3, size, size), torch.rand(images, 1000)
     return model, lambda i: (data, labels)
 
 

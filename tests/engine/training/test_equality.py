@@ -19,6 +19,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Tensors, differing, line, line_fresh, plain_loop, resnet18, small_net, small_net_fresh
 from session_internals import as_scenario, tensors
+from suite_options import LONG
 
 Make = Callable[[Iterator[nn.Parameter]], optim.Optimizer]
 
@@ -76,6 +77,17 @@ def test_batch_norm_and_dropout_on_fresh_data_equal_the_plain_loop() -> None:
     assert_equal(session, plain_loop(small_net_fresh, OPTIMIZERS[ADAM], seed=5, plateau=(0.5, 2)), iterations=50)
 
 
+@pytest.mark.parametrize(("spelling", "seed"), [(SGD_MOMENTUM, 0), (ADAM, 4)])
+def test_three_iterations_of_resnet18_equal_the_plain_loop(spelling: str, seed: int) -> None:
+    """Two images: of 32 x 32 pixels one has nothing to normalise in the last batch norms."""
+    session = open_session(
+        "resnet18", optimizer=spelling, seed=seed, device="cpu", image_size=32, batch_size=2, weights="random"
+    )
+    plain = plain_loop(partial(resnet18, images=2, size=32), OPTIMIZERS[spelling], seed=seed)
+    assert_equal(session, plain, iterations=3)
+
+
+@pytest.mark.skipif(not LONG, reason="--long: ten iterations at full size")
 @pytest.mark.usefixtures("all_threads")
 @pytest.mark.parametrize(("spelling", "seed"), [(SGD_MOMENTUM, 0), (ADAM, 4)])
 def test_10_iterations_of_resnet18_equal_the_plain_loop(spelling: str, seed: int) -> None:

@@ -20,6 +20,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, Build, copied, differing, plain_loop
 from session_internals import FEW, as_scenario, open_with_many_checkpoints, state_of, tensors
+from suite_options import LONG
 
 
 def batch(seed: int) -> Batch:
@@ -287,6 +288,7 @@ UNKNOWN: dict[str, Build] = {
 }
 ALL = {**KNOWN, **UNKNOWN}
 LOOKS = "i:f i:b i:s i:z f i:b i:s i:z f b s z fb i:s z i:f b s i:z"
+PROVEN = range(1, len(LOOKS.split()), 3 if LONG else 9)  # behind which words gradients are checked
 PLAIN = "fbsz*5"
 
 
@@ -301,7 +303,7 @@ def looked(session: Session) -> list[str]:
             (session.look, (max(here - 3, 0),)),
             (session.trace, (max(here - 2, 1),)),
         ]
-        if number % 3 == 1:
+        if number in PROVEN:
             looks += [(session.check_gradient, (here, first)), (session.check_gradient, (here, 0))]
             looks += [(session.write_case, (io.BytesIO(),))]
         for look, about in looks:
