@@ -314,19 +314,19 @@ def test_what_is_kept_aside_is_one_checkpoint_beside_the_budget() -> None:
     run(session, Goal(iteration=20))
     line = session._replayer.checkpoints
     assert len(line) == 0
-    assert line.aside is not None
-    assert line.aside.frame.index == 76
-    assert line.aside.bytes < 2 * BARE_CHECKPOINT
+    assert line.iteration_start is not None
+    assert line.iteration_start.frame.index == 76
+    assert line.iteration_start.bytes < 2 * BARE_CHECKPOINT
 
 
 def test_its_memory_is_used_again() -> None:
     session = opened("loss > 1e9")
     list(session.run_all("fbsz"))
     line = session._replayer.checkpoints
-    assert line.aside is not None
-    rooms = sorted(each.data_ptr() for each in line.aside.params.values())
+    assert line.iteration_start is not None
+    rooms = sorted(each.data_ptr() for each in line.iteration_start.params.values())
     list(session.run_all("fbsz*3"))
-    assert sorted(each.data_ptr() for each in line.aside.params.values()) == rooms
+    assert sorted(each.data_ptr() for each in line.iteration_start.params.values()) == rooms
 
 
 def test_the_latest_iteration_can_be_walked_again_where_no_checkpoint_has_room() -> None:
@@ -370,7 +370,7 @@ def test_disarmed_nothing_is_kept_aside() -> None:
     session = opened("loss > 1e9")
     session.run("f")
     session.disarm()
-    assert session._replayer.checkpoints.aside is None
+    assert session._replayer.checkpoints.iteration_start is None
 
 
 def test_the_loss_of_one_iteration_is_compared_once() -> None:

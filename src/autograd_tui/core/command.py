@@ -150,7 +150,7 @@ def can_be_spelled(name: str) -> bool:
 def parse(text: str) -> Commands:
     """Read commands in words, as after `--do`: "fbsz*3 lr=0.01 f".
 
-    Raises NotUnderstood, naming the word, before anything is run.
+    Raises UnknownCommand, naming the word, before anything is run.
     """
     blocks: list[tuple[tuple[Command, ...], int]] = []
     room = MOST_COMMANDS
@@ -166,7 +166,7 @@ def parse(text: str) -> Commands:
 
 
 def parse_one(text: str) -> Command:
-    """Read exactly one command; raises NotUnderstood where there are none or several."""
+    """Read exactly one command; raises UnknownCommand where there are none or several."""
     commands = parse(text)
     if len(commands) != 1:
         raise UnknownCommand(f'one command is wanted here, "{text}" holds {len(commands)}.')

@@ -24,7 +24,7 @@ class OptimizerSpec:
 
     @classmethod
     def parse(cls, text: str) -> OptimizerSpec:
-        """Read `name[,option=value ...]`; raises NotUnderstood."""
+        """Read `name[,option=value ...]`; raises UnknownCommand."""
         name, *words = re.split(r",(?![^(]*\))", text)
         if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
             raise UnknownCommand(f'"optimizer={text}" needs a name first, such as optimizer=adam.')
@@ -68,7 +68,7 @@ class LrDecay:
 
     @classmethod
     def parse(cls, text: str, *, min_lr: float = LEAST_RATE) -> LrDecay:
-        """Read it; `min_lr` is for a text that gives none. Raises NotUnderstood or Refused."""
+        """Read it; `min_lr` is for a text that gives none. Raises UnknownCommand or Refused."""
         kind, *words = text.split(":")
         given = [parse_number(word) for word in words]
         if kind != "plateau" or len(given) > 3 or None in given:

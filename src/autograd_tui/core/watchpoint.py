@@ -57,7 +57,7 @@ class Watchpoint:
 
 
 def parse_watchpoint(text: str) -> Watchpoint:
-    """Read "nonfinite", "grad_norm > 10", "w still 5" or "loss rises 5"; raises NotUnderstood."""
+    """Read "nonfinite", "grad_norm > 10", "w still 5" or "loss rises 5"; raises UnknownCommand."""
     text = " ".join(text.split())
     if text == "nonfinite":
         return Watchpoint("nonfinite")

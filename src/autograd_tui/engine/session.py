@@ -78,7 +78,7 @@ class Session:
         """Run one command, "f" or "forward" or "lr=0.01", and give the frame arrived at.
 
         What PyTorch raises is in the frame's `error`. Raises Refused, with nothing changed, where the command is out
-        of turn or impossible, and NotUnderstood where it is none.
+        of turn or impossible, and UnknownCommand where it is none.
         """
         if isinstance(command, str):
             command = parse_one(command)
@@ -121,14 +121,14 @@ class Session:
     def arm(self, watchpoint: Watchpoint | str) -> None:
         """Pause runs where a condition holds, "grad_norm > 10"; while one is armed they go phase by phase.
 
-        Raises NotUnderstood where it is none, and Refused where the model has no such parameter.
+        Raises UnknownCommand where it is none, and Refused where the model has no such parameter.
         """
         self._timeline.watcher.arm(watchpoint, self.frame)
 
     def disarm(self) -> None:
         """Pause at no condition any more."""
         self._timeline.watcher.disarm()
-        self._replayer.checkpoints.drop_aside()
+        self._replayer.checkpoints.drop_iteration_start()
 
     @property
     def fired(self) -> FiredWatchpoint | None:

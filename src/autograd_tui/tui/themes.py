@@ -67,7 +67,7 @@ MUTED = ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled
 
 
 def theme_named(name: str) -> str:
-    """Give the name that Textual knows a theme by; raises NotUnderstood, with the nearest."""
+    """Give the name that Textual knows a theme by; raises UnknownCommand, with the nearest."""
     found = THEMES.get(name, name)
     if found not in BUILTIN_THEMES:
         raise UnknownCommand(unknown(name, "theme", (*THEMES, *BUILTIN_THEMES)))

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from autograd_tui.engine.replay.checkpoints import FEW, QUICK, apart, most_crowded
+from autograd_tui.engine.replay.checkpoints import MIN_FOR_RECENT, QUICK_GAP, index_to_evict, min_spacing
 
 FRAMES = 20  # a second
 SPACING = 0.5  # seconds, as long as there is room
@@ -20,11 +20,11 @@ def training(seconds: float, *, room: int) -> Iterator[list[int]]:
     while now < seconds:
         now += max(1 / FRAMES, now / 1000)
         here = int(now * FRAMES)
-        wanted = max(SPACING, apart(now, room) if len(at) == room else 0.0)
+        wanted = max(SPACING, min_spacing(now, room) if len(at) == room else 0.0)
         if here - at[-1] >= wanted * FRAMES:
             at.append(here)
         if len(at) > room:
-            place = most_crowded(at, len(at) - 1, fixed=1, seconds=1 / FRAMES)
+            place = index_to_evict(at, len(at) - 1, fixed=1, seconds=1 / FRAMES)
             assert place is not None
             at.pop(place)
         yield [*at, here]
@@ -46,26 +46,26 @@ def way_to(at: list[int], index: int) -> float:
 
 @pytest.mark.parametrize("room", [3, 5, 11, 40])
 def test_every_gap_is_quick_as_long_as_quick_gaps_cover_the_run(room: int) -> None:
-    assert all(widest(at) <= QUICK for at in training(room * QUICK / 2, room=room))
+    assert all(widest(at) <= QUICK_GAP for at in training(room * QUICK_GAP / 2, room=room))
 
 
 @pytest.mark.parametrize("room", [3, 4, 5, 6, 8, 10, 11, 12, 16, 20, 50])
 def test_however_long_a_run_gets_its_widest_gap_is_at_most_twice_that_of_even_ones(room: int) -> None:
     for at in training(100_000.0, room=room):
         even = at[-1] / FRAMES / room
-        assert widest(at) <= max(QUICK, 2.3 * even if 10 <= room < 20 else 2.0 * even) + 1 / FRAMES
+        assert widest(at) <= max(QUICK_GAP, 2.3 * even if 10 <= room < 20 else 2.0 * even) + 1 / FRAMES
 
 
 @pytest.mark.parametrize("room", [3, 4])
 def test_with_few_checkpoints_it_is_at_most_1_75_times_that_of_even_ones(room: int) -> None:
-    assert all(widest(at) <= max(QUICK, 1.75 * at[-1] / FRAMES / room) for at in training(3600.0, room=room))
+    assert all(widest(at) <= max(QUICK_GAP, 1.75 * at[-1] / FRAMES / room) for at in training(3600.0, room=room))
 
 
-@pytest.mark.parametrize("room", [FEW, 8, 11, 50])
+@pytest.mark.parametrize("room", [MIN_FOR_RECENT, 8, 11, 50])
 @pytest.mark.parametrize("seconds", [60, 600, 3600])
 def test_the_newest_checkpoint_is_a_quick_gap_ago_at_most(seconds: int, room: int) -> None:
     at = after(seconds, room=room)
-    assert at[-1] - at[-2] <= (QUICK + max(1 / FRAMES, seconds / 1000)) * FRAMES
+    assert at[-1] - at[-2] <= (QUICK_GAP + max(1 / FRAMES, seconds / 1000)) * FRAMES
 
 
 @pytest.mark.parametrize(("room", "times", "more"), [(11, 12, 30), (50, 3, 4), (100, 1, 4)])
@@ -76,16 +76,16 @@ def test_in_a_run_of_an_hour_the_ways_to_what_has_just_run_are_shorter(room: int
 
 
 def test_none_is_taken_closer_than_they_stay_apart() -> None:
-    assert apart(10.0, 11) == 0.0  # quick gaps cover it
-    assert apart(43.0, 11) == QUICK  # a run of 43 seconds, whose gaps grow to some 5
-    assert apart(3600.0, 3) > 1000
+    assert min_spacing(10.0, 11) == 0.0  # quick gaps cover it
+    assert min_spacing(43.0, 11) == QUICK_GAP  # a run of 43 seconds, whose gaps grow to some 5
+    assert min_spacing(3600.0, 3) > 1000
 
 
 def test_where_training_stands_in_the_midst_its_neighbours_lie_closer() -> None:
     at = [0, *range(50_000, 100_000, 1000)]
     for moment in range(1000, 10_000, 1000):
         at.insert(bisect_right(at, moment), moment)
-        place = most_crowded(at, at.index(moment), fixed=1, seconds=1.0)
+        place = index_to_evict(at, at.index(moment), fixed=1, seconds=1.0)
         assert place is not None
         at.pop(place)
     assert sum(0 < each < 10_000 for each in at) > 3
@@ -93,9 +93,9 @@ def test_where_training_stands_in_the_midst_its_neighbours_lie_closer() -> None:
 
 
 def test_no_gap_is_closed_by_opening_a_larger_one() -> None:
-    assert most_crowded([0, 2000, 2500, 4000, 6000], 2, fixed=1, seconds=1.0) is None
+    assert index_to_evict([0, 2000, 2500, 4000, 6000], 2, fixed=1, seconds=1.0) is None
 
 
 @pytest.mark.parametrize(("at", "here", "fixed"), [([0, 5], 1, 1), ([0, 5, 9], 1, 1), ([0, 4, 9], 2, 2)])
 def test_the_fixed_ones_and_the_last_stay(at: list[int], here: int, fixed: int) -> None:
-    assert most_crowded(at, here, fixed=fixed, seconds=1.0) is None
+    assert index_to_evict(at, here, fixed=fixed, seconds=1.0) is None

@@ -13,25 +13,26 @@ from autograd_tui.core.run_config import BUDGET, size_in_words
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 
-QUICK = 2.2  # seconds of stepped training in a gap that is re-run within 2: most of it without frames
-WIDEST = 2 * log(2)  # of the average gap: gaps that grow with the run, and are closed in pairs, lie between half of it
-RECENT = 0.1  # of the checkpoints lie closer, for what has just run
-FEW = 5  # where there are fewer, none is spared for what has just run
+QUICK_GAP = 2.2  # seconds of stepped training in a gap that is re-run within 2: most of it without frames
+# In average gaps: those that grow with the run, and are closed in pairs, lie between half of it and this.
+WIDEST_GAP = 2 * log(2)
+RECENT_SHARE = 0.1  # of the checkpoints lie closer, for what has just run
+MIN_FOR_RECENT = 5  # where there are fewer, none is spared for what has just run
 
 
-def apart(seconds: float, room: int) -> float:
+def min_spacing(seconds: float, room: int) -> float:
     """Give the seconds of training from the last checkpoint to the next, in a run of so many seconds that fills `room`.
 
     A new one comes no sooner than some will lie apart that stay, or where they are many, so that the newest is near.
     """
-    widest = WIDEST * seconds / room
-    if room < FEW:
+    widest = WIDEST_GAP * seconds / room
+    if room < MIN_FOR_RECENT:
         return widest
-    return 0.0 if widest <= QUICK else min(QUICK, widest / 2)
+    return 0.0 if widest <= QUICK_GAP else min(QUICK_GAP, widest / 2)
 
 
-def most_crowded(at: Sequence[int], here: int, *, fixed: int, seconds: float) -> int | None:
-    """Give the place whose loss leaves the gap that is least for its age.
+def index_to_evict(at: Sequence[int], here: int, *, fixed: int, seconds: float) -> int | None:
+    """Return the index of the checkpoint to evict: its removal opens the smallest gap relative to its age.
 
     at: frames in order, with checkpoints at all but the one in place `here`, where training stands. The first `fixed`
     stay, and so does the last: None where none of the others is worth it. seconds: that one frame takes.
@@ -39,19 +40,19 @@ def most_crowded(at: Sequence[int], here: int, *, fixed: int, seconds: float) ->
     gaps = {place: at[place + 1] - at[place - 1] for place in range(fixed, len(at) - 1) if place != here}
     if not gaps:
         return None
-    allowed = _allowed(WIDEST * at[-1] / (len(at) - 1), QUICK / max(seconds, 1e-9), room=len(at) - 1)
+    allowed = _allowed(WIDEST_GAP * at[-1] / (len(at) - 1), QUICK_GAP / max(seconds, 1e-9), room=len(at) - 1)
 
-    def crowd(place: int) -> float:
+    def relative_gap(place: int) -> float:
         return gaps[place] / allowed(min(abs(at[here] - at[place]), at[-1] - at[place]))
 
-    found = min(gaps, key=crowd)
+    found = min(gaps, key=relative_gap)
     closed = at[here + 1] - at[here - 1] if here < len(at) - 1 else gaps[found]  # on the way to an old frame
     return found if gaps[found] <= closed else None  # no gap is closed by opening a larger one
 
 
 def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], float]:
     """Give how wide a gap may be by its age, all in frames: from `quick` up to `widest`, or the same for all."""
-    spared = RECENT * room
+    spared = RECENT_SHARE * room
     if spared < 1 or widest <= quick:
         return lambda age: 1.0
     steep = (log(widest / quick) + 1) / spared  # gaps of `steep` times their age: so many fit between the two
@@ -60,7 +61,7 @@ def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], flo
 
 SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
 SHARE = 0.03  # of the run's time that checkpoints may cost
-MOST = 600  # of a small model: no more than a second apart in a run of ten minutes
+MAX_CHECKPOINTS = 600  # of a small model: no more than a second apart in a run of ten minutes
 
 
 class CheckpointStore:
@@ -76,7 +77,7 @@ class CheckpointStore:
         spacing: float = SPACING,
         share: float = SHARE,
         budget: int = BUDGET,
-        most: int = MOST,
+        most: int = MAX_CHECKPOINTS,
     ) -> None:
         self._trainer = trainer
         self._spacing, self._share, self._most = spacing, share, most
@@ -87,9 +88,9 @@ class CheckpointStore:
         self._gap = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._kept: list[Checkpoint] = []
-        self._aside: Checkpoint | None = None  # just before the last forward, beside the budget
-        self._aside_leads = False  # whether a forward starts there that did not raise
-        self._aside_starts = 0  # of the trainer, when it was taken
+        self._iteration_start: Checkpoint | None = None  # just before the last forward, beside the budget
+        self._start_leads = False  # whether a forward starts there that did not raise
+        self._start_restarts = 0  # of the trainer, when it was taken
         self._fixed = 1  # how many of them stay, from the first on
         self._size = trainer.checkpoint_bytes()  # of one, at first
         if self._makes_room():
@@ -124,8 +125,8 @@ class CheckpointStore:
 
     def is_due(self, seconds: float = 0.0) -> bool:
         """Tell whether the last one will be long enough ago in so many seconds."""
-        apart = max(self._spacing, self._cost / self._share, self._gap)
-        return bool(self._kept) and self._since + seconds >= apart
+        spacing = max(self._spacing, self._cost / self._share, self._gap)
+        return bool(self._kept) and self._since + seconds >= spacing
 
     def take_if_due(self) -> Checkpoint | None:
         """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
@@ -139,25 +140,25 @@ class CheckpointStore:
         self._since = 0.0  # looking for room takes time too
         return None
 
-    def take_aside(self) -> Checkpoint | None:
-        """Take a checkpoint, whatever the budget, into the memory of the one kept aside; to be kept so in its place."""
+    def take_iteration_start(self) -> Checkpoint | None:
+        """Take a checkpoint beside the budget, into the memory of the last iteration start, which it replaces."""
         if not self._trainer.can_be_kept():
             return None
-        last, self._aside = self._aside, None
+        last, self._iteration_start = self._iteration_start, None
         return self._trainer.checkpoint(last)
 
-    def keep_aside(self, checkpoint: Checkpoint, *, raised: bool) -> None:
+    def keep_iteration_start(self, checkpoint: Checkpoint, *, raised: bool) -> None:
         """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
-        self._aside, self._aside_leads, self._aside_starts = checkpoint, not raised, self._trainer.starts
+        self._iteration_start, self._start_leads, self._start_restarts = checkpoint, not raised, self._trainer.starts
 
-    def drop_aside(self) -> None:
-        """Keep none aside any more."""
-        self._aside = None
+    def drop_iteration_start(self) -> None:
+        """Keep no iteration start any more."""
+        self._iteration_start = None
 
     @property
-    def aside(self) -> Checkpoint | None:
-        """What is kept aside, if it is of the model that is there now."""
-        return self._aside if self._aside_starts == self._trainer.starts else None
+    def iteration_start(self) -> Checkpoint | None:
+        """The start of the latest iteration, if it is of the model that is there now."""
+        return self._iteration_start if self._start_restarts == self._trainer.starts else None
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that a forward has followed."""
@@ -172,28 +173,28 @@ class CheckpointStore:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
             self._recycled = self._kept.pop()
-        if self._aside is not None and self._aside.frame.index >= index:
-            self._aside = None
+        if self._iteration_start is not None and self._iteration_start.frame.index >= index:
+            self._iteration_start = None
 
     def before(self, index: int) -> Checkpoint | None:
         """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
         found = self._kept[max(place - 1, 0)] if self._kept else None
-        aside = self.aside if self._aside_leads else None
-        if aside is None or aside.frame.index >= index:
+        start = self.iteration_start if self._start_leads else None
+        if start is None or start.frame.index >= index:
             return found
-        return aside if found is None or found.frame.index < aside.frame.index else found
+        return start if found is None or found.frame.index < start.frame.index else found
 
     def state_at(self, index: int) -> Checkpoint | None:
         """Give one of frame `index`, be it that its forward raised: a state, but no beginning for other frames."""
-        aside = self.aside
-        return aside if aside is not None and aside.frame.index == index else self.at(index)
+        start = self.iteration_start
+        return start if start is not None and start.frame.index == index else self.at(index)
 
     def at(self, index: int) -> Checkpoint | None:
         """Give one of frame `index` itself, for a forward from there; None where none is kept."""
         place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
-        aside = [self.aside] if self.aside and self._aside_leads else []
-        return next((each for each in [*self._kept[place : place + 1], *aside] if each.frame.index == index), None)
+        start = [self.iteration_start] if self.iteration_start and self._start_leads else []
+        return next((each for each in [*self._kept[place : place + 1], *start] if each.frame.index == index), None)
 
     def fork(self, index: int) -> CheckpointStore:
         """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
@@ -202,8 +203,8 @@ class CheckpointStore:
         """
         other = copy(self)
         other._recycled = self._recycled = None
-        if self._aside is not None and self._aside.frame.index >= index:
-            other._aside = None
+        if self._iteration_start is not None and self._iteration_start.frame.index >= index:
+            other._iteration_start = None
         other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
         other._fixed = len(other._kept)
         other._budget = self._whole - self.bytes + other.bytes
@@ -228,19 +229,19 @@ class CheckpointStore:
             return False
         self._gap = 0.0
         while self.bytes > room or len(self._kept) >= self._most:
-            crowded = self._most_crowded()
-            if crowded is None:
+            evicted = self._index_to_evict()
+            if evicted is None:
                 return False
-            self._recycled = self._kept.pop(crowded)
-            self._gap = apart(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
+            self._recycled = self._kept.pop(evicted)
+            self._gap = min_spacing(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
         return True
 
-    def _most_crowded(self) -> int | None:
+    def _index_to_evict(self) -> int | None:
         """Find the place of the one that is missed least once there is one where the trainer stands."""
         here, at = self._trainer.frame.index, [each.frame.index for each in self._kept]
         place = self._place(here)
         at.insert(place, here)
-        found = most_crowded(at, place, fixed=self._fixed, seconds=self._frame_seconds)
+        found = index_to_evict(at, place, fixed=self._fixed, seconds=self._frame_seconds)
         return found if found is None or found < place else found - 1
 
     @property

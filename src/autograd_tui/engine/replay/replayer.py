@@ -18,9 +18,11 @@ from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 
-WHOLE = 4  # iterations at the end of many that are run again with all their frames: one is needed, some for the arrows
-MOST_SKIPPED = 10_000  # at once, since their losses are kept until they are read
-MOST_FOUND = 64
+FULL_ITERATIONS = (
+    4  # iterations at the end of many that are run again with all their frames: one is needed, some for the arrows
+)
+MAX_SKIPPED = 10_000  # at once, since their losses are kept until they are read
+MAX_FRAMES = 64
 
 
 class ReplayDiverged(Exception):
@@ -30,8 +32,8 @@ class ReplayDiverged(Exception):
 class Replay:
     """Runs a track again, and takes checkpoints on the way as the first run did.
 
-    The phases that lead to the frames in `record` are recorded. Raises GivenUp where `watch` gives it up and Changed,
-    where iterations are skipped, both in the midst of it.
+    The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False, and
+    ReplayDiverged where an iteration without frames raises; the trainer then stands somewhere in between.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Replay:
         self._record = record
         self._trainer, self._track, self._checkpoints = trainer, track, checkpoints
         self._watch, self._comparison = watch, checker
-        self._found: deque[Frame] = deque(maxlen=MOST_FOUND)
+        self._frames: deque[Frame] = deque(maxlen=MAX_FRAMES)
         self._first = self._end = 0
 
     def to(self, end: int, *, skipping: bool) -> list[Frame]:
@@ -59,24 +61,28 @@ class Replay:
         for pattern, times in self._track.commands.stretches(self._first, end):
             left = times
             while left:
-                skipped = self._skip(left - WHOLE) if skipping and self._is_regular(pattern, left) else 0
+                skipped = self._skip(left - FULL_ITERATIONS) if skipping and self._is_regular(pattern, left) else 0
                 for command in pattern:
                     self._run(command, settled=not skipped)
                 if skipped:  # only the last of these frames shows nothing of an earlier iteration
                     self._comparison.see(self._trainer.frame)
-                    self._found = deque([self._trainer.frame], maxlen=MOST_FOUND)
+                    self._frames = deque([self._trainer.frame], maxlen=MAX_FRAMES)
                 left -= skipped + 1
-        return list(self._found)
+        return list(self._frames)
 
     def _is_regular(self, pattern: Pattern, times: int) -> bool:
         start = self._trainer.frame.index
-        return pattern == ITERATION and times > WHOLE and not self._track.raised_between(start, start + 4 * times)
+        return (
+            pattern == ITERATION
+            and times > FULL_ITERATIONS
+            and not self._track.raised_between(start, start + 4 * times)
+        )
 
     def _skip(self, most: int) -> int:
         """Run whole iterations without frames until a checkpoint is due; tell how many."""
         line, start, started = self._checkpoints, self._trainer.frame.index, perf_counter()
         checkpoint = line.take_if_due()
-        most = min(most, MOST_SKIPPED)
+        most = min(most, MAX_SKIPPED)
         stretch = self._trainer.iterate(
             lambda done, loss: (
                 self._goes_on(start + done * len(Phase)) and done < most and not line.is_due(perf_counter() - started)
@@ -112,7 +118,7 @@ class Replay:
             (line.drop if trainer.frame.error else line.keep)(checkpoint)
         if settled:
             self._comparison.see(trainer.frame)
-        self._found.append(trainer.frame)
+        self._frames.append(trainer.frame)
         self._go_on_or_give_up()
 
     def _run_in_turn(self, command: Command) -> None:
@@ -190,7 +196,7 @@ class Replayer:
         """Bring the trainer to frame `index`; give the last of the frames that were made again on the way.
 
         Not `from_here`: what the trainer holds now is not to be built upon. Not `skipping`: every frame is made.
-        Raises GivenUp, in the midst of it, where `watch` says so.
+        Raises Cancelled, in the midst of it, where `watch` says so.
         """
         checker = checker or ReplayChecker(lambda index: None, History())
         checkpoint = self.checkpoints.before(index)
@@ -208,7 +214,7 @@ class Replayer:
             return self.go_to(index, from_here=False, skipping=False, watch=watch, checker=checker)
 
     def travel(self, index: int, checker: ReplayChecker) -> list[Frame]:
-        """Go to a frame as long as it is wanted; raises GivenUp, back where the trainer stood."""
+        """Go to a frame as long as it is wanted; raises Cancelled, back where the trainer stood."""
         return self._or_stay(lambda: self.go_to(index, watch=self.watch, checker=checker), checker)
 
     def visit(self, index: int, checker: ReplayChecker) -> list[Frame]:
@@ -234,7 +240,7 @@ class Replayer:
         return 0
 
     def go_to_start(self, forward: int, checker: ReplayChecker) -> None:
-        """Go where the forward that led to a frame began, as long as that is wanted; raises GivenUp, as `travel`."""
+        """Go where the forward that led to a frame began, as long as that is wanted; raises Cancelled, as `travel`."""
 
         def journey() -> list[Frame]:
             self._go_to_start(forward, checker)

@@ -55,14 +55,16 @@ class Timeline:
         """
         checkpoints = self.replayer.checkpoints
         checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
-        aside = checkpoints.take_aside() if command.phase is Phase.FORWARD and self.watcher.armed else None
+        iteration_start = (
+            checkpoints.take_iteration_start() if command.phase is Phase.FORWARD and self.watcher.armed else None
+        )
         before, started = self.trainer.frame, perf_counter()
         frame = self.trainer.run(command, recorded=recorded)
         self._branch_off(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
-        if aside:
-            checkpoints.keep_aside(aside, raised=frame.error is not None)
+        if iteration_start:
+            checkpoints.keep_iteration_start(iteration_start, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
         self._append(command, frame)
         if not recorded and self.trainer.trace is not None and self.trainer.trace.index == frame.index:

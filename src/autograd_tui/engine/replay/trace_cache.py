@@ -10,7 +10,7 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.trainer import Trainer
 
-MOST = 4  # that are kept: one of resnet18's backward, its forward included, takes a megabyte or two
+MAX_TRACES = 4  # that are kept: one of resnet18's backward, its forward included, takes a megabyte or two
 
 
 class TraceCache:
@@ -37,7 +37,7 @@ class TraceCache:
         trace = self._trainer.trace or self._trainer.trace_of_raised_step()
         self._kept.pop(frame.index, None)
         self._kept[frame.index] = trace
-        while len(self._kept) > MOST:
+        while len(self._kept) > MAX_TRACES:
             del self._kept[next(iter(self._kept))]
         return trace
 

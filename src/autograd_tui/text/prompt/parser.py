@@ -166,7 +166,7 @@ WORDS = (*PHASES, "undo", *READERS, *ALONE)
 
 
 def read(text: str) -> Commands | ScreenWord:
-    """Read what was typed; raises NotUnderstood, in one sentence that gives the nearest word where there is one."""
+    """Read what was typed; raises UnknownCommand, in one sentence that gives the nearest word where there is one."""
     first, *rest = text.split() or [""]
     if is_screen_word(first):
         return read_screen_word(first, " ".join(rest))

@@ -46,7 +46,7 @@ def is_screen_word(name: str) -> bool:
 
 
 def read_screen_word(name: str, rest: str) -> ScreenWord:
-    """Read one of them and what stands behind it; raises NotUnderstood."""
+    """Read one of them and what stands behind it; raises UnknownCommand."""
     if name in READERS:
         if not rest and name in EXAMPLES:
             raise UnknownCommand(f'"{name}" needs a word behind it, as in {EXAMPLES[name]}.')
