@@ -7,7 +7,7 @@ from autograd_tui.text.derivation.downstream import downstream_lines
 from autograd_tui.text.derivation.presenter import dtype_lines
 from autograd_tui.text.derivation.rule_context import NodeContext
 from autograd_tui.text.derivation.rules import BACKWARD_RULES
-from autograd_tui.text.derivation.small_tensor import SmallTensor, agrees, map_values, near, rounding
+from autograd_tui.text.derivation.small_tensor import SmallTensor, all_close, is_close, map_values, tolerance_of
 from autograd_tui.text.equation import exact, headed, rows, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
@@ -15,8 +15,8 @@ from autograd_tui.text.trace.expression import differential, expression
 from autograd_tui.text.trace.inplace_hazards import why_it_raised
 from autograd_tui.text.trace.tensor_words import nested, value_words
 
-FILLED = "It was None: the first gradient to arrive is stored as it is."
-THERE = "A gradient was there already: no zero_grad since the backward before."
+FIRST_GRADIENT = "It was None: the first gradient to arrive is stored as it is."
+ACCUMULATED = "A gradient was there already: no zero_grad since the backward before."
 
 
 def is_accumulation(op: Operation) -> bool:
@@ -24,53 +24,61 @@ def is_accumulation(op: Operation) -> bool:
     return op.accumulates_into is not None or op.name.endswith("AccumulateGrad")
 
 
-UNDONE = "The backward raised afterwards, so it was taken back: it is {} again."
+TAKEN_BACK = "The backward raised afterwards, so it was taken back: it is {} again."
 
 
 def accumulation_lines(op: Operation, width: int, *, undone: bool = False) -> list[Line]:
     """Say what is added to which `.grad`; `undone`: the backward raised afterwards."""
     lines = _added(op, width)
     if undone and op.grad_after is not None:
-        lines += rows(UNDONE.format(_words(op.grad_before, width)), width, style="error")
+        lines += rows(TAKEN_BACK.format(_words(op.grad_before, width)), width, style="error")
     return lines
 
 
 def _added(op: Operation, width: int) -> list[Line]:
     name = one_line(op.accumulates_into or "")
     head = f"{name}.grad" if name else "a leaf that is no parameter"
-    came = next((value for value in op.grad_in if value is not None), None)
-    before, after, arrived = (_words(value, width) for value in (op.grad_before, op.grad_after, came))
-    if came is None or op.grad_after is None:
-        return headed(head, f"{arrived} arrived." if came else "no gradient came: nothing changes.", width)
-    if not _adds_up(op.grad_before, came, op.grad_after):
-        said = f"was {before}, and {arrived} arrived, yet it holds {after}: something, such as a hook, changed it."
-        return [*headed(head, said, width, style="warn")]
-    added = f"({arrived})" if arrived.startswith("-") else arrived
+    upstream = next((value for value in op.grad_in if value is not None), None)
+    before, after, arriving = (_words(value, width) for value in (op.grad_before, op.grad_after, upstream))
+    if upstream is None or op.grad_after is None:
+        return headed(head, f"{arriving} arrived." if upstream else "no gradient came: nothing changes.", width)
+    if not _adds_up(op.grad_before, upstream, op.grad_after):
+        sentence = f"was {before}, and {arriving} arrived, yet it holds {after}: something, such as a hook, changed it."
+        return [*headed(head, sentence, width, style="warn")]
+    added = f"({arriving})" if arriving.startswith("-") else arriving
     if op.grad_before is None:
-        return [*headed(head, f"None + {added} = {after}", width, style="now"), *rows(FILLED, width, style="dim")]
-    said = f"{_addition(op.grad_before, came, op.grad_after, width)} (adds to what was there)"
-    return [*headed(head, said, width, style="now"), *rows(THERE, width, style="dim")]
+        return [
+            *headed(head, f"None + {added} = {after}", width, style="now"),
+            *rows(FIRST_GRADIENT, width, style="dim"),
+        ]
+    sentence = f"{_addition(op.grad_before, upstream, op.grad_after, width)} (adds to what was there)"
+    return [*headed(head, sentence, width, style="now"), *rows(ACCUMULATED, width, style="dim")]
 
 
-def _addition(before: Value, came: Value, after: Value, width: int) -> str:
+def _addition(before: Value, upstream: Value, after: Value, width: int) -> str:
     """Write the sum; of large tensors in words, since norms do not add up as the values do."""
-    was, arrived, now = (_words(value, width) for value in (before, came, after))
-    known = [(value.stats.values, value.stats.shape) for value in (before, came, after) if value.stats.values]
-    if len(known) < 3 or not all(map(str.startswith, (was, arrived, now), (nested(*each) for each in known))):
-        return f"{was}, plus {arrived}, is {now}"
+    was, arriving, now = (_words(value, width) for value in (before, upstream, after))
+    known = [(value.stats.values, value.stats.shape) for value in (before, upstream, after) if value.stats.values]
+    if len(known) < 3 or not all(map(str.startswith, (was, arriving, now), (nested(*each) for each in known))):
+        return f"{was}, plus {arriving}, is {now}"
     one, other = (nested(*each, write=exact) for each in known[:2])
     return worked(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
 
 
-def _adds_up(before: Value | None, came: Value, after: Value) -> bool:
+def _adds_up(before: Value | None, upstream: Value, after: Value) -> bool:
     """Tell whether what is there now is the sum; of tensors too large to tell, that it can be."""
-    error, old, new, now = rounding((came, before)), SmallTensor.of(before), SmallTensor.of(came), SmallTensor.of(after)
+    tolerance, old, new, now = (
+        tolerance_of((upstream, before)),
+        SmallTensor.of(before),
+        SmallTensor.of(upstream),
+        SmallTensor.of(after),
+    )
     if new is None or now is None:
-        norms = came.stats.norm, after.stats.norm
+        norms = upstream.stats.norm, after.stats.norm
         known = before is None and norms[0] is not None and norms[1] is not None
-        return not known or near(norms[0] or 0.0, norms[1] or 0.0, error=error, size=0.0)
+        return not known or is_close(norms[0] or 0.0, norms[1] or 0.0, tolerance=tolerance, magnitude=0.0)
     sums = new if before is None else map_values(lambda one, other: one + other, old, new)
-    return sums is None or agrees(sums, now, error=error, size=max(sums.largest, new.largest))
+    return sums is None or all_close(sums, now, tolerance=tolerance, magnitude=max(sums.max_abs, new.max_abs))
 
 
 def _words(value: Value | None, width: int) -> str:
@@ -87,13 +95,16 @@ def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else BACKWARD_RULES.get(op.name)
     lines = upstream_lines(context, width)
     if rule is None and not op.raised:
-        said = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
-        lines += rows(said, width, style="dim")
+        sentence = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
+        lines += rows(sentence, width, style="dim")
     for index in range(len(op.grad_out)):
         lines += downstream_lines(context, index, rule, width)
     lines += dtype_lines(op.grad_in, op.grad_out, width)
     if op.raised:
-        return [*lines, *(line for said in why_it_raised(trace, op) for line in rows(said, width, style="error"))]
+        return [
+            *lines,
+            *(line for sentence in why_it_raised(trace, op) for line in rows(sentence, width, style="error")),
+        ]
     return _freed(context, lines, width)
 
 
@@ -138,8 +149,8 @@ def _senders(context: NodeContext, width: int) -> list[Line]:
         return []
     sent = " + ".join(_in_short(op.grad_out[index]) for op, index in before)
     names = ", ".join(one_line(op.name) for op, _ in before)
-    said = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
-    return rows(said, width, style="dim", indent="  ")
+    sentence = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
+    return rows(sentence, width, style="dim", indent="  ")
 
 
 def _in_short(value: Value | None) -> str:
@@ -155,5 +166,5 @@ def _freed(context: NodeContext, lines: list[Line], width: int) -> list[Line]:
     short = "   What it had saved is freed now."
     if lines and plain(lines[-1]).startswith("to ") and length(lines[-1]) + len(short) <= width:
         return [*lines[:-1], [*lines[-1], (short, "dim")]]
-    said = "What it had saved is freed now: that is why a second backward fails."
-    return [*lines, *rows(said, width, style="dim")]
+    sentence = "What it had saved is freed now: that is why a second backward fails."
+    return [*lines, *rows(sentence, width, style="dim")]

@@ -11,9 +11,9 @@ from autograd_tui.text.derivation.rule_context import CallContext, NodeContext
 from autograd_tui.text.derivation.small_tensor import (
     Shape,
     SmallTensor,
-    agrees,
-    broadcast,
-    filled,
+    all_close,
+    broadcast_shape,
+    full,
     map_values,
     summed_to,
 )
@@ -56,8 +56,8 @@ class Derivation:
         """Compare the sums with PyTorch's values, `error` relative to the largest number; longer sums round more."""
         assert self.result is not None
         terms = max(len(self.result.values) / len(recorded.values), 1)
-        largest = max(self.magnitude, self.result.largest) * math.sqrt(terms)
-        return agrees(self.summed_to(recorded.shape), recorded, error=error, size=largest)
+        largest = max(self.magnitude, self.result.max_abs) * math.sqrt(terms)
+        return all_close(self.summed_to(recorded.shape), recorded, tolerance=error, magnitude=largest)
 
 
 ForwardRule = Callable[[CallContext], Derivation]
@@ -95,7 +95,7 @@ def scaled(context: NodeContext, index: int, formula: str, by: float | None) -> 
     few = len(upstream.values) <= MAX_LISTED_VALUES
     up = written_values(upstream) if few else f"{FIRST_VALUE}{exact(upstream.values[0])}"
     arithmetic = "" if by == 1 else f"{up} × {enclosed(by)}"
-    largest = product_magnitude(upstream, filled((), by))
+    largest = product_magnitude(upstream, full((), by))
     return Derivation(formula, result, arithmetic, largest, elementwise=True, index=index, unchanged=by == 1)
 
 
@@ -110,13 +110,13 @@ def gradient(
 ) -> Derivation:
     """Take a gradient that is not worked value by value, `largest` the largest number that entered."""
     upstream = context.upstream
-    largest = max(largest, upstream.largest if upstream else 0.0)
+    largest = max(largest, upstream.max_abs if upstream else 0.0)
     return Derivation(formula, result, arithmetic, largest, index=index)
 
 
 def product_magnitude(upstream: SmallTensor, local: SmallTensor) -> float:
     """Return the size of the largest number in a product, by which rounding is judged."""
-    return upstream.largest * max(local.largest, 1.0)
+    return upstream.max_abs * max(local.max_abs, 1.0)
 
 
 def written_values(tensor: SmallTensor) -> str:
@@ -127,7 +127,7 @@ def written_values(tensor: SmallTensor) -> str:
 
 def written_product(upstream: SmallTensor, local: SmallTensor) -> str:
     """Write a product value by value where they are few: [2 × 1, 3 × 2]; else list by list, of many the first."""
-    shape = broadcast(upstream.shape, local.shape)
+    shape = broadcast_shape(upstream.shape, local.shape)
     both = map_values(lambda up, _: up, upstream, local), map_values(lambda _, by: by, upstream, local)
     if both[0] is None or both[1] is None or len(both[0].values) > MAX_LISTED_VALUES:
         return f"{FIRST_VALUE}{exact(upstream.values[0])} × {enclosed(local.values[0])}"

@@ -17,7 +17,7 @@ from autograd_tui.text.derivation.presenter import (
     written_result,
 )
 from autograd_tui.text.derivation.rule_context import LETTERS, NodeContext
-from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast, overflow, rounding
+from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_shape, overflow, tolerance_of
 from autograd_tui.text.equation import headed, rows, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
@@ -100,7 +100,7 @@ def _numbers(
     """
     values, result = SmallTensor.of(recorded), derivation.result
     written = value_words(recorded, width - 4)
-    if not (result and values and broadcast(result.shape, values.shape) == result.shape):
+    if not (result and values and broadcast_shape(result.shape, values.shape) == result.shape):
         first = _first_value(context, derivation, recorded, rule, width)
         return None if first is None else [*first, *result_lines(written, width)]
     if derivation.agrees(values, _error(context, recorded)):
@@ -117,7 +117,7 @@ def _contradiction(context: NodeContext, computed: SmallTensor, recorded: Value,
 
 
 def _error(context: NodeContext, recorded: Value) -> float:
-    return rounding((recorded, *context.op.grad_in, *context.saved_values))
+    return tolerance_of((recorded, *context.op.grad_in, *context.saved_values))
 
 
 def _agreeing(

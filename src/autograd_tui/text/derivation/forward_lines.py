@@ -16,7 +16,7 @@ from autograd_tui.text.derivation.presenter import (
 )
 from autograd_tui.text.derivation.rule_context import CallContext
 from autograd_tui.text.derivation.rules import FORWARD_RULES
-from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow, rounding
+from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow, tolerance_of
 from autograd_tui.text.equation import headed, rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
@@ -46,14 +46,14 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
             *dtype_lines(op.inputs, op.output, width),
             *saved_lines(trace, op, width),
         ]
-    computed, output = rule(CallContext(trace, op)), op.output[0]
+    derivation, output = rule(CallContext(trace, op)), op.output[0]
     head = _named(trace, output)
-    lines = rows(f"{head}{computed.formula}", width, style="strong")
-    lines += [*_numbers(trace, op, rule, computed, width), *_not_finite(trace, op, rule, width)]
-    lines += _stretched(trace, op, computed, width)
+    lines = rows(f"{head}{derivation.formula}", width, style="strong")
+    lines += [*_numbers(trace, op, rule, derivation, width), *_not_finite(trace, op, rule, width)]
+    lines += _stretched(trace, op, derivation, width)
     if op.mutates:
-        said = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
-        lines += rows(said, width, style="dim")
+        sentence = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
+        lines += rows(sentence, width, style="dim")
     return [*lines, *dtype_lines(op.inputs, op.output, width), *saved_lines(trace, op, width)]
 
 
@@ -64,7 +64,7 @@ def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: in
         made, inputs = op.output[found.output], [(name_of(trace, value), value) for value in op.inputs]
         context = CallContext(trace, op, one_value=True, nonfinite=found)
         derivation = rule(context) if rule and found.output == 0 else None
-        equation = nonfinite_equation(derivation, found, made, rounding((*op.inputs, *op.output)))
+        equation = nonfinite_equation(derivation, found, made, tolerance_of((*op.inputs, *op.output)))
         equation = equation or _of_one_number(op, found)
         lines += not_finite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
         sentence = overflow_of(derivation, made)
@@ -96,10 +96,10 @@ def _raised(trace: Trace, op: Operation, width: int) -> list[Line]:
 
 def _unknown(trace: Trace, op: Operation, width: int) -> list[Line]:
     name = one_line(op.name)
-    said = f"No formula is known here for {name}."
+    sentence = f"No formula is known here for {name}."
     if op.opaque or not op.inputs:
-        said = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
-    lines = rows(said, width, style="dim")
+        sentence = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
+    lines = rows(sentence, width, style="dim")
     for value in op.inputs:
         lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
     for value in op.output:
@@ -115,9 +115,9 @@ def _numbers(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivat
         return _first_value(trace, op, rule, derivation, width)
     written = written_result(output, recorded, width)
     if sentence := overflow(result, output):
-        said = [] if op.not_finite else rows(sentence, width, indent="  ")
-        return [*said, *result_lines(written, width, style="")]
-    if not derivation.agrees(recorded, rounding((*op.inputs, output))):
+        lines = [] if op.not_finite else rows(sentence, width, indent="  ")
+        return [*lines, *result_lines(written, width, style="")]
+    if not derivation.agrees(recorded, tolerance_of((*op.inputs, output))):
         return contradiction_lines(nested(result.values, result.shape), output, width)
     return agreeing_lines(derivation, recorded, written, width, works_nonfinite=bool(op.not_finite))
 
@@ -129,24 +129,24 @@ def _first_value(trace: Trace, op: Operation, rule: ForwardRule, derivation: Der
     first, recorded = rule(context) if derivation.elementwise else derivation, context.small(output)
     if not (derivation.elementwise and first.result and recorded and first.arithmetic) or op.not_finite:
         return lines
-    if first.agrees(recorded, rounding((*op.inputs, output))):
+    if first.agrees(recorded, tolerance_of((*op.inputs, output))):
         return [*first_value_lines(first, recorded, width), *lines]
     if overflow(first.result, output):
         return lines
     return contradiction_lines(f"{terse(first.result.values[0])} first", output, width)
 
 
-def _stretched(trace: Trace, op: Operation, computed: Derivation, width: int) -> list[Line]:
+def _stretched(trace: Trace, op: Operation, derivation: Derivation, width: int) -> list[Line]:
     """Say which operand was repeated to fit the other."""
-    if not computed.elementwise or len(op.inputs) < 2:
+    if not derivation.elementwise or len(op.inputs) < 2:
         return []
     shape = op.output[0].stats.shape
     lines: list[Line] = []
     for value in op.inputs:
         if value.stats.size < op.output[0].stats.size and value.stats.shape:
             name = expression(trace, value)
-            said = f"{name} was stretched from {shape_words(value.stats.shape)} to {shape_words(shape)}."
-            lines += rows(said, width, style="dim", indent="  ")
+            sentence = f"{name} was stretched from {shape_words(value.stats.shape)} to {shape_words(shape)}."
+            lines += rows(sentence, width, style="dim", indent="  ")
     return lines
 
 
@@ -154,10 +154,10 @@ def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Say what each node keeps for backward and, for a product, why that is enough."""
     nodes = [trace.nodes[number] for number in op.nodes]
     if not nodes:
-        said = "It made no node of the graph below the loss: backward has nothing to do for it."
+        sentence = "It made no node of the graph below the loss: backward has nothing to do for it."
         if trace.error:
-            said = "The forward raised later: there is no loss, and no graph to go back through."
-        return rows(said, width, style="dim")
+            sentence = "The forward raised later: there is no loss, and no graph to go back through."
+        return rows(sentence, width, style="dim")
     keeping = [node for node in nodes if node.saved or node.saved is None]
     shown = nodes if len(nodes) <= MAX_NAMED_NODES else keeping
     kept = [_saved(trace, op, node) for node in shown]

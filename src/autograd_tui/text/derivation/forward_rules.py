@@ -24,14 +24,14 @@ from autograd_tui.text.derivation.small_tensor import (
     exponential,
     logarithm,
     map_values,
-    multiplied,
+    matrix_product,
     pairs,
     power,
     quotient,
     root,
+    sine_or_cosine,
     summed_over,
-    turned,
-    wave,
+    transposed,
 )
 from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.numbers import terse
@@ -65,7 +65,7 @@ def operator(call: CallContext) -> Derivation:
     result = None if odd else map_values(function, left, right)
     if result is None or left is None or right is None:
         return Derivation(formula, elementwise=not odd)
-    size = max(left.largest, right.largest, left.largest * right.largest if sign == "×" else 0.0)
+    size = max(left.max_abs, right.max_abs, left.max_abs * right.max_abs if sign == "×" else 0.0)
     return Derivation(formula, result, _written(left, sign, right, result), size, elementwise=True)
 
 
@@ -98,7 +98,7 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
             return Derivation(formula, elementwise=True)
         one = before.values[0] if len(result.values) == 1 else None
         written = "" if one is None else of.format(exact(one), enclosed(one))
-        return Derivation(formula, result, written, before.largest, elementwise=True)
+        return Derivation(formula, result, written, before.max_abs, elementwise=True)
 
     return rule
 
@@ -130,7 +130,7 @@ def _sum(call: CallContext, name: str) -> Derivation:
     arithmetic = (
         arithmetic + f" / {many}" * (name == "mean") if len(before.values) <= 8 and output.stats.size == 1 else ""
     )
-    return Derivation(over, result and result.reshaped(output.stats.shape), arithmetic, before.largest * many)
+    return Derivation(over, result and result.reshaped(output.stats.shape), arithmetic, before.max_abs * many)
 
 
 ELEMENTWISE_RULES: dict[str, ForwardRule] = {
@@ -141,8 +141,8 @@ ELEMENTWISE_RULES: dict[str, ForwardRule] = {
     "log": unary("log({0})", logarithm),
     "sqrt": unary("sqrt({0})", root),
     "rsqrt": unary("1 / sqrt({0})", lambda x: quotient(1, root(x))),
-    "sin": unary("sin({0})", lambda x: wave(math.sin, x)),
-    "cos": unary("cos({0})", lambda x: wave(math.cos, x)),
+    "sin": unary("sin({0})", lambda x: sine_or_cosine(math.sin, x)),
+    "cos": unary("cos({0})", lambda x: sine_or_cosine(math.cos, x)),
     "abs": unary("|{0}|", abs),
     "relu": unary("max(0, {0})", lambda x: 0.0 if x <= 0 else x),
     "sigmoid": unary("1 / (1 + exp(-{1}))", sigmoid),
@@ -159,7 +159,7 @@ def linear(call: CallContext) -> Derivation:
     formula = f"{names[0]} @ {names[1]}.T" + (f" + {names[2]}" if len(names) > 2 else "")
     tensors = [call.small(value) for value in call.op.inputs]
     return _product(
-        call, formula, tensors[0], turned(tensors[1]), tensors[2] if len(tensors) > 2 else SmallTensor((), (0.0,))
+        call, formula, tensors[0], transposed(tensors[1]), tensors[2] if len(tensors) > 2 else SmallTensor((), (0.0,))
     )
 
 
@@ -182,7 +182,7 @@ def _product(
     call: CallContext, formula: str, left: SmallTensor | None, right: SmallTensor | None, bias: SmallTensor | None
 ) -> Derivation:
     flat = left and right and len(left.shape) == len(right.shape) >= 2
-    product = multiplied(left, right) if flat and not call.one_value else None
+    product = matrix_product(left, right) if flat and not call.one_value else None
     result = map_values(lambda a, b: a + b, product, bias)
     if result is None or left is None or right is None or bias is None:
         return Derivation(formula)
@@ -190,7 +190,7 @@ def _product(
     written = written_products(terms)
     written += f" + {enclosed(bias.values[0])}" if len(call.op.inputs) > 2 else ""
     first = "" if len(result.values) == 1 else FIRST_VALUE
-    size = left.largest * right.largest * len(terms) + bias.largest
+    size = left.max_abs * right.max_abs * len(terms) + bias.max_abs
     return Derivation(formula, result, f"{first}{written}" if len(terms) <= MAX_PRODUCT_TERMS else "", size)
 
 
@@ -213,12 +213,12 @@ def convolution(call: CallContext) -> Derivation:
     if len(shape) < 3:
         return Derivation(f"a convolution of {call.name()}")
     window = "×".join(map(str, shape[2:]))
-    met = math.prod(shape[1:])
+    terms = math.prod(shape[1:])
     bias = ", plus bias" if call.role("bias") else ""
     step = call.setting("stride")
     steps = f", stride {step}" if step else ""
     return Derivation(
-        f"each output is a sum of {met} products: a {window} window of {call.name()} × weight{bias}{steps}"
+        f"each output is a sum of {terms} products: a {window} window of {call.name()} × weight{bias}{steps}"
     )
 
 
@@ -247,8 +247,8 @@ def dropout(call: CallContext) -> Derivation:
 
 def mse(call: CallContext) -> Derivation:
     """Work the mean of the squared errors."""
-    made, wanted = call.role("input"), call.role("target")
-    squares = map_values(lambda a, b: (a - b) ** 2, call.small(made), call.small(wanted))
+    prediction, target = call.role("input"), call.role("target")
+    squares = map_values(lambda a, b: (a - b) ** 2, call.small(prediction), call.small(target))
     reduction = call.setting("reduction") or "mean"
     formula = f"({call.name(0)} - {call.name(1)})^2"
     if reduction == "none":
@@ -262,7 +262,7 @@ def _reduced(
     if terms is None or call.one_value or not (mean or known):
         return Derivation(formula)
     total = exact_sum(terms.values) / (len(terms.values) if mean else 1)
-    return Derivation(formula, SmallTensor((), (total,)), magnitude=terms.largest * len(terms.values))
+    return Derivation(formula, SmallTensor((), (total,)), magnitude=terms.max_abs * len(terms.values))
 
 
 def softmax(call: CallContext) -> Derivation:

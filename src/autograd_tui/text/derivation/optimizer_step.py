@@ -9,7 +9,7 @@ from autograd_tui.core.trace import Operation, Trace, Value
 from autograd_tui.text.derivation.derivation import Derivation
 from autograd_tui.text.derivation.presenter import arithmetic_lines
 from autograd_tui.text.derivation.rule_context import first_value, parse_float
-from autograd_tui.text.derivation.small_tensor import SmallTensor, rounding
+from autograd_tui.text.derivation.small_tensor import SmallTensor, tolerance_of
 from autograd_tui.text.equation import exact, rows, with_digits, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
@@ -66,7 +66,7 @@ class ParameterUpdate:
     @property
     def tolerance(self) -> float:
         """The relative error to expect from rounding in the dtypes of this update."""
-        return rounding((*self.op.inputs, *self.op.output))
+        return tolerance_of((*self.op.inputs, *self.op.output))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from autograd_tui.text.derivation.small_tensor import (
     map_values,
     power,
     quotient,
+    sine_or_cosine,
     summed_over,
-    wave,
 )
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.trace.expression import differential, inner, tight
@@ -134,8 +134,8 @@ ARITHMETIC_RULES: dict[str, BackwardRule] = {
     "SqrtBackward0": unary("result", "sqrt({})", "1 / (2 × sqrt({1}))", lambda y: quotient(0.5, y)),
     "RsqrtBackward0": unary("result", "1 / sqrt({})", "-1/2 × {}^-1.5", lambda y: -0.5 * y * y * y),
     "AbsBackward0": unary("self", "|{}|", "its sign", lambda x: (x > 0) - (x < 0)),
-    "SinBackward0": unary("self", "sin({})", "cos({1})", lambda x: wave(math.cos, x)),
-    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -wave(math.sin, x)),
+    "SinBackward0": unary("self", "sin({})", "cos({1})", lambda x: sine_or_cosine(math.cos, x)),
+    "CosBackward0": unary("self", "cos({})", "-sin({1})", lambda x: -sine_or_cosine(math.sin, x)),
 }
 
 
@@ -156,10 +156,12 @@ def gelu(context: NodeContext) -> list[Derivation]:
     """Derive the exact gelu; of its tanh form only the formula is near."""
     name = context.name(0)
     exact = context.setting("approximate") in (None, "none")
-    said = f"Phi({name}) + {inner(name)} × phi({name}), Phi and phi of the normal distribution"
+    sentence = f"Phi({name}) + {inner(name)} × phi({name}), Phi and phi of the normal distribution"
     local = map_values(_gelu, context.small(context.saved("self"))) if exact else None
     return [
-        times(context, 0, f"{derivative(f'gelu({name})', name)} = {said}{'' if exact else ', nearly'}", local, by="")
+        times(
+            context, 0, f"{derivative(f'gelu({name})', name)} = {sentence}{'' if exact else ', nearly'}", local, by=""
+        )
     ]
 
 

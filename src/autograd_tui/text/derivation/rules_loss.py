@@ -16,7 +16,7 @@ from autograd_tui.text.derivation.derivation import (
 )
 from autograd_tui.text.derivation.rule_context import NodeContext
 from autograd_tui.text.derivation.rules_elementwise import sigmoid
-from autograd_tui.text.derivation.small_tensor import SmallTensor, filled, indices, map_values
+from autograd_tui.text.derivation.small_tensor import SmallTensor, full, indices, map_values
 from autograd_tui.text.equation import exact
 from autograd_tui.text.trace.expression import differential
 
@@ -51,11 +51,11 @@ def _shared(context: NodeContext, name: str, formula: str, many: int) -> Derivat
     if known is None or below is None or math.prod(below.stats.shape) > 64:
         return Derivation(formula)
     if len(known.values) > 1:
-        known = map_values(lambda up, _: up, known, filled(below.stats.shape)) or known
-    result = map_values(lambda up, _: up / many, known, filled(below.stats.shape))
+        known = map_values(lambda up, _: up, known, full(below.stats.shape)) or known
+    result = map_values(lambda up, _: up / many, known, full(below.stats.shape))
     up = written_values(known) if len(known.values) <= MAX_LISTED_VALUES else f"{FIRST_VALUE}{exact(known.values[0])}"
     arithmetic = f"{up} × 1/{many}" if many > 1 else ""
-    return Derivation(formula, result, arithmetic, product_magnitude(known, filled((), 1.0)))
+    return Derivation(formula, result, arithmetic, product_magnitude(known, full((), 1.0)))
 
 
 def _beside(context: NodeContext, upstream: SmallTensor, shape: tuple[int, ...]) -> SmallTensor | None:
@@ -90,10 +90,12 @@ def _divisor(context: NodeContext, value: Value | None) -> tuple[float | None, s
 
 def mse(context: NodeContext) -> list[Derivation]:
     """Derive the mean squared error by prediction and target."""
-    made, wanted = context.saved("self"), context.saved("target")
+    prediction, target = context.saved("self"), context.saved("target")
     names = context.name(0), context.name(1)
-    many, over = _divisor(context, made)
-    error = map_values(lambda a, b: 2 * (a - b) / many, context.small(made), context.small(wanted)) if many else None
+    many, over = _divisor(context, prediction)
+    error = (
+        map_values(lambda a, b: 2 * (a - b) / many, context.small(prediction), context.small(target)) if many else None
+    )
     turned = map_values(lambda e: -e, error)
     return [
         times(context, 0, f"dloss/{differential(names[0])} = 2 × ({names[0]} - {names[1]}){over}", error, by=""),
@@ -103,12 +105,12 @@ def mse(context: NodeContext) -> list[Derivation]:
 
 def binary(context: NodeContext) -> list[Derivation]:
     """Derive binary_cross_entropy_with_logits by its logits."""
-    made, wanted = context.saved("self"), context.saved("target")
+    prediction, target = context.saved("self"), context.saved("target")
     weighted = context.saved("weight") or context.saved("pos_weight")
     names = context.name(0), context.name(1)
-    many, over = _divisor(context, made)
-    known = context.small(made), context.small(wanted)
-    local = map_values(lambda x, y: (sigmoid(x) - y) / many, *known) if many and not weighted else None
+    many, over = _divisor(context, prediction)
+    values = context.small(prediction), context.small(target)
+    local = map_values(lambda x, y: (sigmoid(x) - y) / many, *values) if many and not weighted else None
     formula = f"dloss/{differential(names[0])} = (sigmoid({names[0]}) - {names[1]}){over}"
     return [times(context, 0, formula + ", weighted" * bool(weighted), local, by="")]
 
@@ -123,8 +125,8 @@ def nll(context: NodeContext) -> list[Derivation]:
         else _hits(context, made, target, reduction)
     )
     share = {"mean": f"-1/{_targets(context)}", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
-    said = f"{share}{', by class weight,' * bool(weighted)} at each target's class, 0 elsewhere"
-    part = times(context, 0, f"dloss/d(log p) = {said}", local, by="")
+    sentence = f"{share}{', by class weight,' * bool(weighted)} at each target's class, 0 elsewhere"
+    part = times(context, 0, f"dloss/d(log p) = {sentence}", local, by="")
     upstream = context.upstream
     if reduction == "none" and upstream and len(upstream.values) > 1:  # one a target: not yet beside the classes
         return [Derivation(part.formula)]

@@ -17,7 +17,15 @@ from autograd_tui.text.derivation.derivation import (
     written_products,
 )
 from autograd_tui.text.derivation.rule_context import NodeContext, parse_ints
-from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, collected, indices, multiplied, pairs, turned
+from autograd_tui.text.derivation.small_tensor import (
+    Shape,
+    SmallTensor,
+    indices,
+    matrix_product,
+    pairs,
+    scatter_add,
+    transposed,
+)
 from autograd_tui.text.trace.expression import differential, inner, short_name
 
 
@@ -53,15 +61,15 @@ def _product(context: NodeContext, index: int, roles: tuple[str, str], *, known:
     back = names[1] or f"{second}.T"  # the transpose of a transpose is the weight itself
     up, scale = context.upstream if known and not context.one_value else None, "" if known else "alpha × "
     return [
-        _multiplied(context, index, f"{first} @ {second}: {scale}upstream @ {back}", up, turned(right)),
-        _multiplied(context, index + 1, f"{first} @ {second}: {scale}{first}.T @ upstream", turned(left), up),
+        _multiplied(context, index, f"{first} @ {second}: {scale}upstream @ {back}", up, transposed(right)),
+        _multiplied(context, index + 1, f"{first} @ {second}: {scale}{first}.T @ upstream", transposed(left), up),
     ]
 
 
 def _multiplied(
     context: NodeContext, index: int, formula: str, left: SmallTensor | None, right: SmallTensor | None
 ) -> Derivation:
-    result = multiplied(left, right)
+    result = matrix_product(left, right)
     if result is None or left is None or right is None:
         return Derivation(formula, index=index)
     terms = pairs(left, right, (0,) * len(result.shape))
@@ -83,7 +91,7 @@ def _names(context: NodeContext) -> tuple[str, str, str]:
 def turn(context: NodeContext) -> list[Derivation]:
     """Derive a transpose, which turns the gradient back."""
     upstream = context.upstream if not context.one_value else None
-    return [gradient(context, 0, "a transpose: the gradient is turned back, upstream.T", turned(upstream))]
+    return [gradient(context, 0, "a transpose: the gradient is turned back, upstream.T", transposed(upstream))]
 
 
 def mv(context: NodeContext) -> list[Derivation]:
@@ -92,7 +100,7 @@ def mv(context: NodeContext) -> list[Derivation]:
     names = inner(context.name(0)), inner(context.name(1))
     column = up.reshaped((*up.shape, 1)) if up and not context.one_value else None
     row = vector.reshaped((1, *vector.shape)) if vector else None
-    by_vector = multiplied(turned(matrix), column)
+    by_vector = matrix_product(transposed(matrix), column)
     return [
         _multiplied(context, 0, f"{names[0]} @ {names[1]}: upstream × each value of {names[1]}", column, row),
         gradient(
@@ -175,29 +183,29 @@ def convolution(context: NodeContext) -> list[Derivation]:
     parts: list[SmallTensor | None] = [None, None, None]
     if known and plain and inputs and weight and up:
         parts = _worked(context, up, weight, inputs)
-    said = [
+    formulas = [
         f"from every output that it fed, upstream × {names[1]} between them, added up",
         f"for each of its values, upstream × {names[0]} where they met, added up",
         f"d(output)/{differential(names[2])} = 1: upstream added up over images and places",
     ]
     scale = (
-        product_magnitude(up, SmallTensor((), (max(inputs.largest, weight.largest),)))
+        product_magnitude(up, SmallTensor((), (max(inputs.max_abs, weight.max_abs),)))
         if up and inputs and weight
         else 0.0
     )
-    return [gradient(context, index, said[index], parts[index], largest=scale) for index in range(3)]
+    return [gradient(context, index, formulas[index], parts[index], largest=scale) for index in range(3)]
 
 
 def _worked(
     context: NodeContext, up: SmallTensor, weight: SmallTensor, inputs: SmallTensor
 ) -> list[SmallTensor | None]:
-    channels = collected((up.shape[1],), (((at[1],), up.at(at)) for at in indices(up.shape)))
+    channels = scatter_add((up.shape[1],), (((at[1],), up.at(at)) for at in indices(up.shape)))
     geometry = Geometry.of(context, len(up.shape) - 2)
     if geometry is None:
         return [None, None, channels]
-    met = list(geometry.meetings(up.shape, weight.shape, inputs.shape))
-    by_input = collected(inputs.shape, ((position, up.at(at) * weight.at(tap)) for at, tap, position in met))
-    by_weight = collected(weight.shape, ((tap, up.at(at) * inputs.at(position)) for at, tap, position in met))
+    products = list(geometry.meetings(up.shape, weight.shape, inputs.shape))
+    by_input = scatter_add(inputs.shape, ((position, up.at(at) * weight.at(tap)) for at, tap, position in products))
+    by_weight = scatter_add(weight.shape, ((tap, up.at(at) * inputs.at(position)) for at, tap, position in products))
     return [by_input, by_weight, channels]
 
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from autograd_tui.text.derivation.derivation import BackwardRule, Derivation, gradient
 from autograd_tui.text.derivation.rule_context import NodeContext
-from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, collected, exact_sum, filled, indices
+from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, exact_sum, full, indices, scatter_add
 from autograd_tui.text.trace.expression import short_name
 
 
@@ -42,7 +42,7 @@ def _norm(context: NodeContext, over: str, means: int, eps: float | None) -> lis
     known = _worked(context, over, eps) if means and eps is not None and not context.one_value else [None, None, None]
     inputs = context.small(context.saved("input"))
     scale = max(_gain(context, over, eps), 1.0) if inputs and known[0] else 1.0
-    top = (context.upstream.largest if context.upstream else 0.0) * scale * 10
+    top = (context.upstream.max_abs if context.upstream else 0.0) * scale * 10
     return [gradient(context, index, formulas[index], known[index], largest=top) for index in range(3)]
 
 
@@ -67,7 +67,7 @@ def _own(context: NodeContext, over: str, shape: Shape) -> Shape:
 
 
 def _gain(context: NodeContext, over: str, eps: float | None) -> float:
-    """Give the largest 1 / sd: what rounding is multiplied with."""
+    """Give the largest 1 / sd: the factor by which rounding grows."""
     inputs = context.small(context.saved("input"))
     if inputs is None or eps is None:
         return 1.0
@@ -85,7 +85,7 @@ def _worked(context: NodeContext, over: str, eps: float) -> list[SmallTensor | N
     if inputs is None or up is None or len(inputs.shape) < 2 or not all(map(math.isfinite, inputs.values)):
         return [None, None, None]
     own = _own(context, over, inputs.shape)
-    weight = SmallTensor.of(context.saved("weight")) or filled(own, 1.0)
+    weight = SmallTensor.of(context.saved("weight")) or full(own, 1.0)
     if len(weight.values) != math.prod(own):
         return [None, None, None]
     home = {index: _home(index, over, len(own)) for index in indices(inputs.shape)}
@@ -95,9 +95,9 @@ def _worked(context: NodeContext, over: str, eps: float) -> list[SmallTensor | N
     for group in _groups(inputs.shape, over, own).values():
         by_input |= _group(inputs, scaled, group, eps, normal)
     return [
-        collected(inputs.shape, iter(by_input.items())),
-        collected(own, ((home[index], up.at(index) * normal[index]) for index in home)),
-        collected(own, ((home[index], up.at(index)) for index in home)),
+        scatter_add(inputs.shape, iter(by_input.items())),
+        scatter_add(own, ((home[index], up.at(index) * normal[index]) for index in home)),
+        scatter_add(own, ((home[index], up.at(index)) for index in home)),
     ]
 
 
@@ -140,7 +140,7 @@ def max_pool(context: NodeContext) -> list[Derivation]:
     if up and chosen and below and not context.one_value and math.prod(below.stats.shape) <= 64:
         sides = 2 if context.op.name.startswith("MaxPool2D") else 3
         shape = below.stats.shape
-        result = collected(
+        result = scatter_add(
             shape,
             (((*at[:-sides], *_unravelled(int(chosen.at(at)), shape[-sides:])), up.at(at)) for at in indices(up.shape)),
         )
@@ -199,7 +199,7 @@ def _spread_out(context: NodeContext, window: Window) -> SmallTensor | None:
     for at in indices(up.shape):
         positions = list(product(*window(at[-2:], up.shape[-2:], shape[-2:])))
         parts += [((*at[:-2], *position), up.at(at) / len(positions)) for position in positions]
-    return collected(shape, iter(parts))
+    return scatter_add(shape, iter(parts))
 
 
 POOLING_RULES: dict[str, BackwardRule] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from autograd_tui.text.derivation.derivation import BackwardRule, Derivation, gradient, scaled
 from autograd_tui.text.derivation.rule_context import NodeContext, parse_ints
-from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, collected, indices, permuted
+from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, indices, permuted, scatter_add
 
 REORDERED = "the same values in another order: the gradient is ordered back"
 CHOSEN = "the gradient goes back to the values that were taken, the others get 0"
@@ -73,7 +73,7 @@ def select(context: NodeContext) -> list[Derivation]:
     side = dim[0] % len(shape)
     here = index[0] % shape[side]
     moved = (((*at[:side], here, *at[side:]), up.at(at)) for at in indices(up.shape))
-    return [gradient(context, 0, CHOSEN, collected(shape, moved))]
+    return [gradient(context, 0, CHOSEN, scatter_add(shape, moved))]
 
 
 def chosen(context: NodeContext) -> list[Derivation]:
@@ -114,8 +114,8 @@ def _cut(up: SmallTensor, shape: Shape, side: int, start: int) -> SmallTensor:
 
 def stack(context: NodeContext) -> list[Derivation]:
     """Say what each of the stacked gets."""
-    said = "stacked: each gets its own slice of the gradient"
-    return [gradient(context, index, said) for index in range(len(context.op.grad_out))]
+    formula = "stacked: each gets its own slice of the gradient"
+    return [gradient(context, index, formula) for index in range(len(context.op.grad_out))]
 
 
 def embedding(context: NodeContext) -> list[Derivation]:
@@ -126,9 +126,9 @@ def embedding(context: NodeContext) -> list[Derivation]:
     plain = context.setting("scale_grad_by_freq") in (None, "False") and context.setting("sparse") in (None, "False")
     result = None
     if up and rows and below and plain and not context.one_value and (skipped is None or skipped[0] >= 0):
-        result = collected(below.stats.shape, _looked_up(up, rows, skipped[0] if skipped else -1))
-    said = "each row adds up the gradients of the places where it was looked up, the other rows get 0"
-    return [gradient(context, 0, said, result)]
+        result = scatter_add(below.stats.shape, _looked_up(up, rows, skipped[0] if skipped else -1))
+    formula = "each row adds up the gradients of the places where it was looked up, the other rows get 0"
+    return [gradient(context, 0, formula, result)]
 
 
 def _looked_up(up: SmallTensor, rows: SmallTensor, skipped: int) -> Iterator[tuple[Shape, float]]:

@@ -1,4 +1,7 @@
-"""Tensors small enough to be worked by hand, and whether a number worked out agrees with the recorded one."""
+"""Arithmetic of tensors with few values in Python floats, with PyTorch's broadcasting and its NaN and infinity.
+
+Not NumPy: its exp and log may differ from the math module in the last digit, and it warns where Python raises.
+"""
 
 from __future__ import annotations
 
@@ -21,85 +24,84 @@ class SmallTensor:
 
     @classmethod
     def of(cls, value: Value | None) -> SmallTensor | None:
-        """Take the values of a traced tensor; None where it is too large to have them all."""
+        """Return the values of a traced tensor; None where it is too large to have them all."""
         if value is None or value.stats.values is None:
             return None
         return cls(value.stats.shape, value.stats.values)
 
     @property
-    def largest(self) -> float:
-        """Give the greatest finite size among the values, 0 where there is none."""
+    def max_abs(self) -> float:
+        """The largest absolute value that is finite, 0 where there is none."""
         return max((abs(each) for each in self.values if math.isfinite(each)), default=0.0)
 
-    def at(self, place: Shape) -> float:
-        """Look up one value; along what has size 1 or is missing it is the same everywhere, as in broadcasting."""
-        own = place[len(place) - len(self.shape) :]
-        index = 0
-        for size, each in zip(self.shape, own, strict=True):
-            index = index * size + (each if size > 1 else 0)
-        return self.values[index]
+    def at(self, index: Shape) -> float:
+        """Return the value at an index of a shape that this tensor broadcasts to."""
+        offset = 0
+        for size, at in zip(self.shape, index[len(index) - len(self.shape) :], strict=True):
+            offset = offset * size + (at if size > 1 else 0)
+        return self.values[offset]
 
-    def broadcast_at(self, place: Shape) -> float | None:
-        """Look up one value at a place of a shape that this one is broadcast to; None where it is not."""
-        own = place[len(place) - len(self.shape) :]
-        fits = len(self.shape) <= len(place) and all(
+    def broadcast_at(self, index: Shape) -> float | None:
+        """Return the value at an index of any shape; None where this tensor does not broadcast to that shape."""
+        own = index[len(index) - len(self.shape) :]
+        fits = len(self.shape) <= len(index) and all(
             size == 1 or at < size for size, at in zip(self.shape, own, strict=True)
         )
-        return self.at(place) if fits else None
+        return self.at(index) if fits else None
 
     def reshaped(self, shape: Shape) -> SmallTensor:
         return SmallTensor(shape, self.values)
 
 
 def indices(shape: Shape) -> Iterator[Shape]:
-    """Go through a tensor's places in row-major order."""
+    """Return all indices of a shape in row-major order."""
     return product(*map(range, shape))
 
 
-def filled(shape: Shape, number: float = 0.0) -> SmallTensor:
-    """Make a tensor of one number."""
+def full(shape: Shape, number: float = 0.0) -> SmallTensor:
+    """Return a tensor whose every value is one number."""
     return SmallTensor(shape, (number,) * math.prod(shape))
 
 
-def collected(shape: Shape, parts: Iterator[tuple[Shape, float]]) -> SmallTensor:
-    """Add numbers up at their places."""
+def scatter_add(shape: Shape, parts: Iterator[tuple[Shape, float]]) -> SmallTensor:
+    """Return a tensor that holds at each index the sum of the numbers given for it, 0 where there is none."""
     sums = dict.fromkeys(indices(shape), 0.0)
-    for place, number in parts:
-        sums[place] += number
+    for index, number in parts:
+        sums[index] += number
     return SmallTensor(shape, tuple(sums.values()))
 
 
-def broadcast(*shapes: Shape) -> Shape:
-    """Give the shape that shapes are stretched to together."""
+def broadcast_shape(*shapes: Shape) -> Shape:
+    """Return the shape that shapes are broadcast to together."""
     longest = max(map(len, shapes), default=0)
     padded = [(1,) * (longest - len(shape)) + shape for shape in shapes]
     return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True))
 
 
 def map_values(function: Callable[..., float], *tensors: SmallTensor | None) -> SmallTensor | None:
-    """Apply a function value by value, stretching as PyTorch does; None where a tensor or a result is not known."""
+    """Apply a function value by value to broadcast tensors; None if a tensor is None or the function raises."""
     known = [tensor for tensor in tensors if tensor is not None]
     if len(known) < len(tensors):
         return None
-    shape = broadcast(*(tensor.shape for tensor in known))
+    shape = broadcast_shape(*(tensor.shape for tensor in known))
     try:
-        return SmallTensor(shape, tuple(function(*(tensor.at(place) for tensor in known)) for place in indices(shape)))
+        return SmallTensor(shape, tuple(function(*(tensor.at(index) for tensor in known)) for index in indices(shape)))
     except (ArithmeticError, ValueError):  # 1/0, log(-1): PyTorch has infinity and NaN for them
         return None
 
 
 def summed_to(tensor: SmallTensor, shape: Shape) -> SmallTensor:
-    """Add up what broadcasting had stretched."""
+    """Sum a tensor to a shape that broadcasts to its own, as autograd does for a broadcast input."""
     ahead = len(tensor.shape) - len(shape)
 
-    def home(place: Shape) -> Shape:
-        return tuple(at if size > 1 else 0 for at, size in zip(place[ahead:], shape, strict=True))
+    def home(index: Shape) -> Shape:
+        return tuple(at if size > 1 else 0 for at, size in zip(index[ahead:], shape, strict=True))
 
-    return collected(shape, ((home(place), tensor.at(place)) for place in indices(tensor.shape)))
+    return scatter_add(shape, ((home(index), tensor.at(index)) for index in indices(tensor.shape)))
 
 
 def summed_over(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
-    """Add up along some dimensions, which stay with size 1."""
+    """Sum over dimensions and keep them with size 1."""
     gone = {dim % len(tensor.shape) for dim in dims} if tensor.shape else set()
     return summed_to(tensor, tuple(1 if dim in gone else size for dim, size in enumerate(tensor.shape)))
 
@@ -109,31 +111,31 @@ def permuted(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
     dims = [dim % len(tensor.shape) for dim in dims]
     shape = tuple(tensor.shape[dim] for dim in dims)
 
-    def origin(place: Shape) -> Shape:
-        return tuple(at for _, at in sorted(zip(dims, place, strict=True)))
+    def origin(index: Shape) -> Shape:
+        return tuple(at for _, at in sorted(zip(dims, index, strict=True)))
 
-    return SmallTensor(shape, tuple(tensor.at(origin(place)) for place in indices(shape)))
+    return SmallTensor(shape, tuple(tensor.at(origin(index)) for index in indices(shape)))
 
 
-def turned(tensor: SmallTensor | None) -> SmallTensor | None:
-    """Swap the last two dimensions."""
+def transposed(tensor: SmallTensor | None) -> SmallTensor | None:
+    """Swap the last two dimensions; a tensor of fewer stays as it is."""
     if tensor is None or len(tensor.shape) < 2:
         return tensor
     rest = range(len(tensor.shape) - 2)
     return permuted(tensor, [*rest, len(tensor.shape) - 1, len(tensor.shape) - 2])
 
 
-def multiplied(left: SmallTensor | None, right: SmallTensor | None) -> SmallTensor | None:
-    """Multiply matrices, or batches of them of one size; both with at least two dimensions."""
+def matrix_product(left: SmallTensor | None, right: SmallTensor | None) -> SmallTensor | None:
+    """Multiply matrices, or batches of equal size; both need two dimensions. None where the shapes do not match."""
     if left is None or right is None or len(left.shape) != len(right.shape) or left.shape[-1] != right.shape[-2]:
         return None
     shape = (*left.shape[:-1], right.shape[-1])
-    return SmallTensor(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, place)) for place in indices(shape)))
+    return SmallTensor(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, index)) for index in indices(shape)))
 
 
-def pairs(left: SmallTensor, right: SmallTensor, place: Shape) -> list[tuple[float, float]]:
-    """Give the pairs of numbers whose products add up to one value of a matrix product."""
-    *ahead, row, column = place
+def pairs(left: SmallTensor, right: SmallTensor, index: Shape) -> list[tuple[float, float]]:
+    """Return the pairs of numbers whose products add up to one value of a matrix product."""
+    *ahead, row, column = index
     return [(left.at((*ahead, row, k)), right.at((*ahead, k, column))) for k in range(left.shape[-1])]
 
 
@@ -176,8 +178,8 @@ def power(base: float, exponent: float) -> float:
     return math.nan if isinstance(result, complex) else result
 
 
-def wave(function: Callable[[float], float], x: float) -> float:
-    """Take a sine or cosine, which infinity has none of."""
+def sine_or_cosine(function: Callable[[float], float], x: float) -> float:
+    """Compute `math.sin` or `math.cos`: NaN for infinity."""
     return math.nan if math.isinf(x) else function(x)
 
 
@@ -190,39 +192,39 @@ def exact_sum(values: Iterable[float]) -> float:
         return sum(listed)
 
 
-ROUNDING = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}  # of a few operations one after the other
-SINGLE = 2e-5  # float32, and what is narrower than the shown digits
+TOLERANCES = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}  # of a few operations one after the other
+FLOAT32_TOLERANCE = 2e-5  # float32, and what is narrower than the shown digits
 
 
-GREATEST = {"float64": 1.797e308, "float16": 65504.0}
-GREATEST_SINGLE = 3.4028e38  # of float32 and bfloat16
+MAX_FINITE = {"float64": 1.797e308, "float16": 65504.0}
+MAX_FLOAT32 = 3.4028e38  # of float32 and bfloat16
 
 
 def overflow(computed: SmallTensor, recorded: Value) -> str:
     """Say that a result is beyond what its dtype can hold, "" where it is not: PyTorch then has infinity, or NaN."""
-    greatest = GREATEST.get(recorded.stats.dtype, GREATEST_SINGLE)
-    if not recorded.nonfinite or computed.largest <= greatest:
+    greatest = MAX_FINITE.get(recorded.stats.dtype, MAX_FLOAT32)
+    if not recorded.nonfinite or computed.max_abs <= greatest:
         return ""
     return f"Too large for {recorded.stats.dtype}, which holds numbers up to {greatest:.2g}."
 
 
-def rounding(values: Iterable[Value | None]) -> float:
-    """Give the relative error to expect of arithmetic with such tensors: that of the coarsest dtype."""
+def tolerance_of(values: Iterable[Value | None]) -> float:
+    """Return the relative error that rounding may leave in arithmetic with such tensors: the coarsest dtype's."""
     kinds = [value.stats.dtype for value in values if value is not None and "float" in value.stats.dtype]
-    return max((ROUNDING.get(kind, SINGLE) for kind in kinds), default=SINGLE)
+    return max((TOLERANCES.get(kind, FLOAT32_TOLERANCE) for kind in kinds), default=FLOAT32_TOLERANCE)
 
 
-def near(computed: float, recorded: float, *, error: float, size: float) -> bool:
-    """Compare two numbers; `size`: of the largest number that entered. NaN equals NaN."""
+def is_close(computed: float, recorded: float, *, tolerance: float, magnitude: float) -> bool:
+    """Compare two numbers; `magnitude`: of the largest number that entered. NaN equals NaN."""
     if math.isnan(computed) or math.isnan(recorded):
         return math.isnan(computed) and math.isnan(recorded)
     if math.isinf(computed) or math.isinf(recorded):
         return computed == recorded
-    return abs(computed - recorded) <= error * max(size, abs(computed), abs(recorded))
+    return abs(computed - recorded) <= tolerance * max(magnitude, abs(computed), abs(recorded))
 
 
-def agrees(computed: SmallTensor, recorded: SmallTensor, *, error: float, size: float) -> bool:
+def all_close(computed: SmallTensor, recorded: SmallTensor, *, tolerance: float, magnitude: float) -> bool:
     """Compare value by value."""
     pairs = zip(computed.values, recorded.values, strict=False)
     same = len(computed.values) == len(recorded.values)
-    return same and all(near(one, other, error=error, size=size) for one, other in pairs)
+    return same and all(is_close(one, other, tolerance=tolerance, magnitude=magnitude) for one, other in pairs)
