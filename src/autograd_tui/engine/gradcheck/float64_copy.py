@@ -15,13 +15,13 @@ from torch.overrides import TorchFunctionMode
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, requires_grad_setting
 from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, writes_in_place
-from autograd_tui.engine.tracing.autograd_graph import GraphNode, is_leaf, node_name
+from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
 from autograd_tui.engine.tracing.call_arguments import tensors_in
 from autograd_tui.engine.tracing.forward_tracer import is_transformed
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
-from autograd_tui.engine.training.state import TrainingState
+from autograd_tui.engine.training.state import TrainingState, graph_nodes
 from autograd_tui.engine.training.user_code import in_words
 
 
@@ -155,7 +155,7 @@ class Float64Copy:
             self._check(loss)
             with self._refusing("autograd gives no gradient in float64"), self._in_float64():
                 grads = torch.autograd.grad(loss, list(of()), allow_unused=True)
-            if any(each is None for each in grads) and any(node_name(node) == _REENTRANT for node in _nodes(loss)):
+            if any(each is None for each in grads) and any(node_name(node) == _REENTRANT for node in graph_nodes(loss)):
                 raise Refused(HIDES)
         return grads, detaching.detached
 
@@ -216,7 +216,7 @@ class Float64Copy:
         if self._dtype is None:
             return
         own = {id(param) for param in self._state.params.values()}
-        if any(is_leaf(node) and id(node.variable) in own for node in _nodes(loss)):
+        if any(is_leaf(node) and id(node.variable) in own for node in graph_nodes(loss)):
             raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
         narrow_call = self.float64_mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
         if self.float64_mode.narrow_call or loss.dtype is not torch.float64:
@@ -288,13 +288,3 @@ def _cast(value: Any, dtype: torch.dtype | None) -> Any:
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
         return type(value)(_cast(each, dtype) for each in value)
     return value
-
-
-def _nodes(loss: Tensor) -> Iterator[GraphNode]:
-    seen, waiting = set(), [loss.grad_fn]
-    while waiting:
-        node: GraphNode = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            yield node
-            waiting += [each for each, _ in node.next_functions]

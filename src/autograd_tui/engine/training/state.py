@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -301,13 +302,18 @@ def _copy_buffer(name: str, buffer: Tensor, copies: dict[str, Tensor]) -> None:
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Tell whether the graph of a loss goes on into that of some other tensors."""
     wanted = {each.grad_fn for each in tensors}
-    seen, waiting = set(), [loss.grad_fn]
+    return any(node in wanted for node in graph_nodes(loss))
+
+
+def graph_nodes(tensor: Tensor) -> Iterator[Any]:
+    """Yield each node of a tensor's autograd graph once, breadth first from its `grad_fn`."""
+    seen, waiting = set(), deque([tensor.grad_fn])
     while waiting:
-        node = waiting.pop()
+        node: Any = waiting.popleft()
         if node is not None and node not in seen:
             seen.add(node)
-            waiting += [each for each, _ in node.next_functions]
-    return not seen.isdisjoint(wanted)
+            yield node
+            waiting.extend(each for each, _ in node.next_functions)
 
 
 def check_memory(named: Iterable[tuple[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.frame import StrayLeaf
 from autograd_tui.engine.training.captured_variables import is_user_written, read_variable
-from autograd_tui.engine.training.state import TrainingState
+from autograd_tui.engine.training.state import TrainingState, graph_nodes
 
 MAX_DEPTH = 4  # levels of lists, dicts and objects that are searched
 
@@ -42,16 +42,8 @@ def find_strays(state: TrainingState) -> tuple[StrayLeaf, ...]:
 
 
 def _leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """Give the leaves of a graph, in the order in which a walk from its root meets them."""
-    seen, waiting = set(), [tensor.grad_fn]
-    while waiting:
-        node: Any = waiting.pop(0)
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        waiting += [each for each, _ in node.next_functions]
+    """Yield the leaves of a tensor's graph, those nearest to its root first."""
+    return (node.variable for node in graph_nodes(tensor) if hasattr(node, "variable"))
 
 
 def _places(state: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
