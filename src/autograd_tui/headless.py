@@ -14,7 +14,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.text.explain_backward import stray_lines
 from autograd_tui.text.frame_summary import HEADER, frame_line, raised_line
 from autograd_tui.text.messages import difference_line
-from autograd_tui.text.trace.operation import trace_lines
+from autograd_tui.text.trace.operation_lines import trace_lines
 
 
 def run_headless(session: Session, commands: Iterable[Command], *, json_lines: bool, out: TextIO) -> int:

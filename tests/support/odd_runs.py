@@ -33,7 +33,7 @@ from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.operation import operation_lines, trace_lines
+from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
 from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel

@@ -9,7 +9,7 @@ from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.trace.operation import operation_lines, trace_lines
+from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
 from models_hard_to_trace import MODELS, Attention, Packed, Partly, strange
 from session_internals import state_of, tensors
 

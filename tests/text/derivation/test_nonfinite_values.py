@@ -13,7 +13,7 @@ from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.derivation.small_tensor import exact_sum, exponential, logarithm, power, quotient, root
 from autograd_tui.text.numbers import count, terse
-from autograd_tui.text.trace.first_nonfinite import how_many
+from autograd_tui.text.trace.first_nonfinite import nonfinite_counts
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.tensor_words import name_of
 from traced_functions import Function, open_made, text, warnings
@@ -72,7 +72,7 @@ def test_the_first_nan_of_a_forward_is_worked(
     (found,) = op.not_finite
     assert (found.nans, found.infinities) == (int(made.isnan().sum()), int(made.isinf().sum()))
     shown, at = said(forward, op), f"The first, at [{', '.join(map(str, place))}]: "
-    assert f"{how_many(found, made.numel())}. {at}" in shown
+    assert f"{nonfinite_counts(found, made.numel())}. {at}" in shown
     start, end = written.split("{}") if "{}" in written else (written, "")
     equation = shown.split(at)[1].split(".\n")[0]
     assert equation.startswith(start)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autograd_tui import open_session
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
-from autograd_tui.text.trace.operation import operation_lines
+from autograd_tui.text.trace.operation_lines import operation_lines
 from calculator import check
 from suite_options import UPDATE, examples
 from traced_functions import text

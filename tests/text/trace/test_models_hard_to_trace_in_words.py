@@ -8,7 +8,7 @@ from autograd_tui import open_session
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import length
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.operation import operation_lines
+from autograd_tui.text.trace.operation_lines import operation_lines
 from models_hard_to_trace import MODELS, strange
 from traced_functions import text, warnings
 

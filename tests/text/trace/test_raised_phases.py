@@ -13,7 +13,7 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.trace.grad_lines import grad_lines
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.operation import operation_lines, trace_lines
+from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
 from autograd_tui.text.trace.walk import Walk
 from traced_functions import open_made, text
 

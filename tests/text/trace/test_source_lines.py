@@ -7,7 +7,7 @@ import pytest
 
 from autograd_tui.core.trace import Source
 from autograd_tui.text.styled_text import Line, plain
-from autograd_tui.text.trace.operation import source_lines
+from autograd_tui.text.trace.operation_lines import source_lines
 from autograd_tui.text.trace.walk import Walk
 from handmade_traces import line_backward
 

@@ -21,8 +21,8 @@ from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_sha
 from autograd_tui.text.equation import headed, rows, worked
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
-from autograd_tui.text.trace.first_nonfinite import found_in, not_finite_lines
-from autograd_tui.text.trace.tensor_words import kept_name, nested, shape_words, value_words
+from autograd_tui.text.trace.first_nonfinite import nonfinite_lines, nonfinite_of
+from autograd_tui.text.trace.tensor_words import nested, saved_name, shape_words, value_words
 
 MAX_WRITTEN_TERMS = 8  # of a sum that is written out
 NO_GRADIENT = "None: it needs no gradient."
@@ -32,7 +32,7 @@ ANOTHER = ": something else was computed, or changed it."
 
 def downstream_lines(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
     """Show the gradient that goes to one input: its formula, the arithmetic, and what is not finite in it."""
-    lines, found = _downstream(context, index, rule, width), found_in(context.op, index)
+    lines, found = _downstream(context, index, rule, width), nonfinite_of(context.op, index)
     return lines if found is None else [*lines, *_not_finite(context, found, rule, width)]
 
 
@@ -40,7 +40,7 @@ def _not_finite(context: NodeContext, found: NonFinite, rule: BackwardRule | Non
     """Say of a gradient how much is not finite, and how the first of it came about."""
     made, saved, upstreams = context.op.grad_out[found.output], context.saved_values, context.op.grad_in
     assert made is not None
-    names = [] if context.node is None else [kept_name(context.trace, context.node, value) for value in saved]
+    names = [] if context.node is None else [saved_name(context.trace, context.node, value) for value in saved]
     inputs = [*(("upstream", value) for value in upstreams if value is not None), *zip(names, saved, strict=False)]
     at = NodeContext(context.trace, context.op, one_value=True, nonfinite=found)
     equation = nonfinite_equation(_derived(at, found.output, rule), found, made, _error(context, made))
@@ -49,7 +49,7 @@ def _not_finite(context: NodeContext, found: NonFinite, rule: BackwardRule | Non
         pairs = ((name, terse(number)) for name, number in numbers if number is not None)
         where = ", ".join(f"{name} is {written}" for name, written in pairs if name != written)
         equation += f", where {where}" if where else ""
-    return not_finite_lines(found, made, inputs, equation, width, there=rule is None)
+    return nonfinite_lines(found, made, inputs, equation, width, there=rule is None)
 
 
 def _derived(context: NodeContext, index: int, rule: BackwardRule | None) -> Derivation | None:
@@ -130,7 +130,7 @@ def _agreeing(
         return [*_terms(derivation, derivation.result, width), *_sum(derivation.result, values, width)]
     if derivation.unchanged:
         return rows(f"{_handed_on(context, recorded)}: {written}", width, indent="  ", style="now")
-    works_nonfinite = found_in(context.op, derivation.index) is not None
+    works_nonfinite = nonfinite_of(context.op, derivation.index) is not None
     return agreeing_lines(derivation, values, written, width, works_nonfinite=works_nonfinite)
 
 
@@ -167,7 +167,7 @@ def _first_value(
     if not (derivation.elementwise and rule and values and upstream) or upstream.stats.shape != recorded.stats.shape:
         return []
     one = _derived(first, derivation.index, rule)
-    if found_in(context.op, derivation.index) or one is None or one.result is None:  # another value is worked
+    if nonfinite_of(context.op, derivation.index) or one is None or one.result is None:  # another value is worked
         return []
     if not one.agrees(values, _error(context, recorded)):
         return _contradiction(context, one.result, recorded, width)

@@ -21,8 +21,8 @@ from autograd_tui.text.equation import headed, rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.expression import expression, inner, plain_name, short_name
-from autograd_tui.text.trace.first_nonfinite import not_finite_lines
-from autograd_tui.text.trace.tensor_words import kept_name, name_of, nested, shape_words, value_words
+from autograd_tui.text.trace.first_nonfinite import nonfinite_lines
+from autograd_tui.text.trace.tensor_words import name_of, nested, saved_name, shape_words, value_words
 
 OF_ONE_NUMBER = (  # without a formula here
     *("acos", "acosh", "arccos", "arcsin", "asin", "atanh", "digamma", "erfinv", "expm1", "lgamma", "log10", "log1p"),
@@ -66,7 +66,7 @@ def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: in
         derivation = rule(context) if rule and found.output == 0 else None
         equation = nonfinite_equation(derivation, found, made, tolerance_of((*op.inputs, *op.output)))
         equation = equation or _of_one_number(op, found)
-        lines += not_finite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
+        lines += nonfinite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
         sentence = overflow_of(derivation, made)
         lines += rows(sentence, width, indent="  ") if sentence else []
     return lines
@@ -178,7 +178,7 @@ def _saved(trace: Trace, op: Operation, node: Node) -> str:
 
 def _kept(trace: Trace, node: Node, value: Value) -> str:
     own = value.name or value.maker is not None
-    return inner(expression(trace, value)) if own else kept_name(trace, node, value)
+    return inner(expression(trace, value)) if own else saved_name(trace, node, value)
 
 
 def _enough(trace: Trace, op: Operation, node: Node) -> str:

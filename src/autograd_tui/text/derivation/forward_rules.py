@@ -35,7 +35,7 @@ from autograd_tui.text.derivation.small_tensor import (
 )
 from autograd_tui.text.equation import enclosed, exact
 from autograd_tui.text.numbers import terse
-from autograd_tui.text.trace.expression import call_written, inner, plain_name, short_name, tight
+from autograd_tui.text.trace.expression import call_expression, inner, plain_name, short_name, tight
 
 Number = Callable[..., float]
 SIGNS: dict[str, tuple[str, Number]] = {
@@ -57,7 +57,7 @@ def operator(call: CallContext) -> Derivation:
     sign, function = SIGNS[name]
     alpha = call.number("alpha", 1.0)
     odd = call.setting("rounding_mode") is not None or alpha is None
-    formula = call_written(call.trace, call.op) or sign.join(f" {inner(each)} " for each in call.names()).strip()
+    formula = call_expression(call.trace, call.op) or sign.join(f" {inner(each)} " for each in call.names()).strip()
     if alpha not in (None, 1.0):
         formula = f"{inner(call.names()[0])} {sign} {terse(alpha or 0)} × {inner(call.names()[-1])}"
         terms[1] = map_values(lambda b: b * (alpha or 0), terms[1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autograd_tui.core.trace import Node, NonFinite, Operation, Trace, Value
 from autograd_tui.text.derivation.small_tensor import SmallTensor
 from autograd_tui.text.trace.expression import expression, operands
-from autograd_tui.text.trace.first_nonfinite import at_place
+from autograd_tui.text.trace.first_nonfinite import element_at_first
 from autograd_tui.text.trace.tensor_words import name_of, op_name
 
 LETTERS = "ABCDEFGH"  # names of what has none inside an operation
@@ -65,7 +65,7 @@ class RuleContext:
         if not self.one_value or value is None:
             return SmallTensor.of(value)
         if self.nonfinite is not None:
-            return at_place(self.nonfinite, self._operand_values, value)
+            return element_at_first(self.nonfinite, self._operand_values, value)
         number = first_value(value)
         return SmallTensor((), (number,)) if number is not None else None
 

@@ -1,4 +1,4 @@
-"""Traced tensors as a reader would write them: "(y - Q)^2" in place of "pow 4"."""
+"""Writes traced tensors as arithmetic: "(y - Q)^2" rather than "pow 4"."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.trace.tensor_words import name_of
 
-LONGEST = 24  # characters; above it a name is easier to read
-ALIKE = {
+MAX_LENGTH = 24  # characters of an expression; beyond that a name is easier to read
+SYNONYMS = {
     "iadd": "add",
     "radd": "add",
     "isub": "sub",
@@ -22,36 +22,36 @@ ALIKE = {
     "divide": "div",
     "ipow": "pow",
 }
-TURNED = {"rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div"}  # the number comes first
-WRITTEN = ("add", "sub", "mul", "div", "pow", "neg", "square", *TURNED)
+REVERSED = {"rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div"}  # the second operand comes first
+ARITHMETIC_NAMES = ("add", "sub", "mul", "div", "pow", "neg", "square", *REVERSED)
 SIGNS = {"add": "+", "sub": "-", "mul": "×", "div": "/", "pow": "^"}
 
 
 def plain_name(name: str) -> str:
-    """Give an operation's name without its marks: "add" for add_ and iadd; "rsub" stays, since it is turned round."""
-    bare = name.strip("_")
-    return ALIKE.get(bare, bare)
+    """Return the common name of an operation: "add" for add_ and iadd; "rsub" stays, as its operands are reversed."""
+    plain = name.strip("_")
+    return SYNONYMS.get(plain, plain)
 
 
 def expression(trace: Trace, value: Value | None) -> str:
-    """Write how a tensor without a name came from named ones, where that is short; else its name."""
+    """Write how a tensor without a name was computed from named ones, where that is short; else its name."""
     if value is None or value.name or value.maker is None:
         return short_name(trace, value)
-    if not _from_named(trace, value):
+    if not _is_from_named(trace, value):
         return name_of(trace, value)
-    written = call_written(trace, (trace.forward or trace).ops[value.maker])
-    return written if written and len(written) <= LONGEST else name_of(trace, value)
+    text = call_expression(trace, (trace.forward or trace).ops[value.maker])
+    return text if text and len(text) <= MAX_LENGTH else name_of(trace, value)
 
 
-def _from_named(trace: Trace, value: Value) -> bool:
-    """Tell whether a tensor came by arithmetic from tensors that all have names."""
+def _is_from_named(trace: Trace, value: Value) -> bool:
+    """Return whether a tensor was computed by arithmetic from tensors that all have names."""
     ops = (trace.forward or trace).ops
     if value.name or value.maker is None:
         return bool(value.name)
-    # What was changed in place is called by the same name before and after, so it may have come from itself.
+    # A tensor that is changed in place has the same name before and after, so it may be its own input.
     maker = ops[value.maker] if value.maker < len(ops) else None
-    known = maker is not None and plain_name(maker.name) in WRITTEN and not maker.mutates
-    return maker is not None and known and all(_from_named(trace, each) for each in maker.inputs)
+    is_arithmetic = maker is not None and plain_name(maker.name) in ARITHMETIC_NAMES and not maker.mutates
+    return maker is not None and is_arithmetic and all(_is_from_named(trace, each) for each in maker.inputs)
 
 
 def short_name(trace: Trace, value: Value | None) -> str:
@@ -60,24 +60,24 @@ def short_name(trace: Trace, value: Value | None) -> str:
 
 
 def inner(text: str) -> str:
-    """Put what is made of several words in parentheses, for use inside arithmetic."""
+    """Put an expression of several terms in parentheses; a name such as "mul 1" stays."""
     name, blank, number = text.partition(" ")
     return text if not blank or (number.isdigit() and name.isidentifier()) else f"({text})"
 
 
 def tight(text: str) -> str:
-    """Put what has a blank in parentheses: before a power, and below a fraction."""
+    """Put a text with a space in parentheses, as the base of a power or a denominator."""
     return f"({text})" if " " in text and not (text.startswith("(") and text.endswith(")")) else text
 
 
 def differential(text: str) -> str:
-    """Write what is derived by: dw, d(weight), d(y - Q)."""
-    bare = text.startswith("(") and text.endswith(")")
-    return f"d{text}" if bare or len(text) <= 2 else f"d({text})"
+    """Write the differential of an expression: dw, d(weight), d(y - Q)."""
+    is_grouped = text.startswith("(") and text.endswith(")")
+    return f"d{text}" if is_grouped or len(text) <= 2 else f"d({text})"
 
 
-def call_written(trace: Trace, call: Operation) -> str | None:
-    """Write an arithmetic operation as it stands in code: "w × x", "(y - Q)^2"; None for any other."""
+def call_expression(trace: Trace, call: Operation) -> str | None:
+    """Write an arithmetic operation with its operands: "w × x", "(y - Q)^2"; None for any other operation."""
     name, terms = plain_name(call.name), operands(trace, call)
     if name == "neg" and len(terms) == 1:
         return f"-{inner(terms[0])}"
@@ -85,10 +85,10 @@ def call_written(trace: Trace, call: Operation) -> str | None:
         return f"{tight(terms[0])}^2"
     if len(terms) != 2 or dict(call.settings).keys() & {"alpha", "rounding_mode"} or call.opaque:
         return None
-    if name in TURNED or (name == "pow" and len(call.inputs) == 1 and not dict(call.settings).get("exponent")):
-        name, terms = TURNED.get(name, name), terms[::-1]
+    if name in REVERSED or (name == "pow" and len(call.inputs) == 1 and not dict(call.settings).get("exponent")):
+        name, terms = REVERSED.get(name, name), terms[::-1]
     sign, (left, right) = SIGNS.get(name), map(inner, terms)
-    if sign in ("+", "-"):  # products stand in a sum without parentheses
+    if sign in ("+", "-"):  # products need no parentheses in a sum
         left, right = terms[0], right if _is_sum(terms[1]) else terms[1]
     if sign == "^":
         return f"{tight(terms[0])}^{tight(terms[1])}"
@@ -100,13 +100,13 @@ def _is_sum(text: str) -> bool:
 
 
 def operands(trace: Trace, call: Operation) -> list[str]:
-    """Write what an arithmetic operation was called with: tensors, then the number among its settings."""
+    """Write the operands of an arithmetic operation: its tensors, then the number among its settings."""
     numbers = [value for name, value in call.settings if name in ("self", "other", "exponent")]
-    return [*(expression(trace, value) for value in call.inputs), *map(_number, numbers)]
+    return [*(expression(trace, value) for value in call.inputs), *map(_number_words, numbers)]
 
 
-def _number(written: str) -> str:
+def _number_words(text: str) -> str:
     try:
-        return terse(float(written))
+        return terse(float(text))
     except ValueError:
-        return one_line(written, 12)
+        return one_line(text, 12)

@@ -13,12 +13,12 @@ from autograd_tui.text.styled_text import Line
 MAX_LISTED_INPUTS = 4  # whose ranges are written
 
 
-def found_in(op: Operation, output: int) -> NonFinite | None:
+def nonfinite_of(op: Operation, output: int) -> NonFinite | None:
     """Return the first non-finite value of an operation's result number `output`; None where all are finite."""
     return next((each for each in op.not_finite if each.output == output), None)
 
 
-def at_place(found: NonFinite, given: Iterable[Value | None], value: Value) -> SmallTensor | None:
+def element_at_first(found: NonFinite, given: Iterable[Value | None], value: Value) -> SmallTensor | None:
     """Return the element of `value` at the position of the first NaN, as a scalar; None where it is not known.
 
     `given` are the tensors that `found.given` has the elements of. A smaller `value` is broadcast.
@@ -31,7 +31,7 @@ def at_place(found: NonFinite, given: Iterable[Value | None], value: Value) -> S
     return None if number is None else SmallTensor((), (number,))
 
 
-def how_many(found: NonFinite, size: int) -> str:
+def nonfinite_counts(found: NonFinite, size: int) -> str:
     """Write the counts: "3 of 16 values are NaN"; "2 of 8 values are NaN and 1 is infinite"."""
     counts = [(number, kind) for number, kind in ((found.nans, "NaN"), (found.infinities, "infinite")) if number]
     words = [f"{count(number)} of {count(size)} values {_is_or_are(number)} {kind}" for number, kind in counts[:1]]
@@ -42,7 +42,7 @@ def _is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def not_finite_lines(
+def nonfinite_lines(
     found: NonFinite, made: Value, given: Sequence[tuple[str, Value]], equation: str, width: int, *, there: bool = False
 ) -> list[Line]:
     """Describe the non-finite values of a result: how many, how the first came about, and the inputs' ranges.
@@ -54,7 +54,7 @@ def not_finite_lines(
     subject = f"The first, at {position}" if position else "It"
     inputs_there = _inputs_there(found, made, given) if there and not equation else ""
     origin = f" {subject}: {equation}." if equation else f" {subject}{inputs_there}." if position else ""
-    lines = rows(f"{how_many(found, made.stats.size)}.{origin}", width, indent="  ", style="error")
+    lines = rows(f"{nonfinite_counts(found, made.stats.size)}.{origin}", width, indent="  ", style="error")
     ranges = [(name, _range_words(value)) for name, value in given if value.stats.min is not None]
     inputs = [f"{name} {words}" for name, words in ranges if name != words]
     more = f" and {len(inputs) - MAX_LISTED_INPUTS} more" * (len(inputs) > MAX_LISTED_INPUTS)

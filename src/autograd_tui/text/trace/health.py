@@ -14,7 +14,7 @@ from autograd_tui.text.numbers import count, terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.inplace_hazards import inplace_hazards, why_it_raised
 from autograd_tui.text.trace.nonfinite_alarm import MaskTensors, first_alarm, incoming, is_mask, outgoing
-from autograd_tui.text.trace.tensor_words import has_nan, kept_name, name_of, op_name
+from autograd_tui.text.trace.tensor_words import has_nan, name_of, op_name, saved_name
 
 MAX_LISTED_CASES = 3  # of one kind
 SOFTMAX_NAMES = ("softmax", "log_softmax")
@@ -104,7 +104,7 @@ def _tensor_label(trace: Trace, op: Operation, value: Value) -> str:
     if value.role == "grad" and not value.name:
         return "the upstream gradient"
     node = trace.nodes[op.node] if op.node is not None else None
-    return name_of(trace, value) if node is None or value.role == "grad" else kept_name(trace, node, value)
+    return name_of(trace, value) if node is None or value.role == "grad" else saved_name(trace, node, value)
 
 
 def _masked_row_sentence(trace: Trace, op: Operation) -> str:

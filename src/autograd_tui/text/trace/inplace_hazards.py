@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from autograd_tui.core.trace import InplaceHazard, Node, Operation, Trace
 from autograd_tui.text.styled_text import one_line
-from autograd_tui.text.trace.tensor_words import kept_name, op_name
+from autograd_tui.text.trace.tensor_words import op_name, saved_name
 
 SECOND_BACKWARD = "a second time"  # in PyTorch's message
 MAX_LISTED_LINES = 3  # of code, in one sentence
@@ -31,7 +31,7 @@ def why_it_raised(trace: Trace, op: Operation) -> list[str]:
 
 
 def _hazard_sentence(trace: Trace, node: Node, hazard: InplaceHazard) -> str:
-    saved = f"{kept_name(trace, node, hazard.value)} was kept at version {hazard.value.version}"
+    saved = f"{saved_name(trace, node, hazard.value)} was kept at version {hazard.value.version}"
     if not hazard.changed_by:
         change = f"{one_line(hazard.mover)} changed it" if hazard.mover else "it was changed"
         return f"{saved}; {change} after the forward: version {hazard.version}."

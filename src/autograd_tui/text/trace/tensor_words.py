@@ -1,4 +1,4 @@
-"""A traced tensor in a few characters, and what it is called."""
+"""Writes a traced tensor in a few characters, and names it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from autograd_tui.core.trace import Node, Trace, Value
 from autograd_tui.text.numbers import estimate, terse
 from autograd_tui.text.styled_text import one_line
 
-USUAL = "float32"
-KEPT = {  # what torch calls only "result1"
+DEFAULT_DTYPE = "float32"
+SAVED_TENSOR_NAMES = {  # by node and role, where PyTorch's name, such as "result1", says little
     ("NativeBatchNormBackward0", "result1"): "each channel's mean",
     ("NativeBatchNormBackward0", "result2"): "each channel's 1 / sd",
     ("NativeLayerNormBackward0", "result1"): "each row's mean",
@@ -30,41 +30,41 @@ def nested(values: Sequence[float], shape: tuple[int, ...], *, write: Callable[[
         return write(values[0])
     if len(shape) <= 1:
         return f"[{', '.join(map(write, values))}]"
-    step = len(values) // shape[0]
-    rows = (values[at : at + step] for at in range(0, len(values), step))
-    return f"[{', '.join(_inner(row, shape[1:], write) for row in rows)}]"
+    stride = len(values) // shape[0]
+    rows = (values[start : start + stride] for start in range(0, len(values), stride))
+    return f"[{', '.join(_nested_row(row, shape[1:], write) for row in rows)}]"
 
 
-def _inner(values: Sequence[float], shape: tuple[int, ...], write: Callable[[float], str]) -> str:
+def _nested_row(values: Sequence[float], shape: tuple[int, ...], write: Callable[[float], str]) -> str:
     return f"[{write(values[0])}]" if len(values) == 1 and len(shape) == 1 else nested(values, shape, write=write)
 
 
 def value_words(value: Value | None, width: int) -> str:
-    """Write a tensor's values where they fit, else its shape and as many of its numbers as do.
+    """Write a tensor's values where they fit into `width`, else its shape and as many statistics as fit.
 
-    The dtype stands behind them where it is not float32, if there is room for it.
+    The dtype comes last where it is not float32, if there is room.
     """
     if value is None:
         return "None"
     stats, dtype = value.stats, dtype_words(value)
     if stats.values is not None:
-        written = nested(stats.values, stats.shape)
-        if len(written) <= width or stats.size == 1:
-            return written + (dtype if len(written + dtype) <= width else "")
+        text = nested(stats.values, stats.shape)
+        if len(text) <= width or stats.size == 1:
+            return text + (dtype if len(text + dtype) <= width else "")
     shape = shape_words(stats.shape)
-    return next((line for line in _longest_first(value, shape + dtype) if len(line) <= width), shape)
+    return next((text for text in _variants(value, shape + dtype) if len(text) <= width), shape)
 
 
 def dtype_words(value: Value) -> str:
-    """Write a tensor's dtype behind a blank; "" for float32, which is the usual one."""
-    return "" if value.stats.dtype == USUAL else f" {value.stats.dtype}"
+    """Write a tensor's dtype after a space; "" for float32."""
+    return "" if value.stats.dtype == DEFAULT_DTYPE else f" {value.stats.dtype}"
 
 
-def dtype_change(given: Iterable[Value | None], made: Iterable[Value | None]) -> str:
-    """Say that what comes out has another dtype than what went in; "" where it has not, or is of whole numbers."""
+def dtype_change(inputs: Iterable[Value | None], outputs: Iterable[Value | None]) -> str:
+    """Say that the outputs' floating-point dtypes differ from the inputs'; "" where they do not."""
     before, after = (
         list(dict.fromkeys(each.stats.dtype for each in side if each and "float" in each.stats.dtype))
-        for side in (given, made)
+        for side in (inputs, outputs)
     )
     if not before or not after or set(before) == set(after):
         return ""
@@ -73,34 +73,35 @@ def dtype_change(given: Iterable[Value | None], made: Iterable[Value | None]) ->
 
 
 def shape_words(shape: tuple[int, ...]) -> str:
-    """Write a shape as PyTorch's tuples: (64, 3, 7, 7), (3,), ()."""
+    """Write a shape as a tuple: (64, 3, 7, 7), (3,), ()."""
     return str(tuple(shape))
 
 
-def _longest_first(value: Value, kind: str) -> list[str]:
-    """Write what is known behind `kind`, the shape and dtype."""
+def _variants(value: Value, prefix: str) -> list[str]:
+    """Return texts from long to short: `prefix`, which is the shape and dtype, with statistics behind it."""
     stats = value.stats
     if stats.norm is None:
-        spread = [] if stats.mean is None or stats.std is None else [(stats.mean, stats.std)]  # from a sample
-        return [*(f"{kind} mean {estimate(mean)}, std {estimate(std)}" for mean, std in spread), kind]
-    if stats.dtype.startswith(("int", "uint")):  # class numbers, places: a norm of them says nothing
-        return [f"{kind}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", kind]
+        moments = [] if stats.mean is None or stats.std is None else [(stats.mean, stats.std)]  # from a sample
+        return [*(f"{prefix} mean {estimate(mean)}, std {estimate(std)}" for mean, std in moments), prefix]
+    if stats.dtype.startswith(("int", "uint")):  # class numbers and indices: their norm says nothing
+        return [f"{prefix}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", prefix]
     if stats.nonfinite:
-        return [f"{kind} {_wild(value)}", f"{kind} {'some NaN' if has_nan(value) else 'some inf'}", kind]
+        kind = "some NaN" if has_nan(value) else "some inf"
+        return [f"{prefix} {_nonfinite_words(value)}", f"{prefix} {kind}", prefix]
     norm = f"norm {terse(stats.norm)}"
-    known = stats.min is not None and stats.max is not None
-    ends = f", {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}" if known else ""
-    return [f"{kind} {norm}{ends}", f"{kind} {norm}", kind]
+    has_range = stats.min is not None and stats.max is not None
+    value_range = f", {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}" if has_range else ""
+    return [f"{prefix} {norm}{value_range}", f"{prefix} {norm}", prefix]
 
 
 def has_nan(value: Value) -> bool:
-    """Tell whether one of a tensor's values is NaN."""
+    """Return whether one of a tensor's values is NaN."""
     numbers = value.stats.values or (value.stats.min, value.stats.max)
     return any(number is not None and number != number for number in numbers)
 
 
-def _wild(value: Value) -> str:
-    """Count what is not finite, and say what it is: of a mask, how great the rest is."""
+def _nonfinite_words(value: Value) -> str:
+    """Write how many values are not finite, and which; for a mask of -inf also the maximum of the others."""
     stats = value.stats
     if stats.min is not None and stats.max is not None and stats.min == -math.inf < stats.max < math.inf:
         return f"{stats.nonfinite} -inf, else up to {terse(stats.max)}"
@@ -110,7 +111,7 @@ def _wild(value: Value) -> str:
 
 
 def name_of(trace: Trace, value: Value | None) -> str:
-    """Name a tensor: as the model or the batch calls it, else by the operation that made it: "w", "Q", "mul 1"."""
+    """Name a tensor as the model or the batch does, or by the operation that made it: "w", "Q", "mul 1"."""
     if value is None:
         return "None"
     if value.name:
@@ -121,15 +122,16 @@ def name_of(trace: Trace, value: Value | None) -> str:
     return op_name(trace, value.maker)
 
 
-def kept_name(trace: Trace, node: Node, value: Value) -> str:
-    """Name what a node keeps; what has no name of its own by what it is to the node."""
+def saved_name(trace: Trace, node: Node, value: Value) -> str:
+    """Name a tensor that a node saved; one without a name by its role in the node."""
     if value.name or value.maker is not None:
         return name_of(trace, value)
     if value.stats.values and not value.stats.shape and value.role in ("self", "other", "exponent"):
         return terse(value.stats.values[0])
-    return KEPT.get((node.name, value.role), KEPT.get(("", value.role), one_line(value.role)))
+    default = SAVED_TENSOR_NAMES.get(("", value.role), one_line(value.role))
+    return SAVED_TENSOR_NAMES.get((node.name, value.role), default)
 
 
-def op_name(trace: Trace, place: int) -> str:
-    """Name an operation of the forward by its place among all of them: "mul 1" is the first."""
-    return f"{one_line((trace.forward or trace).ops[place].name)} {place + 1}"
+def op_name(trace: Trace, index: int) -> str:
+    """Name an operation of the forward with its number, counted from 1: "mul 1"."""
+    return f"{one_line((trace.forward or trace).ops[index].name)} {index + 1}"

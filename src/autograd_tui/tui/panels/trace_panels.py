@@ -18,7 +18,7 @@ from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree
-from autograd_tui.text.trace.operation import operation_lines, source_lines
+from autograd_tui.text.trace.operation_lines import operation_lines, source_lines
 from autograd_tui.text.trace.tree_lines import TreeLines
 from autograd_tui.text.trace.walk import Walk, header_lines
 from autograd_tui.tui.panels.code import lines_of
