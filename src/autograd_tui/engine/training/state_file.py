@@ -27,8 +27,10 @@ def check_state(saved: Saved, state: TrainingState, path: str) -> None:
     sizes = [len(group["params"]) for group in saved["param_groups"]]
     wanted = [len(group["params"]) for group in state.optimizer.param_groups]
     if sizes != wanted:
-        has, place = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
-        raise Refused(f'"{path}" does not fit the optimizer: its groups hold {has} parameters in place of {place}.')
+        found, expected = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
+        raise Refused(
+            f'"{path}" does not fit the optimizer: its groups hold {found} parameters in place of {expected}.'
+        )
     for key, name, param, value in _remembered(saved, state):
         if wrong := _wrong(key, value, param):
             raise Refused(f'"{path}" does not fit {type(state.optimizer).__name__}: {key} of {name} {wrong}.')
@@ -60,21 +62,21 @@ def _is_state_dict(saved: Saved) -> bool:
     if not isinstance(state, Mapping) or not isinstance(groups, list):
         return False
     params = [group.get("params") if isinstance(group, Mapping) else None for group in groups]
-    places = [place for each in params if isinstance(each, list) for place in each]
+    indices = [index for each in params if isinstance(each, list) for index in each]
     return (
         all(isinstance(each, list) for each in params)
-        and all(isinstance(place, int) for place in places)
-        and all(isinstance(state.get(place, {}), Mapping) for place in places)
+        and all(isinstance(index, int) for index in indices)
+        and all(isinstance(state.get(index, {}), Mapping) for index in indices)
     )
 
 
 def _remembered(saved: Saved, state: TrainingState) -> Iterator[tuple[str, str, Tensor, Any]]:
     """Give what is remembered of each parameter: its key, the parameter's name, the parameter, and the value."""
     names = {id(param): name for name, param in state.params.items()}
-    places = (place for group in saved["param_groups"] for place in group["params"])
+    indices = (index for group in saved["param_groups"] for index in group["params"])
     params = (param for group in state.optimizer.param_groups for param in group["params"])
-    for place, param in zip(places, params, strict=True):
-        for key, value in saved["state"].get(place, {}).items():
+    for index, param in zip(indices, params, strict=True):
+        for key, value in saved["state"].get(index, {}).items():
             yield str(key), names[id(param)], param, value
 
 

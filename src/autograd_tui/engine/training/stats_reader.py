@@ -321,7 +321,7 @@ def _doubles(tensors: Sequence[Tensor]) -> Doubles:
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Bring tensors of any dtypes to the host with one copy a device; those already there are not copied."""
     host: dict[int, Tensor] = {}
-    away = [place for place, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
+    away = [index for index, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
     for _, places in groupby(sorted(away, key=lambda each: str(tensors[each].device)), key=lambda p: tensors[p].device):
         # The widest dtypes first, so that each piece starts where its dtype may be viewed.
         ordered = sorted(places, key=lambda each: -tensors[each].element_size())
@@ -329,7 +329,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
         sizes = [tensors[each].numel() * tensors[each].element_size() for each in ordered]
         for each, piece in zip(ordered, torch.split(packed, sizes), strict=True):
             host[each] = piece.view(tensors[each].dtype).reshape(tensors[each].shape)
-    return [host.get(place, tensor) for place, tensor in enumerate(tensors)]
+    return [host.get(index, tensor) for index, tensor in enumerate(tensors)]
 
 
 def measurable(tensor: Tensor) -> bool:
