@@ -13,7 +13,7 @@ from autograd_tui.core.run_config import BUILT_IN, FLAGS
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios.find import find
-from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.prompt.parser import parse_prompt
 from autograd_tui.text.prompt.words import ALONE, READERS
 from autograd_tui.tui.help_screen import key_rows
 from autograd_tui.tui.keys import KEYS
@@ -65,7 +65,7 @@ def test_every_word_of_the_readme_is_understood() -> None:
     words = [word for row in tables("Keys")[1] for word in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(words) > 12
     for word in words:
-        assert read(word) if word.split()[0] in (*READERS, *ALONE) else parse(word)
+        assert parse_prompt(word) if word.split()[0] in (*READERS, *ALONE) else parse(word)
 
 
 def test_every_section_is_in_the_table_of_contents() -> None:

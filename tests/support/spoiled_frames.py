@@ -30,7 +30,7 @@ from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.frame_stream import FrameStream, frames_path
 from autograd_tui.text.frame_summary import frame_line
-from autograd_tui.text.hidden_results import veil_over
+from autograd_tui.text.hidden_results import hide_results
 from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
@@ -335,7 +335,7 @@ def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     column = rng.choice(["model", "name", "values", "params", "grad", "update", "state", "spread", "tensors"])
     view = TableView(cursor, frozenset(rng.choice([(), (group,)])), column, asked=True)
     history = following.history.copy()
-    veils = [None, *filter(None, (veil_over(frame, stage) for stage in (0, 1)))]
+    veils = [None, *filter(None, (hide_results(frame, stage) for stage in (0, 1)))]
     width, height = rng.choice(SIZES)
     for new in PANELS:
         panel = new()

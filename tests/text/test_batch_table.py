@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.text.batch_table import outputs_by_position, position_lines
+from autograd_tui.text.batch_table import outputs_and_positions, prediction_lines
 from autograd_tui.text.styled_text import plain
 from session_internals import state_of
 
@@ -39,12 +39,12 @@ def forwarded(prediction: Tensor, target: Tensor) -> Frame:
 def test_outputs_are_told_from_positions_by_the_targets(
     shape: tuple[int, ...], targets: tuple[int, ...], outputs: tuple[int, int] | None
 ) -> None:
-    assert outputs_by_position(forwarded(torch.rand(shape), torch.rand(targets))) == outputs
+    assert outputs_and_positions(forwarded(torch.rand(shape), torch.rand(targets))) == outputs
 
 
 def test_before_a_forward_there_is_nothing_to_tell() -> None:
     frame = open_session("transformer").frame
-    assert (outputs_by_position(frame), position_lines(frame)) == (None, [])
+    assert (outputs_and_positions(frame), prediction_lines(frame)) == (None, [])
 
 
 def test_the_range_is_that_of_all_outputs() -> None:
@@ -52,7 +52,7 @@ def test_the_range_is_that_of_all_outputs() -> None:
     frame = session.run("f")
     prediction = state_of(session).prediction
     assert isinstance(prediction, Tensor)
-    first, second = (plain(line) for line in position_lines(frame))
+    first, second = (plain(line) for line in prediction_lines(frame))
     assert first.startswith(f"{prediction.min():.4f} ~▕")
     assert first.endswith(f"▏ {prediction.max():.4f}")
     assert second.startswith("mean ~")
@@ -60,7 +60,7 @@ def test_the_range_is_that_of_all_outputs() -> None:
 
 def test_few_outputs_are_spread_as_they_are() -> None:
     frame = forwarded(torch.arange(32.0).view(2, 4, 4), torch.rand(2, 4, 4))
-    assert [plain(line) for line in position_lines(frame)] == [
+    assert [plain(line) for line in prediction_lines(frame)] == [
         "0.0000 ▕████████████████▏ 31.0000",
         "mean 15.5000   std 9.2331",
     ]
@@ -69,10 +69,10 @@ def test_few_outputs_are_spread_as_they_are() -> None:
 def test_outputs_that_are_not_finite_are_counted() -> None:
     prediction = torch.rand(4, 29, 32)
     prediction[0, 0, :3] = float("nan")
-    lines = [plain(line) for line in position_lines(forwarded(prediction, torch.rand(4, 32)))]
+    lines = [plain(line) for line in prediction_lines(forwarded(prediction, torch.rand(4, 32)))]
     assert lines == ["3 of 3 712 are NaN or infinite"]
 
 
 def test_a_prediction_of_an_earlier_step_is_old() -> None:
     *_, frame = open_session("transformer").run_all("fbs")
-    assert plain(position_lines(frame)[0]).endswith("  old")
+    assert plain(prediction_lines(frame)[0]).endswith("  old")

@@ -12,7 +12,7 @@ from autograd_tui import Frame, Session, open_session
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.text.batch_table import data_lines
+from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.styled_text import plain, printable
 from calculator import check
@@ -43,7 +43,7 @@ def check_age(frame: Frame, session: Session) -> None:
     else:
         assert frame.loss_params is not None
         assert [row.values for row in frame.loss_params] != [row.values for row in frame.params]
-    shown = "\n".join(map(plain, data_lines(frame, session.about, 100)))
+    shown = "\n".join(map(plain, batch_lines(frame, session.about, 100)))
     assert ("old" in shown) == frame.old
 
 

@@ -8,8 +8,8 @@ from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import Progress
-from autograd_tui.text.messages import branch_line, difference_line, left_line, progress_line
-from autograd_tui.text.prompt.completion import completions, heading
+from autograd_tui.text.messages import branch_line, difference_line, left_branch_line, progress_line
+from autograd_tui.text.prompt.completion import complete, completion_heading
 
 
 def branch(number: int, words: str, fork: int, loss: float | None) -> Branch:
@@ -60,15 +60,15 @@ def test_a_branch_says_its_length_where_it_was_left_and_its_last_loss() -> None:
     ],
 )
 def test_what_is_left_says_how_to_return_to_it(words: str, fork: int, line: str) -> None:
-    assert left_line(branch(3, words, fork, None)) == line
+    assert left_branch_line(branch(3, words, fork, None)) == line
 
 
 def test_branches_are_offered_the_newest_first() -> None:
     branches = [branch(3, "fb", 1, 2.0), branch(4, "fbs", 2, 1.0)]
-    assert [each.word for each in completions("branch=", None, branches=branches)] == ["branch=4", "branch=3"]
-    assert "branch=" in [each.word for each in completions("", None, branches=branches)]
-    assert "branch=" not in [each.word for each in completions("", None)]
+    assert [each.word for each in complete("branch=", None, branches=branches)] == ["branch=4", "branch=3"]
+    assert "branch=" in [each.word for each in complete("", None, branches=branches)]
+    assert "branch=" not in [each.word for each in complete("", None)]
 
 
 def test_the_memory_for_checkpoints_is_shown_where_one_goes_back() -> None:
-    assert heading("@", None) == "frame to return to; checkpoints: up to 1 GiB"
+    assert completion_heading("@", None) == "frame to return to; checkpoints: up to 1 GiB"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from autograd_tui import Frame, open_session
-from autograd_tui.text.scatter import fit_lines
+from autograd_tui.text.scatter import scatter_lines
 from autograd_tui.text.styled_text import length, plain
 
 
@@ -11,7 +11,7 @@ def after(words: str, **options: int) -> Frame:
 
 
 def text(frame: Frame, width: int = 50, height: int = 12) -> str:
-    return "\n".join(plain(line) for line in fit_lines(frame, width, height))
+    return "\n".join(plain(line) for line in scatter_lines(frame, width, height))
 
 
 def test_each_point_has_its_truth_and_its_prediction() -> None:
@@ -44,6 +44,6 @@ def test_rows_fit_at_every_size() -> None:
     frame = after("fbs")
     for width in range(0, 70, 3):
         for height in range(16):
-            lines = fit_lines(frame, width, height)
+            lines = scatter_lines(frame, width, height)
             assert len(lines) <= max(height, 0)
             assert all(length(line) <= width for line in lines)

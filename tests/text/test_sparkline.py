@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.tensor_stats import Grads
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.text.sparkline import CELLS, Spreads, sparkline
+from autograd_tui.text.sparkline import CELLS, GradientSparklines, sparkline
 from float_tensors import float_tensors
 
 
 def spread(*tensors: torch.Tensor, places: tuple[int, ...] | None = None) -> str:
     table = StatsReader().read({"it": TensorGroup({str(place): each for place, each in enumerate(tensors)})})["it"]
     every = tuple(range(len(tensors)))
-    return Spreads(Grads(table, (1,) * len(tensors), (False,) * len(tensors))).of(places or every)
+    return GradientSparklines(Grads(table, (1,) * len(tensors), (False,) * len(tensors))).of(places or every)
 
 
 def test_the_tallest_column_is_full_and_a_blank_is_none_at_all() -> None:

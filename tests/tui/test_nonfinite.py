@@ -10,9 +10,9 @@ import pytest
 from app_screen import screen
 from autograd_tui import Frame, Session, open_session
 from autograd_tui.core.command import Phase
-from autograd_tui.text.batch_table import data_lines
+from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
-from autograd_tui.text.nonfinite import alarms
+from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.styled_text import Line, plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
@@ -48,7 +48,7 @@ def test_no_panel_shows_nan_or_infinity_in_a_style_of_what_is_well(words: str) -
     for frame in made:
         lines = [line for each in (PhasesPanel, GradientsPanel, LossPanel) for line in drawn(each(), frame)]
         lines += [line for each in (ParametersPanel, CompactParametersPanel) for line in drawn(each(), frame)]
-        lines += data_lines(frame, session.about, 100)
+        lines += batch_lines(frame, session.about, 100)
         assert not wrong(lines)
 
 
@@ -77,16 +77,16 @@ def test_a_loss_that_is_no_number_is_named_and_its_backward_is_not_recommended(w
 )
 def test_the_first_sentence_says_what_is_wrong_and_which_key_helps(words: str, sentence: str) -> None:
     _, made = frames(words)
-    assert sentence in " ".join(alarms(made[-1]))
+    assert sentence in " ".join(nonfinite_warnings(made[-1]))
 
 
 def test_what_is_finite_raises_no_alarm_nor_does_a_frozen_mask_of_infinities() -> None:
     _, (*_, frame) = frames("fbs")
-    assert alarms(frame) == []
+    assert nonfinite_warnings(frame) == []
     session = open_session()
     *_, frame = session.run_all("f b=inf b.requires_grad=False")
-    assert alarms(frame) == []
-    assert alarms(replace(frame, loss=float("nan"))) != []
+    assert nonfinite_warnings(frame) == []
+    assert nonfinite_warnings(replace(frame, loss=float("nan"))) != []
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ def to_ascii(text: str, cells: int) -> str:
         return text
     for arrow, form in _ARROWS.items():
         text = text.replace(arrow, form)
-    return "".join(map(_form, text)).ljust(cells, "?")[:cells]  # a wide character takes two cells
+    return "".join(map(_ascii_form, text)).ljust(cells, "?")[:cells]  # a wide character takes two cells
 
 
-def _form(character: str) -> str:
+def _ascii_form(character: str) -> str:
     if character.isascii():
         return character
     code = ord(character)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, fitted, measured, number, short
 from autograd_tui.text.sparkline import sparkline
 from autograd_tui.text.styled_text import Line, length
 
 
-def outputs_by_position(frame: Frame) -> tuple[int, int] | None:
+def outputs_and_positions(frame: Frame) -> tuple[int, int] | None:
     """Give how many outputs there are for each of how many positions; None where there is one, or no positions.
 
     Of (samples, a, b) the outputs are `a` where targets are (samples, b), as cross_entropy takes them, else `b`.
@@ -27,7 +27,7 @@ def outputs_by_position(frame: Frame) -> tuple[int, int] | None:
     return (outputs, positions) if outputs > 1 else None
 
 
-def position_lines(frame: Frame) -> list[Line]:
+def prediction_lines(frame: Frame) -> list[Line]:
     """Draw the range of all outputs with how they are spread in it, then mean and deviation."""
     row = frame.prediction
     if row is None or row.min is None:
@@ -45,7 +45,7 @@ def position_lines(frame: Frame) -> list[Line]:
     ]
 
 
-def data_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
+def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
     x, y, q = frame.inputs, frame.targets, frame.prediction
     if frame.loss_params is None:
@@ -54,14 +54,14 @@ def data_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     columns = (width - label_width) // 10
     few = [row.values for row in (x, y, q) if row and row.values]
     if len(few) < 3 or len({len(values) for values in few}) > 1:
-        return _in_short(frame, about, width)
+        return _summary_lines(frame, about, width)
     shown = min(columns, len(few[0]))
     age = _age(frame)
     rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], ""), (about.names[2], few[2], age)]
     lines = [_row(name, values[:shown], label_width, note=note) for name, values, note in rows]
     errors = [prediction - target for prediction, target in zip(few[2], few[1], strict=True)]
     lines.append(_row(f"{about.names[2]} - {about.names[1]}", errors[:shown], label_width, signed=True))
-    if mean_square(frame) is not None:
+    if errors_of_mean_square(frame) is not None:
         squares = [error * error for error in errors]
         lines.append(_row("squared", squares[:shown], label_width, note=f"mean {number(frame.loss)}"))
     if shown < len(few[0]):
@@ -79,7 +79,7 @@ def _age(frame: Frame) -> str:
     return f"old: {made_with}"
 
 
-def mean_square(frame: Frame) -> list[float] | None:
+def errors_of_mean_square(frame: Frame) -> list[float] | None:
     """Give the errors, prediction - target, where the loss is the mean of their squares; None where it is not."""
     y, q = frame.targets, frame.prediction
     if not (y and q and y.values and q.values and len(y.values) == len(q.values)) or frame.loss is None:
@@ -91,10 +91,10 @@ def mean_square(frame: Frame) -> list[float] | None:
 
 def _row(name: str, values: Sequence[float], label: int, *, note: str = "", signed: bool = False) -> Line:
     written = "".join(f"{('+' if signed and value >= 0 else '') + _short(value):>10}" for value in values)
-    note_style = "warn" if note.startswith("old") else "error" if shows_one(note) else "dim"
+    note_style = "warn" if note.startswith("old") else "error" if shows_nonfinite(note) else "dim"
     return [
         (f"{name:<{label}}", "strong"),
-        (written, "error" if shows_one(written) else "accent" if signed else ""),
+        (written, "error" if shows_nonfinite(written) else "accent" if signed else ""),
         (f"   {note}" * bool(note), note_style),
     ]
 
@@ -112,7 +112,7 @@ def _cut(line: Line, width: int) -> Line:
     return shorter if length(shorter) <= width else line[:-1]
 
 
-def _in_short(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
+def _summary_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     """Draw a row a tensor: shape, mean, range, as far as there is room."""
     named = zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
     rows = [(name, row) for name, row in named if row is not None]

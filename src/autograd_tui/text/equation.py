@@ -12,7 +12,7 @@ from typing import Any
 from autograd_tui.text.numbers import number, terse
 from autograd_tui.text.styled_text import Line, printable, wrapped
 
-MOST_DIGITS = 8  # of each number: float32 holds no more
+MAX_DIGITS = 8  # of each number: float32 holds no more
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)(?!\w)")  # but for whole ones, which stay
 _SIGNS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -41,7 +41,7 @@ def fixed(value: float, digits: int) -> str:
     return mantissa[: len(mantissa) - spare] + exponent + power
 
 
-def enclosed(value: float) -> str:
+def parenthesized(value: float) -> str:
     """Write a number in full that stands behind a sign: a negative one in parentheses."""
     return f"({exact(value)})" if value < 0 else exact(value)
 
@@ -51,7 +51,7 @@ def with_digits(written: str, digits: int = 4) -> str:
     return _NUMBER.sub(lambda found: terse(float(found[0]), digits), written)
 
 
-def worked(written: str, result: Sequence[float], text: str, *, shown: Callable[[float], str] = terse) -> str:
+def evaluated(written: str, result: Sequence[float], text: str, *, shown: Callable[[float], str] = terse) -> str:
     """Write a calculation, whose numbers are in full so far, and its result; `text`: each as `shown` writes it."""
     return equation(lambda digits: with_digits(written, digits), result, text, shown=shown)
 
@@ -61,15 +61,15 @@ def equation(
 ) -> str:
     """Write a calculation with the fewest digits, from four on, that give its result on a calculator, else ≈."""
     text = text or shown(result[0])
-    for digits in range(4, MOST_DIGITS + 1):
+    for digits in range(4, MAX_DIGITS + 1):
         written = write(digits)
         calculated = calculate(re.split(r" = |: ", written)[-1])
-        if calculated is None or _alike(calculated, result, shown):
+        if calculated is None or _same_digits(calculated, result, shown):
             return f"{written} = {text}"
     return f"{write(4)} ≈ {text}"
 
 
-def _alike(calculated: Sequence[float], result: Sequence[float], shown: Callable[[float], str]) -> bool:
+def _same_digits(calculated: Sequence[float], result: Sequence[float], shown: Callable[[float], str]) -> bool:
     if len(calculated) == 1:
         calculated = [*calculated] * len(result)
     return [shown(each) for each in calculated] == [shown(each) for each in result]
@@ -92,17 +92,17 @@ def _value(node: ast.expr) -> Any:
         case ast.Name(id="NaN" | "inf" as name):
             return float(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _each(operator.neg, _value(operand))
+            return _broadcast(operator.neg, _value(operand))
         case ast.BinOp(left=left, op=sign, right=right):
-            return _each(_SIGNS[type(sign)], _value(left), _value(right))
+            return _broadcast(_SIGNS[type(sign)], _value(left), _value(right))
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            return _each(_FUNCTIONS[name], *map(_value, arguments))
+            return _broadcast(_FUNCTIONS[name], *map(_value, arguments))
         case ast.List(elts=elements):
             return [each for element in elements for each in _flat(_value(element))]
     raise ValueError(node)
 
 
-def _each(function: Callable[..., float], *values: Any) -> Any:
+def _broadcast(function: Callable[..., float], *values: Any) -> Any:
     """Apply a function value by value; a single number goes with each of a list."""
     sizes = {len(value) for value in values if isinstance(value, list)}
     if not sizes:
@@ -116,19 +116,19 @@ def _flat(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-_TIED = re.compile(r" ([×@^]) ")
+_TIED_OPERATOR = re.compile(r" ([×@^]) ")
 
 
-def rows(text: str, width: int, *, style: str = "", indent: str = "") -> list[Line]:
+def wrapped_rows(text: str, width: int, *, style: str = "", indent: str = "") -> list[Line]:
     """Break a sentence or a calculation into rows, further ones set in by two more."""
-    tied = _TIED.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", printable(text))
+    tied = _TIED_OPERATOR.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", printable(text))
     broken = wrapped(indent + tied, width, style=style, indent=indent + "  ")
     return [[(part.replace("\N{NO-BREAK SPACE}", " "), style) for part, style in line] for line in broken]
 
 
-def headed(head: str, text: str, width: int, *, style: str = "strong") -> list[Line]:
+def headed_rows(head: str, text: str, width: int, *, style: str = "strong") -> list[Line]:
     """Write a head and behind it a text, below it where they do not fit in one row."""
     head, text = printable(head), printable(text)
     if len(head) + 2 + len(text) <= width:
         return [[(head, style), (f"  {text}", "")]]
-    return [*rows(head, width, style=style), *rows(text, width, indent="  ")]
+    return [*wrapped_rows(head, width, style=style), *wrapped_rows(text, width, indent="  ")]

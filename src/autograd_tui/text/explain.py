@@ -7,28 +7,28 @@ import math
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.text.batch_table import mean_square
-from autograd_tui.text.equation import exact, worked
-from autograd_tui.text.explain_backward import FEW, counted, explain_backward, listed
+from autograd_tui.text.batch_table import errors_of_mean_square
+from autograd_tui.text.equation import evaluated, exact
+from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, explain_backward, list_names
 from autograd_tui.text.explain_step import explain_step, loss_age
-from autograd_tui.text.nonfinite import alarms
+from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_rules import is_plain_sgd, rates
 from autograd_tui.text.styled_text import printable
 
-CHANCE = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
+SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
 def explain(frame: Frame, about: SessionInfo) -> list[str]:
     """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
     if frame.error:
         return _raised(frame, frame.error)
-    return [*alarms(frame), *_happened(frame, about)]
+    return [*nonfinite_warnings(frame), *_happened(frame, about)]
 
 
 def _happened(frame: Frame, about: SessionInfo) -> list[str]:
     if frame.command is None:
-        return _question(frame, about)
+        return _first_frame(frame, about)
     if frame.phase is Phase.FORWARD:
         return _forward(frame)
     if frame.phase is Phase.BACKWARD:
@@ -43,17 +43,17 @@ def _happened(frame: Frame, about: SessionInfo) -> list[str]:
 def step_comment(frame: Frame, room: int) -> str:
     """Say beside optimizer.step() what it does, as far as there is room."""
     used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
-    name = frame.params.layout.names[0] if len(frame.params) <= FEW else "p"
+    name = frame.params.layout.names[0] if len(frame.params) <= MAX_NAMED else "p"
     if frame.groups:
-        said = rates(frame, used=frame.phase is Phase.STEP)
-        return next(each for each in (f"# {len(frame.learning_rates)} groups, lr {said}", "") if len(each) <= room)
+        sentences = rates(frame, used=frame.phase is Phase.STEP)
+        return next(each for each in (f"# {len(frame.learning_rates)} groups, lr {sentences}", "") if len(each) <= room)
     comments = [f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}", f"# lr {rate(used)}", ""]
     if is_plain_sgd(frame.optimizer):
         comments = [f"# {name} -= {rate(used)} * {name}.grad", *comments]
     return next(comment for comment in comments if len(comment) <= room)
 
 
-def _question(frame: Frame, about: SessionInfo) -> list[str]:
+def _first_frame(frame: Frame, about: SessionInfo) -> list[str]:
     names = " and ".join(frame.params.layout.names)
     if frame.params.whole and len(frame.params) <= 2:
         return [
@@ -67,47 +67,51 @@ def _question(frame: Frame, about: SessionInfo) -> list[str]:
 
 def _forward(frame: Frame) -> list[str]:
     loss = "a loss that is not one number" if frame.loss is None else f"the loss {number(frame.loss)}"
-    said = [f"forward made a prediction and measured {loss}. {_moved_on_the_way(frame)}"]
-    if frame.loss is not None and (errors := mean_square(frame)) and len(errors) <= 4:
+    sentences = [f"forward made a prediction and measured {loss}. {_moved_by_forward(frame)}"]
+    if frame.loss is not None and (errors := errors_of_mean_square(frame)) and len(errors) <= 4:
         squares = " + ".join(exact(error * error) for error in errors)
-        said.append(f"  {worked(f'({squares}) / {len(errors)}', [frame.loss], number(frame.loss), shown=number)}")
+        sentences.append(
+            f"  {evaluated(f'({squares}) / {len(errors)}', [frame.loss], number(frame.loss), shown=number)}"
+        )
     if frame.graph == "alive" and frame.loss is None:
-        said.append("backward needs one number to start from, so it would raise.")
+        sentences.append("backward needs one number to start from, so it would raise.")
     elif frame.graph == "alive" and not math.isfinite(frame.loss or 0.0):
-        said.append("It recorded the graph of what it computed, but a backward from such a loss is of no use.")
+        sentences.append("It recorded the graph of what it computed, but a backward from such a loss is of no use.")
     elif frame.graph == "alive":
-        said.append("It recorded the graph of what it computed: backward can now go back through it.")
+        sentences.append("It recorded the graph of what it computed: backward can now go back through it.")
     else:
         why = "every parameter is frozen" if len(frame.frozen) == len(frame.params) else "it was made without recording"
-        said.append(f"This loss has no graph: {why}, so a backward would raise.")
+        sentences.append(f"This loss has no graph: {why}, so a backward would raise.")
     if frame.grads.state != "none":
         adds = ": a backward now adds to them" if not frame.frozen else ", and a backward adds to what is not frozen"
-        said.append(f"The gradients are from before{adds if frame.graph == 'alive' else ''}.")
-    return said
+        sentences.append(f"The gradients are from before{adds if frame.graph == 'alive' else ''}.")
+    return sentences
 
 
-def _moved_on_the_way(frame: Frame) -> str:
+def _moved_by_forward(frame: Frame) -> str:
     """Say which parameters the code of the forward has moved, if any."""
     if frame.mover is not frame.command or not frame.ways:
         return "No parameter has moved."
     names = [
         name for name, way in zip(frame.params.layout.names, frame.ways, strict=True) if way is not None and way > 0
     ]
-    what = (f"{len(names)} parameters" if len(names) > FEW else listed(names)) if names else "parameters"
+    what = (f"{len(names)} parameters" if len(names) > MAX_NAMED else list_names(names)) if names else "parameters"
     return f"Its own code has changed {what}: no step did that."
 
 
 def _zero_grad(frame: Frame) -> list[str]:
     found, kept = (sum(map(bool, grads.backwards)) if grads else 0 for grads in (frame.last_grads, frame.grads))
     each = "each .grad that the optimizer holds" if kept else "each .grad"
-    said = [f"zero_grad had nothing to clear: {each} was None already."]
+    sentences = [f"zero_grad had nothing to clear: {each} was None already."]
     if found > kept:
-        said = [f"zero_grad cleared the gradients: {each} is None again, so the next backward starts from nothing."]
+        sentences = [
+            f"zero_grad cleared the gradients: {each} is None again, so the next backward starts from nothing."
+        ]
     if kept:
         still = "still has a gradient" if kept == 1 else "still have a gradient"
-        said.append(f"Outside the optimizer {counted(kept)} {still}: a backward adds to it.")
+        sentences.append(f"Outside the optimizer {count_parameters(kept)} {still}: a backward adds to it.")
     memory = ", and so does what the optimizer remembers" if frame.optimizer_state else ""
-    return [*said, f"The parameters stay as they are{memory}."]
+    return [*sentences, f"The parameters stay as they are{memory}."]
 
 
 def _setting(frame: Frame) -> list[str]:
@@ -116,7 +120,7 @@ def _setting(frame: Frame) -> list[str]:
         now = rate(frame.learning_rates[frame.command.group])
         return [f"The learning rate of group {frame.command.group} is {now} from the next step on."]
     if frame.command.kind == "requires_grad":
-        return _froze(frame, wanted=frame.command.value is True)
+        return _frozen(frame, wanted=frame.command.value is True)
     if frame.command.name == "lr":
         return [f"The learning rate is {rate(frame.learning_rate)} from the next step on. Nothing else has changed."]
     if frame.command.name == "seed":
@@ -126,7 +130,7 @@ def _setting(frame: Frame) -> list[str]:
     return [f"You set {frame.command}: no gradient had a say in it.", *loss_age(frame)]
 
 
-def _froze(frame: Frame, *, wanted: bool) -> list[str]:
+def _frozen(frame: Frame, *, wanted: bool) -> list[str]:
     assert frame.command is not None
     what = frame.command.target or "every parameter"
     changed = frame.frozen ^ frame.frozen_before
@@ -137,10 +141,10 @@ def _froze(frame: Frame, *, wanted: bool) -> list[str]:
         return [f"{what} was frozen already: nothing has changed."]
     if wanted:
         return [f"{what} is frozen no longer: from the next forward on, its graph leads there where the loss uses it."]
-    said = [f"{what} is frozen: no backward gives it a gradient from now on."]
-    if any(frame.grads.backwards[place] for place in changed - frame.grads.outside):
-        said.append("A gradient that is there already stays, and a step would still use it: zero_grad clears it.")
-    return said
+    sentences = [f"{what} is frozen: no backward gives it a gradient from now on."]
+    if any(frame.grads.backwards[index] for index in changed - frame.grads.outside):
+        sentences.append("A gradient that is there already stays, and a step would still use it: zero_grad clears it.")
+    return sentences
 
 
 def _raised(frame: Frame, error: TorchError) -> list[str]:
@@ -150,5 +154,5 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
         f"{name} raised {error.type}{where}:",
         *(printable(line) for line in error.message.strip().split("\n") if line),
         "Parameters, gradients, buffers and random numbers are as before it.",
-        *[CHANCE] * (frame.phase is Phase.FORWARD),
+        *[SEED_HINT] * (frame.phase is Phase.FORWARD),
     ]

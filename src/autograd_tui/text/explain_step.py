@@ -8,7 +8,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.equation import equation, fixed
 from autograd_tui.text.numbers import measured, number, percentage, rate
-from autograd_tui.text.optimizer_rules import goes_uphill, has_velocity, is_plain_sgd, rule
+from autograd_tui.text.optimizer_rules import goes_uphill, has_velocity, is_plain_sgd, update_rule
 
 
 def explain_step(frame: Frame) -> list[str]:
@@ -16,24 +16,29 @@ def explain_step(frame: Frame) -> list[str]:
     if frame.grads.state == "none":
         each = "every gradient that the optimizer holds" if any(frame.grads.backwards) else "every gradient"
         return [f"step moved nothing: {each} is None, so it had nothing to use.", *loss_age(frame)]
-    if any(frame.grads.backwards[place] for place in frame.params.layout.left_out()):
+    if any(frame.grads.backwards[index] for index in frame.params.layout.left_out()):
         return ["step ran; some parameters are of a kind that has no numbers here, so what moved cannot be said."]
     if frame.before is None or frame.before is frame.params:
-        return [f"step ran, and no parameter has changed{_why_not(frame)}.", *_scheduled(frame), *loss_age(frame)]
+        return [f"step ran, and no parameter has changed{_why_not(frame)}.", *_schedule_lines(frame), *loss_age(frame)]
     each = "each parameter of the optimizer" if frame.grads.outside else "each parameter"
-    each += " that has a gradient" * (len(_held(frame)) + len(frame.grads.outside) < len(frame.params))
+    each += " that has a gradient" * (len(_params_with_gradient(frame)) + len(frame.grads.outside) < len(frame.params))
     spellings = frame.groups.optimizers if frame.groups else (frame.optimizer,)
     points_downhill = all(map(is_plain_sgd, spellings)) and _points_downhill(frame)
     downhill = ", in the downhill direction" * points_downhill
-    moves, rules = _moves(frame), list(dict.fromkeys(map(rule, spellings)))
+    moves, rules = _moves(frame), list(dict.fromkeys(map(update_rule, spellings)))
     by = rules[0] if len(rules) == 1 else "the rule of its group"
-    said = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
-    said += [f"  group {number}: {rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
+    sentences = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
+    sentences += [f"  group {number}: {update_rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
     if frame.grads_params is None:
-        said.append("Some gradients belong to other parameters: this need not be downhill.")
+        sentences.append("Some gradients belong to other parameters: this need not be downhill.")
     elif _made_elsewhere(frame):
-        said.append("The gradients belong to other parameters: this need not be downhill.")
-    return [*said, *_scheduled(frame), *loss_age(frame), "The gradients stay until zero_grad: a backward would add."]
+        sentences.append("The gradients belong to other parameters: this need not be downhill.")
+    return [
+        *sentences,
+        *_schedule_lines(frame),
+        *loss_age(frame),
+        "The gradients stay until zero_grad: a backward would add.",
+    ]
 
 
 def loss_age(frame: Frame) -> list[str]:
@@ -43,35 +48,35 @@ def loss_age(frame: Frame) -> list[str]:
     return [f"The loss {number(frame.loss)} is from before the parameters moved: forward makes a new one."]
 
 
-def why_none(frame: Frame, place: int) -> str:
+def why_no_gradient(frame: Frame, index: int) -> str:
     """Say why a parameter has no gradient, where that is known."""
-    if place in frame.frozen:
+    if index in frame.frozen:
         return ", since it is frozen"
-    return ", since no gradient reached it" if place in frame.unused else ""
+    return ", since no gradient reached it" if index in frame.unused else ""
 
 
 def _why_not(frame: Frame) -> str:
     """Say why nothing has changed, as far as the numbers tell."""
     if not any(frame.step_rates or (frame.step_rate,)):
         return ": the learning rate is 0"
-    held = _held(frame)
-    slopes = [frame.grads.norms()[place] for place in held]
+    held = _params_with_gradient(frame)
+    slopes = [frame.grads.norms()[index] for index in held]
     if not all(norm is not None and math.isfinite(norm) for norm in slopes):
         return ""
     if not any(slopes):
-        plain = all(is_plain_sgd(frame.optimizer_of(place)) for place in held)
+        plain = all(is_plain_sgd(frame.optimizer_of(index)) for index in held)
         return f": the gradients are exactly 0{'' if plain else ', and the rest of the rule moves nothing'}"
-    moving = [place for place, norm in zip(held, slopes, strict=True) if norm and frame.step_rate_of(place)]
+    moving = [index for index, norm in zip(held, slopes, strict=True) if norm and frame.step_rate_of(index)]
     if not moving:
         return ": where the gradient is not 0, the learning rate is"
-    if all((row := frame.params[place]).nonfinite == row.size for place in moving):
+    if all((row := frame.params[index]).nonfinite == row.size for index in moving):
         return ": what they hold is NaN or infinite, and stays so"
     return ": what it would move is too little for their digits to hold"
 
 
-def _held(frame: Frame) -> list[int]:
+def _params_with_gradient(frame: Frame) -> list[int]:
     """Find the parameters that a step uses gradients of."""
-    return [place for place, count in enumerate(frame.grads.backwards) if count and place not in frame.grads.outside]
+    return [index for index, count in enumerate(frame.grads.backwards) if count and index not in frame.grads.outside]
 
 
 def _made_elsewhere(frame: Frame) -> bool:
@@ -81,14 +86,14 @@ def _made_elsewhere(frame: Frame) -> bool:
 
 def _points_downhill(frame: Frame) -> bool:
     """Tell whether the gradients are those of one loss, that of the last forward, where the parameters were."""
-    table, held = frame.grads.table, _held(frame)
+    table, held = frame.grads.table, _params_with_gradient(frame)
     finite = not table.layout.left_out() and not any(table.numbers[NONFINITE::WIDTH])
     finite = finite and frame.loss is not None and math.isfinite(frame.loss)
-    once = all(frame.grads.backwards[place] == 1 for place in held)
+    once = all(frame.grads.backwards[index] == 1 for index in held)
     return finite and once and frame.graph != "alive" and not _made_elsewhere(frame)
 
 
-def _scheduled(frame: Frame) -> list[str]:
+def _schedule_lines(frame: Frame) -> list[str]:
     if frame.step_rate is None or frame.step_rate == frame.learning_rate:
         return []
     return [
@@ -102,17 +107,17 @@ def _moves(frame: Frame) -> list[str]:
     if len(frame.params) > 4:
         return _most_and_least(frame)
     rows = zip(frame.before, frame.params, frame.grads, frame.ways or (), strict=False)
-    return ["  " + _move(frame, place, *row) for place, row in enumerate(rows)]
+    return ["  " + _move(frame, index, *row) for index, row in enumerate(rows)]
 
 
 def _move(
-    frame: Frame, place: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float | None
+    frame: Frame, index: int, old: TensorStats, new: TensorStats, grad: GradStats | None, moved: float | None
 ) -> str:
-    name, optimizer, lr = new.name, frame.optimizer_of(place), frame.step_rate_of(place)
-    if place in frame.grads.outside and not moved:
+    name, optimizer, lr = new.name, frame.optimizer_of(index), frame.step_rate_of(index)
+    if index in frame.grads.outside and not moved:
         return f"{name}  stays: the optimizer does not hold it"
     if grad is None and not moved:
-        return f"{name}  stays: its gradient is None{why_none(frame, place)}"
+        return f"{name}  stays: its gradient is None{why_no_gradient(frame, index)}"
     if moved is None:
         return f"{name}  has a gradient; how far it moved was not measured"
     if not (old.size == 1 and old.values and new.values):
@@ -120,7 +125,7 @@ def _move(
     was, now = old.values[0], new.values[0]
     if grad is None or not grad.values:
         yet = "" if was == now else f", yet it is {number(now)}"
-        return f"{name}  {number(was)}: its gradient is None{why_none(frame, place)}{yet}"
+        return f"{name}  {number(was)}: its gradient is None{why_no_gradient(frame, index)}{yet}"
     uphill = (now - was) * grad.values[0] * (-1 if goes_uphill(optimizer) else 1) > 0
     turned = ", not the way its gradient alone would send it" if uphill else ""
     velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(optimizer) else None
@@ -140,13 +145,13 @@ def _most_and_least(frame: Frame) -> list[str]:
     assert frame.before is not None
     rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.ways or (), strict=False))
     shares = [
-        (moved / norm, place) for place, (norm, backwards, moved) in rows if norm and backwards and moved is not None
+        (moved / norm, index) for index, (norm, backwards, moved) in rows if norm and backwards and moved is not None
     ]
     ranked = sorted(shares, key=lambda pair: pair[0])
     if not ranked:
         return []
     ends = (("most: ", *ranked[-1]), ("least:", *ranked[0]))
-    return [f"  {word} {_share_of(frame.params[place], share)} of it" for word, share, place in ends]
+    return [f"  {word} {_share_of(frame.params[index], share)} of it" for word, share, index in ends]
 
 
 def _share_of(row: TensorStats, share: float) -> str:

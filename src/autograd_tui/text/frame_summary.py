@@ -7,7 +7,7 @@ from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.optimizer_rules import NAMES, rates
-from autograd_tui.text.styled_text import Line, length, printable, spread
+from autograd_tui.text.styled_text import Line, justified, length, printable
 
 HEADER = (
     f"{'frame':>6}  {'command':<12}  {'iteration':>9}  {'steps':>5}  {'loss':>12}  {'lr':>8}  parameters and gradients"
@@ -80,12 +80,12 @@ def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, un
     whole = [optimizer, details, f" · {about.device}", f" · seed {about.seed}"]
     marks = [(unkept, whole), (unkept, whole[:3]), (unkept, [optimizer, whole[2]]), (unkept, [optimizer])]
     for mark, parts in (*marks, (unkept, []), ("!" * bool(unkept), [])):
-        left: Line = [*marked(mark), (f" {about.title}", "strong"), ("".join(parts), "")]
+        left: Line = [*unkept_mark(mark), (f" {about.title}", "strong"), ("".join(parts), "")]
         if length(left) + length(right) < width:
             break
-    return spread(left, right, width)
+    return justified(left, right, width)
 
 
-def marked(unkept: str) -> Line:
+def unkept_mark(unkept: str) -> Line:
     """Write at the beginning of a row, where nothing cuts it off, that the run is not kept."""
     return [(f" {unkept} ", "error")] if unkept else []

@@ -14,8 +14,8 @@ from autograd_tui.text.numbers import short
 from autograd_tui.text.styled_text import Line, plain
 
 COVER = "▒"
-BAR = set("█▏▎▍▌▋▊▉")
-FEW = 4  # numbers that a sentence may hold
+BAR_CHARACTERS = set("█▏▎▍▌▋▊▉")
+MAX_NAMED_VALUES = 4  # numbers that a sentence may hold
 QUESTIONS = {  # by phase, one for each stage
     Phase.FORWARD: (
         "forward has run. What does it predict? space shows the prediction.",
@@ -35,40 +35,40 @@ class HiddenResults:
     question: str
 
 
-def veil_over(frame: Frame, stage: int) -> HiddenResults | None:
+def hide_results(frame: Frame, stage: int) -> HiddenResults | None:
     """Hide what a frame's phase has brought, from `stage` 0 on; None where nothing is hidden any more."""
     questions = QUESTIONS.get(frame.phase, ()) if frame.phase and not frame.error else ()
     if stage >= len(questions):
         return None
-    return HiddenResults(known(frame, stage), questions[stage].replace("that prediction", _prediction(frame)))
+    return HiddenResults(visible_part(frame, stage), questions[stage].replace("that prediction", _prediction(frame)))
 
 
 def _prediction(frame: Frame) -> str:
     """Write the few numbers predicted: a small screen shows them nowhere else."""
     values = frame.prediction.values if frame.prediction else None
-    if not values or len(values) > FEW:
+    if not values or len(values) > MAX_NAMED_VALUES:
         return "that prediction"
     return f"the prediction {', '.join(map(short, values))}"
 
 
-def known(frame: Frame, stage: int) -> Frame:
+def visible_part(frame: Frame, stage: int) -> Frame:
     """Give the frame with NaN for every number that is still hidden at this stage."""
     if frame.phase is Phase.BACKWARD:
-        return replace(frame, grads=replace(frame.grads, table=_blank(frame.grads.table)))
+        return replace(frame, grads=replace(frame.grads, table=_blank_table(frame.grads.table)))
     if frame.phase is Phase.STEP:
         moves = array("d", [nan] * len(frame.moves)) if frame.moves else None
-        state = _blank(frame.optimizer_state)
-        return replace(frame, params=_blank(frame.params), moves=moves, optimizer_state=state)
+        state = _blank_table(frame.optimizer_state)
+        return replace(frame, params=_blank_table(frame.params), moves=moves, optimizer_state=state)
     metrics = tuple((name, nan) for name, _ in frame.metrics)
     unmeasured = replace(frame, loss=None if frame.loss is None else nan, metrics=metrics)
     if stage:
         return unmeasured
     prediction = frame.prediction and _blank_row(frame.prediction)
-    top = tuple((place, nan, target) for place, _, target in frame.top)
-    return replace(unmeasured, prediction=prediction, top=top, buffers=_blank(frame.buffers))
+    top = tuple((index, nan, target) for index, _, target in frame.top)
+    return replace(unmeasured, prediction=prediction, top=top, buffers=_blank_table(frame.buffers))
 
 
-def veiled(lines: list[Line], known_lines: list[Line]) -> list[Line]:
+def cover_hidden(lines: list[Line], known_lines: list[Line]) -> list[Line]:
     """Cover what is not the same in both, in the lines as they truly are: all but words where nothing stood."""
     known_texts = [plain(line) for line in known_lines] + [""] * len(lines)
     return [_cover(line, known_text) for line, known_text in zip(lines, known_texts, strict=False)]
@@ -80,7 +80,7 @@ def _cover(line: Line, known_text: str) -> Line:
     for word in re.finditer(r"\S+", text):
         instead = known_text[word.start() : word.end()]
         if instead != word[0] and (instead.strip() or not word[0].isalpha()):
-            bar = set(word[0]) <= BAR  # whose length would tell
+            bar = set(word[0]) <= BAR_CHARACTERS  # whose length would tell
             covers |= dict.fromkeys(range(*word.span()), " " if bar else COVER)
     styles = [style for span, style in line for _ in span]
     return [
@@ -89,7 +89,7 @@ def _cover(line: Line, known_text: str) -> Line:
     ]
 
 
-def _blank(table: StatsTable) -> StatsTable:
+def _blank_table(table: StatsTable) -> StatsTable:
     """Give a table of the same tensors without their numbers."""
     numbers = array("d")
     for row in table:

@@ -11,7 +11,7 @@ from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.numbers import number
 
 
-def watched_line(watchpoints: Sequence[Watchpoint]) -> str:
+def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
     """Say at which conditions a run pauses."""
     if not watchpoints:
         return "nothing is watched: watch nonfinite pauses a run at NaN or infinity"
@@ -40,7 +40,7 @@ def difference_line(difference: Divergence) -> str:
     return f"{start}: {difference.what} {before} → {now}."
 
 
-def left_line(branch: Branch) -> str:
+def left_branch_line(branch: Branch) -> str:
     """Say what was left just now, and how to return to it."""
     first, last = branch.fork + 1, len(branch)
     frames = f"frame {last:,} is" if first == last else f"frames {first:,} to {last:,} are"

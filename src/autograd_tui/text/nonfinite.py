@@ -11,55 +11,55 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, StatsTable
 from autograd_tui.text.numbers import number
 
-FEW = 4  # tensors that are called by their names
+MAX_NAMED_TENSORS = 4  # tensors that are called by their names
 _SHOWN = re.compile(r"(?<![\w.])[-+]?(NaN|inf)(?![\w.])")
 
 
-def look(value: float | None, otherwise: str = "") -> str:
+def number_style(value: float | None, otherwise: str = "") -> str:
     """Give the style of a number: an error where it is NaN or infinite."""
     return otherwise if value is None or math.isfinite(value) else "error"
 
 
-def shows_one(text: str) -> bool:
+def shows_nonfinite(text: str) -> bool:
     """Tell whether a number written in a text is NaN or infinite."""
     return _SHOWN.search(text) is not None
 
 
-def alarms(frame: Frame) -> list[str]:
+def nonfinite_warnings(frame: Frame) -> list[str]:
     """Say what is NaN or infinite, and what to press; nothing where all is finite."""
     wrong = frame.loss is not None and not math.isfinite(frame.loss)
-    said = [f"The loss is {_named(frame.loss)}." for _ in range(wrong)]
+    sentences = [f"The loss is {_value_words(frame.loss)}." for _ in range(wrong)]
     harmless = frame.frozen if frame.loss is not None and not wrong else ()  # a mask of infinities, as a rule
-    if params := _hold(frame.params, but=harmless):
-        said.append(f"{params}: u undoes one command a press, g goes back further.")
-    elif grads := _hold(frame.grads.table, ending=".grad"):
-        said.append(f"{grads}: a step would put that into the parameters. {_way_in(frame, Phase.BACKWARD)}")
-    elif wrong and frame.loss_params is not None and (then := _hold(frame.loss_params)):
-        said.append(f"When it was measured, {then}: forward measures it anew.")
+    if params := _holders(frame.params, but=harmless):
+        sentences.append(f"{params}: u undoes one command a press, g goes back further.")
+    elif grads := _holders(frame.grads.table, ending=".grad"):
+        sentences.append(f"{grads}: a step would put that into the parameters. {_how_to_trace(frame, Phase.BACKWARD)}")
+    elif wrong and frame.loss_params is not None and (then := _holders(frame.loss_params)):
+        sentences.append(f"When it was measured, {then}: forward measures it anew.")
     elif wrong:
-        said.append(f"All parameters were finite: it was made on the way. {_way_in(frame, Phase.FORWARD)}")
-    return [" ".join(said)] if said else []
+        sentences.append(f"All parameters were finite: it was made on the way. {_how_to_trace(frame, Phase.FORWARD)}")
+    return [" ".join(sentences)] if sentences else []
 
 
-def _way_in(frame: Frame, phase: Phase) -> str:
+def _how_to_trace(frame: Frame, phase: Phase) -> str:
     """Say which keys lead inside the phase that made it."""
     if frame.phase is phase:
         return f"u, then i, leads inside this {phase.value}, to where it began."
     return f"← to the {phase.value}, then i, leads inside, to where it began."
 
 
-def _named(value: float | None) -> str:
+def _value_words(value: float | None) -> str:
     return "NaN, not a number" if value is None or math.isnan(value) else f"infinite ({number(value)})"
 
 
-def _hold(table: StatsTable, *, but: Collection[int] = (), ending: str = "") -> str:
+def _holders(table: StatsTable, *, but: Collection[int] = (), ending: str = "") -> str:
     """Name the tensors that hold NaN or infinity: "w and b hold NaN"; "" where none does."""
     counts = zip(table.numbers[NONFINITE::WIDTH], table.layout.measurable, strict=True)
-    places = [place for place, (count, measurable) in enumerate(counts) if measurable and count and place not in but]
-    if not places:
+    indices = [index for index, (count, measurable) in enumerate(counts) if measurable and count and index not in but]
+    if not indices:
         return ""
-    kinds = {"NaN" if math.isnan(table.numbers[place * WIDTH]) else "infinity" for place in places}
-    names = [f"{table.layout.names[place]}{ending}" for place in places]
+    kinds = {"NaN" if math.isnan(table.numbers[index * WIDTH]) else "infinity" for index in indices}
+    names = [f"{table.layout.names[index]}{ending}" for index in indices]
     listed = " and ".join(names) if len(names) <= 2 else ", ".join(names)
-    listed = listed if len(names) <= FEW else f"{len(names)} {'gradients' if ending else 'parameters'}"
+    listed = listed if len(names) <= MAX_NAMED_TENSORS else f"{len(names)} {'gradients' if ending else 'parameters'}"
     return f"{listed} {'holds' if len(names) == 1 else 'hold'} {' or '.join(sorted(kinds))}"

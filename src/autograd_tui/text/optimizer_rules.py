@@ -6,7 +6,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.text.numbers import rate
 
-MOST_RATES = 3  # of parameter groups, that are named one by one
+MAX_LISTED_RATES = 3  # of parameter groups, that are named one by one
 NAMES = {  # as torch.optim spells them
     "sgd": "SGD",
     "adam": "Adam",
@@ -23,7 +23,7 @@ NAMES = {  # as torch.optim spells them
     "adafactor": "Adafactor",
     "muon": "Muon",
 }
-PARTS = {
+RULES = {
     "adam": "learning rate × its averaged gradient, scaled by the root of its averaged square",
     "sparseadam": "learning rate × its averaged gradient, scaled by the root of its averaged square, where one came",
     "adamw": "learning rate × its averaged gradient, scaled by the root of its averaged square, after weight decay",
@@ -43,7 +43,7 @@ PARTS = {
 def rates(frame: Frame, *, used: bool = False) -> str:
     """Write the learning rate of each parameter group; or those that the last step used."""
     listed = frame.step_rates if used and frame.step_rates else frame.learning_rates
-    if len(listed) <= MOST_RATES:
+    if len(listed) <= MAX_LISTED_RATES:
         return " / ".join(map(rate, listed))
     return f"{rate(min(listed))} to {rate(max(listed))}, {len(listed)} groups"
 
@@ -66,7 +66,7 @@ def goes_uphill(optimizer: str) -> bool:
     return bool(dict(OptimizerSpec.parse(optimizer).options).get("maximize"))
 
 
-def rule(optimizer: str) -> str:
+def update_rule(optimizer: str) -> str:
     """Say what moved each parameter: optimizer is a frame's, as in "sgd,momentum=0.9"."""
     spec = OptimizerSpec.parse(optimizer)
     options = dict(spec.options)
@@ -74,13 +74,13 @@ def rule(optimizer: str) -> str:
     if spec.name == "sgd" and momentum:
         damping = f"(1 - {options['dampening']}) grad" if options.get("dampening") else "grad"
         look_ahead = ", with Nesterov's look ahead" if options.get("nesterov") else ""
-        said = f"learning rate × its velocity, v = {momentum} v + {damping}{look_ahead}"
+        sentences = f"learning rate × its velocity, v = {momentum} v + {damping}{look_ahead}"
     elif spec.name == "sgd":
-        said = "learning rate × its gradient"
+        sentences = "learning rate × its gradient"
     elif spec.name == "rmsprop" and momentum:
-        said = "learning rate × its velocity, fed with gradients scaled by the root of their averaged square"
+        sentences = "learning rate × its velocity, fed with gradients scaled by the root of their averaged square"
     else:
-        said = PARTS.get(spec.name, f"the rule of {spec.name}")
+        sentences = RULES.get(spec.name, f"the rule of {spec.name}")
     if options.get("weight_decay") and spec.name != "adamw":
-        said += f", weight decay {options['weight_decay']} included"
-    return said + ", uphill on purpose" * bool(options.get("maximize"))
+        sentences += f", weight decay {options['weight_decay']} included"
+    return sentences + ", uphill on purpose" * bool(options.get("maximize"))

@@ -36,7 +36,7 @@ def plot_lines(
     columns, rows = plot_columns(width), height if bare else height - 2
     if columns < 8 or rows < 1:
         return []
-    placed = _placed(points, log_scale)
+    placed = _on_scale(points, log_scale)
     if not placed:
         return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
     span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
@@ -62,13 +62,13 @@ def plot_lines(
     for point in points:
         if point.index not in seen:
             canvas[0][column(point.iteration)] = "!"
-    marked = next(iter(_placed([shown], log_scale)), None) if shown else None
+    marked = next(iter(_on_scale([shown], log_scale)), None) if shown else None
     lines: list[Line] = []
-    for place, characters in enumerate(canvas):
-        label = labels.get(place, "")
+    for index, characters in enumerate(canvas):
+        label = labels.get(index, "")
         axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
         text = "".join(characters)
-        if marked and row(marked) == place:
+        if marked and row(marked) == index:
             at = column(marked.iteration)
             lines.append([*axis, *_curve(text[:at]), ("◆", "now"), *_curve(text[at + 1 :])])
         else:
@@ -125,7 +125,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _placed(points: Sequence[Point], log_scale: bool) -> list[Point]:
+def _on_scale(points: Sequence[Point], log_scale: bool) -> list[Point]:
     """Give the points that have a place on the scale, there."""
     if not log_scale:
         return [point for point in points if math.isfinite(point.value)]

@@ -9,21 +9,21 @@ from autograd_tui.text.numbers import fitted
 from autograd_tui.text.styled_text import Line
 
 
-def can_fit(frame: Frame) -> bool:
+def can_scatter(frame: Frame) -> bool:
     """Tell whether the batch is points on a plane: one input, one target and one prediction each."""
     rows = (frame.inputs, frame.targets, frame.prediction)
     sizes = {len(row.values) if row and row.values else 0 for row in rows}
     return len(sizes) == 1 and sizes != {0}
 
 
-def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
+def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
     """Draw o for the truth, * for the prediction, @ where they agree, and the error between them."""
     bare = height < 6  # no room for the axis below
     gutter, columns, rows = 8, width - 8, height if bare else height - 1
     if columns < 6 or rows < 2:
         return []
     xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
-    if not (can_fit(frame) and xs and ys and qs):
+    if not (can_scatter(frame) and xs and ys and qs):
         return [[("no prediction here: forward makes one", "dim")]]
     heights = [value for value in (*ys, *qs) if math.isfinite(value)]
     if not heights or not all(map(math.isfinite, xs)):
@@ -52,10 +52,10 @@ def fit_lines(frame: Frame, width: int, height: int) -> list[Line]:
     if frame.old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
         cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
     lines: list[Line] = []
-    for place in range(rows):
-        label = fitted(high, 6) if place == 0 else fitted(low, 6) if place == rows - 1 and high > low else ""
+    for index in range(rows):
+        label = fitted(high, 6) if index == 0 else fitted(low, 6) if index == rows - 1 and high > low else ""
         line: Line = [(f"{label:>6} │"[:gutter], "dim")]
-        line += [cells.get((place, at), (" ", "")) for at in range(columns)]
+        line += [cells.get((index, at), (" ", "")) for at in range(columns)]
         lines.append(line)
     if bare:
         return lines

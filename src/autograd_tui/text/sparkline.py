@@ -17,7 +17,7 @@ def sparkline(counts: Sequence[float]) -> str:
     return "".join(LEVELS[math.ceil(count / most * 8) if most else 0] for count in counts)
 
 
-class Spreads:
+class GradientSparklines:
     """Sparklines of one frame's gradients, each worked out once."""
 
     def __init__(self, grads: Grads) -> None:
@@ -27,12 +27,12 @@ class Spreads:
             self._rows.append(self._rows[-1] + bool(backwards))
         self._known: dict[Sequence[int], str] = {}
 
-    def of(self, places: Sequence[int]) -> str:
+    def of(self, indices: Sequence[int]) -> str:
         """Draw the gradients at some places together, with ~ where that is an estimate."""
-        if places not in self._known:
-            held = [self._rows[place] for place in places if self.grads.backwards[place]]
-            self._known[places] = self._draw(held) if all(map(self._has_one, held)) else "-"
-        return self._known[places]
+        if indices not in self._known:
+            held = [self._rows[index] for index in indices if self.grads.backwards[index]]
+            self._known[indices] = self._draw(held) if all(map(self._has_one, held)) else "-"
+        return self._known[indices]
 
     def _has_one(self, row: int) -> bool:
         """Tell whether a gradient has a spread: complex numbers have no order, sparse ones no histogram."""
@@ -67,12 +67,12 @@ def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, sp
     weight = size / sum(kept)
     step = (greatest - least) / BINS / span * CELLS
     start = (least - low) / span * CELLS
-    for place, count in enumerate(kept):
+    for index, count in enumerate(kept):
         if count:
-            _pour(counts, start + place * step, start + (place + 1) * step, amount=count * weight)
+            _spread_over_cells(counts, start + index * step, start + (index + 1) * step, amount=count * weight)
 
 
-def _pour(counts: list[float], start: float, end: float, *, amount: float) -> None:
+def _spread_over_cells(counts: list[float], start: float, end: float, *, amount: float) -> None:
     """Share an amount among the cells between two points, in proportion."""
     first, last = min(int(start), CELLS - 1), min(int(end), CELLS - 1)
     if first == last:

@@ -6,7 +6,7 @@ import textwrap
 
 from autograd_tui.core.printing import one_line, printable
 
-__all__ = ["Line", "Span", "length", "one_line", "plain", "printable", "spread", "wrapped"]
+__all__ = ["Line", "Span", "justified", "length", "one_line", "plain", "printable", "wrapped"]
 
 # A style is a name: "" (plain), dim, strong, accent, now, up, down, warn, error. The theme gives it its look.
 Span = tuple[str, str]  # text, style
@@ -23,7 +23,7 @@ def length(line: Line) -> int:
     return sum(len(text) for text, _ in line)
 
 
-def spread(left: Line, right: Line, width: int) -> Line:
+def justified(left: Line, right: Line, width: int) -> Line:
     """Put two parts at the two ends of a row; the right one gives way where they do not both fit."""
     gap = width - length(left) - length(right)
     return [*left, (" " * gap, ""), *right] if gap >= 1 else left

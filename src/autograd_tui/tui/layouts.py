@@ -12,10 +12,10 @@ from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
-from autograd_tui.text.batch_table import outputs_by_position
+from autograd_tui.text.batch_table import outputs_and_positions
 from autograd_tui.text.hidden_results import HiddenResults
-from autograd_tui.text.scatter import can_fit
-from autograd_tui.text.table.layers import MOST_ROWS
+from autograd_tui.text.scatter import can_scatter
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
 from autograd_tui.text.table.view import TableView
 from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
@@ -79,9 +79,9 @@ class Layout(Container, CachedRows):
         self.set_class(len(self.frame.params) > MANY, "-many")
         self.set_class(bool(self.frame.buffers), "-buffers")
         if self.frame.prediction is not None:
-            self.set_class(can_fit(self.frame), "-points")
+            self.set_class(can_scatter(self.frame), "-points")
             self.set_class(bool(self.frame.top), "-classes")
-            self.set_class(outputs_by_position(self.frame) is not None, "-positions")
+            self.set_class(outputs_and_positions(self.frame) is not None, "-positions")
 
     def watch_view(self) -> None:
         """Mark whether there is a cursor, and whether a parameter's numbers are asked for."""
@@ -189,7 +189,7 @@ def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
 
 def is_folded(frame: Frame) -> bool:
     """Tell whether a model is shown by layers, having more parameters than there are rows for."""
-    return len(frame.params) > MOST_ROWS
+    return len(frame.params) > MAX_PARAMETER_ROWS
 
 
 class TraceLayout(Container, CachedRows):

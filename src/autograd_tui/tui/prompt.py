@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from autograd_tui.text.prompt.completion import completed
+from autograd_tui.text.prompt.completion import with_candidate
 from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.tui.panels.candidates import CandidatesPanel
 from autograd_tui.tui.panels.status import Note
@@ -171,7 +171,7 @@ class Prompt(Vertical):
             self._take(self._candidates[self._place])
 
     def _take(self, candidate: Candidate) -> None:
-        self._line.write(completed(self._line.value, candidate))
+        self._line.write(with_candidate(self._line.value, candidate))
 
     def on_candidates_panel_taken(self, event: CandidatesPanel.Taken) -> None:
         """Take the candidate that was clicked on."""

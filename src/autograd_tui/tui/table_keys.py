@@ -7,8 +7,8 @@ from functools import partial
 
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
-from autograd_tui.text.table.view import found, moved, name_of, rows, toggled
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
+from autograd_tui.text.table.view import find_parameter, list_rows, move_cursor, row_name, toggle_layer
 from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.requests import Inspect
@@ -21,7 +21,7 @@ class TableKeys(TrainingScreen):
     def action_select(self, by: int) -> None:
         """Move the cursor of the table, by as many rows as were counted."""
         if self.frame is not None:
-            self.view = moved(self.view, rows(*_table(self.frame), self.view), by * self.take_count())
+            self.view = move_cursor(self.view, list_rows(*_table(self.frame), self.view), by * self.take_count())
             self.say(None)
 
     def action_open(self) -> None:
@@ -30,10 +30,10 @@ class TableKeys(TrainingScreen):
         if self.frame is None or cursor is None:
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
         elif cursor.place is None:
-            self.view = toggled(self.view, cursor.layer)
+            self.view = toggle_layer(self.view, cursor.layer)
         else:
             self.view = replace(self.view, asked=True)
-            self.in_turn(partial(self._inspect, name_of(_table(self.frame)[0], cursor)))
+            self.in_turn(partial(self._inspect, row_name(_table(self.frame)[0], cursor)))
 
     def _inspect(self, name: str) -> None:
         if self.looking is not None:
@@ -58,7 +58,7 @@ class TableKeys(TrainingScreen):
 
     def sort_table(self, column: str) -> None:
         """Sort the table by a column, "model" for the model's order; raises Refused where it has few rows."""
-        if self.frame is not None and len(self.frame.params) <= MOST_ROWS:
+        if self.frame is not None and len(self.frame.params) <= MAX_PARAMETER_ROWS:
             raise Refused(f"a table of {len(self.frame.params)} rows stays in the model's order.")
         self.view = replace(self.view, column=column)
 
@@ -67,11 +67,11 @@ class TableKeys(TrainingScreen):
         text = text or self.view.search
         if not text or self.frame is None:
             raise Refused("give a part of a parameter's name behind the /.")
-        view = found(*_table(self.frame), self.view, text)
+        view = find_parameter(*_table(self.frame), self.view, text)
         if view is None:
             raise Refused(f'no parameter has "{clipped(text)}" in its name.')
         self.view = view
 
 
-def _table(frame: Frame) -> tuple[Layers, Columns]:
-    return Layers.of(frame.params.layout.names), Columns.of(frame)
+def _table(frame: Frame) -> tuple[Layers, ParameterColumns]:
+    return Layers.of(frame.params.layout.names), ParameterColumns.of(frame)

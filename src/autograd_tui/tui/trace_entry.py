@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
-from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.prompt.parser import parse_prompt
 from autograd_tui.text.prompt.words import Candidate, ScreenWord
 from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.requests import Prove, Record, Request, Training, Update, What
@@ -93,7 +93,7 @@ class TraceEntry(TrainingScreen):
     def _words_inside(self, text: str) -> bool:
         """Do what words ask for; what runs, or is seen on this screen alone, leads out of the phase first."""
         try:
-            words = read(text)
+            words = parse_prompt(text)
         except Refused as error:
             self.say(Note(str(error), "warn"))
             return False

@@ -18,7 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.session_view import Goal, InteractiveSession, OpenSession, Problem, Progress, SessionInfo
 from autograd_tui.core.trace import Trace
-from autograd_tui.text.messages import difference_line, left_line, watched_line
+from autograd_tui.text.messages import difference_line, left_branch_line, watch_line
 from autograd_tui.tui.requests import (
     Arm,
     Export,
@@ -247,7 +247,7 @@ class TrainerThread(threading.Thread):
         before, session = self._here.branches[-1:], self._here
         self._train(request)
         newest = self._here.branches[-1:]
-        return left_line(newest[0]) if newest and newest != before and self._here is session else None
+        return left_branch_line(newest[0]) if newest and newest != before and self._here is session else None
 
     def _train(self, request: Request) -> None:
         assert not isinstance(request.what, (Look, Inspect, Export, Record, Prove, Arm, ScreenKey))
@@ -313,7 +313,7 @@ class TrainerThread(threading.Thread):
             self._here.disarm()
         else:
             self._here.arm(what.watchpoint)
-        return watched_line(self._here.watchpoints)
+        return watch_line(self._here.watchpoints)
 
     def _export(self, what: Export) -> str:
         self._runs(f"the export to {what.path.name} runs")

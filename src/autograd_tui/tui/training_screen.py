@@ -15,7 +15,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import OpenSession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
-from autograd_tui.text.hidden_results import STAGES, HiddenResults, veil_over
+from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.styled_text import one_line
@@ -236,7 +236,7 @@ class TrainingScreen(SizedScreen, CachedRows):
     def draw_veil(self) -> None:
         """Hide of the newest frame what has not been asked for yet."""
         newest = self.frame if self.looking is None else None
-        self.veil = veil_over(newest, self.stage) if newest is not None and self.veiling else None
+        self.veil = hide_results(newest, self.stage) if newest is not None and self.veiling else None
 
     # The note: what cannot be seen from the frame.
 

@@ -11,9 +11,9 @@ from autograd_tui.core.files import absolute, replacing
 from autograd_tui.core.run_config import BUDGET, BUILT_IN, installed
 from autograd_tui.core.session_view import Goal
 from autograd_tui.core.watchpoint import Watchpoint
-from autograd_tui.text.messages import watched_line
-from autograd_tui.text.prompt.completion import completions, heading
-from autograd_tui.text.prompt.parser import read
+from autograd_tui.text.messages import watch_line
+from autograd_tui.text.prompt.completion import complete, completion_heading
+from autograd_tui.text.prompt.parser import parse_prompt
 from autograd_tui.text.prompt.words import Candidate, ScreenWord
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
@@ -39,7 +39,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, TraceEntry):
         self.prompt.open(text)
 
     def offer(self, text: str) -> tuple[str, list[Candidate]]:
-        found = completions(
+        found = complete(
             text,
             self.frame,
             newest=self.newest,
@@ -48,13 +48,13 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, TraceEntry):
             models=_models(self.trainer.folder) if text.startswith("model ") else {},
             branches=self.trainer.session.branches if self.trainer.session else (),
         )
-        return heading(text, self.frame, memory=self.about.memory if self.about else BUDGET), found
+        return completion_heading(text, self.frame, memory=self.about.memory if self.about else BUDGET), found
 
     def run_words(self, text: str) -> bool:
         """Do what words ask for; False where they were not understood."""
         self.say(None)
         try:
-            words = None if text.startswith("/") else read(text)
+            words = None if text.startswith("/") else parse_prompt(text)
             if words is None:
                 self.find_parameter(text[1:].strip())
             elif isinstance(words, ScreenWord):
@@ -90,7 +90,7 @@ class WordKeys(PanelKeys, RunKeys, TableKeys, TraceEntry):
                 self.arm(None)
             case "watch", _:
                 session = self.trainer.session
-                self.say(Note(watched_line(session.watchpoints if session else ()), "accent"))
+                self.say(Note(watch_line(session.watchpoints if session else ()), "accent"))
             case "export", str(name) if not name.endswith(".svg"):
                 self.ask_beside(Export(Path(name).expanduser()))
             case "export", str(name):

@@ -14,8 +14,8 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.optimizers import make_optimizer
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.text.optimizer_rules import NAMES
-from autograd_tui.text.prompt.completion import completed, completions, heading
-from autograd_tui.text.prompt.parser import OPTIMIZERS, OPTIONS, WORDS, read
+from autograd_tui.text.prompt.completion import complete, completion_heading, with_candidate
+from autograd_tui.text.prompt.parser import OPTIMIZER_LINES, OPTION_LINES, WORDS, parse_prompt
 from autograd_tui.text.prompt.words import SCREEN, Candidate
 from handmade_frames import frame, table
 
@@ -26,7 +26,7 @@ STARTS = ["", "fbsz ", "lr=0.1 f "]
 
 
 def offered(text: str, shown: Frame | None = SHOWN) -> list[Candidate]:
-    return completions(text, shown, newest=9, themes=THEMES, models=BUILT_IN | {"mine.py": "your own"})
+    return complete(text, shown, newest=9, themes=THEMES, models=BUILT_IN | {"mine.py": "your own"})
 
 
 def words(text: str, shown: Frame | None = SHOWN) -> list[str]:
@@ -44,19 +44,19 @@ def test_every_candidate_is_understood_or_the_beginning_of_what_is(start: str, t
         if candidate.goes_on:
             assert candidate.word.endswith(("=", " "))
         else:
-            read(completed(text, candidate) if not start or " " not in typed else candidate.word)
+            parse_prompt(with_candidate(text, candidate) if not start or " " not in typed else candidate.word)
 
 
 @given(st.sampled_from(STARTS), st.sampled_from(TYPED), st.integers(0, 40))
 def test_a_candidate_goes_on_from_what_is_typed(start: str, typed: str, length: int) -> None:
     text = start + typed[:length]
-    assert all(completed(text, candidate).startswith(text) for candidate in offered(text))
+    assert all(with_candidate(text, candidate).startswith(text) for candidate in offered(text))
 
 
 @given(st.text(max_size=60) | st.sampled_from(TYPED))
 def test_any_text_has_candidates_or_none(text: str) -> None:
     assert isinstance(offered(text), list)
-    assert heading(text, SHOWN)
+    assert completion_heading(text, SHOWN)
     assert isinstance(offered(text, None), list)
 
 
@@ -66,10 +66,10 @@ def test_any_text_has_candidates_or_none(text: str) -> None:
 def test_every_line_fits_on_a_small_screen(text: str) -> None:
     longest = max(len(each.label) for each in offered(text))
     assert all(each.line and longest + len(each.line) <= NEEDED for each in offered(text))
-    assert len(heading(text, SHOWN)) <= NEEDED + 2
+    assert len(completion_heading(text, SHOWN)) <= NEEDED + 2
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", OPTION_LINES)
 def test_every_line_about_an_option_fits_on_a_small_screen(name: str) -> None:
     options = offered(f"optimizer={name},momentum=0.9,")
     longest = max(len(each.label) for each in options)
@@ -102,16 +102,16 @@ def test_learning_rates_are_offered_with_the_usual_one_named() -> None:
     lines = {each.label: each.line for each in offered("lr=")}
     assert list(lines) == ["1e-1", "1e-2", "1e-3", "1e-4", "1e-5"]
     assert lines["1e-3"] == "the usual one to begin with"
-    assert "now 0.1" in heading("lr=", SHOWN)
+    assert "now 0.1" in completion_heading("lr=", SHOWN)
 
 
 def test_the_optimizers_offered_are_all_that_can_be_stepped() -> None:
     names = {each.label for each in offered("optimizer=")}
     assert names == set(known_optimizers()) - {"lbfgs"}  # a closure
-    assert names == set(OPTIMIZERS) == set(NAMES) == set(OPTIONS)
+    assert names == set(OPTIMIZER_LINES) == set(NAMES) == set(OPTION_LINES)
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(OPTIMIZER_LINES))
 def test_pytorch_takes_every_option_that_is_offered(name: str) -> None:
     for start in ("", "momentum=0.9,") if name in ("sgd", "rmsprop", "muon") else ("",):
         for word in words(f"optimizer={name},{start}"):
@@ -155,7 +155,7 @@ def test_values_offered_set_just_what_is_there() -> None:
 def test_frames_that_mean_something_are_offered() -> None:
     session = open_session("linear")
     *_, last = session.run_all("fbsz*3 ffb")
-    found = completions("@", last, newest=session.newest, history=session.history)
+    found = complete("@", last, newest=session.newest, history=session.history)
     assert [(each.word, each.line) for each in found] == [
         ("@0", "the first: before any command"),
         ("@12", "the start of this iteration"),

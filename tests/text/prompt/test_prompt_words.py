@@ -8,8 +8,8 @@ from autograd_tui.core.command import Commands, parse
 from autograd_tui.core.errors import UnknownCommand, nearest
 from autograd_tui.core.session_view import Goal
 from autograd_tui.core.watchpoint import Watchpoint
-from autograd_tui.text.prompt.parser import ANSWERS, EXAMPLE, SETTINGS, read
-from autograd_tui.text.prompt.words import ALONE, COLUMNS, READERS, ScreenWord
+from autograd_tui.text.prompt.parser import EXAMPLE, OTHER_PROGRAMS, SETTINGS, parse_prompt
+from autograd_tui.text.prompt.words import ALONE, READERS, SORT_COLUMNS, ScreenWord
 
 LIKELY = st.lists(
     st.sampled_from(
@@ -20,14 +20,14 @@ LIKELY = st.lists(
 
 def said(text: str) -> str:
     with pytest.raises(UnknownCommand) as caught:
-        read(text)
+        parse_prompt(text)
     return str(caught.value)
 
 
 def sentence(text: str) -> str:
     """Give what is said against a text; "" where it is understood."""
     try:
-        assert isinstance(read(text), (Commands, ScreenWord))
+        assert isinstance(parse_prompt(text), (Commands, ScreenWord))
     except UnknownCommand as error:
         return str(error)
     return ""
@@ -46,13 +46,13 @@ def test_whatever_stands_behind_a_word_for_the_screen_is_understood_or_not(word:
 
 
 def test_commands_are_what_they_are_everywhere() -> None:
-    assert read("fbsz*3 lr=0.01 f") == parse("fbsz*3 lr=0.01 f")
+    assert parse_prompt("fbsz*3 lr=0.01 f") == parse("fbsz*3 lr=0.01 f")
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        *((f"sort {column}", ScreenWord("sort", column)) for column in COLUMNS),
+        *((f"sort {column}", ScreenWord("sort", column)) for column in SORT_COLUMNS),
         ("model resnet18", ScreenWord("model", "resnet18")),
         ("model models/mine.py:small", ScreenWord("model", "models/mine.py:small")),
         ("model my model.py", ScreenWord("model", "my model.py")),
@@ -71,7 +71,7 @@ def test_commands_are_what_they_are_everywhere() -> None:
     ],
 )
 def test_words_for_the_screen_are_read(text: str, word: ScreenWord) -> None:
-    assert read(f"  {text} ") == word
+    assert parse_prompt(f"  {text} ") == word
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_a_number_that_makes_no_sense_gets_a_sentence_that_quotes_it(text: str) 
 )
 def test_a_word_of_another_program_is_answered_with_what_does_it_here(text: str, does: str) -> None:
     assert said(text).startswith(f'"{text}" is not understood: {does} ')
-    assert read(does)
+    assert parse_prompt(does)
 
 
 def test_several_commands_are_undone_by_a_count() -> None:
     assert "the keys 4u go 4 back" in said("undo 4")
 
 
-@pytest.mark.parametrize(("words", "told"), [*ANSWERS.items(), *SETTINGS.items()])
+@pytest.mark.parametrize(("words", "told"), [*OTHER_PROGRAMS.items(), *SETTINGS.items()])
 def test_no_word_of_another_program_is_one_that_this_one_has(words: str, told: str) -> None:
     for word in words.split():
         assert word == "undo" or told.format(EXAMPLE) in said(word)
@@ -167,7 +167,7 @@ def test_a_learning_rate_that_is_no_number_gets_a_sentence() -> None:
 @pytest.mark.parametrize("word", ["sort", "model", "theme", "speed"])
 def test_a_word_that_needs_another_says_so_with_an_example(word: str) -> None:
     example = said(word).removesuffix(".").split("as in ")[1]
-    assert read(example) == ScreenWord(word, read(example).value)  # type: ignore[union-attr]
+    assert parse_prompt(example) == ScreenWord(word, parse_prompt(example).value)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("word", ALONE)

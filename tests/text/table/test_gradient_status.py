@@ -4,7 +4,14 @@ import pytest
 
 from autograd_tui import open_session
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.table.gradient_status import age, age_in_full, all_ages, cleared, in_words, together
+from autograd_tui.text.table.gradient_status import (
+    cleared_cells,
+    full_status,
+    gradient_status,
+    gradient_statuses,
+    gradient_summary,
+    status_counts,
+)
 from nested_models import open_nested
 
 
@@ -25,39 +32,39 @@ from nested_models import open_nested
 def test_a_gradient_says_what_has_become_of_it(commands: str, word: str, sentence: str) -> None:
     frame = list(open_session("linear").run_all(commands))[-1]
     grad = frame.grads[0]
-    assert age(frame, 0) == word
-    assert age_in_full(frame, grad, 0) == sentence
+    assert gradient_status(frame, 0) == word
+    assert full_status(frame, grad, 0) == sentence
 
 
 def test_a_cleared_gradient_is_none_and_says_what_it_was() -> None:
     frame = list(open_session("linear").run_all("fbsz"))[-1]
-    assert plain(cleared(frame, 0, room=23)) == "      None  was +1.3333"
-    assert in_words(frame) == "None"
+    assert plain(cleared_cells(frame, 0, room=23)) == "      None  was +1.3333"
+    assert status_counts(frame) == "None"
 
 
 def test_where_there_is_less_room_what_it_was_is_left_out_before_a_digit_is_cut() -> None:
     frame = list(open_session("linear").run_all("fbsz"))[-1]
-    assert plain(cleared(frame, 0, room=22)) == "      None was +1.3333"
-    assert plain(cleared(frame, 0, room=21)) == "      None"
+    assert plain(cleared_cells(frame, 0, room=22)) == "      None was +1.3333"
+    assert plain(cleared_cells(frame, 0, room=21)) == "      None"
 
 
 def test_gradients_of_several_ages_are_counted() -> None:
     frame = list(open_nested(unused=["gate", "stem.weight"]).run_all("fb"))[-1]
-    assert in_words(frame) == "2 unused by loss, 18 fresh"
-    assert in_words(frame, [0, 1]) == "unused by loss"
-    assert together(frame) == ["2 unused by loss, 18 fresh", "all finite"]
+    assert status_counts(frame) == "2 unused by loss, 18 fresh"
+    assert status_counts(frame, [0, 1]) == "unused by loss"
+    assert gradient_summary(frame) == ["2 unused by loss, 18 fresh", "all finite"]
 
 
 def test_gradients_that_are_not_finite_are_counted() -> None:
     frame = list(open_session("linear").run_all("w=nan f b"))[-1]
-    assert together(frame) == ["fresh", "2 hold NaN or infinity"]
+    assert gradient_summary(frame) == ["fresh", "2 hold NaN or infinity"]
 
 
 def test_what_was_cleared_is_remembered_for_all() -> None:
     frame = list(open_nested().run_all("fbsz"))[-1]
-    assert together(frame) == ["None", f"|grad| was {frame.last_grads and frame.last_grads.norm():.4f}"]
+    assert gradient_summary(frame) == ["None", f"|grad| was {frame.last_grads and frame.last_grads.norm():.4f}"]
 
 
 def test_all_ages_are_those_of_each() -> None:
     *_, frame = open_session("linear").run_all("fb w.requires_grad=False fb")
-    assert all_ages(frame) == [age(frame, place) for place in range(2)] == ["unused", "sum of 2"]
+    assert gradient_statuses(frame) == [gradient_status(frame, place) for place in range(2)] == ["unused", "sum of 2"]

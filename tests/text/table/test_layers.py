@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from autograd_tui.text.table.layers import MOST_ROWS, Columns, Layers
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 from nested_models import NAMES, open_nested
 from session_internals import state_of
 
@@ -21,7 +21,7 @@ def test_a_part_that_all_names_begin_with_makes_no_layer() -> None:
 
 
 def test_few_parameters_stand_each_for_itself() -> None:
-    names = tuple(f"body.{place}" for place in range(MOST_ROWS))
+    names = tuple(f"body.{place}" for place in range(MAX_PARAMETER_ROWS))
     layers = Layers.of(names)
     assert tuple(layers.groups) == names
     assert all(map(layers.alone, layers.groups))
@@ -39,7 +39,7 @@ def test_the_numbers_of_a_layer_are_those_that_torch_finds(layer: str) -> None:
     params = state_of(session).params
     before = {name: param.detach().clone() for name, param in params.items()}
     session.run("s")
-    columns, places = Columns.of(session.frame), Layers.of(tuple(params)).groups[layer]
+    columns, places = ParameterColumns.of(session.frame), Layers.of(tuple(params)).groups[layer]
     ours = [list(params)[place] for place in places]
     values = torch.cat([params[name].detach() for name in ours])
     old = torch.cat([before[name] for name in ours])
@@ -52,11 +52,11 @@ def test_the_numbers_of_a_layer_are_those_that_torch_finds(layer: str) -> None:
 
 
 def test_before_the_first_step_there_is_no_update() -> None:
-    assert Columns.of(open_nested().frame).update([0]) is None
+    assert ParameterColumns.of(open_nested().frame).update([0]) is None
 
 
 def test_a_move_from_zero_is_infinite_and_no_move_is_none_of_it() -> None:
-    columns = Columns((1, 1), (1.0, 0.0), (None, None), (1.0, 0.0), (0.0, 0.0))
+    columns = ParameterColumns((1, 1), (1.0, 0.0), (None, None), (1.0, 0.0), (0.0, 0.0))
     assert columns.update([0]) == math.inf
     assert columns.update([1]) == 0.0
 
@@ -64,6 +64,6 @@ def test_a_move_from_zero_is_infinite_and_no_move_is_none_of_it() -> None:
 def test_a_layer_without_gradients_has_no_norm_of_them() -> None:
     session = open_nested(unused=["gate"])
     frame = list(session.run_all("fb"))[-1]
-    columns = Columns.of(frame)
+    columns = ParameterColumns.of(frame)
     assert columns.grad([NAMES.index("gate")]) is None
     assert columns.grad(range(len(NAMES))) == pytest.approx(frame.grads.norm())

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.prompt.words import COLUMNS
+from autograd_tui.text.prompt.words import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
-from autograd_tui.text.table.layers import Columns, Layers
-from autograd_tui.text.table.table_rows import Table, shortened
-from autograd_tui.text.table.view import TableView, ViewRow, rows
+from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.table_rows import TableRows, shorten_name
+from autograd_tui.text.table.view import TableView, ViewRow, list_rows
 from nested_models import NAMES, open_nested
 from session_internals import state_of
 
@@ -21,8 +21,8 @@ OPEN = TableView(cursor=ViewRow("body", 3), opened=frozenset(["body"]))
 
 def styled(frame: Frame, view: TableView = OPEN, *, width: int = 63) -> list[Line]:
     """Give the heading, the rows and the total."""
-    layers, columns = Layers.of(frame.params.layout.names), Columns.of(frame)
-    table, listed = Table(frame, layers, columns), rows(layers, columns, view)
+    layers, columns = Layers.of(frame.params.layout.names), ParameterColumns.of(frame)
+    table, listed = TableRows(frame, layers, columns), list_rows(layers, columns, view)
     shape = table.shape(view, listed, width)
     lines = [table.heading(shape), *(table.row(shape, row) for row in listed), table.total(shape)]
     assert all(length(line) <= width for line in lines) or width < 30
@@ -129,10 +129,10 @@ def test_names_of_300_characters_keep_their_ends(width: int) -> None:
 
 @given(st.text("abc", max_size=20), st.integers(0, 25))
 def test_a_shortened_name_fits(name: str, width: int) -> None:
-    assert len(shortened(name, width)) <= width
+    assert len(shorten_name(name, width)) <= width
 
 
-@given(st.integers(20, 130), st.sampled_from(COLUMNS), st.booleans())
+@given(st.integers(20, 130), st.sampled_from(SORT_COLUMNS), st.booleans())
 def test_rows_of_any_width_are_drawn(width: int, column: str, opened: bool) -> None:
     view = TableView(opened=frozenset(["body"]) if opened else frozenset(), column=column)
     assert len(drawn(FRAME, view, width=width)) == (23 if opened else 5)

@@ -7,13 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.prompt.words import COLUMNS as SORTABLE
-from autograd_tui.text.table.layers import Columns, Layers
-from autograd_tui.text.table.view import TableView, ViewRow, count_rows, found, moved, name_of, rows, toggled
+from autograd_tui.text.prompt.words import SORT_COLUMNS as SORTABLE
+from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.view import (
+    TableView,
+    ViewRow,
+    count_rows,
+    find_parameter,
+    list_rows,
+    move_cursor,
+    row_name,
+    toggle_layer,
+)
 from nested_models import NAMES, open_nested
 
 FRAME = list(open_nested(unused=["body.3.weight"]).run_all("fbs"))[-1]
-LAYERS, COLUMNS = Layers.of(NAMES), Columns.of(FRAME)
+LAYERS, COLUMNS = Layers.of(NAMES), ParameterColumns.of(FRAME)
 STEM, BODY, GATE = ViewRow("stem"), ViewRow("body"), ViewRow("gate", 0)
 
 views = st.builds(
@@ -25,7 +34,7 @@ views = st.builds(
 
 
 def listed(view: TableView) -> list[ViewRow]:
-    return rows(LAYERS, COLUMNS, view)
+    return list_rows(LAYERS, COLUMNS, view)
 
 
 def test_closed_layers_are_a_row_each_and_a_parameter_alone_is_itself() -> None:
@@ -33,13 +42,13 @@ def test_closed_layers_are_a_row_each_and_a_parameter_alone_is_itself() -> None:
 
 
 def test_an_opened_layer_has_its_parameters_below_it() -> None:
-    found = listed(toggled(TableView(), "body"))
+    found = listed(toggle_layer(TableView(), "body"))
     assert found == [GATE, STEM, BODY, *(ViewRow("body", place) for place in range(2, 20))]
-    assert name_of(LAYERS, found[3]) == "body.0.weight"
+    assert row_name(LAYERS, found[3]) == "body.0.weight"
 
 
 def test_opening_twice_closes() -> None:
-    assert toggled(toggled(TableView(), "body"), "body") == TableView()
+    assert toggle_layer(toggle_layer(TableView(), "body"), "body") == TableView()
 
 
 @given(views)
@@ -70,21 +79,21 @@ def test_names_are_sorted_by_the_alphabet() -> None:
 
 def test_nan_is_sorted_first_as_what_is_most_worth_seeing() -> None:
     columns = replace(COLUMNS, norms=(*COLUMNS.norms[:-1], float("nan")))
-    assert rows(LAYERS, columns, TableView(column="params"))[0] == BODY
+    assert list_rows(LAYERS, columns, TableView(column="params"))[0] == BODY
 
 
 @given(views, st.integers(-30, 30))
 def test_the_cursor_stays_among_the_rows(view: TableView, by: int) -> None:
-    assert moved(view, listed(view), by).cursor in listed(view)
+    assert move_cursor(view, listed(view), by).cursor in listed(view)
 
 
 def test_the_first_key_puts_the_cursor_at_an_end() -> None:
-    assert moved(TableView(), listed(TableView()), 1).cursor == GATE
-    assert moved(TableView(), listed(TableView()), -1).cursor == BODY
+    assert move_cursor(TableView(), listed(TableView()), 1).cursor == GATE
+    assert move_cursor(TableView(), listed(TableView()), -1).cursor == BODY
 
 
 def test_a_name_is_found_in_a_closed_layer_which_opens() -> None:
-    view = found(LAYERS, COLUMNS, TableView(), "3.WEI")
+    view = find_parameter(LAYERS, COLUMNS, TableView(), "3.WEI")
     assert view is not None
     assert (view.cursor, view.opened, view.search) == (ViewRow("body", 8), {"body"}, "3.WEI")
 
@@ -92,27 +101,29 @@ def test_a_name_is_found_in_a_closed_layer_which_opens() -> None:
 def test_the_same_search_goes_on_and_begins_anew_at_the_end() -> None:
     view, seen = TableView(), []
     for _ in range(11):
-        again = found(LAYERS, COLUMNS, view, "weight")
+        again = find_parameter(LAYERS, COLUMNS, view, "weight")
         assert again is not None
         view = again
         assert view.cursor is not None
-        seen.append(name_of(LAYERS, view.cursor))
+        seen.append(row_name(LAYERS, view.cursor))
     assert seen == [name for name in NAMES if "weight" in name] + ["stem.weight"]
 
 
 def test_a_whole_name_is_found_before_names_that_hold_it() -> None:
     names = ("a.conv", *(f"a.{place}" for place in range(12)), "conv")
-    view = found(Layers.of(names), Columns((1,) * 14, (1.0,) * 14, (None,) * 14, None, ()), TableView(), "conv")
+    view = find_parameter(
+        Layers.of(names), ParameterColumns((1,) * 14, (1.0,) * 14, (None,) * 14, None, ()), TableView(), "conv"
+    )
     assert view is not None
     assert view.cursor == ViewRow("conv", 13)
 
 
 def test_what_is_in_no_name_is_not_found() -> None:
-    assert found(LAYERS, COLUMNS, TableView(), "gate.weight") is None
+    assert find_parameter(LAYERS, COLUMNS, TableView(), "gate.weight") is None
 
 
 @given(views, st.sampled_from(["weight", "8", "gate", "b"]))
 def test_what_is_found_is_shown(view: TableView, text: str) -> None:
-    again = found(LAYERS, COLUMNS, view, text)
+    again = find_parameter(LAYERS, COLUMNS, view, text)
     assert again is not None
     assert again.cursor in listed(again)

@@ -8,7 +8,7 @@ from autograd_tui.text.derivation.presenter import dtype_lines
 from autograd_tui.text.derivation.rule_context import NodeContext
 from autograd_tui.text.derivation.rules import BACKWARD_RULES
 from autograd_tui.text.derivation.small_tensor import SmallTensor, all_close, is_close, map_values, tolerance_of
-from autograd_tui.text.equation import exact, headed, rows, worked
+from autograd_tui.text.equation import evaluated, exact, headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
 from autograd_tui.text.trace.expression import differential, expression
@@ -31,7 +31,7 @@ def accumulation_lines(op: Operation, width: int, *, undone: bool = False) -> li
     """Say what is added to which `.grad`; `undone`: the backward raised afterwards."""
     lines = _added(op, width)
     if undone and op.grad_after is not None:
-        lines += rows(TAKEN_BACK.format(_words(op.grad_before, width)), width, style="error")
+        lines += wrapped_rows(TAKEN_BACK.format(_words(op.grad_before, width)), width, style="error")
     return lines
 
 
@@ -41,18 +41,18 @@ def _added(op: Operation, width: int) -> list[Line]:
     upstream = next((value for value in op.grad_in if value is not None), None)
     before, after, arriving = (_words(value, width) for value in (op.grad_before, op.grad_after, upstream))
     if upstream is None or op.grad_after is None:
-        return headed(head, f"{arriving} arrived." if upstream else "no gradient came: nothing changes.", width)
+        return headed_rows(head, f"{arriving} arrived." if upstream else "no gradient came: nothing changes.", width)
     if not _adds_up(op.grad_before, upstream, op.grad_after):
         sentence = f"was {before}, and {arriving} arrived, yet it holds {after}: something, such as a hook, changed it."
-        return [*headed(head, sentence, width, style="warn")]
+        return [*headed_rows(head, sentence, width, style="warn")]
     added = f"({arriving})" if arriving.startswith("-") else arriving
     if op.grad_before is None:
         return [
-            *headed(head, f"None + {added} = {after}", width, style="now"),
-            *rows(FIRST_GRADIENT, width, style="dim"),
+            *headed_rows(head, f"None + {added} = {after}", width, style="now"),
+            *wrapped_rows(FIRST_GRADIENT, width, style="dim"),
         ]
     sentence = f"{_addition(op.grad_before, upstream, op.grad_after, width)} (adds to what was there)"
-    return [*headed(head, sentence, width, style="now"), *rows(ACCUMULATED, width, style="dim")]
+    return [*headed_rows(head, sentence, width, style="now"), *wrapped_rows(ACCUMULATED, width, style="dim")]
 
 
 def _addition(before: Value, upstream: Value, after: Value, width: int) -> str:
@@ -62,7 +62,7 @@ def _addition(before: Value, upstream: Value, after: Value, width: int) -> str:
     if len(known) < 3 or not all(map(str.startswith, (was, arriving, now), (nested(*each) for each in known))):
         return f"{was}, plus {arriving}, is {now}"
     one, other = (nested(*each, write=exact) for each in known[:2])
-    return worked(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
+    return evaluated(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
 
 
 def _adds_up(before: Value | None, upstream: Value, after: Value) -> bool:
@@ -96,14 +96,14 @@ def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     lines = upstream_lines(context, width)
     if rule is None and not op.raised:
         sentence = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
-        lines += rows(sentence, width, style="dim")
+        lines += wrapped_rows(sentence, width, style="dim")
     for index in range(len(op.grad_out)):
         lines += downstream_lines(context, index, rule, width)
     lines += dtype_lines(op.grad_in, op.grad_out, width)
     if op.raised:
         return [
             *lines,
-            *(line for sentence in why_it_raised(trace, op) for line in rows(sentence, width, style="error")),
+            *(line for sentence in why_it_raised(trace, op) for line in wrapped_rows(sentence, width, style="error")),
         ]
     return _freed(context, lines, width)
 
@@ -119,7 +119,7 @@ def upstream_lines(context: NodeContext, width: int) -> list[Line]:
         name = _made(context, index)
         label = "upstream" + (f" dL/{name}" if name else f" {index + 1}" * (len(context.op.grad_in) > 1))
         room = width - 2 if value is None or value.stats.values else max(width - len(label) - 2, width // 2)
-        lines += headed(label, value_words(value, room), width, style="accent")
+        lines += headed_rows(label, value_words(value, room), width, style="accent")
     return [*lines, *_senders(context, width)]
 
 
@@ -144,13 +144,13 @@ def _senders(context: NodeContext, width: int) -> list[Line]:
         if after == number and index < len(op.grad_out) and op.grad_out[index] is not None
     ]
     if not before and context.upstream and context.upstream.values == (1.0,):
-        return rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
+        return wrapped_rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
     if len(before) < 2:
         return []
     sent = " + ".join(_in_short(op.grad_out[index]) for op, index in before)
     names = ", ".join(one_line(op.name) for op, _ in before)
     sentence = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
-    return rows(sentence, width, style="dim", indent="  ")
+    return wrapped_rows(sentence, width, style="dim", indent="  ")
 
 
 def _in_short(value: Value | None) -> str:
@@ -167,4 +167,4 @@ def _freed(context: NodeContext, lines: list[Line], width: int) -> list[Line]:
     if lines and plain(lines[-1]).startswith("to ") and length(lines[-1]) + len(short) <= width:
         return [*lines[:-1], [*lines[-1], (short, "dim")]]
     sentence = "What it had saved is freed now: that is why a second backward fails."
-    return [*lines, *rows(sentence, width, style="dim")]
+    return [*lines, *wrapped_rows(sentence, width, style="dim")]

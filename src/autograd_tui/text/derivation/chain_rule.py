@@ -9,7 +9,7 @@ from autograd_tui.text.derivation.backward_lines import backward_lines
 from autograd_tui.text.derivation.forward_lines import forward_lines
 from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
 from autograd_tui.text.derivation.rules import STEP_RULES
-from autograd_tui.text.equation import headed, rows
+from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.tensor_words import value_words
 
@@ -26,7 +26,7 @@ def chain_rule_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         return backward_lines(trace, op, width)
     if trace.phase is Phase.STEP and trace.error:
         message = f"{one_line(op.name)} is as it was: the step raised, and what it had moved was put back."
-        return rows(message, width, style="error")
+        return wrapped_rows(message, width, style="error")
     if trace.phase is Phase.STEP:
         return _step_lines(ParameterUpdate(trace, op), width)
     return _zero_grad_lines(op, width)
@@ -36,12 +36,12 @@ def _step_lines(update: ParameterUpdate, width: int) -> list[Line]:
     """Show how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
     before_after = _before_after_lines(update, "value", one_line(update.op.name), width)
     if update.before("grad") is None:
-        return [*before_after, *rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
+        return [*before_after, *wrapped_rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
     optimizer = OptimizerSpec.parse(update.trace.optimizer).name if update.trace.optimizer else ""
     rule = STEP_RULES.get(optimizer)
     if rule is None or not update.has_numbers:
         message = f"No formula is known here for {optimizer or 'this optimizer'}: before and after."
-        return [*before_after, *_state_lines(update, width), *rows(message, width, style="dim")]
+        return [*before_after, *_state_lines(update, width), *wrapped_rows(message, width, style="dim")]
     value = update.after("value")
     return [*rule(update).lines(update, width), *(before_after if value and value.stats.size > 1 else [])]
 
@@ -59,16 +59,16 @@ def _before_after_lines(update: ParameterUpdate, role: str, name: str, width: in
     room = max(width // 2 - 4, 12)
     old, new = value_words(before, room), value_words(after, room)
     unchanged = old == new and before and after and role != "value"
-    return headed(name, new if unchanged else f"{old} → {new}", width)
+    return headed_rows(name, new if unchanged else f"{old} → {new}", width)
 
 
 def _zero_grad_lines(op: Operation, width: int) -> list[Line]:
     before, after = (next((value for value in side if value.role == "grad"), None) for side in (op.inputs, op.output))
     head = f"{one_line(op.name)}.grad"
     if before is None and after is None:
-        return headed(head, "None, and it stays None.", width)
+        return headed_rows(head, "None, and it stays None.", width)
     old, new = value_words(before, width - 4), value_words(after, width - 4)
-    lines = headed(head, f"{old} → {new}", width, style="now")
+    lines = headed_rows(head, f"{old} → {new}", width, style="now")
     if after is None:
-        lines += rows("The next backward starts from nothing here, instead of adding.", width, style="dim")
+        lines += wrapped_rows("The next backward starts from nothing here, instead of adding.", width, style="dim")
     return lines

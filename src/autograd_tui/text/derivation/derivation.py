@@ -17,7 +17,7 @@ from autograd_tui.text.derivation.small_tensor import (
     map_values,
     summed_to,
 )
-from autograd_tui.text.equation import enclosed, exact, with_digits, worked
+from autograd_tui.text.equation import evaluated, exact, parenthesized, with_digits
 
 MAX_WRITTEN_PRODUCTS = 4  # that are written one by one
 MAX_LISTED_VALUES = 8  # above it only the first is worked
@@ -83,7 +83,7 @@ def times(
 
 def _local(by: str, local: SmallTensor) -> str:
     text = with_digits(written_values(local))
-    return worked(by, local.values, text) if by else text
+    return evaluated(by, local.values, text) if by else text
 
 
 def scaled(context: NodeContext, index: int, formula: str, by: float | None) -> Derivation:
@@ -94,7 +94,7 @@ def scaled(context: NodeContext, index: int, formula: str, by: float | None) -> 
         return Derivation(formula, elementwise=True, index=index)
     few = len(upstream.values) <= MAX_LISTED_VALUES
     up = written_values(upstream) if few else f"{FIRST_VALUE}{exact(upstream.values[0])}"
-    arithmetic = "" if by == 1 else f"{up} × {enclosed(by)}"
+    arithmetic = "" if by == 1 else f"{up} × {parenthesized(by)}"
     largest = product_magnitude(upstream, full((), by))
     return Derivation(formula, result, arithmetic, largest, elementwise=True, index=index, unchanged=by == 1)
 
@@ -130,16 +130,16 @@ def written_product(upstream: SmallTensor, local: SmallTensor) -> str:
     shape = broadcast_shape(upstream.shape, local.shape)
     both = map_values(lambda up, _: up, upstream, local), map_values(lambda _, by: by, upstream, local)
     if both[0] is None or both[1] is None or len(both[0].values) > MAX_LISTED_VALUES:
-        return f"{FIRST_VALUE}{exact(upstream.values[0])} × {enclosed(local.values[0])}"
+        return f"{FIRST_VALUE}{exact(upstream.values[0])} × {parenthesized(local.values[0])}"
     if len(both[0].values) > MAX_WRITTEN_PRODUCTS:
         return f"{written_values(both[0])} × {written_values(both[1])}"
-    terms = [f"{exact(up)} × {enclosed(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
+    terms = [f"{exact(up)} × {parenthesized(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
     return terms[0] if not shape or len(terms) == 1 else f"[{', '.join(terms)}]"
 
 
 def written_products(pairs: Sequence[tuple[float, float]]) -> str:
     """Write a sum of products with its signs: 2 × 3 - 1 × (-4)."""
-    signed = [f"{'-' if a < 0 else '+'} {exact(abs(a))} × {enclosed(b)}" for a, b in pairs]
+    signed = [f"{'-' if a < 0 else '+'} {exact(abs(a))} × {parenthesized(b)}" for a, b in pairs]
     return re.sub("^- ", "-", " ".join(signed).removeprefix("+ "))
 
 

@@ -18,7 +18,7 @@ from autograd_tui.text.derivation.presenter import (
 )
 from autograd_tui.text.derivation.rule_context import LETTERS, NodeContext
 from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_shape, overflow, tolerance_of
-from autograd_tui.text.equation import headed, rows, worked
+from autograd_tui.text.equation import evaluated, headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.trace.first_nonfinite import nonfinite_lines, nonfinite_of
@@ -60,15 +60,15 @@ def _downstream(context: NodeContext, index: int, rule: BackwardRule | None, wid
     recorded = context.op.grad_out[index]
     head = f"to {context.target(index)}"
     if recorded is None:
-        return headed(head, _why_none(context, index), width)
+        return headed_rows(head, _why_none(context, index), width)
     derivation = _derived(context, index, rule)
     lines = _numbers(context, derivation, recorded, rule, width) if derivation else None
     if derivation is None or lines is None:
-        return headed(head, f"got {value_words(recorded, width - 6)}", width)
+        return headed_rows(head, f"got {value_words(recorded, width - 6)}", width)
     letter = LETTERS[index % len(LETTERS)]
     if re.search(rf"\b{letter}\b", derivation.formula) and context.name(index) == letter:
         head = f"{head} ({letter})"
-    local = rows(derivation.local, width, indent="  ") if derivation.local else []
+    local = wrapped_rows(derivation.local, width, indent="  ") if derivation.local else []
     stretched = _stretched(context, derivation, recorded)
     return [*_headline(head, derivation.formula, stretched, width), *local, *lines]
 
@@ -77,8 +77,8 @@ def _headline(head: str, formula: str, stretched: str, width: int) -> list[Line]
     """Write where the gradient goes and by which formula; what was stretched in the same row if it fits."""
     whole = f"{formula}, {stretched}" if stretched else formula
     if not stretched or len(head) + 2 + len(whole) <= width:
-        return headed(head, whole, width)
-    return [*headed(head, formula, width), *rows(stretched, width, indent="  ")]
+        return headed_rows(head, whole, width)
+    return [*headed_rows(head, formula, width), *wrapped_rows(stretched, width, indent="  ")]
 
 
 def _why_none(context: NodeContext, index: int) -> str:
@@ -106,7 +106,7 @@ def _numbers(
     if derivation.agrees(values, _error(context, recorded)):
         return _agreeing(context, derivation, recorded, values, width)
     if sentence := overflow(result, recorded):
-        return [*rows(sentence, width, indent="  "), *result_lines(written, width)]
+        return [*wrapped_rows(sentence, width, indent="  "), *result_lines(written, width)]
     return _contradiction(context, derivation.summed_to(values.shape), recorded, width)
 
 
@@ -129,7 +129,7 @@ def _agreeing(
     if len(derivation.result.values) > len(values.values):
         return [*_terms(derivation, derivation.result, width), *_sum(derivation.result, values, width)]
     if derivation.unchanged:
-        return rows(f"{_handed_on(context, recorded)}: {written}", width, indent="  ", style="now")
+        return wrapped_rows(f"{_handed_on(context, recorded)}: {written}", width, indent="  ", style="now")
     works_nonfinite = nonfinite_of(context.op, derivation.index) is not None
     return agreeing_lines(derivation, values, written, width, works_nonfinite=works_nonfinite)
 
@@ -153,7 +153,7 @@ def _terms(derivation: Derivation, terms: SmallTensor, width: int) -> list[Line]
 def _sum(terms: SmallTensor, values: SmallTensor, width: int) -> list[Line]:
     written = nested(values.values, values.shape)
     if len(values.values) == 1 and len(terms.values) <= MAX_WRITTEN_TERMS:
-        return rows(worked(written_sum(terms), values.values, written), width, indent="  ", style="now")
+        return wrapped_rows(evaluated(written_sum(terms), values.values, written), width, indent="  ", style="now")
     return result_lines(written, width)
 
 
@@ -172,7 +172,7 @@ def _first_value(
     if not one.agrees(values, _error(context, recorded)):
         return _contradiction(context, one.result, recorded, width)
     if one.unchanged:
-        return rows(_handed_on(context, recorded), width, indent="  ")
+        return wrapped_rows(_handed_on(context, recorded), width, indent="  ")
     return first_value_lines(one, values, width)
 
 

@@ -17,7 +17,7 @@ from autograd_tui.text.derivation.presenter import (
 from autograd_tui.text.derivation.rule_context import CallContext
 from autograd_tui.text.derivation.rules import FORWARD_RULES
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow, tolerance_of
-from autograd_tui.text.equation import headed, rows
+from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.expression import expression, inner, plain_name, short_name
@@ -48,12 +48,12 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         ]
     derivation, output = rule(CallContext(trace, op)), op.output[0]
     head = _named(trace, output)
-    lines = rows(f"{head}{derivation.formula}", width, style="strong")
+    lines = wrapped_rows(f"{head}{derivation.formula}", width, style="strong")
     lines += [*_numbers(trace, op, rule, derivation, width), *_not_finite(trace, op, rule, width)]
     lines += _stretched(trace, op, derivation, width)
     if op.mutates:
         sentence = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
-        lines += rows(sentence, width, style="dim")
+        lines += wrapped_rows(sentence, width, style="dim")
     return [*lines, *dtype_lines(op.inputs, op.output, width), *saved_lines(trace, op, width)]
 
 
@@ -68,7 +68,7 @@ def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: in
         equation = equation or _of_one_number(op, found)
         lines += nonfinite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
         sentence = overflow_of(derivation, made)
-        lines += rows(sentence, width, indent="  ") if sentence else []
+        lines += wrapped_rows(sentence, width, indent="  ") if sentence else []
     return lines
 
 
@@ -88,9 +88,9 @@ def _complex(op: Operation) -> bool:
 
 def _raised(trace: Trace, op: Operation, width: int) -> list[Line]:
     last = " The forward went on without it." * (op.number + 1 < len(trace.ops))
-    lines = rows(f"{one_line(op.name)} raised: nothing came out of it.{last}", width, style="error")
+    lines = wrapped_rows(f"{one_line(op.name)} raised: nothing came out of it.{last}", width, style="error")
     for value in op.inputs:
-        lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
+        lines += headed_rows(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
     return lines
 
 
@@ -99,11 +99,11 @@ def _unknown(trace: Trace, op: Operation, width: int) -> list[Line]:
     sentence = f"No formula is known here for {name}."
     if op.opaque or not op.inputs:
         sentence = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
-    lines = rows(sentence, width, style="dim")
+    lines = wrapped_rows(sentence, width, style="dim")
     for value in op.inputs:
-        lines += headed(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
+        lines += headed_rows(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
     for value in op.output:
-        lines += rows(f"= {value_words(value, width - 4)}", width, indent="  ", style="now")
+        lines += wrapped_rows(f"= {value_words(value, width - 4)}", width, indent="  ", style="now")
     return lines
 
 
@@ -115,7 +115,7 @@ def _numbers(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivat
         return _first_value(trace, op, rule, derivation, width)
     written = written_result(output, recorded, width)
     if sentence := overflow(result, output):
-        lines = [] if op.not_finite else rows(sentence, width, indent="  ")
+        lines = [] if op.not_finite else wrapped_rows(sentence, width, indent="  ")
         return [*lines, *result_lines(written, width, style="")]
     if not derivation.agrees(recorded, tolerance_of((*op.inputs, output))):
         return contradiction_lines(nested(result.values, result.shape), output, width)
@@ -146,7 +146,7 @@ def _stretched(trace: Trace, op: Operation, derivation: Derivation, width: int) 
         if value.stats.size < op.output[0].stats.size and value.stats.shape:
             name = expression(trace, value)
             sentence = f"{name} was stretched from {shape_words(value.stats.shape)} to {shape_words(shape)}."
-            lines += rows(sentence, width, style="dim", indent="  ")
+            lines += wrapped_rows(sentence, width, style="dim", indent="  ")
     return lines
 
 
@@ -157,13 +157,13 @@ def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         sentence = "It made no node of the graph below the loss: backward has nothing to do for it."
         if trace.error:
             sentence = "The forward raised later: there is no loss, and no graph to go back through."
-        return rows(sentence, width, style="dim")
+        return wrapped_rows(sentence, width, style="dim")
     keeping = [node for node in nodes if node.saved or node.saved is None]
     shown = nodes if len(nodes) <= MAX_NAMED_NODES else keeping
     kept = [_saved(trace, op, node) for node in shown]
     if len(shown) < len(nodes):
         kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
-    return [line for each in kept for line in rows(each, width, style="dim")]
+    return [line for each in kept for line in wrapped_rows(each, width, style="dim")]
 
 
 def _saved(trace: Trace, op: Operation, node: Node) -> str:

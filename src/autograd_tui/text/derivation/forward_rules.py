@@ -33,7 +33,7 @@ from autograd_tui.text.derivation.small_tensor import (
     summed_over,
     transposed,
 )
-from autograd_tui.text.equation import enclosed, exact
+from autograd_tui.text.equation import exact, parenthesized
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.trace.expression import call_expression, inner, plain_name, short_name, tight
 
@@ -83,8 +83,8 @@ def _written(left: SmallTensor, sign: str, right: SmallTensor, result: SmallTens
 
 def _pair(a: float, sign: str, b: float) -> str:
     if sign == "^":
-        return f"{enclosed(a)}^{enclosed(b)}"
-    return f"{exact(a)} {sign} {enclosed(b)}"
+        return f"{parenthesized(a)}^{parenthesized(b)}"
+    return f"{exact(a)} {sign} {parenthesized(b)}"
 
 
 def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
@@ -97,7 +97,7 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
         if result is None or before is None:
             return Derivation(formula, elementwise=True)
         one = before.values[0] if len(result.values) == 1 else None
-        written = "" if one is None else of.format(exact(one), enclosed(one))
+        written = "" if one is None else of.format(exact(one), parenthesized(one))
         return Derivation(formula, result, written, before.max_abs, elementwise=True)
 
     return rule
@@ -188,7 +188,7 @@ def _product(
         return Derivation(formula)
     terms = pairs(left, right, (0,) * len(result.shape))
     written = written_products(terms)
-    written += f" + {enclosed(bias.values[0])}" if len(call.op.inputs) > 2 else ""
+    written += f" + {parenthesized(bias.values[0])}" if len(call.op.inputs) > 2 else ""
     first = "" if len(result.values) == 1 else FIRST_VALUE
     size = left.max_abs * right.max_abs * len(terms) + bias.max_abs
     return Derivation(formula, result, f"{first}{written}" if len(terms) <= MAX_PRODUCT_TERMS else "", size)

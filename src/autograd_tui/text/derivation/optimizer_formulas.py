@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.text.derivation.optimizer_step import ParameterUpdate, StepDerivation, signed
-from autograd_tui.text.equation import enclosed, exact
+from autograd_tui.text.equation import exact, parenthesized
 
 
 def sgd(update: ParameterUpdate) -> StepDerivation:
@@ -16,7 +16,7 @@ def sgd(update: ParameterUpdate) -> StepDerivation:
     if not momentum:
         derivation = StepDerivation(f"{name} = {name} - lr × {symbol}")
         grad = _regularized_gradient(derivation, update)
-        return derivation.finish(update, f"{exact(lr)} × {enclosed(grad)}", lr * grad)
+        return derivation.finish(update, f"{exact(lr)} × {parenthesized(grad)}", lr * grad)
     direction = f"{symbol} + momentum × v" if update.is_on("nesterov") else "v"
     dampening = update.option("dampening") or 0.0
     term = f"{1 - dampening:g} × {symbol}" if dampening else symbol
@@ -25,9 +25,9 @@ def sgd(update: ParameterUpdate) -> StepDerivation:
     grad = _regularized_gradient(derivation, update)
     velocity = _velocity(derivation, update, grad, dampening)
     if update.is_on("nesterov"):
-        text = f"{direction} = {exact(grad)} {signed(momentum)} × {enclosed(velocity)}"
+        text = f"{direction} = {exact(grad)} {signed(momentum)} × {parenthesized(velocity)}"
         velocity = derivation.add(text, grad + momentum * velocity)
-    return derivation.finish(update, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
+    return derivation.finish(update, f"{exact(lr)} × {parenthesized(velocity)}", lr * velocity)
 
 
 def _velocity(derivation: StepDerivation, update: ParameterUpdate, grad: float, dampening: float) -> float:
@@ -36,8 +36,8 @@ def _velocity(derivation: StepDerivation, update: ParameterUpdate, grad: float, 
     if before is None:
         derivation.notes.append("This is its first step: the velocity v starts as the gradient.")
         return derivation.add(f"v = {_gradient_symbol(update)}", grad, after, magnitude=abs(grad))
-    term = f"+ {exact(1 - dampening)} × {enclosed(grad)}" if dampening else signed(grad)
-    text = f"v = {exact(momentum)} × {enclosed(before)} {term}"
+    term = f"+ {exact(1 - dampening)} × {parenthesized(grad)}" if dampening else signed(grad)
+    text = f"v = {exact(momentum)} × {parenthesized(before)} {term}"
     computed = momentum * before + (1 - dampening) * grad
     velocity = derivation.add(text, computed, after, magnitude=max(abs(momentum * before), abs(grad)))
     if velocity * grad < 0:
@@ -56,7 +56,7 @@ def adam(update: ParameterUpdate) -> StepDerivation:
     grad = _gradient(update) if decoupled else _regularized_gradient(derivation, update)
     m_hat, v_hat = _corrected_moments(derivation, update, grad)
     divisor = math.sqrt(v_hat) + eps if v_hat >= 0 else math.nan
-    text = f"{exact(lr)} × {enclosed(m_hat)} / (sqrt({exact(v_hat)}) + {exact(eps)})"
+    text = f"{exact(lr)} × {parenthesized(m_hat)} / (sqrt({exact(v_hat)}) + {exact(eps)})"
     return derivation.finish(update, text, lr * m_hat / divisor if divisor else math.nan, start=start)
 
 
@@ -102,9 +102,9 @@ def rmsprop(update: ParameterUpdate) -> StepDerivation:
         return derivation.finish(update, f"{exact(lr)} × {text}", lr * normalized)
     before, after = update.number_before("momentum_buffer") or 0.0, update.number_after("momentum_buffer")
     magnitude = max(abs(momentum * before), abs(normalized))
-    text = f"v = {exact(momentum)} × {enclosed(before)} + {text}"
+    text = f"v = {exact(momentum)} × {parenthesized(before)} + {text}"
     velocity = derivation.add(text, momentum * before + normalized, after, magnitude=magnitude)
-    return derivation.finish(update, f"{exact(lr)} × {enclosed(velocity)}", lr * velocity)
+    return derivation.finish(update, f"{exact(lr)} × {parenthesized(velocity)}", lr * velocity)
 
 
 def _normalized_gradient(derivation: StepDerivation, update: ParameterUpdate, grad: float) -> tuple[str, float]:
@@ -113,9 +113,9 @@ def _normalized_gradient(derivation: StepDerivation, update: ParameterUpdate, gr
     square = _moving_average(derivation, update, "s", "square_avg", alpha, grad, squared=True)
     if update.is_on("centered"):
         mean = _moving_average(derivation, update, "a", "grad_avg", alpha, grad)
-        square = derivation.add(f"s - a^2 = {exact(square)} - {enclosed(mean)}^2", square - mean**2)
+        square = derivation.add(f"s - a^2 = {exact(square)} - {parenthesized(mean)}^2", square - mean**2)
     divisor = math.sqrt(square) + eps if square >= 0 else math.nan
-    text = f"{enclosed(grad)} / (sqrt({exact(square)}) + {exact(eps)})"
+    text = f"{parenthesized(grad)} / (sqrt({exact(square)}) + {exact(eps)})"
     return text, grad / divisor if divisor else math.nan
 
 
@@ -138,7 +138,7 @@ def _regularized_gradient(derivation: StepDerivation, update: ParameterUpdate) -
     if not decay:
         return grad
     value, sign = update.number_before("value") or 0.0, "-" if update.is_on("maximize") else ""
-    text = f"g = {sign}grad + weight_decay × {update.name} = {exact(grad)} {signed(decay)} × {enclosed(value)}"
+    text = f"g = {sign}grad + weight_decay × {update.name} = {exact(grad)} {signed(decay)} × {parenthesized(value)}"
     return derivation.add(text, grad + decay * value)
 
 
@@ -155,6 +155,6 @@ def _moving_average(
     """Return the exponential moving average of the gradient, or of its square, that the state holds under `role`."""
     before, after = update.number_before(role) or 0.0, update.number_after(role)
     term = (1 - beta) * (grad**2 if squared else grad)
-    product = f"{exact(1 - beta)} × {enclosed(grad)}{'^2' if squared else ''}"
-    text = f"{symbol} = {exact(beta)} × {enclosed(before)} + {product}"
+    product = f"{exact(1 - beta)} × {parenthesized(grad)}{'^2' if squared else ''}"
+    text = f"{symbol} = {exact(beta)} × {parenthesized(before)} + {product}"
     return derivation.add(text, beta * before + term, after, magnitude=max(abs(beta * before), abs(term)))

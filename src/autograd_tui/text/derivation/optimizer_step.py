@@ -10,7 +10,7 @@ from autograd_tui.text.derivation.derivation import Derivation
 from autograd_tui.text.derivation.presenter import arithmetic_lines
 from autograd_tui.text.derivation.rule_context import first_value, parse_float
 from autograd_tui.text.derivation.small_tensor import SmallTensor, tolerance_of
-from autograd_tui.text.equation import exact, rows, with_digits, worked
+from autograd_tui.text.equation import evaluated, exact, with_digits, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 
@@ -86,12 +86,12 @@ class StepEquation:
         if not self.derivation.agrees(SmallTensor((), (self.recorded,)), tolerance):
             message = f"but PyTorch has {terse(self.recorded)}: something else was computed."
             warning = f"{with_digits(arithmetic)} gives {terse(computed)}, {message}"
-            return rows(warning, width, indent="  ", style="warn")
+            return wrapped_rows(warning, width, indent="  ", style="warn")
         digits = _digits_to_differ(self.recorded, self.baseline)
-        text = worked(
+        text = evaluated(
             arithmetic, [self.recorded], terse(self.recorded, digits), shown=lambda value: terse(value, digits)
         )
-        return rows(text, width, indent="  ", style="now")
+        return wrapped_rows(text, width, indent="  ", style="now")
 
 
 def _digits_to_differ(value: float, other: float | None) -> int:
@@ -139,13 +139,13 @@ class StepDerivation:
     def lines(self, update: ParameterUpdate, width: int) -> list[Line]:
         """Write the formula, the equations below it, and the notes."""
         value = update.after("value")
-        lines = rows(self.formula, width, style="strong")
+        lines = wrapped_rows(self.formula, width, style="strong")
         if value is not None and value.stats.size > 1:
-            lines += rows("of the first value:", width, style="dim")
+            lines += wrapped_rows("of the first value:", width, style="dim")
         for equation in self.equations:
             lines += equation.lines(width, tolerance=update.tolerance)
         for note in self.notes:
-            lines += rows(note, width, style="dim")
+            lines += wrapped_rows(note, width, style="dim")
         return lines
 
 

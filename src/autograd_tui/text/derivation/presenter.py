@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.text.derivation.derivation import FIRST_VALUE, MAX_LISTED_VALUES, Derivation
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow
-from autograd_tui.text.equation import rows, with_digits, worked
+from autograd_tui.text.equation import evaluated, with_digits, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.trace.tensor_words import dtype_change, nested, value_words
@@ -22,7 +22,7 @@ def written_result(recorded: Value, values: SmallTensor, width: int) -> str:
 
 def result_lines(written: str, width: int, *, style: str = "now") -> list[Line]:
     """Write what came out."""
-    return rows(f"= {written}", width, indent="  ", style=style)
+    return wrapped_rows(f"= {written}", width, indent="  ", style=style)
 
 
 def arithmetic_lines(
@@ -31,13 +31,13 @@ def arithmetic_lines(
     """Write the arithmetic and the `values` that it gives, as `written`; those alone where there is no arithmetic."""
     if not derivation.arithmetic:
         return result_lines(written, width, style=style)
-    return rows(worked(derivation.arithmetic, values, written), width, indent="  ", style=style)
+    return wrapped_rows(evaluated(derivation.arithmetic, values, written), width, indent="  ", style=style)
 
 
 def first_value_lines(derivation: Derivation, values: SmallTensor, width: int) -> list[Line]:
     """Work the first of several values."""
     arithmetic = FIRST_VALUE + derivation.arithmetic.removeprefix(FIRST_VALUE)
-    return rows(worked(arithmetic, values.values[:1], terse(values.values[0])), width, indent="  ")
+    return wrapped_rows(evaluated(arithmetic, values.values[:1], terse(values.values[0])), width, indent="  ")
 
 
 def agreeing_lines(
@@ -58,7 +58,7 @@ def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: st
     sentences = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out{cause or '.'}"
     if not cause:
         sentences = (" ".join(sentences), "")
-    return [line for each in sentences if each for line in rows(each, width, indent="  ", style="warn")]
+    return [line for each in sentences if each for line in wrapped_rows(each, width, indent="  ", style="warn")]
 
 
 def overflow_of(derivation: Derivation | None, recorded: Value) -> str:
@@ -82,4 +82,4 @@ def nonfinite_equation(derivation: Derivation | None, found: NonFinite, recorded
 def dtype_lines(inputs: Iterable[Value | None], outputs: Iterable[Value | None], width: int) -> list[Line]:
     """Say that the dtype changes on the way."""
     sentence = dtype_change(inputs, outputs)
-    return rows(sentence, width) if sentence else []
+    return wrapped_rows(sentence, width) if sentence else []

@@ -19,10 +19,10 @@ from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_rules import rates
 from autograd_tui.text.prompt import words
 from autograd_tui.text.prompt.parser import optimizer_candidates
-from autograd_tui.text.prompt.words import Candidate, is_screen_word, listed
+from autograd_tui.text.prompt.words import Candidate, candidates, is_screen_word
 
 
-def completions(
+def complete(
     text: str,
     frame: Frame | None,
     *,
@@ -40,29 +40,29 @@ def completions(
     *before, last = text.lstrip().split(" ")
     before = [word for word in before if word]
     if last.startswith("/") and not before:
-        return _names(last[1:], frame)
+        return _name_candidates(last[1:], frame)
     if before and is_screen_word(before[0]):
-        found = _screen_values(before[0], themes, models, frame) if len(before) == 1 else []
+        found = _value_candidates(before[0], themes, models, frame) if len(before) == 1 else []
     elif setting := re.match(r"lr(\[\d+\])?=", last):
-        found = listed(words.RATES, setting[0])
+        found = candidates(words.RATES, setting[0])
     elif last.startswith("optimizer="):
         found = optimizer_candidates(last)
     elif last.startswith("@"):
-        found = list(_frames(frame, newest, history))
+        found = list(_frame_candidates(frame, newest, history))
     elif last.startswith("branch="):
-        found = listed({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
+        found = candidates({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
     else:
-        found = _commands(last, frame, alone=not before, branches=bool(branches))
+        found = _command_candidates(last, frame, alone=not before, branches=bool(branches))
     fitting = [each for each in found if each.word.startswith(last)]
     return sorted(fitting, key=lambda each: each.word != last)
 
 
-def completed(text: str, candidate: Candidate) -> str:
+def with_candidate(text: str, candidate: Candidate) -> str:
     """Put a candidate in the place of the last word."""
     return text[: text.rfind(" ") + 1] + candidate.word
 
 
-def heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
+def completion_heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
     """Say what is being asked for; memory: bytes for checkpoints."""
     *before, last = text.lstrip().split(" ")
     if before and is_screen_word(before[0]):
@@ -83,17 +83,17 @@ def heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
     return "commands" if before else "commands, and words for the screen"
 
 
-def _commands(last: str, frame: Frame | None, *, alone: bool, branches: bool) -> list[Candidate]:
+def _command_candidates(last: str, frame: Frame | None, *, alone: bool, branches: bool) -> list[Candidate]:
     """Give the kinds of words; single letters and all parameters only once something is typed."""
-    params = list(_parameters(frame, last)) if frame else []
-    found = listed(words.PHASE_WORDS | words.SETTINGS)
-    found += _group_rates(frame) if frame and last.startswith("lr") else []
+    params = list(_parameter_candidates(frame, last)) if frame else []
+    found = candidates(words.PHASE_WORDS | words.SETTINGS)
+    found += _rate_candidates(frame) if frame and last.startswith("lr") else []
     found += params if last else params[:1]
-    found += listed(words.MOVES | (words.BRANCHES if branches else {}) | (words.SCREEN if alone else {}))
-    return found + (listed(words.LETTERS) if last else [])
+    found += candidates(words.MOVES | (words.BRANCHES if branches else {}) | (words.SCREEN if alone else {}))
+    return found + (candidates(words.LETTERS) if last else [])
 
 
-def _group_rates(frame: Frame) -> list[Candidate]:
+def _rate_candidates(frame: Frame) -> list[Candidate]:
     """Give the learning rate of each parameter group, where there are several."""
     if len(frame.learning_rates) == 1:
         return []
@@ -102,21 +102,23 @@ def _group_rates(frame: Frame) -> list[Candidate]:
     ]
 
 
-def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
+def _parameter_candidates(frame: Frame, last: str) -> Iterator[Candidate]:
     """Give each value that can be set; where one is being set, the numbers at hand."""
     layout = frame.params.layout
-    for place, (name, shape) in enumerate(zip(layout.names, layout.shapes, strict=True)):
+    for param_index, (name, shape) in enumerate(zip(layout.names, layout.shapes, strict=True)):
         if not can_be_spelled(name):
             continue
         switch = f"{name}.requires_grad="
         if last.startswith(switch) or last == switch.rstrip("="):
-            yield from listed({"False": "freeze it", "True": "freeze it no longer"}, switch)
+            yield from candidates({"False": "freeze it", "True": "freeze it no longer"}, switch)
             continue
         if last.startswith(f"{name}."):
-            yield Candidate(switch, "freeze it with False" if place not in frame.frozen else "frozen: True undoes it")
-        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.ordinary(place):
+            yield Candidate(
+                switch, "freeze it with False" if param_index not in frame.frozen else "frozen: True undoes it"
+            )
+        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.ordinary(param_index):
             continue
-        values = frame.params[place].values or ()
+        values = frame.params[param_index].values or ()
         for index, value in zip(product(*map(range, shape)), values, strict=True):
             target = f"{name}=" if len(values) == 1 else f"{name}[{','.join(map(str, index))}]="
             if last.startswith(target):
@@ -126,15 +128,15 @@ def _parameters(frame: Frame, last: str) -> Iterator[Candidate]:
                 yield Candidate(target, f"a parameter, now {number(value)}")
 
 
-def _names(part: str, frame: Frame | None) -> list[Candidate]:
+def _name_candidates(part: str, frame: Frame | None) -> list[Candidate]:
     """Give the parameters with a part in their names."""
     layout = frame.params.layout if frame else None
     pairs = zip(layout.names, layout.shapes, strict=True) if layout else ()
     named = {name: "×".join(map(str, shape)) or "one value" for name, shape in pairs}
-    return listed({name: shape for name, shape in named.items() if part.casefold() in name.casefold()}, "/")
+    return candidates({name: shape for name, shape in named.items() if part.casefold() in name.casefold()}, "/")
 
 
-def _frames(frame: Frame | None, newest: int, history: History | None) -> Iterator[Candidate]:
+def _frame_candidates(frame: Frame | None, newest: int, history: History | None) -> Iterator[Candidate]:
     offered = {0: "the first: before any command"}
     started = _start_of_iteration(frame, history)
     if started is not None:
@@ -142,7 +144,7 @@ def _frames(frame: Frame | None, newest: int, history: History | None) -> Iterat
     if frame is not None and frame.index > 1:
         offered.setdefault(frame.index - 1, "the one before")
     offered.setdefault(newest, "the newest")
-    yield from listed({str(index): line for index, line in offered.items()}, "@")
+    yield from candidates({str(index): line for index, line in offered.items()}, "@")
 
 
 def _start_of_iteration(frame: Frame | None, history: History | None) -> int | None:
@@ -153,19 +155,21 @@ def _start_of_iteration(frame: Frame | None, history: History | None) -> int | N
     return next((index - 1 for index, iteration in pairs if iteration == frame.iteration), None)
 
 
-def _watched(frame: Frame | None) -> list[Candidate]:
+def _watch_candidates(frame: Frame | None) -> list[Candidate]:
     names = frame.params.layout.names if frame else ()
     return [Candidate(f"{name}{end}>", f"the norm of {name}{end}") for name in names for end in ("", ".grad")]
 
 
-def _screen_values(name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None) -> list[Candidate]:
+def _value_candidates(
+    name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None
+) -> list[Candidate]:
     if name == "plot":
         metrics = frame.metrics if frame else ()
-        return listed(words.PLOTS | {metric: f"a metric, now {number(value)}" for metric, value in metrics})
+        return candidates(words.PLOTS | {metric: f"a metric, now {number(value)}" for metric, value in metrics})
     if name == "model":
-        return listed(dict(models))
+        return candidates(dict(models))
     if name == "watch":
-        return listed(words.SCREEN_VALUES[name]) + _watched(frame)
+        return candidates(words.SCREEN_VALUES[name]) + _watch_candidates(frame)
     if name == "theme":
-        return listed(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
-    return listed(words.SCREEN_VALUES.get(name, {}))
+        return candidates(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
+    return candidates(words.SCREEN_VALUES.get(name, {}))

@@ -17,12 +17,12 @@ from autograd_tui.text.prompt.words import (
     THEMES,
     Candidate,
     ScreenWord,
+    candidates,
     is_screen_word,
-    listed,
-    read_screen_word,
+    parse_screen_word,
 )
 
-OPTIMIZERS = {  # all of torch.optim that can be stepped, in the order in which people look for them
+OPTIMIZER_LINES = {  # all of torch.optim that can be stepped, in the order in which people look for them
     "sgd": "its gradient; with momentum, a velocity",
     "adam": "averaged gradient over its usual size",
     "adamw": "adam, with weight decay kept apart",
@@ -40,7 +40,7 @@ OPTIMIZERS = {  # all of torch.optim that can be stepped, in the order in which 
 }
 DECAY = {"weight_decay=1e-4": "draw parameters to zero a little"}
 BETAS = {"betas=(0.9,0.999)": "how long the two averages last"}
-OPTIONS = {  # the usual ones, with the values that are usual
+OPTION_LINES = {  # the usual ones, with the values that are usual
     "sgd": {
         "momentum=0.9": "keep nine tenths of the velocity",
         "nesterov=true": "look ahead along the velocity",
@@ -64,32 +64,34 @@ OPTIONS = {  # the usual ones, with the values that are usual
 
 def optimizer_candidates(word: str) -> list[Candidate]:
     """Give what may stand in the place of "optimizer=...": names, or options that it has not set yet."""
-    stem = _stem(word)
+    stem = _fixed_part(word)
     if not stem:
-        return listed(OPTIMIZERS, "optimizer=")
+        return candidates(OPTIMIZER_LINES, "optimizer=")
     name, *options = stem.removeprefix("optimizer=").split(",")
     taken = {option.partition("=")[0] for option in options}
-    return [each for each in listed(_options(name.lower()), stem) if _fits(each.label.partition("=")[0], taken)]
+    return [
+        each for each in candidates(_options(name.lower()), stem) if _can_follow(each.label.partition("=")[0], taken)
+    ]
 
 
-def _stem(word: str) -> str:
+def _fixed_part(word: str) -> str:
     """Give the part up to the comma behind which an option is being typed; a comma in brackets is none."""
     outside = word[: word.rindex("(")] if word.count("(") > word.count(")") else word
     return word[: outside.rfind(",") + 1]
 
 
 def _options(name: str) -> dict[str, str]:
-    return {f"lr={rate}": line for rate, line in RATES.items()} | OPTIONS[name] if name in OPTIONS else {}
+    return {f"lr={rate}": line for rate, line in RATES.items()} | OPTION_LINES[name] if name in OPTION_LINES else {}
 
 
-def _fits(option: str, taken: set[str]) -> bool:
+def _can_follow(option: str, taken: set[str]) -> bool:
     return option not in taken and (option != "nesterov" or "momentum" in taken)
 
 
 EXAMPLE = "3"  # for the number that may stand behind a word: {0}
-MOST_DIGITS = 15  # of a number that is said again
+MAX_DIGITS = 15  # of a number that is said again
 FRAME = "@{0} returns to frame {0}, as the key g does"
-ANSWERS = {
+OTHER_PROGRAMS = {
     "goto go jump frame look seek rewind checkout g @": FRAME,
     "undo back prev previous u": "undo returns to the frame before, the keys {0}u go {0} back, and ← only looks",
     "redo": "@{0} returns to frame {0}, also forwards until another command has run",
@@ -119,29 +121,29 @@ SETTINGS = {  # that lack what they set
     "branch branches": "branch=1 returns to what was rewound over",
 }
 _ANSWERS, _SETTINGS = (
-    {word: said for words, said in each.items() for word in words.split()} for each in (ANSWERS, SETTINGS)
+    {word: said for words, said in each.items() for word in words.split()} for each in (OTHER_PROGRAMS, SETTINGS)
 )
 
 
-def answer(words: list[str]) -> str | None:
+def suggest(words: list[str]) -> str | None:
     """Say what does what was asked for in another program's words; None where that is not known."""
     first, second = (*words, "", "")[:2]
     if not second:
-        return _alone(first)
+        return _suggest_for_word(first)
     if first in ("freeze", "unfreeze") and can_be_spelled(second):
         return f"{second}.requires_grad={first == 'unfreeze'} does it"
     found = _ANSWERS.get(first.lower())
     if found and ("{0}" in found or parse_number(second) is None):
         return found.format(second if _is_count(second) else EXAMPLE)
-    return _repeated(words)
+    return _suggest_repeat(words)
 
 
-def _alone(word: str) -> str | None:
+def _suggest_for_word(word: str) -> str | None:
     if _is_count(word):
         return FRAME.format(word)
     if word in BUILT_IN:
         return f"model {word} trains it"
-    if word in OPTIMIZERS:
+    if word in OPTIMIZER_LINES:
         return f"optimizer={word} starts it"
     if word in THEMES:
         return f"theme {word} takes these colours"
@@ -149,7 +151,7 @@ def _alone(word: str) -> str | None:
     return found.format(EXAMPLE) if found else None
 
 
-def _repeated(words: list[str]) -> str | None:
+def _suggest_repeat(words: list[str]) -> str | None:
     """Say how what stands before a number is done so often."""
     for word, times in pairwise(words):
         if _is_count(times) and times != "0" and (word in PHASES or set(word) <= set("fbszFBSZ")):
@@ -158,18 +160,18 @@ def _repeated(words: list[str]) -> str | None:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 WORDS_SETTINGS = ("lr", "optimizer", "seed", "branch")
 WORDS = (*PHASES, "undo", *READERS, *ALONE)
 
 
-def read(text: str) -> Commands | ScreenWord:
+def parse_prompt(text: str) -> Commands | ScreenWord:
     """Read what was typed; raises UnknownCommand, in one sentence that gives the nearest word where there is one."""
     first, *rest = text.split() or [""]
     if is_screen_word(first):
-        return read_screen_word(first, " ".join(rest))
+        return parse_screen_word(first, " ".join(rest))
     try:
         return parse(text)
     except UnknownCommand as error:
@@ -185,7 +187,7 @@ def _correction(words: list[str]) -> str | None:
     joined = re.sub(r" ?= ?", "=", " ".join(words))  # lr = 0.1
     if joined != " ".join(words) and _is_command(joined):
         return _nearest_is(" ".join(words), joined)
-    if does := answer(words):
+    if does := suggest(words):
         return f'"{clipped(" ".join(words))}" is not understood: {does}.'
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if is_screen_word(word):

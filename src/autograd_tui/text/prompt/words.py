@@ -14,8 +14,8 @@ from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.core.session_view import Goal
 from autograd_tui.core.watchpoint import Watchpoint, parse_watchpoint
 
-COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
-MOST_ITERATIONS = MOST_COMMANDS // len(PHASES)
+SORT_COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
+MAX_ITERATIONS = MOST_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "inside", "console", "help", "quit")
 EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # endings of the files that a run is written to
 EXAMPLES = {
@@ -45,7 +45,7 @@ def is_screen_word(name: str) -> bool:
     return name in READERS or name in ALONE
 
 
-def read_screen_word(name: str, rest: str) -> ScreenWord:
+def parse_screen_word(name: str, rest: str) -> ScreenWord:
     """Read one of them and what stands behind it; raises UnknownCommand."""
     if name in READERS:
         if not rest and name in EXAMPLES:
@@ -56,25 +56,25 @@ def read_screen_word(name: str, rest: str) -> ScreenWord:
     return ScreenWord(name)
 
 
-def _column(text: str) -> str:
-    if text not in COLUMNS:
-        raise UnknownCommand(unknown(text, "column", COLUMNS))
+def _parse_column(text: str) -> str:
+    if text not in SORT_COLUMNS:
+        raise UnknownCommand(unknown(text, "column", SORT_COLUMNS))
     return text
 
 
-def _scenario(text: str) -> str:
+def _parse_scenario(text: str) -> str:
     if text not in BUILT_IN and not re.search(r"\.(py(:\w+)?|ipynb)$", text) and text not in (names := installed()):
         raise UnknownCommand(unknown(text, "scenario", (*BUILT_IN, *names, "my_model.py")))
     return text
 
 
-def _export(text: str) -> str | None:
+def _parse_export(text: str) -> str | None:
     if text and not text.endswith(EXPORTS):
         raise UnknownCommand(f'"export {clipped(text)}" needs one of these endings: {", ".join(EXPORTS)}.')
     return text or None
 
 
-def _speed(text: str) -> float | None:
+def _parse_speed(text: str) -> float | None:
     if text == "full":
         return None
     speed = parse_number(text)
@@ -83,7 +83,7 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-def _run(text: str) -> int | Goal:
+def _parse_run(text: str) -> int | Goal:
     if not text:
         return Goal()
     if until := re.fullmatch(r"loss ?([<>]) ?(?!=)(.*)", text):
@@ -93,15 +93,15 @@ def _run(text: str) -> int | Goal:
         return Goal(below=loss) if until[1] == "<" else Goal(above=loss)
     times = parse_number(text)
     if times is None:
-        raise UnknownCommand(f'"run {clipped(text)}" is not understood: {_run_meant(text)}.')
+        raise UnknownCommand(f'"run {clipped(text)}" is not understood: {_suggest_run(text)}.')
     if not (times >= 1 and times.is_integer()):
         raise UnknownCommand(f'"run {clipped(text)}" makes no sense: give whole iterations, 1 or more.')
-    if times > MOST_ITERATIONS:
-        raise UnknownCommand(f'"run {clipped(text)}" asks for more than {MOST_ITERATIONS:,} iterations at once.')
+    if times > MAX_ITERATIONS:
+        raise UnknownCommand(f'"run {clipped(text)}" asks for more than {MAX_ITERATIONS:,} iterations at once.')
     return int(times)
 
 
-def _run_meant(text: str) -> str:
+def _suggest_run(text: str) -> str:
     """Say how a run is asked for that goes on for so long or so far; a loss is compared by < and > alone."""
     loss = re.fullmatch(r"(?:until |till |to |while )?loss ?(<=|>=|=<|=>|≤|≥|[<>=]|) ?(\S+)", text)
     if loss and parse_number(loss[2]) is not None:
@@ -111,17 +111,17 @@ def _run_meant(text: str) -> str:
     return "say run, run 100 or run loss<0.01"
 
 
-def _watch(text: str) -> Watchpoint | str | None:
+def _parse_watch(text: str) -> Watchpoint | str | None:
     return parse_watchpoint(text) if text not in ("", "off") else text or None
 
 
 READERS: dict[str, Callable[[str], str | float | Goal | Watchpoint | None]] = {
-    "run": _run,
-    "watch": _watch,
-    "export": _export,
-    "speed": _speed,
-    "model": _scenario,
-    "sort": _column,
+    "run": _parse_run,
+    "watch": _parse_watch,
+    "export": _parse_export,
+    "speed": _parse_speed,
+    "model": _parse_scenario,
+    "sort": _parse_column,
     "theme": str,
     "plot": str,
 }
@@ -146,7 +146,7 @@ class Candidate:
         return self.word.endswith(("=", " "))
 
 
-def listed(lines: dict[str, str], before: str = "") -> list[Candidate]:
+def candidates(lines: dict[str, str], before: str = "") -> list[Candidate]:
     """Make candidates of words and their lines, behind what stands already."""
     return [Candidate(before + word, line, len(before)) for word, line in lines.items()]
 
@@ -245,7 +245,7 @@ SCREEN_VALUES = {  # by the word that they stand behind
         "run.tb": "a folder for TensorBoard",
         "case.pt": "this iteration, and a script that repeats it",
     },
-    "sort": dict(zip(COLUMNS, COLUMN_LINES, strict=True)),
+    "sort": dict(zip(SORT_COLUMNS, COLUMN_LINES, strict=True)),
 }
 PLOTS = {"loss": "the usual one", "grad": "the norm of all gradients after each backward"}
 THEMES = {"light": "for a projector", "dark": "the usual one", "ansi": "the terminal's own colours"}

@@ -7,28 +7,28 @@ import math
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import WIDTH, StatsTable, TensorStats
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, number
 from autograd_tui.text.styled_text import Line
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.table_rows import shorten_name
 
 
 def buffer_lines(frame: Frame, layer: str, width: int, height: int) -> list[Line]:
     """Say what has changed, then show the few buffers that fit, those of `layer` first."""
     names = frame.buffers.layout.names
     changed = _changed(frame)
-    order = sorted(range(len(names)), key=lambda place: not f"{names[place]}.".startswith(f"{layer}."))
+    order = sorted(range(len(names)), key=lambda index: not f"{names[index]}.".startswith(f"{layer}."))
     room = height - 1 if len(names) < height else height - 2
     shown = order[: max(room, 0)]
-    name_width = min(max((len(names[place]) for place in shown), default=0), max(width - 24, 8))
-    lines: list[Line] = [[(summary(frame, sum(changed)), "dim")]]
-    lines += [_row(frame, place, name_width=name_width, width=width) for place in shown]
+    name_width = min(max((len(names[index]) for index in shown), default=0), max(width - 24, 8))
+    lines: list[Line] = [[(buffer_summary(frame, sum(changed)), "dim")]]
+    lines += [_row(frame, index, name_width=name_width, width=width) for index in shown]
     if len(shown) < len(names):
         lines.append([(f"... {len(names) - len(shown)} more", "dim")])
     return lines
 
 
-def summary(frame: Frame, changed: int) -> str:
+def buffer_summary(frame: Frame, changed: int) -> str:
     """Say how many of the buffers have other numbers since before the last forward."""
     buffers = len(frame.buffers)
     if frame.buffers_before is None:
@@ -47,26 +47,26 @@ def _changed(frame: Frame) -> list[bool]:
     now, before = frame.buffers, frame.buffers_before
     if before is None or now is before:
         return [False] * len(now)
-    known = {name: place for place, name in enumerate(before.layout.names)}
+    known = {name: index for index, name in enumerate(before.layout.names)}
     return [
-        name not in known or _bits(now, place) != _bits(before, known[name])
-        for place, name in enumerate(now.layout.names)
+        name not in known or _row_bits(now, index) != _row_bits(before, known[name])
+        for index, name in enumerate(now.layout.names)
     ]
 
 
-def _bits(table: StatsTable, place: int) -> tuple[object, ...]:
-    numbers = table.numbers[place * WIDTH : (place + 1) * WIDTH]
-    return table.layout.shapes[place], table.layout.dtypes[place], numbers.tobytes()
+def _row_bits(table: StatsTable, index: int) -> tuple[object, ...]:
+    numbers = table.numbers[index * WIDTH : (index + 1) * WIDTH]
+    return table.layout.shapes[index], table.layout.dtypes[index], numbers.tobytes()
 
 
-def _row(frame: Frame, place: int, *, name_width: int, width: int) -> Line:
-    row: TensorStats = frame.buffers[place]
+def _row(frame: Frame, index: int, *, name_width: int, width: int) -> Line:
+    row: TensorStats = frame.buffers[index]
     was = frame.buffers_before.named(row.name) if frame.buffers_before is not None else None
     new, old = _content(row), _content(was) if was is not None else ""
-    line: Line = [(f"{shortened(row.name, name_width):<{name_width}}  ", "strong")]
+    line: Line = [(f"{shorten_name(row.name, name_width):<{name_width}}  ", "strong")]
     if old and old != new and name_width + len(old) + len(new) + 5 <= width:
         line.append((f"{old} → ", "dim"))
-    return [*line, (new, "error" * shows_one(new))]
+    return [*line, (new, "error" * shows_nonfinite(new))]
 
 
 def _content(row: TensorStats) -> str:

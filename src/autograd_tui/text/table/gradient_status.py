@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, Grads, GradStats, StatsTable
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import at_least, number
 from autograd_tui.text.styled_text import Line
 
-LONGER = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
+FULL_WORDS = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
 
 
 def main_number(grad: GradStats) -> float | None:
@@ -36,95 +36,95 @@ def norm_over(table: StatsTable) -> str:
     return at_least(table.least_norm(), partly=bool(table.layout.left_out()))
 
 
-def age(frame: Frame, place: int) -> str:
+def gradient_status(frame: Frame, index: int) -> str:
     """Say in a word or two what has become of a parameter's gradient."""
-    return _age(frame, place, old=frame.old)
+    return _status(frame, index, old=frame.old)
 
 
-def all_ages(frame: Frame) -> list[str]:
+def gradient_statuses(frame: Frame) -> list[str]:
     """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
-    places, old = range(len(frame.grads)), frame.old
-    marks = ([place in marked for place in places] for marked in (frame.frozen, frame.unused, frame.grads.outside))
-    left = (_is_of_an_earlier_forward(frame, place) for place in places)
+    indices, old = range(len(frame.grads)), frame.old
+    marks = ([index in marked for index in indices] for marked in (frame.frozen, frame.unused, frame.grads.outside))
+    left = (_is_of_an_earlier_forward(frame, index) for index in indices)
     kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
-    words = {kind: _age(frame, place, old=old) for kind, place in dict(zip(kinds, places, strict=True)).items()}
+    words = {kind: _status(frame, index, old=old) for kind, index in dict(zip(kinds, indices, strict=True)).items()}
     return [words[kind] for kind in kinds]
 
 
-def _age(frame: Frame, place: int, *, old: bool) -> str:
-    backwards, used = frame.grads.backwards[place], frame.grads.used[place]
+def _status(frame: Frame, index: int, *, old: bool) -> str:
+    backwards, used = frame.grads.backwards[index], frame.grads.used[index]
     if not backwards:
-        return "frozen" if place in frame.frozen else "unused by loss" if place in frame.unused else "None"
+        return "frozen" if index in frame.frozen else "unused by loss" if index in frame.unused else "None"
     summed = f"sum of {backwards}" if backwards > 1 else ""
-    if place in frame.grads.outside:
+    if index in frame.grads.outside:
         return f"{summed or 'kept'}, no step's"
     if used:
         return f"{summed}, used" if summed else "used"
     if old:
         return summed or "before the move"
-    return summed or ("unused" if _is_of_an_earlier_forward(frame, place) else "fresh")
+    return summed or ("unused" if _is_of_an_earlier_forward(frame, index) else "fresh")
 
 
-def age_in_full(frame: Frame, grad: GradStats, place: int) -> str:
+def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     """Say in a few words what has become of one gradient."""
-    if place in frame.grads.outside:
+    if index in frame.grads.outside:
         summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
         return f"{summed}not held by the optimizer"
     summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
     if grad.used:
-        return f"{summed}, used" if summed else LONGER["used"]
+        return f"{summed}, used" if summed else FULL_WORDS["used"]
     if frame.old and frame.mover is not None:
         return f"{summed or 'fresh'}, but from before {frame.mover}"
-    return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, place) else "fresh")
+    return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, index) else "fresh")
 
 
-def _is_of_an_earlier_forward(frame: Frame, place: int) -> bool:
+def _is_of_an_earlier_forward(frame: Frame, index: int) -> bool:
     """Tell whether no backward of the latest forward has made, or added to, a gradient that is there."""
-    before = frame.added_to.backwards[place] if frame.added_to else 0
-    return frame.graph == "alive" or 0 < before == frame.grads.backwards[place]
+    before = frame.added_to.backwards[index] if frame.added_to else 0
+    return frame.graph == "alive" or 0 < before == frame.grads.backwards[index]
 
 
-def cleared(frame: Frame, place: int, *, room: int) -> Line:
+def cleared_cells(frame: Frame, index: int, *, room: int) -> Line:
     """Write None, and what the last zero_grad took away; or why there is none. No number is cut to fit."""
-    if place in frame.frozen:
+    if index in frame.frozen:
         return [(f"{'frozen':>10}", "dim")]
-    if place in frame.unused:
+    if index in frame.unused:
         return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
-    last = frame.last_grads and frame.last_grads[place]
+    last = frame.last_grads and frame.last_grads[index]
     was = f"was {main_words(last)}" if last else ""
-    said = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
-    return [(f"{'None':>10}", ""), (said, "error" if shows_one(said) else "dim")]
+    words = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
+    return [(f"{'None':>10}", ""), (words, "error" if shows_nonfinite(words) else "dim")]
 
 
-def in_words(frame: Frame, places: Sequence[int] | None = None) -> str:
+def status_counts(frame: Frame, indices: Sequence[int] | None = None) -> str:
     """Say what has become of the gradients of some parameters, or of all."""
-    ages = all_ages(frame)
-    counted = Counter(ages if places is None else [ages[place] for place in places])
+    ages = gradient_statuses(frame)
+    counted = Counter(ages if indices is None else [ages[index] for index in indices])
     only = next(iter(counted)) if len(counted) == 1 else None
-    return LONGER.get(only, only) if only else ", ".join(f"{count} {word}" for word, count in counted.items())
+    return FULL_WORDS.get(only, only) if only else ", ".join(f"{count} {word}" for word, count in counted.items())
 
 
-def largest(grads: Grads, places: Sequence[int] | None = None) -> GradStats | None:
+def largest_gradient(grads: Grads, indices: Sequence[int] | None = None) -> GradStats | None:
     """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest.
 
     None where there is none, or it cannot be known, since one of them has no norm.
     """
     norms = grads.norms()
-    every = range(len(norms)) if places is None else places
+    every = range(len(norms)) if indices is None else indices
     if grads.left_out(every):
         return None
-    known = [(place, norm) for place in every if (norm := norms[place]) is not None]
+    known = [(index, norm) for index in every if (norm := norms[index]) is not None]
     most = max(known, key=lambda each: (not math.isfinite(each[1]), each[1]), default=None)
     return grads[most[0]] if most else None
 
 
-def together(frame: Frame) -> list[str]:
+def gradient_summary(frame: Frame) -> list[str]:
     """Say what is true of all gradients, in parts, the first of which matters most."""
-    said = in_words(frame)
+    words = status_counts(frame)
     if not any(frame.grads.backwards):
         last = frame.last_grads
-        return [said, f"|grad| was {norm_over(last.table)}"] if last and any(last.backwards) else [said]
+        return [words, f"|grad| was {norm_over(last.table)}"] if last and any(last.backwards) else [words]
     nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE::WIDTH] if count)
     unknown = len(frame.grads.table.layout.left_out())
     health = f"{nonfinite} hold NaN or infinity" if nonfinite else "the others finite" if unknown else "all finite"
-    return [said, *[f"{unknown} not measured"] * bool(unknown), health]
+    return [words, *[f"{unknown} not measured"] * bool(unknown), health]

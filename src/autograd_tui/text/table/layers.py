@@ -10,8 +10,8 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import SAMPLE
 from autograd_tui.text.numbers import at_least
 
-MOST_ROWS = 12  # a model with more parameters is shown by layers
-Places = Sequence[int]  # of parameters, in the model's order
+MAX_PARAMETER_ROWS = 12  # a model with more parameters is shown by layers
+Indices = Sequence[int]  # of parameters, in the model's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +24,24 @@ class Layers:
     @classmethod
     def of(cls, names: tuple[str, ...]) -> Layers:
         """Group by the first part in which names differ: conv1, layer1; where all begin with net, net.0, net.1."""
-        if len(names) <= MOST_ROWS:
-            return cls(names, {name: (place,) for place, name in enumerate(names)})
+        if len(names) <= MAX_PARAMETER_ROWS:
+            return cls(names, {name: (index,) for index, name in enumerate(names)})
         parts = [name.split(".") for name in names]
         pairs = zip(min(parts), max(parts), strict=False)  # what these two begin with, all do
         depth = next((depth for depth, (one, other) in enumerate(pairs, 1) if one != other), 1)
         grouped: dict[str, list[int]] = {}
-        for place, part in enumerate(parts):
-            grouped.setdefault(".".join(part[:depth]), []).append(place)
-        return cls(names, {layer: tuple(places) for layer, places in grouped.items()})
+        for index, part in enumerate(parts):
+            grouped.setdefault(".".join(part[:depth]), []).append(index)
+        return cls(names, {layer: tuple(indices) for layer, indices in grouped.items()})
 
     def alone(self, layer: str) -> bool:
         """Tell whether a layer is nothing but one parameter of the same name."""
-        places = self.groups[layer]
-        return len(places) == 1 and self.names[places[0]] == layer
+        indices = self.groups[layer]
+        return len(indices) == 1 and self.names[indices[0]] == layer
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ParameterColumns:
     """A frame's numbers, one a parameter, from which those of any row are added up."""
 
     sizes: tuple[int, ...]
@@ -53,9 +53,9 @@ class Columns:
     grads_left_out: frozenset[int] = frozenset()  # and of gradients
 
     @classmethod
-    def of(cls, frame: Frame) -> Columns:
+    def of(cls, frame: Frame) -> ParameterColumns:
         """Take the columns out of a frame's tables."""
-        held = [place for place, backwards in enumerate(frame.grads.backwards) if backwards]
+        held = [index for index, backwards in enumerate(frame.grads.backwards) if backwards]
         return cls(
             tuple(map(math.prod, frame.params.layout.shapes)),
             frame.params.norms(),
@@ -66,42 +66,42 @@ class Columns:
             frozenset(held[row] for row in frame.grads.table.layout.left_out()),
         )
 
-    def size(self, places: Places) -> int:
+    def size(self, indices: Indices) -> int:
         """Count the values."""
-        return sum(self.sizes[place] for place in places)
+        return sum(self.sizes[index] for index in indices)
 
-    def norm_words(self, places: Places) -> str:
+    def norm_words(self, indices: Indices) -> str:
         """Write the norm of the parameters together, as at least what it is where some have none."""
-        return at_least(self.norm(places), partly=not self.left_out.isdisjoint(places))
+        return at_least(self.norm(indices), partly=not self.left_out.isdisjoint(indices))
 
-    def grad_words(self, places: Places) -> str:
+    def grad_words(self, indices: Indices) -> str:
         """Write the norm of the gradients together, as at least what it is where some have none."""
-        return at_least(self.grad(places), partly=not self.grads_left_out.isdisjoint(places))
+        return at_least(self.grad(indices), partly=not self.grads_left_out.isdisjoint(indices))
 
-    def norm(self, places: Places) -> float | None:
+    def norm(self, indices: Indices) -> float | None:
         """Give the norm of the parameters together; None where none has one."""
-        return _together(self.norms[place] for place in places)
+        return _combined_norm(self.norms[index] for index in indices)
 
-    def grad(self, places: Places) -> float | None:
+    def grad(self, indices: Indices) -> float | None:
         """Give the norm of the gradients together; None where none has one."""
-        return _together(self.grads[place] for place in places)
+        return _combined_norm(self.grads[index] for index in indices)
 
-    def update(self, places: Places) -> float | None:
+    def update(self, indices: Indices) -> float | None:
         """Give the last move over what it moved from: infinite from zero, None before the first or if not measured."""
         if self.ways is None or not self.starts:
             return None
-        ways = [way for place in places if (way := self.ways[place]) is not None]
-        if len(ways) < len(places):
+        ways = [way for index in indices if (way := self.ways[index]) is not None]
+        if len(ways) < len(indices):
             return None
         way = math.hypot(*ways)
-        start = math.hypot(*(self.starts[place] or 0.0 for place in places))
+        start = math.hypot(*(self.starts[index] or 0.0 for index in indices))
         return way / start if start else math.inf if way else 0.0
 
-    def estimated(self, places: Places) -> bool:
+    def estimated(self, indices: Indices) -> bool:
         """Tell whether the update comes from samples of large tensors."""
-        return any(self.sizes[place] > SAMPLE for place in places)
+        return any(self.sizes[index] > SAMPLE for index in indices)
 
 
-def _together(norms: Iterable[float | None]) -> float | None:
+def _combined_norm(norms: Iterable[float | None]) -> float | None:
     known = [norm for norm in norms if norm is not None]
     return math.hypot(*known) if known else None

@@ -8,69 +8,71 @@ from dataclasses import replace
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import BINS, SAMPLE, Inspection, TensorStats
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, measured, number, percentage, rate
 from autograd_tui.text.sparkline import sparkline
 from autograd_tui.text.styled_text import Line, wrapped
-from autograd_tui.text.table.gradient_status import age, age_in_full, in_words, largest
-from autograd_tui.text.table.layers import Columns
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.gradient_status import full_status, gradient_status, largest_gradient, status_counts
+from autograd_tui.text.table.layers import ParameterColumns
+from autograd_tui.text.table.table_rows import shorten_name
 
-WIDE = 40  # characters from which there is room for more than the least
-LABEL = 10  # characters of a label where labels are aligned
+WIDE_WIDTH = 40  # characters from which there is room for more than the least
+LABEL_WIDTH = 10  # characters of a label where labels are aligned
 HINT = "Nothing yet: ↑ and ↓ move the cursor, / finds a name, enter opens a layer or measures a parameter."
 
 
-def nothing_lines(width: int) -> list[Line]:
+def no_selection_lines(width: int) -> list[Line]:
     """Say how to select something."""
     return wrapped(HINT, width, style="dim")
 
 
 def parameter_lines(
-    frame: Frame, place: int, *, inspection: Inspection | None, width: int, also: Sequence[str] = ()
+    frame: Frame, index: int, *, inspection: Inspection | None, width: int, also: Sequence[str] = ()
 ) -> list[Line]:
     """Describe one parameter; with an inspection of this very frame, in exact numbers. `also`: its other names."""
-    row, grad = frame.params[place], frame.grads[place]
+    row, grad = frame.params[index], frame.grads[index]
     state = _state_rows(frame, row.name)
     exact = inspection if inspection and (inspection.name, inspection.index) == (row.name, frame.index) else None
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
-    cells = BINS if width >= WIDE else BINS // 2
+    cells = BINS if width >= WIDE_WIDTH else BINS // 2
     lines = _heading(row, width, note=" · exact" * bool(exact))
     if also:
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
-    lines += _packed("value", _numbers(value, cells=cells), width)
+    lines += _packed_lines("value", _stats_words(value, cells=cells), width)
     if frame.groups:
-        lines += _packed("group", _group(frame, place), width)
-    said = _gone(frame, place)
+        lines += _packed_lines("group", _group(frame, index), width)
+    words = _no_gradient(frame, index)
     if grad is not None and slope is not None:
-        word = age_in_full(frame, grad, place) if width >= WIDE else age(frame, place)
-        said = [*_numbers(slope, signed=True), word] if slope.size == 1 else [word, *_numbers(slope, cells=cells)]
-    lines += _packed("gradient", said, width)
+        word = full_status(frame, grad, index) if width >= WIDE_WIDTH else gradient_status(frame, index)
+        words = (
+            [*_stats_words(slope, signed=True), word] if slope.size == 1 else [word, *_stats_words(slope, cells=cells)]
+        )
+    lines += _packed_lines("gradient", words, width)
     for each in exact.state if exact else state:
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
-        lines += _packed(each.name, turned + _numbers(_in_short(each)), width)
+        lines += _packed_lines(each.name, turned + _stats_words(_without_values(each)), width)
     if row.size > SAMPLE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
     return lines
 
 
-def layer_lines(frame: Frame, name: str, places: Sequence[int], *, width: int) -> list[Line]:
+def layer_lines(frame: Frame, name: str, indices: Sequence[int], *, width: int) -> list[Line]:
     """Describe a layer by what its parameters add up to."""
-    columns = Columns.of(frame)
-    sums = f"{_plural(len(places), 'parameter')} · {_plural(columns.size(places), 'value')}"
-    lines: list[Line] = [[(shortened(name, width), "strong")], [(sums, "dim")]]
-    lines += _packed("value", [f"norm {columns.norm_words(places)}"], width)
-    held = any(frame.grads.backwards[place] for place in places)
-    norm = [f"norm {columns.grad_words(places)}"] if held else []
-    lines += _packed("gradient", [in_words(frame, places), *norm], width)
-    most = largest(frame.grads, places)
+    columns = ParameterColumns.of(frame)
+    sums = f"{_plural(len(indices), 'parameter')} · {_plural(columns.size(indices), 'value')}"
+    lines: list[Line] = [[(shorten_name(name, width), "strong")], [(sums, "dim")]]
+    lines += _packed_lines("value", [f"norm {columns.norm_words(indices)}"], width)
+    held = any(frame.grads.backwards[index] for index in indices)
+    norm = [f"norm {columns.grad_words(indices)}"] if held else []
+    lines += _packed_lines("gradient", [status_counts(frame, indices), *norm], width)
+    most = largest_gradient(frame.grads, indices)
     if most is not None:
-        lines += _packed("largest", [f"{most.name.removeprefix(name)}, norm {number(most.norm)}"], width)
-    update = columns.update(places)
+        lines += _packed_lines("largest", [f"{most.name.removeprefix(name)}, norm {number(most.norm)}"], width)
+    update = columns.update(indices)
     if update is not None and math.isfinite(update):
-        moved = f"{percentage(update, sampled=columns.estimated(places))} of its norm"
+        moved = f"{percentage(update, sampled=columns.estimated(indices))} of its norm"
         by = f"the last {frame.mover.phase.value}" if frame.mover and frame.mover.phase else "you"
-        lines += _packed("moved", [f"{moved} by {by}"], width)
+        lines += _packed_lines("moved", [f"{moved} by {by}"], width)
     return lines
 
 
@@ -83,7 +85,7 @@ def _heading(row: TensorStats, width: int, *, note: str) -> list[Line]:
     about = " · ".join(parts)
     if len(row.name) + len(about) + len(note) + 3 <= width:
         return [[(row.name, "strong"), (f"   {about}", "dim"), (note, "accent")]]
-    return [[(shortened(row.name, width), "strong")], [(about, "dim"), (note, "accent")]]
+    return [[(shorten_name(row.name, width), "strong")], [(about, "dim"), (note, "accent")]]
 
 
 def _plural(amount: int, word: str) -> str:
@@ -93,11 +95,11 @@ def _plural(amount: int, word: str) -> str:
 def _state_rows(frame: Frame, name: str) -> list[TensorStats]:
     """Give what the optimizer remembers of a parameter, named by torch's keys."""
     table, beginning = frame.optimizer_state, f"{name}."
-    found = [place for place, each in enumerate(table.layout.names) if each.startswith(beginning)]
-    return [replace(table[place], name=table.layout.names[place].removeprefix(beginning)) for place in found]
+    found = [index for index, each in enumerate(table.layout.names) if each.startswith(beginning)]
+    return [replace(table[index], name=table.layout.names[index].removeprefix(beginning)) for index in found]
 
 
-def _in_short(row: TensorStats) -> TensorStats:
+def _without_values(row: TensorStats) -> TensorStats:
     """Leave out what is said of the parameter alone: many values, the histogram."""
     return replace(row, values=row.values if row.size == 1 else None, histogram=None)
 
@@ -106,7 +108,7 @@ def _turns(row: TensorStats, exact: Inspection) -> bool:
     return exact.cosine is not None and row.name in ("momentum_buffer", "exp_avg")
 
 
-def _numbers(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> list[str]:
+def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> list[str]:
     """Write all values where they are few, else norm, mean, std, and the histogram between its ends."""
     if row.values is not None:
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
@@ -117,38 +119,38 @@ def _numbers(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> li
     if row.nonfinite:
         written.insert(0, f"{count(row.nonfinite)} are NaN or infinite")
     if row.histogram is not None and not row.nonfinite:
-        written.append(f"{number(row.min)} {mark}▕{sparkline(_fewer(row.histogram, cells))}▏ {number(row.max)}")
+        written.append(f"{number(row.min)} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {number(row.max)}")
     if row.stored is not None:
         ends = [] if row.nonfinite or row.min is None else [f"{number(row.min)} to {number(row.max)}"]
         written += [*ends, f"sparse: {count(row.stored)} of {count(row.size)} values stored"]
     return written or ["not measured" if row.size else "no values"]
 
 
-def _fewer(histogram: Sequence[int], cells: int) -> list[int]:
+def _rebinned(histogram: Sequence[int], cells: int) -> list[int]:
     """Join neighbours, so that so many are left."""
     joined = len(histogram) // cells
     return [sum(histogram[start : start + joined]) for start in range(0, len(histogram), joined)]
 
 
-def _group(frame: Frame, place: int) -> list[str]:
-    group = frame.groups.of[place] if frame.groups else None
+def _group(frame: Frame, index: int) -> list[str]:
+    group = frame.groups.of[index] if frame.groups else None
     if group is None:
         return ["none: the optimizer does not hold it"]
-    return [str(group), f"lr {rate(frame.learning_rates[group])}", frame.optimizer_of(place)]
+    return [str(group), f"lr {rate(frame.learning_rates[group])}", frame.optimizer_of(index)]
 
 
-def _gone(frame: Frame, place: int) -> list[str]:
-    if place in frame.frozen:
+def _no_gradient(frame: Frame, index: int) -> list[str]:
+    if index in frame.frozen:
         return ["None: it is frozen, requires_grad=False"]
-    if place in frame.unused:
+    if index in frame.unused:
         return ["None: no gradient reached it"]
-    last = frame.last_grads and frame.last_grads[place]
+    last = frame.last_grads and frame.last_grads[index]
     return ["None", f"norm was {number(last.norm)}"] if last else ["None"]
 
 
-def _packed(label: str, parts: Sequence[str], width: int) -> list[Line]:
+def _packed_lines(label: str, parts: Sequence[str], width: int) -> list[Line]:
     """Write a label and as many parts a row as fit, further rows set in; what no row can hold is left out."""
-    indent = LABEL + 1 if width >= WIDE else 3
+    indent = LABEL_WIDTH + 1 if width >= WIDE_WIDTH else 3
     lines: list[Line] = [[(f"{label:<{indent - 1}} ", "strong")]]
     used = max(len(label) + 1, indent)
     for part in parts:
@@ -157,7 +159,7 @@ def _packed(label: str, parts: Sequence[str], width: int) -> list[Line]:
         if used + len(part) > width:
             lines.append([(" " * indent, "")])
             used = indent
-        wrong = shows_one(part) or part.endswith("NaN or infinite")
+        wrong = shows_nonfinite(part) or part.endswith("NaN or infinite")
         lines[-1].append((part + "  ", "error" * wrong))
         used += len(part) + 2
     return lines

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, percentage
-from autograd_tui.text.sparkline import Spreads
+from autograd_tui.text.sparkline import GradientSparklines
 from autograd_tui.text.styled_text import Line
-from autograd_tui.text.table.gradient_status import all_ages
-from autograd_tui.text.table.layers import Columns, Layers, Places
-from autograd_tui.text.table.view import TableView, ViewRow, places
+from autograd_tui.text.table.gradient_status import gradient_statuses
+from autograd_tui.text.table.layers import Indices, Layers, ParameterColumns
+from autograd_tui.text.table.view import TableView, ViewRow, row_parameters
 
 GUTTER = 3  # cursor, opened, a blank
-LEAST_NAME = 17  # characters of the longest names that other columns leave
+MIN_NAME_WIDTH = 17  # characters of the longest names that other columns leave
 TOTAL = "all"
 
 
@@ -27,25 +27,27 @@ class Column:
     heading: str
     key: str
     width: int
-    write: Callable[[Places], str]
-    style: Callable[[Places], str]
+    write: Callable[[Indices], str]
+    style: Callable[[Indices], str]
 
 
-class Table:
+class TableRows:
     """Writes the rows of one frame."""
 
-    def __init__(self, frame: Frame, layers: Layers, columns: Columns) -> None:
+    def __init__(self, frame: Frame, layers: Layers, columns: ParameterColumns) -> None:
         self._frame, self._layers, self._columns = frame, layers, columns
-        self._spreads = Spreads(frame.grads)
+        self._spreads = GradientSparklines(frame.grads)
         self._everything = tuple(range(len(layers.names)))
-        self._ages = all_ages(frame)
+        self._ages = gradient_statuses(frame)
         self._mixed = len(set(self._ages)) > 1
 
-    def shape(self, view: TableView, listed: Sequence[ViewRow], width: int) -> Shape:
+    def shape(self, view: TableView, listed: Sequence[ViewRow], width: int) -> TableLayout:
         """Choose the columns that fit: those that matter least go first, but never the one that is sorted by."""
         longest = max(len(_heading(view)), *(len(self._label(row)) for row in listed))
-        room = width - GUTTER - min(longest, LEAST_NAME)
-        by_worth = sorted(self._possible(), key=lambda column: (column.key != view.column, WORTH.index(column.key)))
+        room = width - GUTTER - min(longest, MIN_NAME_WIDTH)
+        by_worth = sorted(
+            self._possible(), key=lambda column: (column.key != view.column, COLUMNS_BY_WORTH.index(column.key))
+        )
         kept = set()
         for column in by_worth:
             if column.width <= room:
@@ -53,24 +55,24 @@ class Table:
                 kept.add(column.key)
         columns = [column for column in self._possible() if column.key in kept]
         left = max(0, width - GUTTER - sum(column.width for column in columns))
-        return Shape(columns, min(longest, left), view)
+        return TableLayout(columns, min(longest, left), view)
 
-    def heading(self, shape: Shape) -> Line:
+    def heading(self, shape: TableLayout) -> Line:
         """Write the names of the columns, the sorted one marked."""
         by, name = shape.view.column, _heading(shape.view)
         cells = [f"{'▼ ' * (column.key == by) + column.heading:>{column.width}}" for column in shape.columns]
         return [(f"{'':{GUTTER}}{name:<{shape.name_width}}" + "".join(cells), "dim")]
 
-    def row(self, shape: Shape, row: ViewRow) -> Line:
+    def row(self, shape: TableLayout, row: ViewRow) -> Line:
         """Write one row."""
         here, opened = row == shape.view.cursor, row.place is None and row.layer in shape.view.opened
         inside = row.place is not None and not self._layers.alone(row.layer)
-        label = " " * inside + shortened(self._label(row).lstrip(), shape.name_width - inside)
+        label = " " * inside + shorten_name(self._label(row).lstrip(), shape.name_width - inside)
         line: Line = [("▶" if here else " ", "accent"), ("▾ " if opened else "  ", "dim")]
         line.append((f"{label:<{shape.name_width}}", "now" if here else "strong" if row.place is None else ""))
-        return line + self._cells(shape, places(self._layers, row))
+        return line + self._cells(shape, row_parameters(self._layers, row))
 
-    def total(self, shape: Shape) -> Line:
+    def total(self, shape: TableLayout) -> Line:
         """Write the row for all parameters together."""
         cells = self._cells(shape, self._everything, but="spread")
         return [(f"{'':{GUTTER}}{TOTAL:<{shape.name_width}}", "strong"), *cells]
@@ -81,10 +83,11 @@ class Table:
         short = self._layers.names[row.place].removeprefix(row.layer)
         return f" {short}" if short else row.layer
 
-    def _cells(self, shape: Shape, at: Places, *, but: str = "") -> Line:
+    def _cells(self, shape: TableLayout, at: Indices, *, but: str = "") -> Line:
         written = [(column, "" if column.key == but else column.write(at)) for column in shape.columns]
         return [
-            (f"{text:>{column.width}}", "error" if shows_one(text) else column.style(at)) for column, text in written
+            (f"{text:>{column.width}}", "error" if shows_nonfinite(text) else column.style(at))
+            for column, text in written
         ]
 
     def _possible(self) -> list[Column]:
@@ -104,18 +107,18 @@ class Table:
         mover = self._frame.mover
         return "update" if mover is None or mover.phase is not None else "you set"
 
-    def _grad(self, at: Places) -> str:
-        held = any(self._frame.grads.backwards[place] for place in at)
+    def _grad(self, at: Indices) -> str:
+        held = any(self._frame.grads.backwards[index] for index in at)
         return self._columns.grad_words(at) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
 
-    def _state(self, at: Places) -> str:
-        words = {self._ages[place] for place in at}
+    def _state(self, at: Indices) -> str:
+        words = {self._ages[index] for index in at}
         return words.pop() if len(words) == 1 else "mixed"
 
-    def _grad_style(self, at: Places) -> str:
+    def _grad_style(self, at: Indices) -> str:
         return {"fresh": "accent", "None": "dim", "frozen": "dim"}.get(self._state(at), "")
 
-    def _update(self, at: Places) -> str:
+    def _update(self, at: Indices) -> str:
         update = self._columns.update(at)
         if update is None:
             return "-"
@@ -123,13 +126,13 @@ class Table:
             return "from 0" if update > 0 else "NaN"
         return percentage(update, sampled=self._columns.estimated(at))
 
-    def _update_style(self, _: Places) -> str:
+    def _update_style(self, _: Indices) -> str:
         frame = self._frame
         return "" if frame.mover is frame.command and frame.error is None else "dim"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class TableLayout:
     """Which columns there is room for, and for how much of a name."""
 
     columns: Sequence[Column]
@@ -137,10 +140,10 @@ class Shape:
     view: TableView
 
 
-WORTH = ("grad", "update", "state", "values", "spread", "params", "tensors")  # those that matter most first
+COLUMNS_BY_WORTH = ("grad", "update", "state", "values", "spread", "params", "tensors")  # those that matter most first
 
 
-def shortened(name: str, width: int) -> str:
+def shorten_name(name: str, width: int) -> str:
     """Keep the end of a name that is too long: there names differ."""
     return name if len(name) <= width else ("…" + name[len(name) - width + 1 :])[:width]
 
@@ -149,9 +152,9 @@ def _heading(view: TableView) -> str:
     return "▲ layer" if view.column == "name" else "layer"
 
 
-def _plain(_: Places) -> str:
+def _plain(_: Indices) -> str:
     return ""
 
 
-def _dim(_: Places) -> str:
+def _dim(_: Indices) -> str:
     return "dim"

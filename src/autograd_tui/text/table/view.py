@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from autograd_tui.text.table.layers import Columns, Layers
+from autograd_tui.text.table.layers import Layers, ParameterColumns
 
 
 class ViewRow(NamedTuple):
@@ -28,13 +28,13 @@ class TableView:
     asked: bool = False  # enter has asked for a parameter's numbers
 
 
-def rows(layers: Layers, columns: Columns, view: TableView) -> list[ViewRow]:
+def list_rows(layers: Layers, columns: ParameterColumns, view: TableView) -> list[ViewRow]:
     """Give the rows from first to last, a layer's parameters below it where it is open."""
     found = []
     for row in _sorted([_layer_row(layers, layer) for layer in layers.groups], layers, columns, column=view.column):
         found.append(row)
         if row.place is None and row.layer in view.opened:
-            inside = [ViewRow(row.layer, place) for place in layers.groups[row.layer]]
+            inside = [ViewRow(row.layer, index) for index in layers.groups[row.layer]]
             found += _sorted(inside, layers, columns, column=view.column)
     return found
 
@@ -45,32 +45,32 @@ def count_rows(layers: Layers, view: TableView) -> int:
     return len(layers.groups) + sum(len(layers.groups[layer]) for layer in opened if not layers.alone(layer))
 
 
-def places(layers: Layers, row: ViewRow) -> Sequence[int]:
+def row_parameters(layers: Layers, row: ViewRow) -> Sequence[int]:
     """Give the parameters that a row is about."""
     return layers.groups[row.layer] if row.place is None else (row.place,)
 
 
-def name_of(layers: Layers, row: ViewRow) -> str:
+def row_name(layers: Layers, row: ViewRow) -> str:
     """Give the full name of a row's layer or parameter."""
     return row.layer if row.place is None else layers.names[row.place]
 
 
-def moved(view: TableView, listed: Sequence[ViewRow], by: int) -> TableView:
+def move_cursor(view: TableView, listed: Sequence[ViewRow], by: int) -> TableView:
     """Move the cursor among the rows as listed, to the first or last where it stood nowhere."""
     if view.cursor not in listed:
         return replace(view, cursor=listed[0 if by > 0 else -1])
-    place = listed.index(view.cursor) + by
-    return replace(view, cursor=listed[min(max(place, 0), len(listed) - 1)])
+    index = listed.index(view.cursor) + by
+    return replace(view, cursor=listed[min(max(index, 0), len(listed) - 1)])
 
 
-def toggled(view: TableView, layer: str) -> TableView:
+def toggle_layer(view: TableView, layer: str) -> TableView:
     """Open a layer, or close it."""
     return replace(view, opened=view.opened ^ {layer})
 
 
-def found(layers: Layers, columns: Columns, view: TableView, text: str) -> TableView | None:
+def find_parameter(layers: Layers, columns: ParameterColumns, view: TableView, text: str) -> TableView | None:
     """Move the cursor to the next parameter with `text` in its name, after the last to the first; None if none has."""
-    listed = rows(layers, columns, replace(view, opened=frozenset(layers.groups)))
+    listed = list_rows(layers, columns, replace(view, opened=frozenset(layers.groups)))
     start = listed.index(view.cursor) + 1 if view.cursor in listed else 0
     named = [
         (layers.names[row.place].casefold(), row) for row in listed[start:] + listed[:start] if row.place is not None
@@ -86,15 +86,15 @@ def _layer_row(layers: Layers, layer: str) -> ViewRow:
     return ViewRow(layer, layers.groups[layer][0]) if layers.alone(layer) else ViewRow(layer)
 
 
-def _sorted(listed: list[ViewRow], layers: Layers, columns: Columns, *, column: str) -> list[ViewRow]:
+def _sorted(listed: list[ViewRow], layers: Layers, columns: ParameterColumns, *, column: str) -> list[ViewRow]:
     """Sort by name, or with the largest number first; rows without a number come last, in the model's order."""
     if column == "model":
         return listed
     if column == "name":
-        return sorted(listed, key=lambda row: name_of(layers, row))
+        return sorted(listed, key=lambda row: row_name(layers, row))
     measures = {"values": columns.size, "params": columns.norm, "grad": columns.grad, "update": columns.update}
     measure = measures.get(column, len)
-    return sorted(listed, key=lambda row: _rank(measure(places(layers, row))))
+    return sorted(listed, key=lambda row: _rank(measure(row_parameters(layers, row))))
 
 
 def _rank(value: float | None) -> tuple[bool, bool, float]:

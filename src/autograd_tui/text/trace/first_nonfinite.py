@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from autograd_tui.core.trace import NonFinite, Operation, Value
 from autograd_tui.text.derivation.small_tensor import SmallTensor
-from autograd_tui.text.equation import rows
+from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.numbers import count, terse
 from autograd_tui.text.styled_text import Line
 
@@ -54,12 +54,12 @@ def nonfinite_lines(
     subject = f"The first, at {position}" if position else "It"
     inputs_there = _inputs_there(found, made, given) if there and not equation else ""
     origin = f" {subject}: {equation}." if equation else f" {subject}{inputs_there}." if position else ""
-    lines = rows(f"{nonfinite_counts(found, made.stats.size)}.{origin}", width, indent="  ", style="error")
+    lines = wrapped_rows(f"{nonfinite_counts(found, made.stats.size)}.{origin}", width, indent="  ", style="error")
     ranges = [(name, _range_words(value)) for name, value in given if value.stats.min is not None]
     inputs = [f"{name} {words}" for name, words in ranges if name != words]
     more = f" and {len(inputs) - MAX_LISTED_INPUTS} more" * (len(inputs) > MAX_LISTED_INPUTS)
     listed = f"What went in: {', '.join(inputs[:MAX_LISTED_INPUTS])}{more}."
-    return [*lines, *(rows(listed, width, indent="  ") if inputs else [])]
+    return [*lines, *(wrapped_rows(listed, width, indent="  ") if inputs else [])]
 
 
 def _inputs_there(found: NonFinite, made: Value, given: Sequence[tuple[str, Value]]) -> str:

@@ -6,7 +6,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
 from autograd_tui.text.numbers import number
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
 from autograd_tui.text.trace.walk import Walk
 
@@ -52,7 +52,7 @@ def _row(walk: Walk, op: Operation, name_width: int, width: int) -> Line:
     is_current, is_done = op.number == walk.index, op.number <= walk.index
     line: Line = [
         ("▶ " if is_current else "  ", "accent"),
-        (f"{shortened(_parameter_name(op), name_width):<{name_width}}  ", "strong"),
+        (f"{shorten_name(_parameter_name(op), name_width):<{name_width}}  ", "strong"),
     ]
     return [*line, *_grad_cells(walk.trace, op, is_done, width - name_width - 4)]
 

@@ -10,7 +10,7 @@ from autograd_tui.core.trace import Operation, Trace, Value
 from autograd_tui.text.frame_summary import error_line
 from autograd_tui.text.numbers import number, terse
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.graph_rows import GraphRow, draw_edges, graph_rows
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
 from autograd_tui.text.trace.walk import Walk
@@ -42,7 +42,7 @@ class GraphView:
         widest = max((len(row) for row, _ in self._edge_lines), default=0)
         self._edge_cells = [f"{row:<{widest}} " for row, _ in self._edge_lines]
         names = [_short_name(row) for row in self.rows]
-        tensors = [shortened(one_line(row.tensor), MAX_TENSOR_NAME) for row in self.rows]
+        tensors = [shorten_name(one_line(row.tensor), MAX_TENSOR_NAME) for row in self.rows]
         self._name_cells, self._tensor_cells = _pad(names), _pad(tensors)
         self._digits = len(str(len(trace.ops)))
 
@@ -117,7 +117,7 @@ def _short_name(row: GraphRow) -> str:
     name = one_line(row.name)
     if len(name) <= MAX_NAME:
         return name
-    return f"{name[: MAX_NAME - 1]}…" if row.edges else shortened(name, MAX_NAME)
+    return f"{name[: MAX_NAME - 1]}…" if row.edges else shorten_name(name, MAX_NAME)
 
 
 def _pad(texts: list[str]) -> list[str]:

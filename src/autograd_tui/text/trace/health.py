@@ -9,7 +9,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
 from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.derivation.rule_context import parse_ints
-from autograd_tui.text.equation import rows
+from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.numbers import count, terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.inplace_hazards import inplace_hazards, why_it_raised
@@ -33,7 +33,7 @@ def health_lines(trace: Trace, width: int = 80) -> list[Line]:
     if trace.phase is Phase.BACKWARD:
         reasons = (reason for op in trace.ops if op.raised for reason in why_it_raised(trace, op))
         sentences += [*((each, "error") for each in reasons), *(() if trace.error else gradient_sentences(trace))]
-    return [line for sentence, style in sentences for line in rows(sentence, width, style=style)]
+    return [line for sentence, style in sentences for line in wrapped_rows(sentence, width, style=style)]
 
 
 def _nonfinite_sentences(trace: Trace) -> Iterator[tuple[str, str]]:

@@ -10,8 +10,8 @@ from textwrap import dedent
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
 from autograd_tui.text.derivation.backward_lines import is_accumulation
-from autograd_tui.text.equation import rows
-from autograd_tui.text.styled_text import Line, one_line, printable, spread
+from autograd_tui.text.equation import wrapped_rows
+from autograd_tui.text.styled_text import Line, justified, one_line, printable
 from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised
 from autograd_tui.text.trace.tensor_words import name_of, op_name, saved_name, value_words
 from autograd_tui.text.trace.walk import Walk
@@ -50,7 +50,7 @@ def _title_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
     line = f"{name} · {rest}{module}"
     if len(line) <= width:
         return [[(name, "strong"), (line.removeprefix(name), "dim")]]
-    return [*rows(name, width, style="strong"), *rows(f"{rest}{module}", width, style="dim")]
+    return [*wrapped_rows(name, width, style="strong"), *wrapped_rows(f"{rest}{module}", width, style="dim")]
 
 
 def _source_rows(op: Operation, width: int) -> list[Line]:
@@ -147,8 +147,8 @@ def _tensor_words(trace: Trace, value: Value, width: int, *, name: str = "") -> 
 def _labelled_rows(label: str, text: str, width: int, *, continued: bool = False) -> list[Line]:
     """Return a text behind a label; where it is `continued`, under the label of the row before."""
     if width < MIN_COLUMN_WIDTH:
-        return rows(f"{label} {text}", width)
-    wrapped = rows(text, width - LABEL_WIDTH)
+        return wrapped_rows(f"{label} {text}", width)
+    wrapped = wrapped_rows(text, width - LABEL_WIDTH)
     label_cell = [(" " * LABEL_WIDTH if continued else f"{label:<{LABEL_WIDTH}}", "dim")]
     return [(label_cell if row == 0 else [(" " * LABEL_WIDTH, "")]) + line for row, line in enumerate(wrapped)]
 
@@ -160,7 +160,7 @@ def source_lines(walk: Walk, listing: Sequence[str], width: int, height: int) ->
         return [[("▶ ", "accent"), (printable(line)[: width - 2], "strong")] for line in listing[:height]]
     if height < 2:
         position = f"{PurePath(source.file).name}:{source.line} "
-        return [spread([("▶ ", "accent"), (printable(source.text), "strong")], [(position, "dim")], width)]
+        return [justified([("▶ ", "accent"), (printable(source.text), "strong")], [(position, "dim")], width)]
     return _file_lines(source, width, height)
 
 

@@ -13,7 +13,7 @@ from autograd_tui.core.trace import Operation, Trace, Value
 from autograd_tui.text.frame_summary import error_line
 from autograd_tui.text.numbers import bar, number, terse
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.module_tree import ModuleRow, ModuleTree, RowLabels, all_rows
 from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.tensor_words import dtype_words
@@ -180,7 +180,7 @@ class TreeLines:
         ops = self._trace.ops[row.ops.start : min(row.ops.stop, walk.index + 1)]
         is_leaf, has_cursor = row.key.is_operation, row.key == walk.cursor
         is_current = is_leaf and walk.index in row.ops
-        label = shortened(self._labels.label(row, is_open=is_open), widths.name)
+        label = shorten_name(self._labels.label(row, is_open=is_open), widths.name)
         name = label.lstrip()
         weight = "" if is_leaf else "strong"
         style = "now" if is_current else "accent" if has_cursor else "dim" if not ops else weight

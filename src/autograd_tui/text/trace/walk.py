@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace
-from autograd_tui.text.frame_summary import marked
+from autograd_tui.text.frame_summary import unkept_mark
 from autograd_tui.text.numbers import count
-from autograd_tui.text.prompt.words import Candidate, listed
-from autograd_tui.text.styled_text import Line, length, one_line, spread
+from autograd_tui.text.prompt.words import Candidate, candidates
+from autograd_tui.text.styled_text import Line, justified, length, one_line
 
 
 class RowKey(NamedTuple):
@@ -105,7 +105,7 @@ def search_candidates(trace: Trace, text: str) -> list[Candidate]:
     query = text.casefold()
     total = len(trace.ops)
     matches = {one_line(name): index for name, index in first_indices.items() if query in name.casefold()}
-    return listed({name: f"operation {count(index + 1)} of {count(total)}" for name, index in matches.items()}, "/")
+    return candidates({name: f"operation {count(index + 1)} of {count(total)}" for name, index in matches.items()}, "/")
 
 
 def enclosing_modules(module: str) -> list[str]:
@@ -122,8 +122,8 @@ def header_lines(walk: Walk, width: int, *, unkept: str = "") -> list[Line]:
     """Return two rows: the phases with the traced one highlighted, then the operation; `unkept` is a mark in front."""
     trace = walk.trace
     right: Line = [(f"iteration {trace.iteration}   ", ""), (f"inside frame {trace.index} ", "accent")]
-    left = [*marked(unkept), *_phase_line(trace, LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW)]
-    return [spread(left, right, width), _operation_line(walk, width)]
+    left = [*unkept_mark(unkept), *_phase_line(trace, LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW)]
+    return [justified(left, right, width), _operation_line(walk, width)]
 
 
 def _phase_line(trace: Trace, arrow: str) -> Line:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.batch_table import data_lines, outputs_by_position, position_lines
+from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.numbers import bar, number
-from autograd_tui.text.scatter import fit_lines
+from autograd_tui.text.scatter import scatter_lines
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
@@ -22,7 +22,7 @@ class DataPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the table."""
-        return data_lines(frame, self.about, width) if self.about else []
+        return batch_lines(frame, self.about, width) if self.about else []
 
 
 class FitPanel(Panel):
@@ -30,7 +30,7 @@ class FitPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the points."""
-        return fit_lines(frame, width, height)
+        return scatter_lines(frame, width, height)
 
     def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
         """Leave out what is hidden: where it stands would tell."""
@@ -46,17 +46,17 @@ class OutputPanel(Panel):
         """Take a row for each output shown."""
         if self.frame is None:
             return 5
-        return 2 if outputs_by_position(self.frame) else max(len(self.frame.top), 1)
+        return 2 if outputs_and_positions(self.frame) else max(len(self.frame.top), 1)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw names, numbers and bars."""
         shape = frame.prediction.shape if frame.prediction else ()
         samples = shape[0] if shape else 1
-        if by_position := outputs_by_position(frame):
+        if by_position := outputs_and_positions(frame):
             outputs, positions = by_position
             together = f" × {samples} samples" if samples > 1 else ""
             self.retitle(f"Output   {outputs} × {positions} positions{together}")
-            return position_lines(frame)
+            return prediction_lines(frame)
         which = f"sample 1 of {samples}, " if samples > 1 else ""
         self.retitle(f"Output   {which}the largest 5 of {shape[-1] if shape else 0}")
         names = self.about.class_names if self.about else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.explain import explain
 from autograd_tui.text.hidden_results import HiddenResults
-from autograd_tui.text.nonfinite import alarms
+from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
@@ -18,7 +18,7 @@ class ExplanationPanel(Panel):
         if self.about is None:
             return []
         lines: list[Line] = []
-        wrong = 1 if frame.error else len(alarms(frame))  # sentences that come first
+        wrong = 1 if frame.error else len(nonfinite_warnings(frame))  # sentences that come first
         for place, sentence in enumerate(explain(frame, self.about)):
             style = "error" if place < wrong else "strong" if sentence.startswith("  ") else ""
             lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")

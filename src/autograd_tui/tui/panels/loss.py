@@ -10,8 +10,8 @@ from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.text.hidden_results import HiddenResults, veiled
-from autograd_tui.text.nonfinite import look
+from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
+from autograd_tui.text.nonfinite import number_style
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines
 from autograd_tui.text.styled_text import Line, length
@@ -78,7 +78,7 @@ class LossPanel(Panel):
         assert self.frame is not None
         self._name_what_is_plotted()
         frame, known = self.frame, veil.known
-        first = veiled([_number_and_age(frame, width)], [_number_and_age(known, width)])
+        first = cover_hidden([_number_and_age(frame, width)], [_number_and_age(known, width)])
         hidden = known.grads is not frame.grads if self.plotted == "grad" else known.loss != frame.loss
         return [*first, *self._plot(frame.index - hidden, width, height - 1)]
 
@@ -113,10 +113,13 @@ def _number_and_age(frame: Frame, width: int) -> Line:
     age = f"{short}: a parameter has moved since" if frame.old else short
     if not math.isfinite(frame.loss):
         age = f"{short}, {'not a number' if math.isnan(frame.loss) else 'not finite'}"
-    looks = look(frame.loss, "dim" if frame.old else "strong"), look(frame.loss, "warn" if frame.old else "up")
+    looks = (
+        number_style(frame.loss, "dim" if frame.old else "strong"),
+        number_style(frame.loss, "warn" if frame.old else "up"),
+    )
     line: Line = [(number(frame.loss), looks[0]), (age if len(age) + 8 <= width else short, looks[1])]
     for name, value in frame.metrics:
         metric = f"   {name} {number(value)}"
         if length(line) + len(metric) <= width:
-            line.append((metric, look(value, "dim" if frame.old else "")))
+            line.append((metric, number_style(value, "dim" if frame.old else "")))
     return line

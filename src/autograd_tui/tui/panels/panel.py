@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.text.hidden_results import HiddenResults, veiled
+from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
 from autograd_tui.tui.rendering import CachedRows
 
@@ -181,7 +181,7 @@ class Panel(CachedRows):
         """Give the rows with what the veil hides covered."""
         assert self.frame is not None
         known = self.draw(veil.known, width, height)  # first: the true rows are those that the mouse finds
-        return veiled(self.draw(self.frame, width, height), known)
+        return cover_hidden(self.draw(self.frame, width, height), known)
 
     def render_line(self, y: int) -> Strip:
         """Give one row to the compositor."""

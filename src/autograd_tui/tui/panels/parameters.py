@@ -7,23 +7,23 @@ import math
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, GradStats, TensorStats
-from autograd_tui.text.nonfinite import look
+from autograd_tui.text.nonfinite import number_style
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.text.table.gradient_status import (
-    age,
-    age_in_full,
-    all_ages,
-    cleared,
-    largest,
+    cleared_cells,
+    full_status,
+    gradient_status,
+    gradient_statuses,
+    gradient_summary,
+    largest_gradient,
     largest_number,
     main_words,
     norm_over,
-    together,
 )
 from autograd_tui.text.table.gradient_status import main_number as grad_number
-from autograd_tui.text.table.layers import Columns
-from autograd_tui.text.table.table_rows import shortened
+from autograd_tui.text.table.layers import ParameterColumns
+from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
 
@@ -46,7 +46,7 @@ class ParametersPanel(RowPanel):
         pairs = list(zip(before, frame.params, strict=True))
         name_width = max(len(row.name) for row in frame.params)
         number_width = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
-        visible, more = self.fitting(self.listed(frame, Columns.of(frame)), height)
+        visible, more = self.fitting(self.listed(frame, ParameterColumns.of(frame)), height)
         self._shown = list(visible)
         labels = max((len(_label(frame.params[row.place or 0])) for row in visible), default=0)
         widths = name_width, max(min(labels, width - name_width - 2 * number_width - 5), 0), number_width
@@ -66,13 +66,13 @@ def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, widths
     line: Line = [(f"{new.name:<{names}}  ", "strong"), (f"{_label(new):<{labels}}", "dim")]
     no_step = frame.mover is not None and frame.mover.phase is not Phase.STEP
     if was is None or now is None or frame.before is None or (no_step and was == now):
-        return [*line, (f"{number(now):>{width}}", look(now)), ("  frozen" * frozen, "dim")]
+        return [*line, (f"{number(now):>{width}}", number_style(now)), ("  frozen" * frozen, "dim")]
     by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
     moved = now - was
     arrow, style = way_of(was, now)
-    line += [(f"{number(was):>{width}} → ", look(was, "dim"))]
-    line += [(f"{number(now):>{width}}", look(now, "strong" if by else ""))]
-    line += [(f"  {arrow} {number(moved, signed=True)}", look(moved, style if by else "dim"))]
+    line += [(f"{number(was):>{width}} → ", number_style(was, "dim"))]
+    line += [(f"{number(now):>{width}}", number_style(now, "strong" if by else ""))]
+    line += [(f"  {arrow} {number(moved, signed=True)}", number_style(moved, style if by else "dim"))]
     changed = arrow != "=" or bool(math.isfinite(now) and frame.ways and frame.ways[place])  # the norm may have stayed
     if frozen and not changed:
         return [*line, ("  frozen", "dim")]
@@ -119,21 +119,25 @@ class CompactParametersPanel(RowPanel):
         values = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
         grads = 1 + max((len(main_words(grad)) for grad in frame.grads if grad is not None), default=0)
         grads = max(grads, 10)  # with a blank before it
-        fixed = values + grads + 6 + max(map(len, all_ages(frame)))  # blanks, the gradient and its age included
+        fixed = (
+            values + grads + 6 + max(map(len, gradient_statuses(frame)))
+        )  # blanks, the gradient and its age included
         longest = max(len(row.name) for row in frame.params)
         old = longest + fixed + values + 3 <= width
         name_width = min(longest, max(width - fixed, 4))
         room = width - name_width - fixed - (values + 3) * old
-        visible, more = self.fitting(self.listed(frame, Columns.of(frame)), height)
+        visible, more = self.fitting(self.listed(frame, ParameterColumns.of(frame)), height)
         self._shown = list(visible)
         lines = []
         for row in visible:
             place = row.place or 0
-            name: Line = [(f"{shortened(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
+            name: Line = [(f"{shorten_name(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
             value = _value(frame, *pairs[place], width=values, old=old)
             left = width - length([*name, *value])
             cells = (
-                cleared(frame, place, room=left) if frame.grads[place] is None else _gradient(frame, place, grads, room)
+                cleared_cells(frame, place, room=left)
+                if frame.grads[place] is None
+                else _gradient(frame, place, grads, room)
             )
             lines.append(self.marked(row, name + value + cells))
         return lines + more
@@ -144,11 +148,11 @@ def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int,
     was, now = value_or_norm(before), value_or_norm(after)
     untouched = frame.mover is not None and frame.mover.phase is not Phase.STEP and was == now
     if was is None or now is None or frame.before is None or untouched:
-        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", look(now))]
+        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", number_style(now))]
     fresh = frame.mover is frame.command and frame.error is None
     arrow, style = way_of(was, now)
-    first: Line = [(f"{number(was):>{width}} → ", look(was, "dim"))] if old else []
-    last: Line = [(f"{number(now):>{width}}", look(now, "strong" if fresh else ""))]
+    first: Line = [(f"{number(was):>{width}} → ", number_style(was, "dim"))] if old else []
+    last: Line = [(f"{number(now):>{width}}", number_style(now, "strong" if fresh else ""))]
     last.append((f" {arrow}", style if fresh or arrow == "!" else "dim"))
     return first + last
 
@@ -157,12 +161,12 @@ def _gradient(frame: Frame, place: int, width: int, room: int) -> Line:
     grad: GradStats = frame.grads[place]
     value = grad_number(grad)
     most = largest_number(frame)
-    line: Line = [(f"{main_words(grad):>{width}} ", look(value, "" if grad.used else "strong"))]
+    line: Line = [(f"{main_words(grad):>{width}} ", number_style(value, "" if grad.used else "strong"))]
     if room > 2:
         longest = min(room, 8)
         drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
-        line.append((f"{drawn:<{longest}}", look(value, "dim" if grad.used else "up")))
-    state = age(frame, place)
+        line.append((f"{drawn:<{longest}}", number_style(value, "dim" if grad.used else "up")))
+    state = gradient_status(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]
 
 
@@ -183,7 +187,7 @@ class GradientsPanel(Panel):
         name_width = max(map(len, names))
         most = largest_number(frame)
         pairs = [(grad, place) for place, grad in enumerate(frame.grads) if grad is not None]
-        longest = max((len(age_in_full(frame, *pair)) for pair in pairs), default=0)
+        longest = max((len(full_status(frame, *pair)) for pair in pairs), default=0)
         bar_width = min(width - name_width - longest - 16, 16)
         return [
             [(f"{name:<{name_width}}  ", "strong"), *_cell(frame, place, width - name_width - 2, most, bar_width)]
@@ -194,23 +198,23 @@ class GradientsPanel(Panel):
 def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> Line:
     grad = frame.grads[place]
     if grad is None:
-        return cleared(frame, place, room=width)
+        return cleared_cells(frame, place, room=width)
     value = grad_number(grad)
     fresh = not grad.used
-    line: Line = [(f"{main_words(grad):>10}", look(value, "strong" if fresh else ""))]
-    said = age_in_full(frame, grad, place)
+    line: Line = [(f"{main_words(grad):>10}", number_style(value, "strong" if fresh else ""))]
+    said = full_status(frame, grad, place)
     if bar_width > 2:
         share = abs(value) / most if most and value is not None else 0.0
-        line.append((f"  {bar(share, bar_width):<{bar_width}}", look(value, "up" if fresh else "dim")))
+        line.append((f"  {bar(share, bar_width):<{bar_width}}", number_style(value, "up" if fresh else "dim")))
     return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
 
 
 def _together(frame: Frame, width: int) -> list[Line]:
     """Say what is true of all gradients, and which is the largest."""
     wrong = any(frame.grads.table.numbers[NONFINITE::WIDTH])
-    lines = wrapped(", ".join(together(frame)), width, style="error" * wrong)
+    lines = wrapped(", ".join(gradient_summary(frame)), width, style="error" * wrong)
     if not any(frame.grads.backwards):
         return lines
-    most = largest(frame.grads)
+    most = largest_gradient(frame.grads)
     norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "error" if wrong else "strong")]
     return [norm, *lines, *([[(f"largest: {most.name}, {number(most.norm)}", "dim")]] if most else [])]

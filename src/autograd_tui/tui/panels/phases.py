@@ -12,9 +12,9 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import next_phase
 from autograd_tui.core.run_config import size_in_words
 from autograd_tui.core.tensor_stats import SAMPLE
-from autograd_tui.text.nonfinite import shows_one
+from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
-from autograd_tui.text.styled_text import Line, length, plain, spread
+from autograd_tui.text.styled_text import Line, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over
 from autograd_tui.tui.panels.panel import Panel
 
@@ -41,8 +41,8 @@ class PhasesPanel(Panel):
         (last, style), used = numbers[-1], length(numbers[:-1])
         taken = next((each for each in _taken(frame) if used + len(last.rstrip()) + len(each) < width), "")
         if taken:
-            numbers = spread([*numbers[:-1], (last.rstrip(), style)], [(taken, "dim")], width)
-        return [spread(names, hint, width), numbers]
+            numbers = justified([*numbers[:-1], (last.rstrip(), style)], [(taken, "dim")], width)
+        return [justified(names, hint, width), numbers]
 
     def on_click(self, event: events.Click) -> None:
         """Tell which phase was clicked."""
@@ -67,7 +67,7 @@ class PhasesPanel(Panel):
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
             told = f" {key_number(frame, phase, room):<{stretch - 1}}"
-            wrong = (ran and frame.error) or shows_one(told)
+            wrong = (ran and frame.error) or shows_nonfinite(told)
             numbers.append((told, "error" if wrong else "" if ran else "dim"))
         return names, numbers
 

@@ -10,8 +10,8 @@ from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.styled_text import Line, more_line, scrolled
-from autograd_tui.text.table.layers import Columns, Layers
-from autograd_tui.text.table.view import TableView, ViewRow, count_rows, places, rows
+from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.view import TableView, ViewRow, count_rows, list_rows, row_parameters
 from autograd_tui.tui.panels.panel import Panel
 
 
@@ -72,9 +72,9 @@ class RowPanel(Panel):
         """Say how many rows there are."""
         return count_rows(self.grouped(self.frame), self.view) if self.frame is not None else 2
 
-    def listed(self, frame: Frame, columns: Columns) -> list[ViewRow]:
+    def listed(self, frame: Frame, columns: ParameterColumns) -> list[ViewRow]:
         """Give all rows from first to last."""
-        return rows(self.grouped(frame), columns, self.view)
+        return list_rows(self.grouped(frame), columns, self.view)
 
     def fitting(self, listed: Sequence[ViewRow], room: int) -> tuple[Sequence[ViewRow], list[Line]]:
         """Choose the rows that fit; where not all do, give a line too that counts the others."""
@@ -101,4 +101,4 @@ class RowPanel(Panel):
             return range(0)
         place = listed.index(cursor)
         opened = cursor.place is None and cursor.layer in self.view.opened
-        return range(place, place + 1 + (len(places(self._grouped, cursor)) if opened else 0))
+        return range(place, place + 1 + (len(row_parameters(self._grouped, cursor)) if opened else 0))

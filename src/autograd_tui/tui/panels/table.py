@@ -8,10 +8,10 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.buffer_rows import buffer_lines
-from autograd_tui.text.table.gradient_status import together
-from autograd_tui.text.table.layers import Columns, Layers
-from autograd_tui.text.table.selected_row import layer_lines, nothing_lines, parameter_lines
-from autograd_tui.text.table.table_rows import Shape, Table
+from autograd_tui.text.table.gradient_status import gradient_summary
+from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.selected_row import layer_lines, no_selection_lines, parameter_lines
+from autograd_tui.text.table.table_rows import TableLayout, TableRows
 from autograd_tui.text.table.view import TableView
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
@@ -35,7 +35,7 @@ class SelectedPanel(Panel):
         """Draw the lines; an inspection of another frame is not used."""
         cursor = self.view.cursor
         if cursor is None:
-            return nothing_lines(width)
+            return no_selection_lines(width)
         if cursor.place is not None:
             also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
             return parameter_lines(frame, cursor.place, inspection=self.inspection, width=width, also=also)
@@ -50,7 +50,7 @@ class TablePanel(RowPanel):
 
     def __init__(self, *, title: str = "", hint: str = "") -> None:
         super().__init__(title=title)
-        self._drawn: tuple[Frame, Columns, Table] | None = None  # what one frame gives, whatever the view
+        self._drawn: tuple[Frame, ParameterColumns, TableRows] | None = None  # what one frame gives, whatever the view
         self.border_subtitle = hint
 
     def rows_wanted(self) -> int:
@@ -70,16 +70,16 @@ class TablePanel(RowPanel):
         self._shown = [*[None] * len(above), *visible]
         return [*above, *(table.row(shape, row) for row in visible), *more, *below]
 
-    def _numbers(self, frame: Frame) -> tuple[Columns, Table]:
+    def _numbers(self, frame: Frame) -> tuple[ParameterColumns, TableRows]:
         if self._drawn is None or self._drawn[0] is not frame:
-            columns = Columns.of(frame)
-            self._drawn = frame, columns, Table(frame, self.grouped(frame), columns)
+            columns = ParameterColumns.of(frame)
+            self._drawn = frame, columns, TableRows(frame, self.grouped(frame), columns)
         return self._drawn[1], self._drawn[2]
 
 
-def _gradients(frame: Frame, shape: Shape, width: int) -> Line:
+def _gradients(frame: Frame, shape: TableLayout, width: int) -> Line:
     """Say what is true of all gradients, as far as there is room."""
-    first, *rest = together(frame)
+    first, *rest = gradient_summary(frame)
     line = f"   {'.grad':<{shape.name_width}} {first}"
     for part in rest:
         if len(line) + len(part) + 2 <= width:
