@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from autograd_tui.scenarios.find import find
 from autograd_tui.scenarios.lstm import waves
 from autograd_tui.scenarios.spiral import spirals
 from autograd_tui.scenarios.transformer import CHARACTERS, LanguageModel
+from program import Run
 
 SHIPPED = ("spiral", "lstm", "transformer")
 FEWER = {"spiral": {"width": 4}, "lstm": {"width": 4, "steps": 5}, "transformer": {"width": 8, "context": 9}}
@@ -79,10 +78,10 @@ def test_an_option_that_it_has_not_is_refused_with_those_it_has(name: str) -> No
         open_session(name, image_size=3)
 
 
-def test_one_runs_from_the_command_line_with_an_option_of_its_own() -> None:
-    words = ["transformer", "--headless", "--do", "fbsz", "--option", "width=8", "--json"]
-    done = subprocess.run([sys.executable, "-m", "autograd_tui", *words], capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == 4
+def test_one_runs_from_the_command_line_with_an_option_of_its_own(run: Run) -> None:
+    done = run("transformer", "--headless", "--do", "fbsz", "--option", "width=8", "--json")
+    assert done.code == 0
+    assert len(done.out) == 4
 
 
 @pytest.mark.parametrize("name", SHIPPED)
