@@ -67,7 +67,7 @@ def test_the_line_tells_why_the_gradient_of_w_is_what_it_is() -> None:
     trace = frame.trace
     assert trace is not None
     walked = {op.name + (op.accumulates_into or ""): text(chain_rule_lines(trace, op, 80)) for op in trace.ops}
-    for name, said in {
+    for name, sentence in {
         "MeanBackward0": "1 × 1/3 = [0.3333, 0.3333, 0.3333]",
         "PowBackward0": "[0.33333 × (-6), 0.33333 × (-2), 0.33333 × 2] = [-2, -0.6667, 0.6667]",
         "SubBackward0": "[-2, -0.6667, 0.6667] × (-1) = [2, 0.6667, -0.6667]",
@@ -76,7 +76,7 @@ def test_the_line_tells_why_the_gradient_of_w_is_what_it_is() -> None:
         "MulBackward0": "2 + 1.3333 - 2 = 1.3333",
         "AccumulateGradw": "None + 1.3333 = 1.3333",
     }.items():
-        assert said in walked[name], walked[name]
+        assert sentence in walked[name], walked[name]
 
 
 @pytest.mark.parametrize("command", ["i:f", "f i:b", "fb i:s"])

@@ -11,18 +11,18 @@ from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 
 
 @pytest.fixture(scope="module")
-def proof() -> GradCheck:
+def check() -> GradCheck:
     session = open_session()
     list(session.run_all("fb"))
     return session.check_gradient(2, "w")
 
 
-def text(proof: GradCheck, width: int = 78) -> str:
-    return "\n".join(map(plain, gradcheck_lines(proof, width)))
+def text(check: GradCheck, width: int = 78) -> str:
+    return "\n".join(map(plain, gradcheck_lines(check, width)))
 
 
-def test_the_line_shows_its_gradient_in_four_ways(proof: GradCheck) -> None:
-    title, verdict, heading, row, *_ = text(proof, 140).splitlines()
+def test_the_line_shows_its_gradient_in_four_ways(check: GradCheck) -> None:
+    title, verdict, heading, row, *_ = text(check, 140).splitlines()
     assert title == "w.grad: proven"
     assert verdict.startswith("Autograd in float64 is off by")
     assert heading.split() == ["differences", "the", "run", "float64", "formula"]
@@ -30,7 +30,7 @@ def test_the_line_shows_its_gradient_in_four_ways(proof: GradCheck) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
+    ("verdict", "sentence"),
     [
         ("agrees", "Autograd in float64 is off by"),
         ("wrong", "some operation's backward is not the slope of its forward"),
@@ -38,48 +38,48 @@ def test_the_line_shows_its_gradient_in_four_ways(proof: GradCheck) -> None:
         ("kink", "In 1 of 1 the loss has a kink"),
     ],
 )
-def test_each_verdict_says_what_follows(verdict: Verdict, said: str, proof: GradCheck) -> None:
-    assert said in " ".join(text(replace(proof, verdict=verdict, kinks=1)).split())
+def test_each_verdict_says_what_follows(verdict: Verdict, sentence: str, check: GradCheck) -> None:
+    assert sentence in " ".join(text(replace(check, verdict=verdict, kinks=1)).split())
 
 
 @pytest.mark.parametrize("width", [20, 40, 78])
-def test_every_row_fits(width: int, proof: GradCheck) -> None:
+def test_every_row_fits(width: int, check: GradCheck) -> None:
     many = tuple(range(40))
-    large = replace(proof, shape=(4, 10), numeric=many, held=many, exact=many, closed=None)
-    for each in (proof, large, replace(large, kind="directions")):
+    large = replace(check, shape=(4, 10), numeric=many, held=many, exact=many, closed=None)
+    for each in (check, large, replace(large, kind="directions")):
         assert max(map(length, gradcheck_lines(each, width))) <= width
 
 
-def test_elements_are_named_by_their_place_and_many_are_counted(proof: GradCheck) -> None:
+def test_elements_are_named_by_their_place_and_many_are_counted(check: GradCheck) -> None:
     many = tuple(map(float, range(12)))
-    shown = text(replace(proof, shape=(3, 4), numeric=many, held=many, exact=many, closed=None))
+    shown = text(replace(check, shape=(3, 4), numeric=many, held=many, exact=many, closed=None))
     assert ["[1,2]", *["+6.0000"] * 3] in [row.split() for row in shown.splitlines()]
     assert "and 4 more" in shown
 
 
-def words(proof: GradCheck) -> str:
-    return " ".join(text(proof).split())
+def words(check: GradCheck) -> str:
+    return " ".join(text(check).split())
 
 
-def test_what_was_held_still_is_said_with_its_lines(proof: GradCheck) -> None:
+def test_what_was_held_still_is_said_with_its_lines(check: GradCheck) -> None:
     start = "The loss also depends on w through detach (line 18), which gradients do not follow: "
     assert start + "measured with that held still, they agree." in words(
-        replace(proof, held_still=("detach (line 18)",))
+        replace(check, held_still=("detach (line 18)",))
     )
-    wrong = words(replace(proof, held_still=("detach (line 18)", "no_grad (line 20)"), verdict="wrong"))
+    wrong = words(replace(check, held_still=("detach (line 18)", "no_grad (line 20)"), verdict="wrong"))
     assert "through detach (line 18) and no_grad (line 20), which gradients do not follow: that was held still" in wrong
-    assert "depends on what comes out of mul 1 through" in words(replace(proof, name="mul 1", held_still=("item",)))
+    assert "depends on what comes out of mul 1 through" in words(replace(check, name="mul 1", held_still=("item",)))
 
 
-def test_what_is_another_in_the_copy_is_said(proof: GradCheck) -> None:
-    assert "In the copy float (line 3) gives float64." in words(replace(proof, casts=("float (line 3)",)))
+def test_what_is_another_in_the_copy_is_said(check: GradCheck) -> None:
+    assert "In the copy float (line 3) gives float64." in words(replace(check, casts=("float (line 3)",)))
     casts = tuple(f"to (line {line})" for line in range(1, 6))
-    said = "In the copy to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
-    assert said in words(replace(proof, casts=casts, autocast=True))
-    assert "In the copy" not in words(proof)
-    said = "the run's float32 gradient, with bfloat16 on its way, is off by"
-    assert said in words(replace(proof, coarsest="bfloat16"))
+    sentence = "In the copy to (line 1), to (line 2), to (line 3) and 2 more give float64 and autocast is off."
+    assert sentence in words(replace(check, casts=casts, autocast=True))
+    assert "In the copy" not in words(check)
+    sentence = "the run's float32 gradient, with bfloat16 on its way, is off by"
+    assert sentence in words(replace(check, coarsest="bfloat16"))
 
 
-def test_what_comes_out_of_an_operation_is_named_as_such(proof: GradCheck) -> None:
-    assert text(replace(proof, name="mul 1")).startswith("dLoss/d(mul 1): proven")
+def test_what_comes_out_of_an_operation_is_named_as_such(check: GradCheck) -> None:
+    assert text(replace(check, name="mul 1")).startswith("dLoss/d(mul 1): proven")

@@ -12,8 +12,8 @@ from autograd_tui.text.trace.walk import Walk
 from handmade_traces import AGAIN, line_backward, line_forward, tower
 
 
-def drawn(trace: Trace, place: int, width: int = 76, height: int = 40) -> list[str]:
-    return [plain(line).rstrip() for line in GraphView(trace).lines(Walk(trace, place), width, height)]
+def drawn(trace: Trace, index: int, width: int = 76, height: int = 40) -> list[str]:
+    return [plain(line).rstrip() for line in GraphView(trace).lines(Walk(trace, index), width, height)]
 
 
 def test_the_line_is_drawn_whole_the_loss_above_and_the_leaves_below() -> None:
@@ -37,9 +37,9 @@ def test_rows_stand_in_the_order_in_which_the_engine_runs() -> None:
 
 
 def test_a_gradient_stands_in_its_row_from_its_operation_on() -> None:
-    for place in range(7):
-        shown = [row for row in drawn(line_backward(), place) if "requires" not in row and "value" not in row]
-        assert sum(row.endswith("·") for row in shown) == 6 - place
+    for index in range(7):
+        shown = [row for row in drawn(line_backward(), index) if "requires" not in row and "value" not in row]
+        assert sum(row.endswith("·") for row in shown) == 6 - index
 
 
 def test_a_forward_fills_in_values_and_the_nodes_made() -> None:
@@ -48,11 +48,11 @@ def test_a_forward_fills_in_values_and_the_nodes_made() -> None:
     assert not any("AddBackward0" in row for row in rows)
 
 
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("index", range(7))
 @pytest.mark.parametrize(("width", "height"), [(76, 10), (56, 4), (40, 5), (120, 40)])
-def test_the_operation_at_hand_is_in_sight_at_any_size(place: int, width: int, height: int) -> None:
+def test_the_operation_at_hand_is_in_sight_at_any_size(index: int, width: int, height: int) -> None:
     trace = line_backward()
-    lines = GraphView(trace).lines(Walk(trace, place), width, height)
+    lines = GraphView(trace).lines(Walk(trace, index), width, height)
     assert len(lines) <= height
     assert [plain(line)[0] for line in lines].count("▶") == 1
 

@@ -28,7 +28,7 @@ def traces(function: Function, given: dict[str, Tensor], commands: str = "i:f i:
     return found
 
 
-def said(trace: Trace) -> str:
+def health_text(trace: Trace) -> str:
     return text(health_lines(trace, 1000))
 
 
@@ -44,26 +44,26 @@ def test_a_healthy_phase_has_nothing_to_say() -> None:
 def test_the_operation_that_made_the_first_nan_is_named_and_its_inputs_were_finite() -> None:
     forward, _ = traces(lambda a: torch.sqrt(a - 1).exp() * 2, {"a": torch.tensor([0.5, 3.0])})
     assert first_alarm(forward) == 1
-    assert "First NaN: 1 of 2 values out of sqrt, 2 of 8. Everything that went in was finite" in said(forward)
+    assert "First NaN: 1 of 2 values out of sqrt, 2 of 8. Everything that went in was finite" in health_text(forward)
 
 
 def test_infinity_is_called_infinity() -> None:
     forward, _ = traces(torch.log, {"a": torch.tensor([0.0, 3.0])})
-    assert "First infinity: 1 of 2 values out of log" in said(forward)
+    assert "First infinity: 1 of 2 values out of log" in health_text(forward)
 
 
 def test_a_nan_in_a_parameter_is_blamed_on_the_parameter() -> None:
     forward, _ = traces(lambda a, b: a * b, {"a": torch.tensor([1.0]), "b": torch.tensor([float("nan")])})
-    assert "It was already in what went in: b (1 of 1 values)." in said(forward)
+    assert "It was already in what went in: b (1 of 1 values)." in health_text(forward)
 
 
 def test_the_node_of_a_backward_that_made_the_first_infinity_is_named() -> None:
     _, backward = traces(lambda a: torch.sqrt(a), {"a": torch.tensor([0.0, 3.0])})
-    place = first_alarm(backward)
-    assert place is not None
-    assert backward.ops[place].name == "SqrtBackward0"
-    assert "out of SqrtBackward0" in said(backward)
-    assert "was finite: it was made here" in said(backward)
+    index = first_alarm(backward)
+    assert index is not None
+    assert backward.ops[index].name == "SqrtBackward0"
+    assert "out of SqrtBackward0" in health_text(backward)
+    assert "was finite: it was made here" in health_text(backward)
 
 
 FUTURE = torch.ones(3, 3).triu(1) == 1
@@ -114,7 +114,7 @@ MASKED: dict[str, Callable[[Tensor], Tensor]] = {
 def test_an_infinity_that_comes_to_neither_loss_nor_gradients_is_no_trouble(masked: Function) -> None:
     for trace in traces(masked, {"a": torch.randn(3, 3)}):
         assert first_alarm(trace) is None
-        assert "First" not in said(trace)
+        assert "First" not in health_text(trace)
 
 
 def test_a_mask_is_no_trouble_where_a_phase_raises_behind_it() -> None:
@@ -142,7 +142,7 @@ def test_a_nan_where_a_phase_raised_is_where_it_began() -> None:
     forward = open_made(refused, {"a": torch.tensor([0.5, -1.0, 0.25])}).run("i:f").trace
     assert forward is not None
     assert forward.error is not None
-    assert "First NaN: 1 of 3 values out of sqrt, 1 of 3." in said(forward)
+    assert "First NaN: 1 of 3 values out of sqrt, 1 of 3." in health_text(forward)
 
 
 def test_a_mask_that_comes_to_the_loss_is_named() -> None:
@@ -150,12 +150,12 @@ def test_a_mask_that_comes_to_the_loss_is_named() -> None:
         return functional.cross_entropy(a.masked_fill(FUTURE, -math.inf), torch.full((3,), 2))
 
     forward, _ = traces(target_masked, {"a": torch.randn(3, 3)})
-    assert "First infinity: 3 of 9 values out of masked_fill, 1 of 4. The code asked for it" in said(forward)
+    assert "First infinity: 3 of 9 values out of masked_fill, 1 of 4. The code asked for it" in health_text(forward)
 
 
 def test_an_infinity_that_turns_into_nan_on_its_way_to_the_loss_is_where_it_began() -> None:
     forward, _ = traces(lambda a: ((a * 1000).exp() - math.inf).softmax(-1), {"a": torch.ones(3)})
-    assert "First infinity: 3 of 3 values out of exp" in said(forward)
+    assert "First infinity: 3 of 3 values out of exp" in health_text(forward)
 
 
 def test_the_nan_of_a_mask_times_0_is_blamed_on_the_product() -> None:
@@ -164,8 +164,8 @@ def test_the_nan_of_a_mask_times_0_is_blamed_on_the_product() -> None:
         return logs.exp() * logs
 
     forward, _ = traces(product, {"a": torch.randn(3, 3)})
-    assert "First NaN: 3 of 9 values out of mul, 4 of 8. It was made here." in said(forward)
-    assert "A mask went in: log_softmax 2 (3 of 9 values)." in said(forward)
+    assert "First NaN: 3 of 9 values out of mul, 4 of 8. It was made here." in health_text(forward)
+    assert "A mask went in: log_softmax 2 (3 of 9 values)." in health_text(forward)
 
 
 def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() -> None:
@@ -176,9 +176,9 @@ def test_a_nan_in_a_backward_behind_a_wholly_masked_row_is_blamed_on_that_row() 
     forward, backward = traces(attention, {"a": torch.randn(3, 3)})
     row = "A row of masked_fill 3 has nothing but -inf: softmax has 0 / 0 there."
     assert first_alarm(forward) == 3
-    assert f"First NaN: 3 of 9 values out of softmax, 4 of 9. It was made here. {row}" in said(forward)
-    assert f"It was already in what went in: softmax 4 (3 of 9 values). {row}" in said(backward)
-    assert "masked_fill 3 (" not in said(backward)
+    assert f"First NaN: 3 of 9 values out of softmax, 4 of 9. It was made here. {row}" in health_text(forward)
+    assert f"It was already in what went in: softmax 4 (3 of 9 values). {row}" in health_text(backward)
+    assert "masked_fill 3 (" not in health_text(backward)
 
 
 def test_a_nan_that_the_forward_has_left_is_blamed_on_where_it_began_there() -> None:
@@ -187,9 +187,9 @@ def test_a_nan_that_the_forward_has_left_is_blamed_on_where_it_began_there() -> 
 
     _, backward = traces(attention, {"a": torch.randn(3, 3)})
     row = "A row of masked_fill 3 has nothing but -inf: softmax has 0 / 0 there."
-    assert f"softmax 4 (3 of 9 values). {row}" in said(backward)
+    assert f"softmax 4 (3 of 9 values). {row}" in health_text(backward)
     _, backward = traces(lambda a: a.log().exp(), {"a": -torch.rand(3)})
-    assert "prediction (3 of 3 values). It began in the forward, at log 1." in said(backward)
+    assert "prediction (3 of 3 values). It began in the forward, at log 1." in health_text(backward)
 
 
 def test_what_a_backward_was_given_is_not_said_to_begin_at_a_later_operation() -> None:
@@ -198,9 +198,9 @@ def test_what_a_backward_was_given_is_not_said_to_begin_at_a_later_operation() -
         return (logs.exp() * logs).sum()
 
     forward, backward = traces(entropy, {"a": torch.randn(3, 3)})
-    assert "out of mul, 4 of" in said(forward)
-    assert "It was already in what went in: log_softmax 2 (3 of 9 values)." in said(backward)
-    assert "It began" not in said(backward)
+    assert "out of mul, 4 of" in health_text(forward)
+    assert "It was already in what went in: log_softmax 2 (3 of 9 values)." in health_text(backward)
+    assert "It began" not in health_text(backward)
 
 
 def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
@@ -210,7 +210,7 @@ def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
         return attention(a, a, a, key_padding_mask=torch.ones(3, dtype=torch.bool))[0]  # type: ignore[no-any-return]
 
     forward, _ = traces(padded, {"a": torch.randn(3, 3)})
-    assert "3 of 3 values): a row that it masks wholly is 0 / 0 in the softmax." in said(forward)
+    assert "3 of 3 values): a row that it masks wholly is 0 / 0 in the softmax." in health_text(forward)
 
 
 def test_a_change_that_autograd_does_not_count_is_no_trouble() -> None:
@@ -220,7 +220,7 @@ def test_a_change_that_autograd_does_not_count_is_no_trouble() -> None:
         return hidden
 
     forward, backward = traces(changed, {"a": torch.rand(3)})
-    assert "was kept" not in said(forward)
+    assert "was kept" not in health_text(forward)
     assert backward.error is None
 
 
@@ -241,7 +241,7 @@ def test_units_that_are_dead_for_the_whole_batch_are_counted() -> None:
         return torch.relu(a - torch.tensor([9.0, 9.0, -9.0]))
 
     forward, _ = traces(dead, {"a": torch.rand(4, 3)})
-    assert "relu 3: 2 of 3 units are 0 for all inputs." in said(forward)
+    assert "relu 3: 2 of 3 units are 0 for all inputs." in health_text(forward)
 
 
 def scaled(by: float) -> Function:
@@ -262,12 +262,12 @@ FIRST_AND_LAST = {"first": torch.rand(3), "last": torch.rand(3)}
 )
 def test_gradients_that_vanish_or_explode_are_named(by: float, words: str) -> None:
     _, backward = traces(scaled(by), FIRST_AND_LAST)
-    assert words in said(backward)
+    assert words in health_text(backward)
 
 
 def test_gradients_that_are_large_everywhere_explode_too() -> None:
     _, backward = traces(lambda a: a * 1e6, {"a": torch.rand(3)})
-    assert "Gradients explode: norm 2.291e+06 in a." in said(backward)
+    assert "Gradients explode: norm 2.291e+06 in a." in health_text(backward)
 
 
 def test_a_saved_tensor_that_was_changed_in_place_is_named_with_who_kept_it() -> None:
@@ -278,11 +278,11 @@ def test_a_saved_tensor_that_was_changed_in_place_is_named_with_who_kept_it() ->
         return product
 
     forward, backward = traces(changed, {"a": torch.rand(3), "b": torch.rand(3)})
-    assert "exp 1 was kept at version 0; add_ 3 (line " in said(forward)
-    assert "changed it: version 1. MulBackward0 keeps it as it was: its backward will raise." in said(forward)
+    assert "exp 1 was kept at version 0; add_ 3 (line " in health_text(forward)
+    assert "changed it: version 1. MulBackward0 keeps it as it was: its backward will raise." in health_text(forward)
     assert backward.error is not None
     assert "modified by an inplace operation" in backward.error.message
-    assert "exp 1 was kept at version 0; add_ 3 (line " in said(backward)
+    assert "exp 1 was kept at version 0; add_ 3 (line " in health_text(backward)
 
 
 def test_a_change_in_place_that_nobody_kept_is_no_trouble() -> None:
@@ -292,5 +292,5 @@ def test_a_change_in_place_that_nobody_kept_is_no_trouble() -> None:
         return hidden.relu_()
 
     forward, backward = traces(changed, {"a": torch.rand(3, 2)})
-    assert "was kept" not in said(forward)
+    assert "was kept" not in health_text(forward)
     assert backward.error is None

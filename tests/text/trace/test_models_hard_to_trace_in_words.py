@@ -21,10 +21,10 @@ def test_every_operation_has_its_words(name: str) -> None:
             trace = session.run(f"i:{letter}").trace
             assert trace is not None
             for width in (78, 38):
-                told = health_lines(trace, width)
+                health = health_lines(trace, width)
                 for op in trace.ops:
                     worked = chain_rule_lines(trace, op, width)
                     assert worked
                     assert warnings(worked) == "" or name == "hooked", text(worked)
-                    lines = [*told, *operation_lines(trace, op, width), *worked]
+                    lines = [*health, *operation_lines(trace, op, width), *worked]
                     assert all(length(line) <= width for line in lines), text(lines)

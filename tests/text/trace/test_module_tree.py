@@ -36,15 +36,15 @@ def test_without_room_only_the_way_to_the_operation_at_hand_is_open() -> None:
 def test_the_operation_at_hand_always_has_a_row(room: int) -> None:
     trace = tower()
     tree = ModuleTree(trace)
-    for place in range(len(trace.ops)):
-        assert [row for row in tree.rows(Walk(trace, place), room) if row.key.is_operation and place in row.ops]
+    for index in range(len(trace.ops)):
+        assert [row for row in tree.rows(Walk(trace, index), room) if row.key.is_operation and index in row.ops]
 
 
 @pytest.mark.parametrize("room", [12, 20, 30, 60])
 def test_the_tree_fits_wherever_the_walk_is(room: int) -> None:
     trace = tower()
     tree = ModuleTree(trace)
-    assert all(len(tree.rows(Walk(trace, place), room)) <= room for place in range(len(trace.ops)))
+    assert all(len(tree.rows(Walk(trace, index), room)) <= room for index in range(len(trace.ops)))
 
 
 def test_an_opened_part_shows_what_is_inside() -> None:

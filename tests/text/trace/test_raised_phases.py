@@ -79,7 +79,7 @@ def at_end(trace: Trace) -> str:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "template"),
     [
         (a_column, "sigmoid 1 was kept at version 0; add_ 3 (line {a column}) changed it: version 2."),
         (a_view, "sigmoid 1 was kept at version 0; mul_ 3 (line {a view}) changed it: version 1."),
@@ -93,15 +93,15 @@ def at_end(trace: Trace) -> str:
     ],
     ids=lambda case: getattr(case, "__name__", None),
 )
-def test_the_line_that_changed_what_a_node_had_kept_is_named(function: object, said: str) -> None:
+def test_the_line_that_changed_what_a_node_had_kept_is_named(function: object, template: str) -> None:
     words = ("a column", "a view", "cut off", "the first", "the second", "a parameter")
-    told = said.format(**{word: line_of(word) for word in words})
+    sentence = template.format(**{word: line_of(word) for word in words})
     trace = raised(function, "i:f i:b")
     assert trace.error is not None
     assert VERSIONS in trace.error.message
     assert trace.forward is not None
-    assert at_end(trace).count(told) == 2  # beside the operation, and among what is wrong
-    assert f"{told} " in text(health_lines(trace.forward, 200))
+    assert at_end(trace).count(sentence) == 2  # beside the operation, and among what is wrong
+    assert f"{sentence} " in text(health_lines(trace.forward, 200))
     assert "kept, not freed: it could not run" in at_end(trace)
     assert "freed now" not in at_end(trace)
 

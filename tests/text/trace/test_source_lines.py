@@ -19,7 +19,7 @@ def at(source: Source | None) -> Walk:
     return Walk(replace(trace, ops=(replace(trace.ops[0], source=source),)))
 
 
-def told(lines: list[Line]) -> list[str]:
+def texts(lines: list[Line]) -> list[str]:
     return [plain(line).rstrip() for line in lines]
 
 
@@ -27,18 +27,18 @@ def test_the_line_stands_lit_among_its_neighbours(tmp_path: Path) -> None:
     file = tmp_path / "line.py"
     file.write_text(CODE)
     lines = source_lines(at(Source(str(file), 3, "y = self.w * x")), (), 60, 3)
-    assert told(lines) == ["  2  def forward(self, x):", "▶ 3      y = self.w * x", "  4      return y + self.b"]
+    assert texts(lines) == ["  2  def forward(self, x):", "▶ 3      y = self.w * x", "  4      return y + self.b"]
     assert [style for _, style in lines[1]][-1] == "now"
 
 
 @pytest.mark.parametrize("height", range(2, 14))
 def test_every_line_of_a_file_is_in_sight(height: int, tmp_path: Path) -> None:
     file = tmp_path / f"long{height}.py"
-    file.write_text("".join(f"x{place}\n" for place in range(1, 41)))
-    for place in range(1, 41):
-        rows = told(source_lines(at(Source(str(file), place, f"x{place}")), (), 60, height))
+    file.write_text("".join(f"x{number}\n" for number in range(1, 41)))
+    for number in range(1, 41):
+        rows = texts(source_lines(at(Source(str(file), number, f"x{number}")), (), 60, height))
         assert len(rows) == height
-        assert [row for row in rows if row.startswith("▶") and row.endswith(f"  x{place}")]
+        assert [row for row in rows if row.startswith("▶") and row.endswith(f"  x{number}")]
 
 
 def test_near_the_end_of_a_file_as_many_lines_are_shown(tmp_path: Path) -> None:
@@ -50,18 +50,18 @@ def test_near_the_end_of_a_file_as_many_lines_are_shown(tmp_path: Path) -> None:
 def test_a_file_that_has_changed_since_shows_that_line_alone(tmp_path: Path) -> None:
     file = tmp_path / "changed.py"
     file.write_text(CODE)
-    assert told(source_lines(at(Source(str(file), 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
+    assert texts(source_lines(at(Source(str(file), 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
 
 
 def test_a_file_that_is_not_there_shows_that_line_alone() -> None:
-    assert told(source_lines(at(Source("gone.py", 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
+    assert texts(source_lines(at(Source("gone.py", 3, "y = x")), (), 60, 3)) == ["▶ 3  y = x"]
 
 
 def test_in_one_row_the_file_is_named() -> None:
-    assert told(source_lines(at(Source("some/line.py", 3, "y = x")), (), 40, 1)) == [
+    assert texts(source_lines(at(Source("some/line.py", 3, "y = x")), (), 40, 1)) == [
         "▶ y = x                       line.py:3"
     ]
 
 
 def test_an_operation_without_a_line_of_its_own_shows_that_of_the_phase() -> None:
-    assert told(source_lines(at(None), ("loss.backward()",), 40, 3)) == ["▶ loss.backward()"]
+    assert texts(source_lines(at(None), ("loss.backward()",), 40, 3)) == ["▶ loss.backward()"]

@@ -14,8 +14,8 @@ from autograd_tui.text.trace.walk import Walk
 from handmade_traces import AGAIN, large, line_step, line_zero_grad, tower
 
 
-def drawn(trace: Trace, place: int, width: int = 76, height: int = 14) -> list[str]:
-    return [plain(line).rstrip() for line in TreeLines(ModuleTree(trace)).lines(Walk(trace, place), width, height)]
+def drawn(trace: Trace, index: int, width: int = 76, height: int = 14) -> list[str]:
+    return [plain(line).rstrip() for line in TreeLines(ModuleTree(trace)).lines(Walk(trace, index), width, height)]
 
 
 def test_modules_are_folded_but_the_way_to_the_operation_at_hand() -> None:
@@ -91,8 +91,8 @@ def test_what_was_raised_stands_last() -> None:
 @pytest.mark.parametrize("width", [40, 56, 60, 76, 120])
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
     for trace in (tower(), line_step(), line_zero_grad(), in_bfloat16(tower())):
-        for place in range(len(trace.ops)):
-            lines = TreeLines(ModuleTree(trace)).lines(Walk(trace, place), width, 14)
+        for index in range(len(trace.ops)):
+            lines = TreeLines(ModuleTree(trace)).lines(Walk(trace, index), width, 14)
             assert max(map(length, lines)) <= width
 
 

@@ -49,7 +49,7 @@ def _not_finite(context: NodeContext, found: NonFinite, rule: BackwardRule | Non
         pairs = ((name, terse(number)) for name, number in numbers if number is not None)
         where = ", ".join(f"{name} is {written}" for name, written in pairs if name != written)
         equation += f", where {where}" if where else ""
-    return nonfinite_lines(found, made, inputs, equation, width, there=rule is None)
+    return nonfinite_lines(found, made, inputs, equation, width, with_elements=rule is None)
 
 
 def _derived(context: NodeContext, index: int, rule: BackwardRule | None) -> Derivation | None:

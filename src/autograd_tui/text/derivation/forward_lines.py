@@ -66,7 +66,9 @@ def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: in
         derivation = rule(context) if rule and found.output == 0 else None
         equation = nonfinite_equation(derivation, found, made, tolerance_of((*op.inputs, *op.output)))
         equation = equation or _of_one_number(op, found)
-        lines += nonfinite_lines(found, made, inputs, equation, width, there=rule is None or "softmax" in op.name)
+        lines += nonfinite_lines(
+            found, made, inputs, equation, width, with_elements=rule is None or "softmax" in op.name
+        )
         sentence = overflow_of(derivation, made)
         lines += wrapped_rows(sentence, width, indent="  ") if sentence else []
     return lines

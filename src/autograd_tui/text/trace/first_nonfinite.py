@@ -18,22 +18,35 @@ def nonfinite_of(op: Operation, output: int) -> NonFinite | None:
     return next((each for each in op.not_finite if each.output == output), None)
 
 
-def element_at_first(found: NonFinite, given: Iterable[Value | None], value: Value) -> SmallTensor | None:
-    """Return the element of `value` at the position of the first NaN, as a scalar; None where it is not known.
+def nonfinite_lines(
+    first: NonFinite,
+    result: Value,
+    inputs: Sequence[tuple[str, Value]],
+    equation: str,
+    width: int,
+    *,
+    with_elements: bool = False,
+) -> list[Line]:
+    """Describe the non-finite values of a result: how many, how the first came about, and the inputs' ranges.
 
-    `given` are the tensors that `found.given` has the elements of. A smaller `value` is broadcast.
+    inputs: with their names. equation: the arithmetic of the first; "" where it is not known. with_elements: without an
+    equation, write the inputs' elements at the position of the first.
     """
-    for each, number in zip(given, found.given, strict=False):
-        if each is value and number is not None:
-            return SmallTensor((), (number,))
-    tensor = SmallTensor.of(value)
-    number = tensor.broadcast_at(found.place) if tensor else None
-    return None if number is None else SmallTensor((), (number,))
+    position = f"[{', '.join(map(str, first.place))}]" if first.place else ""
+    subject = f"The first, at {position}" if position else "It"
+    elements = _element_words(first, result, inputs) if with_elements and not equation else ""
+    origin = f" {subject}: {equation}." if equation else f" {subject}{elements}." if position else ""
+    lines = wrapped_rows(f"{nonfinite_counts(first, result.stats.size)}.{origin}", width, indent="  ", style="error")
+    ranges = [(name, _range_words(value)) for name, value in inputs if value.stats.min is not None]
+    ranged_inputs = [f"{name} {words}" for name, words in ranges if name != words]
+    more = f" and {len(ranged_inputs) - MAX_LISTED_INPUTS} more" * (len(ranged_inputs) > MAX_LISTED_INPUTS)
+    listed = f"What went in: {', '.join(ranged_inputs[:MAX_LISTED_INPUTS])}{more}."
+    return [*lines, *(wrapped_rows(listed, width, indent="  ") if ranged_inputs else [])]
 
 
-def nonfinite_counts(found: NonFinite, size: int) -> str:
+def nonfinite_counts(first: NonFinite, size: int) -> str:
     """Write the counts: "3 of 16 values are NaN"; "2 of 8 values are NaN and 1 is infinite"."""
-    counts = [(number, kind) for number, kind in ((found.nans, "NaN"), (found.infinities, "infinite")) if number]
+    counts = [(number, kind) for number, kind in ((first.nans, "NaN"), (first.infinities, "infinite")) if number]
     words = [f"{count(number)} of {count(size)} values {_is_or_are(number)} {kind}" for number, kind in counts[:1]]
     return " and ".join([*words, *(f"{count(number)} {_is_or_are(number)} {kind}" for number, kind in counts[1:])])
 
@@ -42,33 +55,13 @@ def _is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def nonfinite_lines(
-    found: NonFinite, made: Value, given: Sequence[tuple[str, Value]], equation: str, width: int, *, there: bool = False
-) -> list[Line]:
-    """Describe the non-finite values of a result: how many, how the first came about, and the inputs' ranges.
-
-    made: the result. given: the inputs by name. equation: the arithmetic of the first; "" where it is not known.
-    there: without an equation, write the inputs' elements at its position.
-    """
-    position = f"[{', '.join(map(str, found.place))}]" if found.place else ""
-    subject = f"The first, at {position}" if position else "It"
-    inputs_there = _inputs_there(found, made, given) if there and not equation else ""
-    origin = f" {subject}: {equation}." if equation else f" {subject}{inputs_there}." if position else ""
-    lines = wrapped_rows(f"{nonfinite_counts(found, made.stats.size)}.{origin}", width, indent="  ", style="error")
-    ranges = [(name, _range_words(value)) for name, value in given if value.stats.min is not None]
-    inputs = [f"{name} {words}" for name, words in ranges if name != words]
-    more = f" and {len(inputs) - MAX_LISTED_INPUTS} more" * (len(inputs) > MAX_LISTED_INPUTS)
-    listed = f"What went in: {', '.join(inputs[:MAX_LISTED_INPUTS])}{more}."
-    return [*lines, *(wrapped_rows(listed, width, indent="  ") if inputs else [])]
-
-
-def _inputs_there(found: NonFinite, made: Value, given: Sequence[tuple[str, Value]]) -> str:
+def _element_words(first: NonFinite, result: Value, inputs: Sequence[tuple[str, Value]]) -> str:
     """Write the elements at the position of the first, for inputs of the same shape."""
-    pairs = ((name, each, number) for (name, each), number in zip(given, found.given, strict=False))
+    pairs = ((name, value, number) for (name, value), number in zip(inputs, first.given, strict=False))
     words = [
         f"{name} is {terse(number)}"
-        for name, each, number in pairs
-        if number is not None and each.stats.min is not None and each.stats.shape == made.stats.shape
+        for name, value, number in pairs
+        if number is not None and value.stats.min is not None and value.stats.shape == result.stats.shape
     ]
     return f", where {', '.join(words)}" if words else ""
 
@@ -78,3 +71,16 @@ def _range_words(value: Value) -> str:
     if low != low:
         return "has NaN"
     return terse(low) if low == high else f"from {terse(low)} to {terse(high)}"
+
+
+def element_at_first(first: NonFinite, tensors: Iterable[Value | None], value: Value) -> SmallTensor | None:
+    """Return the element of `value` at the position of the first NaN, as a scalar; None where it is not known.
+
+    `tensors` are those that `first.given` has the elements of. A smaller `value` is broadcast.
+    """
+    for tensor, number in zip(tensors, first.given, strict=False):
+        if tensor is value and number is not None:
+            return SmallTensor((), (number,))
+    small_tensor = SmallTensor.of(value)
+    number = small_tensor.broadcast_at(first.place) if small_tensor else None
+    return None if number is None else SmallTensor((), (number,))
