@@ -151,7 +151,7 @@ class GraphColumns:
         """Return the columns for a width of `room` characters."""
         if room not in self._fitted:
             values = [row.value for row in self.rows]
-            grads = [incoming_gradient(op) for op in self.ops]
+            grads = [_incoming_gradient(op) for op in self.ops]
             widest = ValueColumn.of(grads, max(room // 2, 0), norms=True)
             texts = [each.name for each in self.trace.nodes] if self.forward else map(widest.write, grads)
             min_last = max([0, *map(len, texts)])
@@ -206,14 +206,14 @@ class FittedColumns:
             return self._reason_cell(row)
         if op is None or op.number > walk.index:
             return [(NOT_REACHED, "dim")]
-        text, target = self.grad.write(incoming_gradient(op)), ""
+        text, target = self.grad.write(_incoming_gradient(op)), ""
         if op.accumulates_into:
             target = f"  → {op.accumulates_into}.grad" if op.grad_before is None else f"  + {op.accumulates_into}.grad"
         fits = len(text) + len(target) <= self.room
         return [(text, "strong" if op is walk.op else "up"), (target if fits else "", "accent")]
 
 
-def incoming_gradient(op: Operation | None) -> Value | None:
+def _incoming_gradient(op: Operation | None) -> Value | None:
     """Return the gradient that a node receives; of a node with several outputs, the first one there is."""
     return next((grad for grad in op.grad_in if grad is not None), None) if op else None
 

@@ -22,7 +22,7 @@ _CORNERS = {  # by its connections: up, down, left, right
     (True, True, True, True): "┼",
 }
 
-NODE, LEAF, DATA = "●", "◆", "○"
+NODE_MARK, LEAF_MARK, UNTRACKED_MARK = "●", "◆", "○"
 
 # Identifies a row: (its node, None, None) or, untracked, (None, the node of the call that reads it, the tensor) or, for
 # a call that left no node, (None, the index of the call, None).
@@ -135,12 +135,12 @@ def _graph_row(
     if value is not None:
         name = value.name or (forward_ops[value.maker].name if value.maker is not None else "a tensor")
         return GraphRow(
-            DATA, name, value=value, call=value.maker, untracked_reason=_untracked_reason(forward_ops, value)
+            UNTRACKED_MARK, name, value=value, call=value.maker, untracked_reason=_untracked_reason(forward_ops, value)
         )
     assert call_index is not None
     call = forward_ops[call_index]
     return GraphRow(
-        DATA,
+        UNTRACKED_MARK,
         _call_label(call),
         _tensor_name(call),
         _output(call),
@@ -158,11 +158,13 @@ def _node_row(
 ) -> GraphRow:
     node = trace.nodes[node_index]
     if node.param is not None:
-        return GraphRow(LEAF, node.param or "a leaf", value=tensors_by_name.get(node.param), node=node_index)
+        return GraphRow(LEAF_MARK, node.param or "a leaf", value=tensors_by_name.get(node.param), node=node_index)
     call = _call_of_node(trace, forward_ops, node_index)
     if call is None:  # one of several nodes of a call
-        return GraphRow(NODE, node.name.removesuffix("Backward0"), node=node_index, call=node.op, edges=edges)
-    return GraphRow(NODE, _call_label(call), _tensor_name(call), _output(call), node_index, call.number, edges=edges)
+        return GraphRow(NODE_MARK, node.name.removesuffix("Backward0"), node=node_index, call=node.op, edges=edges)
+    return GraphRow(
+        NODE_MARK, _call_label(call), _tensor_name(call), _output(call), node_index, call.number, edges=edges
+    )
 
 
 def _call_label(call: Operation) -> str:

@@ -32,7 +32,7 @@ def health_lines(trace: Trace, width: int = 80) -> list[Line]:
         sentences += [*((each, "error") for each in inplace_hazards(trace)), *_dead_unit_sentences(trace)]
     if trace.phase is Phase.BACKWARD:
         reasons = (reason for op in trace.ops if op.raised for reason in why_it_raised(trace, op))
-        sentences += [*((each, "error") for each in reasons), *(() if trace.error else gradient_sentences(trace))]
+        sentences += [*((each, "error") for each in reasons), *(() if trace.error else _gradient_sentences(trace))]
     return [line for sentence, style in sentences for line in wrapped_rows(sentence, width, style=style)]
 
 
@@ -143,9 +143,9 @@ def _dead_unit_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
         yield f"Dead units in {len(shares)} relus together: {dead} of {units}, 0 for the whole batch.", "dim"
 
 
-def gradient_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
+def _gradient_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
     """Yield sentences with their styles that compare the gradient norms of the layers in this backward."""
-    norms = layer_norms(trace)
+    norms = _layer_norms(trace)
     finite = {name: norm for name, norm in norms.items() if math.isfinite(norm)}
     zero_layers = [name for name, norm in finite.items() if norm == 0]
     if zero_layers:
@@ -172,7 +172,7 @@ def _trend_sentence(norms: LayerNorms, smallest: str, largest: str) -> str:
     return f"Gradients {word} on their way back from the loss: {', then '.join(ends)}."
 
 
-def layer_norms(trace: Trace) -> LayerNorms:
+def _layer_norms(trace: Trace) -> LayerNorms:
     """Return the gradient norm of each module's own parameters in this backward, in the order of autograd's engine."""
     squares: dict[str, float] = {}
     for op in trace.ops:

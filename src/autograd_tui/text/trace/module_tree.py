@@ -49,7 +49,7 @@ class ModuleTree:
         return list(_visible_rows(self.roots, walk, self._open_depths[room]))
 
 
-def module_of(trace: Trace, op: Operation) -> str:
+def _module_of(trace: Trace, op: Operation) -> str:
     """Return the path of an operation's module; in a step or zero_grad, of the module that has the parameter."""
     if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
         return op.name.rpartition(".")[0]
@@ -59,12 +59,12 @@ def module_of(trace: Trace, op: Operation) -> str:
 def _build_rows(trace: Trace, ops: range, depth: int) -> tuple[ModuleRow, ...]:
     """Group operations by the next part of their module's path; a group of one operation becomes a row for it."""
     rows: list[ModuleRow] = []
-    for path, group in groupby(ops, lambda index: _path_prefix(module_of(trace, trace.ops[index]), depth)):
+    for path, group in groupby(ops, lambda index: _path_prefix(_module_of(trace, trace.ops[index]), depth)):
         indices = list(group)
         span = range(indices[0], indices[-1] + 1)
         if path is None or len(span) == 1:
             leaves = (
-                ModuleRow(RowKey(module_of(trace, trace.ops[index]), index, True), range(index, index + 1), depth)
+                ModuleRow(RowKey(_module_of(trace, trace.ops[index]), index, True), range(index, index + 1), depth)
                 for index in span
             )
             rows += leaves
@@ -89,11 +89,11 @@ def all_rows(rows: Sequence[ModuleRow]) -> Iterator[ModuleRow]:
 def _visible_rows(rows: Sequence[ModuleRow], walk: Walk, depth: int) -> Iterator[ModuleRow]:
     for row in rows:
         yield row
-        if is_open(row, walk, depth):
+        if _is_open(row, walk, depth):
             yield from _visible_rows(row.children, walk, depth)
 
 
-def is_open(row: ModuleRow, walk: Walk, depth: int) -> bool:
+def _is_open(row: ModuleRow, walk: Walk, depth: int) -> bool:
     """Return whether a row's children are visible. Around the current operation they always are."""
     is_unfolded = (row.depth < depth) != (row.key in walk.toggled_keys)
     return bool(row.children) and (is_unfolded or walk.index in row.ops)

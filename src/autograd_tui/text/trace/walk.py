@@ -76,9 +76,9 @@ class Walk:
         """
         indices = [*range(self.index + 1, len(self.trace.ops)), *range(self.index + 1)]
         ops, query = self.trace.ops, name.casefold()
-        matches = [index for index in indices if any(query in each.casefold() for each in search_names(ops[index]))]
+        matches = [index for index in indices if any(query in each.casefold() for each in _search_names(ops[index]))]
         exact_matches = [
-            index for index in matches if any(query == each.casefold() for each in search_names(ops[index]))
+            index for index in matches if any(query == each.casefold() for each in _search_names(ops[index]))
         ]
         return replace(self.at((exact_matches or matches)[0]), search=name) if matches else None
 
@@ -91,7 +91,7 @@ class Walk:
         return replace(self, cursor=key)
 
 
-def search_names(op: Operation) -> tuple[str, ...]:
+def _search_names(op: Operation) -> tuple[str, ...]:
     """Return the names that a search compares: the operation's, its module's, and the parameter's that it fills."""
     return tuple(name for name in (op.name, op.module, op.accumulates_into or "") if name)
 
@@ -100,7 +100,7 @@ def search_candidates(trace: Trace, text: str) -> list[Candidate]:
     """Return the modules, operations and parameters whose names contain `text`, each with its first index."""
     first_indices: dict[str, int] = {}
     for op in trace.ops:
-        for name in (*enclosing_modules(op.module), *search_names(op)):
+        for name in (*_enclosing_modules(op.module), *_search_names(op)):
             first_indices.setdefault(name, op.number)
     query = text.casefold()
     total = len(trace.ops)
@@ -108,7 +108,7 @@ def search_candidates(trace: Trace, text: str) -> list[Candidate]:
     return candidates({name: f"operation {count(index + 1)} of {count(total)}" for name, index in matches.items()}, "/")
 
 
-def enclosing_modules(module: str) -> list[str]:
+def _enclosing_modules(module: str) -> list[str]:
     """Return the paths of the modules around one, outermost first: layer1 and layer1.0 for layer1.0.bn1."""
     parts = module.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
