@@ -1,4 +1,4 @@
-"""The chain rule at one node: what came in, what goes to each input, and gradients that arrive at a leaf."""
+"""The lines for one node of backward: its upstream, the gradient of each input, and accumulation into a leaf."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ TAKEN_BACK = "The backward raised afterwards, so it was taken back: it is {} aga
 
 
 def accumulation_lines(op: Operation, width: int, *, undone: bool = False) -> list[Line]:
-    """Say what is added to which `.grad`; `undone`: the backward raised afterwards."""
-    lines = _added(op, width)
+    """Show what is added to a leaf's `.grad`; `undone` if the backward raised afterwards, which restores it."""
+    lines = _accumulated(op, width)
     if undone and op.grad_after is not None:
-        lines += wrapped_rows(TAKEN_BACK.format(_words(op.grad_before, width)), width, style="error")
+        lines += wrapped_rows(TAKEN_BACK.format(_row_words(op.grad_before, width)), width, style="error")
     return lines
 
 
-def _added(op: Operation, width: int) -> list[Line]:
+def _accumulated(op: Operation, width: int) -> list[Line]:
     name = one_line(op.accumulates_into or "")
     head = f"{name}.grad" if name else "a leaf that is no parameter"
     upstream = next((value for value in op.grad_in if value is not None), None)
-    before, after, arriving = (_words(value, width) for value in (op.grad_before, op.grad_after, upstream))
+    before, after, arriving = (_row_words(value, width) for value in (op.grad_before, op.grad_after, upstream))
     if upstream is None or op.grad_after is None:
         return headed_rows(head, f"{arriving} arrived." if upstream else "no gradient came: nothing changes.", width)
     if not _adds_up(op.grad_before, upstream, op.grad_after):
         sentence = f"was {before}, and {arriving} arrived, yet it holds {after}: something, such as a hook, changed it."
         return [*headed_rows(head, sentence, width, style="warn")]
-    added = f"({arriving})" if arriving.startswith("-") else arriving
+    term = f"({arriving})" if arriving.startswith("-") else arriving
     if op.grad_before is None:
         return [
-            *headed_rows(head, f"None + {added} = {after}", width, style="now"),
+            *headed_rows(head, f"None + {term} = {after}", width, style="now"),
             *wrapped_rows(FIRST_GRADIENT, width, style="dim"),
         ]
     sentence = f"{_addition(op.grad_before, upstream, op.grad_after, width)} (adds to what was there)"
@@ -56,39 +56,43 @@ def _added(op: Operation, width: int) -> list[Line]:
 
 
 def _addition(before: Value, upstream: Value, after: Value, width: int) -> str:
-    """Write the sum; of large tensors in words, since norms do not add up as the values do."""
-    was, arriving, now = (_words(value, width) for value in (before, upstream, after))
-    known = [(value.stats.values, value.stats.shape) for value in (before, upstream, after) if value.stats.values]
-    if len(known) < 3 or not all(map(str.startswith, (was, arriving, now), (nested(*each) for each in known))):
-        return f"{was}, plus {arriving}, is {now}"
-    one, other = (nested(*each, write=exact) for each in known[:2])
-    return evaluated(f"{one} + {f'({other})' if other.startswith('-') else other}", known[2][0], now)
+    """Write the sum; of large tensors in words, since norms do not add up as elements do."""
+    old_text, arriving, new_text = (_row_words(value, width) for value in (before, upstream, after))
+    recorded = [(value.stats.values, value.stats.shape) for value in (before, upstream, after) if value.stats.values]
+    if len(recorded) < 3 or not all(
+        map(str.startswith, (old_text, arriving, new_text), (nested(*tensor) for tensor in recorded))
+    ):
+        return f"{old_text}, plus {arriving}, is {new_text}"
+    left, right = (nested(*tensor, write=exact) for tensor in recorded[:2])
+    return evaluated(f"{left} + {f'({right})' if right.startswith('-') else right}", recorded[2][0], new_text)
 
 
 def _adds_up(before: Value | None, upstream: Value, after: Value) -> bool:
-    """Tell whether what is there now is the sum; of tensors too large to tell, that it can be."""
-    tolerance, old, new, now = (
+    """Tell whether `after` is before + upstream, as far as the recorded elements or norms can tell."""
+    tolerance, old, incoming, result = (
         tolerance_of((upstream, before)),
         SmallTensor.of(before),
         SmallTensor.of(upstream),
         SmallTensor.of(after),
     )
-    if new is None or now is None:
+    if incoming is None or result is None:
         norms = upstream.stats.norm, after.stats.norm
-        known = before is None and norms[0] is not None and norms[1] is not None
-        return not known or is_close(norms[0] or 0.0, norms[1] or 0.0, tolerance=tolerance, magnitude=0.0)
-    sums = new if before is None else map_values(lambda one, other: one + other, old, new)
-    return sums is None or all_close(sums, now, tolerance=tolerance, magnitude=max(sums.max_abs, new.max_abs))
+        has_norms = before is None and norms[0] is not None and norms[1] is not None
+        return not has_norms or is_close(norms[0] or 0.0, norms[1] or 0.0, tolerance=tolerance, magnitude=0.0)
+    total = incoming if before is None else map_values(lambda left, right: left + right, old, incoming)
+    return total is None or all_close(
+        total, result, tolerance=tolerance, magnitude=max(total.max_abs, incoming.max_abs)
+    )
 
 
-def _words(value: Value | None, width: int) -> str:
-    """Write all values where they are few and fit, else so much that three tensors stand in a row."""
+def _row_words(value: Value | None, width: int) -> str:
+    """Write all elements if they are few, else a summary that fits three times in a row."""
     small = value is None or value.stats.values is not None
     return value_words(value, width - 4 if small else width // 3)
 
 
 def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Show upstream x local = downstream."""
+    """Show the upstream, then upstream × local = downstream for each input of a node."""
     if is_accumulation(op):
         return accumulation_lines(op, width, undone=trace.error is not None)
     context = NodeContext(trace, op)
@@ -105,7 +109,7 @@ def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
             *lines,
             *(line for sentence in why_it_raised(trace, op) for line in wrapped_rows(sentence, width, style="error")),
         ]
-    return _freed(context, lines, width)
+    return _with_freed_note(context, lines, width)
 
 
 def _complex(value: Value | None) -> bool:
@@ -113,18 +117,18 @@ def _complex(value: Value | None) -> bool:
 
 
 def upstream_lines(context: NodeContext, width: int) -> list[Line]:
-    """Show what came in, and from where."""
+    """Show the gradients that a node received, and from which nodes."""
     lines: list[Line] = []
     for index, value in enumerate(context.op.grad_in):
-        name = _made(context, index)
+        name = _upstream_of(context, index)
         label = "upstream" + (f" dL/{name}" if name else f" {index + 1}" * (len(context.op.grad_in) > 1))
         room = width - 2 if value is None or value.stats.values else max(width - len(label) - 2, width // 2)
         lines += headed_rows(label, value_words(value, room), width, style="accent")
     return [*lines, *_senders(context, width)]
 
 
-def _made(context: NodeContext, index: int) -> str:
-    """Name what the upstream is the gradient by; "" for something inside an operation."""
+def _upstream_of(context: NodeContext, index: int) -> str:
+    """Return the tensor that the upstream is the gradient with respect to; "" inside a call of several nodes."""
     call = context.call
     if call is None or not call.nodes or context.op.node != min(call.nodes) or len(call.output) != 1 or index:
         return ""
@@ -132,35 +136,35 @@ def _made(context: NodeContext, index: int) -> str:
 
 
 def _senders(context: NodeContext, width: int) -> list[Line]:
-    """Say where the upstream comes from: the start, or several nodes whose gradients the engine has added."""
+    """Say that backward starts here, or that the upstream is a sum of the gradients of several uses."""
     number, nodes = context.op.node, context.trace.nodes
     if number is None or len(context.op.grad_in) != 1:
         return []
-    before = [
+    senders = [
         (op, index)
         for op in context.trace.ops[: context.op.number]
         if op.node is not None
         for index, after in enumerate(nodes[op.node].next)
         if after == number and index < len(op.grad_out) and op.grad_out[index] is not None
     ]
-    if not before and context.upstream and context.upstream.values == (1.0,):
+    if not senders and context.upstream and context.upstream.values == (1.0,):
         return wrapped_rows("backward starts here: dloss/dloss = 1", width, style="dim", indent="  ")
-    if len(before) < 2:
+    if len(senders) < 2:
         return []
-    sent = " + ".join(_in_short(op.grad_out[index]) for op, index in before)
-    names = ", ".join(one_line(op.name) for op, _ in before)
-    sentence = f"used {len(before)} times, so the gradients of each use were added: {sent}, from {names}"
+    gradients = " + ".join(_brief_words(op.grad_out[index]) for op, index in senders)
+    names = ", ".join(one_line(op.name) for op, _ in senders)
+    sentence = f"used {len(senders)} times, so the gradients of each use were added: {gradients}, from {names}"
     return wrapped_rows(sentence, width, style="dim", indent="  ")
 
 
-def _in_short(value: Value | None) -> str:
+def _brief_words(value: Value | None) -> str:
     if value is None or value.stats.values is not None:
         return value_words(value, 200)
     return f"norm {terse(value.stats.norm or 0.0)}"
 
 
-def _freed(context: NodeContext, lines: list[Line], width: int) -> list[Line]:
-    """Say that what the node had saved is gone; in few words behind the last row, where they fit."""
+def _with_freed_note(context: NodeContext, lines: list[Line], width: int) -> list[Line]:
+    """Add a note that the node's saved tensors are freed, in the last row if it fits."""
     if not (context.node and context.node.saved):
         return lines
     short = "   What it had saved is freed now."

@@ -17,7 +17,7 @@ from autograd_tui.text.derivation.presenter import (
     written_result,
 )
 from autograd_tui.text.derivation.rule_context import LETTERS, NodeContext
-from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_shape, overflow, tolerance_of
+from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_shape, overflow_message, tolerance_of
 from autograd_tui.text.equation import evaluated, headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
@@ -32,28 +32,30 @@ ANOTHER = ": something else was computed, or changed it."
 
 def downstream_lines(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
     """Show the gradient that goes to one input: its formula, the arithmetic, and what is not finite in it."""
-    lines, found = _downstream(context, index, rule, width), nonfinite_of(context.op, index)
-    return lines if found is None else [*lines, *_not_finite(context, found, rule, width)]
+    lines, nonfinite = _downstream(context, index, rule, width), nonfinite_of(context.op, index)
+    return lines if nonfinite is None else [*lines, *_not_finite(context, nonfinite, rule, width)]
 
 
-def _not_finite(context: NodeContext, found: NonFinite, rule: BackwardRule | None, width: int) -> list[Line]:
-    """Say of a gradient how much is not finite, and how the first of it came about."""
-    made, saved, upstreams = context.op.grad_out[found.output], context.saved_values, context.op.grad_in
-    assert made is not None
+def _not_finite(context: NodeContext, nonfinite: NonFinite, rule: BackwardRule | None, width: int) -> list[Line]:
+    """Say how much of a gradient is NaN or infinite, and how the first such element was computed."""
+    recorded, saved, upstreams = context.op.grad_out[nonfinite.output], context.saved_values, context.op.grad_in
+    assert recorded is not None
     names = [] if context.node is None else [saved_name(context.trace, context.node, value) for value in saved]
     inputs = [*(("upstream", value) for value in upstreams if value is not None), *zip(names, saved, strict=False)]
-    at = NodeContext(context.trace, context.op, one_value=True, nonfinite=found)
-    equation = nonfinite_equation(_derived(at, found.output, rule), found, made, _error(context, made))
+    at = NodeContext(context.trace, context.op, one_value=True, nonfinite=nonfinite)
+    equation = nonfinite_equation(
+        _derivation(at, nonfinite.output, rule), nonfinite, recorded, _error(context, recorded)
+    )
     if equation:
-        numbers = zip(names, found.given[len(upstreams) :], strict=False)
+        numbers = zip(names, nonfinite.given[len(upstreams) :], strict=False)
         pairs = ((name, terse(number)) for name, number in numbers if number is not None)
         where = ", ".join(f"{name} is {written}" for name, written in pairs if name != written)
         equation += f", where {where}" if where else ""
-    return nonfinite_lines(found, made, inputs, equation, width, with_elements=rule is None)
+    return nonfinite_lines(nonfinite, recorded, inputs, equation, width, with_elements=rule is None)
 
 
-def _derived(context: NodeContext, index: int, rule: BackwardRule | None) -> Derivation | None:
-    return next((each for each in rule(context) if each.index == index), None) if rule else None
+def _derivation(context: NodeContext, index: int, rule: BackwardRule | None) -> Derivation | None:
+    return next((derivation for derivation in rule(context) if derivation.index == index), None) if rule else None
 
 
 def _downstream(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
@@ -61,7 +63,7 @@ def _downstream(context: NodeContext, index: int, rule: BackwardRule | None, wid
     head = f"to {context.target(index)}"
     if recorded is None:
         return headed_rows(head, _why_none(context, index), width)
-    derivation = _derived(context, index, rule)
+    derivation = _derivation(context, index, rule)
     lines = _numbers(context, derivation, recorded, rule, width) if derivation else None
     if derivation is None or lines is None:
         return headed_rows(head, f"got {value_words(recorded, width - 6)}", width)
@@ -69,7 +71,7 @@ def _downstream(context: NodeContext, index: int, rule: BackwardRule | None, wid
     if re.search(rf"\b{letter}\b", derivation.formula) and context.name(index) == letter:
         head = f"{head} ({letter})"
     local = wrapped_rows(derivation.local, width, indent="  ") if derivation.local else []
-    stretched = _stretched(context, derivation, recorded)
+    stretched = _broadcast_note(context, derivation, recorded)
     return [*_headline(head, derivation.formula, stretched, width), *local, *lines]
 
 
@@ -105,7 +107,7 @@ def _numbers(
         return None if first is None else [*first, *result_lines(written, width)]
     if derivation.agrees(values, _error(context, recorded)):
         return _agreeing(context, derivation, recorded, values, width)
-    if sentence := overflow(result, recorded):
+    if sentence := overflow_message(result, recorded):
         return [*wrapped_rows(sentence, width, indent="  "), *result_lines(written, width)]
     return _contradiction(context, derivation.summed_to(values.shape), recorded, width)
 
@@ -129,20 +131,20 @@ def _agreeing(
     if len(derivation.result.values) > len(values.values):
         return [*_terms(derivation, derivation.result, width), *_sum(derivation.result, values, width)]
     if derivation.unchanged:
-        return wrapped_rows(f"{_handed_on(context, recorded)}: {written}", width, indent="  ", style="now")
+        return wrapped_rows(f"{_unchanged_text(context, recorded)}: {written}", width, indent="  ", style="now")
     works_nonfinite = nonfinite_of(context.op, derivation.index) is not None
     return agreeing_lines(derivation, values, written, width, works_nonfinite=works_nonfinite)
 
 
-def _handed_on(context: NodeContext, recorded: Value) -> str:
-    """Say that a gradient goes on unchanged, but for what its dtype rounds."""
+def _unchanged_text(context: NodeContext, recorded: Value) -> str:
+    """Say that a gradient is passed on unchanged, save a change of dtype."""
     upstream = context.op.grad_in[0] if context.op.grad_in else None
     same = upstream is None or upstream.stats.dtype == recorded.stats.dtype
     return "handed on as it is" if same else f"handed on as {recorded.stats.dtype}"
 
 
 def _terms(derivation: Derivation, terms: SmallTensor, width: int) -> list[Line]:
-    """Write what is added up, unless that is the upstream as it came."""
+    """Write the terms that broadcasting makes a sum of, unless they are the unchanged upstream."""
     if derivation.of_first_value:
         return first_value_lines(derivation, terms, width)
     if derivation.unchanged:
@@ -160,29 +162,29 @@ def _sum(terms: SmallTensor, values: SmallTensor, width: int) -> list[Line]:
 def _first_value(
     context: NodeContext, derivation: Derivation, recorded: Value, rule: BackwardRule | None, width: int
 ) -> list[Line] | None:
-    """Work the first value of a large tensor; None where that is not what PyTorch has."""
+    """Write the first element of a large tensor in numbers; None if PyTorch has another and that is no error."""
     upstream = context.op.grad_in[0] if context.op.grad_in else None
     first = NodeContext(context.trace, context.op, one_value=True)
     values = first.small(recorded)
     if not (derivation.elementwise and rule and values and upstream) or upstream.stats.shape != recorded.stats.shape:
         return []
-    one = _derived(first, derivation.index, rule)
+    one = _derivation(first, derivation.index, rule)
     if nonfinite_of(context.op, derivation.index) or one is None or one.result is None:  # another value is worked
         return []
     if not one.agrees(values, _error(context, recorded)):
         return _contradiction(context, one.result, recorded, width)
     if one.unchanged:
-        return wrapped_rows(_handed_on(context, recorded), width, indent="  ")
+        return wrapped_rows(_unchanged_text(context, recorded), width, indent="  ")
     return first_value_lines(one, values, width)
 
 
-def _stretched(context: NodeContext, derivation: Derivation, recorded: Value) -> str:
-    """Say that what came of an input which broadcasting had stretched was added up; "" where none was."""
+def _broadcast_note(context: NodeContext, derivation: Derivation, recorded: Value) -> str:
+    """Say that the gradient of a broadcast input is summed; "" if the input was not broadcast."""
     upstream = context.op.grad_in[0] if derivation.elementwise and context.op.grad_in else None
     result = derivation.result
     shape = result.shape if result else upstream.stats.shape if upstream else recorded.stats.shape
-    many = math.prod(shape) // max(recorded.stats.size, 1)
-    if many < 2:
+    count = math.prod(shape) // max(recorded.stats.size, 1)
+    if count < 2:
         return ""
     name, shapes = context.target(derivation.index), f"{shape_words(recorded.stats.shape)} to {shape_words(shape)}"
-    return f"summed over {many}: {name} was stretched from {shapes}"
+    return f"summed over {count}: {name} was stretched from {shapes}"

@@ -1,4 +1,4 @@
-"""What a forward operation computed from what, and what its nodes keep for backward."""
+"""The lines for one forward call: its formula in numbers, and what its graph nodes save for backward."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autograd_tui.text.derivation.presenter import (
 )
 from autograd_tui.text.derivation.rule_context import CallContext
 from autograd_tui.text.derivation.rules import FORWARD_RULES
-from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow, tolerance_of
+from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message, tolerance_of
 from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
@@ -24,7 +24,7 @@ from autograd_tui.text.trace.expression import expression, inner, plain_name, sh
 from autograd_tui.text.trace.first_nonfinite import nonfinite_lines
 from autograd_tui.text.trace.tensor_words import name_of, nested, saved_name, shape_words, value_words
 
-OF_ONE_NUMBER = (  # without a formula here
+UNARY_FUNCTIONS = (  # without a formula here
     *("acos", "acosh", "arccos", "arcsin", "asin", "atanh", "digamma", "erfinv", "expm1", "lgamma", "log10", "log1p"),
     *("log2", "logit", "reciprocal", "tan"),
 )
@@ -34,23 +34,25 @@ MAX_NAMED_NODES = 4  # nodes of one operation that are all named
 def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Show what was computed, in numbers where they are few."""
     if op.raised:
-        return _raised(trace, op, width)
+        return _raised_lines(trace, op, width)
     rule = (
-        None if op.opaque or not (op.inputs and op.output) or _complex(op) else FORWARD_RULES.get(plain_name(op.name))
+        None
+        if op.opaque or not (op.inputs and op.output) or _is_complex(op)
+        else FORWARD_RULES.get(plain_name(op.name))
     )
     if rule is None:
         found = _not_finite(trace, op, None, width)
         return [
-            *_unknown(trace, op, width),
+            *_unknown_lines(trace, op, width),
             *found,
             *dtype_lines(op.inputs, op.output, width),
             *saved_lines(trace, op, width),
         ]
     derivation, output = rule(CallContext(trace, op)), op.output[0]
-    head = _named(trace, output)
+    head = _assignment(trace, output)
     lines = wrapped_rows(f"{head}{derivation.formula}", width, style="strong")
-    lines += [*_numbers(trace, op, rule, derivation, width), *_not_finite(trace, op, rule, width)]
-    lines += _stretched(trace, op, derivation, width)
+    lines += [*_number_lines(trace, op, rule, derivation, width), *_not_finite(trace, op, rule, width)]
+    lines += _broadcast_lines(trace, op, derivation, width)
     if op.mutates:
         sentence = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
         lines += wrapped_rows(sentence, width, style="dim")
@@ -58,45 +60,47 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
 
 
 def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: int) -> list[Line]:
-    """Say of what came out how much is not finite, and how the first of it came about."""
+    """Say how much of each output is NaN or infinite, and how the first such element was computed."""
     lines: list[Line] = []
-    for found in op.not_finite:
-        made, inputs = op.output[found.output], [(name_of(trace, value), value) for value in op.inputs]
-        context = CallContext(trace, op, one_value=True, nonfinite=found)
-        derivation = rule(context) if rule and found.output == 0 else None
-        equation = nonfinite_equation(derivation, found, made, tolerance_of((*op.inputs, *op.output)))
-        equation = equation or _of_one_number(op, found)
+    for nonfinite in op.not_finite:
+        output, inputs = op.output[nonfinite.output], [(name_of(trace, value), value) for value in op.inputs]
+        context = CallContext(trace, op, one_value=True, nonfinite=nonfinite)
+        derivation = rule(context) if rule and nonfinite.output == 0 else None
+        equation = nonfinite_equation(derivation, nonfinite, output, tolerance_of((*op.inputs, *op.output)))
+        equation = equation or _unary_equation(op, nonfinite)
         lines += nonfinite_lines(
-            found, made, inputs, equation, width, with_elements=rule is None or "softmax" in op.name
+            nonfinite, output, inputs, equation, width, with_elements=rule is None or "softmax" in op.name
         )
-        sentence = overflow_of(derivation, made)
+        sentence = overflow_of(derivation, output)
         lines += wrapped_rows(sentence, width, indent="  ") if sentence else []
     return lines
 
 
-def _of_one_number(op: Operation, found: NonFinite) -> str:
+def _unary_equation(op: Operation, nonfinite: NonFinite) -> str:
     """Write a function of one number, of which no formula is known, with the number that came out; "" for others."""
-    name, number = plain_name(op.name), found.given[0] if len(op.inputs) == 1 else None
-    return f"{name}({terse(number)}) = {terse(found.value)}" if name in OF_ONE_NUMBER and number is not None else ""
+    name, number = plain_name(op.name), nonfinite.given[0] if len(op.inputs) == 1 else None
+    return (
+        f"{name}({terse(number)}) = {terse(nonfinite.value)}" if name in UNARY_FUNCTIONS and number is not None else ""
+    )
 
 
-def _named(trace: Trace, output: Value) -> str:
+def _assignment(trace: Trace, output: Value) -> str:
     return f"{short_name(trace, output)} = " if output.name else ""
 
 
-def _complex(op: Operation) -> bool:
+def _is_complex(op: Operation) -> bool:
     return any(value.stats.dtype.startswith("complex") for value in (*op.inputs, *op.output))
 
 
-def _raised(trace: Trace, op: Operation, width: int) -> list[Line]:
-    last = " The forward went on without it." * (op.number + 1 < len(trace.ops))
-    lines = wrapped_rows(f"{one_line(op.name)} raised: nothing came out of it.{last}", width, style="error")
+def _raised_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
+    consequence = " The forward went on without it." * (op.number + 1 < len(trace.ops))
+    lines = wrapped_rows(f"{one_line(op.name)} raised: nothing came out of it.{consequence}", width, style="error")
     for value in op.inputs:
         lines += headed_rows(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
     return lines
 
 
-def _unknown(trace: Trace, op: Operation, width: int) -> list[Line]:
+def _unknown_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     name = one_line(op.name)
     sentence = f"No formula is known here for {name}."
     if op.opaque or not op.inputs:
@@ -109,14 +113,14 @@ def _unknown(trace: Trace, op: Operation, width: int) -> list[Line]:
     return lines
 
 
-def _numbers(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
+def _number_lines(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
     """Write the arithmetic, if it gives what PyTorch has; of a large tensor that of the first value."""
     output = op.output[0]
     recorded, result = SmallTensor.of(output), derivation.result
     if not (result and recorded and result.shape == recorded.shape):
         return _first_value(trace, op, rule, derivation, width)
     written = written_result(output, recorded, width)
-    if sentence := overflow(result, output):
+    if sentence := overflow_message(result, output):
         lines = [] if op.not_finite else wrapped_rows(sentence, width, indent="  ")
         return [*lines, *result_lines(written, width, style="")]
     if not derivation.agrees(recorded, tolerance_of((*op.inputs, output))):
@@ -125,7 +129,7 @@ def _numbers(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivat
 
 
 def _first_value(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
-    """Write what came out, and where it is made value by value how the first one was."""
+    """Write the result, and for an elementwise function how its first element was computed."""
     output, context = op.output[0], CallContext(trace, op, one_value=True)
     lines = result_lines(value_words(output, width - 4), width)
     first, recorded = rule(context) if derivation.elementwise else derivation, context.small(output)
@@ -133,13 +137,13 @@ def _first_value(trace: Trace, op: Operation, rule: ForwardRule, derivation: Der
         return lines
     if first.agrees(recorded, tolerance_of((*op.inputs, output))):
         return [*first_value_lines(first, recorded, width), *lines]
-    if overflow(first.result, output):
+    if overflow_message(first.result, output):
         return lines
     return contradiction_lines(f"{terse(first.result.values[0])} first", output, width)
 
 
-def _stretched(trace: Trace, op: Operation, derivation: Derivation, width: int) -> list[Line]:
-    """Say which operand was repeated to fit the other."""
+def _broadcast_lines(trace: Trace, op: Operation, derivation: Derivation, width: int) -> list[Line]:
+    """Say which operand was broadcast to the other's shape."""
     if not derivation.elementwise or len(op.inputs) < 2:
         return []
     shape = op.output[0].stats.shape
@@ -153,7 +157,7 @@ def _stretched(trace: Trace, op: Operation, derivation: Derivation, width: int) 
 
 
 def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Say what each node keeps for backward and, for a product, why that is enough."""
+    """Say what each node saves for backward and, for a product, why that is enough."""
     nodes = [trace.nodes[number] for number in op.nodes]
     if not nodes:
         sentence = "It made no node of the graph below the loss: backward has nothing to do for it."
@@ -162,41 +166,41 @@ def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         return wrapped_rows(sentence, width, style="dim")
     keeping = [node for node in nodes if node.saved or node.saved is None]
     shown = nodes if len(nodes) <= MAX_NAMED_NODES else keeping
-    kept = [_saved(trace, op, node) for node in shown]
+    kept = [_saved_sentence(trace, op, node) for node in shown]
     if len(shown) < len(nodes):
         kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
     return [line for each in kept for line in wrapped_rows(each, width, style="dim")]
 
 
-def _saved(trace: Trace, op: Operation, node: Node) -> str:
+def _saved_sentence(trace: Trace, op: Operation, node: Node) -> str:
     name = one_line(node.name)
     if node.saved is None:
         return f"{name}: what it keeps for backward is not known."
     if not node.saved:
         return f"{name} keeps no tensor: its backward needs none."
-    kept = ", ".join(dict.fromkeys(_kept(trace, node, value) for value in node.saved))
-    return f"{name} keeps {kept} for backward.{_enough(trace, op, node)}"
+    names = ", ".join(dict.fromkeys(_saved_name(trace, node, value) for value in node.saved))
+    return f"{name} keeps {names} for backward.{_why_enough(trace, op, node)}"
 
 
-def _kept(trace: Trace, node: Node, value: Value) -> str:
-    own = value.name or value.maker is not None
-    return inner(expression(trace, value)) if own else saved_name(trace, node, value)
+def _saved_name(trace: Trace, node: Node, value: Value) -> str:
+    has_name = value.name or value.maker is not None
+    return inner(expression(trace, value)) if has_name else saved_name(trace, node, value)
 
 
-def _enough(trace: Trace, op: Operation, node: Node) -> str:
-    """Say why a product saves the one factor and not the other."""
+def _why_enough(trace: Trace, op: Operation, node: Node) -> str:
+    """Say why a product saves one factor and not the other."""
     if node.name != "MulBackward0" or len(op.inputs) != 2 or len(op.nodes) != 1 or len(node.next) != 2:
         return ""
-    kept = {value.role for value in node.saved or ()}
+    roles = {value.role for value in node.saved or ()}
     left, right = (inner(expression(trace, value)) for value in op.inputs)
-    if kept == {"other"} and node.next[1] is None:
-        return _why(left, right)
-    if kept == {"self"} and node.next[0] is None:
-        return _why(right, left)
+    if roles == {"other"} and node.next[1] is None:
+        return _reason(left, right)
+    if roles == {"self"} and node.next[0] is None:
+        return _reason(right, left)
     return f" Each is the derivative of the other: {left}'s gradient needs {right}, {right}'s needs {left}."
 
 
-def _why(follows: str, other: str) -> str:
+def _reason(followed: str, other: str) -> str:
     """Name the factor that autograd follows, and the one that needs no gradient."""
-    why = f"the gradient of {follows} needs {other}; {other} needs no gradient, so {follows} is not kept."
-    return f" That is enough: {why}"
+    reason = f"the gradient of {followed} needs {other}; {other} needs no gradient, so {followed} is not kept."
+    return f" That is enough: {reason}"

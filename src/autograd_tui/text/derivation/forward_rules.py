@@ -1,4 +1,4 @@
-"""What a forward operation computed, by kind: value by value, matrix written_product, layers and losses."""
+"""What forward calls compute: elementwise functions, matrix products, layers and losses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from autograd_tui.text.derivation.small_tensor import (
     logarithm,
     map_values,
     matrix_product,
-    pairs,
     power,
+    product_terms,
     quotient,
     root,
     sine_or_cosine,
@@ -50,21 +50,23 @@ SIGNS: dict[str, tuple[str, Number]] = {
 def operator(call: CallContext) -> Derivation:
     """Write two operands and their sign; of many values, the whole lists."""
     name, terms = plain_name(call.op.name), [call.operand(0), call.operand(1)]
-    turned_name = {"rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div"}.get(name)
-    number_first = turned_name or (name == "pow" and call.setting("self") is not None)
+    reverse_name = {"rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div"}.get(name)
+    number_first = reverse_name or (name == "pow" and call.setting("self") is not None)
     if number_first:
-        name, terms = turned_name or name, terms[::-1]
+        name, terms = reverse_name or name, terms[::-1]
     sign, function = SIGNS[name]
     alpha = call.number("alpha", 1.0)
-    odd = call.setting("rounding_mode") is not None or alpha is None
-    formula = call_expression(call.trace, call.op) or sign.join(f" {inner(each)} " for each in call.names()).strip()
+    is_unsupported = call.setting("rounding_mode") is not None or alpha is None
+    formula = (
+        call_expression(call.trace, call.op) or sign.join(f" {inner(operand)} " for operand in call.names()).strip()
+    )
     if alpha not in (None, 1.0):
         formula = f"{inner(call.names()[0])} {sign} {terse(alpha or 0)} × {inner(call.names()[-1])}"
         terms[1] = map_values(lambda b: b * (alpha or 0), terms[1])
     left, right = terms
-    result = None if odd else map_values(function, left, right)
+    result = None if is_unsupported else map_values(function, left, right)
     if result is None or left is None or right is None:
-        return Derivation(formula, elementwise=not odd)
+        return Derivation(formula, elementwise=not is_unsupported)
     size = max(left.max_abs, right.max_abs, left.max_abs * right.max_abs if sign == "×" else 0.0)
     return Derivation(formula, result, _written(left, sign, right, result), size, elementwise=True)
 
@@ -88,17 +90,17 @@ def _pair(a: float, sign: str, b: float) -> str:
 
 
 def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
-    """Make the rule of a function of one number; `of`: the function as written, "{}" its input."""
+    """Return the rule of a function of one number; `of` is its template: "exp({0})", or {1} for a tight operand."""
 
     def rule(call: CallContext) -> Derivation:
-        before = call.operand(0)
-        result = map_values(function, before)
+        operand = call.operand(0)
+        result = map_values(function, operand)
         formula = of.format(call.name(), tight(call.name()))
-        if result is None or before is None:
+        if result is None or operand is None:
             return Derivation(formula, elementwise=True)
-        one = before.values[0] if len(result.values) == 1 else None
-        written = "" if one is None else of.format(exact(one), parenthesized(one))
-        return Derivation(formula, result, written, before.max_abs, elementwise=True)
+        number = operand.values[0] if len(result.values) == 1 else None
+        arithmetic = "" if number is None else of.format(exact(number), parenthesized(number))
+        return Derivation(formula, result, arithmetic, operand.max_abs, elementwise=True)
 
     return rule
 
@@ -114,23 +116,23 @@ def mean(call: CallContext) -> Derivation:
 
 
 def _sum(call: CallContext, name: str) -> Derivation:
-    before, output = call.small(call.op.inputs[0]), call.op.output[0]
-    many = max(call.op.inputs[0].stats.size // max(output.stats.size, 1), 1)
-    over = f"{name} of {call.name()}: {many} values {'added up' if name == 'sum' else 'averaged'}"
-    over += f" along dim {call.setting('dim')}" if call.setting("dim") else ""
+    operand, output = call.small(call.op.inputs[0]), call.op.output[0]
+    count = max(call.op.inputs[0].stats.size // max(output.stats.size, 1), 1)
+    formula = f"{name} of {call.name()}: {count} values {'added up' if name == 'sum' else 'averaged'}"
+    formula += f" along dim {call.setting('dim')}" if call.setting("dim") else ""
     dims = call.integers("dim") or (
         tuple(range(len(call.op.inputs[0].stats.shape))) if not call.setting("dim") else None
     )
-    if before is None or dims is None or call.one_value or not before.shape:
-        return Derivation(over)
-    sums = summed_over(before, dims)
-    by = many if name == "mean" else 1
-    result = map_values(lambda up: up / by, sums)
-    arithmetic = f"({written_sum(before)})" if name == "mean" else written_sum(before)
+    if operand is None or dims is None or call.one_value or not operand.shape:
+        return Derivation(formula)
+    sums = summed_over(operand, dims)
+    divisor = count if name == "mean" else 1
+    result = map_values(lambda up: up / divisor, sums)
+    arithmetic = f"({written_sum(operand)})" if name == "mean" else written_sum(operand)
     arithmetic = (
-        arithmetic + f" / {many}" * (name == "mean") if len(before.values) <= 8 and output.stats.size == 1 else ""
+        arithmetic + f" / {count}" * (name == "mean") if len(operand.values) <= 8 and output.stats.size == 1 else ""
     )
-    return Derivation(over, result and result.reshaped(output.stats.shape), arithmetic, before.max_abs * many)
+    return Derivation(formula, result and result.reshaped(output.stats.shape), arithmetic, operand.max_abs * count)
 
 
 ELEMENTWISE_RULES: dict[str, ForwardRule] = {
@@ -174,24 +176,24 @@ def addmm(call: CallContext) -> Derivation:
     """Work bias + left @ right."""
     bias, left, right = (call.small(value) for value in call.op.inputs[:3])
     formula = f"{inner(call.name(0))} + {inner(call.name(1))} @ {inner(call.name(2))}"
-    plain = call.setting("beta") is None and call.setting("alpha") is None
-    return _product(call, formula if plain else f"{formula}, scaled", left, right, bias if plain else None)
+    is_unscaled = call.setting("beta") is None and call.setting("alpha") is None
+    return _product(call, formula if is_unscaled else f"{formula}, scaled", left, right, bias if is_unscaled else None)
 
 
 def _product(
     call: CallContext, formula: str, left: SmallTensor | None, right: SmallTensor | None, bias: SmallTensor | None
 ) -> Derivation:
-    flat = left and right and len(left.shape) == len(right.shape) >= 2
-    product = matrix_product(left, right) if flat and not call.one_value else None
+    has_matrices = left and right and len(left.shape) == len(right.shape) >= 2
+    product = matrix_product(left, right) if has_matrices and not call.one_value else None
     result = map_values(lambda a, b: a + b, product, bias)
     if result is None or left is None or right is None or bias is None:
         return Derivation(formula)
-    terms = pairs(left, right, (0,) * len(result.shape))
-    written = written_products(terms)
-    written += f" + {parenthesized(bias.values[0])}" if len(call.op.inputs) > 2 else ""
-    first = "" if len(result.values) == 1 else FIRST_VALUE
+    terms = product_terms(left, right, (0,) * len(result.shape))
+    text = written_products(terms)
+    text += f" + {parenthesized(bias.values[0])}" if len(call.op.inputs) > 2 else ""
+    prefix = "" if len(result.values) == 1 else FIRST_VALUE
     size = left.max_abs * right.max_abs * len(terms) + bias.max_abs
-    return Derivation(formula, result, f"{first}{written}" if len(terms) <= MAX_PRODUCT_TERMS else "", size)
+    return Derivation(formula, result, f"{prefix}{text}" if len(terms) <= MAX_PRODUCT_TERMS else "", size)
 
 
 MATRIX_RULES: dict[str, ForwardRule] = {
@@ -202,12 +204,12 @@ MATRIX_RULES: dict[str, ForwardRule] = {
 
 
 def sentence_rule(sentence: str) -> ForwardRule:
-    """Make the rule that says one sentence; {} is the first input's name."""
+    """Return a rule without numbers; {} in its sentence is the first input's name."""
     return lambda call: Derivation(sentence.format(call.name()))
 
 
 def convolution(call: CallContext) -> Derivation:
-    """Say how many products each output is a sum of."""
+    """Say how many products each output element sums."""
     weight = call.role("weight")
     shape = weight.stats.shape if weight else ()
     if len(shape) < 3:
@@ -215,29 +217,29 @@ def convolution(call: CallContext) -> Derivation:
     window = "×".join(map(str, shape[2:]))
     terms = math.prod(shape[1:])
     bias = ", plus bias" if call.role("bias") else ""
-    step = call.setting("stride")
-    steps = f", stride {step}" if step else ""
+    stride = call.setting("stride")
+    stride_text = f", stride {stride}" if stride else ""
     return Derivation(
-        f"each output is a sum of {terms} products: a {window} window of {call.name()} × weight{bias}{steps}"
+        f"each output is a sum of {terms} products: a {window} window of {call.name()} × weight{bias}{stride_text}"
     )
 
 
 def batch_norm(call: CallContext) -> Derivation:
-    """Say whose mean and deviation it takes."""
-    own = call.setting("training") == "True" or call.setting("use_input_stats") == "True"
-    whose = "of this batch" if own else "as remembered from training"
-    tail = " × weight + bias" if call.role("weight") else ""
-    return Derivation(f"({call.name()} - mean) / sd{tail}, mean and sd of each channel {whose}")
+    """Say whether mean and standard deviation are the batch's own or running statistics."""
+    uses_batch = call.setting("training") == "True" or call.setting("use_input_stats") == "True"
+    source = "of this batch" if uses_batch else "as remembered from training"
+    affine = " × weight + bias" if call.role("weight") else ""
+    return Derivation(f"({call.name()} - mean) / sd{affine}, mean and sd of each channel {source}")
 
 
 def layer_norm(call: CallContext) -> Derivation:
     """Say what is normalized together."""
-    tail = " × weight + bias" if call.role("weight") and call.role("bias") else ""
-    return Derivation(f"({call.name()} - mean) / sd{tail}, mean and sd of each row's own values")
+    affine = " × weight + bias" if call.role("weight") and call.role("bias") else ""
+    return Derivation(f"({call.name()} - mean) / sd{affine}, mean and sd of each row's own values")
 
 
 def dropout(call: CallContext) -> Derivation:
-    """Say what becomes of each value."""
+    """Say what dropout does to each value."""
     p = call.number("p", 0.5)
     if call.setting("training") == "False":
         return Derivation(f"{call.name()} as it is: dropout only works while training")
@@ -292,25 +294,25 @@ def _probabilities(call: CallContext, top: Callable[[float], float]) -> SmallTen
 def cross_entropy(call: CallContext) -> Derivation:
     """Say what is averaged."""
     reduction = call.setting("reduction") or "mean"
-    of = "" if reduction == "none" else f"{reduction} over the targets of "
-    return Derivation(f"{of}-log(p of the target's class), p = softmax({call.name()})")
+    prefix = "" if reduction == "none" else f"{reduction} over the targets of "
+    return Derivation(f"{prefix}-log(p of the target's class), p = softmax({call.name()})")
 
 
-def binary(call: CallContext) -> Derivation:
+def binary_cross_entropy(call: CallContext) -> Derivation:
     """Say what is averaged."""
-    of = "" if (reduction := call.setting("reduction") or "mean") == "none" else f"{reduction} of "
-    wanted = call.name(1)
-    return Derivation(f"{of}-({wanted} × log p + (1 - {wanted}) × log(1 - p)), p = sigmoid({call.name()})")
+    prefix = "" if (reduction := call.setting("reduction") or "mean") == "none" else f"{reduction} of "
+    target = call.name(1)
+    return Derivation(f"{prefix}-({target} × log p + (1 - {target}) × log(1 - p)), p = sigmoid({call.name()})")
 
 
 def nll(call: CallContext) -> Derivation:
     """Say what is averaged."""
     reduction = call.setting("reduction") or "mean"
-    of = "" if reduction == "none" else f"{reduction} over the targets of "
-    return Derivation(f"{of}-{call.name()} at the target's class")
+    prefix = "" if reduction == "none" else f"{reduction} over the targets of "
+    return Derivation(f"{prefix}-{call.name()} at the target's class")
 
 
-GREATEST = "the greatest value of each window of {}"
+MAX_POOLED = "the greatest value of each window of {}"
 RESHAPED = "the values of {}, in another shape"
 REORDERED = "the values of {}, in another order"
 TAKEN = "a part of {}"
@@ -324,7 +326,7 @@ LAYER_RULES: dict[str, ForwardRule] = {
     "log_softmax": log_softmax,
     "cross_entropy": cross_entropy,
     "nll_loss": nll,
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"), sentence_rule(GREATEST)),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"), sentence_rule(MAX_POOLED)),
     **dict.fromkeys(
         ("avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d"), sentence_rule("the mean of each window of {}")
     ),
@@ -338,7 +340,7 @@ LAYER_RULES: dict[str, ForwardRule] = {
     "detach": sentence_rule("{} cut off from its graph: no gradient goes back from here"),
     "contiguous": sentence_rule("{}, laid out row by row in memory"),
     "embedding": sentence_rule("for each of {}: the row of that number in the weight"),
-    "binary_cross_entropy_with_logits": binary,
+    "binary_cross_entropy_with_logits": binary_cross_entropy,
     "leaky_relu": sentence_rule("{0} where it is above 0, else a slope × {0}"),
     "hardtanh": sentence_rule("{}, cut off at its bounds"),
     "relu6": sentence_rule("{}, cut off below 0 and above 6"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.text.derivation.derivation import FIRST_VALUE, MAX_LISTED_VALUES, Derivation
-from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow
+from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message
 from autograd_tui.text.equation import evaluated, with_digits, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
@@ -63,7 +63,7 @@ def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: st
 
 def overflow_of(derivation: Derivation | None, recorded: Value) -> str:
     """Say that a result is too large for its dtype; "" where it is not, or not known."""
-    return overflow(derivation.result, recorded) if derivation and derivation.result else ""
+    return overflow_message(derivation.result, recorded) if derivation and derivation.result else ""
 
 
 def nonfinite_equation(derivation: Derivation | None, found: NonFinite, recorded: Value, error: float) -> str:

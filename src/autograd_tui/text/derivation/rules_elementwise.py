@@ -1,4 +1,4 @@
-"""The chain rule of functions that work value by value: arithmetic, activations, powers."""
+"""The local derivatives of elementwise functions: arithmetic, activations, powers; and of softmax."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from autograd_tui.text.trace.expression import differential, inner, tight
 
 
 def derivative(of: str, by: str) -> str:
-    """Write what is derived by what: d(w × x)/dw."""
+    """Write a derivative: d(w × x)/dw."""
     return f"d({of})/{differential(by)}"
 
 
-def both(context: NodeContext) -> tuple[str, str]:
-    """Name the two operands; the two sides of one tensor apart."""
+def operand_names(context: NodeContext) -> tuple[str, str]:
+    """Return the names of both operands, with "left" and "right" if they are the same tensor."""
     left, right = context.name(0), context.name(1)
     return (f"left {left}", f"right {right}") if left == right else (left, right)
 
@@ -43,12 +43,12 @@ def sub(context: NodeContext) -> list[Derivation]:
 
 
 def _alpha(context: NodeContext) -> float | None:
-    """Give what the second operand of a sum is multiplied with; 1 unless the call says otherwise."""
+    """Return `alpha`, by which the second operand of a sum is multiplied."""
     return context.number("alpha", 1.0)
 
 
 def _sum(context: NodeContext, sign: str, by: float | None) -> list[Derivation]:
-    left, right = both(context)
+    left, right = operand_names(context)
     factor = "" if by is None or abs(by) == 1 else f"{terse(abs(by))} × "
     of = f"{left} {sign} {factor}{inner(right)}"
     parts = [scaled(context, 0, f"{derivative(of, left)} = 1", 1.0)]
@@ -60,7 +60,7 @@ def _sum(context: NodeContext, sign: str, by: float | None) -> list[Derivation]:
 def rsub(context: NodeContext) -> list[Derivation]:
     """Derive other - self, of which self comes first."""
     by = _alpha(context)
-    own, other = both(context)
+    own, other = operand_names(context)
     of = f"{inner(other)} - {inner(own)}"
     minus = f"{derivative(of, own)} = -1" if by in (None, 1) else f"d/{differential(own)} = {terse(-(by or 0))}"
     parts = [scaled(context, 0, minus, None if by is None else -by)]
@@ -72,7 +72,7 @@ def mul(context: NodeContext) -> list[Derivation]:
     if context.call and "dropout" in context.call.name:
         formula = "dropout: 0 for what was dropped, 1 / (1 - p) for the rest"
         return [times(context, 0, formula, context.operand("other", 1), by="")]
-    left, right = both(context)
+    left, right = operand_names(context)
     of = f"{inner(left)} × {inner(right)}"
     return [
         times(context, 0, f"{derivative(of, left)} = {right}", context.operand("other", 1)),
@@ -82,7 +82,7 @@ def mul(context: NodeContext) -> list[Derivation]:
 
 def div(context: NodeContext) -> list[Derivation]:
     """Derive left / right."""
-    left, right = both(context)
+    left, right = operand_names(context)
     of, top, bottom = f"{inner(left)} / {tight(right)}", context.operand("self", 0), context.operand("other", 1)
     return [
         times(
@@ -140,7 +140,7 @@ ARITHMETIC_RULES: dict[str, BackwardRule] = {
 
 
 def sigmoid(x: float) -> float:
-    """Compute it without overflow."""
+    """Return 1 / (1 + e^-x) without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
@@ -153,75 +153,83 @@ def _gelu(x: float) -> float:
 
 
 def gelu(context: NodeContext) -> list[Derivation]:
-    """Derive the exact gelu; of its tanh form only the formula is near."""
+    """Derive the exact GELU; its tanh approximation gets the formula without numbers."""
     name = context.name(0)
-    exact = context.setting("approximate") in (None, "none")
+    is_exact = context.setting("approximate") in (None, "none")
     sentence = f"Phi({name}) + {inner(name)} × phi({name}), Phi and phi of the normal distribution"
-    local = map_values(_gelu, context.small(context.saved("self"))) if exact else None
+    local = map_values(_gelu, context.small(context.saved("self"))) if is_exact else None
     return [
         times(
-            context, 0, f"{derivative(f'gelu({name})', name)} = {sentence}{'' if exact else ', nearly'}", local, by=""
+            context,
+            0,
+            f"{derivative(f'gelu({name})', name)} = {sentence}{'' if is_exact else ', nearly'}",
+            local,
+            by="",
         )
     ]
 
 
 def leaky_relu(context: NodeContext) -> list[Derivation]:
-    """Derive by its slope below 0."""
+    """Derive leaky_relu: 1 above 0, its negative slope below."""
     name = inner(context.name(0))
     slope = context.number("negative_slope", 0.01)
-    known = context.small(context.saved("self"))
-    local = None if slope is None else map_values(lambda x: 1.0 if x > 0 else slope, known)
+    values = context.small(context.saved("self"))
+    local = None if slope is None else map_values(lambda x: 1.0 if x > 0 else slope, values)
     formula = f"d/{differential(name)} = 1 where {name} > 0, else {'its slope' if slope is None else slope}"
     return [times(context, 0, formula, local, by="")]
 
 
-def clipped(context: NodeContext) -> list[Derivation]:
+def hardtanh(context: NodeContext) -> list[Derivation]:
     """Derive hardtanh and relu6: 1 between two bounds."""
     name = inner(context.name(0))
     call = context.call.name.strip("_") if context.call else ""
     bounds = (0.0, 6.0) if call == "relu6" else (-1.0, 1.0)
     low, high = (
-        standard if context.setting(word) is None else context.number(word)
-        for word, standard in zip(("min_val", "max_val"), bounds, strict=True)
+        default if context.setting(name_of_bound) is None else context.number(name_of_bound)
+        for name_of_bound, default in zip(("min_val", "max_val"), bounds, strict=True)
     )
     if low is None or high is None:
         return [Derivation(f"d/{differential(name)} = 1 between its bounds, else 0", elementwise=True)]
-    least, most = low, high
-    local = map_values(lambda x: 1.0 if least < x < most else 0.0, context.small(context.saved("self")))
-    return [times(context, 0, f"d/{differential(name)} = 1 where {least:g} < {name} < {most:g}, else 0", local, by="")]
+    minimum, maximum = low, high
+    local = map_values(lambda x: 1.0 if minimum < x < maximum else 0.0, context.small(context.saved("self")))
+    return [
+        times(context, 0, f"d/{differential(name)} = 1 where {minimum:g} < {name} < {maximum:g}, else 0", local, by="")
+    ]
 
 
 def softmax(context: NodeContext) -> list[Derivation]:
     """Derive: each probability depends on all inputs of its row."""
     name, upstream = context.name(0), context.upstream
-    made = context.small(context.saved("result"))
-    sums = _sums(context, map_values(lambda up, y: up * y, upstream, made))
-    result = map_values(lambda up, y, total: y * (up - total), upstream, made, sums)
+    probabilities = context.small(context.saved("result"))
+    sums = _row_sums(context, map_values(lambda up, y: up * y, upstream, probabilities))
+    result = map_values(lambda up, y, total: y * (up - total), upstream, probabilities, sums)
     return [gradient(context, 0, f"p = softmax({name}): p × (upstream - sum(upstream × p))", result)]
 
 
 def log_softmax(context: NodeContext) -> list[Derivation]:
     """Derive: each log probability depends on all inputs of its row."""
     name, upstream = context.name(0), context.upstream
-    made = context.small(context.saved("result"))
-    result = map_values(lambda up, y, total: up - math.exp(y) * total, upstream, made, _sums(context, upstream))
-    return [gradient(context, 0, f"p = softmax({name}): upstream - p × sum(upstream){_in_all(context)}", result)]
+    log_probabilities = context.small(context.saved("result"))
+    result = map_values(
+        lambda up, y, total: up - math.exp(y) * total, upstream, log_probabilities, _row_sums(context, upstream)
+    )
+    return [gradient(context, 0, f"p = softmax({name}): upstream - p × sum(upstream){_closed_form(context)}", result)]
 
 
-def _in_all(context: NodeContext) -> str:
-    """Say what comes of it below a mean cross entropy that is itself the loss."""
+def _closed_form(context: NodeContext) -> str:
+    """Return the whole gradient's closed form if the call is a mean cross entropy and itself the loss; else ""."""
     call, target = context.call, next((value for value in context.op.inputs if value.role == "target"), None)
     if call is None or call.name != "cross_entropy" or target is None or call.output[0].name != "loss":
         return ""
-    odd = any(value.role == "weight" for value in call.inputs) or context.number("label_smoothing")
-    classes = "int" in target.stats.dtype and target.stats.min is not None and target.stats.min >= 0
-    if odd or not classes or context.setting("reduction") not in (None, "mean"):
+    is_weighted = any(value.role == "weight" for value in call.inputs) or context.number("label_smoothing")
+    has_classes = "int" in target.stats.dtype and target.stats.min is not None and target.stats.min >= 0
+    if is_weighted or not has_classes or context.setting("reduction") not in (None, "mean"):
         return ""
     return f", in all (p - 1)/{target.stats.size} at the target's class, p/{target.stats.size} elsewhere"
 
 
-def _sums(context: NodeContext, tensor: SmallTensor | None) -> SmallTensor | None:
-    """Add up along the dimension of a softmax."""
+def _row_sums(context: NodeContext, tensor: SmallTensor | None) -> SmallTensor | None:
+    """Sum a tensor over the dimension of the softmax; None if that or the tensor is not known."""
     dims = context.integers("dim")
     if dims is None and tensor and context.call and context.call.name == "cross_entropy":
         dims = (1 if len(tensor.shape) > 1 else 0,)
@@ -237,7 +245,7 @@ ACTIVATION_RULES: dict[str, BackwardRule] = {
     "SiluBackward0": unary("self", "silu({0})", "s × (1 + {0} × (1 - s)), s = sigmoid", _silu),
     "GeluBackward0": gelu,
     "LeakyReluBackward0": leaky_relu,
-    "HardtanhBackward0": clipped,
+    "HardtanhBackward0": hardtanh,
     "SoftmaxBackward0": softmax,
     "LogSoftmaxBackward0": log_softmax,
 }
@@ -249,19 +257,19 @@ def power_of_number(context: NodeContext) -> list[Derivation]:
     n = 2.0 if context.call and context.call.name in ("square", "square_") else context.number("exponent")
     if n is None:
         return [Derivation(f"{derivative(f'{base}^n', base)} = n × {base}^(n - 1)", elementwise=True)]
-    lowered = {1.0: "1", 2.0: f"2 × {base}"}.get(n, f"{terse(n)} × {base}^{terse(n - 1)}")
-    known = context.operand("self", 0)
-    local = map_values(lambda a: n * power(a, n - 1) if n else 0.0, known)
-    by = f"2 × {written_values(known)}" if known and n == 2 else ""
-    return [times(context, 0, f"{derivative(f'{base}^{terse(n)}', base)} = {lowered}", local, by=by)]
+    local_text = {1.0: "1", 2.0: f"2 × {base}"}.get(n, f"{terse(n)} × {base}^{terse(n - 1)}")
+    values = context.operand("self", 0)
+    local = map_values(lambda a: n * power(a, n - 1) if n else 0.0, values)
+    by = f"2 × {written_values(values)}" if values and n == 2 else ""
+    return [times(context, 0, f"{derivative(f'{base}^{terse(n)}', base)} = {local_text}", local, by=by)]
 
 
 def power_of_tensor(context: NodeContext) -> list[Derivation]:
     """Derive base^exponent by both."""
-    base, exponent = map(tight, both(context))
+    base, exponent = map(tight, operand_names(context))
     of, bases, exponents = f"{base}^{exponent}", context.operand("self", 0), context.operand("exponent", 1)
     by_base = map_values(lambda a, n: n * power(a, n - 1) if n else 0.0, bases, exponents)
-    by_exponent = map_values(_by_exponent, bases, exponents)
+    by_exponent = map_values(_exponent_derivative, bases, exponents)
     return [
         times(context, 0, f"{derivative(of, base)} = {exponent} × {base}^({exponent} - 1)", by_base, by=""),
         times(context, 1, f"{derivative(of, exponent)} = {of} × log({base})", by_exponent, by=""),
@@ -270,16 +278,16 @@ def power_of_tensor(context: NodeContext) -> list[Derivation]:
 
 def power_of_scalar(context: NodeContext) -> list[Derivation]:
     """Derive number^exponent by its exponent."""
-    turned = context.number("other") if context.call and context.call.name == "rpow" else context.number("self")
-    exponent, base = tight(context.name(0)), turned
+    scalar = context.number("other") if context.call and context.call.name == "rpow" else context.number("self")
+    exponent, base = tight(context.name(0)), scalar
     of = f"{'number' if base is None else terse(base)}^{exponent}"
     saved = context.small(context.saved("exponent"))
-    local = map_values(lambda n: _by_exponent(base, n), saved) if base is not None else None
+    local = map_values(lambda n: _exponent_derivative(base, n), saved) if base is not None else None
     log = "log(number)" if base is None else f"log({terse(base)})"
     return [times(context, 0, f"{derivative(of, exponent)} = {of} × {log}", local, by="")]
 
 
-def _by_exponent(base: float, exponent: float) -> float:
+def _exponent_derivative(base: float, exponent: float) -> float:
     return 0.0 if base == 0 and exponent >= 0 else power(base, exponent) * logarithm(base)
 
 

@@ -1,4 +1,4 @@
-"""The chain rule of sums, means and loss functions."""
+"""The local derivatives of sums, means and loss functions."""
 
 from __future__ import annotations
 
@@ -23,51 +23,55 @@ from autograd_tui.text.trace.expression import differential
 
 def total(context: NodeContext) -> list[Derivation]:
     """Derive a sum."""
-    return [_shared(context, "sum", f"d(sum)/d({_any_value(context)}) = 1: each gets the gradient of its sum", 1)]
+    return [_uniform_gradient(context, f"d(sum)/d({_any_value(context)}) = 1: each gets the gradient of its sum", 1)]
 
 
 def mean(context: NodeContext) -> list[Derivation]:
     """Derive a mean."""
-    many = _averaged(context)
-    return [_shared(context, "mean", f"d(mean)/d({_any_value(context)}) = 1/{many}", many)]
+    count = _values_per_result(context)
+    return [_uniform_gradient(context, f"d(mean)/d({_any_value(context)}) = 1/{count}", count)]
 
 
 def _any_value(context: NodeContext) -> str:
-    """Name any one of the values."""
+    """Return what formulas call one of the values."""
     return f"each of {context.name(0)}"
 
 
-def _averaged(context: NodeContext) -> int:
-    """Count the values that went into each result."""
-    below, above = context.op.grad_out, context.op.grad_in
-    if not (below and above and below[0] and above[0] and above[0].stats.size):
+def _values_per_result(context: NodeContext) -> int:
+    """Return how many input elements went into each output element."""
+    input_gradients, upstreams = context.op.grad_out, context.op.grad_in
+    if not (input_gradients and upstreams and input_gradients[0] and upstreams[0] and upstreams[0].stats.size):
         return 1
-    return below[0].stats.size // above[0].stats.size
+    return input_gradients[0].stats.size // upstreams[0].stats.size
 
 
-def _shared(context: NodeContext, name: str, formula: str, many: int) -> Derivation:
-    upstream, below = context.upstream, context.op.grad_out[0] if context.op.grad_out else None
-    known = _beside(context, upstream, below.stats.shape) if upstream and below else None
-    if known is None or below is None or math.prod(below.stats.shape) > 64:
+def _uniform_gradient(context: NodeContext, formula: str, count: int) -> Derivation:
+    upstream, input_gradient = context.upstream, context.op.grad_out[0] if context.op.grad_out else None
+    expanded = _keepdim_upstream(context, upstream, input_gradient.stats.shape) if upstream and input_gradient else None
+    if expanded is None or input_gradient is None or math.prod(input_gradient.stats.shape) > 64:
         return Derivation(formula)
-    if len(known.values) > 1:
-        known = map_values(lambda up, _: up, known, full(below.stats.shape)) or known
-    result = map_values(lambda up, _: up / many, known, full(below.stats.shape))
-    up = written_values(known) if len(known.values) <= MAX_LISTED_VALUES else f"{FIRST_VALUE}{exact(known.values[0])}"
-    arithmetic = f"{up} × 1/{many}" if many > 1 else ""
-    return Derivation(formula, result, arithmetic, product_magnitude(known, full((), 1.0)))
+    if len(expanded.values) > 1:
+        expanded = map_values(lambda up, _: up, expanded, full(input_gradient.stats.shape)) or expanded
+    result = map_values(lambda up, _: up / count, expanded, full(input_gradient.stats.shape))
+    up = (
+        written_values(expanded)
+        if len(expanded.values) <= MAX_LISTED_VALUES
+        else f"{FIRST_VALUE}{exact(expanded.values[0])}"
+    )
+    arithmetic = f"{up} × 1/{count}" if count > 1 else ""
+    return Derivation(formula, result, arithmetic, product_magnitude(expanded, full((), 1.0)))
 
 
-def _beside(context: NodeContext, upstream: SmallTensor, shape: tuple[int, ...]) -> SmallTensor | None:
-    """Give the upstream the shape it would have had if the dimensions that were summed had stayed, with size 1."""
+def _keepdim_upstream(context: NodeContext, upstream: SmallTensor, shape: tuple[int, ...]) -> SmallTensor | None:
+    """Return the upstream in the shape that `keepdim=True` would have given it; None if the shape is not known."""
     if len(upstream.values) == 1:
         return SmallTensor((), upstream.values)
     dims = context.integers("dim")
     if dims is None:
         return upstream if len(upstream.shape) == len(shape) else None
-    gone = {dim % len(shape) for dim in dims}
-    kept = tuple(1 if dim in gone else size for dim, size in enumerate(shape))
-    return upstream.reshaped(kept) if math.prod(kept) == len(upstream.values) else None
+    summed_dims = {dim % len(shape) for dim in dims}
+    keepdim_shape = tuple(1 if dim in summed_dims else size for dim, size in enumerate(shape))
+    return upstream.reshaped(keepdim_shape) if math.prod(keepdim_shape) == len(upstream.values) else None
 
 
 REDUCTION_RULES: dict[str, BackwardRule] = {
@@ -79,7 +83,7 @@ REDUCTION_RULES: dict[str, BackwardRule] = {
 
 
 def _divisor(context: NodeContext, value: Value | None) -> tuple[float | None, str]:
-    """Give what a loss over so many values is divided by, as a number and as a reader writes it."""
+    """Return what the reduction divides by, as a number (None if not known) and as formulas write it."""
     reduction = context.setting("reduction") or "mean"
     if reduction in ("sum", "none"):
         return 1.0, ""
@@ -103,7 +107,7 @@ def mse(context: NodeContext) -> list[Derivation]:
     ]
 
 
-def binary(context: NodeContext) -> list[Derivation]:
+def binary_cross_entropy(context: NodeContext) -> list[Derivation]:
     """Derive binary_cross_entropy_with_logits by its logits."""
     prediction, target = context.saved("self"), context.saved("target")
     weighted = context.saved("weight") or context.saved("pos_weight")
@@ -117,47 +121,49 @@ def binary(context: NodeContext) -> list[Derivation]:
 
 def nll(context: NodeContext) -> list[Derivation]:
     """Derive the negative log likelihood by the log probabilities."""
-    made, target = context.small(context.saved("self")), context.small(context.saved("target"))
+    log_probabilities, target = context.small(context.saved("self")), context.small(context.saved("target"))
     weighted, reduction = context.saved("weight"), context.setting("reduction") or "mean"
     local = (
         None
-        if made is None or target is None or weighted or context.one_value
-        else _hits(context, made, target, reduction)
+        if log_probabilities is None or target is None or weighted or context.one_value
+        else _nll_derivative(context, log_probabilities, target, reduction)
     )
-    share = {"mean": f"-1/{_targets(context)}", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
+    share = {"mean": f"-1/{_target_count(context)}", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
     sentence = f"{share}{', by class weight,' * bool(weighted)} at each target's class, 0 elsewhere"
-    part = times(context, 0, f"dloss/d(log p) = {sentence}", local, by="")
+    derivation = times(context, 0, f"dloss/d(log p) = {sentence}", local, by="")
     upstream = context.upstream
     if reduction == "none" and upstream and len(upstream.values) > 1:  # one a target: not yet beside the classes
-        return [Derivation(part.formula)]
-    return [part]
+        return [Derivation(derivation.formula)]
+    return [derivation]
 
 
-def _targets(context: NodeContext) -> str:
-    """Count the targets, of which those that are to be ignored do not count."""
+def _target_count(context: NodeContext) -> str:
+    """Return the number of targets as formulas write it: n if some may have a negative, ignored class."""
     target = context.saved("target")
-    counts = target is not None and target.stats.min is not None and target.stats.min >= 0
-    return str(target.stats.size) if target and counts else "n"
+    all_count = target is not None and target.stats.min is not None and target.stats.min >= 0
+    return str(target.stats.size) if target and all_count else "n"
 
 
-def _hits(context: NodeContext, made: SmallTensor, target: SmallTensor, reduction: str) -> SmallTensor | None:
-    ignored = context.number("ignore_index", -100.0)
-    counted = [each for each in target.values if each != ignored]
-    share = -1 / len(counted) if reduction == "mean" and counted else -1.0
+def _nll_derivative(
+    context: NodeContext, log_probabilities: SmallTensor, target: SmallTensor, reduction: str
+) -> SmallTensor | None:
+    ignore_index = context.number("ignore_index", -100.0)
+    targets = [number for number in target.values if number != ignore_index]
+    share = -1 / len(targets) if reduction == "mean" and targets else -1.0
     if reduction not in ("mean", "sum", "none"):
         return None
-    side = 1 if len(made.shape) > 1 else 0  # the dimension of the classes
+    class_dim = 1 if len(log_probabilities.shape) > 1 else 0  # the dimension of the classes
 
-    def hit(index: tuple[int, ...]) -> float:
-        wanted = target.at((*index[:side], *index[side + 1 :]))
-        return share if index[side] == wanted != ignored else 0.0
+    def derivative(index: tuple[int, ...]) -> float:
+        target_class = target.at((*index[:class_dim], *index[class_dim + 1 :]))
+        return share if index[class_dim] == target_class != ignore_index else 0.0
 
-    return SmallTensor(made.shape, tuple(hit(index) for index in indices(made.shape)))
+    return SmallTensor(log_probabilities.shape, tuple(derivative(index) for index in indices(log_probabilities.shape)))
 
 
 LOSS_RULES: dict[str, BackwardRule] = {
     "MseLossBackward0": mse,
     "NllLossBackward0": nll,
     "NllLoss2DBackward0": nll,
-    "BinaryCrossEntropyWithLogitsBackward0": binary,
+    "BinaryCrossEntropyWithLogitsBackward0": binary_cross_entropy,
 }

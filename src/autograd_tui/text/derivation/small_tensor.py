@@ -102,8 +102,8 @@ def summed_to(tensor: SmallTensor, shape: Shape) -> SmallTensor:
 
 def summed_over(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
     """Sum over dimensions and keep them with size 1."""
-    gone = {dim % len(tensor.shape) for dim in dims} if tensor.shape else set()
-    return summed_to(tensor, tuple(1 if dim in gone else size for dim, size in enumerate(tensor.shape)))
+    summed_dims = {dim % len(tensor.shape) for dim in dims} if tensor.shape else set()
+    return summed_to(tensor, tuple(1 if dim in summed_dims else size for dim, size in enumerate(tensor.shape)))
 
 
 def permuted(tensor: SmallTensor, dims: Sequence[int]) -> SmallTensor:
@@ -130,10 +130,12 @@ def matrix_product(left: SmallTensor | None, right: SmallTensor | None) -> Small
     if left is None or right is None or len(left.shape) != len(right.shape) or left.shape[-1] != right.shape[-2]:
         return None
     shape = (*left.shape[:-1], right.shape[-1])
-    return SmallTensor(shape, tuple(exact_sum(x * y for x, y in pairs(left, right, index)) for index in indices(shape)))
+    return SmallTensor(
+        shape, tuple(exact_sum(x * y for x, y in product_terms(left, right, index)) for index in indices(shape))
+    )
 
 
-def pairs(left: SmallTensor, right: SmallTensor, index: Shape) -> list[tuple[float, float]]:
+def product_terms(left: SmallTensor, right: SmallTensor, index: Shape) -> list[tuple[float, float]]:
     """Return the pairs of numbers whose products add up to one value of a matrix product."""
     *ahead, row, column = index
     return [(left.at((*ahead, row, k)), right.at((*ahead, k, column))) for k in range(left.shape[-1])]
@@ -168,7 +170,7 @@ def exponential(x: float) -> float:
 
 
 def power(base: float, exponent: float) -> float:
-    """Raise to a power: NaN for a negative base with a broken exponent."""
+    """Raise to a power; NaN for a negative base with a fractional exponent."""
     try:
         result = base**exponent
     except ZeroDivisionError:
@@ -184,12 +186,12 @@ def sine_or_cosine(function: Callable[[float], float], x: float) -> float:
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """Add up without rounding in between; infinite or NaN as floats have it, where `math.fsum` would raise."""
-    listed = list(values)
+    """Sum with a single rounding; infinity or NaN where `math.fsum` would raise."""
+    numbers = list(values)
     try:
-        return math.fsum(listed)
+        return math.fsum(numbers)
     except (OverflowError, ValueError):  # a sum that is too large, or of infinities of both signs
-        return sum(listed)
+        return sum(numbers)
 
 
 TOLERANCES = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}  # of a few operations one after the other
@@ -200,12 +202,12 @@ MAX_FINITE = {"float64": 1.797e308, "float16": 65504.0}
 MAX_FLOAT32 = 3.4028e38  # of float32 and bfloat16
 
 
-def overflow(computed: SmallTensor, recorded: Value) -> str:
-    """Say that a result is beyond what its dtype can hold, "" where it is not: PyTorch then has infinity, or NaN."""
-    greatest = MAX_FINITE.get(recorded.stats.dtype, MAX_FLOAT32)
-    if not recorded.nonfinite or computed.max_abs <= greatest:
+def overflow_message(computed: SmallTensor, recorded: Value) -> str:
+    """Return a sentence if `computed` overflows the dtype of `recorded`, which then has infinity or NaN; else ""."""
+    maximum = MAX_FINITE.get(recorded.stats.dtype, MAX_FLOAT32)
+    if not recorded.nonfinite or computed.max_abs <= maximum:
         return ""
-    return f"Too large for {recorded.stats.dtype}, which holds numbers up to {greatest:.2g}."
+    return f"Too large for {recorded.stats.dtype}, which holds numbers up to {maximum:.2g}."
 
 
 def tolerance_of(values: Iterable[Value | None]) -> float:
@@ -215,7 +217,7 @@ def tolerance_of(values: Iterable[Value | None]) -> float:
 
 
 def is_close(computed: float, recorded: float, *, tolerance: float, magnitude: float) -> bool:
-    """Compare two numbers; `magnitude`: of the largest number that entered. NaN equals NaN."""
+    """Tell whether two numbers differ by at most `tolerance` × the largest, `magnitude` included; NaN equals NaN."""
     if math.isnan(computed) or math.isnan(recorded):
         return math.isnan(computed) and math.isnan(recorded)
     if math.isinf(computed) or math.isinf(recorded):
@@ -224,7 +226,7 @@ def is_close(computed: float, recorded: float, *, tolerance: float, magnitude: f
 
 
 def all_close(computed: SmallTensor, recorded: SmallTensor, *, tolerance: float, magnitude: float) -> bool:
-    """Compare value by value."""
-    pairs = zip(computed.values, recorded.values, strict=False)
+    """Tell whether all elements are near the recorded ones, in row-major order; shapes may differ."""
+    elements = zip(computed.values, recorded.values, strict=False)
     same = len(computed.values) == len(recorded.values)
-    return same and all(is_close(one, other, tolerance=tolerance, magnitude=magnitude) for one, other in pairs)
+    return same and all(is_close(one, other, tolerance=tolerance, magnitude=magnitude) for one, other in elements)
