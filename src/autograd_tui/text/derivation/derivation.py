@@ -126,7 +126,7 @@ def written_values(tensor: SmallTensor) -> str:
 
 
 def written_product(upstream: SmallTensor, local: SmallTensor) -> str:
-    """Write a product value by value where they are few: [2 × 1, 3 × 2]; else list by list, of many the first."""
+    """Write an elementwise product: [2 × 1, 3 × 2], or [2, 3, ...] × [1, 2, ...], or the first element if long."""
     shape = broadcast_shape(upstream.shape, local.shape)
     both = map_values(lambda up, _: up, upstream, local), map_values(lambda _, by: by, upstream, local)
     if both[0] is None or both[1] is None or len(both[0].values) > MAX_LISTED_VALUES:
@@ -146,5 +146,5 @@ def written_products(pairs: Sequence[tuple[float, float]]) -> str:
 def written_sum(terms: SmallTensor) -> str:
     """Write a sum with its signs, its numbers in full: 2 + 1.3333 - 2."""
     first, *rest = terms.values
-    signed = [f"{'-' if math.copysign(1, each) < 0 else '+'} {exact(abs(each))}" for each in rest]
+    signed = [f"{'-' if math.copysign(1, number) < 0 else '+'} {exact(abs(number))}" for number in rest]
     return " ".join([exact(first), *signed])

@@ -95,7 +95,7 @@ def _why_none(context: NodeContext, index: int) -> str:
 def _numbers(
     context: NodeContext, derivation: Derivation, recorded: Value, rule: BackwardRule | None, width: int
 ) -> list[Line] | None:
-    """Work the numbers.
+    """Write the arithmetic and its result, compared with PyTorch's.
 
     Returns None where the formula does not hold and need not: the node is one of several of its call, whose settings
     need not be this node's.

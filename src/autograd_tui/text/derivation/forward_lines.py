@@ -41,10 +41,10 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         else FORWARD_RULES.get(plain_name(op.name))
     )
     if rule is None:
-        found = _not_finite(trace, op, None, width)
+        nonfinite_rows = _not_finite(trace, op, None, width)
         return [
             *_unknown_lines(trace, op, width),
-            *found,
+            *nonfinite_rows,
             *dtype_lines(op.inputs, op.output, width),
             *saved_lines(trace, op, width),
         ]
@@ -164,12 +164,12 @@ def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         if trace.error:
             sentence = "The forward raised later: there is no loss, and no graph to go back through."
         return wrapped_rows(sentence, width, style="dim")
-    keeping = [node for node in nodes if node.saved or node.saved is None]
-    shown = nodes if len(nodes) <= MAX_NAMED_NODES else keeping
-    kept = [_saved_sentence(trace, op, node) for node in shown]
+    saving = [node for node in nodes if node.saved or node.saved is None]
+    shown = nodes if len(nodes) <= MAX_NAMED_NODES else saving
+    sentences = [_saved_sentence(trace, op, node) for node in shown]
     if len(shown) < len(nodes):
-        kept.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
-    return [line for each in kept for line in wrapped_rows(each, width, style="dim")]
+        sentences.insert(0, f"It left {len(nodes)} nodes. Those that only hand gradients on keep no tensor.")
+    return [line for saved_sentence in sentences for line in wrapped_rows(saved_sentence, width, style="dim")]
 
 
 def _saved_sentence(trace: Trace, op: Operation, node: Node) -> str:

@@ -48,7 +48,7 @@ SIGNS: dict[str, tuple[str, Number]] = {
 
 
 def operator(call: CallContext) -> Derivation:
-    """Write two operands and their sign; of many values, the whole lists."""
+    """Derive two operands with a sign between them: add, sub, mul, div or pow."""
     name, terms = plain_name(call.op.name), [call.operand(0), call.operand(1)]
     reverse_name = {"rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div"}.get(name)
     number_first = reverse_name or (name == "pow" and call.setting("self") is not None)
@@ -106,12 +106,12 @@ def unary(of: str, function: Callable[[float], float]) -> ForwardRule:
 
 
 def total(call: CallContext) -> Derivation:
-    """Work a sum."""
+    """Derive a sum."""
     return _sum(call, "sum")
 
 
 def mean(call: CallContext) -> Derivation:
-    """Work a mean."""
+    """Derive a mean."""
     return _sum(call, "mean")
 
 
@@ -156,7 +156,7 @@ ELEMENTWISE_RULES: dict[str, ForwardRule] = {
 
 
 def linear(call: CallContext) -> Derivation:
-    """Work input @ weight.T + bias."""
+    """Derive input @ weight.T + bias."""
     names = [short_name(call.trace, value) for value in call.op.inputs]
     formula = f"{names[0]} @ {names[1]}.T" + (f" + {names[2]}" if len(names) > 2 else "")
     tensors = [call.small(value) for value in call.op.inputs]
@@ -166,14 +166,14 @@ def linear(call: CallContext) -> Derivation:
 
 
 def matmul(call: CallContext) -> Derivation:
-    """Work left @ right."""
+    """Derive left @ right."""
     left, right = (call.small(value) for value in call.op.inputs[:2])
     formula = f"{inner(call.name(0))} @ {inner(call.name(1))}"
     return _product(call, formula, left, right, SmallTensor((), (0.0,)))
 
 
 def addmm(call: CallContext) -> Derivation:
-    """Work bias + left @ right."""
+    """Derive bias + left @ right."""
     bias, left, right = (call.small(value) for value in call.op.inputs[:3])
     formula = f"{inner(call.name(0))} + {inner(call.name(1))} @ {inner(call.name(2))}"
     is_unscaled = call.setting("beta") is None and call.setting("alpha") is None
@@ -248,7 +248,7 @@ def dropout(call: CallContext) -> Derivation:
 
 
 def mse(call: CallContext) -> Derivation:
-    """Work the mean of the squared errors."""
+    """Derive the squared errors and their mean or sum."""
     prediction, target = call.role("input"), call.role("target")
     squares = map_values(lambda a, b: (a - b) ** 2, call.small(prediction), call.small(target))
     reduction = call.setting("reduction") or "mean"
@@ -268,14 +268,14 @@ def _reduced(
 
 
 def softmax(call: CallContext) -> Derivation:
-    """Work probabilities."""
+    """Derive softmax along its dimension."""
     return Derivation(
         f"exp({call.name()}) / the sum of exp along dim {call.setting('dim')}", _probabilities(call, math.exp)
     )
 
 
 def log_softmax(call: CallContext) -> Derivation:
-    """Work their logarithms."""
+    """Derive log_softmax along its dimension."""
     formula = f"{call.name()} - log of the sum of exp along dim {call.setting('dim')}"
     return Derivation(formula, _probabilities(call, lambda x: x))
 

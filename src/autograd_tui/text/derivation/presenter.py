@@ -35,7 +35,7 @@ def arithmetic_lines(
 
 
 def first_value_lines(derivation: Derivation, values: SmallTensor, width: int) -> list[Line]:
-    """Work the first of several values."""
+    """Write the first of several values with its arithmetic."""
     arithmetic = FIRST_VALUE + derivation.arithmetic.removeprefix(FIRST_VALUE)
     return wrapped_rows(evaluated(arithmetic, values.values[:1], terse(values.values[0])), width, indent="  ")
 
@@ -58,7 +58,9 @@ def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: st
     sentences = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out{cause or '.'}"
     if not cause:
         sentences = (" ".join(sentences), "")
-    return [line for each in sentences if each for line in wrapped_rows(each, width, indent="  ", style="warn")]
+    return [
+        line for sentence in sentences if sentence for line in wrapped_rows(sentence, width, indent="  ", style="warn")
+    ]
 
 
 def overflow_of(derivation: Derivation | None, recorded: Value) -> str:

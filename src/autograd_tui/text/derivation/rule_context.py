@@ -169,7 +169,7 @@ class NodeContext(RuleContext):
             return terms[index]
         node = self.node
         after = node.next[index] if node and index < len(node.next) else None
-        made = self._made_before(after) if after is not None else ""
+        made = self._node_name(after) if after is not None else ""
         return made if made and " of " not in made else LETTERS[index % len(LETTERS)]
 
     def target(self, index: int) -> str:
@@ -179,13 +179,13 @@ class NodeContext(RuleContext):
             return name_of(self.trace, value) if value.name else expression(self.trace, value)
         after = self.node.next[index] if self.node and index < len(self.node.next) else None
         if after is not None:
-            return self._made_before(after)
+            return self._node_name(after)
         if self.call and self.call.name == "linear" and self.op.name == "AddmmBackward0" and index == 1:
             return expression(self.trace, self.op.inputs[0])  # of bias, input and weight.T
         terms = operands(self.trace, self.call) if self.is_whole_call and self.call else []
         return terms[index] if index < len(terms) else f"input {index + 1}"
 
-    def _made_before(self, number: int) -> str:
+    def _node_name(self, number: int) -> str:
         """Name what a node of the graph stands for: a leaf, a call's result, or a part of a call."""
         node = self.trace.nodes[number]
         if node.param is not None:

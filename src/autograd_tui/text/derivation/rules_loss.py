@@ -96,14 +96,24 @@ def mse(context: NodeContext) -> list[Derivation]:
     """Derive the mean squared error by prediction and target."""
     prediction, target = context.saved("self"), context.saved("target")
     names = context.name(0), context.name(1)
-    many, over = _divisor(context, prediction)
+    count, divisor_text = _divisor(context, prediction)
     error = (
-        map_values(lambda a, b: 2 * (a - b) / many, context.small(prediction), context.small(target)) if many else None
+        map_values(lambda a, b: 2 * (a - b) / count, context.small(prediction), context.small(target))
+        if count
+        else None
     )
-    turned = map_values(lambda e: -e, error)
+    negative_error = map_values(lambda e: -e, error)
     return [
-        times(context, 0, f"dloss/{differential(names[0])} = 2 × ({names[0]} - {names[1]}){over}", error, by=""),
-        times(context, 1, f"dloss/{differential(names[1])} = -2 × ({names[0]} - {names[1]}){over}", turned, by=""),
+        times(
+            context, 0, f"dloss/{differential(names[0])} = 2 × ({names[0]} - {names[1]}){divisor_text}", error, by=""
+        ),
+        times(
+            context,
+            1,
+            f"dloss/{differential(names[1])} = -2 × ({names[0]} - {names[1]}){divisor_text}",
+            negative_error,
+            by="",
+        ),
     ]
 
 
@@ -112,10 +122,10 @@ def binary_cross_entropy(context: NodeContext) -> list[Derivation]:
     prediction, target = context.saved("self"), context.saved("target")
     weighted = context.saved("weight") or context.saved("pos_weight")
     names = context.name(0), context.name(1)
-    many, over = _divisor(context, prediction)
+    count, divisor_text = _divisor(context, prediction)
     values = context.small(prediction), context.small(target)
-    local = map_values(lambda x, y: (sigmoid(x) - y) / many, *values) if many and not weighted else None
-    formula = f"dloss/{differential(names[0])} = (sigmoid({names[0]}) - {names[1]}){over}"
+    local = map_values(lambda x, y: (sigmoid(x) - y) / count, *values) if count and not weighted else None
+    formula = f"dloss/{differential(names[0])} = (sigmoid({names[0]}) - {names[1]}){divisor_text}"
     return [times(context, 0, formula + ", weighted" * bool(weighted), local, by="")]
 
 

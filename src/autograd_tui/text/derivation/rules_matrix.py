@@ -193,12 +193,12 @@ def convolution(context: NodeContext) -> list[Derivation]:
     inputs, weight, up = (*map(context.small, map(context.saved, ("input", "weight"))), context.upstream)
     given = context.op.inputs if context.is_whole_call else ()
     names = [short_name(context.trace, value) for value in given] + ["input", "weight", "bias"][len(given) :]
-    known = (
+    has_values = (
         inputs and weight and up and not context.one_value and len(weight.shape) == len(up.shape) == len(inputs.shape)
     )
     plain = context.call is not None and context.call.name in ("conv1d", "conv2d", "conv3d")
     parts: list[SmallTensor | None] = [None, None, None]
-    if known and plain and inputs and weight and up:
+    if has_values and plain and inputs and weight and up:
         parts = _convolution_gradients(context, up, weight, inputs)
     formulas = [
         f"from every output that it fed, upstream × {names[1]} between them, added up",

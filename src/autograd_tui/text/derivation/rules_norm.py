@@ -76,7 +76,7 @@ def _parameter_shape(context: NodeContext, over: str, shape: Shape) -> Shape:
 
 
 def _max_inverse_sd(context: NodeContext, over: str, eps: float | None) -> float:
-    """Give the largest 1 / sd: the factor by which rounding grows."""
+    """Return the largest 1 / sd: the factor by which rounding grows."""
     inputs = context.small(context.saved("input"))
     if inputs is None or eps is None:
         return 1.0
@@ -115,7 +115,7 @@ def _gradients(context: NodeContext, over: str, eps: float) -> list[SmallTensor 
 
 
 def _parameter_index(index: Shape, over: str, parameter_dims: int) -> Shape:
-    """Give the index in weight and bias that belongs to one of the input."""
+    """Return the index into weight and bias that belongs to an index into the input."""
     return (index[1],) if over == "channel" else index[len(index) - parameter_dims :]
 
 

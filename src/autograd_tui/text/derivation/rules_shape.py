@@ -13,7 +13,7 @@ SELECTED = "the gradient goes back to the values that were taken, the others get
 
 
 def view(context: NodeContext) -> list[Derivation]:
-    """Give the gradient the shape that the input had."""
+    """Reshape the gradient to the shape of the input."""
     up, input_gradient = context.upstream, context.op.grad_out[0] if context.op.grad_out else None
     result = up.reshaped(input_gradient.stats.shape) if up and input_gradient and not context.one_value else None
     return [gradient(context, 0, "the same values in another shape: the gradient gets the old shape back", result)]

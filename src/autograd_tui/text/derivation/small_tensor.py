@@ -32,7 +32,7 @@ class SmallTensor:
     @property
     def max_abs(self) -> float:
         """The largest absolute value that is finite, 0 where there is none."""
-        return max((abs(each) for each in self.values if math.isfinite(each)), default=0.0)
+        return max((abs(value) for value in self.values if math.isfinite(value)), default=0.0)
 
     def at(self, index: Shape) -> float:
         """Return the value at an index of a shape that this tensor broadcasts to."""
@@ -80,12 +80,14 @@ def broadcast_shape(*shapes: Shape) -> Shape:
 
 def map_values(function: Callable[..., float], *tensors: SmallTensor | None) -> SmallTensor | None:
     """Apply a function value by value to broadcast tensors; None if a tensor is None or the function raises."""
-    known = [tensor for tensor in tensors if tensor is not None]
-    if len(known) < len(tensors):
+    operands = [tensor for tensor in tensors if tensor is not None]
+    if len(operands) < len(tensors):
         return None
-    shape = broadcast_shape(*(tensor.shape for tensor in known))
+    shape = broadcast_shape(*(tensor.shape for tensor in operands))
     try:
-        return SmallTensor(shape, tuple(function(*(tensor.at(index) for tensor in known)) for index in indices(shape)))
+        return SmallTensor(
+            shape, tuple(function(*(tensor.at(index) for tensor in operands)) for index in indices(shape))
+        )
     except (ArithmeticError, ValueError):  # 1/0, log(-1): PyTorch has infinity and NaN for them
         return None
 
