@@ -43,7 +43,7 @@ def _worked(left: str) -> Any:
     plain = re.sub(r"\|([^|]+)\|", r"abs(\1)", left).replace("×", "*").replace("^", "**")
     if not re.search(r"[-+*/(] ?\S", plain) or set(re.findall(r"[A-Za-z_]\w*", plain)) - {*_WORDS, "e"}:
         return None
-    plain = re.sub(r"(?<![\w.])(\d+)(?![\w.])", r"\1.0", plain)
+    plain = re.sub(r"(?<![\w.])(?<!e[-+])(\d+)(?![\w.])", r"\1.0", plain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
