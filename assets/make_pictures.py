@@ -38,7 +38,7 @@ async def pictures(scenario: str, commands: str, size: tuple[int, int], keys: It
 
 async def screenshot(app: AutogradApp, pilot: Pilot[int]) -> str:
     """Wait until the screen stands still, and draw it."""
-    while app.main.trainer.session is None or not app.main.trainer.idle:
+    while app.main.trainer.session is None or not app.main.trainer.status.idle:
         await pilot.pause(0.05)
     await pilot.pause()
     return by_itself(app.export_screenshot())

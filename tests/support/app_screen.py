@@ -59,7 +59,7 @@ class Screen:
 
     @property
     def note(self) -> str:
-        note = self.app.main.note
+        note = self.app.main.view.note
         return note.text if note else ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
+from autograd_tui.core.session_view import Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.trace import Trace
 
 
@@ -29,6 +29,8 @@ class MadeSession(ReadOnlySession):
 
 class TracedSession(MadeSession):
     """Has recorded the phase that comes next."""
+
+    can = Capabilities(trace=True)
 
     def __init__(self, about: SessionInfo, frames: Sequence[Frame], trace: Trace) -> None:
         super().__init__(about, frames)

@@ -25,6 +25,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -333,8 +334,8 @@ def on_screen(path: Path, rng: random.Random) -> Verdict:
     told_by = TrainerThread._tell
 
     def run(out: Out) -> None:
-        def tell(thread: TrainerThread, **news: object) -> None:
-            told_by(thread, **news)  # type: ignore[arg-type]
+        def tell(thread: TrainerThread, *arguments: Any, **options: Any) -> None:
+            told_by(thread, *arguments, **options)
             if thread.session is not None:
                 out(json.dumps([monotonic(), thread.status.run is not None, thread.session.commands()]))  # type: ignore[attr-defined]
 

@@ -47,6 +47,7 @@ from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.preferences import Preferences
+from autograd_tui.tui.screen_state import View
 from odd_scenarios import HOOKS
 
 FILE = "from odd_scenarios import odd_scenario\nbuild = odd_scenario({number}, __name__)\n"
@@ -313,10 +314,7 @@ class Walker:
 def drawn(kind: type[Panel], session: Session, frame: Frame, width: int, height: int) -> None:
     """Draw a panel as its screen would."""
     panel = kind()
-    panel.set_reactive(Panel.about, session.about)
-    panel.set_reactive(Panel.frame, frame)
-    if isinstance(panel, LossPanel):
-        panel.set_reactive(LossPanel.history, session.history)
+    panel.set_reactive(Panel.view, View(frame=frame, about=session.about, history=session.history))
     for line in panel.draw(frame, width, height):
         for text, style in line:
             assert isinstance(text, str), text

@@ -12,7 +12,7 @@ from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import READ_ONLY
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
@@ -34,7 +35,6 @@ from autograd_tui.text.hidden_results import hide_results
 from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.follower_thread import FollowerThread
 from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
     BuffersPanel,
     CodePanel,
@@ -52,6 +52,7 @@ from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
 )
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.status import StatusPanel
+from autograd_tui.tui.screen_state import View
 
 JOURNAL = b"the first line of all their journals\n"
 ORIGINALS = 24  # files that are damaged, each of a run of its own
@@ -339,13 +340,10 @@ def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     width, height = rng.choice(SIZES)
     for new in PANELS:
         panel = new()
-        shown = {"frame": frame, "about": following.about, "view": view, "history": history, "newest": following.newest}
-        shown |= {"log_scale": rng.random() < 0.5, "plotted": rng.choice(["loss", "grad", *history.metrics])}
-        for name, value in shown.items():
-            if hasattr(type(panel), name):
-                panel.set_reactive(getattr(type(panel), name), value)
+        shown = View(frame, following.about, following.newest, history, view)
+        shown = replace(shown, log_scale=rng.random() < 0.5, plotted=rng.choice(["loss", "grad", *history.metrics]))
         for veil in veils:
-            panel.set_reactive(Panel.veil, veil)
+            panel.set_reactive(Panel.view, replace(shown, hidden=veil))
             panel.rows_wanted()
             for line in panel.lines(width, height):
                 assert all(isinstance(text, str) and isinstance(style, str) for text, style in line)
@@ -399,7 +397,7 @@ async def on_screen(what: Spoiled, path: Path) -> None:
     except Refused:
         return
     opened: Any = lambda _: following  # noqa: E731
-    app = AutogradApp(opened, Commands(), title=following.about.title, thread=FollowerThread)
+    app = AutogradApp(opened, Commands(), title=following.about.title, can=READ_ONLY)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause(0.1)
         with file.open("ab") as appended:

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from autograd_tui.text.styled_text import plain, printable
 from autograd_tui.tui.captured_output import LONGEST, MOST_LINES, MOST_SAID, CapturedOutput, headline, newest_message
 from autograd_tui.tui.panels.console import ConsolePanel
+from autograd_tui.tui.screen_state import View
 
 
 def output(*texts: str) -> CapturedOutput:
@@ -121,7 +122,7 @@ def test_what_is_printed_again_in_the_end_is_not_too_much_and_says_so() -> None:
 @pytest.mark.parametrize("line", ["x" * 5000, "漢字" * 2000, "👩‍🔬 " * 900, "e\u0301" * 900])
 def test_every_character_of_the_console_is_within_its_panel(line: str) -> None:
     panel = ConsolePanel()
-    panel.set_reactive(ConsolePanel.printed, ("before", line))
+    panel.set_reactive(ConsolePanel.view, View(printed=("before", line)))
     rows = [plain(row) for row in panel.lines(40, 10)]
     assert len(rows) == 10
     assert all(0 < cell_len(row) <= 40 for row in rows)

@@ -13,8 +13,8 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.walk import Walk
 from autograd_tui.tui.panels.code import CodePanel
-from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.trace_panels import SourcePanel
+from autograd_tui.tui.screen_state import View
 
 AS_IT_IS = """
 import torch
@@ -107,7 +107,7 @@ def marked(text: str, folder: Path, words: str, **options: str) -> list[str]:
     *_, frame = session.run_all(words)
     assert frame.error is not None
     panel = CodePanel()
-    panel.about = session.about
+    panel.view = View(about=session.about)
     return [row for line in panel.draw(frame, 80, 99) if (row := plain(line).partition("  #")[0].rstrip())[:1] in "!│"]
 
 
@@ -160,6 +160,6 @@ def test_inside_an_operation_of_a_module_of_torch_lights_the_line_that_calls_the
     (trace,) = [frame.trace for frame in session.run_all("i:f")]
     assert trace is not None
     panel = SourcePanel()
-    panel.set_reactive(Panel.about, session.about)
+    panel.set_reactive(SourcePanel.view, View(about=session.about))
     shown = {op.module: [plain(line) for line in panel.draw_walk(Walk(trace, op.number), 60, 4)] for op in trace.ops}
     assert shown["0"] == shown["2"] == ["▶ logits = model(x)  # above 0: spiral 1"]

@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def say(shown: Screen, words: str) -> None:
-    shown.app.main.run_words(words)
+    shown.app.main.words.run(words)
     await shown.settle()
 
 
@@ -105,6 +105,6 @@ async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_writt
             assert shown.note.startswith(f"written: {name}")
         await shown.press("e")
         assert shown.note.startswith("written: autograd-tui_")
-        assert "goes.py" in str(shown.app.main.offer("model ")[1])
+        assert "goes.py" in str(shown.app.main.words.offer("model ")[1])
     assert sorted(each.suffix for each in start.iterdir()) == [".csv", ".pt", ".py", ".py", ".svg", ".svg", ".txt"]
     assert list(elsewhere.iterdir()) == []

@@ -9,6 +9,7 @@ import pytest
 
 from app_screen import Screen, running, screen
 from autograd_tui.core.command import Commands, parse
+from autograd_tui.core.session_view import READ_ONLY, REPLAYED
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.followed_session import FollowedSession
@@ -17,7 +18,6 @@ from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.follower_thread import FollowerThread
 from autograd_tui.tui.panels.trace_panels import WherePanel
 from autograd_tui.tui.replay_thread import ReplayThread
 
@@ -44,7 +44,7 @@ def leader(tmp_path: Path) -> Leader:
 
 def follower(leader: Leader) -> AutogradApp:
     opened: Any = lambda _: FollowedSession(leader.path)  # noqa: E731
-    return AutogradApp(opened, Commands(), title="line", thread=FollowerThread)
+    return AutogradApp(opened, Commands(), title="line", can=READ_ONLY)
 
 
 async def shows(screen: Screen, text: str) -> None:
@@ -109,8 +109,13 @@ async def test_a_follower_says_that_the_file_is_damaged(leader: Leader) -> None:
         assert "frame 2 of 2" in shown.text("StatusPanel")
 
 
-def replay(words: str, pace: float | None = None) -> AutogradApp:
-    return AutogradApp(lambda _: open_session("linear"), parse(words), title="line", thread=ReplayThread, pace=pace)
+def replay(words: str, speed: float | None = None) -> AutogradApp:
+    def opened(_: str | None) -> Session:
+        session = open_session("linear")
+        session.can = REPLAYED
+        return session
+
+    return AutogradApp(opened, parse(words), title="line", thread=ReplayThread, can=REPLAYED, speed=speed)
 
 
 async def test_a_replay_runs_the_journal_to_its_end() -> None:
@@ -120,7 +125,7 @@ async def test_a_replay_runs_the_journal_to_its_end() -> None:
 
 
 async def test_a_replay_pauses_and_goes_on_command_by_command() -> None:
-    app = replay("fbsz*50", pace=0.001)
+    app = replay("fbsz*50", speed=0.001)
     async with app.run_test(size=(120, 40)) as pilot:
         shown = Screen(app, pilot)
         await shows(shown, "frame 1 of 1")

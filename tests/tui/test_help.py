@@ -72,8 +72,8 @@ async def test_ctrl_c_stops_what_runs_from_within_the_help_and_once_more_quits()
         await shown.pilot.press("r", "question_mark", "ctrl+c")
         await shown.settle()
         assert shown.app.screen is shown.app.main
-        assert shown.app.main.trainer.idle
-        assert shown.app.main.interrupted
+        assert shown.app.main.trainer.status.idle
+        assert shown.app.main.state.interrupted
         await shown.pilot.press("question_mark", "ctrl+c")
         assert shown.app.return_code == 130
 

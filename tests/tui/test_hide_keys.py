@@ -105,6 +105,6 @@ async def test_a_space_while_pytorch_is_loaded_is_run_under_the_veil_too() -> No
     async with screen() as shown:
         await shown.press("v")
         main = shown.app.main
-        main.trainer.status, main.latest = Status("loading", 0.0), None  # as before the session is there
+        main.trainer._status, main.state.latest = Status("loading", 0.0), None  # as before the session is there
         await shown.press("space")
         assert shown.session.commands() == "f"

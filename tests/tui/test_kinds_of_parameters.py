@@ -14,6 +14,7 @@ from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
+from autograd_tui.tui.screen_state import View
 from session_internals import state_of
 from suite_options import some
 
@@ -195,7 +196,7 @@ def test_names_in_a_panels_title_are_text_and_never_markup() -> None:
 def test_values_and_norms_stand_below_each_other() -> None:
     *_, frame = open_session("spiral").run_all("fbs")
     panel = ParametersPanel()
-    panel.set_reactive(Panel.frame, frame)
+    panel.set_reactive(ParametersPanel.view, View(frame=frame))
     for width in (100, 58, 40):
         lines = [plain(line) for line in panel.draw(frame, width, 10)]
         assert len({line.index(" →") for line in lines}) == 1

@@ -10,8 +10,8 @@ from textual.theme import BUILTIN_THEMES
 
 from app_screen import Screen, screen
 from autograd_tui.tui import terminal
-from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import Preferences
+from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
 from autograd_tui.tui.themes import contrast, readable
 from screen_cells import cells, words
@@ -58,7 +58,7 @@ async def states(shown: Screen, keys: Mapping[str, str]) -> AsyncIterator[str]:
         await shown.press(*pressed.split())
         yield state
     for style in NOTES:
-        shown.app.main.note = Note("a note", style)
+        shown.app.main.say(Note("a note", style))
         yield f"a note, {style}"
 
 

@@ -169,7 +169,7 @@ async def test_ctrl_q_does_nothing() -> None:
 async def test_a_held_key_lets_eight_wait_at_most() -> None:
     async with screen("resnet18") as shown:
         await shown.pilot.press(*["f"] * 30)
-        assert shown.app.main.trainer.waiting <= 8
+        assert shown.app.main.trainer.status.waiting <= 8
         await shown.settle()
         assert shown.session.newest >= 8
 

@@ -36,9 +36,9 @@ async def test_no_row_is_made_that_is_not_seen(
     async with screen(str(tmp_path / "many.py"), do=do, size=size) as shown:
         await shown.press("down", "enter")
         drawn, main = shown.session.frame, shown.app.main
-        main.frame = shown.session.look(0)
+        main.show_frame(shown.session.look(0))
         made = counted(monkeypatch)
-        main.frame = drawn
+        main.show_frame(drawn)
         await shown.settle()
         assert len(made) < SEEN
 
@@ -49,11 +49,11 @@ async def test_whether_the_loss_is_old_is_asked_for_all_gradients_at_once(
     (tmp_path / "many.py").write_text(LAYERS)
     async with screen(str(tmp_path / "many.py"), do=f"fb {SETTING}") as shown:
         drawn, main = shown.session.frame, shown.app.main
-        main.frame = shown.session.look(0)
+        main.show_frame(shown.session.look(0))
         asked: list[StatsTable] = []
         whole: Callable[[StatsTable], bool] = StatsTable.whole.fget  # type: ignore[attr-defined]
         monkeypatch.setattr(StatsTable, "whole", property(lambda table: asked.append(table) or whole(table)))  # type: ignore[func-returns-value]
-        main.frame = drawn
+        main.show_frame(drawn)
         await shown.settle()
         assert 0 < len(asked) < SEEN
 

@@ -18,6 +18,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel, key_number
+from autograd_tui.tui.screen_state import View
 from screen_cells import words
 
 LOUD = ("w=nan fbs", "w=inf fbs", "w=1e30 fbs", "w=-1e38 b=1e38 fbsz f")
@@ -29,7 +30,7 @@ def frames(words: str) -> tuple[Session, list[Frame]]:
 
 
 def drawn(panel: Panel, frame: Frame, width: int = 100) -> list[Line]:
-    panel.set_reactive(Panel.frame, frame)
+    panel.set_reactive(Panel.view, View(frame=frame))
     return panel.draw(frame, width, 10)
 
 

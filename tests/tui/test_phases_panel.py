@@ -9,12 +9,13 @@ import pytest
 from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.screen_state import View
 from picture_frames import LINE, line_frames
 
 
 def second_row(seconds: float, memory: int | None, width: int) -> str:
     panel = PhasesPanel()
-    panel.about = LINE
+    panel.view = View(about=LINE)
     lines = panel.draw(replace(line_frames()[3], seconds=seconds, memory=memory), width, 2)
     assert all(len(plain(line).rstrip()) <= width for line in lines)
     return plain(lines[1])

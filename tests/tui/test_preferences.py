@@ -77,7 +77,7 @@ async def test_a_log_scale_that_is_remembered_is_said_at_the_start() -> None:
         assert "on a log scale, as you left it" in shown.text("NotePanel")
         assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
         await shown.press("v", "f", *"y")
-        assert shown.app.main.veil is not None
+        assert shown.app.main.view.hidden is not None
         assert shown.app.main.query("LossPanel").first().border_title == "Loss"
 
 

@@ -334,18 +334,18 @@ async def test_a_run_until_a_loss_can_be_said() -> None:
 async def test_a_speed_can_be_said() -> None:
     async with screen() as shown:
         await burst(shown, "colon", "speed 4", "enter")
-        assert shown.app.main.trainer.pace == 4
+        assert shown.app.main.trainer.speed == 4
         assert shown.note == "r runs at 4 commands a second"
         await burst(shown, "colon", "speed full", "enter")
-        assert shown.app.main.trainer.pace is None
+        assert shown.app.main.trainer.speed is None
 
 
 async def test_the_scale_of_the_loss_can_be_said() -> None:
     async with screen() as shown:
         await burst(shown, "colon", *"log", "enter")
-        assert shown.app.main.log_scale
+        assert shown.app.main.view.log_scale
         await burst(shown, "colon", *"linear", "enter")
-        assert not shown.app.main.log_scale
+        assert not shown.app.main.view.log_scale
 
 
 async def test_export_in_words_makes_a_picture_without_the_prompt(

@@ -119,7 +119,9 @@ async def test_a_recording_of_a_frame_looked_at_can_be_given_up() -> None:
         inside = shown.app.screen
         assert isinstance(inside, TraceScreen)
         gate.let_pass(10)
-        await shown.until(lambda: inside.note is not None and inside.note.text.startswith("going back: 40 of"))
+        await shown.until(
+            lambda: inside.view.note is not None and inside.view.note.text.startswith("going back: 40 of")
+        )
         await shown.pilot.press("escape")
         gate.open()
         await shown.settle()
@@ -178,7 +180,7 @@ async def test_the_screen_says_at_which_frame_a_rerun_differs() -> None:
 
 
 async def test_a_run_says_that_it_waits_for_an_iteration_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autograd_tui.tui.training_screen.SILENCE", 0.2)
+    monkeypatch.setattr("autograd_tui.tui.screen_state.SILENCE", 0.2)
     async with slow_screen("fbsz") as (shown, gate):
         gate.is_open = False
         await shown.pilot.press("r")

@@ -10,8 +10,8 @@ from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_view import Goal
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.requests import Request, Update
-from autograd_tui.tui.run_speed import PACES, faster, pace_in_words, slower
+from autograd_tui.tui.requests import Train, Update
+from autograd_tui.tui.screen_state import SPEEDS, faster, slower, speed_in_words
 
 
 async def to_frame(shown: Screen, index: int) -> None:
@@ -42,7 +42,7 @@ async def test_a_count_of_iterations_runs_freely_and_says_what_will_stop_it() ->
 
 async def test_a_run_until_a_loss_ends_where_it_is_measured() -> None:
     async with screen() as shown:
-        shown.app.main.trainer.ask(Request(Goal(below=1.0)))
+        shown.app.main.trainer.requests.put(Train(Goal(below=1.0)))
         await shown.settle()
         assert shown.session.frame.phase == "forward"
         assert shown.session.frame.loss is not None
@@ -53,7 +53,7 @@ async def test_a_run_until_a_loss_ends_where_it_is_measured() -> None:
 async def test_a_slow_run_shows_every_frame_and_space_ends_it_at_once() -> None:
     async with screen() as shown:
         await shown.pilot.press(*["minus"] * 3, "r")
-        assert shown.app.main.trainer.pace == 20
+        assert shown.app.main.trainer.speed == 20
         await to_frame(shown, 3)
         await shown.press("space")
         stopped_at = shown.session.newest
@@ -62,10 +62,10 @@ async def test_a_slow_run_shows_every_frame_and_space_ends_it_at_once() -> None:
         assert shown.session.newest <= stopped_at + 1
 
 
-async def test_the_pace_can_be_changed_while_it_runs() -> None:
+async def test_the_speed_can_be_changed_while_it_runs() -> None:
     async with screen() as shown:
         await shown.pilot.press(*["minus"] * 9, "r")
-        assert shown.app.main.trainer.pace == 1
+        assert shown.app.main.trainer.speed == 1
         await shown.pilot.press(*["plus"] * 9)
         await to_frame(shown, 2000)
         await shown.press("space")
@@ -100,8 +100,8 @@ async def test_looking_back_does_not_hold_a_run_up() -> None:
         await shown.pilot.press("less_than_sign", "right")
         index = shown.session.newest
         await to_frame(shown, index + 400)
-        assert shown.app.main.frame is not None
-        assert 0 < shown.app.main.frame.index < index
+        assert shown.app.main.view.frame is not None
+        assert 0 < shown.app.main.view.frame.index < index
         await shown.press("space", "escape")
         assert f"frame {shown.session.newest} of {shown.session.newest}" in shown.text("StatusPanel")
 
@@ -123,17 +123,17 @@ async def test_many_iterations_in_words_run_freely() -> None:
         assert shown.session.stored(5000) is None
 
 
-def test_paces_go_up_and_down_a_ladder_with_full_speed_on_top() -> None:
-    assert [slower(pace) for pace in PACES[1:]] == list(PACES[:-1])
-    assert [faster(pace) for pace in PACES[:-1]] == list(PACES[1:])
+def test_speeds_go_up_and_down_a_ladder_with_full_speed_on_top() -> None:
+    assert [slower(speed) for speed in SPEEDS[1:]] == list(SPEEDS[:-1])
+    assert [faster(speed) for speed in SPEEDS[:-1]] == list(SPEEDS[1:])
     assert (slower(1), faster(None)) == (1, None)
 
 
 @pytest.mark.parametrize(
-    ("pace", "words"), [(1, "1 command a second"), (50, "50 commands a second"), (None, "full speed")]
+    ("speed", "words"), [(1, "1 command a second"), (50, "50 commands a second"), (None, "full speed")]
 )
-def test_a_pace_is_said_in_words(pace: float | None, words: str) -> None:
-    assert pace_in_words(pace) == words
+def test_a_speed_is_said_in_words(speed: float | None, words: str) -> None:
+    assert speed_in_words(speed) == words
 
 
 async def test_a_run_that_cannot_get_to_its_end_says_why() -> None:
@@ -148,29 +148,30 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
     async with screen(lr=0.001) as shown:
         main, panel = shown.app.main, shown.app.main.query_one(LossPanel)
         for time in range(200):
-            main.plotted = ("loss", "grad")[time % 2]
+            main.state.change(plotted=("loss", "grad")[time % 2])
+            main.draw()
             kind, frame = chance.choice(["count", "loss", "words", "stop", "look"]), shown.session.frame
             goals = {
                 "count": Goal.from_here(frame, chance.randrange(2, 30)),
                 "loss": Goal(below=frame.loss and frame.loss * chance.uniform(0.9, 1), iteration=frame.iteration + 30),
                 "words": parse(f"fbsz*{chance.randrange(1, 30)}"),
             }
-            main.ask(goals.get(kind, Goal()))  # type: ignore[arg-type]
+            main.ask(main.state.train(goals.get(kind, Goal())))  # type: ignore[arg-type]
             for _ in range(chance.randrange(40)):
                 await asyncio.sleep(0)
             if kind == "look":
                 main.action_look(-1)
             if kind not in goals:
                 main.trainer.stop()
-            while not main.trainer.idle:
+            while not main.trainer.status.idle:
                 await asyncio.sleep(0.001)
             await shown.pilot.pause()
             main.action_look_at(-1)
-            assert main.frame is shown.session.frame
-            assert main.history == shown.session.history
-            newest = main.history.plotted(main.plotted).at(main.frame.index)
+            assert main.view.frame is shown.session.frame
+            assert main.view.history == shown.session.history
+            newest = main.view.history.plotted(main.view.plotted).at(main.view.frame.index)
             assert newest or time < 3
-            assert main.plotted == "grad" or newest is None or newest.iteration == main.frame.iteration
+            assert main.view.plotted == "grad" or newest is None or newest.iteration == main.view.frame.iteration
             drawn = shown.text("LossPanel")
             assert newest is None or drawn.endswith(f" {newest.iteration}"), f"{kind}, {time}: {drawn}"
             panel._kept = None, []
@@ -182,13 +183,13 @@ async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
     async with screen() as shown:
         trainer = shown.app.main.trainer
         heard: list[tuple[bool, float, float]] = []  # whether the run goes on, since when what runs has run, and when
-        hear = trainer._heard
+        hear = trainer._updated
 
-        def hearing(news: Update) -> None:
-            heard.append((news.goes_on, trainer.status.since, monotonic()))
-            hear(news)
+        def hearing(update: Update) -> None:
+            heard.append((update.goes_on, trainer.status.since, monotonic()))
+            hear(update)
 
-        trainer._heard = hearing
+        trainer._updated = hearing
         await shown.pilot.press("r")
         await to_frame(shown, 1000)
         await shown.press("space")

@@ -7,6 +7,7 @@ import pytest
 from app_screen import screen
 from autograd_tui.engine.open import open_session
 from autograd_tui.tui.panels.batch import OutputPanel
+from autograd_tui.tui.screen_state import View
 
 LOSS_LINES = {
     "spiral": "loss = binary_cross_entropy_with_logits(logits, y)",
@@ -73,6 +74,6 @@ def test_outputs_say_of_which_image_of_the_batch_they_are(batch_size: int, title
     session = open_session("resnet18", image_size=64, batch_size=batch_size)
     frame = session.run("f")
     panel = OutputPanel()
-    panel.about = session.about
+    panel.view = View(about=session.about)
     panel.draw(frame, 50, 5)
     assert panel.border_title == title

@@ -255,9 +255,9 @@ async def test_exact_numbers_are_of_the_frame_that_quick_keys_lead_to(tmp_path: 
     async with screen(written(tmp_path, size=3000)) as shown:
         await shown.press("down", "f", "b", "enter")
         assert "exact" in shown.text("SelectedPanel")
-        assert shown.app.main.inspection == shown.session.inspect("gate")
+        assert shown.app.main.view.inspection == shown.session.inspect("gate")
         await shown.press("enter", "s")
-        assert shown.app.main.inspection is None
+        assert shown.app.main.view.inspection is None
 
 
 async def test_in_a_lecture_hall_enter_puts_selected_in_the_place_of_the_loss(tmp_path: Path) -> None:
@@ -301,10 +301,10 @@ def test_any_keys_leave_the_cursor_in_sight(
         async with screen(written(tmp_path_factory.mktemp("any"), names), do="fbs", size=size) as shown:
             for key in pressed:
                 if key in words:
-                    shown.app.main.run_words(key)
+                    shown.app.main.words.run(key)
                     await shown.settle()
                 else:
                     await shown.press(key)
-                assert len(cursor_rows(shown)) == (shown.app.main.view.cursor is not None)
+                assert len(cursor_rows(shown)) == (shown.app.main.view.table.cursor is not None)
 
     asyncio.run(run())

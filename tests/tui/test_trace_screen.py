@@ -38,7 +38,7 @@ def lit(shown: Screen) -> str:
 def note(shown: Screen) -> str:
     inside = shown.app.screen
     assert isinstance(inside, TraceScreen)
-    return inside.note.text if inside.note else ""
+    return inside.view.note.text if inside.view.note else ""
 
 
 async def test_i_runs_the_next_phase_and_steps_inside_it() -> None:
@@ -82,7 +82,7 @@ async def test_words_are_understood_inside_and_never_run_as_keys() -> None:
         assert "operation 3 of 7" in text(shown, "WherePanel")
         await shown.press(":", *"plot grad", "enter", "left")
         assert shown.app.screen is shown.app.main
-        assert (shown.app.main.plotted, shown.session.newest) == ("grad", 2)
+        assert (shown.app.main.view.plotted, shown.session.newest) == ("grad", 2)
         await shown.press("escape", "i", ":", *"lr=0.5", "enter", "z")
         assert shown.session.commands() == "fbs lr=0.5 z"
 
@@ -413,7 +413,7 @@ async def test_a_proof_says_how_far_it_is_and_each_key_that_leaves_gives_it_up()
             await shown.pilot.press("p", "p")
             await shown.until(Gated.reached.is_set)
             await shown.until(lambda: note(shown).startswith("proving dLoss/d(pow 3)"))
-            assert not main.trainer.waiting  # the second p asked for nothing
+            assert not main.trainer.status.waiting  # the second p asked for nothing
 
         async def let_through() -> None:
             Gated.through.set()

@@ -15,7 +15,7 @@ from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.history import History
 from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.replay.timeline import Timeline
-from autograd_tui.tui.requests import Look, Request, RequestQueue
+from autograd_tui.tui.requests import Look, RequestQueue, Train
 from autograd_tui.tui.trace_screen import TraceScreen
 
 NAMES = {
@@ -72,13 +72,13 @@ async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
     async with screen() as shown:
         main = shown.app.main
         for keys, (commands, looking) in TYPED.items():
-            main.run_words("model linear")
+            main.words.run("model linear")
             await shown.settle()
             await type_at_once(shown, keys)
-            assert (shown.session.commands(), main.looking) == (commands, looking), keys
-            assert main.awaited == ()
-            assert main.frame is not None
-            assert main.frame.index == (shown.session.frame.index if looking is None else looking), keys
+            assert (shown.session.commands(), main.state.looking) == (commands, looking), keys
+            assert main.state.pending_looks == ()
+            assert main.view.frame is not None
+            assert main.view.frame.index == (shown.session.frame.index if looking is None else looking), keys
 
 
 # Typed into screens that are not there yet.
@@ -110,7 +110,7 @@ async def test_keys_typed_into_a_screen_that_is_not_there_yet_mean_what_they_do_
         async def from_the_start() -> None:
             while shown.app.screen is not main:
                 await shown.press("escape")
-            main.run_words("model linear")
+            main.words.run("model linear")
             await shown.settle()
 
         for keys in INTO_SCREENS:
@@ -177,37 +177,37 @@ async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monke
     for kind, name in [(History, "copy"), (CommandLog, "copy"), (CommandLog, "between"), (Timeline, "look")]:
         monkeypatch.setattr(kind, name, noting(kind, name))
     async with screen(do="fbsz*20") as shown:
-        shown.app.main.ask(Goal(iteration=60))
+        shown.app.main.ask(shown.app.main.state.train(Goal(iteration=60)))
         await type_at_once(shown, ",,f<u:branch=1⏎")
         assert "fbsz*60" in shown.app.main.command_line()
     assert list(readers.values()) == [{"trainer"}] * 4
 
 
 def test_a_thousand_requests_wait_at_most() -> None:
-    line = RequestQueue()
-    assert all(line.ask(Request(Look("here", place))) for place in range(1_000))
-    assert not line.ask(Request(Look("newest")))
+    queue = RequestQueue()
+    assert all(queue.put(Look("here", index)) for index in range(1_000))
+    assert not queue.put(Look("newest"))
 
 
 def test_what_was_typed_before_a_run_was_seen_waits_for_its_end() -> None:
-    line = RequestQueue()
-    line.ask(Request("next", pauses=True))
-    assert not line.interrupts(endless=False)
-    assert line.interrupts(endless=True)
+    queue = RequestQueue()
+    queue.put(Train("next", pauses=True))
+    assert not queue.interrupts(endless=False)
+    assert queue.interrupts(endless=True)
 
 
 def test_what_was_typed_in_sight_of_a_run_has_its_turn_in_it() -> None:
-    line = RequestQueue()
-    line.ask(Request(Look("here", -1), in_sight=True))
-    line.ask(Request(parse("f")[0], in_sight=True))
-    assert line.interrupts(endless=False)
-    assert line.next_beside_a_run() == Request(Look("here", -1), in_sight=True)
-    assert line.next_beside_a_run() is None
-    assert len(line) == 1
+    queue = RequestQueue()
+    queue.put(Look("here", -1, in_sight=True))
+    queue.put(Train(parse("f")[0], in_sight=True))
+    assert queue.interrupts(endless=False)
+    assert queue.next_beside_a_run() == Look("here", -1, in_sight=True)
+    assert queue.next_beside_a_run() is None
+    assert len(queue) == 1
 
 
 def test_a_key_that_pauses_a_run_does_nothing_more() -> None:
-    line = RequestQueue()
-    line.ask(Request("next", pauses=True, in_sight=True))
-    assert line.next_beside_a_run() is None
-    assert len(line) == 0
+    queue = RequestQueue()
+    queue.put(Train("next", pauses=True, in_sight=True))
+    assert queue.next_beside_a_run() is None
+    assert len(queue) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autograd_tui.cli.arguments import add_display_arguments, chosen_journal_path, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
+from autograd_tui.core.session_view import READ_ONLY
 
 
 def follow(words: list[str]) -> int:
@@ -18,7 +19,6 @@ def follow(words: list[str]) -> int:
     following = FollowedSession(chosen_journal_path(options, "follow"))
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
-    from autograd_tui.tui.follower_thread import FollowerThread
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    return run_on_screen(lambda _: following, Commands(), title=following.about.title, thread=FollowerThread, **looks)
+    return run_on_screen(lambda _: following, Commands(), title=following.about.title, can=READ_ONLY, **looks)

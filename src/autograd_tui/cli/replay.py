@@ -43,7 +43,7 @@ def replay(words: list[str]) -> int:
     warn_of_damage(journal)
     if options.check:
         return _check(journal, lambda: open_recorded_session(journal, named, options))
-    pace = _parse_speed(options.speed)
+    speed = _parse_speed(options.speed)
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.replay_thread import ReplayThread
@@ -60,7 +60,8 @@ def replay(words: list[str]) -> int:
         theme=options.theme,
         ascii_only=options.ascii,
         thread=ReplayThread,
-        pace=pace,
+        can=REPLAYED,
+        speed=speed,
     )
 
 

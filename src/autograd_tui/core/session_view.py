@@ -198,7 +198,8 @@ class Capabilities:
 
 
 LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, recompute=True)
-REPLAYED = Capabilities(advance=True, recompute=True)  # the commands of a journal, and no others
+# Of a replay: it runs the commands of a journal, and no others.
+REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompute=True)
 READ_ONLY = Capabilities()
 
 

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,13 @@ from textual import events
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.printing import print_lines, print_traceback, say
+from autograd_tui.core.session_view import LIVE, Capabilities
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import THEMES, Preferences, choices_file, load, save
 from autograd_tui.tui.rendering import SizedScreen
+from autograd_tui.tui.screen_state import Note, View
 from autograd_tui.tui.terminal import ReadableApp, Terminal, this_terminal
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
@@ -70,16 +72,17 @@ class AutogradApp(ReadableApp):
         terminal: Terminal | None = None,
         theme: str | None = None,
         thread: type[TrainerThread] = TrainerThread,
-        pace: float | None = None,
+        can: Capabilities = LIVE,
+        speed: float | None = None,
         greeting: str | None = None,
         watchdog: Watchdog | None = None,
         exporter: Callable[..., str] | None = None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
-        `thread` runs, replays or follows what `open_session` opens, at first at a `pace`, in commands a second.
-        `greeting` is said at the start, until there is something else to say. `exporter` writes a run to a file,
-        as `export.live_export.export_live` does.
+        `thread` runs what `open_session` opens, at first at a `speed` in commands a second; `can` is what that session
+        can do, known before it is open. `greeting` is said at the start, until there is something else to say.
+        `exporter` writes a run to a file, as `export.live_export.export_live` does.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
@@ -88,11 +91,9 @@ class AutogradApp(ReadableApp):
         self._theme = theme or self._choices.theme
         self._watchdog = watchdog or Watchdog()
         self.failure: BaseException | None = None
-        self._main = MainScreen(open_session, first, title=title, output=output or CapturedOutput(), thread=thread)
-        self._main.trainer.pace = pace
-        if exporter is not None:
-            self._main.trainer.exporter = exporter
-        self._main.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
+        make_trainer = partial(thread, open_session, first, title=title, can=can, speed=speed, exporter=exporter)
+        self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title)
+        self._main.state.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
 
     def get_driver_class(self) -> type[Driver]:
         """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
@@ -114,8 +115,8 @@ class AutogradApp(ReadableApp):
         if not isinstance(event, events.Key):
             await super().on_event(event)
             return
-        self._main.dropped = None
-        if (inside := self._main.inside) and inside.gives_up(event):
+        self._main.state.dropped_keys = None
+        if (inside := self._main.trace.screen) and inside.gives_up(event):
             self.keys.clear()
         self.keys.append(event)
         await self._answer_keys()
@@ -126,7 +127,7 @@ class AutogradApp(ReadableApp):
         None is answered on the way out, where there are no screens any more.
         """
         while self.keys and self._main.is_attached:
-            if (inside := self._main.inside) and inside.awaits(self.keys[0]):
+            if (inside := self._main.trace.screen) and inside.awaits(self.keys[0]):
                 return
             await super().on_event(self.keys.popleft())
 
@@ -137,8 +138,9 @@ class AutogradApp(ReadableApp):
     def say_dropped(self, count: int) -> None:
         """Say, until the next key, that so many were dropped."""
         keys = "1 key came faster than it" if count == 1 else f"{count:,} keys came faster than they"
-        self._main.dropped = Note(f"{keys} could run, and {'was' if count == 1 else 'were'} dropped", "warn")
-        self._main.say(self._main.dropped)
+        note = Note(f"{keys} could run, and {'was' if count == 1 else 'were'} dropped", "warn")
+        self._main.state.dropped_keys = note
+        self._main.say(note)
 
     @property
     def main(self) -> MainScreen:
@@ -148,21 +150,25 @@ class AutogradApp(ReadableApp):
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
         self.theme = self._theme if self._theme in self.available_themes else Preferences().theme
-        self._main.log_scale = self._choices.log_scale
+        self._main.set_log_scale(self._choices.log_scale)
         chosen = self._choices.ascii_only
         self.ascii_only = self.terminal.ascii_only if chosen is None else chosen
         self.push_screen(self._main)
         self._began = self._shown()
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self, "ascii_only", self._remember, init=False)
-        self.watch(self._main, "log_scale", self._remember, init=False)
+        self.watch(self._main, "view", self._remember_scale, init=False)
         signals.answer(self.leave, self.action_help_quit, self._watchdog)
+
+    def _remember_scale(self, old: View, new: View) -> None:
+        if old.log_scale != new.log_scale:
+            self._remember()
 
     def _remember(self) -> None:
         save(self._choices_file, self._choices.changed(self._began, self._shown()))
 
     def _shown(self) -> Preferences:
-        return Preferences(self.theme, self._main.log_scale, self.ascii_only)
+        return Preferences(self.theme, self._main.state.view.log_scale, self.ascii_only)
 
     def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         """Close the screen; from here on no keys are read."""
@@ -198,7 +204,8 @@ def run_on_screen(
     theme: str | None,
     ascii_only: bool | None,
     thread: type[TrainerThread] = TrainerThread,
-    pace: float | None = None,
+    can: Capabilities = LIVE,
+    speed: float | None = None,
     greeting: str | None = None,
     exporter: Callable[..., str] | None = None,
 ) -> int:
@@ -223,7 +230,8 @@ def run_on_screen(
         terminal=terminal,
         theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
         thread=thread,
-        pace=pace,
+        can=can,
+        speed=speed,
         greeting=greeting,
         watchdog=watchdog,
         exporter=exporter,
@@ -271,8 +279,8 @@ def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) ->
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
-    elif app.main.trainer.trains:
-        print_lines(*app.main.trainer.left, app.main.last_line())
+    elif app.main.trainer.can.run:
+        print_lines(*app.main.trainer.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)
     sys.stdout.flush()

@@ -1,60 +1,71 @@
-"""The main screen: panels, keys, and the way out."""
+"""The main screen: its keys, and what each of them does."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from autograd_tui.core.command import Commands
+from autograd_tui.core.command import LETTERS, Command
+from autograd_tui.core.errors import Refused, clipped
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.session_view import Goal
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
+from autograd_tui.text.table.view import TableView, find_parameter, list_rows, move_cursor, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput
-from autograd_tui.tui.keys import KEYS, unbound
+from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.tui.keys import FIRST_KEYS, KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
-from autograd_tui.tui.look_keys import LookKeys
+from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.footer import KeysPanel
-from autograd_tui.tui.panels.status import Note, NotePanel, StatusPanel
+from autograd_tui.tui.panels.loss import LossPanel
+from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.rows import RowPanel
+from autograd_tui.tui.panels.status import NotePanel, StatusPanel
+from autograd_tui.tui.pictures import write_picture, write_picture_and_line
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
+from autograd_tui.tui.prompt_words import PromptWords
+from autograd_tui.tui.requests import Export, Inspect, Look, Record
+from autograd_tui.tui.screen_state import Note, faster, slower, speed_in_words
+from autograd_tui.tui.trace_visit import TraceVisit
 from autograd_tui.tui.trainer_thread import TrainerThread
-from autograd_tui.tui.word_keys import WordKeys
+from autograd_tui.tui.training_screen import TrainingScreen
 
-if TYPE_CHECKING:
-    from autograd_tui.core.session_view import OpenSession
+NO_CHOICE = Note("there is room for one panel alone here", "warn")
 
 
-class MainScreen(WordKeys, LookKeys):
-    """Every key asks the trainer thread for something; every answer is a frame for the panels."""
+class MainScreen(TrainingScreen):
+    """Every key asks the trainer thread for something, or changes the state of the screen."""
 
     ALLOW_SELECT = False  # Textual would look for what a mouse pressed while a layout gives way to another
     AUTO_FOCUS = ""  # no panel is chosen before tab chooses one
     BINDINGS: ClassVar[list[BindingType]] = KEYS
 
-    def __init__(
-        self,
-        open_session: OpenSession,
-        first: Commands,
-        *,
-        title: str,
-        output: CapturedOutput,
-        thread: type[TrainerThread] = TrainerThread,
-    ) -> None:
-        super().__init__(open_session, first, title=title, output=output, thread=thread)
-        self.prompt = Prompt(self.run_words, self.offer, id="prompt")
+    def __init__(self, make_trainer: Callable[..., TrainerThread], *, output: CapturedOutput, title: str) -> None:
+        super().__init__(make_trainer, output=output)
+        self._scenario = title
+        self.words = PromptWords(self)
+        self.trace = TraceVisit(self)
+        self.prompt = Prompt(self.words.run, self.words.offer, id="prompt")
 
     def compose(self) -> ComposeResult:
-        """Lay out the panels; each is bound to what it draws."""
-        status = StatusPanel(id="status")
-        yield status.data_bind(MainScreen.frame, MainScreen.about, MainScreen.newest, MainScreen.unkept)
-        yield self.bound(layout_for(self.app.size, self.frame)())
-        yield NotePanel(id="note").data_bind(MainScreen.note)
+        """Lay out the panels; each is bound to the view."""
+        yield StatusPanel(id="status").data_bind(MainScreen.view)
+        yield layout_for(self.app.size, self.state.view.frame)().data_bind(MainScreen.view)
+        yield NotePanel(id="note").data_bind(MainScreen.view)
         yield self.prompt
-        yield KeysPanel(id="keys", unused=self.trainer.unused_keys)
+        yield KeysPanel(id="keys", can=self.trainer.can)
 
     def on_mount(self) -> None:
         """Start training behind the first paint."""
-        self.output.on_lines = self.heard_lines
+        self.output.on_lines = self.read_output
         self.output.lead_python_too()
         self.call_after_refresh(self.trainer.start)
         self.watch_the_clock()
@@ -70,28 +81,301 @@ class MainScreen(WordKeys, LookKeys):
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to; a count before it is forgotten."""
         if not self.prompt.is_open and (name := unbound(event)):
-            self.count = ""
+            self.state.count = ""
             self.say(Note(f'"{name}" does nothing here: ? lists the keys', "warn"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave all keys to the prompt while it is open, but those that leave and stop."""
         return action in ("leave", "interrupt") or not self.prompt.is_open
 
+    # Running.
+
+    def action_phase(self, letter: str) -> None:
+        """Run one phase; whether it is its turn is decided when it is."""
+        self.ask(self.state.train(LETTERS[letter]))
+
+    def on_phases_panel_clicked(self, event: PhasesPanel.Clicked) -> None:
+        """Run the phase that was clicked."""
+        self.ask(self.state.train(Command(event.phase.value)))
+
+    def action_run(self, what: Literal["next", "iteration", "run"]) -> None:
+        """Run the next phase, or the rest of the iteration; pause a run, or lift the veil, instead."""
+        if self.state.run_in_sight:
+            self.stop()
+        elif what == "run":
+            self.ask(self.state.train(Goal(), pauses=True))
+        elif what == "iteration" or not self._lift_veil():
+            self.ask(self.state.train(what, pauses=True))
+
+    def _lift_veil(self) -> bool:
+        """Show more of what is hidden, or see in turn whether anything is; False where nothing can be."""
+        state = self.state
+        if not state.veiled or state.looking is not None:
+            return False
+        if state.view.hidden is None:
+            waits = not self.trainer.status.idle and state.latest is not None
+            if waits:
+                self.in_turn(partial(self.action_run, "next"))
+            return waits
+        state.lift_veil()
+        self.say(None)
+        return True
+
+    def action_veil(self) -> None:
+        """Hide new numbers from now on until the next space, or show them all again, where any are trained here."""
+        if not self.trainer.can.run:
+            self.say(Note("the veil does nothing here: what is shown was trained before, or elsewhere", "warn"))
+            return
+        self.state.toggle_veil()
+        self.say(None if self.state.veiled else Note("the veil is gone"))
+
+    def action_speed(self, which: Literal["faster", "slower"]) -> None:
+        """Run faster or slower."""
+        self.set_speed((faster if which == "faster" else slower)(self.trainer.speed))
+
+    def set_speed(self, speed: float | None) -> None:
+        """Have runs do so many commands a second, None for as many as they can, and say so."""
+        self.trainer.set_speed(speed)
+        running = self.trainer.status.run is not None
+        self.say(None if running else Note(f"r runs at {speed_in_words(speed)}"))
+
+    def action_count(self, digit: int) -> None:
+        """Add a digit to the count for the next key."""
+        self.state.count = (self.state.count + str(digit)).lstrip("0")[:6]
+        self.say(None)
+
+    def action_undo(self) -> None:
+        """Go back by one command, or by as many as were counted."""
+        self.ask(self.state.train("undo"))
+
+    def action_inside(self) -> None:
+        """Run the next phase recorded and step inside; look into that of the frame looked at, or where a fault is."""
+        if self.trace.screen is None:
+            start = self.state.start
+            self.trace.enter(Record(None if start == "here" else start, traced=self.state.traced))
+
+    # Looking at other frames: training stays where it is.
+
+    def action_look(self, by: int) -> None:
+        """Show the frame before or after."""
+        session, count, start = self.trainer.session, self.state.take_count(), self._look_start
+        if self.state.view.frame is None or session is None:
+            return
+        if not isinstance(start, int):
+            self._ask_to_look(Look(start, by * count))
+            return
+        index = min(max(start + by * count, 0), self.state.view.newest)
+        if self.trainer.status.run is not None or not self.trainer.can.recompute:
+            index = session.nearest(index, by)  # computing others would hold the run up
+        self.look_at(index)
+
+    def action_look_at(self, index: int) -> None:
+        """Show the first frame (0) or the newest (-1)."""
+        if index >= 0:
+            self.look_at(index)
+        elif isinstance(self._look_start, int):
+            self.look_at(self.state.view.newest)
+        else:
+            self._ask_to_look(Look("newest"))
+
+    def action_look_alike(self, by: int) -> None:
+        """Show the same phase of the iteration before or after."""
+        if self.state.view.frame is not None:
+            self._ask_to_look(Look(self._look_start, by, alike=True))
+
+    @property
+    def _look_start(self) -> int | Literal["here", "newest", "looked at"]:
+        """Where a look goes on from: the frame shown, if nothing that was asked for will put another in its place."""
+        state, frame = self.state, self.state.view.frame
+        stays = not state.pending_looks and (state.looking is not None or self.up_to_date or state.run_in_sight)
+        return frame.index if frame is not None and stays else state.start
+
+    def on_loss_panel_clicked(self, event: LossPanel.Clicked) -> None:
+        """Show the frame of the point that was clicked."""
+        self.look_at(event.index)
+
+    def look_at(self, index: int) -> None:
+        """Show a frame, computed again where it is not stored."""
+        session = self.trainer.session
+        current = session is not None and session.about is self.state.view.about
+        stored = session.stored(index) if session is not None and current else None
+        if stored is not None:
+            self.state.pending_looks = ()
+            self.show_frame(stored)
+        else:
+            self._ask_to_look(Look(index))
+        self.say(None)
+
+    def _ask_to_look(self, look: Look) -> None:
+        if self.ask(look):
+            self.state.pending_looks += (look,)
+
+    # The table.
+
+    def set_table(self, table: TableView) -> None:
+        """Show the table with another cursor, order, or layers open."""
+        self.state.change(table=table)
+        self.draw()
+
+    def action_select(self, by: int) -> None:
+        """Move the cursor of the table, by as many rows as were counted."""
+        view = self.state.view
+        if view.frame is not None:
+            listed = list_rows(*_table(view.frame), view.table)
+            self.state.change(table=move_cursor(view.table, listed, by * self.state.take_count()))
+            self.say(None)
+
+    def action_open(self) -> None:
+        """Open or close the layer under the cursor; measure the parameter under it exactly."""
+        frame, table = self.state.view.frame, self.state.view.table
+        if frame is None or table.cursor is None:
+            self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
+        elif table.cursor.place is None:
+            self.set_table(toggle_layer(table, table.cursor.layer))
+        else:
+            self.set_table(replace(table, asked=True))
+            self.in_turn(partial(self._inspect, row_name(_table(frame)[0], table.cursor)))
+
+    def _inspect(self, name: str) -> None:
+        if self.state.looking is not None:
+            self.say(Note("exact numbers are those of the frame where training stands: escape returns to it", "warn"))
+        elif self.state.view.hidden is not None:
+            self.say(Note("the numbers are behind the veil: space shows them, and then enter measures exactly", "warn"))
+        elif self.trainer.status.run is not None:
+            self.say(Note("it runs: space pauses, and then enter measures exactly", "warn"))
+        else:
+            self.ask(Inspect(name))
+
+    def on_row_panel_clicked(self, event: RowPanel.Clicked) -> None:
+        """Select a row; open the one that is selected."""
+        if event.row == self.state.view.table.cursor:
+            self.action_open()
+        else:
+            self.set_table(replace(self.state.view.table, cursor=event.row))
+
+    def on_row_panel_turned(self, event: RowPanel.Turned) -> None:
+        """Move the cursor of the table with the mouse wheel."""
+        self.action_select(event.by)
+
+    def sort_table(self, column: str) -> None:
+        """Sort the table by a column, "model" for the model's order; raises Refused where it has few rows."""
+        frame = self.state.view.frame
+        if frame is not None and len(frame.params) <= MAX_PARAMETER_ROWS:
+            raise Refused(f"a table of {len(frame.params)} rows stays in the model's order.")
+        self.set_table(replace(self.state.view.table, column=column))
+
+    def find_parameter(self, text: str) -> None:
+        """Move the cursor to the next parameter with `text`, or what was looked for last, in its name, or raise."""
+        view = self.state.view
+        text = text or view.table.search
+        if not text or view.frame is None:
+            raise Refused("give a part of a parameter's name behind the /.")
+        table = find_parameter(*_table(view.frame), view.table, text)
+        if table is None:
+            raise Refused(f'no parameter has "{clipped(text)}" in its name.')
+        self.set_table(table)
+
+    # Panels.
+
+    def action_panel(self, by: int) -> None:
+        """Choose the next panel, or the one before."""
+        self.unzoom()
+        panels = self._focusable_panels()
+        if not panels:
+            self.say(NO_CHOICE)
+            return
+        index = panels.index(self.focused) + by if self.focused in panels else min(by, 0)
+        self.set_focus(panels[index % len(panels)], scroll_visible=False)
+
+    def action_zoom(self) -> None:
+        """Show the chosen panel alone, or all panels again."""
+        if self.zoomed:
+            self.unzoom()
+        elif isinstance(self.focused, Panel):
+            self.zoom(self.focused)
+        elif self._focusable_panels():
+            self.say(Note("tab chooses a panel, and then a shows it alone", "warn"))
+        else:
+            self.say(NO_CHOICE)
+
+    def _focusable_panels(self) -> list[Panel]:
+        return [each for each in self.layout_shown.query(Panel) if each.can_focus and each.content_size.area]
+
+    def show_console(self) -> None:
+        """Show what the model has printed, alone."""
+        if not self.state.view.printed:
+            raise Refused("the model has printed nothing so far.")
+        self.unzoom()
+        self.zoom(self.layout_shown.query_one(ConsolePanel))
+
+    def action_log_scale(self) -> None:
+        """Draw the loss on the other scale."""
+        self.set_log_scale(not self.state.view.log_scale)
+
+    def set_log_scale(self, log_scale: bool, /) -> None:
+        """Draw the loss on a logarithmic scale, or a linear one."""
+        self.state.change(log_scale=log_scale)
+        self.draw()
+
+    # Words, pictures, help.
+
+    def action_prompt(self, text: str) -> None:
+        """Take a command in words, the first of them given."""
+        self.prompt.open(text)
+
+    def action_export(self) -> None:
+        """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
+        self.in_turn(self._export)
+
+    def _export(self) -> None:
+        fired, frame = self.trainer.status.fired, self.state.view.frame
+        if fired is not None and frame is not None and frame is self.state.latest and frame.index == fired:
+            self.ask(Export(Path(f"case-{fired}.pt"), numbered=True))
+        else:
+            self.write_picture_and_line()
+
+    def write_picture_and_line(self) -> None:
+        """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
+        line = self.command_line()
+        self.app.copy_to_clipboard(line)
+        self.say(write_picture_and_line(self.app.export_screenshot(), line, folder=self.trainer.folder))
+
+    def write_picture(self, path: Path) -> None:
+        """Write a picture of the screen, over nothing that is there."""
+        self.say(write_picture(self.app.export_screenshot(), path, folder=self.trainer.folder))
+
+    def command_line(self) -> str:
+        """Return the command line that repeats the run."""
+        about = self.state.view.about
+        return about.repeated(self.state.commands) if about else f"autograd-tui {self._scenario}"
+
+    def last_command_line(self) -> str:
+        """Return the same as far as the run has come by now, which may be further than the screen got to know."""
+        about, update = self.state.view.about, self.trainer.update
+        return about.repeated(update.log) if about and update else self.command_line()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.app.push_screen(HelpScreen(first_rows(KEYS, FIRST_KEYS), key_rows(KEYS)))
+
+    # Leaving.
+
     def action_leave(self) -> bool:
-        """Leave the innermost thing; tell whether there was one."""
+        """Leave the innermost thing; return whether there was one."""
+        state = self.state
         if self.prompt.is_open:
             self.prompt.close()
-        elif self.trainer.session is not None and self.trainer.can_be_stopped:
+        elif self.trainer.session is not None and self.trainer.status.can_be_stopped:
             self.stop()
             return True
         elif self.unzoom():
             return True
-        elif self.count:
-            self.count = ""
-        elif self.looking is not None and self.latest is not None:
-            self.show_frame(self.latest)
-        elif self.view.cursor is not None:
-            self.view = replace(self.view, cursor=None, asked=False)
+        elif state.count:
+            state.count = ""
+        elif state.looking is not None and state.latest is not None:
+            self.show_frame(state.latest)
+        elif state.view.table.cursor is not None:
+            self.set_table(replace(state.view.table, cursor=None, asked=False))
         elif self.focused is not None:
             self.set_focus(None)
         else:
@@ -106,11 +390,15 @@ class MainScreen(WordKeys, LookKeys):
 
     def action_interrupt(self) -> None:
         """Stop the phase or run; a second time, or before there is any, quit with the code of an interrupt."""
-        if self.interrupted or self.trainer.session is None:  # nothing of the user's would be lost
+        if self.state.interrupted or self.trainer.session is None:  # nothing of the user's would be lost
             self.app.exit(130, return_code=130)
             return
-        self.interrupted = True
+        self.state.interrupted = True
         if self.stop():
             self.say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
         else:
             self.say(Note("nothing runs; ctrl+c once more quits", "warn"))
+
+
+def _table(frame: Frame) -> tuple[Layers, ParameterColumns]:
+    return Layers.of(frame.params.layout.names), ParameterColumns.of(frame)

@@ -64,8 +64,8 @@ class Drawing:
     async def show(self, shown: Shown) -> None:
         """Bring a moment onto the screen, as it was when it was the newest."""
         main = self._app.main
-        main.history, main.newest = shown.history, shown.frame.index
-        main.latest = shown.frame
+        main.state.latest = shown.frame
+        main.state.change(history=shown.history, newest=shown.frame.index)
         main.show_frame(shown.frame)
         main.say(None)
         await self._pilot.pause()
@@ -93,7 +93,7 @@ async def drawing(
     app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
     async with app.run_test(size=size) as pilot:
         trainer = app.main.trainer
-        while app.failure is None and (trainer.session is None or not trainer.idle):
+        while app.failure is None and (trainer.session is None or not trainer.status.idle):
             await pilot.pause(0.01)
         if app.failure is not None:
             raise app.failure

@@ -15,8 +15,8 @@ from textual.widgets import Input, Static
 from autograd_tui.text.prompt.completion import with_candidate
 from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.tui.panels.candidates import CandidatesPanel
-from autograd_tui.tui.panels.status import Note
 from autograd_tui.tui.preferences import PromptHistory
+from autograd_tui.tui.screen_state import Note
 
 LONGEST = 10_000  # characters
 EDITING = {

@@ -1,4 +1,4 @@
-"""The thread of a replay: it runs what a journal tells, at a pace."""
+"""The thread of a replay: it runs the commands of a journal at a speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import Goal
 from autograd_tui.core.trace import Trace
-from autograd_tui.tui.requests import Record, Request
+from autograd_tui.tui.requests import Record, Train
 from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
 
 JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes on, arrows look; resume trains on."
@@ -20,74 +20,72 @@ JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes
 class ReplayThread(TrainerThread):
     """Runs the commands of a journal, and no others; they begin by themselves, and space pauses."""
 
-    trains = False
-    unused_keys = ("f b s z", "i", "v", ":")
-    _done = 0  # commands
+    _count = 0  # of the commands that have run
 
     @property
-    def sign(self) -> str | None:
-        """Say what this terminal is for, and how far it is."""
-        done, all_of_them = self._done, len(self._first)
-        if done == all_of_them:
-            return f"the end of the journal, {all_of_them:,} commands: arrows look back"
-        return f"a replay, {done:,} of {all_of_them:,} commands: space runs the next one, r goes on"
+    def notice(self) -> str | None:
+        """What this screen is for, and how far the replay is."""
+        total = len(self._first)
+        if self._count == total:
+            return f"the end of the journal, {total:,} commands: arrows look back"
+        return f"a replay, {self._count:,} of {total:,} commands: space runs the next one, r goes on"
 
     def _run_first(self) -> None:
-        self._rest_of_it: Iterator[Command] = iter(self._first)
+        self._commands: Iterator[Command] = iter(self._first)
         self._tell()
         self._play()
         self._tell()
 
-    def _train(self, request: Request) -> None:
+    def _train(self, request: Train) -> None:
         if self._index(request.start) != self._here.frame.index:
             raise Refused("a replay goes on from where it stands: escape returns there.")
         if isinstance(request.what, Goal):
             self._play()
         elif request.what == "next":
-            self._follow(self._commands(request.times))
+            self._follow(self._run_commands(request.times))
         elif request.what == "iteration":
-            self._follow(self._iterations(request.times))
+            self._follow(self._run_iterations(request.times))
         else:
             raise Refused(JOURNAL_ALONE)
 
-    def _record(self, request: Request) -> Trace | None:
-        if isinstance(request.what, Record) and request.what.index is None:
+    def _record(self, request: Record) -> Trace:
+        if request.index is None:
             raise Refused("this is a replay: i records the phase of a frame looked at.")
         return super()._record(request)
 
     def _play(self) -> None:
-        """Run on, at the pace that is set, until the end, a stop, or a request that ends the run."""
+        """Run on, at the speed that is set, until the end, a stop, or a request that ends the run."""
         with self._running("the journal ends"):
-            while not self._played_at_a_pace():
-                if self._line.stopped or (len(self._line) and not self._answer_beside()):
+            while not self._play_at_speed():
+                if self.requests.stopped or (len(self.requests) and not self._answer_beside()):
                     return
 
-    def _played_at_a_pace(self) -> bool:
-        """Run until something waits, stops the replay or changes the pace; tell whether it came to its end."""
-        pace, shown = self.pace, monotonic()
+    def _play_at_speed(self) -> bool:
+        """Run until something waits, stops the replay or changes the speed; return whether it came to its end."""
+        speed, last_shown = self.speed, monotonic()
 
         def over() -> bool:
-            return self._line.stopped or bool(len(self._line)) or self.pace != pace
+            return self.requests.stopped or bool(len(self.requests)) or self.speed != speed
 
-        for _ in self._commands(len(self._first)):
-            if pace or monotonic() - shown > SAMPLE:
+        for _ in self._run_commands(len(self._first)):
+            if speed or monotonic() - last_shown > SAMPLE:
                 self._tell()
-                shown = monotonic()
-            if pace:
-                self._line.sleep(1 / pace, over)
+                last_shown = monotonic()
+            if speed:
+                self.requests.sleep(1 / speed, over)
             if over():
-                return self._done == len(self._first)
+                return self._count == len(self._first)
         return True
 
-    def _commands(self, count: int) -> Iterator[Frame]:
-        for command in islice(self._rest_of_it, count):
+    def _run_commands(self, count: int) -> Iterator[Frame]:
+        for command in islice(self._commands, count):
             frame = next(self._run_each([command]))
-            self._done += 1
+            self._count += 1
             yield frame
 
-    def _iterations(self, count: int) -> Iterator[Frame]:
+    def _run_iterations(self, count: int) -> Iterator[Frame]:
         """Run to the journal's next zero_grad, or its end."""
-        for frame in self._commands(len(self._first)):
+        for frame in self._run_commands(len(self._first)):
             yield frame
             count -= frame.phase is Phase.ZERO_GRAD
             if not count:

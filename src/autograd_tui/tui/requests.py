@@ -1,11 +1,11 @@
-"""What the screen and the trainer thread say to each other: requests in line, news back."""
+"""What goes between the screen and the trainer thread: requests in a queue, a status, updates."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from time import monotonic
@@ -16,60 +16,13 @@ from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import Goal, Problem, Progress
+from autograd_tui.core.session_view import LIVE, Capabilities, Goal, Problem, Progress
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import Watchpoint
 
-MOST_REPEATS = 8  # that may wait of one key held down
-MOST_WAITING = 1_000  # in all
-
-
-Place = int | Literal["here", "newest", "looked at"]  # a frame: by its index, or as it is when its turn comes
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """At a frame, so many before it (`by` below 0) or after, or `alike`: at the same phase one iteration on."""
-
-    start: Place  # of "looked at" the answer to the look before this one in line
-    by: int = 0
-    alike: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect:
-    """A parameter, exactly, where training stands."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A phase, operation by operation: that of the frame `index`, that of `command`, or else the next one.
-
-    In place of the next one, that of the frame where training stands, if it raised or a watchpoint has fired there:
-    but not if that frame was `seen` already.
-    """
-
-    index: Place | None = None
-    command: Command | None = None
-    seen: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prove:
-    """The gradient at frame `index` of a parameter, or of what came out of an operation of its forward."""
-
-    index: int
-    what: str | int
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A watchpoint; None for none any more."""
-
-    watchpoint: Watchpoint | None
+MAX_REPEATS = 8  # that may wait of one key held down
+MAX_WAITING = 1_000  # in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,78 +32,165 @@ class Open:
     scenario: str
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """The run up to here, into a file; `numbered` where that name is taken."""
+Place = int | Literal["here", "newest", "looked at"]  # a frame: by its index, or as it is when its turn comes
+Training = Command | Commands | Goal | Open | Literal["next", "iteration", "undo"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """What a key or words ask the trainer thread for, and once it is answered, what came of it.
+
+    Two that wait are equal where they ask for the same, whatever was answered.
+    """
+
+    in_sight: bool = False  # whether a run was on the screen when it was asked for, so that it has its turn in the run
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether a run that goes on is over with it; looking and such leave it going on."""
+        return False
+
+
+@dataclass(slots=True)
+class Train(Request):
+    """Run something; more than one "iteration" is a run."""
+
+    what: Training
+    start: Place = "here"  # the frame to go back to first
+    times: int = 1
+    pauses: bool = False  # whether it only ends the run that goes on when its turn comes
+    sentence: str | None = field(default=None, compare=False)  # what was left as a branch for it
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether more than a setting is asked for, which changes a run in the middle of it."""
+        if isinstance(self.what, Commands):
+            return len(self.what) > MAX_REPEATS or any(command.phase for command in self.what)
+        return True
+
+
+@dataclass(slots=True)
+class Look(Request):
+    """Show a frame, so many before another (`by` below 0) or after, or `alike`: of the same phase one iteration on."""
+
+    start: Place  # "looked at" is what the look before this one in the queue is answered with
+    by: int = 0
+    alike: bool = False
+    frame: Frame | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True)
+class Inspect(Request):
+    """Measure a parameter exactly, where training stands."""
+
+    name: str
+    inspection: Inspection | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True)
+class Record(Request):
+    """Trace a phase operation by operation: that of the frame `index`, that of `command`, or else the next one.
+
+    In place of the next one it is that of the frame where training stands, if it raised or a watchpoint has fired there
+    and that frame was not `traced` already.
+    """
+
+    index: Place | None = None
+    command: Command | None = None
+    traced: int | None = None
+    start: Place = "here"  # the frame to run `command` from
+    trace: Trace | None = field(default=None, compare=False)
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether a run is over with it: the phase has its turn in place of the next one."""
+        return True
+
+
+@dataclass(slots=True)
+class CheckGradient(Request):
+    """Compare the gradient at frame `index` of a parameter, or of an operation's output, with finite differences."""
+
+    index: int
+    target: str | int  # a parameter's name, or the number of an operation in the forward's trace
+    gradcheck: GradCheck | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True)
+class Arm(Request):
+    """Arm a watchpoint; None disarms all."""
+
+    watchpoint: Watchpoint | None
+    sentence: str | None = field(default=None, compare=False)  # which are armed now
+
+
+@dataclass(slots=True)
+class Export(Request):
+    """Write the run up to here into a file; `numbered` gives it a number where that name exists."""
 
     path: Path
     numbered: bool = False
+    sentence: str | None = field(default=None, compare=False)  # what was written
 
 
-@dataclass(frozen=True, slots=True)
-class ScreenKey:
+@dataclass(slots=True)
+class ScreenAction(Request):
     """A key that the screen answers by itself, once all that was asked for before it is shown."""
 
     act: Callable[[], None]
 
 
-Training = Command | Commands | Goal | Open | Literal["next", "iteration", "undo"]
-What = Training | Look | Inspect | Export | Record | Prove | Arm | ScreenKey
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a key or words ask for; more than one "iteration" is a run."""
-
-    what: What
-    start: Place = "here"  # the frame to go back to first
-    times: int = 1
-    pauses: bool = False  # whether it only ends the run that goes on when its turn comes
-    in_sight: bool = False  # whether it was asked for while a run was on the screen, and so has its turn in it
-
-    @property
-    def ends_a_run(self) -> bool:
-        """Whether a run that goes on is over with it: a setting changes it, looking and such do not."""
-        if isinstance(self.what, Commands):
-            return len(self.what) > MOST_REPEATS or any(command.phase for command in self.what)
-        return not isinstance(self.what, (Look, Inspect, Export, Prove, Arm, ScreenKey))
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the trainer thread does now; another one takes its place, so that any thread may read it."""
+    """What the trainer thread does at one moment; any thread may read it."""
 
-    busy: str | None  # what runs; None while it waits to be asked for something
-    since: float  # when that began
+    busy: str | None  # what runs; None while it waits for a request
+    since: float  # when that began, by `monotonic`
     run: str | None = None  # what a run goes on until, in words; None while there is none
     run_since: float = 0.0
-    progress: Progress | None = None  # of going back
-    told: float = 0.0  # when the screen got its latest news
+    progress: Progress | None = None  # of going back, or of a gradient check
+    updated: float = 0.0  # when the screen got its latest update
+    waiting: int = 0  # requests in the queue
+    speed: float | None = None  # commands a second that a run does at most
+    watched: bool = False  # whether a watchpoint is armed
+    fired: int | None = None  # the frame at which a watchpoint fired last
+    can: Capabilities = LIVE  # what the session can do
+    notice: str | None = None  # what this screen is for, where it does not train
 
     @property
     def silent(self) -> float:
-        """For how many seconds what runs has had no news."""
-        return 0.0 if self.busy is None else monotonic() - max(self.since, self.told)
+        """The seconds since what runs has had an update."""
+        return 0.0 if self.busy is None else monotonic() - max(self.since, self.updated)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.waiting and self.busy is None
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether a run or going back can be ended, or requests be dropped."""
+        return bool(self.waiting) or self.run is not None or self.progress is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What the screen gets to know after each request, and now and then of a run."""
+    """What the screen gets after each request, and now and then during a run."""
 
-    frame: Frame
-    history: History  # of the screen's own
-    newest: int
+    frame: Frame  # where training stands
+    history: History  # a copy of the screen's own
+    newest: int  # the index of the branch's last frame
     log: CommandLog  # the commands that led to the frame
     goes_on: bool = False  # whether there is more of a run to come
-    refused: str | None = None
-    said: str | None = None  # what has to be known all the same
-    asked: What | None = None  # the request that was answered
-    looked_at: Frame | None = None  # the answer, as all that follow
-    inspection: Inspection | None = None
-    written: str | None = None  # what an export has to say
-    trace: Trace | None = None
-    proof: GradCheck | None = None
-    problem: Problem | None = None  # with keeping the run, as long as there is one
+    request: Request | None = None  # the one that was answered
+    refused: str | None = None  # why it was not
+    warning: str | None = None  # what the user has to know besides
+    problem: Problem | None = None  # with keeping the run on disk, as long as there is one
+
+    @property
+    def unkept(self) -> str:
+        """A word for the status row while the run is not kept."""
+        return self.problem.mark if self.problem else ""
 
 
 class RequestQueue:
@@ -165,11 +205,11 @@ class RequestQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def ask(self, request: Request) -> bool:
+    def put(self, request: Request) -> bool:
         """Put a request in line; False where too many wait, or of the same key already at its end."""
         with self._changed:
             alike = takewhile(lambda waiting: waiting == request, reversed(self._waiting))
-            if len(self._waiting) >= MOST_WAITING or sum(1 for _ in alike) >= MOST_REPEATS:
+            if len(self._waiting) >= MAX_WAITING or sum(1 for _ in alike) >= MAX_REPEATS:
                 return False
             self._waiting.append(request)
             self._changed.notify()
@@ -214,16 +254,19 @@ class RequestQueue:
         self._closed = True
         self.stop()
 
-    def next(self, idle: Callable[[], None], busy: Callable[[], None]) -> Request | None:
-        """Give the next request, waiting for it, None where none can follow.
+    def next(
+        self, idle: Callable[[], None], busy: Callable[[], None], *, seconds: float | None = None
+    ) -> Request | None:
+        """Return the next request, waiting for it; None where none can follow, or none came within `seconds`.
 
-        `idle` is called before a wait, `busy` while the request that will be given is still counted in line.
+        `idle` is called before a wait, `busy` while the request that will be returned is still counted in the queue.
         """
         with self._changed:
             while not self._waiting and not self._closed:
                 idle()
-                self._changed.wait()
-            if self._closed:
+                if not self._changed.wait(seconds):
+                    break
+            if self._closed or not self._waiting:
                 return None
             busy()
             self._stop.clear()
@@ -234,18 +277,11 @@ class RequestQueue:
         """Whether nothing can follow."""
         return self._closed
 
-    def next_within(self, seconds: float) -> Request | None:
-        """Give the next request, waiting for it so long at most."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, seconds)
-            self._stop.clear()
-            return self._waiting.popleft() if self._waiting and not self._closed else None
-
     def next_beside_a_run(self) -> Request | None:
         """Give what waits first, where a run can go on behind it; drop what only ends one."""
         with self._changed:
-            if self._waiting and not self._waiting[0].ends_a_run:
+            if self._waiting and not self._waiting[0].ends_run:
                 return self._waiting.popleft()
-            if self._waiting and self._waiting[0].pauses:
+            if self._waiting and isinstance(first := self._waiting[0], Train) and first.pauses:
                 self._waiting.popleft()
             return None

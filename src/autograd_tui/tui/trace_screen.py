@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual import events
 from textual.app import ComposeResult
@@ -12,8 +12,6 @@ from textual.message import Message
 from textual.reactive import var
 
 from autograd_tui.core.errors import clipped
-from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.prompt.words import Candidate
 from autograd_tui.text.styled_text import plain
@@ -23,13 +21,17 @@ from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.walk import Walk, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
-from autograd_tui.tui.layouts import TraceLayout, inside_layout_for
+from autograd_tui.tui.layouts import TraceLayout, trace_layout_for
 from autograd_tui.tui.panels.footer import INSIDE, KeysPanel
-from autograd_tui.tui.panels.status import Note, NotePanel
+from autograd_tui.tui.panels.status import NotePanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
-from autograd_tui.tui.requests import Prove
+from autograd_tui.tui.requests import CheckGradient
+from autograd_tui.tui.screen_state import Note, View
+
+if TYPE_CHECKING:
+    from autograd_tui.tui.trace_visit import TraceVisit
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
 ENDING = "the proof ends after the forward that runs"
@@ -38,45 +40,40 @@ Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
 class TraceScreen(SizedScreen, CachedRows):
-    """Waits for a trace, then walks it; the app keeps the keys typed in the meantime that need it.
-
-    `picture` writes one, `interrupt` is what ctrl+c does, `left` hears that the screen is closed, `prove` asks for a
-    proof, which `show_proof` shows, and `give_up` ends what was asked for. `words` does what words ask for that do not
-    look for a name, and `offer` gives a title and candidates for them, as the prompt of the main screen does.
-    """
+    """Waits for a trace, then walks it; the app keeps the keys typed in the meantime that need it."""
 
     ALLOW_SELECT = False
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = INSIDE_KEYS
 
-    walk: var[Walk | None] = var(None)
-    about: var[SessionInfo | None] = var(None)
-    note: var[Note | None] = var(None)
-    unkept: var[str] = var("")  # a mark, as long as the run is not kept
-    proof: var[GradCheck | None] = var(None)  # of the gradient at hand, once it was asked for
+    view: var[View] = var(View())
 
-    def __init__(
-        self,
-        *,
-        picture: Callable[[], None],
-        interrupt: Callable[[], None],
-        left: Callable[[], None],
-        prove: Callable[[Prove], None],
-        give_up: Callable[[], object],
-        words: Callable[[str], bool],
-        offer: Callable[[str], tuple[str, list[Candidate]]],
-    ) -> None:
+    def __init__(self, visit: TraceVisit, *, unkept: str) -> None:
         super().__init__()
-        self._prove, self._give_up = prove, give_up
-        self._awaited: Prove | None = None
-        self._picture, self._interrupt, self._left = picture, interrupt, left
-        self._words, self._offer_words = words, offer
+        self._visit = visit
+        self._gradcheck: CheckGradient | None = None  # that is awaited
         self.prompt = Prompt(self.run_words, self._offer, id="prompt")
+        self.set_reactive(TraceScreen.view, View(unkept=unkept))
+
+    @property
+    def walk(self) -> Walk | None:
+        """Where the walk through the trace stands; None while the trace is awaited."""
+        return self.view.walk
+
+    def change(self, **fields: Any) -> None:
+        """Replace fields of the view."""
+        self.view = replace(self.view, **fields)
+
+    def _go(self, walk: Walk) -> None:
+        """Go to another operation: the check of another gradient is put away, or given up where it is being made."""
+        if walk != self.walk:
+            self.change(walk=walk, gradcheck=None)
+            self._give_up_gradcheck()
 
     def compose(self) -> ComposeResult:
         """Lay out the panels."""
-        yield self._bound(inside_layout_for(self.app.size)())
-        yield NotePanel(id="note").data_bind(TraceScreen.note)
+        yield trace_layout_for(self.app.size)().data_bind(TraceScreen.view)
+        yield NotePanel(id="note").data_bind(TraceScreen.view)
         yield self.prompt
         yield KeysPanel(id="keys", keys=INSIDE)
 
@@ -102,23 +99,19 @@ class TraceScreen(SizedScreen, CachedRows):
     async def on_resize(self, event: events.Resize) -> None:
         """Put the right layout in the place of another one, which goes last: a key finds one at any moment."""
         async with self.batch():
-            old, wanted = self.query_one_optional(TraceLayout), inside_layout_for(event.size)
+            old, wanted = self.query_one_optional(TraceLayout), trace_layout_for(event.size)
             if old is None or type(old) is wanted or not self.is_attached:
                 return
             layout = wanted()
             await self.mount(layout, before=old)
-            self._bound(layout)
+            layout.data_bind(TraceScreen.view)
             await old.remove()
-
-    def _bound(self, layout: TraceLayout) -> TraceLayout:
-        layout.data_bind(TraceScreen.walk, TraceScreen.about, TraceScreen.proof, TraceScreen.unkept)
-        return layout
 
     def show(self, trace: Trace) -> None:
         """Walk a trace from its first alarm, from where it raised, or from its beginning."""
         alarm = first_alarm(trace)
         begin = alarm if alarm is not None else len(trace.ops) - 1 if trace.error else 0
-        self.walk = Walk(trace).at(begin)
+        self._go(Walk(trace).at(begin))
         self.say(_warning(trace))
         self.post_message(self.Ready())
 
@@ -128,13 +121,14 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def say(self, note: Note | None) -> None:
         """Show a sentence, or none."""
-        self.note = note
+        self.change(note=note)
 
     def action_go(self, way: Way) -> None:
         """Go to another operation."""
         assert self.walk is not None
         walk = getattr(self.walk, way)()
-        moved, self.walk = walk.index != self.walk.index, walk
+        moved = walk.index != self.walk.index
+        self._go(walk)
         self.say(None if moved else self._stays(way))
 
     def _stays(self, way: Way) -> Note | None:
@@ -154,7 +148,7 @@ class TraceScreen(SizedScreen, CachedRows):
     def action_select(self, by: int) -> None:
         """Go to the row above or below."""
         assert self.walk is not None
-        self.walk = self.query_one(GraphPanel).moved(self.walk, by)
+        self._go(self.query_one(GraphPanel).moved(self.walk, by))
         self.say(None)
 
     def action_open(self) -> None:
@@ -163,7 +157,7 @@ class TraceScreen(SizedScreen, CachedRows):
         panel = self.query_one(GraphPanel)
         walk = panel.opened(self.walk)
         if walk is not None:
-            self.walk = walk
+            self._go(walk)
         elif panel.is_tree:
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
         else:
@@ -190,11 +184,11 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def run_words(self, text: str) -> bool:
         """Run to a name behind a /, else do what the words ask for; False where they were not understood."""
-        return self.run_to(text) if text.startswith("/") else self._words(text)
+        return self.run_to(text) if text.startswith("/") else self._visit.run_words(text)
 
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
         if not text.startswith("/"):
-            return self._offer_words(text)
+            return self._visit.offer(text)
         part = text.removeprefix("/")
         found = search_candidates(self.walk.trace, part) if self.walk is not None else []
         return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
@@ -205,56 +199,48 @@ class TraceScreen(SizedScreen, CachedRows):
         name = text.removeprefix("/").strip() or self.walk.search
         walk = self.walk.find(name) if name else None
         if walk is None:
-            told = (
-                f'no operation or module has "{clipped(name)}" in its name.'
-                if name
-                else "give a part of a name behind the /."
-            )
-            self.say(Note(told, "warn"))
+            unknown = f'no operation or module has "{clipped(name)}" in its name.'
+            self.say(Note(unknown if name else "give a part of a name behind the /.", "warn"))
             return False
-        self.walk = walk
+        self._go(walk)
         self.say(None)
         return True
 
     @property
     def awaits_an_answer(self) -> bool:
-        """Whether a recording or a proof is still being made."""
-        return self.walk is None or self._awaited is not None
+        """Whether a recording or a gradient check is still being made."""
+        return self.walk is None or self._gradcheck is not None
 
-    def watch_walk(self) -> None:
-        """Put the proof of another gradient away, and give it up where it is still being made."""
-        self.proof = None
-        self._give_up_the_proof()
-
-    def _give_up_the_proof(self) -> bool:
-        """End the proof that is awaited after the forward that runs; tell whether there was one."""
-        awaited, self._awaited = self._awaited, None
+    def _give_up_gradcheck(self) -> bool:
+        """End the gradient check that is awaited, after the forward that runs; return whether there was one."""
+        awaited, self._gradcheck = self._gradcheck, None
         if awaited is not None:
-            self._give_up()
+            self._visit.stop()
             self.say(Note(ENDING, "accent"))
         return awaited is not None
 
     def action_prove(self) -> None:
-        """Ask for the proof of the gradient at hand, once."""
+        """Ask for a check of the gradient at hand, once."""
         assert self.walk is not None
-        if self._awaited is not None:
+        if self._gradcheck is not None:
             return
         target = gradcheck_target(self.walk.trace, self.walk.op)
         if target is None:
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
             return
-        self._awaited = Prove(*target)
-        self._prove(self._awaited)
+        self._gradcheck = CheckGradient(*target)
+        self._visit.check_gradient(self._gradcheck)
 
-    def show_proof(self, asked: Prove, proof: GradCheck | None) -> None:
-        """Show a proof, if the walk still stands where it was asked for; None where there will be none."""
-        if asked is self._awaited:
-            self.proof, self._awaited = proof, None
+    def show_gradcheck(self, request: CheckGradient) -> None:
+        """Show a gradient check, if the walk still stands where it was asked for; one that was refused has none."""
+        if request is self._gradcheck:
+            self._gradcheck = None
+            self.change(gradcheck=request.gradcheck)
             self.say(None)
 
     def action_export(self) -> None:
         """Write a picture of this screen."""
-        self._picture()
+        self._visit.export()
 
     def action_help(self) -> None:
         """Show the keys."""
@@ -262,9 +248,9 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def action_interrupt(self) -> None:
         """Stop what runs; a second time, quit."""
-        proving, self._awaited = self._awaited is not None, None
-        self._interrupt()
-        if proving:
+        checking, self._gradcheck = self._gradcheck is not None, None
+        self._visit.interrupt()
+        if checking:
             self.say(Note(f"{ENDING}; ctrl+c once more quits", "warn"))
 
     def action_leave(self) -> None:
@@ -272,19 +258,19 @@ class TraceScreen(SizedScreen, CachedRows):
         if self.prompt.is_open:
             self.prompt.close()
             self.say(None)
-        elif self._give_up_the_proof():
+        elif self._give_up_gradcheck():
             return
         elif self.walk is not None and self.walk.cursor is not None:
-            self.walk = self.walk.at(self.walk.index)
+            self._go(self.walk.at(self.walk.index))
         else:
             if self.walk is None:
-                self._give_up()
+                self._visit.stop()
             self.action_out()
 
     def action_out(self) -> None:
         """Leave the phase; one that is still being recorded runs all the same."""
         self.close()
-        self._left()
+        self._visit.left()
 
     def close(self) -> None:
         """Take this screen away, and what lies over it."""

@@ -1,46 +1,54 @@
-"""The one thread that trains: requests in, in order; news out."""
+"""The one thread that trains: it answers requests in order, and tells the screen what came of them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from time import monotonic
-from typing import Any
 
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.session_view import Goal, InteractiveSession, OpenSession, Problem, Progress, SessionInfo
+from autograd_tui.core.session_view import (
+    LIVE,
+    Capabilities,
+    Goal,
+    InteractiveSession,
+    OpenSession,
+    Problem,
+    Progress,
+    SessionInfo,
+)
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import difference_line, left_branch_line, watch_line
 from autograd_tui.tui.requests import (
     Arm,
+    CheckGradient,
     Export,
     Inspect,
     Look,
     Open,
     Place,
-    Prove,
     Record,
     Request,
     RequestQueue,
-    ScreenKey,
     Status,
-    Training,
+    Train,
     Update,
 )
 
 SAMPLE = 0.1  # seconds between the frames of a run that the screen gets to see
-GRACE = 0.5  # seconds that what runs has to end in, when the program does
-MANY = 16  # iterations in words from which on they run freely
+GRACE = 0.5  # seconds that a running phase has to end in when the program does
+POLL = 0.05  # seconds between two looks at what another program has written of the run
+MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
 
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
+ELSEWHERE = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
 
 
 def _no_exporter(*_: object, **__: object) -> str:
@@ -48,15 +56,12 @@ def _no_exporter(*_: object, **__: object) -> str:
 
 
 class TrainerThread(threading.Thread):
-    """Runs a session. A daemon: a phase that never ends must not keep the program from leaving.
+    """Owns a session. A daemon: a phase that never ends must not keep the program from leaving.
 
-    `open_session` takes a scenario's name, or None for the one that the command line names. `opened`, `failed` and
-    `heard` are called on this thread.
+    `open_session` takes a scenario's name, or None for the command line's. `opened`, `failed` and `updated` are called
+    on this thread. `exporter` writes the run to a file as `export.live_export.export_live` does. `speed` is the most
+    commands a second that a run does, None for as many as it can; any thread may set it with `set_speed`.
     """
-
-    trains = True  # what keys and words ask for; not where it shows what was or is trained elsewhere
-    unused_keys: tuple[str, ...] = ()
-    sparse = False  # whether its session has some frames alone, and cannot make the others
 
     def __init__(
         self,
@@ -66,72 +71,79 @@ class TrainerThread(threading.Thread):
         title: str,
         opened: Callable[[SessionInfo, Update], None],
         failed: Callable[[BaseException], None],
-        heard: Callable[[Update], None],
+        updated: Callable[[Update], None],
+        can: Capabilities = LIVE,
+        speed: float | None = None,
+        exporter: Callable[..., str] | None = None,
     ) -> None:
         super().__init__(name="trainer", daemon=True)
         self._open_session, self._first = open_session, first
-        self._opened, self._failed, self._heard = opened, failed, heard
-        self._line = RequestQueue()
+        self._opened, self._failed, self._updated = opened, failed, updated
+        self._exporter = exporter or _no_exporter
+        self._can = can  # as long as there is no session
+        self.requests = RequestQueue()
         self.folder = working_folder()  # where the program was started: code of a scenario may go elsewhere
-        self._pace: float | None = None
+        self.speed = speed
         self.session: InteractiveSession | None = None
-        self.left: list[str] = []  # the command lines of sessions that another one has replaced
-        self._left_unkept: list[str] = []  # what of them has not been kept
-        self.status = Status(f"loading PyTorch and {title}", monotonic())  # this thread alone puts another in its place
-        self._warning: str | None = None  # of the session just opened
-        self._fired: str | None = None  # where a watchpoint has
-        self._looked_at = 0  # the frame that was looked at last, of those asked for in line
-        self.news: Update | None = None  # the latest
-        self.exporter: Callable[..., str] = _no_exporter  # as `export.live_export` has it
+        self.update: Update | None = None  # the latest
+        self.earlier_command_lines: list[str] = []  # of sessions that another one has replaced
+        self._earlier_unkept: list[str] = []  # what of them is not kept on disk
+        self._status = Status(f"loading PyTorch and {title}", monotonic())
+        self._warning: str | None = None  # for the next update
+        self._fired: str | None = None  # for the next update: where a watchpoint has
+        self._looked_at = 0  # the frame that the last look was answered with
+
+    # Called on any thread.
 
     @property
-    def pace(self) -> float | None:
-        """How many commands a second a run does; None: as many as it can."""
-        return self._pace
+    def status(self) -> Status:
+        """What happens now."""
+        # What waits is counted first, and counted until it runs: a request is never seen in neither place.
+        waiting, status, session = len(self.requests), self._status, self.session
+        fired = session.fired if session else None
+        return replace(
+            status,
+            waiting=waiting,
+            speed=self.speed,
+            watched=bool(session and session.watchpoints),
+            fired=fired.index if fired else None,
+            can=self.can,
+            notice=self.notice,
+        )
 
-    @pace.setter
-    def pace(self, pace: float | None) -> None:
-        self._pace = pace
-        self._line.nudge()
+    @property
+    def can(self) -> Capabilities:
+        """What the session can do."""
+        return self.session.can if self.session else self._can
 
-    def ask(self, request: Request) -> bool:
-        """Put a request in line; False where too many of the same key wait already at its end."""
-        return self._line.ask(request)
+    @property
+    def notice(self) -> str | None:
+        """What this screen is for, where it does not train."""
+        return self.session.notice if self.session else None
+
+    def set_speed(self, speed: float | None) -> None:
+        """Change how many commands a second a run does, also while it goes on."""
+        self.speed = speed
+        self.requests.nudge()
 
     @property
     def unkept(self) -> list[str]:
-        """Say what has not been kept, of this session and of those that it has replaced."""
+        """Sentences that say what is not kept on disk, of this session and of those that it has replaced."""
         problem = _problem(self.session)
-        return [*self._left_unkept, *([problem.sentence] if problem else [])]
-
-    @property
-    def waiting(self) -> int:
-        """How many requests are in line behind the one that runs."""
-        return len(self._line)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing runs."""
-        return not self.waiting and self.status.busy is None  # in this order: what waits is counted until it runs
-
-    @property
-    def can_be_stopped(self) -> bool:
-        """Whether a run or going back can be ended, or requests be dropped."""
-        waiting, status = self.waiting, self.status
-        return bool(waiting) or status.run is not None or status.progress is not None
+        return [*self._earlier_unkept, *([problem.sentence] if problem else [])]
 
     def stop(self) -> bool:
-        """Drop what waits, and stop a run after its phase; tell whether there was anything."""
-        idle = self.idle
-        self._line.stop()
+        """Drop what waits, and stop a run after its phase; return whether there was anything."""
+        idle = self.status.idle
+        self.requests.stop()
         return not idle
 
     def close(self) -> None:
         """End, after the phase that runs."""
-        self._line.close()
+        self.requests.close()
 
     def ended(self) -> bool:
-        """Tell, after `close`, whether no phase runs any more; one that does has a moment to end."""
+        """Return, after `close`, whether no phase runs any more; one that does has a moment to end."""
         if self.ident is not None:
             self.join(GRACE)
         return not self.is_alive()
@@ -140,6 +152,8 @@ class TrainerThread(threading.Thread):
         """Let the session write what it keeps, unless a phase still runs; called on another thread, after `close`."""
         if self.ended() and self.session is not None:
             self.session.close(in_order=in_order)
+
+    # Called on this thread.
 
     def run(self) -> None:
         """Open the session, then answer requests until the end."""
@@ -155,59 +169,24 @@ class TrainerThread(threading.Thread):
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
 
-    @property
-    def sign(self) -> str | None:
-        """Say what this terminal is for, where that is not training."""
-        return None
-
-    def _next(self) -> Request | None:
-        """Wait for what is asked for next; None at the end."""
-        return self._line.next(self._rest, self._begin)
-
     def _open(self, scenario: str | None) -> None:
         session = self._open_session(scenario)
         if self.session is not None:
-            self.left.append(self.session.command_line())
+            self.earlier_command_lines.append(self.session.command_line())
             self.session.close(in_order=True)
-            self._left_unkept = self.unkept
+            self._earlier_unkept = self.unkept
         self.session = session
         self._warning = session.warning
-        session.watch(self._on_the_way)
-        self._opened(session.about, self._as_it_stands())
+        session.watch(self._take_progress)
+        self._opened(session.about, self._make_update())
 
-    def _on_the_way(self, progress: Progress) -> bool:
-        """Take note of how far going back has come; tell whether it is still wanted."""
-        self.status = replace(self.status, progress=progress)
-        return not self._line.stopped
-
-    def _runs(self, what: str) -> None:
-        """Say what runs from now on."""
-        self.status = replace(self.status, busy=what, since=monotonic(), progress=None)
-
-    @contextmanager
-    def _running(self, until: str | None) -> Iterator[None]:
-        """Say for so long that a run goes on; None for what is none, or a part of one."""
-        before = self.status
-        if until is not None:
-            self.status = replace(before, run=until, run_since=monotonic())
-        try:
-            yield
-        finally:
-            # What ran has ended: the note must not take it for something that goes on.
-            self.status = replace(self.status, since=monotonic(), run=before.run, run_since=before.run_since)
-
-    def _begin(self) -> None:
-        self._runs("what was asked for runs")
-
-    def _rest(self) -> None:
-        self.status = replace(self.status, busy=None, progress=None)
-        if self._here.recorder is not None:
-            self._here.recorder.rest()
-            if self.news is not None and self.news.problem != _problem(self._here):
-                self._tell()
+    @property
+    def _here(self) -> InteractiveSession:
+        assert self.session is not None
+        return self.session
 
     def _run_first(self) -> None:
-        """Run what the command line asked for, before any key; what is to be said of the session stays behind it."""
+        """Run the command line's commands before any key; a warning of the session is shown behind them."""
         refused, warning, self._warning = None, self._warning, None
         try:
             self._run_words(self._first)
@@ -216,176 +195,190 @@ class TrainerThread(threading.Thread):
         self._warning = warning or self._warning
         self._tell(refused=refused)
 
+    def _next(self) -> Request | None:
+        """Return the next request, waiting for it; None at the end. A session that only shows a run is read on."""
+        while not self.requests.closed:
+            if self._here.refresh():
+                self._tell()
+            request = self.requests.next(self._rest, self._begin, seconds=None if self.can.advance else POLL)
+            if request is not None:
+                return request
+        return None
+
+    def _rest(self) -> None:
+        self._status = replace(self._status, busy=None, progress=None)
+        if self._here.recorder is not None:
+            self._here.recorder.rest()
+            if self.update is not None and self.update.problem != _problem(self._here):
+                self._tell()
+
+    def _begin(self) -> None:
+        self._say_busy("what was asked for runs")
+
     def _answer(self, request: Request) -> None:
-        """Do what is asked for, and tell what came of it."""
-        answer: dict[str, Any] = {}
+        """Do what is asked for, put the answer into the request, and tell."""
+        refused = None
         try:
-            match request.what:
-                case Look() as what:
-                    answer["looked_at"] = self._look(what)
-                case Inspect(name):
-                    self._runs("the exact measurement runs")
-                    answer["inspection"] = self._here.inspect(name)
-                case Export() as what:
-                    answer["written"] = self._export(what)
+            match request:
+                case Train():
+                    self._train(request)
+                case Look():
+                    request.frame = self._look(request)
+                case Inspect():
+                    self._say_busy("the exact measurement runs")
+                    request.inspection = self._here.inspect(request.name)
                 case Record():
-                    answer["trace"] = self._record(request)
-                case Prove() as what:
-                    answer["proof"] = self._prove(what)
-                case Arm() as what:
-                    answer["written"] = self._arm(what)
-                case ScreenKey():
-                    pass
-                case _:
-                    answer["written"] = self._left_by(request)
+                    request.trace = self._record(request)
+                case CheckGradient():
+                    self._check_can(self.can.check_gradients)
+                    self._say_busy("the proof runs")
+                    request.gradcheck = self._here.check_gradient(
+                        request.index, request.target, stopped=lambda: self.requests.stopped
+                    )
+                case Export():
+                    request.sentence = self._export(request)
+                case Arm():
+                    request.sentence = self._arm(request)
         except Refused as error:
-            answer["refused"] = str(error)
-        self._tell(asked=request.what, **answer)
+            refused = str(error)
+        self._tell(request, refused=refused)
 
-    def _left_by(self, request: Request) -> str | None:
-        """Train as asked for; say what was left for it, where anything was."""
-        before, session = self._here.branches[-1:], self._here
-        self._train(request)
-        newest = self._here.branches[-1:]
-        return left_branch_line(newest[0]) if newest and newest != before and self._here is session else None
+    def _check_can(self, can: bool, /) -> None:
+        if not can:
+            raise Refused(ELSEWHERE)
 
-    def _train(self, request: Request) -> None:
-        assert not isinstance(request.what, (Look, Inspect, Export, Record, Prove, Arm, ScreenKey))
-        if request.what == "undo":
-            self._undo(self._index(request.start), request.times)
+    # What is asked for, one method each.
+
+    def _train(self, request: Train) -> None:
+        """Go back to where the request starts from, and run; say what was left as a branch for it."""
+        self._check_can(self.can.advance)
+        session, branches, what, times = self._here, self._here.branches[-1:], request.what, request.times
+        start = self._index(request.start)
+        if what == "undo":
+            if not start:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            what, times = Command("@", max(start - times, 0)), 1
         else:
-            self._go_back(self._index(request.start))
-            self._do(request.what, request.times)
+            self._go_back(start)
+        match what:
+            case Command() if times == 1:
+                self._say_busy(f"{what.phase.value if what.phase else what} runs")
+                self._goes_on_behind(session.run(what))
+            case Command():
+                self._run_words(Commands([((what,), times)]))
+            case Commands():
+                self._run_words(what * times)
+            case Goal():
+                self._run_to(what)
+            case Open():
+                self._say_busy(f"opening {what.scenario}")
+                self._open(what.scenario)
+            case "next":
+                self._follow(self._run_each(session.next_command() for _ in range(times)))
+            case _ if times == 1:
+                self._follow(self._run_each(self._rest_of_iteration()))
+            case _:
+                self._run_to(session.end_of(times))
+        newest = self._here.branches[-1:]
+        if newest and newest != branches and self._here is session:
+            request.sentence = left_branch_line(newest[0])
 
     def _index(self, place: Place) -> int:
-        """Say which frame is meant, now that the turn of a request has come."""
+        """Return which frame is meant, now that the turn of a request has come."""
         if isinstance(place, int):
             return place
         return {"here": self._here.frame.index, "newest": self._here.newest, "looked at": self._looked_at}[place]
 
-    def _look(self, what: Look) -> Frame:
-        self._runs("looking back")
-        self._looked_at = start = self._index(what.start)
-        found = self._here.look_alike(start, what.by) if what.alike else self._here.look(self._beside(start, what.by))
-        if found is None:
-            raise Refused(f"there is no such frame {'before' if what.by < 0 else 'after'} this one to look at.")
-        self._looked_at = found.index
-        return found
-
-    def _beside(self, index: int, by: int) -> int:
-        """Give a frame before or after another; of a run the nearest one that there is: others would hold it up."""
-        wanted = min(max(index + by, 0), self._here.newest)
-        nearest = by and (self.sparse or self.status.run is not None)
-        return self._here.nearest(wanted, by) if nearest else wanted
-
-    def _record(self, request: Request) -> Trace | None:
-        """Run a phase recorded, or one that has been run again."""
-        what = request.what
-        assert isinstance(what, Record)
-        looked_at = None if what.index is None else self._index(what.index)
-        index = self._fault(what.seen) if what.command is None and self._is_here(looked_at) else looked_at
-        if index is not None:
-            self._runs("the recording runs")
-            return _walkable(self._here.trace(index))
-        self._go_back(self._index(request.start))
-        command = replace(what.command or self._here.next_command(), recorded=True)
-        self._runs(f"{command.name}, recorded, runs")
-        return _walkable(self._here.run(command).trace)
-
-    def _is_here(self, looked_at: int | None) -> bool:
-        """Tell whether nothing but the frame where training stands is looked at."""
-        return looked_at is None or looked_at == self._here.frame.index
-
-    def _fault(self, seen: int | None) -> int | None:
-        """Give the frame where training stands, if its phase raised or a watchpoint fired, but not the one `seen`."""
-        frame, fired = self._here.frame, self._here.fired
-        wrong = (frame.error and frame.phase) or (fired is not None and fired.index == frame.index)
-        return frame.index if wrong and frame.index != seen else None
-
-    def _prove(self, what: Prove) -> GradCheck:
-        """Compare a gradient with finite differences."""
-        self._runs("the proof runs")
-        return self._here.check_gradient(what.index, what.what, stopped=lambda: self._line.stopped)
-
-    def _arm(self, what: Arm) -> str:
-        """Arm a watchpoint, or disarm all; say what is armed now."""
-        if what.watchpoint is None:
-            self._here.disarm()
-        else:
-            self._here.arm(what.watchpoint)
-        return watch_line(self._here.watchpoints)
-
-    def _export(self, what: Export) -> str:
-        self._runs(f"the export to {what.path.name} runs")
-        return self.exporter(
-            what.path, self._here, lambda: self._line.stopped, folder=self.folder, numbered=what.numbered
-        )
-
     def _go_back(self, start: int) -> None:
         if start != self._here.frame.index:
-            self._runs("going back")
+            self._say_busy("going back")
             self._here.rewind(start)
 
-    def _undo(self, index: int, times: int) -> None:
-        """Go back by so many commands from a frame."""
-        if not index:
-            raise Refused("there is nothing to undo: this is frame 0.")
-        self._do(Command("@", max(index - times, 0)), 1)
-
-    def _do(self, what: Training, times: int) -> None:
-        if isinstance(what, Open):
-            self._runs(f"opening {what.scenario}")
-            self._open(what.scenario)
-        elif isinstance(what, Goal):
-            self._run_to(what)
-        elif isinstance(what, Command):
-            self._run_words(Commands([((what,), times)]))
-        elif isinstance(what, Commands):
-            self._run_words(what * times)
-        elif what == "next":
-            self._follow(self._run_each(self._here.next_command() for _ in range(times)))
-        elif times == 1:
-            self._follow(self._run_each(self._rest_of_the_iteration()))
+    def _look(self, request: Look) -> Frame:
+        self._say_busy("looking back")
+        self._looked_at = start = self._index(request.start)
+        if request.alike:
+            frame = self._here.look_alike(start, request.by)
         else:
-            self._run_to(self._here.end_of(times))
+            frame = self._here.look(self._neighbour(start, request.by))
+        if frame is None:
+            raise Refused(f"there is no such frame {'before' if request.by < 0 else 'after'} this one to look at.")
+        self._looked_at = frame.index
+        return frame
 
-    @property
-    def _here(self) -> InteractiveSession:
-        assert self.session is not None
-        return self.session
+    def _neighbour(self, index: int, by: int) -> int:
+        """Return a frame before or after another; of a run the nearest stored one: others would hold it up."""
+        wanted = min(max(index + by, 0), self._here.newest)
+        stored = by and (not self.can.recompute or self._status.run is not None)
+        return self._here.nearest(wanted, by) if stored else wanted
+
+    def _record(self, request: Record) -> Trace:
+        """Run a phase recorded, or one that has been run again."""
+        self._check_can(self.can.trace or self.can.recompute)
+        looked_at = None if request.index is None else self._index(request.index)
+        here = looked_at is None or looked_at == self._here.frame.index
+        index = self._fault(request.traced) if request.command is None and here else looked_at
+        if index is not None:
+            self._say_busy("the recording runs")
+            return _walkable(self._here.trace(index))
+        self._go_back(self._index(request.start))
+        command = replace(request.command or self._here.next_command(), recorded=True)
+        self._say_busy(f"{command.name}, recorded, runs")
+        return _walkable(self._here.run(command).trace)
+
+    def _fault(self, traced: int | None) -> int | None:
+        """Return the frame where training stands if its phase raised or a watchpoint fired, unless it was `traced`."""
+        frame, fired = self._here.frame, self._here.fired
+        wrong = (frame.error and frame.phase) or (fired is not None and fired.index == frame.index)
+        return frame.index if wrong and frame.index != traced else None
+
+    def _export(self, request: Export) -> str:
+        self._check_can(self.can.export)
+        self._say_busy(f"the export to {request.path.name} runs")
+        stopped = lambda: self.requests.stopped  # noqa: E731
+        return self._exporter(request.path, self._here, stopped, folder=self.folder, numbered=request.numbered)
+
+    def _arm(self, request: Arm) -> str:
+        """Arm a watchpoint, or disarm all; return a sentence that says what is armed now."""
+        self._check_can(self.can.advance)
+        if request.watchpoint is None:
+            self._here.disarm()
+        else:
+            self._here.arm(request.watchpoint)
+        return watch_line(self._here.watchpoints)
 
     # Runs. While one goes on, the space key means a pause, and not one phase more.
 
     def _run_to(self, goal: Goal) -> None:
         """Run until the goal, a stop, an error, or a request that ends the run; others are answered beside it."""
         with self._running(str(goal)):
-            while self._run_at_a_pace(goal):
-                if self._line.interrupts(endless=goal == Goal()) and not self._answer_beside():
+            while self._run_at_speed(goal):
+                if self.requests.interrupts(endless=goal == Goal()) and not self._answer_beside():
                     return
 
-    def _run_at_a_pace(self, goal: Goal) -> bool:
-        """Run until something waits, stops the run or changes the pace; tell whether there is anything left to run."""
-        pace = self._pace
+    def _run_at_speed(self, goal: Goal) -> bool:
+        """Run until something waits, stops the run or changes the speed; return whether there is more to run."""
+        speed = self.speed
 
         def over() -> bool:
-            return self._line.stopped or self._line.interrupts(endless=goal == Goal()) or self._pace != pace
+            return self.requests.stopped or self.requests.interrupts(endless=goal == Goal()) or self.speed != speed
 
-        self._runs("the run goes on")
-        for frame in self._here.run_until(goal) if pace else self._here.run_free(goal, over, every=SAMPLE):
+        self._say_busy("the run goes on")
+        for frame in self._here.run_until(goal) if speed else self._here.run_free(goal, over, every=SAMPLE):
             self._tell()
             if goal.is_out_of_reach(frame):
                 self._warning = NOTHING_LEARNS
             if frame.error or goal.reached_by(frame) or self._fires():
                 return False
-            if pace:
-                self._line.sleep(1 / pace, over)
+            if speed:
+                self.requests.sleep(1 / speed, over)
             if over():
                 break
-        return over() and not self._line.stopped
+        return over() and not self.requests.stopped
 
     def _answer_beside(self) -> bool:
-        """Answer what waits where a run can go on behind it; tell whether it can."""
-        request = self._line.next_beside_a_run()
+        """Answer what waits where a run can go on behind it; return whether it can."""
+        request = self.requests.next_beside_a_run()
         if request is not None:
             self._answer(request)
         return request is not None
@@ -394,15 +387,16 @@ class TrainerThread(threading.Thread):
         """Run commands in order until one raises; many iterations among them run freely."""
         with self._running(f"{len(commands):,} commands are done" if len(commands) > 1 else None):
             for pattern, times in commands.blocks():
-                if pattern == ITERATION and times >= MANY and self._here.next_command() == ITERATION[0]:
-                    phases = self._here.run_free(self._here.end_of(times), lambda: self._line.stopped, every=SAMPLE)
-                    went_on = self._follow(phases)
-                else:
-                    went_on = self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))))
-                if not went_on:
+                if not self._run_block(pattern, times):
                     return
 
-    def _rest_of_the_iteration(self) -> Iterator[Command]:
+    def _run_block(self, pattern: Sequence[Command], times: int) -> bool:
+        session = self._here
+        if pattern == ITERATION and times >= MIN_FREE_ITERATIONS and session.next_command() == ITERATION[0]:
+            return self._follow(session.run_free(session.end_of(times), lambda: self.requests.stopped, every=SAMPLE))
+        return self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))))
+
+    def _rest_of_iteration(self) -> Iterator[Command]:
         end = self._here.end_of(1)
         yield self._here.next_command()
         while not end.reached_by(self._here.frame):
@@ -410,47 +404,85 @@ class TrainerThread(threading.Thread):
 
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
-            self._runs(f"{command.phase.value if command.phase else command} runs")
+            self._say_busy(f"{command.phase.value if command.phase else command} runs")
             yield self._here.run(command)
 
-    def _fires(self) -> bool:
-        """Take note of a watchpoint that has fired; tell whether one has."""
-        fired = self._here.take_fired()
-        if fired is not None:
-            self._fired = f"{'paused at ' * (self.status.run is not None)}{fired}; i looks inside, e writes a case"
-        return fired is not None
-
     def _follow(self, frames: Iterable[Frame]) -> bool:
-        """Show a sample of the frames as they come; tell whether to go on behind them."""
+        """Show a sample of the frames as they come; return whether to go on behind them."""
         last_shown = monotonic()
         for frame in frames:
-            raised = frame.error and not (frame.command and frame.command.forced)
-            if raised or self._line.stopped or self._fires():
+            if not self._goes_on_behind(frame):
                 return False
             if monotonic() - last_shown > SAMPLE:
                 self._tell()
                 last_shown = monotonic()
         return True
 
-    def _tell(self, *, refused: str | None = None, **answers: Any) -> None:
-        """Let the screen know where training stands, and what came of a request."""
+    def _goes_on_behind(self, frame: Frame) -> bool:
+        """Return whether nothing ends the commands at a frame: an error that was not forced, a stop, a watchpoint."""
+        raised = frame.error and not (frame.command and frame.command.forced)
+        return not (raised or self.requests.stopped or self._fires())
+
+    def _fires(self) -> bool:
+        """Take note of a watchpoint that has fired; return whether one has."""
+        fired = self._here.take_fired()
+        if fired is not None:
+            self._fired = f"{'paused at ' * (self._status.run is not None)}{fired}; i looks inside, e writes a case"
+        return fired is not None
+
+    # What the screen is told.
+
+    def _say_busy(self, what: str) -> None:
+        """Publish what runs from now on."""
+        self._status = replace(self._status, busy=what, since=monotonic(), progress=None)
+
+    def _take_progress(self, progress: Progress) -> bool:
+        """Publish how far going back has come; return whether it is still wanted."""
+        self._status = replace(self._status, progress=progress)
+        return not self.requests.stopped
+
+    @contextmanager
+    def _running(self, until: str | None) -> Iterator[None]:
+        """Publish for so long that a run goes on; None for what is none, or a part of one."""
+        before = self._status
+        if until is not None:
+            self._status = replace(before, run=until, run_since=monotonic())
+        try:
+            yield
+        finally:
+            # What ran has ended: the note must not take it for something that goes on.
+            self._status = replace(self._status, since=monotonic(), run=before.run, run_since=before.run_since)
+
+    def _tell(self, request: Request | None = None, *, refused: str | None = None) -> None:
+        """Tell the screen where training stands, and what came of a request."""
         here = self._here
         if here.recorder is not None:
             here.recorder.drew(here.frame, here.newest, here.history)
             refused = here.recorder.take_problem() or refused
-        self.status = replace(self.status, progress=None, told=monotonic())
-        self.news = self._as_it_stands(refused=refused, said=self._to_be_said(), **answers)
-        self._heard(self.news)
+        now = monotonic()
+        self._status = replace(self._status, since=now, progress=None, updated=now)
+        self.update = self._make_update(request, refused=refused, warning=self._take_warning())
+        self._updated(self.update)
 
-    def _as_it_stands(self, **answers: Any) -> Update:
-        """Give news of where training stands; what goes on changing is copied here, on the thread that changes it."""
-        here, goes_on = self._here, self.status.run is not None
+    def _make_update(
+        self, request: Request | None = None, *, refused: str | None = None, warning: str | None = None
+    ) -> Update:
+        """Copy here, on the thread that changes it, what goes on changing."""
+        here = self._here
         return Update(
-            here.frame, here.history.copy(), here.newest, here.log(), goes_on=goes_on, problem=_problem(here), **answers
+            here.frame,
+            here.history.copy(),
+            here.newest,
+            here.log(),
+            goes_on=self._status.run is not None,
+            request=request,
+            refused=refused,
+            warning=warning,
+            problem=_problem(here),
         )
 
-    def _to_be_said(self) -> str | None:
-        """Give, once, what the screen has to say about watchpoints and going back."""
+    def _take_warning(self) -> str | None:
+        """Return, once, what the user has to know about watchpoints and going back."""
         warning, self._warning = self._warning, None
         fired, self._fired = self._fired, None
         difference = self._here.take_difference()
@@ -462,7 +494,7 @@ def _problem(session: InteractiveSession | None) -> Problem | None:
 
 
 def _walkable(trace: Trace | None) -> Trace:
-    """Have a trace made here, so that the screen need not wait for it; raises Refused where it has no operation."""
+    """Build a trace's operations here, so that the screen need not wait; raises Refused where there are none."""
     if trace is None:
         raise Refused("there is nothing inside it to walk.")
     if not trace.ops:

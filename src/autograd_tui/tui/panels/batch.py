@@ -32,9 +32,9 @@ class FitPanel(Panel):
         """Draw the points."""
         return scatter_lines(frame, width, height)
 
-    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Leave out what is hidden: where it stands would tell."""
-        return self.draw(veil.known, width, height)
+        return self.draw(hidden.known, width, height)
 
 
 class OutputPanel(Panel):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from rich.cells import cell_len, chop_cells
-from textual.reactive import var
 
 from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.tui.captured_output import headline, newest_message
@@ -16,21 +15,16 @@ from autograd_tui.tui.panels.panel import Panel
 class ConsolePanel(Panel):
     """The last lines, the newest at the bottom; of one that is longer than the panel its beginning."""
 
-    printed: var[tuple[str, ...]] = var(())
-
-    def watch_printed(self) -> None:
-        """Show what came in."""
-        self.redraw()
+    DRAWN_FROM = ("printed",)
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw as many as fit, whether or not there is a frame."""
-        begins = newest_message(self.printed)
-        newest = list(islice(_rows(self.printed[begins:], width), height + 1))
+        printed = self.view.printed
+        begins = newest_message(printed)
+        newest = list(islice(_rows(printed[begins:], width), height + 1))
         if len(newest) <= height:
-            return [*_rows(self.printed[max(begins - height, 0) : begins], width), *newest][-height:]
-        first = list(
-            islice(_rows([headline(self.printed[begins]), *self.printed[begins + 1 :]], width - 2), height + 1)
-        )
+            return [*_rows(printed[max(begins - height, 0) : begins], width), *newest][-height:]
+        first = list(islice(_rows([headline(printed[begins]), *printed[begins + 1 :]], width - 2), height + 1))
         return first if len(first) <= height else [*first[: height - 1], [*first[height - 1], (" …", "")]]
 
 

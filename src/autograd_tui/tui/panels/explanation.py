@@ -27,6 +27,6 @@ class ExplanationPanel(Panel):
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
         return lines
 
-    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Ask in place of an answer."""
-        return wrapped(veil.question, width, style="strong")
+        return wrapped(hidden.question, width, style="strong")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from autograd_tui.core.session_view import LIVE, Capabilities
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
@@ -33,6 +34,9 @@ KEYS = (  # how long each stays where room is short: the greater, the longer
     ("q", "quit", 6),
 )
 
+RUN_KEYS = ("f b s z", "i", "v", ":")  # of no use where the user cannot choose what runs
+ADVANCE_KEYS = ("space", "n", "r")  # where nothing runs at all
+
 INSIDE = (
     ("space", "next", 9),
     ("← →", "walk", 8),
@@ -48,10 +52,13 @@ INSIDE = (
 
 
 class KeysPanel(Panel):
-    """As many as fit, without those that this terminal has no use for."""
+    """As many as fit, without those that the session has no use for."""
 
-    def __init__(self, *, id: str, keys: Sequence[tuple[str, str, int]] = KEYS, unused: Collection[str] = ()) -> None:
+    DRAWN_FROM = ()
+
+    def __init__(self, *, id: str, keys: Sequence[tuple[str, str, int]] = KEYS, can: Capabilities = LIVE) -> None:
         super().__init__(id=id)
+        unused = {*(() if can.run else RUN_KEYS), *(() if can.advance else ADVANCE_KEYS)}
         self._keys = [key for key in keys if key[0] not in unused]
 
     def lines(self, width: int, height: int) -> list[Line]:

@@ -6,16 +6,15 @@ import math
 
 from textual import events
 from textual.message import Message
-from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.history import History
 from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.nonfinite import number_style
 from autograd_tui.text.numbers import number
 from autograd_tui.text.plot import plot_columns, plot_lines
 from autograd_tui.text.styled_text import Line, length
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.screen_state import View
 
 NAMES = {"grad": "|grad|"}  # of what is plotted, where it is not the word for it
 
@@ -23,10 +22,7 @@ NAMES = {"grad": "|grad|"}  # of what is plotted, where it is not the word for i
 class LossPanel(Panel):
     """The number, then a live plot over the iterations."""
 
-    history: var[History | None] = var(None)  # set before the frame, which then draws both
-
-    log_scale: var[bool] = var(False)
-    plotted: var[str] = var("loss")  # what the plot is of: the loss, "grad" or a metric
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "history", "log_scale", "plotted")
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
@@ -41,8 +37,8 @@ class LossPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Tell which frame the point nearest to the mouse belongs to."""
-        offset, history = self.under(event), self.history
-        series = history.plotted(self.plotted) if history else None
+        offset, history = self.under(event), self.view.history
+        series = history.plotted(self.view.plotted) if history else None
         if offset is None or offset.y < 1 or not series:
             return
         first, last = series.iterations[0], series.iterations[-1]
@@ -51,58 +47,50 @@ class LossPanel(Panel):
         nearest = min(series.points(), key=lambda point: abs(point.iteration - wanted))
         self.post_message(self.Clicked(nearest.index))
 
-    def watch_history(self) -> None:
-        """Plot anew with the next frame; where none comes at once, as behind the last one of a run, without it."""
-        self._kept = None, []
-        self.call_later(self._plot_at_last)
-
-    def _plot_at_last(self) -> None:
-        if self._kept[0] is None:
-            self.redraw()
-
-    def watch_log_scale(self) -> None:
-        """Draw the other scale."""
-        self.redraw()
-
-    def watch_plotted(self) -> None:
-        """Draw another column."""
-        self.redraw()
+    def watch_view(self, old: View, new: View) -> None:
+        """Plot anew where the history is another one."""
+        if old.history is not new.history:
+            self._kept = None, []
+        super().watch_view(old, new)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the number on the first row, the plot below."""
         self._name_what_is_plotted()
         return [_number_and_age(frame, width), *self._plot(frame.index, width, height - 1)]
 
-    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Leave out the newest point where it is hidden."""
         assert self.frame is not None
         self._name_what_is_plotted()
-        frame, known = self.frame, veil.known
+        frame, known = self.frame, hidden.known
         first = cover_hidden([_number_and_age(frame, width)], [_number_and_age(known, width)])
-        hidden = known.grads is not frame.grads if self.plotted == "grad" else known.loss != frame.loss
-        return [*first, *self._plot(frame.index - hidden, width, height - 1)]
+        covers_point = known.grads is not frame.grads if self.view.plotted == "grad" else known.loss != frame.loss
+        return [*first, *self._plot(frame.index - covers_point, width, height - 1)]
 
     def _name_what_is_plotted(self) -> None:
-        of = "" if self.plotted == "loss" else f"   plot of {NAMES.get(self.plotted, self.plotted)}"
-        self.retitle("Loss" + of + (", log" if of else "   log scale") * self.log_scale)
+        of = "" if self.view.plotted == "loss" else f"   plot of {NAMES.get(self.view.plotted, self.view.plotted)}"
+        self.retitle("Loss" + of + (", log" if of else "   log scale") * self.view.log_scale)
 
     def _plot(self, index: int, width: int, height: int) -> list[Line]:
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
-        if self.history is None:
+        if self.view.history is None:
             return []
-        history, shown = self.history, self.history.plotted(self.plotted).at(index)
-        asked = (shown, width, height, self.log_scale, self.plotted, self.veil and index)
+        history, shown = self.view.history, self.view.history.plotted(self.view.plotted).at(index)
+        asked = (shown, width, height, self.view.log_scale, self.view.plotted, self.view.hidden and index)
         if asked == self._kept[0]:
             return self._kept[1]
-        if self.veil is not None:
+        if self.view.hidden is not None:
             history = history.copy()
             history.truncate_after(index)
         changes = [point.iteration for point in history.learning_rate.points()[1:]]
-        series = history.plotted(self.plotted)
+        series = history.plotted(self.view.plotted)
         points, shown = series.thinned(plot_columns(width)), series.at(index)
-        if not points and self.plotted != "loss":
-            return [[(f"no {NAMES.get(self.plotted, self.plotted)} to plot yet", "dim")]]
-        self._kept = asked, plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.log_scale)
+        if not points and self.view.plotted != "loss":
+            return [[(f"no {NAMES.get(self.view.plotted, self.view.plotted)} to plot yet", "dim")]]
+        self._kept = (
+            asked,
+            plot_lines(points, width, height, shown=shown, changes=changes, log_scale=self.view.log_scale),
+        )
         return self._kept[1]
 
 

@@ -21,6 +21,7 @@ from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
 from autograd_tui.tui.rendering import CachedRows
+from autograd_tui.tui.screen_state import View
 
 
 class Face(CachedRows):
@@ -69,9 +70,9 @@ class Panel(CachedRows):
     Panel.framed:focus { border: heavy $frame; border-title-style: bold; }
     """
 
-    frame: var[Frame | None] = var(None)
-    about: var[SessionInfo | None] = var(None)
-    veil: var[HiddenResults | None] = var(None)
+    DRAWN_FROM: ClassVar[tuple[str, ...]] = ("frame", "about", "hidden")  # the fields of the view that `lines` reads
+
+    view: var[View] = var(View())
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
         super().__init__(id=id, classes=classes)
@@ -108,13 +109,24 @@ class Panel(CachedRows):
         room = self.content_region
         return event.screen_offset - room.offset if room.contains_point(event.screen_offset) else None
 
-    def watch_frame(self) -> None:
-        """Show another frame."""
-        if self._seen:
+    @property
+    def frame(self) -> Frame | None:
+        """The frame shown."""
+        return self.view.frame
+
+    @property
+    def about(self) -> SessionInfo | None:
+        """The session that the frame is of."""
+        return self.view.about
+
+    def watch_view(self, old: View, new: View) -> None:
+        """Draw anew where a field that this panel draws from has changed."""
+        changed = [name for name in self.DRAWN_FROM if getattr(old, name) is not getattr(new, name)]
+        if changed == ["frame"] and not self._seen:
+            self._strips = []
+        elif changed:
             self._make_room()
             self.redraw()
-        else:
-            self._strips = []
 
     def on_show(self) -> None:
         """Draw what has changed in the meantime."""
@@ -124,15 +136,6 @@ class Panel(CachedRows):
     def on_hide(self) -> None:
         """Draw no more until somebody looks."""
         self._seen = False
-
-    def watch_about(self) -> None:
-        """Show another session."""
-        self._make_room()
-        self.redraw()
-
-    def watch_veil(self) -> None:
-        """Hide or show what the veil covers."""
-        self.redraw()
 
     def _make_room(self) -> None:
         rows = self.rows_wanted()
@@ -175,12 +178,13 @@ class Panel(CachedRows):
         """Give the rows as they stand, nothing before there is a frame."""
         if self.frame is None:
             return []
-        return self.draw(self.frame, width, height) if self.veil is None else self.cover(self.veil, width, height)
+        hidden = self.view.hidden
+        return self.draw(self.frame, width, height) if hidden is None else self.cover(hidden, width, height)
 
-    def cover(self, veil: HiddenResults, width: int, height: int) -> list[Line]:
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Give the rows with what the veil hides covered."""
         assert self.frame is not None
-        known = self.draw(veil.known, width, height)  # first: the true rows are those that the mouse finds
+        known = self.draw(hidden.known, width, height)  # first: the true rows are those that the mouse finds
         return cover_hidden(self.draw(self.frame, width, height), known)
 
     def render_line(self, y: int) -> Strip:

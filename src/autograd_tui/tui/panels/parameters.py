@@ -41,7 +41,7 @@ class ParametersPanel(RowPanel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw values where a parameter has one, else norms; where room is short, how far it moved is left out."""
-        width -= 2 * (self.view.cursor is not None)
+        width -= 2 * (self.view.table.cursor is not None)
         before = frame.before or frame.params
         pairs = list(zip(before, frame.params, strict=True))
         name_width = max(len(row.name) for row in frame.params)
@@ -115,7 +115,7 @@ class CompactParametersPanel(RowPanel):
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the rows; what does not fit goes in this order: the bar, the number before, a name's beginning."""
         pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
-        width -= 2 * (self.view.cursor is not None)
+        width -= 2 * (self.view.table.cursor is not None)
         values = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
         grads = 1 + max((len(main_words(grad)) for grad in frame.grads if grad is not None), default=0)
         grads = max(grads, 10)  # with a blank before it

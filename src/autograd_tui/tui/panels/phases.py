@@ -36,7 +36,7 @@ class PhasesPanel(Panel):
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the names over the numbers."""
         next_one = next_phase(frame)
-        hint: Line = [("space: ", "dim"), (next_one.value if self.veil is None else "show", "strong"), (" ", "")]
+        hint: Line = [("space: ", "dim"), (next_one.value if self.view.hidden is None else "show", "strong"), (" ", "")]
         names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
         (last, style), used = numbers[-1], length(numbers[:-1])
         taken = next((each for each in _taken(frame) if used + len(last.rstrip()) + len(each) < width), "")

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 
 from textual import events
 from textual.message import Message
-from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.styled_text import Line, more_line, scrolled
 from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.view import TableView, ViewRow, count_rows, list_rows, row_parameters
+from autograd_tui.text.table.view import ViewRow, count_rows, list_rows, row_parameters
 from autograd_tui.tui.panels.panel import Panel
 
 
 class RowPanel(Panel):
     """Shows as many rows as fit, the one under the cursor always among them."""
 
-    view: var[TableView] = var(TableView())
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "table")
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
@@ -39,11 +38,6 @@ class RowPanel(Panel):
         def __init__(self, by: int) -> None:
             super().__init__()
             self.by = by
-
-    def watch_view(self) -> None:
-        """Show another view of the same frame."""
-        self._make_room()
-        self.redraw()
 
     def on_click(self, event: events.Click) -> None:
         """Tell which row was clicked."""
@@ -70,11 +64,11 @@ class RowPanel(Panel):
 
     def count(self) -> int:
         """Say how many rows there are."""
-        return count_rows(self.grouped(self.frame), self.view) if self.frame is not None else 2
+        return count_rows(self.grouped(self.frame), self.view.table) if self.frame is not None else 2
 
     def listed(self, frame: Frame, columns: ParameterColumns) -> list[ViewRow]:
         """Give all rows from first to last."""
-        return list_rows(self.grouped(frame), columns, self.view)
+        return list_rows(self.grouped(frame), columns, self.view.table)
 
     def fitting(self, listed: Sequence[ViewRow], room: int) -> tuple[Sequence[ViewRow], list[Line]]:
         """Choose the rows that fit; where not all do, give a line too that counts the others."""
@@ -88,17 +82,17 @@ class RowPanel(Panel):
 
     def marked(self, row: ViewRow, line: Line) -> Line:
         """Point at the row under the cursor, once there is a cursor."""
-        if self.view.cursor is None:
+        if self.view.table.cursor is None:
             return line
-        if row != self.view.cursor:
+        if row != self.view.table.cursor:
             return [("  ", ""), *line]
         return [("▶ ", "accent"), (line[0][0], "now"), *line[1:]]
 
     def _wanted(self, listed: Sequence[ViewRow]) -> range:
         """Say which rows are to be seen: the one under the cursor, and below an opened layer its parameters."""
-        cursor = self.view.cursor
+        cursor = self.view.table.cursor
         if cursor is None or cursor not in listed:
             return range(0)
         place = listed.index(cursor)
-        opened = cursor.place is None and cursor.layer in self.view.opened
+        opened = cursor.place is None and cursor.layer in self.view.table.opened
         return range(place, place + 1 + (len(row_parameters(self._grouped, cursor)) if opened else 0))

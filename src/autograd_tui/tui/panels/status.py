@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from textual.reactive import var
-
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.frame_summary import status_line
+from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.styled_text import Line, one_line, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
@@ -15,28 +12,17 @@ from autograd_tui.tui.panels.panel import Panel
 class StatusPanel(Panel):
     """One row; before the session is open it says what is being opened."""
 
-    newest: var[int] = var(0)
-    unkept: var[str] = var("")  # a mark
-
-    def watch_newest(self) -> None:
-        """Count the newest frame."""
-        self.redraw()
-
-    def watch_unkept(self) -> None:
-        """Mark a run that is not kept."""
-        self.redraw()
+    DRAWN_FROM = ("frame", "about", "newest", "unkept")
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the row."""
-        return [status_line(frame, self.about, self.newest, width, unkept=self.unkept)] if self.about else []
+        newest, unkept = self.view.newest, self.view.unkept
+        return [status_line(frame, self.about, newest, width, unkept=unkept)] if self.about else []
 
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence and its style."""
-
-    text: str
-    style: str = ""
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
+        """Draw the row as it is: it holds no results."""
+        assert self.frame is not None
+        return self.draw(self.frame, width, height)
 
 
 class NotePanel(Panel):
@@ -44,12 +30,7 @@ class NotePanel(Panel):
 
     DEFAULT_CSS = "NotePanel { height: auto; }"
 
-    note: var[Note | None] = var(None)
-
-    def watch_note(self) -> None:
-        """Show another sentence."""
-        self._make_room()
-        self.redraw()
+    DRAWN_FROM = ("note",)
 
     def rows_wanted(self) -> int:
         """Take as many rows as the sentence needs."""
@@ -60,7 +41,7 @@ class NotePanel(Panel):
         return self._sentence(width)
 
     def _sentence(self, width: int) -> list[Line]:
-        if self.note is None:
+        note = self.view.note
+        if note is None:
             return []
-        rows = wrapped(one_line(self.note.text), width - 2, style=self.note.style)
-        return [[(" ", self.note.style), *row] for row in rows]
+        return [[(" ", note.style), *row] for row in wrapped(one_line(note.text), width - 2, style=note.style)]

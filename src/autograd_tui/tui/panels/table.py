@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from textual.reactive import var
-
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.buffer_rows import buffer_lines
 from autograd_tui.text.table.gradient_status import gradient_summary
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.selected_row import layer_lines, no_selection_lines, parameter_lines
 from autograd_tui.text.table.table_rows import TableLayout, TableRows
-from autograd_tui.text.table.view import TableView
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
 
@@ -20,25 +16,16 @@ from autograd_tui.tui.panels.rows import RowPanel
 class SelectedPanel(Panel):
     """A parameter, its gradient and what the optimizer remembers of it; or the sums of a layer."""
 
-    view: var[TableView] = var(TableView())
-    inspection: var[Inspection | None] = var(None)  # set before the frame, which then draws both
-
-    def watch_view(self) -> None:
-        """Show what the cursor is on now."""
-        self.redraw()
-
-    def watch_inspection(self) -> None:
-        """Show exact numbers, or no longer."""
-        self.redraw()
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "table", "inspection")
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the lines; an inspection of another frame is not used."""
-        cursor = self.view.cursor
+        cursor = self.view.table.cursor
         if cursor is None:
             return no_selection_lines(width)
         if cursor.place is not None:
             also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
-            return parameter_lines(frame, cursor.place, inspection=self.inspection, width=width, also=also)
+            return parameter_lines(frame, cursor.place, inspection=self.view.inspection, width=width, also=also)
         places = Layers.of(frame.params.layout.names).groups[cursor.layer]
         return layer_lines(frame, cursor.layer, places, width=width)
 
@@ -61,7 +48,7 @@ class TablePanel(RowPanel):
         """Draw the rows that fit; where room is short, the words below go first, then the total, then the heading."""
         columns, table = self._numbers(frame)
         listed = self.listed(frame, columns)
-        shape = table.shape(self.view, listed, width)
+        shape = table.shape(self.view.table, listed, width)
         above = [table.heading(shape)] if height >= 3 else []
         below = [table.total(shape)] if height >= 5 else []
         if height >= 7:
@@ -90,11 +77,7 @@ def _gradients(frame: Frame, shape: TableLayout, width: int) -> Line:
 class BuffersPanel(Panel):
     """What the last forward has changed, then the few that fit: first those of the layer under the cursor."""
 
-    view: var[TableView] = var(TableView())
-
-    def watch_view(self) -> None:
-        """Show the buffers of another layer."""
-        self.redraw()
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "table")
 
     def rows_wanted(self) -> int:
         """Take a row for each buffer, and one to say what has changed."""
@@ -102,5 +85,5 @@ class BuffersPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the rows."""
-        layer = self.view.cursor.layer if self.view.cursor else ""
+        layer = self.view.table.cursor.layer if self.view.table.cursor else ""
         return buffer_lines(frame, layer, width, height)

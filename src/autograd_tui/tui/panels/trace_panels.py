@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import PurePath
-
-from textual.reactive import var
+from typing import ClassVar
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.frame_summary import raised_line
@@ -23,21 +21,22 @@ from autograd_tui.text.trace.tree_lines import TreeLines
 from autograd_tui.text.trace.walk import Walk, header_lines
 from autograd_tui.tui.panels.code import lines_of
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.screen_state import View
 
 
 class WalkPanel(Panel):
     """Draws the walk it is given: a panel overrides `draw_walk`."""
 
-    walk: var[Walk | None] = var(None)
+    DRAWN_FROM: ClassVar[tuple[str, ...]] = ("walk",)
+
+    @property
+    def walk(self) -> Walk | None:
+        """Where the walk through the trace stands."""
+        return self.view.walk
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Give the rows to show; those beyond `height` are not seen."""
         raise NotImplementedError
-
-    def watch_walk(self) -> None:
-        """Show another place."""
-        self._make_room()
-        self.redraw()
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Give the rows as they stand, nothing before there is a walk."""
@@ -51,12 +50,12 @@ class SidePanel(WalkPanel):
         super().__init__(title=title)
         self.display = False
 
-    def watch_walk(self) -> None:
-        """Show another place, or nothing."""
+    def watch_view(self, old: View, new: View) -> None:
+        """Show another operation, or nothing."""
         wanted = self.walk is not None and self.rows_wanted() > 0
         if wanted != self.display:
             self.display = wanted
-        super().watch_walk()
+        super().watch_view(old, new)
 
 
 class WherePanel(WalkPanel):
@@ -64,19 +63,17 @@ class WherePanel(WalkPanel):
 
     DEFAULT_CSS = "WherePanel { height: 2; }"
 
-    unkept: var[str] = var("")  # a mark
-
-    def watch_unkept(self) -> None:
-        """Mark a run that is not kept."""
-        self.redraw()
+    DRAWN_FROM = ("walk", "unkept")
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw two rows."""
-        return header_lines(walk, width, unkept=self.unkept)
+        return header_lines(walk, width, unkept=self.view.unkept)
 
 
 class SourcePanel(WalkPanel):
     """As many lines as fit, one of them lit; in one row, that one alone."""
+
+    DRAWN_FROM = ("walk", "about")
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw the lines; a frame around them names the file."""
@@ -99,18 +96,14 @@ TITLES = {
 class ChainRulePanel(WalkPanel):
     """Numbers where they are few, else shapes and norms; in their place a proof, once there is one."""
 
-    proof: var[GradCheck | None] = var(None)
-
-    def watch_proof(self) -> None:
-        """Show a proof, or put it away."""
-        self.watch_walk()
+    DRAWN_FROM = ("walk", "gradcheck")
 
     def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
         if self.has_class("framed"):
-            self.retitle("Proof   by finite differences" if self.proof else TITLES[walk.trace.phase])
-        if self.proof is not None:
-            return cut(gradcheck_lines(self.proof, width), height)
+            self.retitle("Proof   by finite differences" if self.view.gradcheck else TITLES[walk.trace.phase])
+        if self.view.gradcheck is not None:
+            return cut(gradcheck_lines(self.view.gradcheck, width), height)
         lines = chain_rule_lines(walk.trace, walk.op, width)
         error = walk.trace.error if walk.at_end else None
         return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)

@@ -1,0 +1,138 @@
+"""What words at the prompt do: commands for the trainer thread, and words for the screen alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused, UnknownCommand, unknown
+from autograd_tui.core.run_config import BUDGET, BUILT_IN, installed
+from autograd_tui.core.session_view import Goal
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.messages import watch_line
+from autograd_tui.text.prompt.completion import complete, completion_heading
+from autograd_tui.text.prompt.parser import parse_prompt
+from autograd_tui.text.prompt.words import Candidate, ScreenWord
+from autograd_tui.tui.preferences import THEMES
+from autograd_tui.tui.requests import Arm, Export, Open, Record
+from autograd_tui.tui.screen_state import Note
+from autograd_tui.tui.terminal import ReadableApp
+from autograd_tui.tui.themes import theme_named
+
+if TYPE_CHECKING:
+    from autograd_tui.tui.main_screen import MainScreen
+
+
+class PromptWords:
+    """Reads words for the main screen, and completes them."""
+
+    def __init__(self, main: MainScreen) -> None:
+        self._main = main
+
+    def offer(self, text: str) -> tuple[str, list[Candidate]]:
+        """Return a title and candidates for what is typed."""
+        view, trainer, app = self._main.state.view, self._main.trainer, self._main.app
+        candidates = complete(
+            text,
+            view.frame,
+            newest=view.newest,
+            history=view.history,
+            themes=(*THEMES, *app.available_themes),
+            models=_models(trainer.folder) if text.startswith("model ") else {},
+            branches=trainer.session.branches if trainer.session else (),
+        )
+        return completion_heading(text, view.frame, memory=view.about.memory if view.about else BUDGET), candidates
+
+    def run(self, text: str) -> bool:
+        """Do what words ask for; False where they were not understood."""
+        main = self._main
+        main.say(None)
+        try:
+            words = None if text.startswith("/") else parse_prompt(text)
+            if words is None:
+                main.find_parameter(text[1:].strip())
+            elif isinstance(words, ScreenWord):
+                self._answer(words)
+            elif words:
+                self._train(words)
+        except Refused as error:
+            main.say(Note(str(error), "warn"))
+            return False
+        return True
+
+    def _train(self, commands: Commands) -> None:
+        """Run commands; a single phase to be recorded leads to the trace screen."""
+        main = self._main
+        request = main.state.train(commands)
+        if len(commands) == 1 and commands[0].recorded:
+            main.trace.enter(Record(command=commands[0], start=request.start))
+        else:
+            main.ask(request)
+
+    def _answer(self, word: ScreenWord) -> None:
+        """Do what a word for the screen asks; raises Refused."""
+        main, state = self._main, self._main.state
+        match word.name, word.value:
+            case "run", int(times):
+                state.count = str(times)
+                main.ask(state.train("iteration"))
+            case "run", Goal() as goal:
+                main.ask(state.train(goal))
+            case "speed", float() | None as speed:
+                main.set_speed(speed)
+            case "theme", str(name):
+                main.app.theme = theme_named(name)
+            case "ascii" | "unicode", _:
+                assert isinstance(main.app, ReadableApp)
+                main.app.ascii_only = word.name == "ascii"
+            case "log" | "linear", _:
+                main.set_log_scale(word.name == "log")
+            case "watch", Watchpoint() as watchpoint:
+                main.ask(Arm(watchpoint))
+            case "watch", "off":
+                main.ask(Arm(None))
+            case "watch", _:
+                session = main.trainer.session
+                main.say(Note(watch_line(session.watchpoints if session else ()), "accent"))
+            case "export", str(name) if not name.endswith(".svg"):
+                main.ask(Export(Path(name).expanduser()))
+            case "export", str() | None as name:
+                main.refresh(layout=True)
+                act = partial(main.write_picture, Path(name).expanduser()) if name else main.write_picture_and_line
+                main.call_after_refresh(main.in_turn, act)  # a picture without the prompt
+            case "help", _:
+                main.action_help()
+            case "quit", _:
+                main.app.exit(0)
+            case "plot", str(name):
+                self._plot(name)
+            case "sort", str(column):
+                main.sort_table(column)
+            case "model", str(scenario):
+                main.ask(state.train(Open(scenario)))
+            case "console", _:
+                main.show_console()
+            case "inside", _:
+                main.action_inside()
+            case "veil", _:
+                main.action_veil()
+            case _:
+                raise AssertionError(word)
+
+    def _plot(self, name: str) -> None:
+        """Plot another column in place of the loss; raises Refused where there is none of that name."""
+        frame = self._main.state.view.frame
+        names = ["loss", "grad", *(metric for metric, _ in (frame.metrics if frame else ()))]
+        if name not in names:
+            raise UnknownCommand(unknown(name, "plot", names))
+        self._main.state.change(plotted=name)
+        self._main.draw()
+
+
+def _models(folder: str | None) -> dict[str, str]:
+    """Return what can be trained from here, each with a line about it."""
+    files = (path.name for path in sorted(Path(folder).glob("*.py"))) if folder else ()
+    own = dict.fromkeys(files, "your own, where it holds a @scenario or a model")
+    return BUILT_IN | {name: f"from {each.module.partition('.')[0]}" for name, each in installed().items()} | own

@@ -1,0 +1,286 @@
+"""What the main screen shows and remembers, without Textual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.history import History
+from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
+from autograd_tui.text.messages import progress_line
+from autograd_tui.text.numbers import duration
+from autograd_tui.text.styled_text import one_line
+from autograd_tui.text.table.view import TableView
+from autograd_tui.text.trace.walk import Walk
+from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
+from autograd_tui.tui.requests import Inspect, Look, Place, Status, Train, Training, Update
+
+MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
+MIN_PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
+SILENCE = 3.0  # seconds without a new frame before a run is said to wait for one
+MAX_PRINTED_WIDTH = 160  # characters of what was printed, in the note
+PATIENCE = 0.25  # seconds before a phase that still runs is said to run
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence above the last row, and its style."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """All that the panels of a screen draw; a panel redraws when a field that it reads is another object."""
+
+    frame: Frame | None = None
+    about: SessionInfo | None = None
+    newest: int = 0  # the index of the branch's last frame
+    history: History | None = None
+    table: TableView = field(default_factory=TableView)
+    inspection: Inspection | None = None  # exact numbers of the parameter that enter was pressed on last
+    hidden: HiddenResults | None = None  # what the veil covers of the frame
+    log_scale: bool = False
+    plotted: str = "loss"  # or "grad", or a metric's name
+    printed: tuple[str, ...] = ()  # the last lines that the model printed
+    note: Note | None = None
+    unkept: str = ""  # a word in the status row while the run is not kept on disk
+    walk: Walk | None = None  # through a trace, on the trace screen
+    gradcheck: GradCheck | None = None  # of the operation at hand
+
+
+class ScreenState:
+    """What the main screen remembers between two keys, and the view that follows from it.
+
+    Methods change the state and leave a new `view`; whoever owns the state hands that to the panels.
+    """
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.status = Status(None, 0.0)  # of the trainer thread, as it was drawn last
+        self.commands = CommandLog()  # that led to the latest frame
+        self.latest: Frame | None = None  # where training stands
+        self.looking: int | None = None  # the frame looked at, where it is not the latest
+        self.pending_looks: tuple[Look, ...] = ()  # asked for since the last command, and not answered yet
+        self.traced: int | None = None  # the frame whose phase was walked through last; a command clears it
+        self.count = ""  # the digits typed so far, for the next key
+        self.greeting: str | None = None  # shown with the first update
+        self.dropped_keys: Note | None = None  # shown until the next key
+        self.interrupted = False  # ctrl+c was pressed, and nothing was asked for since
+        self.veiled = False  # whether new numbers are covered until space shows them
+        self.stage = 0  # how much of the latest frame has been uncovered
+        self._plot_time = 0.0
+        self._patience: Note | None = None  # the last note about something that takes long
+
+    def change(self, **fields: Any) -> None:
+        """Replace fields of the view."""
+        self.view = replace(self.view, **fields)
+
+    # What a key asks for.
+
+    def take_count(self) -> int:
+        """Return the count typed before a key, by default 1, and forget it."""
+        count, self.count = int(self.count or 1), ""
+        return count
+
+    def train(self, what: Training, *, pauses: bool = False) -> Train:
+        """Return the request to train from the frame looked at, which the next update replaces by the latest."""
+        request = Train(what, self.start, self.take_count(), pauses=pauses)
+        self.looking, self.pending_looks, self.traced, self.interrupted = None, (), None, False
+        return request
+
+    @property
+    def start(self) -> Place:
+        """The frame that a key goes on from: the one looked at, or where training stands when the key's turn comes."""
+        if self.pending_looks:
+            return "looked at"
+        return "here" if self.looking is None else self.looking
+
+    @property
+    def run_in_sight(self) -> bool:
+        """Whether a run has been on the screen for long enough to be meant by a key."""
+        return self.status.run is not None and monotonic() - self.status.run_since > PATIENCE
+
+    # What the trainer thread answers.
+
+    def open(self, about: SessionInfo, update: Update) -> None:
+        """Show a session that was just opened."""
+        self.commands, self.latest, self.looking, self.pending_looks = update.log, update.frame, None, ()
+        self.change(
+            about=about,
+            frame=update.frame,
+            newest=update.newest,
+            history=update.history,
+            table=TableView(),
+            inspection=None,
+            unkept=update.unkept,
+        )
+
+    def take(self, update: Update) -> None:
+        """Show what an update brings: the latest frame, or the one that a look was answered with."""
+        request = update.request
+        if self.latest is not update.frame:
+            self.stage = STAGES if update.goes_on else 0  # questions would stop a run
+        self.latest, self.commands = update.frame, update.log
+        self.change(
+            newest=update.newest,
+            history=self._next_history(update),
+            inspection=request.inspection if isinstance(request, Inspect) else None,
+            unkept=update.unkept,
+        )
+        if any(look is request for look in self.pending_looks):
+            assert isinstance(request, Look)
+            self.pending_looks = self.pending_looks[1:]
+            if request.frame is not None:
+                self.show_frame(request.frame)
+        if self.looking is None:
+            self.show_frame(update.frame)
+
+    def update_note(self, update: Update) -> Note | None:
+        """Return what an update has to say: a refusal or a warning first, then an answer, then the greeting."""
+        greeting, self.greeting = self.greeting, None
+        sentence = getattr(update.request, "sentence", None) or greeting
+        if warning := update.refused or update.warning:
+            return Note(warning, "warn")
+        return Note(sentence, "accent") if sentence else None
+
+    def _next_history(self, update: Update) -> History:
+        """Return the history to plot; during a run only where a change shows, since plotting is slow."""
+        now, plotted = monotonic(), self.view.history
+        if update.goes_on and plotted is not None:
+            visible = update.history.loss.share_since(plotted.loss) > MIN_PLOT_GROWTH
+            if now - self._plot_time < (MIN_PLOT_SECONDS if visible else MAX_PLOT_SECONDS):
+                return plotted
+        self._plot_time = now
+        return update.history
+
+    # Which frame is shown, and how much of it.
+
+    def show_frame(self, frame: Frame) -> None:
+        """Show a frame, which may be the latest."""
+        latest = self.latest is not None and frame.index == self.latest.index
+        self.looking = None if latest else frame.index
+        self.change(frame=self.latest if latest else frame)
+        self._cover()
+
+    def _cover(self) -> None:
+        """Cover the results of the latest frame that have not been asked for yet."""
+        covered = self.veiled and self.looking is None and self.view.frame is not None
+        self.change(hidden=hide_results(self.view.frame, self.stage) if covered and self.view.frame else None)
+
+    def toggle_veil(self) -> None:
+        """Cover new results from now on, or show all; what is on the screen already stays."""
+        self.veiled, self.stage = not self.veiled, STAGES
+        self._cover()
+
+    def lift_veil(self) -> None:
+        """Show the next part of what is covered."""
+        self.stage += 1
+        self._cover()
+
+    @property
+    def gone_back(self) -> bool:
+        """Whether there are frames after the one where training stands."""
+        return self.latest is not None and self.latest.index != self.view.newest
+
+    # The note: what the frame does not show.
+
+    def say(self, note: Note | None, status: Status, output: CapturedOutput) -> None:
+        """Show a note; without one, the note of the mode the screen is in."""
+        self.status = status
+        self.change(note=note or self._mode(status, output))
+
+    def _mode(self, status: Status, output: CapturedOutput) -> Note | None:
+        if self.dropped_keys is not None:
+            return self.dropped_keys
+        if self.count:
+            return Note(f"{self.count}_", "accent")
+        waiting = self.waiting_note(status, output)
+        if status.progress is not None and waiting:
+            return waiting
+        if self.looking is not None:
+            on = "a command goes on from here, " if status.can.run else ""
+            return Note(f"frame {self.looking} of {self.view.newest}: {on}escape returns", "now")
+        if status.run is not None:
+            return Note(_run_sentence(status, status.run), "accent")
+        if waiting:
+            return waiting
+        if status.notice:
+            return Note(status.notice, "accent")
+        if self.gone_back:
+            assert self.latest is not None
+            frame = f"frame {self.latest.index}"
+            return Note(f"gone back to {frame}: the later ones stay until a command runs", "accent")
+        return self._veil_note() or self._printed_note(output)
+
+    def waiting_note(self, status: Status, output: CapturedOutput) -> Note | None:
+        """Return what has run for longer than a moment, with its progress where that is known."""
+        if status.busy is None or monotonic() - status.since < PATIENCE:
+            return None
+        if status.progress is not None:
+            text = progress_line(status.progress)
+        else:
+            bar = output.unfinished(status.since)  # of a download, say
+            text = f"{f'{bar} so far' if bar else status.busy}: {duration(monotonic() - status.since)}"
+        self._patience = Note(text + _queue_words(status), "accent")
+        return self._patience
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether the note is about something that takes long."""
+        return self.view.note is self._patience
+
+    def _veil_note(self) -> Note | None:
+        if not self.veiled:
+            return None
+        if self.view.hidden is not None:
+            return Note("behind the veil: space shows it", "now")
+        return Note("the veil is drawn: space runs and hides the new numbers, v takes it away", "accent")
+
+    def _printed_note(self, output: CapturedOutput) -> Note | None:
+        printed = self.view.printed
+        if not printed:
+            return None
+        line = one_line(headline(printed[newest_message(printed)]), MAX_PRINTED_WIDTH)
+        count, them = ("1 line", "it") if output.count == 1 else (f"{output.count:,} lines", "them")
+        return Note(f"{count} printed, :console shows {them}: {line}", "dim")
+
+
+def _run_sentence(status: Status, goal: str) -> str:
+    if status.silent > SILENCE:
+        return f"this iteration has run for {duration(status.silent)}: space pauses behind it"
+    until, watched = f" until {goal}" if goal else "", ", watched" * status.watched
+    speed = f"{speed_in_words(status.speed)}{watched}{until}{_queue_words(status)}"
+    return f"running at {speed}: space pauses, + - change it"
+
+
+def _queue_words(status: Status) -> str:
+    return f", {status.waiting} wait{'s' * (status.waiting == 1)}" if status.waiting else ""
+
+
+SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, None)  # commands a second; None: as many as it can
+
+
+def faster(speed: float | None) -> float | None:
+    """Return the next higher speed."""
+    return next((each for each in SPEEDS if speed is not None and each is not None and each > speed), None)
+
+
+def slower(speed: float | None) -> float | None:
+    """Return the next lower speed, the lowest at the end."""
+    lower = [each for each in SPEEDS if each is not None and (speed is None or each < speed)]
+    return lower[-1] if lower else SPEEDS[0]
+
+
+def speed_in_words(speed: float | None) -> str:
+    """Return a speed as a reader says it: "5 commands a second"."""
+    if speed is None:
+        return "full speed"
+    return f"{speed:g} command{'s' * (speed != 1)} a second"
