@@ -17,7 +17,7 @@ from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.printing import print_warnings_as_lines, quoted
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_view import LIVE, SessionInfo
 from autograd_tui.tui.app import _say_last
 from autograd_tui.tui.captured_output import CapturedOutput
 from program import Run
@@ -167,7 +167,7 @@ def test_what_is_said_on_leaving_the_screen_is_harmless(
     failure: BaseException | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     about = SessionInfo(HOSTILE, "cpu", 0, RunConfig(HOSTILE, own={"width": HOSTILE}))
-    trainer = SimpleNamespace(unkept=[HOSTILE], trains=True, left=[about.repeated(CommandLog())])
+    trainer = SimpleNamespace(unkept=[HOSTILE], can=LIVE, left=[about.repeated(CommandLog())])
     main = SimpleNamespace(trainer=trainer, last_line=lambda: about.command_line)
     app: Any = SimpleNamespace(failure=failure, main=main)
     output = CapturedOutput()

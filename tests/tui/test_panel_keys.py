@@ -111,7 +111,9 @@ async def test_the_console_comes_at_any_size_when_asked_for() -> None:
 async def test_thousands_of_printed_lines_ask_for_few_looks() -> None:
     async with screen() as shown:
         looks: list[int] = []
-        shown.app.main.watch(shown.app.main, "printed", lambda: looks.append(1), init=False)
+        shown.app.main.watch(
+            shown.app.main, "view", lambda old, new: looks.extend([1] * (old.printed is not new.printed)), init=False
+        )
         for place in range(5000):
             shown.app.main.output.take_in(f"{place}\n".encode())
         await shown.pilot.pause(0.5)

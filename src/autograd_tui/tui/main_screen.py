@@ -195,11 +195,12 @@ class MainScreen(TrainingScreen):
         self.look_at(event.index)
 
     def look_at(self, index: int) -> None:
-        """Show a frame, computed again where it is not stored."""
+        """Show a frame, computed again where it is not stored; one that will soon not be the latest, in its turn."""
         session = self.trainer.session
         current = session is not None and session.about is self.state.view.about
         stored = session.stored(index) if session is not None and current else None
-        if stored is not None:
+        latest = self.state.latest is not None and self.state.latest.index == index
+        if stored is not None and (not latest or self.up_to_date or self.state.run_in_sight):
             self.state.pending_looks = ()
             self.show_frame(stored)
         else:
