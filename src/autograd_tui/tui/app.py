@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -51,6 +52,7 @@ def out_of_the_collector(open_session: OpenSession) -> OpenSession:
 
 
 LOG_SCALE = "the plot is on a log scale, as you left it: y makes it linear"  # said at the start
+BURST_SECONDS = 1.0  # keys may still come of a burst of which some were dropped
 
 
 class AutogradApp(ReadableApp):
@@ -86,6 +88,7 @@ class AutogradApp(ReadableApp):
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
+        self._dropped, self._dropped_at = 0, -BURST_SECONDS  # keys of one burst, and when that was said last
         super().__init__(terminal or Terminal())
         self._choices, self._choices_file = choices or Preferences(), choices_file
         self._theme = theme or self._choices.theme
@@ -115,7 +118,8 @@ class AutogradApp(ReadableApp):
         if not isinstance(event, events.Key):
             await super().on_event(event)
             return
-        self._main.state.dropped_keys = None
+        if monotonic() - self._dropped_at > BURST_SECONDS:
+            self._main.state.dropped_keys, self._dropped = None, 0
         if (inside := self._main.trace.screen) and inside.gives_up(event):
             self.keys.clear()
         self.keys.append(event)
@@ -136,7 +140,9 @@ class AutogradApp(ReadableApp):
         await self._answer_keys()
 
     def say_dropped(self, count: int) -> None:
-        """Say, until the next key, that so many were dropped."""
+        """Say, until the next key behind the burst that they came in, that so many were dropped."""
+        self._dropped, self._dropped_at = self._dropped + count, monotonic()
+        count = self._dropped
         keys = "1 key came faster than it" if count == 1 else f"{count:,} keys came faster than they"
         note = Note(f"{keys} could run, and {'was' if count == 1 else 'were'} dropped", "warn")
         self._main.state.dropped_keys = note
