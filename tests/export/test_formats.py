@@ -18,7 +18,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.export.formats import WRITERS, PictureOptions, export_file
+from autograd_tui.export.formats import FORMATS, PictureOptions, export_file
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_an_unknown_ending_is_refused_with_those_there_are(run: tuple[Session, l
         export(tmp_path / "run.docx", run[0])
 
 
-@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("ending", FORMATS)
 def test_what_is_there_is_not_written_over(ending: str, run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
     path = tmp_path / f"run{ending}"
     path.write_text("mine")
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.usefixtures("full_disk")
 def test_no_form_of_export_is_a_traceback_on_a_full_disk(
     ending: str, run: tuple[Session, list[Frame]], tmp_path: Path, capfd: pytest.CaptureFixture[str]

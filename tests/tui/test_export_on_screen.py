@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app_screen import Screen, screen
-from autograd_tui.export.formats import WRITERS
+from autograd_tui.export.formats import FORMATS
 from autograd_tui.text.prompt.words import EXPORTS
 
 GOES = """
@@ -87,7 +87,7 @@ async def test_an_ending_that_nothing_is_written_in_is_refused_at_once() -> None
 
 
 def test_the_words_know_every_form_that_there_is() -> None:
-    assert sorted(EXPORTS) == sorted(WRITERS)
+    assert sorted(EXPORTS) == sorted(FORMATS)
 
 
 async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_written_where_the_program_was_started(

@@ -211,3 +211,22 @@ def test_a_key_that_pauses_a_run_does_nothing_more() -> None:
     queue.put(Train("next", pauses=True, in_sight=True))
     assert queue.next_beside_a_run() is None
     assert len(queue) == 0
+
+
+async def test_keys_of_the_same_burst_leave_the_note_of_those_that_were_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("autograd_tui.tui.app.monotonic", lambda: now[0])
+    async with screen() as shown:
+        shown.app.say_dropped(5)
+        await shown.press("f")
+        assert shown.note == "5 keys came faster than they could run, and were dropped"
+        shown.app.say_dropped(3)
+        await shown.press("b")
+        assert shown.note == "8 keys came faster than they could run, and were dropped"
+        now[0] += 2
+        await shown.press("s")
+        assert "dropped" not in shown.note
+        shown.app.say_dropped(1)
+        assert shown.note == "1 key came faster than it could run, and was dropped"

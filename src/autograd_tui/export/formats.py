@@ -53,26 +53,25 @@ def export_file(
     overwrite: what is there, but no file that the run is made of, nor its `journal`.
     Raises Refused, with nothing written, where the ending is unknown, a path is taken, or it cannot be written.
     """
-    write = WRITERS.get(path.suffix)
-    if write is None:
-        endings = ", ".join(WRITERS)
+    if path.suffix not in FORMATS:
+        endings = ", ".join(FORMATS)
         raise Refused(f'"{path.name}" has no ending that says in which form: {endings} are known.')
     sources = recording.opening.files | ({"the run's journal": journal} if journal else {})
     for each in output_paths(path):
         check_output(each, overwrite=overwrite, sources=sources)
     run = FrameReplay(recording, reopen(), stopped)
-    if write is _write_repro:
+    if path.suffix == ".pt":
         for _ in run.frames():
             pass
         if options is not None and options.frame is not None:
             run.session.rewind(options.frame)
         return export_repro(path, run.session, overwrite=overwrite, sources=sources)
-    if write is _write_events:
+    if path.suffix == ".tb":
         with write_whole_folder(path, overwrite=overwrite, sources=sources) as folder:
             write_events(folder, run.frames())
         return ""
     with write_whole(path, overwrite=overwrite, sources=sources) as file:
-        return write(file, run, options or PictureOptions())
+        return WRITERS[path.suffix](file, run, options or PictureOptions())
 
 
 def output_paths(path: Path) -> list[Path]:
@@ -102,16 +101,6 @@ def checked_script(text: str, name: str) -> bytes:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Refused(f"this run cannot be written as a script yet: it would be no Python ({error}).") from error
     return text.encode()
-
-
-def _write_repro(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    """Stand for what `export_case` writes: two files."""
-    raise NotImplementedError
-
-
-def _write_events(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    """Stand for what `write_events` writes: a folder."""
-    raise NotImplementedError
 
 
 def _write_script(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
@@ -151,6 +140,5 @@ WRITERS: dict[str, Callable[[BinaryIO, FrameReplay, PictureOptions], str]] = {
     ".jsonl": _write_json_lines,
     ".svg": _write_picture,
     ".html": _write_page,
-    ".tb": _write_events,
-    ".pt": _write_repro,
 }
+FORMATS = (*WRITERS, ".tb", ".pt")  # the last two write more than one file

@@ -59,7 +59,7 @@ class GlobalState:
 
     @staticmethod
     def take_in(rewindable: Rewindable) -> None:
-        """Let the surroundings in force, if any, mark a thing's state from here on; as it is now, it was before."""
+        """Have the global state in force, if any, snapshot an object from here on; before, it was as it is now."""
         here = _in_force.get()
         if here is not None and rewindable not in here._rewindables:
             here._rewindables[rewindable] = rewindable.state()
@@ -119,7 +119,7 @@ class GlobalState:
                 each.put_back(known.get(each, start))
 
 
-_in_force: ContextVar[GlobalState | None] = ContextVar("surroundings in force", default=None)
+_in_force: ContextVar[GlobalState | None] = ContextVar("global state in force", default=None)
 
 
 @dataclass(frozen=True, slots=True)
