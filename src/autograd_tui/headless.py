@@ -53,7 +53,7 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
 
 def report_problem(session: Session) -> None:
     """Say, once, what of the run is not kept."""
-    if session.recorder is not None and (problem := session.recorder.take_problem()):
+    if session.observer is not None and (problem := session.observer.take_problem()):
         say(problem)
 
 

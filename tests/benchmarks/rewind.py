@@ -17,8 +17,8 @@ import torch
 from stepping import plain_iteration
 
 from autograd_tui import Session, open_session
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.run_config import size_in_words
-from autograd_tui.core.session_view import Goal
 from autograd_tui.engine import session as session_file
 from autograd_tui.engine.replay import checkpoints as checkpoint_line
 from autograd_tui.engine.replay import free_run
@@ -96,7 +96,7 @@ def line(iterations: int, targets: int) -> None:
 
 def kept(session: Session, folder: Path) -> Session:
     """Have a session keep what it runs."""
-    session.recorder = JournalWriter(folder / "journal", session.about, private=True)
+    session.observer = JournalWriter(folder / "journal", session.about, private=True)
     return session
 
 

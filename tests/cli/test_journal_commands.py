@@ -388,7 +388,7 @@ def test_sessions_deletes_nothing_where_one_of_the_names_is_no_journal(do: Do, p
 
 def test_sessions_deletes_no_journal_of_a_run_that_goes_on(do: Do, path: Path) -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     session.run("f")
     refused = do("sessions", "--delete", str(path), code=2).err
     assert refused == [f"autograd-tui: {path} is being written by a run that goes on: it is not deleted."]

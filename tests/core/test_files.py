@@ -175,9 +175,9 @@ def test_choices_are_saved_through_no_link(tmp_path: Path) -> None:
 def test_a_journal_is_made_through_no_link(tmp_path: Path) -> None:
     session = open_session("linear")
     (tmp_path / "journal").symlink_to("nowhere")
-    session.recorder = JournalWriter(tmp_path / "journal", session.about, private=False)
+    session.observer = JournalWriter(tmp_path / "journal", session.about, private=False)
     session.run("f")
-    assert "(File exists)" in (session.recorder.take_problem() or "")
+    assert "(File exists)" in (session.observer.take_problem() or "")
     assert not (tmp_path / "nowhere").exists()
 
 

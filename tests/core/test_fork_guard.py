@@ -133,7 +133,7 @@ def test_a_copy_holds_no_journal_when_the_run_has_ended(tmp_path: Path) -> None:
     about = open_session("linear", threads=1).about
     path = tmp_path / "run.jsonl"
     writer = JournalWriter(path, about, private=True)
-    writer.ran("f", next(iter(open_session("linear", threads=1).run_all("f"))))
+    writer.on_command("f", next(iter(open_session("linear", threads=1).run_all("f"))))
     ours, theirs = socketpair()
     with ours, theirs:
         if not (copy := os.fork()):

@@ -36,7 +36,7 @@ def every_checkpoint_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recorded(path: Path, scenario: object, words: str, **options: object) -> Session:
     session = open_with_many_checkpoints(scenario, **options)  # type: ignore[arg-type]
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     list(session.run_all(words))
     session.close(in_order=False)
     return session
@@ -81,7 +81,7 @@ def test_a_checkpoint_is_passed_over_where_no_forward_follows_it_any_more(
     tmp_path: Path, words: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_with_many_checkpoints(WORLDS["net"])  # type: ignore[arg-type]
-    first.recorder = JournalWriter(tmp_path / "j", first.about, private=True)
+    first.observer = JournalWriter(tmp_path / "j", first.about, private=True)
     list(first.run_all(words))
     monkeypatch.setattr(writing, "CHECKPOINT_INTERVAL", float("inf"))
     list(first.run_all(other))
@@ -140,8 +140,8 @@ def test_a_planted_link_is_neither_written_through_nor_read_nor_in_the_way(tmp_p
         (tmp_path / f"j{ending}").symlink_to("mine")
     recorded(tmp_path / "j", "linear", "fbsz*9")
     again, start = resumed(tmp_path / "j", "linear")
-    assert again.recorder is not None
-    again.recorder.drew(again.frame, again.newest, again.history)
+    assert again.observer is not None
+    again.observer.on_shown(again.frame, again.newest, again.history)
     assert FollowedSession(tmp_path / "j").frame.index == again.frame.index
     assert (start, (tmp_path / "mine").read_text()) == (32, "mine")
 
@@ -231,8 +231,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(torch, "save", full)
     session = recorded(tmp_path / "j", "linear", "fbsz*3")
     assert [path.name for path in tmp_path.iterdir()] == ["j"]
-    assert session.recorder is not None
-    problem = session.recorder.problem
+    assert session.observer is not None
+    problem = session.observer.problem
     assert problem is not None
     assert problem.mark == "no checkpoints"
     assert problem.sentence.endswith("failed writing file): resuming will run more of it again.")
@@ -244,8 +244,8 @@ def test_lines_that_may_not_have_reached_the_disk_end_the_journal(
 ) -> None:
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     session = recorded(tmp_path / "j", "linear", "fbsz*3")
-    assert session.recorder is not None
-    problem = session.recorder.problem
+    assert session.observer is not None
+    problem = session.observer.problem
     assert problem is not None
     assert "cannot be written (Input/output error): this run is kept no further" in problem.sentence
 

@@ -26,14 +26,14 @@ class Leader:
         self.path = path
         self.session: Session = open_session(scenario)
         self.writer = JournalWriter(path, self.session.about, private=True)
-        self.session.recorder = self.writer
+        self.session.observer = self.writer
 
     def run(self, words: str) -> list[Frame]:
         return [self.show(frame) for frame in self.session.run_all(words)]
 
     def show(self, frame: Frame) -> Frame:
-        self.writer.drew(frame, self.session.newest, self.session.history)
-        self.writer.rest()
+        self.writer.on_shown(frame, self.session.newest, self.session.history)
+        self.writer.on_idle()
         return frame
 
 
@@ -158,8 +158,8 @@ def test_a_file_that_begins_anew_loses_no_follower(tmp_path: Path) -> None:
 
 def test_at_most_ten_frames_a_second_are_written_and_always_the_newest(leader: Leader) -> None:
     for frame in leader.session.run_all("fbsz*25"):
-        leader.writer.drew(frame, leader.session.newest, leader.session.history)
-    leader.writer.rest()
+        leader.writer.on_shown(frame, leader.session.newest, leader.session.history)
+    leader.writer.on_idle()
     following = FollowedSession(leader.path)
     assert following.frame.index == 100
     assert len(held(following)) < 50

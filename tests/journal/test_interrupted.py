@@ -25,7 +25,7 @@ def ran(words: str, *, when: int, left: bool = False) -> Path:
     """Keep a run that was `left` in order or cut off; `when` it was written last, in seconds since the epoch."""
     session = open_session("linear")
     paths = new_journal_paths(session.about.opening)
-    session.recorder = writer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
+    session.observer = writer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     for _ in session.run_all(words):
         pass
     writer.close(in_order=left)
@@ -76,7 +76,7 @@ def test_a_short_run_waits_where_no_longer_one_does() -> None:
 
 def test_a_run_that_goes_on_elsewhere_does_not_wait() -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(next(new_journal_paths(session.about.opening)), session.about, private=True)
+    session.observer = JournalWriter(next(new_journal_paths(session.about.opening)), session.about, private=True)
     session.run("f")
     assert interrupted_run() is None
 

@@ -31,7 +31,7 @@ from autograd_tui.journal.writer import JournalWriter
 
 def kept(path: Path, scenario: str = "linear") -> Session:
     session = open_session(scenario)
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     return session
 
 
@@ -41,8 +41,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def closed(session: Session) -> None:
-    assert session.recorder is not None
-    session.recorder.close(in_order=False)
+    assert session.observer is not None
+    session.observer.close(in_order=False)
 
 
 def told(journal: Journal) -> list[str]:
@@ -84,14 +84,14 @@ def test_the_last_loss_is_read_back_also_where_the_run_was_cut_off(path: Path, w
 
 def test_the_header_opens_the_same_run(path: Path) -> None:
     session = open_session("linear", seed=3, lr=0.25, batch_size=4)
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     session.run("f")
     assert read_journal(path).opening == session.about.opening
 
 
 def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: Path) -> None:
     session = open_session("linear", decay="plateau:0.1:0:0")
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     *_, last = session.run_all("w=4 b=1 fbsz*12")
     assert last.learning_rate < 1e-6
     path.write_text(path.read_text().replace("plateau:0.1:0:0", "plateau:0.1:0"))
@@ -120,7 +120,7 @@ def test_files_of_the_state_folder_are_private(path: Path) -> None:
 
 def test_a_journal_of_the_users_own_obeys_the_umask(tmp_path: Path) -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(tmp_path / "mine", session.about, private=False)
+    session.observer = JournalWriter(tmp_path / "mine", session.about, private=False)
     old = os.umask(0o027)
     try:
         session.run("f")
@@ -190,7 +190,7 @@ def test_a_line_cut_off_is_left_out_and_written_over(path: Path) -> None:
     assert (told(journal), journal.unread_bytes) == (["f", "b"], 12)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.resume(journal, session.about, left={})
+    session.observer = JournalWriter.resume(journal, session.about, left={})
     session.run("s")
     assert (told(read_journal(path)), read_journal(path).unread_bytes) == (["f", "b", "s"], 0)
 
@@ -201,7 +201,7 @@ def test_going_on_after_a_rewind_goes_on_from_there(path: Path) -> None:
     closed(first)
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.resume(read_journal(path), session.about, left={})
+    session.observer = JournalWriter.resume(read_journal(path), session.about, left={})
     list(session.run_all("z @1 b"))
     assert told(read_journal(path)) == ["f", "b"]
 
@@ -357,7 +357,7 @@ def test_a_first_line_that_opens_no_run_is_refused(path: Path, name: str, value:
 def test_a_scenario_may_have_any_name_that_a_file_can_have(path: Path, scenario: str) -> None:
     session = open_session("linear")
     opening = replace(session.about.opening, scenario=scenario, own={"text": "two\nlines"})
-    session.recorder = JournalWriter(path, replace(session.about, opening=opening), private=True)
+    session.observer = JournalWriter(path, replace(session.about, opening=opening), private=True)
     session.run("f")
     assert read_journal(path).opening == opening
     assert journal_summary(path).isprintable()
@@ -406,7 +406,7 @@ def test_a_damaged_journal_is_kept_beside_before_a_run_goes_on_in_it(path: Path)
     path.with_name("line.journal.damaged").write_text("an older one")
     session = open_session("linear")
     list(session.run_all("fb"))
-    session.recorder = JournalWriter.resume(read_journal(path), session.about, left={})
+    session.observer = JournalWriter.resume(read_journal(path), session.about, left={})
     session.run("s")
     assert (told(read_journal(path)), read_journal(path).damage) == (["f", "b", "s"], None)
     assert path.with_name("line.journal.damaged-2").read_bytes() == damaged
@@ -434,13 +434,13 @@ def test_two_cannot_write_the_same_journal(path: Path) -> None:
 
 
 def problem(session: Session) -> str:
-    assert session.recorder is not None
-    return session.recorder.take_problem() or ""
+    assert session.observer is not None
+    return session.observer.take_problem() or ""
 
 
 def why_not_kept(session: Session) -> str:
-    assert session.recorder is not None
-    problem = session.recorder.problem
+    assert session.observer is not None
+    problem = session.observer.problem
     return problem.sentence if problem is not None else ""
 
 

@@ -34,7 +34,7 @@ from suite_options import search
 def kept(path: Path, words: str) -> Session:
     """Run a line that is kept, and leave it."""
     session = open_session("linear")
-    session.recorder = JournalWriter(path, session.about, private=True)
+    session.observer = JournalWriter(path, session.about, private=True)
     list(session.run_all(words))
     session.close(in_order=False)
     return session
@@ -67,7 +67,7 @@ def test_branches_are_there_again_with_number_fork_length_and_loss(tmp_path: Pat
 def test_a_branch_taken_after_resuming_has_the_frames_and_plots_that_it_had(tmp_path: Path) -> None:
     session = kept(tmp_path / "j", "fbsz*3 F lr=0.05 fbBs @5 bs fbsz")
     again = resumed(tmp_path / "j")
-    session.recorder = None
+    session.observer = None
     for each in (session, again):
         each.run("branch=1")
     assert again.history == session.history
@@ -89,7 +89,7 @@ def test_frames_ahead_of_where_training_stood_are_still_ahead(tmp_path: Path) ->
     session = kept(tmp_path / "j", "fbsz*2 @3")
     again = resumed(tmp_path / "j")
     assert (again.frame.index, again.newest) == (3, 8)
-    session.recorder = None
+    session.observer = None
     assert again.run("@7").same(session.run("@7"))
 
 
@@ -138,7 +138,7 @@ def test_a_flipped_bit_on_the_way_is_named_with_its_line_and_frame(tmp_path: Pat
 def test_each_line_of_a_free_run_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "FREE_RUN_INTERVAL", 0.0)
     session = open_session("linear")
-    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    session.observer = JournalWriter(tmp_path / "j", session.about, private=True)
     list(session.run_free(session.end_of(3000), lambda: False, every=0.001))
     session.close(in_order=False)
     resumed(tmp_path / "j").close(in_order=False)
@@ -166,7 +166,7 @@ def test_a_line_that_cannot_run_any_more_is_named(tmp_path: Path) -> None:
 
 def test_a_line_of_which_a_part_alone_is_left_is_not_compared(tmp_path: Path) -> None:
     session = open_session("linear")
-    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    session.observer = JournalWriter(tmp_path / "j", session.about, private=True)
     list(session.run_free(session.end_of(40), lambda: False))
     list(session.run_all("@101 lr=0.5"))
     session.close(in_order=False)
@@ -230,7 +230,7 @@ def test_a_model_that_does_not_repeat_is_said(tmp_path: Path) -> None:
 
     scenario = as_scenario(never_the_same)
     session = open_session(scenario)
-    session.recorder = JournalWriter(tmp_path / "j", session.about, private=True)
+    session.observer = JournalWriter(tmp_path / "j", session.about, private=True)
     list(session.run_all("fbsz*2"))
     session.close(in_order=False)
     with pytest.raises(
@@ -248,7 +248,7 @@ class Resuming(Machine):
         self.path = Path(self.folder.name) / "j"
         self.always = patch.multiple(writing, CHECKPOINT_INTERVAL=0.0, MAX_CHECKPOINT_SHARE=inf, FREE_RUN_INTERVAL=inf)
         self.always.start()
-        self.session.recorder = JournalWriter(self.path, self.session.about, private=True)
+        self.session.observer = JournalWriter(self.path, self.session.about, private=True)
 
     @rule(lines=st.sampled_from([0.0, inf]), tensors=st.sampled_from([0.0, inf]))
     def write(self, *, lines: float, tensors: float) -> None:

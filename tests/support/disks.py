@@ -190,8 +190,8 @@ class Run:
         self.rng = random.Random(number)
         self.disk = Disk(folder, self.rng)
         self.session, self.straight = (open_with_many_checkpoints("linear") for _ in range(2))
-        self.recorder = JournalWriter(self.disk.path, self.session.about, private=True)
-        self.session.recorder = self.recorder
+        self.observer = JournalWriter(self.disk.path, self.session.about, private=True)
+        self.session.observer = self.observer
         self.troubles: list[str] = []
         first = self.rng.randrange(20)
         self._begins = {first, *self.rng.sample(range(first, 30), k=self.rng.choice([0, 0, 1]))}
@@ -213,16 +213,16 @@ class Run:
 
     def look(self) -> None:
         """Raise AssertionError where what the program says of the journal is not so, after a line was to be written."""
-        problem = self.recorder.problem
+        problem = self.observer.problem
         says_so = problem is not None and problem.mark == NOT_KEPT
         assert says_so or is_kept(self.disk, self.session), f"it is not kept, and the program says {problem}"
         assert not says_so or self._lasting or not self.quiet, f"nothing is wrong any more, and it says {problem}"
 
     def leave(self) -> None:
         """Leave the run, and look at what has become of its files."""
-        said = self.recorder.problem
+        said = self.observer.problem
         self.session.close(in_order=True)
-        left = self.recorder.problem
+        left = self.observer.problem
         self.disk.get_well()
         assert all(each.read_text() == FOREIGN for each in self.disk.foreign), "somebody else's file is another one"
         try:
@@ -262,8 +262,8 @@ def run_without_screen(run: Run) -> None:
         run.disturb(place)
         before = state(run.session)
         refused = [_is_refused(each, word) for each in (run.session, run.straight)]
-        run.recorder.drew(run.session.frame, run.session.newest, run.session.history)
-        run.recorder.rest()
+        run.observer.on_shown(run.session.frame, run.session.newest, run.session.history)
+        run.observer.on_idle()
         assert refused[0] == refused[1]
         here, there = state(run.session), state(run.straight)
         assert here == there, f"{word} leads to {here}, and without trouble to {there}"
@@ -289,7 +289,7 @@ async def run_on_screen(run: Run) -> None:
             run.disturb(place)
             before = state(run.session)
             await shown.press(*key if len(key) == 2 else [key])
-            problem, row = run.recorder.problem, shown.text("StatusPanel")
+            problem, row = run.observer.problem, shown.text("StatusPanel")
             mark = f" {problem.mark} " if problem else " the line"
             assert row.startswith(mark), f"the first row says {row!r} of {problem}"
             if state(run.session) != before:

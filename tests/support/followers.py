@@ -72,8 +72,8 @@ class Leader:
 
     def __init__(self, path: Path, scenario: str) -> None:
         self.session = open_session(scenario, threads=1)  # the other cores are for the followers
-        self.recorder = JournalWriter(path, self.session.about, private=True)
-        self.session.recorder = self.recorder
+        self.observer = JournalWriter(path, self.session.about, private=True)
+        self.session.observer = self.observer
         self.path = path
         self.drawn: Shown = {}
 
@@ -83,8 +83,8 @@ class Leader:
             for letter in "fbsz":
                 frame = self.session.run(letter)
                 self.drawn[frame.index] = frame_digest(frame), monotonic()
-                self.recorder.drew(frame, self.session.newest, self.session.history)
-        self.recorder.rest()
+                self.observer.on_shown(frame, self.session.newest, self.session.history)
+        self.observer.on_idle()
 
     def leave(self) -> list[str]:
         """End, and give what the journal has kept."""

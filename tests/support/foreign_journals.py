@@ -123,7 +123,7 @@ def _real(path: Path) -> list[str]:
     """Give the lines of a run of the line."""
     if not path.exists():
         session = open_session("linear")
-        session.recorder = JournalWriter(path, session.about, private=True)
+        session.observer = JournalWriter(path, session.about, private=True)
         list(session.run_all("fbsz*3"))
         session.close(in_order=True)
     return path.read_text().splitlines()

@@ -158,7 +158,7 @@ def kill_words(
                 resume_run(session, read_journal(path))
             else:
                 path.unlink(missing_ok=True)  # it may have been made, and nothing written
-                session.recorder = JournalWriter(path, session.about, private=True)
+                session.observer = JournalWriter(path, session.about, private=True)
             if not early:
                 out("ready")
             run_words(session, words, out)
@@ -287,11 +287,11 @@ def followed(path: Path, rng: random.Random) -> Verdict:
         small = partial(drawn_frames.FrameStream, max_bytes=20_000)
         with patch.object(writing, "FrameStream", small), patch.object(drawn_frames, "MIN_INTERVAL", 0.0):
             session = open_session("linear")
-            session.recorder = recorder = JournalWriter(path, session.about, private=True)
+            session.observer = observer = JournalWriter(path, session.about, private=True)
             for word in words:
                 out("begun")
                 do(session, str(session.next_command()) if word == "next" else word)
-                recorder.drew(session.frame, session.newest, session.history)
+                observer.on_shown(session.frame, session.newest, session.history)
                 out("done")
                 if word == "f":
                     out("ready")
@@ -412,7 +412,7 @@ def _warm() -> None:
     with tempfile.TemporaryDirectory() as folder, patch.multiple(writing, **FAST):  # type: ignore[call-overload]
         for scenario in ("linear", "spiral"):
             session = open_with_many_checkpoints(scenario)
-            session.recorder = JournalWriter(Path(folder) / scenario, session.about, private=True)
+            session.observer = JournalWriter(Path(folder) / scenario, session.about, private=True)
             list(session.run_all("fbsz optimizer=adam,lr=0.1 fbsz"))
             list(session.run_free(session.end_of(20), lambda: False))
             session.close(in_order=True)

@@ -270,16 +270,14 @@ class Walker:
         if session is None:
             return
         path = folder / "run.jsonl"
-        session.recorder = JournalWriter(path, session.about, private=True)
+        session.observer = JournalWriter(path, session.about, private=True)
         for word in self.rng.choice(["FBSZFB", "F B S Z @2 F", "f b i:s z"]).split():
             self.attempt(f"kept {word}", lambda word=word: list(session.run_all(word)))  # type: ignore[misc]
         if self.rng.random() < 0.5:
             self.attempt("kept free", lambda: list(session.run_free(session.end_of(6), lambda: False, every=1e9)))
-        self.attempt(
-            "drew",
-            lambda: session.recorder and session.recorder.drew(session.frame, session.newest, session.history),  # type: ignore[func-returns-value]
-        )
-        self.attempt("keep", lambda: session.recorder and session.recorder.keep(session.checkpoint(), session.history))  # type: ignore[func-returns-value]
+        observer = session.observer
+        self.attempt("shown", lambda: observer.on_shown(session.frame, session.newest, session.history))
+        self.attempt("checkpoint", lambda: observer.on_checkpoint(session.checkpoint(), session.history))
         self.attempt("close", lambda: session.close(in_order=self.rng.random() < 0.5))
         if path.exists():
             again = self.open()

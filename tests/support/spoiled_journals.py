@@ -62,7 +62,7 @@ def write_real(number: int, path: Path) -> None:
     still = {"monotonic": lambda: 0.0, "time": lambda: 1.7e9, "FREE_RUN_INTERVAL": lines_late}
     with patch.multiple(writing, **still), patch.object(free_run, "perf_counter", lambda: 0.0):  # type: ignore[call-overload]
         session = open_session(rng.choice(["linear", "linear", "spiral"]), batch_size=3, **options)
-        session.recorder = writing.JournalWriter(path, session.about, private=True)
+        session.observer = writing.JournalWriter(path, session.about, private=True)
         for _ in range(rng.randrange(1, 25)):
             try:
                 if rng.random() < 0.3:

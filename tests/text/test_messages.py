@@ -7,7 +7,7 @@ from autograd_tui.core.command_log import Track
 from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import Progress
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.text.messages import branch_line, difference_line, left_branch_line, progress_line
 from autograd_tui.text.prompt.completion import complete, completion_heading
 

@@ -27,12 +27,12 @@ class Leader:
 
     def __init__(self, path: Path) -> None:
         self.path, self.session = path, open_session("linear")
-        self.session.recorder = self.writer = JournalWriter(path, self.session.about, private=True)
+        self.session.observer = self.writer = JournalWriter(path, self.session.about, private=True)
 
     def run(self, words: str) -> None:
         for frame in self.session.run_all(words):
-            self.writer.drew(frame, self.session.newest, self.session.history)
-            self.writer.rest()
+            self.writer.on_shown(frame, self.session.newest, self.session.history)
+            self.writer.on_idle()
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
     (tmp_path / "file").write_text("")
     async with screen() as shown:
         path = tmp_path / "file" / "runs" / "line.journal"
-        shown.session.recorder = JournalWriter(path, shown.session.about, private=True)
+        shown.session.observer = JournalWriter(path, shown.session.about, private=True)
         assert "not kept" not in shown.text("StatusPanel")
         await shown.press("f")
         assert "cannot be written (Not a directory): this run is not kept." in shown.note

@@ -101,10 +101,10 @@ def with_journal(session: Session, options: argparse.Namespace, path: Path | Non
     from autograd_tui.journal.writer import JournalWriter
 
     if path is not None:
-        session.recorder = JournalWriter(path, session.about, private=False)
+        session.observer = JournalWriter(path, session.about, private=False)
     elif not options.no_journal:
         paths = new_journal_paths(session.about.opening)
-        session.recorder = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
+        session.observer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     return session
 
 

@@ -1,30 +1,27 @@
-"""What others may ask of a session: the view that a screen draws, its observer, how far a run goes, its progress."""
+"""What others may ask of a session: the view that a screen draws, and the requests that only some can answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
-from autograd_tui.core.command import Command, Phase
-from autograd_tui.core.command_log import CommandLog, Pattern
+from autograd_tui.core.command import Command
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.optimizer_spec import format_number
-from autograd_tui.core.phase_order import next_phase
 from autograd_tui.core.printing import quoted
 from autograd_tui.core.run_config import BUDGET, RunConfig
+from autograd_tui.core.run_observer import RunObserver, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.core.watchpoint import Watchpoint
-
-if TYPE_CHECKING:
-    from autograd_tui.engine.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,137 +51,6 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What of a run is not kept."""
-
-    mark: str  # in a word or two: "not kept"
-    sentence: str
-
-
-class RunObserver(Protocol):
-    """Is told of everything that ran; it never raises, and never holds training up for long."""
-
-    def ran(self, command: str, frame: Frame) -> None:
-        """Take down one command that has led to a frame."""
-
-    def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
-        """Take down what ran without frames, from frame `start` to another."""
-
-    def finish_run(self) -> None:
-        """Take down that such a run has ended."""
-
-    def went_back(self, frame: Frame) -> None:
-        """Take down that training stands at an earlier frame of its branch again."""
-
-    def left_branch(self, number: int, loss: float | None) -> None:
-        """Take down that the present run is about to be left, by which number it can be had, and its last loss."""
-
-    def took_branch(self, number: int, frame: Frame) -> None:
-        """Take down that training stands at the end of a run that had been left."""
-
-    def keep(self, checkpoint: Checkpoint, history: History) -> None:
-        """Keep the newest checkpoint on disk, where the last one there is long ago; its tensors are soon used anew."""
-
-    def drew(self, frame: Frame, newest: int, history: History) -> None:
-        """Take down that a screen shows a frame, and which one is the newest."""
-
-    def rest(self) -> None:
-        """Take down that nothing follows for now."""
-
-    def close(self, *, in_order: bool) -> None:
-        """Take down what is left, and whether the run was left in order, and end."""
-
-    @property
-    def problem(self) -> Problem | None:
-        """What is not kept, for as long as that is so."""
-
-    def take_problem(self) -> str | None:
-        """Give a sentence, once, where that is another than when this was asked last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """The end of an iteration, a loss, whichever comes first; with neither, a run goes on until it is stopped."""
-
-    iteration: int | None = None  # is done
-    below: float | None = None  # the loss is less than this
-    above: float | None = None
-
-    @classmethod
-    def from_here(cls, frame: Frame, iterations: int) -> Goal:
-        """Give the end of so many iterations from a frame on, the one that has begun included."""
-        return cls(_coming_iteration(frame) + iterations - 1)
-
-    def is_past(self, frame: Frame) -> bool:
-        """Tell whether its iteration is done: the phase that comes next belongs to a later one."""
-        return self.iteration is not None and _coming_iteration(frame) > self.iteration
-
-    def reached_by(self, frame: Frame) -> bool:
-        """Tell whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured.
-
-        It also ends where that is out of reach.
-        """
-        if frame.phase is Phase.FORWARD and self.has_loss(frame.loss):
-            return True
-        ends = frame.phase is Phase.ZERO_GRAD or (frame.phase is Phase.FORWARD and frame.graph == "none")
-        return self.iteration is not None and ((ends and frame.iteration >= self.iteration) or _stands_still(frame))
-
-    def is_out_of_reach(self, frame: Frame) -> bool:
-        """Tell whether its iteration will not come, as when all parameters are frozen."""
-        return self.iteration is not None and frame.iteration < self.iteration and _stands_still(frame)
-
-    def has_loss(self, loss: float | None) -> bool:
-        """Tell whether this loss is one to stop at; a NaN is neither below nor above anything."""
-        if loss is None:
-            return False
-        return (self.below is not None and loss < self.below) or (self.above is not None and loss > self.above)
-
-    @property
-    def on_loss(self) -> bool:
-        """Whether each loss must be looked at."""
-        return self.below is not None or self.above is not None
-
-    def __str__(self) -> str:
-        said = [] if self.iteration is None else [f"iteration {self.iteration} is done"]
-        said += [] if self.below is None else [f"the loss is below {format_number(self.below)}"]
-        said += [] if self.above is None else [f"the loss is above {format_number(self.above)}"]
-        return " or ".join(said)
-
-
-def _coming_iteration(frame: Frame) -> int:
-    """Give the iteration that the next phase belongs to."""
-    begins = next_phase(frame) is Phase.FORWARD and (frame.iteration == 0 or frame.steps > frame.loss_steps)
-    return frame.iteration + begins
-
-
-def _stands_still(frame: Frame) -> bool:
-    """Tell whether forward comes next without a step, for lack of a gradient; the iteration cannot rise then."""
-    return frame.phase in (Phase.FORWARD, Phase.BACKWARD) and next_phase(frame) is Phase.FORWARD
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Frames that have been made again on the way to another one, of how many; of a `proof` the slopes measured."""
-
-    done: int
-    of: int  # of a proof 0 until it is known
-    home: bool = False  # on the way to where training stood, which is not given up
-    proof: str = ""  # of what gradient
-
-
-Watch = Callable[[Progress], bool]  # is told of each frame, iteration or forward on the way; False gives it up
-
-
-class Cancelled(Refused):
-    """Say that going back was given up, and that all is as it was."""
-
-
-def unwatched(progress: Progress) -> bool:
-    """Go on, whatever it takes."""
-    return True
-
-
-@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What may be asked of a session; a screen offers nothing else, and the session refuses the rest."""
 
@@ -195,6 +61,7 @@ class Capabilities:
     check_gradients: bool = False
     export: bool = False
     recompute: bool = False  # frames that are stored no longer
+    refusal: str = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
 
 
 LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, recompute=True)
@@ -250,7 +117,7 @@ class SessionView(Protocol):
         """A lasting sentence about where the run comes from, unless it runs here."""
 
     @property
-    def recorder(self) -> RunObserver | None:
+    def observer(self) -> RunObserver | None:
         """What is told of everything that runs, such as a journal's writer."""
 
     def stored(self, index: int) -> Frame | None:
@@ -331,11 +198,10 @@ class ReadOnlySession:
     """Base of sessions that only show a run: every request to compute or change something is refused."""
 
     can = READ_ONLY
-    refusal = "nothing runs here: this only shows a run."
     about: SessionInfo
     history: History
     newest: int
-    recorder: RunObserver | None = None
+    observer: RunObserver | None = None
     fired: FiredWatchpoint | None = None
     warning: str | None = None
     branches: tuple[Branch, ...] = ()
@@ -379,49 +245,15 @@ class ReadOnlySession:
         """Return the shell command that opens the run at frame 0."""
         return self.about.command_line
 
-    def run(self, command: Command) -> Frame:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def next_command(self) -> Command:
-        """Refuse."""
-        raise Refused(self.refusal)
-
     def end_of(self, iterations: int) -> Goal:
         """Return the goal so many iterations from the frame that is shown."""
         return Goal.from_here(self.frame, iterations)
 
-    def run_until(self, goal: Goal) -> Iterator[Frame]:
-        """Refuse."""
-        raise Refused(self.refusal)
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        """Refuse, whatever is asked."""
+        raise Refused(self.can.refusal)
 
-    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def rewind(self, index: int) -> Frame:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def arm(self, watchpoint: Watchpoint | str) -> None:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def disarm(self) -> None:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def trace(self, index: int) -> Trace:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def inspect(self, name: str) -> Inspection:
-        """Refuse."""
-        raise Refused(self.refusal)
-
-    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
-        """Refuse."""
-        raise Refused(self.refusal)
+    run = next_command = run_until = run_free = rewind = arm = disarm = trace = inspect = check_gradient = refuse
 
     def take_fired(self) -> FiredWatchpoint | None:
         """Return None: nothing runs."""

@@ -11,11 +11,13 @@ from autograd_tui.core.command_log import CommandLog, Recording, Track
 from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import next_command
-from autograd_tui.core.session_view import LIVE, Goal, RunObserver, SessionInfo, Watch
+from autograd_tui.core.run_observer import RunObserver, Watch
+from autograd_tui.core.session_view import LIVE, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import FiredWatchpoint
@@ -49,13 +51,13 @@ class Session:
         self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
-    def recorder(self) -> RunObserver | None:
+    def observer(self) -> RunObserver | None:
         """What is told of everything that runs from now on."""
-        return self._timeline.recorder
+        return self._timeline.observer
 
-    @recorder.setter
-    def recorder(self, recorder: RunObserver | None) -> None:
-        self._timeline.recorder = recorder
+    @observer.setter
+    def observer(self, observer: RunObserver | None) -> None:
+        self._timeline.observer = observer
 
     @property
     def frame(self) -> Frame:
@@ -257,6 +259,6 @@ class Session:
         self._timeline.branches = branches
 
     def close(self, *, in_order: bool) -> None:
-        """Let the recorder end, if there is one; not `in_order`, the run waits to be resumed."""
-        if self.recorder is not None:
-            self.recorder.close(in_order=in_order)
+        """Let the observer end, if there is one; not `in_order`, the run waits to be resumed."""
+        if self.observer is not None:
+            self.observer.close(in_order=in_order)

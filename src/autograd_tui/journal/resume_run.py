@@ -89,7 +89,7 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
     session.take_up_branches(rebuilt.branches)
     session.rewind(journal.frame)
     replayer.check(journal.tip)
-    session.recorder = JournalWriter.resume(journal, session.about, left=rebuilt.ends)
+    session.observer = JournalWriter.resume(journal, session.about, left=rebuilt.ends)
 
 
 class _EntryReplayer:

@@ -19,7 +19,8 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import make_folder, new_file, open_file, read_file, replacing
 from autograd_tui.core.frame import Frame, TorchError, plain_number
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import Problem, SessionInfo
+from autograd_tui.core.run_observer import Problem
+from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.journal.digest import PrefixHash, frame_digest, hash_prefix
 from autograd_tui.journal.entry import Entry, closing_line, header_line
 from autograd_tui.journal.file_lock import try_lock
@@ -106,43 +107,43 @@ class JournalWriter:
         self._content_hash = hash_prefix(self.path, journal.size)
         remove_unfinished(self.path)
 
-    def ran(self, command: str, frame: Frame) -> None:
+    def on_command(self, command: str, frame: Frame) -> None:
         """Take down one command that has led to a frame."""
-        self.finish_run()
+        self.on_free_run_end()
         self._frame_stream.ran_from(frame.index - 1)
         self._append(command, frame, start=frame.index - 1)
 
-    def ran_freely(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
+    def on_free_run(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
         """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
         if self._free_run is not None and self._free_run[2].index != start:
-            self.finish_run()
+            self.on_free_run_end()
         self._frame_stream.ran_from(start)
         log, start, _ = self._free_run or (CommandLog(), start, frame)
         for pattern, times in commands:
             log.append_all(pattern, times)
         self._free_run = (log, start, frame)
         if monotonic() - self._write_time >= FREE_RUN_INTERVAL:
-            self.finish_run()
+            self.on_free_run_end()
 
-    def finish_run(self) -> None:
+    def on_free_run_end(self) -> None:
         """Write what ran freely and has not been written yet."""
         if self._free_run is not None:
             (log, start, frame), self._free_run = self._free_run, None
             self._append(str(log), frame, start=start)
 
-    def went_back(self, frame: Frame) -> None:
+    def on_rewind(self, frame: Frame) -> None:
         """Take down that training stands at an earlier frame of its branch, or at one that was left, again."""
-        self.finish_run()
+        self.on_free_run_end()
         self._append(f"@{frame.index}", frame, start=frame.index)
 
-    def left_branch(self, number: int, loss: float | None) -> None:
+    def on_branch_left(self, number: int, loss: float | None) -> None:
         """Take note of where a run ends that is about to be left, and with which loss."""
-        self.finish_run()
+        self.on_free_run_end()
         self._branch_ends[number], self._left_loss = self._tree.tip, loss
 
-    def took_branch(self, number: int, frame: Frame) -> None:
+    def on_branch_taken(self, number: int, frame: Frame) -> None:
         """Take down that training stands at the end of a run that had been left."""
-        self.finish_run()
+        self.on_free_run_end()
         if self._finished or number not in self._branch_ends:
             return
         self._frame_stream.ran_from(0)
@@ -152,7 +153,7 @@ class JournalWriter:
         self._tree.return_to_branch(tip)
         self._write(entry.to_json_line(), frame.index)
 
-    def keep(self, checkpoint: Checkpoint, history: History) -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint, history: History) -> None:
         """Write a checkpoint beside the journal, once in a while, where that has every line."""
         started = monotonic()
         soon = started - self._checkpoint_time < max(CHECKPOINT_INTERVAL, self._checkpoint_cost / MAX_CHECKPOINT_SHARE)
@@ -160,7 +161,7 @@ class JournalWriter:
             return
         from autograd_tui.journal.checkpoint_file import save_checkpoint
 
-        self.finish_run()
+        self.on_free_run_end()
         index = checkpoint.frame.index
         if self._descriptor is None or self._pending or index > self._tree.end:
             return
@@ -184,18 +185,18 @@ class JournalWriter:
         self._checkpoint_time, self._checkpoint_frame = monotonic(), checkpoint.frame
         self._checkpoint_cost = self._checkpoint_time - started
 
-    def drew(self, frame: Frame, newest: int, history: History) -> None:
+    def on_shown(self, frame: Frame, newest: int, history: History) -> None:
         """Show a frame to those who follow the run."""
         if self._descriptor is not None:
             self._frame_stream.drew(frame, newest, history)
 
-    def rest(self) -> None:
+    def on_idle(self) -> None:
         """Show the newest one, since nothing comes behind it for now."""
         self._frame_stream.write_newest()
 
     def close(self, *, in_order: bool) -> None:
         """Write what is left to write, and that the run was left in order, where it was."""
-        self.finish_run()
+        self.on_free_run_end()
         if self._pending or (in_order and self._descriptor is not None):
             self._write(closing_line(time(), self._loss) if in_order else "", self._last_frame)
         self._frame_stream.close()

@@ -15,7 +15,7 @@ from textual.binding import BindingType
 from autograd_tui.core.command import LETTERS, Command
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import Goal
+from autograd_tui.core.goal import Goal
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 from autograd_tui.text.table.view import TableView, find_parameter, list_rows, move_cursor, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput

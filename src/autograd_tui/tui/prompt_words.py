@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused, UnknownCommand, unknown
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.run_config import BUDGET, BUILT_IN, installed
-from autograd_tui.core.session_view import Goal
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.messages import watch_line
 from autograd_tui.text.prompt.completion import complete, completion_heading

@@ -9,7 +9,7 @@ from time import monotonic
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import Goal
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.trace import Trace
 from autograd_tui.tui.requests import Record, Train
 from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread

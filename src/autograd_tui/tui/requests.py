@@ -14,9 +14,11 @@ from typing import Literal
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import LIVE, Capabilities, Goal, Problem, Progress
+from autograd_tui.core.run_observer import Problem, Progress
+from autograd_tui.core.session_view import LIVE, Capabilities
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import Watchpoint

@@ -14,16 +14,9 @@ from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import (
-    LIVE,
-    Capabilities,
-    Goal,
-    InteractiveSession,
-    OpenSession,
-    Problem,
-    Progress,
-    SessionInfo,
-)
+from autograd_tui.core.goal import Goal
+from autograd_tui.core.run_observer import Problem, Progress
+from autograd_tui.core.session_view import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import difference_line, left_branch_line, watch_line
 from autograd_tui.tui.requests import (
@@ -48,7 +41,6 @@ POLL = 0.05  # seconds between two looks at what another program has written of 
 MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
 
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
-ELSEWHERE = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
 
 
 def _no_exporter(*_: object, **__: object) -> str:
@@ -207,8 +199,8 @@ class TrainerThread(threading.Thread):
 
     def _rest(self) -> None:
         self._status = replace(self._status, busy=None, progress=None)
-        if self._here.recorder is not None:
-            self._here.recorder.rest()
+        if self._here.observer is not None:
+            self._here.observer.on_idle()
             if self.update is not None and self.update.problem != _problem(self._here):
                 self._tell()
 
@@ -245,7 +237,7 @@ class TrainerThread(threading.Thread):
 
     def _check_can(self, can: bool, /) -> None:
         if not can:
-            raise Refused(ELSEWHERE)
+            raise Refused(self.can.refusal)
 
     # What is asked for, one method each.
 
@@ -456,9 +448,9 @@ class TrainerThread(threading.Thread):
     def _tell(self, request: Request | None = None, *, refused: str | None = None) -> None:
         """Tell the screen where training stands, and what came of a request."""
         here = self._here
-        if here.recorder is not None:
-            here.recorder.drew(here.frame, here.newest, here.history)
-            refused = here.recorder.take_problem() or refused
+        if here.observer is not None:
+            here.observer.on_shown(here.frame, here.newest, here.history)
+            refused = here.observer.take_problem() or refused
         now = monotonic()
         self._status = replace(self._status, since=now, progress=None, updated=now)
         self.update = self._make_update(request, refused=refused, warning=self._take_warning())
@@ -490,7 +482,7 @@ class TrainerThread(threading.Thread):
 
 
 def _problem(session: InteractiveSession | None) -> Problem | None:
-    return session.recorder.problem if session is not None and session.recorder is not None else None
+    return session.observer.problem if session is not None and session.observer is not None else None
 
 
 def _walkable(trace: Trace | None) -> Trace:

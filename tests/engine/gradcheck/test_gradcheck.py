@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.session_view import Progress
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.float64_copy import RestoringMode
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session

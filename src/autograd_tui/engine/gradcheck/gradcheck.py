@@ -13,7 +13,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.session_view import Progress, Watch
+from autograd_tui.core.run_observer import Progress, Watch
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, OperationsDiffer
 from autograd_tui.engine.gradcheck.finite_differences import STEP_SIZE, Slope, is_near, slope
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy

@@ -14,8 +14,8 @@ from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.phase_order import next_command
-from autograd_tui.core.session_view import Goal
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.trainer import FreeRunResult
 
@@ -41,8 +41,8 @@ def run_free(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, eve
         run = _run_watched if timeline.watcher.armed else _run_iterations
         yield from run(timeline, goal, stopped, every=every)
     finally:
-        if timeline.recorder is not None:
-            timeline.recorder.finish_run()
+        if timeline.observer is not None:
+            timeline.observer.on_free_run_end()
 
 
 def _run_iterations(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:

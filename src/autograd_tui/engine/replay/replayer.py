@@ -13,7 +13,7 @@ from autograd_tui.core.divergence import Divergence, ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import Cancelled, Progress, Watch, unwatched
+from autograd_tui.core.run_observer import Cancelled, Progress, Watch, unwatched
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer

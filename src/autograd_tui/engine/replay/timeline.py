@@ -13,7 +13,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import refusal
-from autograd_tui.core.session_view import RunObserver
+from autograd_tui.core.run_observer import RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
 from autograd_tui.engine.replay.replayer import Replayer
@@ -27,13 +27,13 @@ class Timeline:
 
     Looking at a frame leaves training where it is. Rewinding moves training; what was ahead stays until another
     command has run from there: then it becomes a branch, with its log and history, and can be taken again.
-    Everything that happens is reported to `recorder`, if there is one.
+    Everything that happens is reported to `observer`, if there is one.
     """
 
     def __init__(self, trainer: Trainer, replayer: Replayer) -> None:
         self.trainer, self.replayer = trainer, replayer
         self.watcher = Watcher()
-        self.recorder: RunObserver | None = None
+        self.observer: RunObserver | None = None
         self.history = History()
         self.history.append(trainer.frame)
         self.frames = FrameStore(trainer.frame)
@@ -69,9 +69,9 @@ class Timeline:
         self._append(command, frame)
         if not recorded and self.trainer.trace is not None and self.trainer.trace.index == frame.index:
             self.traces.take(frame)  # of a forward that may not repeat
-        if self.recorder is not None:
-            self.recorder.ran(str(command), frame)
-            self._offer_checkpoint(self.recorder)
+        if self.observer is not None:
+            self.observer.on_command(str(command), frame)
+            self._offer_checkpoint(self.observer)
         self.watcher.see(frame)
         return frame
 
@@ -87,10 +87,10 @@ class Timeline:
     def extend(self, start: Frame, frame: Frame) -> None:
         """Take in `frame`, which a free run has led to from frame `start` without frames between them."""
         self.frames.append(frame)
-        if self.recorder is not None and frame.index > start.index:
+        if self.observer is not None and frame.index > start.index:
             patterns = self.replayer.commands.stretches(start.index, frame.index)
-            self.recorder.ran_freely(patterns, start.index, frame)
-            self._offer_checkpoint(self.recorder)
+            self.observer.on_free_run(patterns, start.index, frame)
+            self._offer_checkpoint(self.observer)
 
     def _append(self, command: Command, frame: Frame) -> None:
         self.replayer.append(command, frame)
@@ -99,10 +99,10 @@ class Timeline:
         self.frames.append(frame)
         self.history.append(frame)
 
-    def _offer_checkpoint(self, recorder: RunObserver) -> None:
+    def _offer_checkpoint(self, observer: RunObserver) -> None:
         newest = self.replayer.checkpoints.newest
         if newest is not None and newest.frame.index:
-            recorder.keep(newest, self.history)
+            observer.on_checkpoint(newest, self.history)
 
     # Looking: training stays where it is.
 
@@ -161,8 +161,8 @@ class Timeline:
         self.check(index)
         here = self.trainer.frame.index
         self.replayer.travel(index, self.checker())
-        if index != here and self.recorder is not None:
-            self.recorder.went_back(self.trainer.frame)
+        if index != here and self.observer is not None:
+            self.observer.on_rewind(self.trainer.frame)
         return self.trainer.frame
 
     def take_branch(self, number: int) -> Frame:
@@ -177,8 +177,8 @@ class Timeline:
             self.replayer.note(checker)
         self.branches.remove(branch)
         self._leave(left_track, left_history, fork=shared)
-        if self.recorder is not None:
-            self.recorder.took_branch(number, self.trainer.frame)
+        if self.observer is not None:
+            self.observer.on_branch_taken(number, self.trainer.frame)
         self.history = history
         self._truncate_after(shared)  # the frames of the branch that was left, in whose places none may come
         for frame in [*frames, self.trainer.frame]:
@@ -210,8 +210,8 @@ class Timeline:
 
     def _leave(self, track: Track, history: History, *, fork: int) -> None:
         branch = self.branches.leave(track, history, fork=fork)
-        if branch is not None and self.recorder is not None:
-            self.recorder.left_branch(branch.number, branch.loss)
+        if branch is not None and self.observer is not None:
+            self.observer.on_branch_left(branch.number, branch.loss)
 
     def _known_of(self, branch: Branch, shared: int) -> tuple[ReplayChecker, History]:
         """Return what is known of a branch, and its history, which fills on the way where another program ran it."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from autograd_tui.core.command import MOST_COMMANDS, PHASES
 from autograd_tui.core.errors import UnknownCommand, clipped, unknown
+from autograd_tui.core.goal import Goal
 from autograd_tui.core.optimizer_spec import parse_number
 from autograd_tui.core.run_config import BUILT_IN, installed
-from autograd_tui.core.session_view import Goal
 from autograd_tui.core.watchpoint import Watchpoint, parse_watchpoint
 
 SORT_COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by

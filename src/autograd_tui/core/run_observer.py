@@ -1,0 +1,86 @@
+"""Who is told of a run: the observer of everything that runs, and the callback that can cancel what takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from autograd_tui.core.command_log import Pattern
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What of a run is not kept."""
+
+    mark: str  # in a word or two: "not kept"
+    sentence: str
+
+
+class RunObserver(Protocol):
+    """Is told of everything that runs, as a journal's writer is; it never raises, and never holds training up long."""
+
+    def on_command(self, command: str, frame: Frame) -> None:
+        """Take in one command that has led to a frame."""
+
+    def on_free_run(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
+        """Take in commands that ran without frames, from frame `start` to another."""
+
+    def on_free_run_end(self) -> None:
+        """Take in that such a run has ended."""
+
+    def on_rewind(self, frame: Frame) -> None:
+        """Take in that training is at an earlier frame of its branch again."""
+
+    def on_branch_left(self, number: int, loss: float | None) -> None:
+        """Take in that the present run is about to become the branch of this number, with its last loss."""
+
+    def on_branch_taken(self, number: int, frame: Frame) -> None:
+        """Take in that training is at the end of a branch."""
+
+    def on_checkpoint(self, checkpoint: Any, history: History) -> None:
+        """Store the newest checkpoint, unless the last one stored is recent; its tensors are reused soon.
+
+        checkpoint: an `engine.training.checkpoint.Checkpoint`, which core does not know.
+        """
+
+    def on_shown(self, frame: Frame, newest: int, history: History) -> None:
+        """Take in that a screen shows a frame, and the index of the newest one."""
+
+    def on_idle(self) -> None:
+        """Take in that nothing follows for now."""
+
+    def close(self, *, in_order: bool) -> None:
+        """End, and take in whether the run was left in order."""
+
+    @property
+    def problem(self) -> Problem | None:
+        """What is not kept, for as long as that is so."""
+
+    def take_problem(self) -> str | None:
+        """Return a sentence about `problem`, once, where it has changed since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many frames of a replay are computed, or how many slopes of a gradient check are measured."""
+
+    done: int
+    of: int  # of a gradient check 0 until it is known
+    home: bool = False  # on the way back to where training was, which cannot be cancelled
+    proof: str = ""  # the gradient that is checked
+
+
+Watch = Callable[[Progress], bool]  # called at each frame, iteration or forward on the way; False cancels
+
+
+class Cancelled(Refused):
+    """Says that going back was cancelled, and that all is as it was."""
+
+
+def unwatched(progress: Progress) -> bool:
+    """Go on, whatever it takes."""
+    return True
