@@ -156,7 +156,7 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
 
 
 OPENED_ELSEWHERE = {
-    "read_text": {"export/html_page.py"},
+    "read_text": {"export/template.py"},
     "load": {"engine/training/tensor_file.py", "journal/checkpoint_file.py"},
 }
 OPENERS = ("open", "write_text", "write_bytes", "read_text", "read_bytes", "touch", "save_screenshot", "mkstemp")

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
+from string import Template
 from typing import Any
 
 from rich.color import Color
@@ -17,6 +17,7 @@ from autograd_tui.core.command_log import Recording
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.export.frame_replay import FrameReplay
+from autograd_tui.export.template import read_template
 from autograd_tui.text.explain import explain
 from autograd_tui.tui.offscreen import Cells, Shown, drawing, moments
 
@@ -138,7 +139,7 @@ def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> 
         "command": escape(about.command_line),
         "missing": escape(missing),
         "columns": str(size[0]),
-        "narrow columns": str(NARROW_SIZE[0]),
+        "narrow_columns": str(NARROW_SIZE[0]),
         "color": markup.colors.most_common(1)[0][0],
         "ground": markup.grounds.most_common(1)[0][0],
         "looks": markup.css(),
@@ -148,13 +149,7 @@ def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> 
         **{name: _rows(markup, each[0]) for name, each in screens.items()},
         "run": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    return _fill_template(fields), missing
-
-
-def _fill_template(indices: dict[str, str]) -> str:
-    """Put each text in its place in the page, once."""
-    pieces = files("autograd_tui.export").joinpath("page.html").read_text(encoding="utf-8").split("@@")
-    return "".join(indices[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+    return Template(read_template("page.html")).substitute(fields), missing
 
 
 def _frame_data(frame: Frame, about: SessionInfo, newest: int) -> dict[str, Any]:

@@ -2,113 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.command_log import Recording, Step
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import GroupSpec, LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.export.loop_finder import LoopPass, LoopProgress, find_loops
 from autograd_tui.export.script_model import (
-    BUILT_IN,
-    SURROUNDINGS,
+    PLAIN_SCENARIOS,
     OptimizerLines,
     ScenarioLines,
     scenario_lines,
     state_lines,
 )
 from autograd_tui.export.script_phases import (
-    BUFFER_FUNCTIONS,
+    RunProgress,
     comment,
+    global_state_lines,
     phase_comment,
     phase_lines,
     setting_lines,
-    state_keeper_lines,
 )
+from autograd_tui.export.template import fill_section
 
 
 def training_script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]) -> str:
-    """Write the script. `first`: frame 0, which knows the optimizer that the run begins with.
+    """Return the script. `first`: frame 0, which knows the optimizer that the run begins with.
 
-    groups: tells the parameter groups of an optimizer by its name.
+    groups: returns the parameter groups of an optimizer by its name.
     """
     config, scenario = recording.opening, scenario_lines(recording.opening)
-    run = find_loops(recording)
-    decay = decay_line(config)
-    optimizer = OptimizerLines(None if first.groups is None else groups, decay)
-    lines = [*_header(config), *_imports(run, scenario, decay=bool(decay)), *_threads(config)]
-    if scenario.is_user_model and _needs_state(run):
-        lines += state_keeper_lines(config)
-    if scenario.is_user_model and _any_raises(run, Phase.FORWARD):
-        lines += BUFFER_FUNCTIONS
-    lines += scenario.build
-    lines += optimizer.first(OptimizerSpec.parse(first.optimizer), first.learning_rates)
-    lines += state_lines(config)
+    loops = find_loops(recording)
+    raising = {step.command.phase for loop in loops for step in loop.steps if step.raised}
+    user_forward_raises = scenario.is_user_model and Phase.FORWARD in raising
+    needs_global_state = scenario.is_user_model and not raising.isdisjoint({Phase.FORWARD, Phase.BACKWARD})
+    copies = Phase.STEP in raising or user_forward_raises
+    host_rng = scenario.is_user_model and any(step.command.name == "seed" for loop in loops for step in loop.steps)
+    imports = import_lines(
+        scenario,
+        standard=["import copy"] * copies + ["import random"] * host_rng,
+        host_rng=host_rng,
+        scheduler=bool(decay_line(config)),
+        global_state=needs_global_state,
+    )
+    optimizer = OptimizerLines(None if first.groups is None else groups, decay_line(config))
     writer = _LoopWriter(scenario, optimizer)
-    for each in run:
-        lines += ["", *writer.write(each)]
+    lines = fill_section(
+        "script",
+        "script",
+        header=_header(config),
+        imports=imports,
+        threads=_threads(config),
+        global_state=global_state_lines(config) if needs_global_state else [],
+        buffer_functions=fill_section("phases", "buffer functions") if user_forward_raises else [],
+        model=scenario.model,
+        data=scenario.data,
+        optimizer=optimizer.first(OptimizerSpec.parse(first.optimizer), first.learning_rates),
+        state=state_lines(config),
+        loops=[line for loop in loops for line in ("", *writer.write(loop))],
+    )
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One setting, or the phases from one forward to the next, run so many times."""
+
+    steps: tuple[Step, ...]
+    times: int = 1
+
+
+def find_loops(recording: Recording) -> list[Loop]:
+    """Return the loops of a recording; neighbours that are alike are one."""
+    runs = groupby(_split_passes(recording), key=lambda each: each.steps)
+    return [Loop(steps, sum(each.times for each in alike)) for steps, alike in runs]
+
+
+def _split_passes(recording: Recording) -> Iterator[Loop]:
+    started: list[Step] = []  # the pass that is still going on
+    for stretch in recording.stretches:
+        if stretch.times > 1:
+            yield from _flush(started)
+            yield Loop(stretch.steps, stretch.times)
+            continue
+        for step in stretch.steps:
+            if step.command.phase in (None, Phase.FORWARD):
+                yield from _flush(started)
+            started.append(step)
+            if step.command.phase is None:
+                yield from _flush(started)
+    yield from _flush(started)
+
+
+def _flush(started: list[Step]) -> Iterator[Loop]:
+    if started:
+        yield Loop(tuple(started))
+        started.clear()
+
+
 class _LoopWriter:
-    """Writes one pass after the other, and knows how far the run has come."""
+    """Writes one loop after the other, and knows how far the run has come."""
 
     def __init__(self, scenario: ScenarioLines, optimizer: OptimizerLines) -> None:
-        self._setup, self._optimizer = scenario, optimizer
-        self._progress = LoopProgress()
+        self._scenario, self._optimizer = scenario, optimizer
+        self._progress = RunProgress()
 
-    def write(self, loop: LoopPass) -> list[str]:
-        """Write a pass, as a loop where it repeats."""
-        start, firsts = self._progress.next_iteration, self._remarks(loop)
+    def write(self, loop: Loop) -> list[str]:
+        """Return the lines of a loop, or of a pass that does not repeat."""
+        start, comments = self._progress.next_iteration, self._comments(loop)
         if loop.times == 1:
-            return self._once(loop, str(start), firsts)
-        counts = self._counts(loop)
-        body = self._once(loop, "{iteration}" if counts else str(start), self._repeated(loop, firsts))
+            return self._pass(loop, str(start), comments)
+        steps = sum(step.command.phase is Phase.STEP and not step.raised for step in loop.steps)
+        counts = steps > 0 and any(map(_prints_loss, loop.steps))  # whether each pass is an iteration of its own
+        body = self._pass(loop, "{iteration}" if counts else str(start), self._comments_of_all(loop, comments))
         if counts:
-            steps = sum(step.command.phase is Phase.STEP and not step.raised for step in loop.steps) * (loop.times - 1)
             self._progress.iteration += loop.times - 1
-            self._progress.steps += steps
-            self._progress.loss_steps += steps
+            self._progress.steps += steps * (loop.times - 1)
+            self._progress.loss_steps += steps * (loop.times - 1)
         head = f"for iteration in range({start}, {start + loop.times}):" if counts else f"for _ in range({loop.times}):"
         return [head, *(f"    {line}" for line in body)]
 
-    def _counts(self, loop: LoopPass) -> bool:
-        """Tell whether each pass is an iteration of its own."""
-        return any(_prints_loss(step) for step in loop.steps) and any(
-            step.command.phase is Phase.STEP and not step.raised for step in loop.steps
-        )
-
-    def _repeated(self, loop: LoopPass, firsts: list[str]) -> list[str]:
-        """Say for each step what it does every time."""
+    def _comments_of_all(self, loop: Loop, comments: list[str]) -> list[str]:
+        """Return for each step what it does every time; `comments` are those of the first time."""
         after = replace(self._progress)
         for step in loop.steps:
             after.advance(step)
-        later = self._remarks(loop, after)
         return [
-            comment_text if comment_text == first else f"{comment_text}, after the first time"
-            for first, comment_text in zip(firsts, later, strict=True)
+            later if later == first else f"{later}, after the first time"
+            for first, later in zip(comments, self._comments(loop, after), strict=True)
         ]
 
-    def _remarks(self, loop: LoopPass, start: LoopProgress | None = None) -> list[str]:
-        """Say for each step what it does, were the pass to begin at `start`."""
-        progress, comment_text = replace(start or self._progress), []
+    def _comments(self, loop: Loop, start: RunProgress | None = None) -> list[str]:
+        """Return for each step what it does, were the pass to begin at `start`."""
+        progress, comments = replace(start or self._progress), []
         for step in loop.steps:
-            comment_text.append(phase_comment(step.command.phase, progress) if step.command.phase else "")
+            comments.append(phase_comment(step.command.phase, progress) if step.command.phase else "")
             progress.advance(step)
-        return comment_text
+        return comments
 
-    def _once(self, loop: LoopPass, iteration: str, remarks: list[str]) -> list[str]:
+    def _pass(self, loop: Loop, iteration: str, comments: list[str]) -> list[str]:
         lines: list[str] = []
-        for step, comment_text in zip(loop.steps, remarks, strict=True):
+        for step, comment_text in zip(loop.steps, comments, strict=True):
             if step.command.phase is None:
-                lines += setting_lines(step.command, self._setup, self._optimizer)
+                lines += setting_lines(step.command, self._scenario, self._optimizer)
             else:
                 scheduled = bool(self._optimizer.decay) and self._progress.has_loss
-                lines += phase_lines(step, self._setup, comment_text=comment_text, scheduled=scheduled)
+                lines += phase_lines(step, self._scenario, comment_text=comment_text, scheduled=scheduled)
             if _prints_loss(step):
-                lines.append(f'print(f"iteration {iteration}  loss {{{self._setup.loss}!r}}")')
+                lines.append(f'print(f"iteration {iteration}  loss {{{self._scenario.loss}!r}}")')
             self._progress.advance(step)
         return lines
 
@@ -117,58 +161,47 @@ def _prints_loss(step: Step) -> bool:
     return step.command.phase is Phase.FORWARD and step.raised is None
 
 
-def _any_raises(run: Sequence[LoopPass], phase: Phase) -> bool:
-    return any(step.raised and step.command.phase is phase for loop in run for step in loop.steps)
-
-
-def _needs_state(run: Sequence[LoopPass]) -> bool:
-    return _any_raises(run, Phase.FORWARD) or _any_raises(run, Phase.BACKWARD)
-
-
 def _header(config: RunConfig) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in config.versions.items())
-    lines = [
-        f"This run began as: {config.command_line}",
-        f"on {config.device}, with {versions}: other versions may round differently.",
-    ]
-    if config.scenario not in BUILT_IN:
-        lines.append(f"{config.scenario} is imported: run this where it can be found.")
+    lines = [f"This run began as: {config.command_line}", versions_line(config)]
+    if config.scenario not in PLAIN_SCENARIOS:
+        lines.append(import_note(config))
     return list(map(comment, lines))
 
 
-def _imports(run: Sequence[LoopPass], scenario: ScenarioLines, *, decay: bool) -> list[str]:
-    copies = _any_raises(run, Phase.STEP) or (scenario.is_user_model and _any_raises(run, Phase.FORWARD))
-    marks = [SURROUNDINGS] * (scenario.is_user_model and _needs_state(run))
-    others = [*marks, *scenario.imports, *["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * decay]
-    ours = ["", *(each for each in others if "autograd_tui" in each)] if scenario.is_user_model else []
-    seeds = scenario.is_user_model and any(step.command.name == "seed" for loop in run for step in loop.steps)
-    library = ["import copy"] * copies + ["import random"] * seeds
-    library += [""] * bool(library) + ["import numpy"] * seeds
-    return [
-        "",
-        *library,
-        "import torch",
-        *(each for each in others if each not in ours),
-        *ours,
-    ]
+def versions_line(config: RunConfig) -> str:
+    """Return the device and the versions that a run had."""
+    versions = ", ".join(f"{name} {version}" for name, version in config.versions.items())
+    return f"on {config.device}, with {versions}: other versions may round differently."
+
+
+def import_note(config: RunConfig) -> str:
+    """Return the note that a script imports its scenario."""
+    return f"{config.scenario} is imported: run this where it can be found."
+
+
+def import_lines(
+    scenario: ScenarioLines, *, standard: Sequence[str], host_rng: bool, scheduler: bool, global_state: bool
+) -> list[str]:
+    """Return the imports: those of the standard library, of other packages, and of this one."""
+    torch = ["import torch", *scenario.imports]
+    torch += ["from torch.optim.lr_scheduler import ReduceLROnPlateau"] * scheduler
+    ours = ["from autograd_tui.engine.training.global_state import GlobalState"] * global_state
+    ours += [line for line in torch if "autograd_tui" in line]
+    torch = [line for line in torch if line not in ours]
+    return [*standard, *[""] * bool(standard), *["import numpy"] * host_rng, *torch, *[""] * bool(ours), *ours]
 
 
 def _threads(config: RunConfig) -> list[str]:
-    """Ask for as many threads as the run had: sums of many floats depend on it."""
+    """Return the request for as many threads as the run had: sums of many floats depend on it."""
     if config.scenario == "linear" and "threads" not in config.arguments:
         return []
-    return ["", f"torch.set_num_threads({config.threads!r})  # as in the run: sums of many numbers depend on it"]
+    return fill_section("script", "threads", threads=repr(config.threads))
 
 
 def decay_line(config: RunConfig) -> str:
-    """Write the line that makes the scheduler; "" where there is none."""
+    """Return the line that makes the scheduler; "" where there is none."""
     if (text := config.arguments.get("decay")) is None:
         return ""
     decay = LrDecay.parse(str(text))
     floor = f", min_lr={decay.min_lr!r}" if decay.min_lr else ""
     return f"scheduler = ReduceLROnPlateau(optimizer, factor={decay.factor!r}, patience={decay.patience!r}{floor})"
-
-
-def random_modules(config: RunConfig) -> list[str]:
-    """Name the modules of PyTorch that random numbers come from."""
-    return ["torch"] if config.device == "cpu" else ["torch", f"torch.get_device_module({config.device!r})"]
