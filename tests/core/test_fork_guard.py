@@ -12,7 +12,7 @@ from socket import socketpair
 import pytest
 
 from autograd_tui import open_session
-from autograd_tui.journal.file_lock import is_locked
+from autograd_tui.core.files import is_locked
 from autograd_tui.journal.writer import JournalWriter
 from hostile_scenarios import PLACES, write
 from pseudo_terminal import terminal

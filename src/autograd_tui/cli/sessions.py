@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autograd_tui.cli.arguments import new_parser
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import open_to_read
+from autograd_tui.core.files import open_to_read, try_lock
 from autograd_tui.core.printing import print_lines
 
 MAX_HEADER_BYTES = 1 << 20  # bytes
@@ -46,7 +46,6 @@ def _delete(names: Sequence[str]) -> None:
 def _journal_files(path: Path, claimed: ExitStack) -> list[Path]:
     """Claim a journal; give its companions and itself. Raises Refused where it is none, or its run goes on."""
     from autograd_tui.journal.entry import parse_header_line
-    from autograd_tui.journal.file_lock import try_lock
     from autograd_tui.journal.paths import companion_files
 
     if os.path.islink(path):

@@ -1,4 +1,4 @@
-"""How this program opens files: it reads regular ones alone, and makes new ones where nothing is."""
+"""How this program opens and claims files: it reads regular ones alone, and makes new ones where nothing is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from io import BufferedReader
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: two programs may write the same file, and neither notices
+    fcntl = None  # type: ignore[assignment]
 
 STANDARD = 3  # descriptors: a scenario may have closed one of them, whose number the next file would get
 # A pipe would be waited for, and a terminal would become this program's; some flags are unknown to some systems.
@@ -97,6 +102,28 @@ def replacing(path: Path, mode: int = 0o666, *, over: bool = True) -> Iterator[B
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Claim an open file for this program, as long as it lives; return whether no other one has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk that knows no locks: as on Windows
+        return True
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another program has claimed a file. Raises OSError."""
+    descriptor = open_file(path)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,7 +12,6 @@ from autograd_tui.core.command_log import Recording
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.export.csv_table import write_csv
-from autograd_tui.export.frame_replay import FrameReplay
 from autograd_tui.export.output_path import ProtectedFiles, check_output, write_whole, write_whole_folder
 from autograd_tui.export.repro_script import repro_script
 from autograd_tui.export.script import training_script
@@ -20,6 +19,23 @@ from autograd_tui.export.tensorboard import write_events
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReplay:
+    """A recording, and a session that has just been opened to run it again, once."""
+
+    recording: Recording
+    session: Session
+    stopped: Callable[[], bool] = lambda: False
+
+    def frames(self) -> Iterator[Frame]:
+        """Run the recording, and yield every frame from frame 0 on. Raises Refused where it is stopped."""
+        yield self.session.frame
+        for step in self.recording:
+            if self.stopped():
+                raise Refused("the export was stopped: nothing is written.")
+            yield self.session.run(step.command)
 
 
 def write_json_lines(file: BinaryIO, frames: Iterable[Frame]) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.color import Color
 from rich.style import Style
@@ -16,10 +16,12 @@ from rich.style import Style
 from autograd_tui.core.command_log import Recording
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.export.frame_replay import FrameReplay
 from autograd_tui.export.template import read_template
 from autograd_tui.text.explain import explain
 from autograd_tui.tui.offscreen import Cells, Shown, drawing, moments
+
+if TYPE_CHECKING:
+    from autograd_tui.export.formats import FrameReplay
 
 MAX_SCREENS = 300
 NEWEST_SCREENS = 8

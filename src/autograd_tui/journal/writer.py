@@ -16,14 +16,13 @@ from weakref import WeakMethod
 
 from autograd_tui.core.command_log import CommandLog, Pattern
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import make_folder, new_file, open_file, read_file, replacing
+from autograd_tui.core.files import make_folder, new_file, open_file, read_file, replacing, try_lock
 from autograd_tui.core.frame import Frame, TorchError, plain_number
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.journal.digest import PrefixHash, frame_digest, hash_prefix
 from autograd_tui.journal.entry import Entry, closing_line, header_line
-from autograd_tui.journal.file_lock import try_lock
 from autograd_tui.journal.frame_stream import FrameStream
 from autograd_tui.journal.paths import remove_unfinished
 from autograd_tui.journal.reader import EntryTree, Journal, read_journal

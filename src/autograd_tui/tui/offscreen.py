@@ -22,7 +22,7 @@ from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.themes import theme_named
 
 if TYPE_CHECKING:
-    from autograd_tui.export.frame_replay import FrameReplay
+    from autograd_tui.export.formats import FrameReplay
 
 Cells = list[tuple[str, Style]]  # one row of a screen, in spans
 
