@@ -6,24 +6,17 @@ import dis
 import functools
 import inspect
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.user_code import is_user_file
 
 _OPCODES = ("LOAD_GLOBAL", "STORE_GLOBAL", "STORE_DEREF", "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
-_LIBRARIES = [
-    Path(__file__).parents[2],  # this package
-    Path(torch.__file__).parent,
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
-]
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -89,7 +82,7 @@ class CapturedVariables:
             self._add(VariableRef(f"{function.__name__}.{name}", function, name))
         attributes = names["LOAD_ATTR"] | names["LOAD_METHOD"] | names["STORE_ATTR"]
         for module in map(space.get, names["LOAD_GLOBAL"]):
-            if isinstance(module, ModuleType) and _is_users_file(getattr(module, "__file__", None) or "<frozen"):
+            if isinstance(module, ModuleType) and is_user_file(getattr(module, "__file__", None) or "<frozen"):
                 for name in attributes & vars(module).keys():
                     self._add(VariableRef(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"]))
 
@@ -167,7 +160,7 @@ def write_variable(variable: VariableRef, values: list[Any]) -> None:
 def is_user_written(what: FunctionType | type) -> bool:
     """Tell whether a user has written a function or a class: not Python, a library, or this package."""
     if isinstance(what, FunctionType):
-        return _is_users_file(what.__code__.co_filename)
+        return is_user_file(what.__code__.co_filename)
     return _is_users_class(what)
 
 
@@ -175,17 +168,11 @@ def is_user_written(what: FunctionType | type) -> bool:
 def _is_users_class(cls: type) -> bool:
     code = next((each.__code__ for each in vars(cls).values() if isinstance(each, FunctionType)), None)
     if code is not None:
-        return _is_users_file(code.co_filename)
+        return is_user_file(code.co_filename)
     if cls.__module__ in sys.stdlib_module_names:
         return False
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return file is not None and _is_users_file(file)
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_users_file(file: str) -> bool:
-    path = Path(file)
-    return not file.startswith("<frozen") and not any(path.is_relative_to(each) for each in _LIBRARIES)
+    return file is not None and is_user_file(file)
 
 
 def _names(code: CodeType) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sysconfig
@@ -22,9 +23,9 @@ MAX_MESSAGE_LENGTH = 10_000  # characters of a message that are kept
 _PACKAGE = Path(__file__).parents[2]
 _OURS = str(_PACKAGE) + os.sep
 _SHIPPED = frozenset(str(_PACKAGE / "scenarios" / f"{name}.py") for name in BUILT_IN)
-_TORCH = str(Path(torch.__file__).parent) + os.sep
+TORCH = str(Path(torch.__file__).parent) + os.sep
 _CALLS: dict[CodeType, str] = {}  # by the code of our functions that make them
-_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+_LIBRARIES = (str(_PACKAGE), TORCH, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 
 
 def in_call(name: str) -> Callable[[Function], Function]:
@@ -50,9 +51,16 @@ def is_ours(file: str) -> bool:
     return file.startswith(_OURS) and file not in _SHIPPED
 
 
+@functools.lru_cache(maxsize=1024)
+def is_user_file(file: str) -> bool:
+    """Tell whether a user has written a file: it is not Python's, a library's or this package's."""
+    path = Path(file)
+    return not file.startswith("<frozen") and not any(path.is_relative_to(library) for library in _LIBRARIES)
+
+
 def is_nameable(file: str) -> bool:
     """Tell whether a file may be named: it is neither ours, nor PyTorch's, nor a part of Python itself."""
-    return not (is_ours(file) or file.startswith((_TORCH, "<frozen ")))
+    return not (is_ours(file) or file.startswith((TORCH, "<frozen ")))
 
 
 def torch_error(error: BaseException) -> TorchError:
@@ -90,12 +98,8 @@ def _where(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]
     steps = list(_outside(error))
     if isinstance(error, SyntaxError) and type(error.filename) is str and error.filename:
         steps.append((error.filename, error.lineno if type(error.lineno) is int else 0))
-    own = [step for step in steps if not _is_a_library(step[0])]
+    own = [step for step in steps if is_user_file(step[0])]
     return own, (own or steps or [("", 0)])[-1]
-
-
-def _is_a_library(file: str) -> bool:
-    return file in _SHIPPED or any(Path(file).is_relative_to(library) for library in _LIBRARIES)
 
 
 def _outside(error: BaseException) -> Iterator[tuple[str, int]]:
