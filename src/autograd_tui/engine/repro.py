@@ -22,7 +22,7 @@ from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.engine.training.python_state import plain
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES
+from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import in_words, is_user_error
 

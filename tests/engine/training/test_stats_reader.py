@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autograd_tui.core.tensor_stats import MOST_VALUES, SAMPLE, TensorStats
 from autograd_tui.engine.training import stats_reader as stats
+from autograd_tui.engine.training import tensor_properties
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from float_tensors import FLOATS, SIZES, float_tensors
 from suite_options import examples
@@ -388,7 +389,7 @@ class CountsCopies(TorchDispatchMode):
 
 
 def test_a_command_copies_once_from_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "measurable", lambda tensor: True)
+    monkeypatch.setattr(tensor_properties, "is_measurable", lambda tensor: True)
     sizes = (1, 16, 17, 1024, 1025, 5000)
     params = {f"{size} {dtype}": torch.ones(size, dtype=dtype, device="meta") for size in sizes for dtype in FLOATS}
     groups = {"params": TensorGroup(params), "state": TensorGroup(params, exact=False), "none": TensorGroup({})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.tracing.call_arguments import tensors_in
-from autograd_tui.engine.tracing.call_site import line_label
-from autograd_tui.engine.tracing.forward_tracer import call_name, is_transformed
+from autograd_tui.engine.tracing.torch_calls import call_name, is_transformed, line_label, requires_grad_setting
+from autograd_tui.engine.training.tensor_properties import tensors_in
 
 
 class OperationsDiffer(Refused):
@@ -162,18 +161,6 @@ class DetachedValuesMode(TorchFunctionMode):
             return numbers
         self.changed_places[detached.place] = None
         return numbers if detached.place in self._ignored else _filled(numbers, iter(detached.values), inputs)
-
-
-def requires_grad_setting(
-    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Tensor, bool] | None:
-    """Give the tensor whose requires_grad a call is about to set, and whether to False; None for another call."""
-    name = getattr(func, "__name__", "")
-    if name == "requires_grad_":
-        return args[0], not next(iter((*args[1:], *kwargs.values())), True)
-    if name == "__set__" and getattr(getattr(func, "__self__", None), "__name__", "") == "requires_grad":
-        return args[0], not args[1]
-    return None
 
 
 def _values(value: Any) -> Iterator[Tensor | float]:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, requires_grad_setting
-from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, writes_in_place
+from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
 from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
-from autograd_tui.engine.tracing.call_arguments import tensors_in
-from autograd_tui.engine.tracing.forward_tracer import is_transformed
+from autograd_tui.engine.tracing.torch_calls import is_transformed, requires_grad_setting, writes_in_place
 from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.state import TrainingState, graph_nodes
+from autograd_tui.engine.training.tensor_properties import tensors_in
 from autograd_tui.engine.training.user_code import in_words
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.engine.tracing.autograd_graph import node_name
-from autograd_tui.engine.tracing.call_arguments import tensors_in
-from autograd_tui.engine.tracing.call_site import line_label
+from autograd_tui.engine.tracing.torch_calls import line_label, writes_in_place
+from autograd_tui.engine.training.tensor_properties import tensors_in
 
 CASTS = ("float", "half", "bfloat16", "double", "to", "type", "type_as")
 _NARROW_CASTS = ("float", "half", "bfloat16")
@@ -144,11 +144,6 @@ def _dtype_of_type(value: Any) -> Any:
     match = re.search(r"torch\.(?:cuda\.)?(Float|Half|BFloat16)Tensor", str(value))
     names = {"Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
     return names[match[1]] if match else value
-
-
-def writes_in_place(name: str) -> bool:
-    """Tell whether a call of this name writes into its first argument."""
-    return name == "__setitem__" or (name.startswith("__i") if name.startswith("__") else name.endswith("_"))
 
 
 def _draw_as_float32(

@@ -1,45 +1,52 @@
-"""The autograd graph below a loss, in order."""
+"""The autograd graph below a loss: its nodes in order, and the tensors that they save for their backward."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograd_tui.core.trace import Node
+from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
+from autograd_tui.engine.training.tensor_properties import version_of
 
 GraphNode = Any  # torch.autograd.graph.Node, whose subclasses have attributes that it does not name
+_SAVED_PREFIX = "_saved_"
+_VERSION_IN_ERROR = re.compile(r"is at version (\d+)")
 
 
 class AutogradGraph:
-    """The nodes from the loss down: none stands before one that leads to it. It holds them, so that each stays one."""
+    """The nodes from the loss down, each after all nodes that lead to it.
+
+    It holds them: PyTorch makes a new Python object of a node that nobody holds, and identity would be lost.
+    """
 
     def __init__(self, loss: Tensor | None) -> None:
         self.nodes = _ordered(loss)
         self.number = {node: number for number, node in enumerate(self.nodes)}
 
-    def to_nodes(
-        self,
-        params: Mapping[int, str],
-        *,
-        ops: Mapping[GraphNode, int] | None = None,
-    ) -> tuple[Node, ...]:
-        """Return the nodes as plain values, without what they saved; `params`: names by the parameter's id."""
+    def to_nodes(self, params: Mapping[int, str], *, ops: Mapping[GraphNode, int] | None = None) -> tuple[Node, ...]:
+        """Return the nodes as plain values, without what they saved.
+
+        `params`: names by the parameter's id. `ops`: the number of the operation that created each node.
+        """
         return tuple(
             Node(
                 number,
                 node_name(node),
                 tuple(self.number.get(each) for each, _ in node.next_functions),
-                param=leaf_name(node, params),
+                param=params.get(id(node.variable), "") if is_leaf(node) else None,
                 op=(ops or {}).get(node),
             )
             for number, node in enumerate(self.nodes)
         )
 
     def in_degrees(self) -> list[int]:
-        """Count, for each node, the edges on which gradients come to it."""
+        """Return, for each node, the number of edges on which gradients come to it."""
         counts = [0] * len(self.nodes)
         for node in self.nodes:
             for each, _ in node.next_functions:
@@ -49,24 +56,17 @@ class AutogradGraph:
 
 
 def root_node(tensor: Tensor) -> GraphNode | None:
-    """Give the node that a tensor's gradient enters the graph by; None where nothing is followed."""
+    """Return the node by which a tensor's gradient enters the graph; None for a tensor that requires none."""
     return torch.autograd.graph.get_gradient_edge(tensor).node if tensor.requires_grad else None
 
 
 def node_name(node: GraphNode) -> str:
-    """Name a node as `grad_fn` shows it, without the C++ namespace that some have."""
+    """Return a node's name as `grad_fn` shows it, without the C++ namespace that some have."""
     return str(node.name()).rpartition("::")[2]
 
 
-def leaf_name(node: GraphNode, params: Mapping[int, str]) -> str | None:
-    """Give the parameter that an AccumulateGrad fills: "" for another leaf, None for another node."""
-    if not is_leaf(node):
-        return None
-    return params.get(id(node.variable), "")
-
-
 def is_leaf(node: GraphNode) -> bool:
-    """Tell whether a node adds to a tensor's `.grad`."""
+    """Return whether a node adds to a tensor's `.grad`."""
     return bool(node.name().endswith("AccumulateGrad"))
 
 
@@ -84,3 +84,107 @@ def _ordered(loss: Tensor | None) -> list[GraphNode]:
             stack.append((node, True))
             stack += [(each, False) for each, _ in node.next_functions if each is not None and each not in seen]
     return finished[::-1]
+
+
+@dataclass(slots=True)
+class SavedTensor:
+    """A tensor that a node has saved for its backward."""
+
+    node: GraphNode
+    attribute: str  # of the node: "_saved_self"
+    record: TensorRecord
+    storage: int  # its address
+    changed_by: list[int] = field(default_factory=list)  # operations that have changed it in place since
+
+    @property
+    def role(self) -> str:
+        return self.attribute.removeprefix(_SAVED_PREFIX)
+
+    @property
+    def tensor(self) -> Tensor | None:
+        """The tensor itself; None where it has been freed or changed in place, or is one of several."""
+        try:
+            value: Any = getattr(self.node, self.attribute)
+        except RuntimeError:
+            return None
+        return value if isinstance(value, Tensor) else None
+
+    @property
+    def version(self) -> int | None:
+        """How often it has been changed in place by now; None where that is no more than when it was saved."""
+        try:
+            getattr(self.node, self.attribute)
+        except RuntimeError as error:
+            match = _VERSION_IN_ERROR.search(str(error))
+            return int(match[1]) if match else None
+        return None
+
+
+class SavedTensors:
+    """Reads, just after an operation, what its nodes have saved; nothing where saved-tensor hooks are set.
+
+    Under torch.utils.checkpoint, and whatever else packs saved tensors away, reading one runs the forward again.
+    """
+
+    def __init__(self, registry: TensorRegistry, attributes: dict[type, list[str]]) -> None:
+        self.by_node: dict[GraphNode, list[SavedTensor]] = {}
+        self._by_storage: dict[int, list[SavedTensor]] = {}
+        self._registry = registry
+        self._attributes = attributes  # by the node's type, as far as they have been looked up
+
+    def read_nodes(self, nodes: Iterable[GraphNode], own_tensors: Sequence[tuple[Tensor, TensorRecord]]) -> None:
+        """Read what `nodes` have saved; `own_tensors`: those of the operation, mostly the ones that are saved."""
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            return
+        with torch.no_grad():
+            for node in nodes:
+                if isinstance(node, torch._C._FunctionBase):
+                    continue  # a custom Function's
+                try:
+                    saved = [
+                        SavedTensor(node, name, self._record(tensor, own_tensors), storage_address(tensor))
+                        for name in self._names(node)
+                        for tensor in _tensors(node, name)
+                    ]
+                except RuntimeError:  # freed by a backward, or changed in place: of an older graph
+                    continue
+                self.by_node[node] = saved
+                for each in saved:
+                    self._by_storage.setdefault(each.storage, []).append(each)
+
+    def note_changes(self, tensors: Iterable[Tensor], operation: int) -> None:
+        """Note in `changed_by` what an operation has changed in place, be it through a view."""
+        for tensor in tensors:
+            for saved in self._by_storage.get(storage_address(tensor), ()):
+                if saved.version is not None and operation not in saved.changed_by:
+                    saved.changed_by.append(operation)
+
+    def _names(self, node: GraphNode) -> list[str]:
+        kind = type(node)
+        if kind not in self._attributes:
+            self._attributes[kind] = [name for name in dir(kind) if name.startswith(_SAVED_PREFIX)]
+        return self._attributes[kind]
+
+    def _record(self, tensor: Tensor, own_tensors: Sequence[tuple[Tensor, TensorRecord]]) -> TensorRecord:
+        version = version_of(tensor)
+        alike = (record for own, record in own_tensors if record.version == version and _is_same(own, tensor))
+        return next(alike, None) or self._registry.record(tensor)
+
+
+def storage_address(tensor: Tensor) -> int:
+    """Return the address of the memory that a tensor shares with its views."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
+
+
+def _is_same(own: Tensor, saved: Tensor) -> bool:
+    """Return whether a saved tensor is one of the operation's own, of which torch may return a new view."""
+    if own is saved or own.layout is not torch.strided or saved.layout is not torch.strided:
+        return own is saved
+    return own.shape == saved.shape and own.stride() == saved.stride() and own.data_ptr() == saved.data_ptr()
+
+
+def _tensors(node: GraphNode, name: str) -> list[Tensor]:
+    """Return the tensors of one attribute; raises RuntimeError for what has been freed or changed in place since."""
+    value: Any = getattr(node, name)
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return [each for each in values if isinstance(each, Tensor)]

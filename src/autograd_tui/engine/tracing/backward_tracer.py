@@ -12,9 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import SAMPLE, Grads, StatsTable, without_history
 from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Value
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, is_leaf
-from autograd_tui.engine.tracing.saved_tensors import SavedTensor
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_nonfinite, version_of
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, is_leaf
+from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_nonfinite
+from autograd_tui.engine.training.tensor_properties import version_of
 
 Gradients = tuple[Tensor | None, ...]
 

@@ -16,17 +16,17 @@ from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.core.trace import NonFinite, Operation, Source
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, GraphNode, is_leaf, node_name, root_node
-from autograd_tui.engine.tracing.call_arguments import CallArguments, tensors_in
-from autograd_tui.engine.tracing.call_site import CallSites
-from autograd_tui.engine.tracing.saved_tensors import SavedTensors
-from autograd_tui.engine.tracing.tensor_registry import (
-    MeasurementBatch,
-    TensorRecord,
-    TensorRegistry,
-    first_nonfinite,
-    version_of,
+from autograd_tui.engine.tracing.autograd_graph import (
+    AutogradGraph,
+    GraphNode,
+    SavedTensors,
+    is_leaf,
+    node_name,
+    root_node,
 )
+from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, TensorRecord, TensorRegistry, first_nonfinite
+from autograd_tui.engine.tracing.torch_calls import CallArguments, CallSites, call_name, is_transformed
+from autograd_tui.engine.training.tensor_properties import tensors_in, version_of
 
 
 class ModulePath:
@@ -61,7 +61,6 @@ class ModulePath:
 
 
 _RUNNING = ("running_mean", "running_var")
-_NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
 
 
 @dataclass(slots=True)
@@ -174,7 +173,7 @@ class ForwardTracer(TorchFunctionMode):
                 name, self._modules.path, source, inputs or self._record_inputs(arguments), settings=settings
             )
             call.mutates = bool(arguments) and any(tensor is arguments[0][1] for tensor in changed)
-            self.saved.changed(changed, len(self.calls))
+            self.saved.note_changes(changed, len(self.calls))
             self._record_call(call, outputs or changed[:1], [tensor for _, tensor in arguments])
         return result
 
@@ -233,7 +232,7 @@ class ForwardTracer(TorchFunctionMode):
             if each.table is None and self._measurements.is_newly_nonfinite(each.row, rows):
                 call.not_finite += first_nonfinite(outputs[index], _unchanged(call, inputs), output=index)
         records = [*call.output, *self._records_afterwards(call, inputs)]
-        self.saved.read(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
+        self.saved.read_nodes(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
             call.dead = self._measurements.measure_scalar(_live_units(outputs[0])), outputs[0].shape[1]
 
@@ -252,16 +251,6 @@ class ForwardTracer(TorchFunctionMode):
                 stack += [each for each, _ in node.next_functions]
 
 
-def call_name(func: Callable[..., Any]) -> str | None:
-    """Name a call as torch does, "mul", "pow" for "**"; None for what is none, or says nothing of what it does."""
-    name = getattr(func, "__name__", None)
-    if name is None or name in _NO_OPERATIONS:
-        return None
-    if name == "__get__":
-        return getattr(getattr(func, "__self__", None), "__name__", None)
-    return str(name).removeprefix("__").removesuffix("__")
-
-
 def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """Give what a call was given; None for what has been changed in place since."""
     pairs = zip(inputs, call.inputs, strict=False)
@@ -271,11 +260,6 @@ def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[Tensor | None
 def _trains(call: TracedCall) -> bool:
     settings = dict(call.settings)
     return "True" in (settings.get("training"), settings.get("use_input_stats"))
-
-
-def is_transformed() -> bool:
-    """Tell whether a call is part of torch.func's transforms, whose tensors cannot be looked at."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _live_units(output: Tensor) -> Tensor:

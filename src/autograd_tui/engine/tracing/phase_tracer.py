@@ -13,10 +13,9 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import without_history
 from autograd_tui.core.trace import InplaceHazard, LazySequence, Node, Operation, Trace, Value
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, node_name
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, node_name, storage_address
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
-from autograd_tui.engine.tracing.saved_tensors import SavedTensor, storage_address
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
 from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.model_buffers import ModelBuffers
@@ -249,7 +248,7 @@ class PhaseTracer:
             if version is None:
                 continue
             if not value.name and value.maker is None:  # a view of a parameter
-                value = replace(value, stats=replace(value.stats, name=names.get(each.memory, "")))
+                value = replace(value, stats=replace(value.stats, name=names.get(each.storage, "")))
             changers = tuple(each.changed_by)
             hazards.append(InplaceHazard(value, version, changers, "" if changers else mover))
         return tuple(hazards)

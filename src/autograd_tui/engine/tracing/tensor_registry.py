@@ -17,14 +17,13 @@ from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.engine.training.stats_reader import (
     MIN_EXACT_NORM,
     ReadPlan,
-    TensorKind,
     ask_large,
     ask_sparse,
-    kind_key,
     look_again,
     sample_indices_of,
     to_host,
 )
+from autograd_tui.engine.training.tensor_properties import TensorKind, kind_key, version_of
 
 MAX_PLANS = 1024  # that are remembered: a model may meet ever new shapes
 
@@ -256,11 +255,3 @@ class TensorRegistry:
     def _name_of(self, tensor: Tensor) -> str:
         named = self._named.get(id(tensor))
         return named[1] if named is not None and named[0] is tensor else ""
-
-
-def version_of(tensor: Tensor) -> int:
-    """Count the changes in place; 0 for what does not count them."""
-    try:
-        return tensor._version
-    except RuntimeError:  # an inference tensor
-        return 0

@@ -15,9 +15,9 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.engine.training.global_state import GlobalSnapshot
 from autograd_tui.engine.training.model_buffers import ModelBuffers
-from autograd_tui.engine.training.python_state import PythonState, writable
+from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES, in_memory, shape_of
+from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory, is_writable, shape_of
 
 BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
 
@@ -162,7 +162,7 @@ def _fill(param: Tensor, copy: Tensor) -> None:
     """Put the values back, and where somebody has changed them, shape, dtype and memory too."""
     if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype or not in_memory(param):
         param.data = copy.to(param.device, copy=True)
-    elif writable(param):
+    elif is_writable(param):
         param.detach().copy_(copy)
 
 

@@ -14,7 +14,8 @@ from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MOST_VALUES, Grads, StatsTable
 from autograd_tui.engine.training.param_groups import spelled
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup, has_shape, is_measured
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
+from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 _TOP_NAMES = ("classes", "values", "targets")
@@ -146,7 +147,7 @@ class FrameReader:
             f"{name}.{key}": torch.as_tensor(value)
             for name, param in self._state.params.items()
             for key, value in entries.get(param, {}).items()
-            if is_measured(value)
+            if is_number_or_tensor(value)
         }
         return TensorGroup(rows, exact=False)
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, Inspection, TensorStats
-from autograd_tui.engine.training.stats_reader import (
+from autograd_tui.engine.training.stats_reader import to_host
+from autograd_tui.engine.training.tensor_properties import (
     SPARSE,
-    as_measured,
-    is_measured,
-    measurable,
+    as_real_floats,
+    is_measurable,
+    is_number_or_tensor,
     shape_of,
-    stored,
-    to_host,
+    stored_values,
 )
 
 PART = 1 << 17  # values made double at a time: few enough for the processor's cache
@@ -30,10 +30,10 @@ VELOCITIES = ("momentum_buffer", "exp_avg")
 def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -> Inspection:
     """Measure a parameter, its gradient and its optimizer state with one copy to the host."""
     named = {"value": param, "grad": param.grad}
-    named |= {f"state.{key}": torch.as_tensor(value) for key, value in state.items() if is_measured(value)}
+    named |= {f"state.{key}": torch.as_tensor(value) for key, value in state.items() if is_number_or_tensor(value)}
     given = {key: tensor for key, tensor in named.items() if tensor is not None}
     given |= {key: tensor.cpu() for key, tensor in given.items() if tensor.layout in SPARSE}
-    away = [key for key, tensor in given.items() if measurable(tensor) and tensor.layout not in SPARSE]
+    away = [key for key, tensor in given.items() if is_measurable(tensor) and tensor.layout not in SPARSE]
     given |= dict(zip(away, to_host([given[key] for key in away]), strict=True))
     rows = {key: exact_row(key.removeprefix("state."), tensor) for key, tensor in given.items()}
     velocity = next((f"state.{key}" for key in VELOCITIES if f"state.{key}" in given), "")
@@ -51,7 +51,7 @@ def inspect(name: str, param: Tensor, *, state: Mapping[str, Any], index: int) -
 def exact_row(name: str, tensor: Tensor) -> TensorStats:
     """Measure all values of a tensor on the host; what its dtype or size cannot give is None."""
     shape, dtype = shape_of(tensor), str(tensor.dtype).removeprefix("torch.")
-    if not measurable(tensor):
+    if not is_measurable(tensor):
         return TensorStats(name, shape, dtype)
     if tensor.is_complex() or tensor.layout in SPARSE:
         return _row_in_short(TensorStats(name, shape, dtype), tensor)
@@ -76,8 +76,8 @@ def exact_row(name: str, tensor: Tensor) -> TensorStats:
 
 def _row_in_short(row: TensorStats, tensor: Tensor) -> TensorStats:
     """Measure what a complex or sparse tensor has: of a sparse one, its stored values."""
-    held = stored(tensor.detach())
-    plain = as_measured(held)
+    held = stored_values(tensor.detach())
+    plain = as_real_floats(held)
     low, high = _ends(plain) if held.numel() else (0.0, 0.0)
     scale = _scale(low, high)
     return replace(
@@ -96,7 +96,7 @@ def cosine(one: Tensor, other: Tensor, *, norms: Sequence[float | None]) -> floa
     alike = one.layout is other.layout is torch.strided and one.shape == other.shape
     if not alike or not (0 < a < math.inf and 0 < b < math.inf):
         return None
-    pairs = zip(_parts(as_measured(one)), _parts(as_measured(other)), strict=True)
+    pairs = zip(_parts(as_real_floats(one)), _parts(as_real_floats(other)), strict=True)
     return max(-1.0, min(1.0, sum(float(torch.dot(x / a, y / b)) for x, y in pairs)))
 
 

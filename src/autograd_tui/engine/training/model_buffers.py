@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.training.python_state import writable
-from autograd_tui.engine.training.stats_reader import has_shape, in_memory, shape_of
+from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_writable, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class ModelBuffers:
         for name, buffer in self.tensors().items():
             if shape_of(buffer) != shape_of(copies[name]) or not in_memory(buffer):
                 buffer.data = copies[name].to(buffer.device, copy=True)
-            elif writable(buffer):
+            elif is_writable(buffer):
                 buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
 
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.engine.training.param_groups import Group, fitting, known_optimizers
-from autograd_tui.engine.training.stats_reader import is_measured
+from autograd_tui.engine.training.tensor_properties import is_number_or_tensor
 
 MAX_NAME_LENGTH = 40  # characters of a name that is compared, or shown in a sentence
 
@@ -132,7 +132,7 @@ def _has_stepped(optimizer: torch.optim.Optimizer) -> bool:
 
 def _is_something(value: Any) -> bool:
     """Tell whether a value that an optimizer remembers is more than None or zeros."""
-    return value is not None and not (is_measured(value) and not torch.as_tensor(value).any())
+    return value is not None and not (is_number_or_tensor(value) and not torch.as_tensor(value).any())
 
 
 def _differs(value: Any, usual: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import GroupSpec, OptimizerSpec
 from autograd_tui.engine.training.scenario import a_kind
-from autograd_tui.engine.training.stats_reader import has_shape
+from autograd_tui.engine.training.tensor_properties import has_shape
 
 type_of_optimizer = type[torch.optim.Optimizer]
 Group = dict[str, Any]  # "params", and options of its own, such as "lr"

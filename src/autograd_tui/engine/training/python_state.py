@@ -20,7 +20,7 @@ from autograd_tui.engine.training.captured_variables import (
     write_variable,
 )
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats_reader import in_memory
+from autograd_tui.engine.training.tensor_properties import in_memory, is_writable
 
 MAX_SMALL_BYTES = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
 MAX_VALUES = 100_000  # values in containers that are looked at; what has more is data
@@ -196,7 +196,12 @@ class _StateReader:
         """Copy a tensor, and its gradient; one whose values share memory is changed by nobody."""
         if tensor.grad_fn is not None:
             self.attached.append(tensor)
-        if tensor.is_inference() or tensor.is_meta or tensor.is_nested or not (writable(tensor) and in_memory(tensor)):
+        if (
+            tensor.is_inference()
+            or tensor.is_meta
+            or tensor.is_nested
+            or not (is_writable(tensor) and in_memory(tensor))
+        ):
             return tensor
         if not self.always and tensor.numel() * tensor.element_size() > MAX_SMALL_BYTES:
             return tensor
@@ -335,13 +340,6 @@ def _set_attributes(value: Any, content: dict[str, Any]) -> None:
                 value.__dict__[name] = each
             else:
                 object.__setattr__(value, name, each)
-
-
-def writable(tensor: Tensor) -> bool:
-    """Tell whether PyTorch writes into it: not where values share memory, so that no model has done so either."""
-    if tensor.is_nested or tensor.layout is not torch.strided:
-        return True
-    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _unrestorable_kind(value: Any) -> str:

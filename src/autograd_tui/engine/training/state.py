@@ -19,7 +19,7 @@ from autograd_tui.engine.training.optimizers import make_optimizer, make_schedul
 from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.stats_reader import MAX_MEASURED_VALUES, in_memory
+from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory
 from autograd_tui.engine.training.user_code import in_call
 
 

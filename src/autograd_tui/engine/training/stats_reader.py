@@ -7,27 +7,20 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, StatsLayout, StatsTable
+from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
 MIN_PARTS = 4  # of a large tensor whose norms travel
 MAX_PART_SIZE = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
-SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
-WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
-MAX_COUNT = 1 << 63  # that a tensor can hold
-MAX_MEASURED_VALUES = (
-    1 << 36
-)  # values: no memory holds them, as a view may all the same that says one value again and again
-_PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -86,31 +79,6 @@ class StatsReader:
                 plans.clear()
             plans[key] = ReadPlan(list(tensors), [TensorKind.of(each) for each in tensors.values()], exact=group.exact)
         return plans[key]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorKind:
-    """What can be known of a tensor before it is measured."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    device: torch.device
-    measurable: bool
-    sparse: bool
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> TensorKind:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        return cls(shape_of(tensor), dtype, tensor.device, measurable(tensor), tensor.layout in SPARSE)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def reals(self) -> int:
-        """Count the real numbers that are measured: two for each complex one."""
-        return self.size * (2 if self.dtype.startswith("complex") else 1)
 
 
 class ReadPlan:
@@ -283,7 +251,7 @@ def _in_a_row(tensor: Tensor) -> Tensor:
 
 def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
     """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, first value and sample."""
-    tensor = as_measured(tensor)
+    tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
     ends = [_norms(_in_a_row(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
     return [*ends, torch.take(tensor, places) if flat is None else flat.index_select(0, places)]
@@ -291,8 +259,8 @@ def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Ten
 
 def ask_sparse(tensor: Tensor) -> Tensor:
     """Start measuring a sparse tensor: the norm, least, greatest, count of not finite and count of its values."""
-    values = stored(tensor).detach()
-    plain = as_measured(values).reshape(-1)
+    values = stored_values(tensor).detach()
+    plain = as_real_floats(values).reshape(-1)
     plain = plain if plain.device.type == "mps" else plain.double()
     ends = torch.aminmax(plain) if values.numel() else (plain.new_zeros(()),) * 2  # nothing stored: zeros alone
     counts = (~values.isfinite()).sum(), plain.new_tensor(values.numel())
@@ -332,66 +300,6 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [host.get(index, tensor) for index, tensor in enumerate(tensors)]
 
 
-def measurable(tensor: Tensor) -> bool:
-    """Tell whether the tensor has numbers to give: bool, quantized, nested, packed and empty ones have not."""
-    if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
-        return False
-    return 0 < tensor.numel() < MAX_MEASURED_VALUES and not (tensor.dtype in WITHOUT_NUMBERS or tensor.is_quantized)
-
-
-def in_memory(value: Any) -> bool:
-    """Tell whether a tensor's values are there, whose memory `untyped_storage().resize_` may have given back.
-
-    Of what is no plain tensor: always. PyTorch ends the program where it reads values that are not there.
-    """
-    if type(value) not in _PLAIN or value.layout is not torch.strided or value.is_meta or value.is_nested:
-        return True
-    room: int = value.untyped_storage().nbytes()
-    item = value.element_size()
-    if not value.numel() or room >= (value.storage_offset() + value.numel()) * item:
-        return True
-    last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
-    return bool(room >= (value.storage_offset() + last + 1) * item)  # whose values lie in the same places
-
-
-def has_shape(value: Any) -> TypeGuard[Tensor]:
-    """Tell whether a value is a tensor, and none of a lazy module's, which has no shape yet."""
-    return isinstance(value, Tensor) and not nn.parameter.is_lazy(value)
-
-
-def is_measured(value: Any) -> TypeGuard[Tensor | float]:
-    """Tell whether a value that an optimizer remembers is a tensor or a number, and no text or the like."""
-    return has_shape(value) or (isinstance(value, (int, float)) and abs(value) < MAX_COUNT)
-
-
-def shape_of(tensor: Tensor) -> tuple[int, ...]:
-    """Give the shape; a nested tensor has none, and its values stand in a row."""
-    return (tensor.numel(),) if tensor.is_nested else tuple(tensor.shape)
-
-
-def kind_key(tensor: Tensor) -> object:
-    """Give what tells kinds of tensors apart."""
-    shape = shape_of(tensor) if tensor.is_nested else tensor.shape
-    return shape, tensor.dtype, tensor.device, tensor.layout
-
-
-def stored(tensor: Tensor) -> Tensor:
-    """Give the values that a sparse tensor holds, those of one place added up; a dense one is given as it is."""
-    if tensor.layout not in SPARSE:
-        return tensor
-    return (tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor).values()
-
-
-def as_measured(tensor: Tensor) -> Tensor:
-    """Give the tensor in a dtype that can be summed and compared; a complex one as real numbers, (..., 2)."""
-    tensor = tensor.detach()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
-    if tensor.dtype in (torch.float32, torch.float64):
-        return tensor
-    return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
-
-
 def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     columns = (table.numbers[column::WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
@@ -401,7 +309,7 @@ def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
 
 def look_again(table: StatsTable, row: int, tensor: Tensor) -> None:
     """Measure again what is rare: a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
-    plain = as_measured(tensor)
+    plain = as_real_floats(tensor)
     bad = ~plain.isfinite()
     nonfinite = int((bad.any(-1) if tensor.is_complex() else bad).sum())
     table.numbers[row * WIDTH + 3] = nonfinite

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autograd_tui.core.frame import StrayLeaf
 from autograd_tui.engine.training.captured_variables import is_user_written, read_variable
 from autograd_tui.engine.training.state import TrainingState, graph_nodes
+from autograd_tui.engine.training.tensor_properties import tensors_in
 
 MAX_DEPTH = 4  # levels of lists, dicts and objects that are searched
 
@@ -20,7 +21,7 @@ def find_strays(state: TrainingState) -> tuple[StrayLeaf, ...]:
     if state.loss is None:
         return ()
     known = {id(param) for param in state.params.values()}
-    batch = {_memory(each) for each in _tensors(state.batch)}
+    batch = {_memory(each) for each in tensors_in(state.batch)}
     leaves = {id(leaf): leaf for leaf in _leaves(state.loss)}
     strays = {key: leaf for key, leaf in leaves.items() if key not in known and _memory(leaf) not in batch}
     if not strays:
@@ -73,14 +74,6 @@ def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[
     elif is_user_written(type(value)) and depth < MAX_DEPTH:
         for each in getattr(value, "__dict__", {}).values():
             yield from _inside(each, path, kind, depth + 1)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(each)
 
 
 def _memory(tensor: Tensor) -> int:

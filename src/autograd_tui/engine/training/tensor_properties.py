@@ -1,0 +1,130 @@
+"""Properties of any tensor that can be read without reading its values: kind, version, memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+MAX_MEASURED_VALUES = 1 << 36  # no memory holds as many, but a view that repeats one value may have them
+_WITHOUT_NUMBERS = {torch.bool, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4}
+_MAX_INTEGER = 1 << 63  # that a tensor can hold
+_TORCH_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorKind:
+    """What tensors have in common that are measured in the same way."""
+
+    shape: tuple[int, ...]
+    dtype: str  # "float32"
+    device: torch.device
+    measurable: bool
+    sparse: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorKind:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return cls(shape_of(tensor), dtype, tensor.device, is_measurable(tensor), tensor.layout in SPARSE)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def reals(self) -> int:
+        """The real numbers that are measured: two for each complex one."""
+        return self.size * (2 if self.dtype.startswith("complex") else 1)
+
+
+def kind_key(tensor: Tensor) -> object:
+    """Return a dictionary key that tensors of one `TensorKind` share; far quicker than the kind itself."""
+    shape = shape_of(tensor) if tensor.is_nested else tensor.shape
+    return shape, tensor.dtype, tensor.device, tensor.layout
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape; a nested tensor has none, and counts as one row of all its values."""
+    return (tensor.numel(),) if tensor.is_nested else tuple(tensor.shape)
+
+
+def has_shape(value: Any) -> TypeGuard[Tensor]:
+    """Return whether a value is a tensor with a shape, which a lazy module's has not yet."""
+    return isinstance(value, Tensor) and not nn.parameter.is_lazy(value)
+
+
+def is_measurable(tensor: Tensor) -> bool:
+    """Return whether the tensor has numbers to measure: bool, quantized, nested, packed and empty ones have not."""
+    if tensor.is_meta or tensor.is_nested or not (tensor.layout is torch.strided or tensor.layout in SPARSE):
+        return False
+    return 0 < tensor.numel() < MAX_MEASURED_VALUES and not (tensor.dtype in _WITHOUT_NUMBERS or tensor.is_quantized)
+
+
+def is_number_or_tensor(value: Any) -> TypeGuard[Tensor | float]:
+    """Return whether a value of an optimizer's state can be measured: it is no text or the like."""
+    return has_shape(value) or (isinstance(value, (int, float)) and abs(value) < _MAX_INTEGER)
+
+
+def in_memory(value: Any) -> bool:
+    """Return whether a tensor's values exist: `untyped_storage().resize_` may have given their memory back.
+
+    True for everything but plain tensors. PyTorch ends the program where it reads values that do not exist.
+    """
+    if type(value) not in _TORCH_CLASSES or value.layout is not torch.strided or value.is_meta or value.is_nested:
+        return True
+    storage_size: int = value.untyped_storage().nbytes()
+    item = value.element_size()
+    if not value.numel() or storage_size >= (value.storage_offset() + value.numel()) * item:
+        return True
+    # An expanded view has fewer values in memory than in its shape.
+    last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return bool(storage_size >= (value.storage_offset() + last + 1) * item)
+
+
+def is_writable(tensor: Tensor) -> bool:
+    """Return whether PyTorch can write into the tensor: not where several of its values share memory."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return True
+    return all(stride or size < 2 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often the tensor was changed in place; 0 for inference tensors, which do not count it."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value of any shape, such as a batch or the arguments of a call."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from tensors_in(each)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from tensors_in(each)
+
+
+def stored_values(tensor: Tensor) -> Tensor:
+    """Return the values that a sparse tensor stores, those at one index added up; a dense tensor as it is."""
+    if tensor.layout not in SPARSE:
+        return tensor
+    return (tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor).values()
+
+
+def as_real_floats(tensor: Tensor) -> Tensor:
+    """Return the tensor, detached, in float32 or float64; a complex one as real numbers, (..., 2)."""
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor
+    return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
