@@ -10,7 +10,6 @@ from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.goal import Goal
-from autograd_tui.core.trace import Trace
 from autograd_tui.tui.requests import Record, Train
 from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
 
@@ -48,10 +47,10 @@ class ReplayThread(TrainerThread):
         else:
             raise Refused(JOURNAL_ALONE)
 
-    def _record(self, request: Record) -> Trace:
+    def _record(self, request: Record) -> None:
         if request.index is None:
             raise Refused("this is a replay: i records the phase of a frame looked at.")
-        return super()._record(request)
+        super()._record(request)
 
     def _play(self) -> None:
         """Run on, at the speed that is set, until the end, a stop, or a request that ends the run."""

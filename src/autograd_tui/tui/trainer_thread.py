@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from time import monotonic
+from typing import Any
 
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.command_log import ITERATION
@@ -30,6 +31,7 @@ from autograd_tui.tui.requests import (
     Record,
     Request,
     RequestQueue,
+    ScreenAction,
     Status,
     Train,
     Update,
@@ -84,6 +86,16 @@ class TrainerThread(threading.Thread):
         self._warning: str | None = None  # for the next update
         self._fired: str | None = None  # for the next update: where a watchpoint has
         self._looked_at = 0  # the frame that the last look was answered with
+        self._answers: dict[type[Request], Callable[[Any], None]] = {
+            Train: self._train,
+            Look: self._look,
+            Inspect: self._inspect,
+            Record: self._record,
+            CheckGradient: self._check_gradient,
+            Export: self._export,
+            Arm: self._arm,
+            ScreenAction: lambda _: None,
+        }
 
     # Called on any thread.
 
@@ -157,7 +169,8 @@ class TrainerThread(threading.Thread):
         try:
             self._run_first()
             while (request := self._next()) is not None:
-                self._answer(request)
+                with self._telling(request):
+                    self._answers[type(request)](request)
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
 
@@ -207,30 +220,12 @@ class TrainerThread(threading.Thread):
     def _begin(self) -> None:
         self._say_busy("what was asked for runs")
 
-    def _answer(self, request: Request) -> None:
-        """Do what is asked for, put the answer into the request, and tell."""
+    @contextmanager
+    def _telling(self, request: Request) -> Iterator[None]:
+        """Tell the screen what came of a request once it is answered, or why it was refused."""
         refused = None
         try:
-            match request:
-                case Train():
-                    self._train(request)
-                case Look():
-                    request.frame = self._look(request)
-                case Inspect():
-                    self._say_busy("the exact measurement runs")
-                    request.inspection = self._here.inspect(request.name)
-                case Record():
-                    request.trace = self._record(request)
-                case CheckGradient():
-                    self._check_can(self.can.check_gradients)
-                    self._say_busy("the proof runs")
-                    request.gradcheck = self._here.check_gradient(
-                        request.index, request.target, stopped=lambda: self.requests.stopped
-                    )
-                case Export():
-                    request.sentence = self._export(request)
-                case Arm():
-                    request.sentence = self._arm(request)
+            yield
         except Refused as error:
             refused = str(error)
         self._tell(request, refused=refused)
@@ -239,7 +234,7 @@ class TrainerThread(threading.Thread):
         if not can:
             raise Refused(self.can.refusal)
 
-    # What is asked for, one method each.
+    # What is asked for, one method each; the answer goes into the request.
 
     def _train(self, request: Train) -> None:
         """Go back to where the request starts from, and run; say what was left as a branch for it."""
@@ -286,7 +281,7 @@ class TrainerThread(threading.Thread):
             self._say_busy("going back")
             self._here.rewind(start)
 
-    def _look(self, request: Look) -> Frame:
+    def _look(self, request: Look) -> None:
         self._say_busy("looking back")
         self._looked_at = start = self._index(request.start)
         if request.alike:
@@ -296,7 +291,7 @@ class TrainerThread(threading.Thread):
         if frame is None:
             raise Refused(f"there is no such frame {'before' if request.by < 0 else 'after'} this one to look at.")
         self._looked_at = frame.index
-        return frame
+        request.frame = frame
 
     def _neighbour(self, index: int, by: int) -> int:
         """Return a frame before or after another; of a run the nearest stored one: others would hold it up."""
@@ -304,7 +299,11 @@ class TrainerThread(threading.Thread):
         stored = by and (not self.can.recompute or self._status.run is not None)
         return self._here.nearest(wanted, by) if stored else wanted
 
-    def _record(self, request: Record) -> Trace:
+    def _inspect(self, request: Inspect) -> None:
+        self._say_busy("the exact measurement runs")
+        request.inspection = self._here.inspect(request.name)
+
+    def _record(self, request: Record) -> None:
         """Run a phase recorded, or one that has been run again."""
         self._check_can(self.can.trace or self.can.recompute)
         looked_at = None if request.index is None else self._index(request.index)
@@ -312,11 +311,12 @@ class TrainerThread(threading.Thread):
         index = self._fault(request.traced) if request.command is None and here else looked_at
         if index is not None:
             self._say_busy("the recording runs")
-            return _walkable(self._here.trace(index))
+            request.trace = _walkable(self._here.trace(index))
+            return
         self._go_back(self._index(request.start))
         command = replace(request.command or self._here.next_command(), recorded=True)
         self._say_busy(f"{command.name}, recorded, runs")
-        return _walkable(self._here.run(command).trace)
+        request.trace = _walkable(self._here.run(command).trace)
 
     def _fault(self, traced: int | None) -> int | None:
         """Return the frame where training stands if its phase raised or a watchpoint fired, unless it was `traced`."""
@@ -324,20 +324,28 @@ class TrainerThread(threading.Thread):
         wrong = (frame.error and frame.phase) or (fired is not None and fired.index == frame.index)
         return frame.index if wrong and frame.index != traced else None
 
-    def _export(self, request: Export) -> str:
+    def _check_gradient(self, request: CheckGradient) -> None:
+        self._check_can(self.can.check_gradients)
+        self._say_busy("the proof runs")
+        stopped = lambda: self.requests.stopped  # noqa: E731
+        request.gradcheck = self._here.check_gradient(request.index, request.target, stopped=stopped)
+
+    def _export(self, request: Export) -> None:
         self._check_can(self.can.export)
         self._say_busy(f"the export to {request.path.name} runs")
         stopped = lambda: self.requests.stopped  # noqa: E731
-        return self._exporter(request.path, self._here, stopped, folder=self.folder, numbered=request.numbered)
+        request.sentence = self._exporter(
+            request.path, self._here, stopped, folder=self.folder, numbered=request.numbered
+        )
 
-    def _arm(self, request: Arm) -> str:
-        """Arm a watchpoint, or disarm all; return a sentence that says what is armed now."""
+    def _arm(self, request: Arm) -> None:
+        """Arm a watchpoint, or disarm all, and say what is armed now."""
         self._check_can(self.can.advance)
         if request.watchpoint is None:
             self._here.disarm()
         else:
             self._here.arm(request.watchpoint)
-        return watch_line(self._here.watchpoints)
+        request.sentence = watch_line(self._here.watchpoints)
 
     # Runs. While one goes on, the space key means a pause, and not one phase more.
 
@@ -372,7 +380,8 @@ class TrainerThread(threading.Thread):
         """Answer what waits where a run can go on behind it; return whether it can."""
         request = self.requests.next_beside_a_run()
         if request is not None:
-            self._answer(request)
+            with self._telling(request):
+                self._answers[type(request)](request)
         return request is not None
 
     def _run_words(self, commands: Commands) -> None:

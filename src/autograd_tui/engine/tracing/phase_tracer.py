@@ -19,7 +19,7 @@ from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLooku
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
 from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.model_buffers import ModelBuffers
-from autograd_tui.engine.training.predict import Losses
+from autograd_tui.engine.training.predict import Losses, predict
 from autograd_tui.engine.training.state import TrainingState
 
 _HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
@@ -104,6 +104,7 @@ class PhaseTracer:
         self._lookups = TorchLookups()
         self._forward: TracedForward | None = None
         self._finish: Finish | None = None
+        self._note: str | None = None
 
     @property
     def knows_forward(self) -> bool:
@@ -131,45 +132,57 @@ class PhaseTracer:
             self._forward = replace(self._forward, trace=trace)
         return trace
 
-    def forward(self, frame: Frame) -> None:
+    def begin(self, frame: Frame, *, note: str | None) -> None:
+        """Record the phase that runs next, from `frame` on; `note`: a sentence for a backward without its forward."""
+        self._before, self._note = frame, note
+
+    def forward(self) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         state, measurements = self._state, MeasurementBatch(self._plans)
         recorder = ForwardTracer(state.model, measurements, self._lookups)
-        recorder.name(state.params, frame.params)
+        recorder.name(state.params, self._before.params)
         recorder.name(ModelBuffers.of(state.model).tensors())
         losses: list[Tensor] = []  # of this forward: none where it raises
 
-        def predict(batch: Any) -> tuple[Tensor, Any, Losses]:
+        def run(batch: Any) -> tuple[Tensor, Any, Losses]:
             recorder.name(_batch_names(batch, state.parts.names))
             with recorder:
-                loss, prediction, named_losses = self._loop.predict(batch)
+                loss, prediction, named_losses = predict(state.parts, state.model, state.parts.loss, batch)
             named = {"loss": loss, state.parts.names[2]: prediction}
             recorder.name({name: value for name, value in named.items() if isinstance(value, Tensor)})
             losses.append(loss)
             return loss, prediction, named_losses
 
         self._finish = lambda after: self._forward_trace(recorder, measurements, losses, after)
-        self._loop.forward(predict)
+        self._loop.forward(run)
 
-    def backward(self, frame: Frame, *, note: str | None = None) -> None:
-        """Run the loop's backward; raises as it does, and there is a trace all the same, with a note."""
-        forward = self._forward if self.knows_forward else None
+    def backward(self) -> None:
+        """Run the loop's backward; raises as it does, and there is a trace all the same, with the note."""
+        before, forward = self._before, self._forward if self.knows_forward else None
         graph = forward.graph if forward else AutogradGraph(self._state.loss)
         recorder = BackwardTracer(graph, MeasurementBatch(self._plans), forward.saved if forward else None)
-        notes = [] if forward or note is None else [note]
-        self._finish = lambda after: self._backward_trace(recorder, forward, frame, after, notes)
+        notes = [] if forward or self._note is None else [self._note]
+        self._finish = lambda after: self._backward_trace(recorder, forward, before, after, notes)
         self._loop.backward(recorder.backward)
 
-    def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
-        """Run the loop's step or zero_grad."""
-        state, before = self._state, ParameterRows(self._state, frame)
+    def step(self) -> bool:
+        """Run the loop's step; raises as it does."""
+        self._finish = self._parameter_trace(Phase.STEP)
+        return self._loop.step()
+
+    def zero_grad(self) -> None:
+        """Run the loop's zero_grad; raises as it does."""
+        self._finish = self._parameter_trace(Phase.ZERO_GRAD)
+        self._loop.zero_grad()
+
+    def _parameter_trace(self, phase: Phase) -> Finish:
+        state, before = self._state, ParameterRows(self._state, self._before)
 
         def finish(after: Frame) -> Trace:
             ops = parameter_ops(phase, before, ParameterRows(state, after))
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(state.spec))
 
-        self._finish = finish
-        return run()
+        return finish
 
     def raised_step(self, frame: Frame) -> Trace:
         """Tell of a step that raised, and has left all as it was."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import UserCodeError
 from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.frame import Frame
@@ -35,12 +34,15 @@ class TrainingLoop:
     def forward(self, run: Predict | None = None) -> None:
         """Predict and measure the loss; the old graph is let go once the new one stands.
 
-        `run` is called in place of `self.predict`, to trace it.
+        `run` is called in place of `predict`, to trace it.
         """
         state = self.state
         with _user_code(state, undo=state.begin_forward()):
             batch = to_device(draw_batch(state.parts, state.forwards), state.device)
-            loss, prediction, losses = (run or self.predict)(batch)
+            if run is None:
+                loss, prediction, losses = predict(state.parts, state.model, state.parts.loss, batch)
+            else:
+                loss, prediction, losses = run(batch)
             metrics = self._metrics(prediction, batch, losses)
             prediction, has_graph = _detached(prediction), loss.requires_grad
             shape_of(loss)  # raises where there is none, as of what a lazy module holds
@@ -117,10 +119,6 @@ class TrainingLoop:
                 process.check()
                 yield loss
 
-    def predict(self, batch: Any) -> tuple[Tensor, Any, Losses]:
-        """Run the model and the loss, in whichever form the scenario gives them."""
-        return predict(self.state.parts, self.state.model, self.state.parts.loss, batch)
-
     @in_call("metric")
     def _metrics(self, prediction: Any, batch: Any, losses: Losses) -> tuple[tuple[str, Tensor], ...]:
         """Measure what the user asked for, without a trace in random numbers, graph, buffers and attributes."""
@@ -154,14 +152,20 @@ class Tracer(Protocol):
     def take(self, frame: Frame) -> Trace | None:
         """Give, once, the trace of the phase that was recorded last; `frame`: what it led to."""
 
-    def forward(self, frame: Frame) -> None:
-        """Run the loop's forward; `frame`: where it begins. Raises as it does."""
+    def begin(self, frame: Frame, *, note: str | None) -> None:
+        """Record the phase that runs next, from `frame` on; `note`: a sentence for a backward without its forward."""
 
-    def backward(self, frame: Frame, *, note: str | None = None) -> None:
-        """Run the loop's backward; raises as it does. `note`: a sentence to show with it."""
+    def forward(self) -> None:
+        """Run the loop's forward; raises as it does."""
 
-    def parameters(self, phase: Phase, run: Callable[[], Any], frame: Frame) -> Any:
-        """Run the loop's step or zero_grad."""
+    def backward(self) -> None:
+        """Run the loop's backward; raises as it does."""
+
+    def step(self) -> bool:
+        """Run the loop's step; raises as it does."""
+
+    def zero_grad(self) -> None:
+        """Run the loop's zero_grad; raises as it does."""
 
     def raised_step(self, frame: Frame) -> Trace:
         """Give the trace of a step that raised, and has left all as it was."""

@@ -35,18 +35,15 @@ def to_device(value: Any, device: torch.device) -> Any:
     return value
 
 
+@in_call("model")
 def predict(parts: Parts, model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
     """Return the loss of a batch, the prediction, and the losses and metrics by name that a dict of losses holds.
 
-    Raises TypeError, in one sentence, where the scenario's functions give something else.
+    Without a loss function, `parts.forward` calls the model and measures the loss. Raises TypeError, in one sentence,
+    where the scenario's functions return something else.
     """
-    if loss_function is not None:
-        return _from_model(model, loss_function, batch)
-    return _from_forward(parts, model, batch)
-
-
-@in_call("model")
-def _from_model(model: nn.Module, loss_function: Any, batch: Any) -> tuple[Tensor, Any, Losses]:
+    if loss_function is None:
+        return _from_forward(parts, model, batch)
     inputs, targets = batch if type(batch) is tuple and len(batch) == 2 else _pair(batch)
     prediction = model(inputs)
     loss = _measure(loss_function, prediction, targets)

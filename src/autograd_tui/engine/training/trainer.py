@@ -59,11 +59,7 @@ class Trainer:
         self._forwards_asked = 0
         self.differed = False  # whether a frame that was made again was not what it had been
         self.starts = 0  # how often all has been built: an older model's checkpoints are of no use to a newer one
-        self._runs: dict[str, Callable[[Command], Changes]] = {
-            "forward": self._forward,
-            "backward": self._backward,
-            "step": self._step,
-            "zero_grad": self._zero_grad,
+        self._settings: dict[str, Callable[[Command], Changes]] = {
             "lr": self._set_lr,
             "optimizer": self._set_optimizer,
             "requires_grad": self._set_requires_grad,
@@ -76,7 +72,6 @@ class Trainer:
         self._state = self._build()
         self._loop = TrainingLoop(self._state)
         self._tracer = self._trace(self._loop)
-        self._recorded = False  # whether the phase that runs now is
         self.trace: Trace | None = None  # of the phase that was recorded last
         self._reader = FrameReader(self._state)
         with self._state.global_state:
@@ -121,27 +116,46 @@ class Trainer:
         reason = refusal(self.frame, command)
         if reason:
             raise Refused(reason)
-        run = self._runs.get(command.kind, self._set_value)
-        # Of a forward that may not repeat, what happens inside is known now or never.
-        once = (
-            command.phase is Phase.FORWARD
-            and (self.differed or self._state.unrestorable)
-            and self._tracer.leaves_no_trace
-        )
-        self._recorded = command.phase is not None and (recorded or bool(once))
+        recorded = command.phase is not None and (recorded or self._can_be_recorded_only_now(command.phase))
+        loop = self._tracer if recorded else self._loop
+        changes: Changes
         with self._state.global_state:
-            self._started = perf_counter()
-            self._seconds = 0.0
+            if recorded:
+                note = self._missing_forward_note() if command.phase is Phase.BACKWARD else None
+                self._tracer.begin(self.frame, note=note)
+            self._started, self._seconds = perf_counter(), 0.0
             try:
-                changes: Changes = {"error": None} | run(command)
+                match command.phase:
+                    case Phase.FORWARD:
+                        loop.forward()
+                        if not recorded:
+                            self._tracer.forget()
+                        changes = self._forward_changes(command)
+                    case Phase.BACKWARD:
+                        loop.backward()
+                        changes = self._backward_changes()
+                    case Phase.STEP:
+                        moves = self._reader.watch_params()
+                        changes = self._step_changes(command, moves, touched=loop.step())
+                    case Phase.ZERO_GRAD:
+                        loop.zero_grad()
+                        changes = self._zero_grad_changes()
+                    case None:
+                        changes = self._settings.get(command.kind, self._set_value)(command)
+                changes = {"error": None} | changes
             except UserCodeError as raised:
                 self._clock()
                 changes = {"error": torch_error(raised.error), "graph": self._state.graph}
         index, memory = self.frame.index + 1, self._memory()
-        seconds = 0.0 if self._recorded else self._seconds  # recording takes a time of its own
+        seconds = 0.0 if recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
-        self.trace = self._tracer.take(self.frame) if self._recorded else None
+        self.trace = self._tracer.take(self.frame) if recorded else None
         return self.frame
+
+    def _can_be_recorded_only_now(self, phase: Phase) -> bool:
+        """Return whether a phase is a forward that may not repeat, where recording changes nothing in how it runs."""
+        may_differ = self.differed or bool(self._state.unrestorable)
+        return phase is Phase.FORWARD and may_differ and self._tracer.leaves_no_trace
 
     def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> FreeRunResult:
         """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
@@ -242,16 +256,11 @@ class Trainer:
         with self._state.global_state:
             return inspect(name, param, state=self._state.optimizer.state.get(param, {}), index=self.frame.index)
 
-    # The phases: the line of the training loop, then the numbers that it changed.
+    # What a phase has changed of the frame before it.
 
-    def _forward(self, command: Command) -> Changes:
-        frame = self.frame
-        if self._recorded:
-            self._tracer.forward(frame)
-        else:
-            self._loop.forward()
-            self._tracer.forget()
+    def _forward_changes(self, command: Command) -> Changes:
         self._clock()
+        frame = self.frame
         rises = frame.iteration == 0 or frame.steps > frame.loss_steps
         moved = self._moved_by_forward(command)
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
@@ -281,18 +290,14 @@ class Trainer:
         self._forward_moves = True
         return {**read, "before": frame.params, "mover": command, "moves": moves()}
 
-    def _backward(self, _: Command) -> Changes:
-        if self._recorded:
-            self._tracer.backward(self.frame, note=self._not_recorded())
-        else:
-            self._loop.backward()
+    def _backward_changes(self) -> Changes:
         self._clock()
-        found = self.frame.grads
+        before = self.frame.grads
         return {
             "graph": self._state.graph,
             "grads": self._reader.grads(),
             "grads_params": self._made_with(),
-            "added_to": found if any(found.backwards) else None,
+            "added_to": before if any(before.backwards) else None,
             "strays": find_strays(self._state) if self.frame.strays is None else (),
             "unused": self._reader.unused(),
         }
@@ -303,11 +308,9 @@ class Trainer:
         added = frame.grads.state != "none" and frame.grads_params != frame.loss_params
         return None if added else frame.loss_params
 
-    def _step(self, command: Command) -> Changes:
-        frame = self.frame
-        moves = self._reader.watch_params()
-        touched = self._tracer.parameters(Phase.STEP, self._loop.step, frame) if self._recorded else self._loop.step()
+    def _step_changes(self, command: Command, moves: Callable[[], array[float]], *, touched: bool) -> Changes:
         self._clock()
+        frame = self.frame
         read = self._reader.params(frame, optimizer_state=True)
         ways = moves()
         # A sample may miss it. Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
@@ -325,17 +328,13 @@ class Trainer:
             "grads": replace(frame.grads, used=tuple(self._state.used)),
         }
 
-    def _zero_grad(self, _: Command) -> Changes:
-        if self._recorded:
-            self._tracer.parameters(Phase.ZERO_GRAD, self._loop.zero_grad, self.frame)
-        else:
-            self._loop.zero_grad()
+    def _zero_grad_changes(self) -> Changes:
         self._clock()
         cleared = self.frame.grads
         return {"grads": self._reader.grads(), "unused": frozenset(), "last_grads": cleared}
 
-    def _not_recorded(self) -> str | None:
-        """Say why a backward is shown without the forward that made its graph."""
+    def _missing_forward_note(self) -> str | None:
+        """Return why a backward is shown without the forward that made its graph, if it was not recorded."""
         doubt = self.doubt
         return (
             doubt
