@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 
-from autograd_tui.scenarios.loop_check import Names, find_unsupported
+from autograd_tui.scenarios.loop_check import Roles, find_unsupported
 
-ROLES = Names(
+ROLES = Roles(
     "model",
     "optimizer",
     "criterion",

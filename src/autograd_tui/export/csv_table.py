@@ -11,19 +11,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import TensorStats
 
 COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
-FORMULA_PREFIXES = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
-)  # how those of spreadsheets begin
+FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # how those of spreadsheets begin
 STATS = ("norm", "min", "max", "nonfinite", "mean", "std")
 Cell = float | int | str | bool
 Row = tuple[str, str, str, Cell]  # tensor, kind, stat, value
@@ -47,12 +35,12 @@ def write_csv(file: BinaryIO, frames: Iterable[Frame]) -> None:
 
 
 def _escape_formula(cell: Cell) -> Cell:
-    """Give a cell that no spreadsheet computes; numbers stay numbers, be they negative."""
+    """Return a cell that no spreadsheet computes; numbers stay numbers, also negative ones."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell
 
 
 def frame_rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
-    """Give what a frame knows and the frame before it did not; how many steps have been run, always."""
+    """Yield what is new since the frame `before`, and always how many steps have been run."""
     yield "", "run", "steps", frame.steps
     if frame.error:
         yield "", "run", "raised", f"{frame.error.type}: {frame.error.message}"
@@ -71,7 +59,7 @@ def frame_rows(frame: Frame, before: Frame | None) -> Iterator[Row]:
 
 
 def _gradient_rows(frame: Frame) -> Iterator[Row]:
-    """Give every gradient, also that there is none: a sum of 0 backwards."""
+    """Yield every gradient, also that there is none: a sum of 0 backwards."""
     for name, grad in zip(frame.params.layout.names, frame.grads, strict=True):
         yield name, "gradient", "backwards", 0 if grad is None else grad.backwards
         if grad is not None:

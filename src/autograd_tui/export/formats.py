@@ -63,7 +63,7 @@ def export_file(
     journal: Path | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Write a run in the form that the path's ending names; give a sentence of what was left out, or "".
+    """Write a run in the form that the path's ending names; return a sentence on what was left out, or "".
 
     reopen: opens the run's session anew at frame 0, to be run again unless `stopped`.
     overwrite: what is there, but no file that the run is made of, nor its `journal`.
@@ -91,7 +91,7 @@ def export_file(
 
 
 def output_paths(path: Path) -> list[Path]:
-    """Give what an export to a path writes: a case has a script beside it."""
+    """Return the paths that an export to a path writes: a case has a script beside it."""
     return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
 
 
@@ -100,7 +100,7 @@ def export_repro(
 ) -> str:
     """Write the iteration up to where a session stands, and a script beside it; training stays there.
 
-    Gives what is to be said of it. Raises Refused, with nothing written, where it cannot be.
+    Returns a note for the user. Raises Refused, with nothing written, where it cannot be.
     """
     protection: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.opening.files}
     path, beside = output_paths(path)
@@ -111,7 +111,7 @@ def export_repro(
 
 
 def checked_script(text: str, name: str) -> bytes:
-    """Give a script's text as it is written; raises Refused where it is no Python, so that none is kept."""
+    """Return a script's text as it is written; raises Refused where it is no Python, so that none is kept."""
     try:
         compile(text, name, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

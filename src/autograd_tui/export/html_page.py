@@ -28,7 +28,7 @@ NEWEST_SCREENS = 8
 
 
 def sample_frames(recording: Recording, *, limit: int = MAX_SCREENS) -> list[int]:
-    """Give frames: the first and the newest, each error and setting as far as they fit, and some between."""
+    """Return the indices of frames: the first, the newest, each error and setting as far as they fit, some between."""
     total = len(recording)
     if total < limit:
         return list(range(total + 1))
@@ -39,7 +39,7 @@ def sample_frames(recording: Recording, *, limit: int = MAX_SCREENS) -> list[int
 
 
 def sampling_note(recording: Recording, sample: Sequence[int]) -> str:
-    """Say in a sentence what is not there; "" where all is."""
+    """Return a sentence on what is left out; "" where nothing is."""
     if len(sample) > len(recording):
         return ""
     return (
@@ -49,7 +49,7 @@ def sampling_note(recording: Recording, sample: Sequence[int]) -> str:
 
 
 def _sample_evenly(indices: Sequence[int], limit: int) -> Sequence[int]:
-    """Take so many of them, evenly."""
+    """Return `limit` of them, evenly spaced."""
     if len(indices) <= limit:
         return indices
     return [indices[each * len(indices) // limit] for each in range(limit)]
@@ -59,17 +59,17 @@ NON_LATIN = 0x250  # characters from here on may come from another font, of anot
 
 
 class HtmlRows:
-    """Collects rows and looks."""
+    """Collects the rows of all screens, each once, and a CSS class for each style."""
 
     def __init__(self) -> None:
         self.rows: list[str] = []
         self._indices: dict[str, int] = {}  # of each row
         self._classes: dict[tuple[str, str, str], str] = {}  # colour, ground, rest: its class
-        self.colors: Counter[str] = Counter()
-        self.grounds: Counter[str] = Counter()
+        self.color_counts: Counter[str] = Counter()
+        self.ground_counts: Counter[str] = Counter()
 
     def row_index(self, cells: Cells) -> int:
-        """Give the place of a row among all, adding it where it is new."""
+        """Return the index of a row among all, adding it where it is new."""
         row = "".join(self._span(text, style) for text, style in _merge_spans(cells))
         if row not in self._indices:
             self._indices[row] = len(self.rows)
@@ -77,7 +77,7 @@ class HtmlRows:
         return self._indices[row]
 
     def css(self) -> str:
-        """Write the classes."""
+        """Return the rules of the classes."""
         return "\n".join(
             f".{name} {{ color: {color}; background: {ground};{rest} }}"
             for (color, ground, rest), name in self._classes.items()
@@ -87,8 +87,8 @@ class HtmlRows:
         color, ground = _hex(style.color, "#e0e0e0"), _hex(style.bgcolor, "#121212")
         if style.reverse:
             color, ground = ground, color
-        self.colors[color] += sum(map(str.isalnum, text))
-        self.grounds[ground] += len(text)
+        self.color_counts[color] += sum(map(str.isalnum, text))
+        self.ground_counts[ground] += len(text)
         rest = " font-weight: bold;" * bool(style.bold) + " font-style: italic;" * bool(style.italic)
         rest += " text-decoration: underline;" * bool(style.underline)
         name = self._classes.setdefault((color, ground, rest), f"c{len(self._classes)}")
@@ -97,12 +97,12 @@ class HtmlRows:
 
 
 def _width_attribute(text: str) -> str:
-    """Hold a span to its columns, whatever font its characters come from."""
+    """Return the attribute that keeps a span to its columns, whatever font its characters come from."""
     return f' style="width:{len(text)}ch"'
 
 
 def _merge_spans(cells: Cells) -> Cells:
-    """Join neighbours that look the same."""
+    """Return the cells with neighbours of the same style joined."""
     merged: Cells = []
     for text, style in cells:
         if merged and _same_style(merged[-1][1], style):
@@ -122,11 +122,11 @@ def _hex(color: Color | None, default: str) -> str:
 
 
 NARROW_SIZE = (60, 28)  # columns and rows of the screens that a narrow window shows
-Screens = list[list[int]]  # of each the places of its rows
+Screens = list[list[int]]  # of each the indices of its rows
 
 
 def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> tuple[str, str]:
-    """Give the page as HTML, and a sentence of what was left out, or ""."""
+    """Return the page as HTML, and a sentence on what was left out, or ""."""
     sample, about, newest = sample_frames(run.recording), run.session.about, len(run.recording)
     shown, markup = list(moments(run, set(sample))), HtmlRows()
     screens = {
@@ -142,8 +142,8 @@ def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> 
         "missing": escape(missing),
         "columns": str(size[0]),
         "narrow_columns": str(NARROW_SIZE[0]),
-        "color": markup.colors.most_common(1)[0][0],
-        "ground": markup.grounds.most_common(1)[0][0],
+        "color": markup.color_counts.most_common(1)[0][0],
+        "ground": markup.ground_counts.most_common(1)[0][0],
         "looks": markup.css(),
         "last": str(len(shown) - 1),
         "label": escape(frames[0]["label"]),

@@ -18,7 +18,7 @@ from autograd_tui.export.output_path import free_path
 def export_live(
     path: Path, session: Session, stopped: Callable[[], bool], *, folder: str | None = None, numbered: bool = False
 ) -> str:
-    """Write what has led to where the session stands, and leave the session as it is; say what was written.
+    """Write what has led to where the session stands, which it does not move; return a sentence on what was written.
 
     folder: where the program was started, which code of the session may have left. numbered: a case goes to a name of
     its own where its files exist already.

@@ -40,7 +40,7 @@ def _holds_events_alone(folder: Path) -> bool:
 
 
 def free_path(path: Path, *, beside: str) -> Path:
-    """Give a path where nothing is, nor with the ending of what lies `beside`: this one, or numbered, case-9-2.pt."""
+    """Return a path that is free, as is the one with the suffix `beside`: this one, or numbered, case-9-2.pt."""
     names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
     return next(each for each in names if not any(map(os.path.lexists, (each, each.with_suffix(beside)))))
 

@@ -32,12 +32,12 @@ def write_events(folder: Path, frames: Iterable[Frame]) -> None:
 
 @contextmanager
 def _print_errors_once() -> Iterator[None]:
-    """Have TensorBoard's own thread print no traceback of what it could not write: its writer raises that here too."""
+    """Keep TensorBoard's own thread from printing what it could not write: its writer raises that here too."""
     before = threading.excepthook
 
-    def print_of_others(what: threading.ExceptHookArgs) -> None:
-        if not type(what.thread).__module__.startswith("tensorboard."):
-            before(what)
+    def print_of_others(raised: threading.ExceptHookArgs) -> None:
+        if not type(raised.thread).__module__.startswith("tensorboard."):
+            before(raised)
 
     threading.excepthook = print_of_others
     try:

@@ -94,7 +94,7 @@ def _pairs(inside: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 FORMAT = 4
 MAX_FILES = 2  # files beside a journal
-MOST_BYTES = 4 << 30  # of one; a larger checkpoint is not written
+MAX_BYTES = 4 << 30  # of one; a larger checkpoint is not written
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def save_checkpoint(
     lines: of the journal, that entry among them: where they are others, the checkpoint is of another run.
     None is written where the model remembers something in Python, which only running again can bring about.
     """
-    if checkpoint.bytes > MOST_BYTES or checkpoint.remembers:
+    if checkpoint.bytes > MAX_BYTES or checkpoint.remembers:
         return
     history = history.copy()
     history.truncate_after(checkpoint.frame.index)
@@ -144,7 +144,7 @@ def save_checkpoint(
 def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | None:
     """Read the newest checkpoint that lies on the way to the end of the present branch; None where there is none.
 
-    `like` is one of the same model, taken now. A file that cannot be read, or is of another model or another run, is
+    `template` is one of the same model, taken now. A file that cannot be read, or is of another model or run, is
     passed over.
     """
     ends = {entry.id: end for entry, end in journal.path_to(journal.branch_tip)}
@@ -164,13 +164,13 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
 
 
 def _forward_follows(run: Recording, index: int) -> bool:
-    """Tell whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
+    """Return whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
     step = next(iter(run.split(index)[1]), None)
     return step is not None and step.command.phase is Phase.FORWARD and step.raised is None
 
 
 def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:
-    """Tell whether a checkpoint was taken in this very run, and holds the frame that its line tells of."""
+    """Return whether a checkpoint was taken in this very run, and holds the frame of its line."""
     size, lines = content["lines"]
     if size > journal.size or hash_prefix(journal.path, size).hexdigest() != lines:
         return False
@@ -179,7 +179,7 @@ def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> b
 
 
 def _checkpoint_files(journal: Path) -> list[Path]:
-    """Give the files beside a journal, the newest first. Raises OSError."""
+    """Return the files beside a journal, the newest first. Raises OSError."""
     numbered = f"{journal.name}.tensors-"
     whole = (path for path in companion_files(journal) if path.name.removeprefix(numbered).isdecimal())
     return sorted(whole, key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -197,8 +197,8 @@ def _decode_checkpoint(content: dict[str, Any], template: Checkpoint) -> Checkpo
         for each in fields(Checkpoint)
     }
     for name in ("params", "buffers"):
-        here, there = getattr(template, name), values[name]
-        if here.keys() != there.keys() or any(here[key].shape != there[key].shape for key in here):
+        own, saved = getattr(template, name), values[name]
+        if own.keys() != saved.keys() or any(own[key].shape != saved[key].shape for key in own):
             raise ValueError("of another model")
     pairs = zip(template.mark.rewindables, values["mark"].rewindables, strict=True)
     values["mark"] = replace(values["mark"], rewindables=tuple((one[0], read[1]) for one, read in pairs))

@@ -11,7 +11,7 @@ from autograd_tui.core.frame import Frame
 
 
 def frame_digest(frame: Frame) -> str:
-    """Give 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
+    """Return 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
 
     Nothing is measured for it: it hashes the numbers that the frame holds, bit for bit, and what was raised.
     """
@@ -41,12 +41,12 @@ class PrefixHash:
         self._hashed = blake2b(data, digest_size=16)
 
     def append(self, data: bytes) -> None:
-        """Take in what has been written behind it."""
+        """Take in what has been appended."""
         self.size += len(data)
         self._hashed.update(data)
 
     def hexdigest(self) -> str:
-        """Give 32 hexadecimal digits."""
+        """Return 32 hexadecimal digits."""
         return self._hashed.hexdigest()
 
 
@@ -57,6 +57,6 @@ def hash_prefix(path: Path, size: int) -> PrefixHash:
 
 
 def first_line_hash(path: Path) -> str:
-    """Give what tells a journal's run from others that had its name before. Raises OSError."""
+    """Return the hash by which a journal's run is known among others that had its name. Raises OSError."""
     with open_to_read(path) as file:
         return PrefixHash(file.readline()).hexdigest()

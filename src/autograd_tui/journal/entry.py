@@ -25,9 +25,7 @@ COLUMNS = ("id", "parent", "command", "digest")
 OPTIONAL_FIELDS = ("start", "raised", "said", "left", "loss")
 NONFINITE_NAMES = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
 MAX_NAME_LENGTH = 4096  # characters of a path
-MAX_IRREGULAR_COMMANDS = (
-    100  # commands of one line that are not whole iterations: no run writes more than an iteration's
-)
+MAX_IRREGULAR_COMMANDS = 100  # of one line, beside whole iterations: no run writes more than an iteration's
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class Entry:
 
 
 def _is_index(value: object) -> bool:
-    """Tell whether a value is a number of a line or of a frame."""
+    """Return whether a value is a number of a line or of a frame."""
     return type(value) is int and 0 <= value < 1 << 62
 
 
@@ -170,12 +168,12 @@ def _parse_commands(command: str) -> Commands:
 
 
 def closing_line(when: float, loss: float | str | None) -> str:
-    """Write that the run was left in order at a time, in seconds since the epoch, and with which loss."""
+    """Return the line that says when the run was left in order, in seconds since the epoch, and with which loss."""
     return json.dumps({"left": when, "loss": loss}) + "\n"
 
 
 def header_line(config: RunConfig, *, started: float) -> str:
-    """Write the first line; `started` is a time in seconds since the epoch."""
+    """Return the first line; `started` is a time in seconds since the epoch."""
     fields = asdict(config)
     if all(map(os.path.isabs, config.named.values())):
         del fields["folder"]  # which nobody needs to know
@@ -225,7 +223,7 @@ _MAX_TIME = 253402214400  # seconds since the epoch: the last day that a calenda
 
 
 def _run_config(header: Mapping[str, Any]) -> RunConfig:
-    """Give what opens the run; raises ValueError or KeyError where the header does not say it."""
+    """Return what opens the run; raises ValueError or KeyError where the header does not say it."""
     arguments, own, versions, sha256 = (header[name] for name in ("arguments", "own", "versions", "sha256"))
     if not (isinstance(arguments, dict) and isinstance(own, dict) and isinstance(versions, dict)):
         raise ValueError("it lists no options")
@@ -256,12 +254,12 @@ def _time(value: object) -> float:
 
 
 def _is_name(value: object) -> bool:
-    """Tell whether a value is a text as paths and names are."""
+    """Return whether a value is a text as paths and names are."""
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH and "\0" not in value
 
 
 def _is_plain(value: object, depth: int = 4) -> bool:
-    """Tell whether a value is one that an option has: a number, a text, or a few of them."""
+    """Return whether a value is one that an option has: a number, a text, or a few of them."""
     if isinstance(value, (list, dict)):
         inside = value.values() if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(each, depth - 1) for each in inside)
@@ -282,6 +280,6 @@ def _is_hash(value: object) -> bool:
 
 
 def _with_min_lr(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the decay's least learning rate: 0 in journals from before there was one."""
+    """Return the arguments with the decay's min_lr, which is 0 where an older version wrote none."""
     decay = arguments.get("decay")
     return {**arguments, **({} if decay is None else {"decay": str(LrDecay.parse(decay, min_lr=0.0))})}

@@ -23,9 +23,7 @@ from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_se
 
 CHUNK_BYTES = 1 << 20  # bytes that are read at once
 MAX_LINE_BYTES = MAX_BYTES  # of one frame
-MAX_FILE_BYTES = (
-    MAX_BYTES + 2 * MAX_LINE_BYTES
-)  # the leader begins it anew behind the first frame that is beyond MOST_BYTES
+MAX_FILE_BYTES = MAX_BYTES + 2 * MAX_LINE_BYTES  # the leader begins it anew after the frame that exceeds MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class FollowedSession(ReadOnlySession):
         return "following another terminal: arrows look back here, escape rejoins"
 
     def refresh(self) -> bool:
-        """Take in what has been drawn since; tell whether there was anything."""
+        """Take in what has been drawn since; return whether there was anything."""
         anything = self._read_new_lines()
         if not self._reopen_if_replaced():
             return anything
@@ -104,27 +102,27 @@ class FollowedSession(ReadOnlySession):
         return True
 
     def stored(self, index: int) -> Frame | None:
-        """Give a frame that was drawn and is still held."""
+        """Return a frame that was drawn and is still held; None where it is not."""
         return self.frame if index == self.frame.index else self._store.get(index)
 
     def nearest(self, index: int, by: int) -> int:
-        """Give the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
+        """Return the index of the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
         return self._store.nearest(index, by)
 
     def look(self, index: int) -> Frame:
-        """Give frame `index`, or the nearest before it that was drawn here."""
-        found = self.stored(index) or self._store.get(self.nearest(index, -1))
-        assert found is not None
-        return found
+        """Return frame `index`, or the nearest before it that was drawn here."""
+        frame = self.stored(index) or self._store.get(self.nearest(index, -1))
+        assert frame is not None
+        return frame
 
     def look_alike(self, index: int, by: int) -> Frame | None:
-        """Give the nearest frame of the same phase in another iteration, before (`by` -1) or after (1)."""
+        """Return the nearest frame of the same phase in another iteration, before (`by` -1) or after (1)."""
         here, current = self.look(index), index
         while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
             current = further
-            found = self.look(current)
-            if found.phase is here.phase and found.iteration != here.iteration:
-                return found
+            frame = self.look(current)
+            if frame.phase is here.phase and frame.iteration != here.iteration:
+                return frame
         return None
 
     def inspect(self, name: str) -> Inspection:
@@ -159,7 +157,7 @@ class FollowedSession(ReadOnlySession):
         return True
 
     def _read_new_lines(self) -> bool:
-        """Take in the lines that have come, up to one that is damaged; tell whether there were any."""
+        """Take in the lines that have come, up to one that is damaged; return whether there were any."""
         before = self._number, self.damage
         try:
             for line in self._lines() if self.damage is None else ():
@@ -172,7 +170,7 @@ class FollowedSession(ReadOnlySession):
         return (self._number, self.damage) != before
 
     def _lines(self) -> Iterator[bytes]:
-        """Give the whole lines that have come; raises ValueError where there are more than any leader writes."""
+        """Yield the whole lines that have come; raises ValueError where there are more than any leader writes."""
         while data := self._file.read(CHUNK_BYTES):
             *whole, self._rest = (self._rest + data).split(b"\n")
             yield from whole
@@ -196,7 +194,7 @@ class FollowedSession(ReadOnlySession):
             raise ValueError("not written by a leader")
 
     def _run_id(self) -> str:
-        """Give what tells the journal's run from others of its name."""
+        """Return the hash by which the journal's run is known among others of its name."""
         try:
             return first_line_hash(self._journal)
         except OSError as error:
@@ -231,7 +229,7 @@ class FollowedSession(ReadOnlySession):
             self._plotted = frame.index
 
     def _is_in_order(self, frame: Frame, announcement: FrameAnnouncement) -> bool:
-        """Tell whether no iteration goes back on the way to a frame, from what the plots keep."""
+        """Return whether no iteration goes back on the way to a frame, from what the plots keep."""
         plotted = (
             self.history.loss,
             self.history.grad_norm,
@@ -239,9 +237,9 @@ class FollowedSession(ReadOnlySession):
             *self.history.metrics.values(),
         )
         before = max((point.iteration for series in plotted if (point := series.at(announcement.kept))), default=0)
-        way = [point.iteration for point in announcement.losses.points() if point.index < frame.index]
+        iterations = [point.iteration for point in announcement.losses.points() if point.index < frame.index]
         return frame.index <= announcement.kept or all(
-            one <= other for one, other in pairwise([before, *way, frame.iteration])
+            one <= other for one, other in pairwise([before, *iterations, frame.iteration])
         )
 
     def _set_header(self, about: SessionInfo, history: History) -> None:

@@ -92,7 +92,7 @@ def _encode_array(column: array[Any]) -> str:
 
 
 SUFFIX = ".frames"
-MIN_INTERVAL = 0.1  # between two of them
+MIN_INTERVAL = 0.1  # seconds between two frames
 CLOSING_LINE = b'{"left": true}'  # the line that a leader leaves with
 MAX_BYTES = 16 << 20  # of the file, which then begins anew
 
@@ -113,15 +113,15 @@ class FrameStream:
         self._encoder = FrameEncoder()
         self._pending: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
         self._unchanged_to = 0  # frames after this one are others than those written before
-        self._write_time = 0.0  # when
+        self._write_time = 0.0  # of the last frame, by the monotonic clock
         self.problem: str | None = None  # why the last frame is not written
 
     def ran_from(self, index: int) -> None:
-        """Take note that something ran from frame `index`: those after it are new."""
+        """Note that something ran from frame `index`: those after it are new."""
         self._unchanged_to = min(self._unchanged_to, index)
 
     def drew(self, frame: Frame, newest: int, history: History) -> None:
-        """Take down a frame; where the last one is just written it waits for `write_newest`, or for a newer one."""
+        """Write a frame; right after another one it waits for `write_newest`, or for a newer one."""
         self._pending = (frame, newest, history)
         if monotonic() - self._write_time >= MIN_INTERVAL:
             self.write_newest()
@@ -132,9 +132,9 @@ class FrameStream:
             return
         (frame, newest, history), self._pending = self._pending, None
         try:
-            kept = min(self._unchanged_to, newest)
+            unchanged_to = min(self._unchanged_to, newest)
             announcement = json.dumps(
-                {"newest": newest, "kept": kept, "losses": encode_series(history.loss.after(kept))}
+                {"newest": newest, "kept": unchanged_to, "losses": encode_series(history.loss.after(unchanged_to))}
             )
             if self._descriptor is None or self._bytes > self._max_bytes:
                 self._start_file(history, announcement, frame)

@@ -19,7 +19,7 @@ SUMMARY_HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':
 
 
 def journal_summary(path: Path) -> str:
-    """Say when a run was begun, of what, how long it is, its last loss where there is one, and what it takes."""
+    """Return a row of when a run began, of what, how long it is, its last loss, and the bytes that it takes."""
     try:
         journal = read_journal(path)
         size = sum(each.lstat().st_size for each in (path, *companion_files(path)))
@@ -27,11 +27,11 @@ def journal_summary(path: Path) -> str:
         return f"{'?':<16}  {error}"
     except OSError as error:
         return f"{'?':<16}  {path}: {error.strerror}"
-    begun = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
+    start = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
     scenario = one_line(journal.opening.scenario)
-    what = f"{begun}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
-    return f"{what} is damaged: {journal.damage}" if journal.damage else what
+    row = f"{start}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
+    return f"{row} is damaged: {journal.damage}" if journal.damage else row
 
 
 MAX_JOURNAL_BYTES = 1 << 20  # of a journal that is read for a word at the start
@@ -40,22 +40,22 @@ MIN_COMMANDS = 8  # commands: a shorter run, tried out in passing, hides none th
 
 
 def interrupted_run() -> str | None:
-    """Say, in a sentence, which run was cut off and how to go on with it.
+    """Return a sentence on which run was cut off and how to go on with it.
 
     That is the latest run of some length, else a later and shorter one; None where they were left in order, or go on.
     """
-    waiting: Journal | None = None
+    interrupted: Journal | None = None
     for path in islice(list_journals(), MAX_JOURNALS):
         with suppress(Refused, OSError):  # what is no journal, or is gone, hides none that waits behind it
             if path.stat().st_size > MAX_JOURNAL_BYTES:
                 break
             journal = read_journal(path)
             has_length = _count_commands(journal) >= MIN_COMMANDS
-            if _is_interrupted(journal) and (has_length or waiting is None):
-                waiting = journal
+            if _is_interrupted(journal) and (has_length or interrupted is None):
+                interrupted = journal
             if has_length:
                 break
-    return _resume_hint(waiting) if waiting else None
+    return _resume_hint(interrupted) if interrupted else None
 
 
 def _is_interrupted(journal: Journal) -> bool:
@@ -67,14 +67,14 @@ def _count_commands(journal: Journal) -> int:
 
 
 def _resume_hint(journal: Journal) -> str:
-    """Name the journal: the latest one is another as soon as a key is pressed."""
-    where = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
-    named, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
-    scenario = "" if named in BUILT_IN else f" --scenario {quoted(named)}"
-    return f"{where}; to go on with it: autograd-tui resume {_shell_path(journal.path)}{scenario}{salvage}"
+    """Return the command with the journal's path: the latest one is another as soon as a key is pressed."""
+    state = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
+    name, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
+    scenario = "" if name in BUILT_IN else f" --scenario {quoted(name)}"
+    return f"{state}; to go on with it: autograd-tui resume {_shell_path(journal.path)}{scenario}{salvage}"
 
 
 def _shell_path(path: Path) -> str:
-    """Write a path as a shell takes it."""
+    """Return a path as a shell takes it."""
     home = Path(os.path.expanduser("~"))
     return f"~/{quoted(str(path.relative_to(home)))}" if path.is_relative_to(home) else quoted(str(path))

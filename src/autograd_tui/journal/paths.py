@@ -28,7 +28,7 @@ COMPANION_SIGNATURES = {
 
 
 def runs_folder() -> Path:
-    """Give the folder of the user's journals; it may not exist yet. Raises Refused where no home folder is known."""
+    """Return the folder of the user's journals, which may not exist. Raises Refused where no home folder is known."""
     try:
         return user_state_path("autograd-tui") / "runs"
     except RuntimeError:
@@ -42,33 +42,33 @@ def new_journal_paths(config: RunConfig) -> Iterator[Path]:
     Nothing is made yet.
     """
     name = re.sub(r"\W+", "-", Path(config.scenario).name.replace(".py", "")).strip("-")[:MAX_NAME_LENGTH] or "run"
-    began = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    names = chain([began], (f"{began}-{number}" for number in count(2)))  # several may begin in one second
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))  # several may begin in one second
     return (runs_folder() / f"{each}{SUFFIX}" for each in names)
 
 
 def list_journals() -> list[Path]:
     """Return the journals in the state folder, the newest first, without empty ones."""
-    begun: list[tuple[float, Path]] = []
+    journals: list[tuple[float, Path]] = []
     with suppress(OSError):
         for path in runs_folder().glob(f"*{SUFFIX}"):
             with suppress(OSError):  # a link to nowhere hides no other
                 status = path.stat()
                 if status.st_size and other_kind(status.st_mode) is None:
-                    begun.append((status.st_mtime, path))
-    return [path for _, path in sorted(begun, reverse=True)]
+                    journals.append((status.st_mtime, path))
+    return [path for _, path in sorted(journals, reverse=True)]
 
 
 def is_own_journal(path: Path, status: os.stat_result) -> bool:
-    """Tell whether an open journal is this user's own: it lies in the state folder, where nobody else can write.
+    """Return whether an open journal is this user's own: in the state folder, where nobody else can write.
 
     status: of the open file itself, since its name may lead elsewhere by now.
     """
     try:
-        here, named = runs_folder().stat(), (runs_folder() / path.name).lstat()
+        folder, link = runs_folder().stat(), (runs_folder() / path.name).lstat()
     except OSError:
         return False
-    return os.path.samestat(named, status) and all(map(_is_private, (here, status)))
+    return os.path.samestat(link, status) and all(map(_is_private, (folder, status)))
 
 
 def _is_private(status: os.stat_result) -> bool:
@@ -78,7 +78,7 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def companion_files(path: Path) -> list[Path]:
-    """Give the files beside a journal that this program wrote for it: drawn frames, tensors, damaged copies.
+    """Return the files beside a journal that this program wrote for it: drawn frames, tensors, damaged copies.
 
     They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
     """
@@ -97,11 +97,11 @@ def remove_unfinished(path: Path) -> None:
 
 
 def _is_companion(path: Path, ending: str) -> bool:
-    begins = next((begins for name, begins in COMPANION_SIGNATURES.items() if re.fullmatch(name, ending)), None)
-    if begins is None or path.is_symlink():
+    signature = next((start for name, start in COMPANION_SIGNATURES.items() if re.fullmatch(name, ending)), None)
+    if signature is None or path.is_symlink():
         return False
     try:
-        status = read_file(path, most=len(begins))
+        start = read_file(path, most=len(signature))
     except OSError:  # no file, or not to be read
         return False
-    return status == begins or (ending.endswith(".new") and begins.startswith(status))
+    return start == signature or (ending.endswith(".new") and signature.startswith(start))

@@ -33,7 +33,7 @@ class EntryTree:
 
     @property
     def last(self) -> int:
-        """Give the newest line."""
+        """The newest line."""
         return len(self._parents) - 1
 
     def line_of(self, frame: int) -> int:
@@ -95,22 +95,22 @@ class Journal:
 
     @property
     def tip(self) -> Entry:
-        """Give the entry after which training stood last."""
+        """The entry after which training stood last."""
         return self.entries[-1] if self.entries else ROOT
 
     @property
     def branch_tip(self) -> Entry:
-        """Give the entry that the branch ends with on which training stood last, perhaps at an earlier frame."""
+        """The entry that the branch ends with on which training stood last, perhaps at an earlier frame."""
         return next((entry for entry in reversed(self.entries) if not entry.command.startswith("@")), ROOT)
 
     @property
     def frame(self) -> int:
-        """Give the index of the frame where training stood last."""
+        """The index of the frame where training stood last."""
         return self.end_frames[-1] if self.end_frames else 0
 
     @property
     def loss(self) -> float | None:
-        """Give the loss at the frame where training stood last; None where there is none yet."""
+        """The loss at the frame where training stood last; None where there is none yet."""
         if self.left is not None and self.left.get("loss") is not None:
             return float(self.left["loss"])
         entry = self.tip
@@ -119,13 +119,13 @@ class Journal:
         return None if entry.loss is None else float(entry.loss)
 
     def start(self, entry: Entry) -> int:
-        """Give the frame that an entry goes on from."""
+        """Return the frame that an entry goes on from."""
         if entry.goes_back:
             return self.end_frames[entry.id - 1]
         return entry.start if entry.start is not None else self.end_frames[entry.parent - 1] if entry.parent else 0
 
     def path_to(self, entry: Entry) -> list[tuple[Entry, int]]:
-        """Give the entries that lead to the end of one, each with the frame up to which it is on the way."""
+        """Return the entries that lead to the end of one, each with the frame up to which it is on the way."""
         path, end = [], self.end_frames[entry.id - 1] if entry.id else 0
         while entry.id:
             if not entry.goes_back:
@@ -135,7 +135,7 @@ class Journal:
         return path[::-1]
 
     def recording(self, end: Entry | None = None) -> Recording:
-        """Give the run that leads to the end of an entry, or to where training stood last."""
+        """Return the run that leads to the end of an entry, or to where training stood last."""
         return Recording(self.opening, list(self._stretches(end or self.tip)))
 
     def _stretches(self, last: Entry) -> Iterator[Stretch]:
@@ -186,7 +186,7 @@ def read_journal(path: Path) -> Journal:
 
 
 def _read_bytes(path: Path) -> tuple[bytes, bool]:
-    """Read a whole file, and tell whether it is this user's own; raises Refused where that is not possible."""
+    """Return the bytes of a file, and whether it is this user's own; raises Refused where that is not possible."""
     try:
         with open_to_read(path) as file:
             data, is_own = file.read(MAX_BYTES + 1), is_own_journal(path, os.fstat(file.fileno()))
@@ -198,7 +198,7 @@ def _read_bytes(path: Path) -> tuple[bytes, bool]:
 
 
 def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_frames: Sequence[int]) -> int:
-    """Give the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
+    """Return the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
     if entry.id != tree.last + 1:
         raise ValueError("out of order")
     if entry.takes_branch:
@@ -206,11 +206,11 @@ def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_fram
             raise ValueError("it returns to a branch that no line before it has left")
         tree.return_to_branch(entry.parent)
         return tree.end
-    stands = int(entry.command[1:]) if entry.goes_back else end_frames[-1] if end_frames else 0
+    current = int(entry.command[1:]) if entry.goes_back else end_frames[-1] if end_frames else 0
     start = entry.start
     if start is None:
-        start = stands if entry.goes_back else tree.end
-    goes_on = start == stands or (_start_is_unknown(entries) and not entry.goes_back)
+        start = current if entry.goes_back else tree.end
+    goes_on = start == current or (_start_is_unknown(entries) and not entry.goes_back)
     if not goes_on or start > tree.end or entry.parent != tree.line_of(start):
         raise ValueError("it goes on from where no line before it has led")
     if entry.goes_back:
@@ -224,7 +224,7 @@ def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_fram
 
 
 def _start_is_unknown(entries: Sequence[Entry]) -> bool:
-    """Tell whether the last line goes back and leaves its start out: older versions read no more of what they wrote."""
+    """Return whether the last line goes back without its start, as older versions wrote it."""
     return bool(entries) and entries[-1].goes_back and entries[-1].start is None
 
 
@@ -233,6 +233,6 @@ def _check_unfinished(rest: bytes, number: int) -> None:
 
     A disk that lost its power may have put zeros in its place.
     """
-    begun = (b"[%d," % number, CLOSING_PREFIX)
-    if rest.strip(b"\0") and not any(rest.startswith(each[: len(rest)]) for each in begun):
+    prefixes = (b"[%d," % number, CLOSING_PREFIX)
+    if rest.strip(b"\0") and not any(rest.startswith(each[: len(rest)]) for each in prefixes):
         raise ValueError("no line of this run")

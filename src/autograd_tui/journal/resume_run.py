@@ -54,13 +54,13 @@ class BranchRebuilder:
         self._end = self.ends.pop(taken.number)
 
     def _leave(self, track: Track, entry: Entry, *, fork: int) -> None:
-        rebuilt = None if entry.left is None else float(entry.left)
-        if (left := self.branches.leave(track, None, fork=fork, told=rebuilt)) is not None:
+        loss = None if entry.left is None else float(entry.left)
+        if (left := self.branches.leave(track, None, fork=fork, told=loss)) is not None:
             self.ends[left.number] = self._end
 
 
 def rebuild_branches(journal: Journal) -> BranchRebuilder:
-    """Give the branches as they were when the run stopped; raises Refused where a line makes no sense."""
+    """Return the branches as they were when the run stopped; raises Refused where a line makes no sense."""
     rebuilt = BranchRebuilder()
     for entry in journal.entries:
         rebuilt.apply(entry, journal.start(entry))
@@ -72,8 +72,8 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
 
     What leads there runs again, from a checkpoint beside the journal where there is one, and its frames are compared
     with the journal's digests; branches do not run until one of them is taken. Raises Refused where another run
-    writes the journal, and where a frame is another one, unless `changed`: then the session's warning says so. Of a
-    branch that is taken later, and ends otherwise, the session tells the difference.
+    writes the journal, and where a frame is another one, unless `changed`: then the session's warning says so. Where
+    a branch that is taken later ends otherwise, the session says what differs.
     """
     rebuilt, replayer = rebuild_branches(journal), _EntryReplayer(session, journal, changed=changed)
     if saved := load_checkpoint(journal, session.checkpoint()):
@@ -121,14 +121,14 @@ class _EntryReplayer:
         if not entry.id or self._session.departure or self.matches(entry, self._session.frame):
             return
         then, now = self._configs
-        saved = [*(f"{each} is not as it was" for each in then.changed(now)), *machine_differences(then, now)]
-        why = ", ".join(saved) or "its model does not repeat, or the journal is not as it was written"
+        differences = [*(f"{each} is not as it was" for each in then.changed(now)), *machine_differences(then, now)]
+        why = ", ".join(differences) or "its model does not repeat, or the journal is not as it was written"
         if not self._changed:
             raise Refused(f"{self._mismatch(entry)}: {why}; --changed goes on all the same.")
         self._session.departure = f"{self._mismatch(entry)}: {why}; it goes on as it is now."
 
     def matches(self, entry: Entry, frame: Frame) -> bool:
-        """Tell whether a frame is a line's; of another version, which measures other numbers, the loss decides."""
+        """Return whether a frame is a line's; of another version, which measures other numbers, the loss decides."""
         versions = [each.versions.get("autograd-tui") for each in self._configs]
         if frame_digest(frame) == entry.digest:
             return True

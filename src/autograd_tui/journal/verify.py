@@ -21,7 +21,7 @@ _ITERATION = tuple(map(Step, ITERATION))
 def replay_recording(
     session: Session, recording: Recording, *, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[Frame]:
-    """Run a recording's commands from where the session stands; give frames as they come, not all of long stretches.
+    """Run a recording's commands from where the session stands; yield frames as they come, not all of long stretches.
 
     Raises Refused where a command is out of turn that was not when it was recorded.
     """
@@ -43,25 +43,25 @@ def _run_stretch(session: Session, stretch: Stretch, stopped: Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class EntryCheck:
-    """One line of the journal, done again."""
+    """One line of the journal, run again."""
 
     entry: Entry
     matches: bool
 
 
 def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
-    """Do again all that the journal tells, in its order, also branches that were left; the session is at frame 0."""
+    """Run the whole journal again in its order, also branches that were left; the session is at frame 0."""
     for entry in journal.entries:
         start = journal.start(entry)
         try:
             if entry.command.startswith("branch="):
                 session.rewind(0)  # its number is that of another session, where the run was resumed since
-                again = journal.recording(entry)
+                recording = journal.recording(entry)
             else:
-                again = Recording(journal.opening, entry.stretches())
+                recording = Recording(journal.opening, entry.stretches())
                 if session.frame.index != start:
                     session.rewind(start)
-            for _ in replay_recording(session, again):
+            for _ in replay_recording(session, recording):
                 pass
         except Refused:
             yield EntryCheck(entry, False)
@@ -70,8 +70,8 @@ def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
 
 
 def machine_differences(then: RunConfig, now: RunConfig) -> list[str]:
-    """Say in what another machine differs from the one that the journal was written on: numbers may differ with it."""
+    """Return in what this machine differs from the one that wrote the journal: numbers may differ with it."""
     pairs = [("device", then.device, now.device), ("threads", then.threads, now.threads)]
     packages = [name for name in ("torch", "autograd-tui") if name in then.versions]
     pairs += [(name, then.versions[name], now.versions.get(name)) for name in packages]
-    return [f"{name} {now_it_is} (was {was})" for name, was, now_it_is in pairs if was != now_it_is]
+    return [f"{name} {after} (was {before})" for name, before, after in pairs if before != after]

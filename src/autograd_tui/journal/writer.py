@@ -30,9 +30,9 @@ from autograd_tui.journal.reader import EntryTree, Journal, read_journal
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
 
-CHECKPOINT_INTERVAL = 30.0  # between checkpoints on disk, so that resuming runs no more than that again
+CHECKPOINT_INTERVAL = 30.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
 MAX_CHECKPOINT_SHARE = 0.01  # of the run's time that they may cost
-FREE_RUN_INTERVAL = 0.25  # between the lines of a free run
+FREE_RUN_INTERVAL = 0.25  # seconds between the lines of a free run
 MAX_PENDING_BYTES = 1 << 20  # bytes of lines that wait for a disk that takes them
 
 
@@ -64,19 +64,15 @@ class JournalWriter:
         self._tree = EntryTree()  # of all lines
         self._branch_ends: dict[int, int] = {}  # by the number of a branch, its last entry
         self._left_loss: float | None = None  # of the run that the next line leaves
-        self._free_run: tuple[CommandLog, int, Frame] | None = (
-            None  # commands, from which frame to which; not written yet
-        )
-        self._write_time = 0.0  # when
-        self._checkpoint_time, self._checkpoint_cost = (
-            monotonic(),
-            0.0,
-        )  # when the last checkpoint was written, and how long that took
-        self._checkpoint_frame: Frame | None = None  # the one that it is of
+        self._free_run: tuple[CommandLog, int, Frame] | None = None  # commands not written yet, their start and end
+        self._write_time = 0.0  # of the last line, by the monotonic clock
+        self._checkpoint_time = monotonic()  # of the last checkpoint
+        self._checkpoint_cost = 0.0  # seconds that it took
+        self._checkpoint_frame: Frame | None = None
         self._loss: float | str | None = None  # of the frame where training stands, as strict JSON has it
         if hasattr(os, "register_at_fork"):
-            end = WeakMethod(self._close_file)  # a copy of this process writes nothing, and must not hold the lock
-            os.register_at_fork(after_in_child=lambda: method() if (method := end()) else None)
+            close = WeakMethod(self._close_file)  # a forked process writes nothing, and must not hold the lock
+            os.register_at_fork(after_in_child=lambda: method() if (method := close()) else None)
 
     @classmethod
     def resume(cls, journal: Journal, about: SessionInfo, *, left: Mapping[int, int]) -> JournalWriter:
@@ -107,13 +103,13 @@ class JournalWriter:
         remove_unfinished(self.path)
 
     def on_command(self, command: str, frame: Frame) -> None:
-        """Take down one command that has led to a frame."""
+        """Write one command that has led to a frame."""
         self.on_free_run_end()
         self._frame_stream.ran_from(frame.index - 1)
         self._append(command, frame, start=frame.index - 1)
 
     def on_free_run(self, commands: Iterable[tuple[Pattern, int]], start: int, frame: Frame) -> None:
-        """Take down what ran freely from frame `start` to another; it is written four times a second at most."""
+        """Add what ran freely from frame `start` to another; it is written four times a second at most."""
         if self._free_run is not None and self._free_run[2].index != start:
             self.on_free_run_end()
         self._frame_stream.ran_from(start)
@@ -131,17 +127,17 @@ class JournalWriter:
             self._append(str(log), frame, start=start)
 
     def on_rewind(self, frame: Frame) -> None:
-        """Take down that training stands at an earlier frame of its branch, or at one that was left, again."""
+        """Write that training stands at an earlier frame of its branch, or at one that was left, again."""
         self.on_free_run_end()
         self._append(f"@{frame.index}", frame, start=frame.index)
 
     def on_branch_left(self, number: int, loss: float | None) -> None:
-        """Take note of where a run ends that is about to be left, and with which loss."""
+        """Note where a branch ends that is about to be left, and with which loss."""
         self.on_free_run_end()
         self._branch_ends[number], self._left_loss = self._tree.tip, loss
 
     def on_branch_taken(self, number: int, frame: Frame) -> None:
-        """Take down that training stands at the end of a run that had been left."""
+        """Write that training stands at the end of a branch that had been left."""
         self.on_free_run_end()
         if self._finished or number not in self._branch_ends:
             return
@@ -218,7 +214,7 @@ class JournalWriter:
         return None
 
     def take_problem(self) -> str | None:
-        """Give what has gone wrong, or is well again, once."""
+        """Return what has gone wrong, or is well again, once; None where nothing is new."""
         before, self._reported_problem = self._reported_problem, self.problem
         if before == self._reported_problem:
             return None
@@ -272,16 +268,16 @@ class JournalWriter:
         self._write_error, self._written_to = None, self._last_frame
 
     def _foreign_change(self, descriptor: int) -> str | None:
-        """Say what somebody else has done to the file since the last line: its size and its name tell."""
-        file = there = os.fstat(descriptor)
+        """Return what another program has done to the file since the last line; its size and its name show it."""
+        file = at_path = os.fstat(descriptor)
         try:
-            there = os.stat(self._absolute_path)
+            at_path = os.stat(self._absolute_path)
         except (FileNotFoundError, NotADirectoryError):
             self._written_to = self._written_to if file.st_nlink else None
             return "it has been moved" if file.st_nlink else "it has been removed"
         except OSError:
             pass  # a folder that may be looked into no more tells nothing of its files
-        if not os.path.samestat(file, there):
+        if not os.path.samestat(file, at_path):
             self._written_to = self._written_to if file.st_nlink else None
             return "another file has taken its place"
         if file.st_size < self._content_hash.size:
@@ -369,5 +365,5 @@ def _reason(error: OSError) -> str:
 
 
 def _error_fields(error: TorchError | None) -> dict[str, Any]:
-    """Write what a command raised as fields of its entry."""
+    """Return what a command raised as fields of its entry."""
     return {} if error is None else {"raised": error.type, "said": astuple(error)[1:]}

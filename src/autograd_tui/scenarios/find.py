@@ -24,7 +24,7 @@ MAX_NAME_LENGTH = 60  # characters of a name that is compared, or shown in a sen
 
 
 def find(name: str) -> Scenario:
-    """Give the scenario; raises Refused with one sentence where there is none."""
+    """Return the scenario; raises Refused with one sentence where there is none."""
     if name in BUILT_IN:
         return _own_scenarios(importlib.import_module(f"autograd_tui.scenarios.{name}"))[name]
     path, colon, wanted = name.rpartition(":")
@@ -32,8 +32,8 @@ def find(name: str) -> Scenario:
         path, wanted = name, ""
     if path.endswith(".py"):
         return _in_file(path, wanted)
-    if brought := installed().get(name):
-        return _installed(brought)
+    if entry_point := installed().get(name):
+        return _installed(entry_point)
     raise Refused(_unknown(name))
 
 
@@ -55,23 +55,23 @@ def _in_file(path: str, wanted: str) -> Scenario:
     try:
         return script_scenario(file.name, vars(module), lambda: vars(_load(file, folder)))
     except Refused as error:
-        way = "put @scenario(...) above its build function, or name the parts of the loop in it"
-        raise Refused(f"{path} holds no scenario: {way}: {error}") from None
+        hint = "put @scenario(...) above its build function, or name the parts of the loop in it"
+        raise Refused(f"{path} holds no scenario: {hint}: {error}") from None
 
 
-def _installed(brought: EntryPoint) -> Scenario:
-    """Import what a package has registered."""
-    where = f"the installed scenario {brought.name} ({brought.value})"
+def _installed(entry_point: EntryPoint) -> Scenario:
+    """Return the scenario that a package has registered."""
+    title = f"the installed scenario {entry_point.name} ({entry_point.value})"
     try:
         with ForkGuard():
-            matches = brought.load()
+            loaded = entry_point.load()
     except BaseException as error:
         if not is_user_error(error):
             raise
-        raise Refused(f"{where} could not be imported: {in_words(error)}") from error
-    if not isinstance(matches, Scenario):
-        raise Refused(f"{where} is a {type(matches).__name__}, not what @scenario makes.")
-    return matches
+        raise Refused(f"{title} could not be imported: {in_words(error)}") from error
+    if not isinstance(loaded, Scenario):
+        raise Refused(f"{title} is a {type(loaded).__name__}, not what @scenario makes.")
+    return loaded
 
 
 def _unknown(name: str) -> str:
@@ -82,15 +82,15 @@ def _unknown(name: str) -> str:
         )
     if os.path.isdir(name):
         return f'"{name}" is a folder: name a file in it, such as {os.path.join(name, "my_model.py")}.'
-    known = [*BUILT_IN, *installed()]
+    names = [*BUILT_IN, *installed()]
     short = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
-    use = _nearest(name, [*known, *_python_files()]) or f": use {', '.join(known)}, or a file such as my_model.py"
-    return f'there is no scenario "{short}"{use}.'
+    hint = _nearest(name, [*names, *_python_files()]) or f": use {', '.join(names)}, or a file such as my_model.py"
+    return f'there is no scenario "{short}"{hint}.'
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Name the one that was probably meant; nothing where none is like it."""
-    close = get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_LENGTH else []
+def _nearest(name: str, choices: Iterable[str]) -> str:
+    """Return a hint at the name that was probably meant; "" where none is like it."""
+    close = get_close_matches(name, choices, n=1) if len(name) <= MAX_NAME_LENGTH else []
     return f": the nearest is {close[0]}" if close else ""
 
 
@@ -120,7 +120,7 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
 
 
 def _own_scenarios(module: ModuleType) -> dict[str, Scenario]:
-    """Give the module's own scenarios by the names of their build functions."""
+    """Return the module's own scenarios by the names of their build functions."""
     matches = ((name, each) for name, each in vars(module).items() if issubclass(type(each), Scenario))
     own = ((name, each) for name, each in matches if getattr(each.build, "__module__", None) == module.__name__)
     return {getattr(each.build, "__name__", name): each for name, each in own}

@@ -21,7 +21,7 @@ class Line(nn.Module):
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Give the mean squared error; scalar."""
+    """Return the mean squared error; scalar."""
     return ((target - prediction) ** 2).mean()
 
 

@@ -55,10 +55,10 @@ def prepare_image(image: Tensor | Image, trained: Any, size: int | None, *, whol
 
     whole: keep all of it, for one that has that size already.
     """
-    usual = trained.transforms()
+    transform = trained.transforms()
     if size is None:
-        return usual(image)  # type: ignore[no-any-return]
-    resized = size if whole else size * usual.resize_size[0] // usual.crop_size[0]
+        return transform(image)  # type: ignore[no-any-return]
+    resized = size if whole else size * transform.resize_size[0] // transform.crop_size[0]
     return trained.transforms(crop_size=size, resize_size=resized)(image)  # type: ignore[no-any-return]
 
 
@@ -69,7 +69,7 @@ Draw = Callable[[torch.Generator | None], Tensor]
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Give the mean squared error; scalar."""
+    """Return the mean squared error; scalar."""
     return ((target - prediction) ** 2).mean()
 
 
@@ -104,7 +104,7 @@ def resnet18(options: Options) -> Parts:
 
 
 def _images(options: Options, trained: Any, *, dummy_prepared: bool) -> tuple[Draw, str]:
-    """Give what makes a batch of images, and how a script would write it."""
+    """Return a function that draws a batch of images, and how a script would write it."""
     count, size = options.batch_size, options.image_size or DUMMY_IMAGE_SIZE
     if options.image is not None:
         picture = prepare_image(read_picture(options.image), trained, options.image_size, whole=False)

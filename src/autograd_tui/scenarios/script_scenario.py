@@ -20,7 +20,7 @@ from autograd_tui.core.printing import print_lines
 from autograd_tui.engine.training.data_loader import from_loader, holds_loader
 from autograd_tui.engine.training.optimizers import groups_of, spec_of
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
-from autograd_tui.scenarios.loop_check import Names, find_unsupported
+from autograd_tui.scenarios.loop_check import Roles, find_unsupported
 
 MODELS = ("model", "net")
 LOADERS = ("loader", "dataloader", "train_loader", "train_dataloader")
@@ -52,17 +52,17 @@ def script_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[]
 def _parts(names: Mapping[str, Any]) -> Parts:
     model, loader, loss, optimizer = _role_names(names)
     pair = next((pair for pair in PAIRS if all(isinstance(names.get(name), Tensor) for name in pair)), None)
-    matches = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
-    if missing := [what for what, name in matches.items() if not name]:
+    parts = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
+    if missing := [what for what, name in parts.items() if not name]:
         raise Refused(f"missing: {', '.join(missing)}{_suggestions(names, missing)}.")
-    made = names[optimizer]
+    value = names[optimizer]
     inputs, targets = pair if pair and not loader else ("inputs", "targets")
     return Parts(
         model=names[model],
         batch=from_loader(names[loader]) if loader else _constant_batch((names[inputs], names[targets])),
         loss=names[loss],
-        optimizer=made if isinstance(made, str) else str(spec_of(made, names[model])),
-        groups=() if isinstance(made, str) else groups_of(made),
+        optimizer=value if isinstance(value, str) else str(spec_of(value, names[model])),
+        groups=() if isinstance(value, str) else groups_of(value),
         names=(inputs, targets, "prediction"),
         listing={
             "setup": f"{inputs}, {targets} = next batch of {loader}" if loader else "",
@@ -74,7 +74,7 @@ def _parts(names: Mapping[str, Any]) -> Parts:
 
 
 def _role_names(names: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Give the names of model, loader, loss and optimizer, each "" where there is none."""
+    """Return the names of model, loader, loss and optimizer, each "" where there is none."""
     return (
         _first_name(names, MODELS, lambda value: isinstance(value, nn.Module)),
         _first_name(names, LOADERS, holds_loader),
@@ -84,25 +84,26 @@ def _role_names(names: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _suggestions(names: Mapping[str, Any], missing: Iterable[str]) -> str:
-    """Say what there is under other names, and what can be done."""
+    """Return what there is under other names, and what can be done."""
     kinds: dict[str, Callable[[Any], bool]] = {
         "model": lambda value: isinstance(value, nn.Module) and not _is_torchs_loss(value),
         "data with labels (or loader)": lambda value: isinstance(value, DataLoader),
         "loss": _is_torchs_loss,
         "optim": lambda value: isinstance(value, Optimizer),
     }
-    there = {what: [name for name, value in names.items() if kinds[what](value)] for what in missing}
-    if len(there.get("optim", [])) > 1:
+    candidates = {what: [name for name, value in names.items() if kinds[what](value)] for what in missing}
+    if len(candidates.get("optim", [])) > 1:
+        optimizers = _join_words(candidates["optim"])
         return (
-            f"; there are the optimizers {_join_words(there['optim'])}, and one is stepped: write a build function "
+            f"; there are the optimizers {optimizers}, and one is stepped: write a build function "
             "with one model of all parts and one optimizer, in which each part's turn is an iteration of its own"
         )
-    calls = [
+    hints = [
         f"{_join_words(others)} could be called {what.split()[-1].rstrip(')')}"
-        for what, others in there.items()
+        for what, others in candidates.items()
         if others
     ]
-    return f"; {', '.join(calls)}" if calls else ""
+    return f"; {', '.join(hints)}" if hints else ""
 
 
 def _is_torchs_loss(value: Any) -> bool:
@@ -114,7 +115,7 @@ def _join_words(words: Sequence[str]) -> str:
 
 
 def _warnings(names: Mapping[str, Any]) -> Iterator[str]:
-    """Say what a run does not do that the file does in its loop, or has made for it."""
+    """Yield what a run does not do that the file does in its loop, or has made for it."""
     model, _, loss, optimizer = _role_names(names)
     kinds = {LRScheduler: "scheduler", Optimizer: "optimizer", GradScaler: "scaler", nn.Module: "model"}
     others = {
@@ -123,13 +124,13 @@ def _warnings(names: Mapping[str, Any]) -> Iterator[str]:
         if name not in (model, loss, optimizer) and isinstance(value, tuple(kinds))
     }
     text = _source_of(names.get("__file__"))
-    lines = find_unsupported(text, Names(model, optimizer, loss, others))
+    lines = find_unsupported(text, Roles(model, optimizer, loss, others))
     yield from (f"{Path(names['__file__']).name}, line {line}: {sentence}" for line, sentence in lines)
-    said = " ".join(sentence for _, sentence in lines)
+    sentences = " ".join(sentence for _, sentence in lines)
     for name, kind in others.items():
-        if kind == "scheduler" and f"{name}.step" not in said:
+        if kind == "scheduler" and f"{name}.step" not in sentences:
             yield f"{name}, a {type(names[name]).__name__}, is left out: --decay plateau is the schedule that there is"
-        if kind == "optimizer" and f"{name}.step" not in said:
+        if kind == "optimizer" and f"{name}.step" not in sentences:
             yield f"the optimizer {name} is left out: {optimizer} is the one that is stepped"
 
 
@@ -140,9 +141,9 @@ def _source_of(file: str | None) -> str:
         return ""
 
 
-def _first_name(names: Mapping[str, Any], wanted: Iterable[str], fits: Callable[[Any], bool]) -> str:
-    """Give the first name that holds what is looked for, else ""."""
-    return next((name for name in wanted if name in names and fits(names[name])), "")
+def _first_name(names: Mapping[str, Any], choices: Iterable[str], fits: Callable[[Any], bool]) -> str:
+    """Return the first name of `choices` that holds a fitting value, else ""."""
+    return next((name for name in choices if name in names and fits(names[name])), "")
 
 
 def _constant_batch(batch: tuple[Tensor, Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:

@@ -21,7 +21,7 @@ def spirals(points: int, generator: torch.Generator | None = None) -> tuple[Tens
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Give the share of points on the right side; a logit above 0 says spiral 1."""
+    """Return the share of points on the right side; a logit above 0 says spiral 1."""
     return ((logits > 0) == (y > 0.5)).float().mean()
 
 

@@ -21,7 +21,7 @@ CHARACTERS = sorted(set(TEXT))
 
 
 class LanguageModel(nn.Module):
-    """Give logits for the character after each one: (batch, context) to (batch, characters, context)."""
+    """Return logits for the character after each one: (batch, context) to (batch, characters, context)."""
 
     def __init__(self, *, width: int, heads: int, layers: int, context: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class LanguageModel(nn.Module):
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Give the share of characters that the largest logit names."""
+    """Return the share of characters that the largest logit names."""
     return (logits.argmax(1) == y).float().mean()
 
 

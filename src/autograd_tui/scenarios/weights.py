@@ -43,32 +43,32 @@ class Weights:
         return model
 
 
-def choose_weights(asked: str, hub_dir: str | None, *, name: str, trained: Any) -> Weights:
-    """Find what --weights asks for: auto, random, pretrained or a file. Raises Refused.
+def choose_weights(choice: str, hub_dir: str | None, *, name: str, trained: Any) -> Weights:
+    """Return what --weights asks for: auto, random, pretrained or a file. Raises Refused.
 
     name: of the model's function in torchvision. trained: one of its weights, such as ResNet18_Weights.DEFAULT.
     """
-    if asked in ("auto", "pretrained"):
+    if choice in ("auto", "pretrained"):
         file = checkpoints_folder(hub_dir) / Path(urlparse(trained.url).path).name
-        if asked == "pretrained" or os.path.exists(file):
+        if choice == "pretrained" or os.path.exists(file):
             return Weights(f'model = {name}(weights="{trained.name}")', "pretrained", _fetch(trained, file), trained)
         return Weights(f"model = {name}()  # random weights\n# trained ones: --weights pretrained", "random")
-    if asked == "random":
-        return Weights(f"model = {name}()  # random weights", asked)
-    if not asked.endswith(FILES):
+    if choice == "random":
+        return Weights(f"model = {name}()  # random weights", choice)
+    if not choice.endswith(FILES):
         ends = f"{', '.join(FILES[:-1])} or {FILES[-1]}"
-        raise Refused(f'--weights "{asked}" is neither auto, random nor pretrained, nor a file ending in {ends}.')
-    loads = f"model.load_state_dict(load({Path(asked).name!r}))"
-    return Weights(f"model = {name}();  {loads}", asked, model_state(read_saved(asked), asked))
+        raise Refused(f'--weights "{choice}" is neither auto, random nor pretrained, nor a file ending in {ends}.')
+    load = f"model.load_state_dict(load({Path(choice).name!r}))"
+    return Weights(f"model = {name}();  {load}", choice, model_state(read_saved(choice), choice))
 
 
 def checkpoints_folder(hub_dir: str | None) -> Path:
-    """Give the folder where torch.hub keeps weights, below the hub folder given or its own."""
+    """Return the folder where torch.hub keeps weights, below the hub folder given or its own."""
     return Path(hub_dir or torch.hub.get_dir(), "checkpoints")
 
 
 def _fetch(trained: Any, file: Path) -> Mapping[str, Any]:
-    """Let torchvision load its weights, from the net where `file` is not there yet; the hash is that of the name."""
+    """Return torchvision's weights, from the net where `file` is not there yet; the hash is that of the name."""
     if os.path.exists(file):
         _check_hash(file)
     with _refuse_failed_download(urlparse(trained.url).netloc, file), _download_timeout():
@@ -79,20 +79,20 @@ def _fetch(trained: Any, file: Path) -> Mapping[str, Any]:
 
 
 def _check_hash(file: Path) -> None:
-    """See that a cached file is whole, which torch.hub looks at only while it comes."""
-    promised = re.search(r"-([a-f0-9]{8,})\.", file.name)
+    """Raise Refused where a cached file is damaged: torch.hub checks its hash only while it downloads."""
+    prefix = re.search(r"-([a-f0-9]{8,})\.", file.name)
     try:
         with open_to_read(file) as content:
-            matches = hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise Refused(f'"{file}" could not be read: {error.strerror}.') from error
-    if promised and not matches.startswith(promised[1]):
+    if prefix and not sha256.startswith(prefix[1]):
         raise Refused(f'"{file}" is damaged: its hash is not that of its name; delete it, or use --weights random.')
 
 
 @contextmanager
 def _download_timeout() -> Iterator[None]:
-    """Give a server up that says nothing: torch.hub alone would wait for ever."""
+    """Stop waiting for a server that sends nothing: torch.hub alone would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -114,8 +114,8 @@ def _refuse_failed_download(host: str, file: Path) -> Iterator[None]:
 
 
 def _partial(file: Path) -> set[Path]:
-    beside = file.parent.iterdir() if os.path.isdir(file.parent) else ()
-    return {each for each in beside if each.name.startswith(f"{file.name}.") and each.suffix == ".partial"}
+    neighbours = file.parent.iterdir() if os.path.isdir(file.parent) else ()
+    return {each for each in neighbours if each.name.startswith(f"{file.name}.") and each.suffix == ".partial"}
 
 
 def _why(error: Exception, host: str, file: Path) -> str:
