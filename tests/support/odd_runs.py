@@ -34,7 +34,7 @@ from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
 from autograd_tui.tui.panels.code import CodePanel
@@ -239,7 +239,7 @@ class Walker:
             chain_rule_lines(trace, op, width)
         if trace.ops:
             graph = GraphPanel()
-            graph.draw_walk(Walk(trace), width, 20)
+            graph.draw_trace(TracePosition(trace), width, 20)
 
     def export(self, session: Session, folder: Path) -> None:
         """Write the run in one form."""

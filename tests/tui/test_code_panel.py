@@ -11,7 +11,7 @@ import torch
 
 from autograd_tui.engine.open import open_session
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.trace_panels import SourcePanel
 from autograd_tui.tui.screen_state import View
@@ -161,5 +161,8 @@ def test_inside_an_operation_of_a_module_of_torch_lights_the_line_that_calls_the
     assert trace is not None
     panel = SourcePanel()
     panel.set_reactive(SourcePanel.view, View(about=session.about))
-    shown = {op.module: [plain(line) for line in panel.draw_walk(Walk(trace, op.number), 60, 4)] for op in trace.ops}
+    shown = {
+        op.module: [plain(line) for line in panel.draw_trace(TracePosition(trace, op.number), 60, 4)]
+        for op in trace.ops
+    }
     assert shown["0"] == shown["2"] == ["▶ logits = model(x)  # above 0: spiral 1"]

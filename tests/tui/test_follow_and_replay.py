@@ -168,7 +168,7 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
             await shown.settle()
             assert shown.text("StatusPanel").startswith(" not kept  the line")
         await shown.press("i")
-        await shown.until(lambda: shown.app.screen.query_one(WherePanel).walk is not None)
+        await shown.until(lambda: shown.app.screen.query_one(WherePanel).trace_position is not None)
         assert shown.app.screen.query_one(WherePanel).render_line(0).text.startswith(" not kept   forward")
         (sentence,) = shown.app.main.trainer.unkept
         assert "this run is not kept" in sentence

@@ -99,7 +99,7 @@ async def where_it_stands(shown: Screen) -> tuple[str, str, object]:
     await shown.until(lambda: shown.app.main.up_to_date and not shown.app.keys)
     await shown.settle()
     top = shown.app.screen
-    walk = top.walk.index if isinstance(top, TraceScreen) and top.walk else None
+    walk = top.trace_position.index if isinstance(top, TraceScreen) and top.trace_position else None
     return shown.session.commands(), type(top).__name__, walk
 
 

@@ -120,8 +120,8 @@ async def test_i_looks_inside_the_phase_of_the_fault_and_the_next_i_goes_on(
         assert shown.session.newest == 6
         inside = shown.app.screen
         assert isinstance(inside, TraceScreen)
-        assert inside.walk is not None
-        assert (inside.walk.trace.phase, inside.walk.op.name) == (Phase.FORWARD, "mul")
+        assert inside.trace_position is not None
+        assert (inside.trace_position.trace.phase, inside.trace_position.op.name) == (Phase.FORWARD, "mul")
         await shown.press("e", "i")
         assert (tmp_path / "case-6.pt").exists()
         await shown.press("i")

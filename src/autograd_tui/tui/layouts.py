@@ -185,7 +185,7 @@ class TraceLayout(PanelLayout):
     """The panels of the trace screen."""
 
     def where_and_line(self) -> ComposeResult:
-        """Yield what comes first where there is little room: where the walk is, and the line of source."""
+        """Yield what comes first where there is little room: the position in the trace, and the line of source."""
         yield WherePanel()
         yield SourcePanel(classes="line")
 

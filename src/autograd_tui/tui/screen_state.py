@@ -17,7 +17,7 @@ from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.view import TableView
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Status, Train, Training, Update
 
@@ -52,7 +52,7 @@ class View:
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
-    walk: Walk | None = None  # through a trace, on the trace screen
+    trace_position: TracePosition | None = None  # on the trace screen
     gradcheck: GradCheck | None = None  # of the operation at hand
 
 

@@ -18,7 +18,7 @@ from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.nonfinite_alarm import first_alarm
-from autograd_tui.text.trace.walk import Walk, search_candidates
+from autograd_tui.text.trace.trace_position import TracePosition, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
 from autograd_tui.tui.layouts import TraceLayout, trace_layout_for
@@ -56,18 +56,18 @@ class TraceScreen(SizedScreen, CachedRows):
         self.set_reactive(TraceScreen.view, View(unkept=unkept))
 
     @property
-    def walk(self) -> Walk | None:
-        """Where the walk through the trace stands; None while the trace is awaited."""
-        return self.view.walk
+    def trace_position(self) -> TracePosition | None:
+        """The operation that is shown, with the state of the module tree; None while the trace is awaited."""
+        return self.view.trace_position
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the view."""
         self.view = replace(self.view, **fields)
 
-    def _go(self, walk: Walk) -> None:
+    def _go(self, position: TracePosition) -> None:
         """Go to another operation: the check of another gradient is put away, or given up where it is being made."""
-        if walk != self.walk:
-            self.change(walk=walk, gradcheck=None)
+        if position != self.trace_position:
+            self.change(trace_position=position, gradcheck=None)
             self._give_up_gradcheck()
 
     def compose(self) -> ComposeResult:
@@ -88,7 +88,7 @@ class TraceScreen(SizedScreen, CachedRows):
         """Tell whether a key needs what is not there yet."""
         if not self.is_mounted:
             return key.key not in LEAVING
-        if self.walk is not None or not self.is_current:
+        if self.trace_position is not None or not self.is_current:
             return False
         return key.key == "enter" if self.prompt.is_open else key.key not in AT_ONCE
 
@@ -108,10 +108,10 @@ class TraceScreen(SizedScreen, CachedRows):
             await old.remove()
 
     def show(self, trace: Trace) -> None:
-        """Walk a trace from its first alarm, from where it raised, or from its beginning."""
+        """TracePosition a trace from its first alarm, from where it raised, or from its beginning."""
         alarm = first_alarm(trace)
         begin = alarm if alarm is not None else len(trace.ops) - 1 if trace.error else 0
-        self._go(Walk(trace).at(begin))
+        self._go(TracePosition(trace).at(begin))
         self.say(_warning(trace))
         self.post_message(self.Ready())
 
@@ -125,39 +125,39 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def action_go(self, way: Way) -> None:
         """Go to another operation."""
-        assert self.walk is not None
-        walk = getattr(self.walk, way)()
-        moved = walk.index != self.walk.index
-        self._go(walk)
+        assert self.trace_position is not None
+        position = getattr(self.trace_position, way)()
+        moved = position.index != self.trace_position.index
+        self._go(position)
         self.say(None if moved else self._stays(way))
 
     def _stays(self, way: Way) -> Note | None:
-        assert self.walk is not None
+        assert self.trace_position is not None
         if way == "next_of_module":
-            return Note(f"no later operation is of {self.walk.op.module or 'no module'}", "warn")
+            return Note(f"no later operation is of {self.trace_position.op.module or 'no module'}", "warn")
         return Note("this is the last operation: space leads out", "accent") if way == "next" else None
 
     def action_on(self) -> None:
         """Go to the next operation, at the last one out."""
-        assert self.walk is not None
-        if self.walk.at_end:
+        assert self.trace_position is not None
+        if self.trace_position.at_end:
             self.action_out()
         else:
             self.action_go("next")
 
     def action_select(self, by: int) -> None:
         """Go to the row above or below."""
-        assert self.walk is not None
-        self._go(self.query_one(GraphPanel).moved(self.walk, by))
+        assert self.trace_position is not None
+        self._go(self.query_one(GraphPanel).moved(self.trace_position, by))
         self.say(None)
 
     def action_open(self) -> None:
         """Open what is under the cursor, or run to it."""
-        assert self.walk is not None
+        assert self.trace_position is not None
         panel = self.query_one(GraphPanel)
-        walk = panel.opened(self.walk)
-        if walk is not None:
-            self._go(walk)
+        position = panel.opened(self.trace_position)
+        if position is not None:
+            self._go(position)
         elif panel.is_tree:
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
         else:
@@ -190,26 +190,26 @@ class TraceScreen(SizedScreen, CachedRows):
         if not text.startswith("/"):
             return self._visit.offer(text)
         part = text.removeprefix("/")
-        found = search_candidates(self.walk.trace, part) if self.walk is not None else []
+        found = search_candidates(self.trace_position.trace, part) if self.trace_position is not None else []
         return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
 
     def run_to(self, text: str) -> bool:
         """Run to the next operation of a name, or of the one looked for last; False where there is none."""
-        assert self.walk is not None
-        name = text.removeprefix("/").strip() or self.walk.search
-        walk = self.walk.find(name) if name else None
-        if walk is None:
+        assert self.trace_position is not None
+        name = text.removeprefix("/").strip() or self.trace_position.search
+        position = self.trace_position.find(name) if name else None
+        if position is None:
             unknown = f'no operation or module has "{clipped(name)}" in its name.'
             self.say(Note(unknown if name else "give a part of a name behind the /.", "warn"))
             return False
-        self._go(walk)
+        self._go(position)
         self.say(None)
         return True
 
     @property
     def awaits_an_answer(self) -> bool:
         """Whether a recording or a gradient check is still being made."""
-        return self.walk is None or self._gradcheck is not None
+        return self.trace_position is None or self._gradcheck is not None
 
     def _give_up_gradcheck(self) -> bool:
         """End the gradient check that is awaited, after the forward that runs; return whether there was one."""
@@ -221,10 +221,10 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def action_prove(self) -> None:
         """Ask for a check of the gradient at hand, once."""
-        assert self.walk is not None
+        assert self.trace_position is not None
         if self._gradcheck is not None:
             return
-        target = gradcheck_target(self.walk.trace, self.walk.op)
+        target = gradcheck_target(self.trace_position.trace, self.trace_position.op)
         if target is None:
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
             return
@@ -232,7 +232,7 @@ class TraceScreen(SizedScreen, CachedRows):
         self._visit.check_gradient(self._gradcheck)
 
     def show_gradcheck(self, request: CheckGradient) -> None:
-        """Show a gradient check, if the walk still stands where it was asked for; one that was refused has none."""
+        """Show a gradient check, if its operation is still the one shown; one that was refused has none."""
         if request is self._gradcheck:
             self._gradcheck = None
             self.change(gradcheck=request.gradcheck)
@@ -260,10 +260,10 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(None)
         elif self._give_up_gradcheck():
             return
-        elif self.walk is not None and self.walk.cursor is not None:
-            self._go(self.walk.at(self.walk.index))
+        elif self.trace_position is not None and self.trace_position.cursor is not None:
+            self._go(self.trace_position.at(self.trace_position.index))
         else:
-            if self.walk is None:
+            if self.trace_position is None:
                 self._visit.stop()
             self.action_out()
 

@@ -59,7 +59,9 @@ class TraceVisit:
 
     def left(self) -> None:
         """Take note that the screen is closed, and end a gradient check that nobody waits for any more."""
-        checking = self.screen is not None and self.screen.view.walk is not None and self.screen.awaits_an_answer
+        checking = (
+            self.screen is not None and self.screen.view.trace_position is not None and self.screen.awaits_an_answer
+        )
         self.screen = None
         if checking:
             self._main.stop()

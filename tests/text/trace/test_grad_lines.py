@@ -7,12 +7,12 @@ import pytest
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
 from autograd_tui.text.trace.grad_lines import grad_lines, grad_summary
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from handmade_traces import line_backward, line_forward, line_step, line_zero_grad, tower, value
 
 
 def grad_texts(trace: Trace, index: int, width: int = 40, height: int = 8) -> list[str]:
-    return [plain(line).rstrip() for line in grad_lines(Walk(trace, index), width, height)]
+    return [plain(line).rstrip() for line in grad_lines(TracePosition(trace, index), width, height)]
 
 
 def test_before_its_operation_a_grad_says_when_it_will_be_filled() -> None:
@@ -39,11 +39,11 @@ def test_a_zero_grad_clears_them() -> None:
 
 def test_a_forward_fills_none() -> None:
     assert grad_texts(line_forward(), 4) == []
-    assert grad_summary(Walk(line_forward())) == ""
+    assert grad_summary(TracePosition(line_forward())) == ""
 
 
 def test_they_are_counted() -> None:
-    assert grad_summary(Walk(tower(), 8)) == "3 of 8 filled"
+    assert grad_summary(TracePosition(tower(), 8)) == "3 of 8 filled"
 
 
 @pytest.mark.parametrize("height", [2, 3, 5, 9])
@@ -59,4 +59,4 @@ def test_the_one_at_hand_is_in_sight(height: int) -> None:
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
     for trace in (tower(), line_backward(), line_step()):
         for index in range(len(trace.ops)):
-            assert max(map(length, grad_lines(Walk(trace, index), width, 8))) <= width
+            assert max(map(length, grad_lines(TracePosition(trace, index), width, 8))) <= width

@@ -8,12 +8,12 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.graph_rows import engine_order
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from handmade_traces import AGAIN, line_backward, line_forward, tower
 
 
 def drawn(trace: Trace, index: int, width: int = 76, height: int = 40) -> list[str]:
-    return [plain(line).rstrip() for line in GraphView(trace).lines(Walk(trace, index), width, height)]
+    return [plain(line).rstrip() for line in GraphView(trace).lines(TracePosition(trace, index), width, height)]
 
 
 def test_the_line_is_drawn_whole_the_loss_above_and_the_leaves_below() -> None:
@@ -52,7 +52,7 @@ def test_a_forward_fills_in_values_and_the_nodes_made() -> None:
 @pytest.mark.parametrize(("width", "height"), [(76, 10), (56, 4), (40, 5), (120, 40)])
 def test_the_operation_at_hand_is_in_sight_at_any_size(index: int, width: int, height: int) -> None:
     trace = line_backward()
-    lines = GraphView(trace).lines(Walk(trace, index), width, height)
+    lines = GraphView(trace).lines(TracePosition(trace, index), width, height)
     assert len(lines) <= height
     assert [plain(line)[0] for line in lines].count("▶") == 1
 
@@ -60,7 +60,7 @@ def test_the_operation_at_hand_is_in_sight_at_any_size(index: int, width: int, h
 @pytest.mark.parametrize("width", [40, 56, 60, 76, 120])
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
     for trace in (line_backward(), line_forward()):
-        lines = GraphView(trace).lines(Walk(trace).last(), width, 40)
+        lines = GraphView(trace).lines(TracePosition(trace).last(), width, 40)
         assert max(map(length, lines)) <= width
 
 
@@ -71,8 +71,8 @@ def test_what_was_raised_stands_last() -> None:
 
 def test_down_goes_with_a_backward_and_up_with_a_forward() -> None:
     backward, forward = line_backward(), line_forward()
-    assert GraphView(backward).moved(Walk(backward), 1).index == 1
-    assert GraphView(forward).moved(Walk(forward), -1).index == 1
+    assert GraphView(backward).moved(TracePosition(backward), 1).index == 1
+    assert GraphView(forward).moved(TracePosition(forward), -1).index == 1
 
 
 def test_a_large_graph_is_not_drawn() -> None:

@@ -14,7 +14,7 @@ from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.trace.grad_lines import grad_lines
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from traced_functions import open_made, text
 
 A, B = torch.linspace(-1, 1, 6).reshape(2, 3), torch.tensor([2.0, 0.5, -1.0])
@@ -140,7 +140,7 @@ def test_what_a_backward_had_filled_before_it_raised_is_shown_and_said_to_be_tak
     assert filled.grad_before is None
     assert filled.grad_after is not None
     assert filled.grad_after.stats.values == pytest.approx(expected.tolist(), rel=1e-6)
-    (row,) = text(grad_lines(Walk(trace).last(), 60, 5)).splitlines()
+    (row,) = text(grad_lines(TracePosition(trace).last(), 60, 5)).splitlines()
     assert row.strip().startswith("b  None → [")
     assert row.endswith(", then taken back")
     assert "it is None again" in text(chain_rule_lines(trace, filled, 200))
@@ -150,7 +150,7 @@ def test_what_a_backward_had_filled_before_it_raised_is_shown_and_said_to_be_tak
 def test_a_grad_that_was_taken_back_is_never_shown_as_if_it_stood() -> None:
     trace = raised(a_column, "f i:b")
     for width in range(16, 60):
-        (row,) = text(grad_lines(Walk(trace).last(), width, 5)).splitlines()
+        (row,) = text(grad_lines(TracePosition(trace).last(), width, 5)).splitlines()
         assert len(row) <= width
         assert row.endswith("taken back")
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from autograd_tui.text.trace.walk import search_candidates
+from autograd_tui.text.trace.trace_position import search_candidates
 from handmade_traces import tower
 
 

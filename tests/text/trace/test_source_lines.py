@@ -8,15 +8,15 @@ import pytest
 from autograd_tui.core.trace import Source
 from autograd_tui.text.styled_text import Line, plain
 from autograd_tui.text.trace.operation_lines import source_lines
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 from handmade_traces import line_backward
 
 CODE = "class Line:\n    def forward(self, x):\n        y = self.w * x\n        return y + self.b\n\n\nline = Line()\n"
 
 
-def at(source: Source | None) -> Walk:
+def at(source: Source | None) -> TracePosition:
     trace = line_backward()
-    return Walk(replace(trace, ops=(replace(trace.ops[0], source=source),)))
+    return TracePosition(replace(trace, ops=(replace(trace.ops[0], source=source),)))
 
 
 def texts(lines: list[Line]) -> list[str]:

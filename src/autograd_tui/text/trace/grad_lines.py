@@ -1,4 +1,4 @@
-"""The `.grad` of each parameter at the current operation of a walk."""
+"""The `.grad` of each parameter at the current operation of a trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from autograd_tui.text.numbers import number
 from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
 from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 
 MAX_NAME = 28  # characters
 
@@ -20,12 +20,12 @@ def grad_operations(trace: Trace) -> list[Operation]:
     return [op for op in trace.ops if op.accumulates_into is not None]
 
 
-def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
+def grad_lines(position: TracePosition, width: int, height: int) -> list[Line]:
     """Return a row for each parameter in the order of the trace, scrolled so that the next ones are in sight."""
-    ops = grad_operations(walk.trace)
+    ops = grad_operations(position.trace)
     if not ops or height < 1:
         return []
-    done_count = sum(op.number <= walk.index for op in ops)
+    done_count = sum(op.number <= position.index for op in ops)
     count_line: list[Line] = []
     top, bottom = 0, len(ops)
     if len(ops) > height:
@@ -35,26 +35,26 @@ def grad_lines(walk: Walk, width: int, height: int) -> list[Line]:
         bottom = top + room
         count_line = [more_line(top, bottom, len(ops))]
     name_width = min(max(len(_parameter_name(op)) for op in ops[top:bottom]), MAX_NAME, width // 2)
-    return [*(_row(walk, op, name_width, width) for op in ops[top:bottom]), *count_line]
+    return [*(_row(position, op, name_width, width) for op in ops[top:bottom]), *count_line]
 
 
-def grad_summary(walk: Walk) -> str:
+def grad_summary(position: TracePosition) -> str:
     """Say how many parameters are done; "" where the phase has none."""
-    ops = grad_operations(walk.trace)
-    verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(walk.trace.phase, "filled")
-    if walk.trace.error:
-        filled = f"{sum(op.number <= walk.index for op in ops)} filled before it raised"
-        return filled if walk.trace.phase is Phase.BACKWARD else ""
-    return f"{sum(op.number <= walk.index for op in ops)} of {len(ops)} {verb}" if ops else ""
+    ops = grad_operations(position.trace)
+    verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(position.trace.phase, "filled")
+    if position.trace.error:
+        filled = f"{sum(op.number <= position.index for op in ops)} filled before it raised"
+        return filled if position.trace.phase is Phase.BACKWARD else ""
+    return f"{sum(op.number <= position.index for op in ops)} of {len(ops)} {verb}" if ops else ""
 
 
-def _row(walk: Walk, op: Operation, name_width: int, width: int) -> Line:
-    is_current, is_done = op.number == walk.index, op.number <= walk.index
+def _row(position: TracePosition, op: Operation, name_width: int, width: int) -> Line:
+    is_current, is_done = op.number == position.index, op.number <= position.index
     line: Line = [
         ("▶ " if is_current else "  ", "accent"),
         (f"{shorten_name(_parameter_name(op), name_width):<{name_width}}  ", "strong"),
     ]
-    return [*line, *_grad_cells(walk.trace, op, is_done, width - name_width - 4)]
+    return [*line, *_grad_cells(position.trace, op, is_done, width - name_width - 4)]
 
 
 def _grad_cells(trace: Trace, op: Operation, is_done: bool, room: int) -> Line:

@@ -13,7 +13,7 @@ from autograd_tui.text.styled_text import Line, more_line, one_line, scrolled
 from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.graph_rows import GraphRow, draw_edges, graph_rows
 from autograd_tui.text.trace.tensor_words import dtype_words, value_words
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 
 MAX_ALIGNED = 4  # values of one tensor that are written in columns
 CELL_GAP = 2  # spaces between two of them
@@ -50,29 +50,29 @@ class GraphView:
         """Return the height that shows everything: all rows, a heading and the error."""
         return len(self.rows) + 1 + (self._trace.error is not None)
 
-    def current_rows(self, walk: Walk) -> list[int]:
+    def current_rows(self, position: TracePosition) -> list[int]:
         """Return the indices of the rows that show the current operation."""
-        op = walk.op
+        op = position.op
         return [index for index, row in enumerate(self.rows) if _shows(row, op)]
 
-    def moved(self, walk: Walk, by: int) -> Walk:
+    def moved(self, position: TracePosition, by: int) -> TracePosition:
         """Go to the operation that is drawn `by` rows further down; up for a negative number."""
-        current = self.current_rows(walk) or [0]
+        current = self.current_rows(position) or [0]
         rows = range(current[-1] + 1, len(self.rows)) if by > 0 else range(current[0] - 1, -1, -1)
         indices = [op_index for index in rows if (op_index := self._op_indices[index]) is not None]
-        return walk.at(indices[min(abs(by), len(indices)) - 1]) if indices else walk
+        return position.at(indices[min(abs(by), len(indices)) - 1]) if indices else position
 
-    def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def lines(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw as many rows as fit, always with those of the current operation."""
-        current = self.current_rows(walk)
+        current = self.current_rows(position)
         indent = self._digits + 3 + len(self._edge_cells[0]) + len(self._name_cells[0]) + len(self._tensor_cells[0])
         columns = self._columns.fitted(width - indent)
         heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
         lines = [
-            [*self._left_cells(walk, index, index in current), *columns.row(walk, index)]
+            [*self._left_cells(position, index, index in current), *columns.row(position, index)]
             for index in range(len(self.rows))
         ]
-        error = walk.trace.error
+        error = position.trace.error
         error_row: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
         return [*heading, *self._fitted(lines, current, height - len(heading) - len(error_row)), *error_row]
 
@@ -97,10 +97,10 @@ class GraphView:
                 spaced.append([(f"{'':{self._digits + 3}}{self._edge_lines[index][1]}", "")])
         return spaced
 
-    def _left_cells(self, walk: Walk, index: int, is_current: bool) -> Line:
+    def _left_cells(self, position: TracePosition, index: int, is_current: bool) -> Line:
         """Return a row's mark, operation number, edges and names."""
         op_index, row = self._op_indices[index], self.rows[index]
-        is_reached = op_index is not None and op_index <= walk.index
+        is_reached = op_index is not None and op_index <= position.index
         name = self._name_cells[index].rstrip()
         return [
             ("▶ " if is_current else "  ", "accent"),
@@ -178,16 +178,16 @@ class FittedColumns:
         heading = FORWARD_HEADING if self.columns.forward else BACKWARD_HEADING
         return f"{'value':<{self.value_width}}{heading if len(heading) <= self.room else heading.split(':')[0]}"
 
-    def row(self, walk: Walk, row_index: int) -> Line:
-        """Write one row: what lies ahead of the walk is left out."""
+    def row(self, position: TracePosition, row_index: int) -> Line:
+        """Write one row: what lies ahead of the position is left out."""
         row, op = self.columns.rows[row_index], self.columns.ops[row_index]
         forward = self.columns.forward
-        is_ahead = forward and row.call is not None and row.call > walk.index
+        is_ahead = forward and row.call is not None and row.call > position.index
         text = NOT_REACHED if is_ahead else self.value.write(row.value)
-        is_current = row.call == walk.op.number if forward else op is walk.op
+        is_current = row.call == position.op.number if forward else op is position.op
         style = "dim" if is_ahead or row.untracked_reason else "strong" if is_current else ""
         value = (f"{text:<{self.value_width}}", style)
-        return [value, *(self._node_cell(row, is_ahead) if forward else self._gradient_cell(walk, row, op))]
+        return [value, *(self._node_cell(row, is_ahead) if forward else self._gradient_cell(position, row, op))]
 
     def _reason_cell(self, row: GraphRow) -> Line:
         reason = row.untracked_reason
@@ -200,17 +200,17 @@ class FittedColumns:
             return []
         return [(self.columns.trace.nodes[row.node].name[: self.room], "up")]
 
-    def _gradient_cell(self, walk: Walk, row: GraphRow, op: Operation | None) -> Line:
-        """Write the gradient, and the `.grad` that it fills, once the walk has reached it."""
+    def _gradient_cell(self, position: TracePosition, row: GraphRow, op: Operation | None) -> Line:
+        """Write the gradient, and the `.grad` that it fills, once the position has reached it."""
         if row.untracked_reason:
             return self._reason_cell(row)
-        if op is None or op.number > walk.index:
+        if op is None or op.number > position.index:
             return [(NOT_REACHED, "dim")]
         text, target = self.grad.write(_incoming_gradient(op)), ""
         if op.accumulates_into:
             target = f"  → {op.accumulates_into}.grad" if op.grad_before is None else f"  + {op.accumulates_into}.grad"
         fits = len(text) + len(target) <= self.room
-        return [(text, "strong" if op is walk.op else "up"), (target if fits else "", "accent")]
+        return [(text, "strong" if op is position.op else "up"), (target if fits else "", "accent")]
 
 
 def _incoming_gradient(op: Operation | None) -> Value | None:

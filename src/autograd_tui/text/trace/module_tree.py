@@ -10,7 +10,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.numbers import count
 from autograd_tui.text.styled_text import one_line
-from autograd_tui.text.trace.walk import RowKey, Walk
+from autograd_tui.text.trace.trace_position import RowKey, TracePosition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +34,10 @@ class ModuleTree:
     def __post_init__(self) -> None:
         self.roots = _build_rows(self.trace, range(len(self.trace.ops)), depth=0)
 
-    def rows(self, walk: Walk, room: int) -> list[ModuleRow]:
+    def rows(self, position: TracePosition, room: int) -> list[ModuleRow]:
         """Return the visible rows, top to bottom.
 
-        All modules are open down to the depth at which the rows fit into `room` wherever the walk is. Rows toggled by
+        All modules are open down to the depth at which the rows fit into `room` at every position. Rows toggled by
         hand and the modules around the current operation come on top of that, so there may be more rows than `room`.
         """
         if room not in self._open_depths:
@@ -46,7 +46,7 @@ class ModuleTree:
             self._open_depths[room] = next(
                 (depth for depth in depths if _max_visible_rows(self.roots, depth)[0] <= room), 0
             )
-        return list(_visible_rows(self.roots, walk, self._open_depths[room]))
+        return list(_visible_rows(self.roots, position, self._open_depths[room]))
 
 
 def _module_of(trace: Trace, op: Operation) -> str:
@@ -86,17 +86,17 @@ def all_rows(rows: Sequence[ModuleRow]) -> Iterator[ModuleRow]:
         yield from all_rows(row.children)
 
 
-def _visible_rows(rows: Sequence[ModuleRow], walk: Walk, depth: int) -> Iterator[ModuleRow]:
+def _visible_rows(rows: Sequence[ModuleRow], position: TracePosition, depth: int) -> Iterator[ModuleRow]:
     for row in rows:
         yield row
-        if _is_open(row, walk, depth):
-            yield from _visible_rows(row.children, walk, depth)
+        if _is_open(row, position, depth):
+            yield from _visible_rows(row.children, position, depth)
 
 
-def _is_open(row: ModuleRow, walk: Walk, depth: int) -> bool:
+def _is_open(row: ModuleRow, position: TracePosition, depth: int) -> bool:
     """Return whether a row's children are visible. Around the current operation they always are."""
-    is_unfolded = (row.depth < depth) != (row.key in walk.toggled_keys)
-    return bool(row.children) and (is_unfolded or walk.index in row.ops)
+    is_unfolded = (row.depth < depth) != (row.key in position.toggled_keys)
+    return bool(row.children) and (is_unfolded or position.index in row.ops)
 
 
 def _max_visible_rows(rows: Sequence[ModuleRow], depth: int) -> tuple[int, int]:

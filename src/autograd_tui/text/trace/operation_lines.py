@@ -14,7 +14,7 @@ from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.styled_text import Line, justified, one_line, printable
 from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised
 from autograd_tui.text.trace.tensor_words import name_of, op_name, saved_name, value_words
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 
 MIN_STEADY_HEIGHT = 8  # rows; from here on, source lines scroll by half the height
 LABEL_WIDTH = 9  # characters, with the space after a label
@@ -56,8 +56,8 @@ def _title_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
 def _source_rows(op: Operation, width: int) -> list[Line]:
     if op.source is None:
         return []
-    position = f"{one_line(op.source.file.replace(chr(92), '/').rpartition('/')[2])}:{op.source.line}"
-    return _labelled_rows("line", f"{position}  {one_line(op.source.text)}", width)
+    file_and_line = f"{one_line(op.source.file.replace(chr(92), '/').rpartition('/')[2])}:{op.source.line}"
+    return _labelled_rows("line", f"{file_and_line}  {one_line(op.source.text)}", width)
 
 
 def _backward_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
@@ -153,14 +153,14 @@ def _labelled_rows(label: str, text: str, width: int, *, continued: bool = False
     return [(label_cell if row == 0 else [(" " * LABEL_WIDTH, "")]) + line for row, line in enumerate(wrapped)]
 
 
-def source_lines(walk: Walk, listing: Sequence[str], width: int, height: int) -> list[Line]:
+def source_lines(position: TracePosition, listing: Sequence[str], width: int, height: int) -> list[Line]:
     """Return the source lines around an operation, its own highlighted; without a source, the lines of `listing`."""
-    source = walk.op.source
+    source = position.op.source
     if source is None:
         return [[("▶ ", "accent"), (printable(line)[: width - 2], "strong")] for line in listing[:height]]
     if height < 2:
-        position = f"{PurePath(source.file).name}:{source.line} "
-        return [justified([("▶ ", "accent"), (printable(source.text), "strong")], [(position, "dim")], width)]
+        file_and_line = f"{PurePath(source.file).name}:{source.line} "
+        return [justified([("▶ ", "accent"), (printable(source.text), "strong")], [(file_and_line, "dim")], width)]
     return _file_lines(source, width, height)
 
 

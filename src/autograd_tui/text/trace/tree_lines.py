@@ -17,7 +17,7 @@ from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.text.trace.module_tree import ModuleRow, ModuleTree, RowLabels, all_rows
 from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from autograd_tui.text.trace.tensor_words import dtype_words
-from autograd_tui.text.trace.walk import Walk
+from autograd_tui.text.trace.trace_position import TracePosition
 
 NORM_HEADINGS = {
     Phase.FORWARD: "|output|",
@@ -121,35 +121,39 @@ class TreeLines:
         """Return the height that shows everything: all rows, a heading and the error."""
         return sum(1 for _ in all_rows(self.tree.roots)) + 1 + (self._trace.error is not None)
 
-    def moved(self, walk: Walk, by: int) -> Walk:
+    def moved(self, position: TracePosition, by: int) -> TracePosition:
         """Move the cursor by some rows; without a cursor, start from the current operation."""
-        rows = self.tree.rows(walk, self._room)
-        return walk.with_cursor(rows[min(max(_current_row(rows, walk) + by, 0), len(rows) - 1)].key)
+        rows = self.tree.rows(position, self._room)
+        return position.with_cursor(rows[min(max(_current_row(rows, position) + by, 0), len(rows) - 1)].key)
 
-    def opened(self, walk: Walk) -> Walk | None:
+    def opened(self, position: TracePosition) -> TracePosition | None:
         """Open or close the module under the cursor, or go to the operation there; None where there is no cursor."""
-        if walk.cursor is None:
+        if position.cursor is None:
             return None
-        return walk.at(walk.cursor.first_index) if walk.cursor.is_operation else walk.toggled(walk.cursor)
+        return (
+            position.at(position.cursor.first_index)
+            if position.cursor.is_operation
+            else position.toggled(position.cursor)
+        )
 
-    def lines(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def lines(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw the rows that fit, always with the row of the cursor or else of the current operation."""
         error = self._trace.error
         error_row: list[Line] = [[(one_line(f"! {error_line(error)}", width), "error")]] if error else []
         self._room = max(height - 1 - len(error_row), 1)
-        rows = self.tree.rows(walk, self._room)
+        rows = self.tree.rows(position, self._room)
         opened = {row.key for row, after in pairwise(rows) if after.depth > row.depth}
-        shown, more = self._fitted(rows, walk)
+        shown, more = self._fitted(rows, position)
         widths = self._widths(width)
-        lines = [self._row(walk, row, widths, is_open=row.key in opened) for row in shown]
+        lines = [self._row(position, row, widths, is_open=row.key in opened) for row in shown]
         return [self._heading(widths, width), *lines, *more, *error_row]
 
-    def _fitted(self, rows: list[ModuleRow], walk: Walk) -> tuple[list[ModuleRow], list[Line]]:
+    def _fitted(self, rows: list[ModuleRow], position: TracePosition) -> tuple[list[ModuleRow], list[Line]]:
         """Return the rows that fit, and where some do not, a line that counts them."""
         if len(rows) <= self._room:
             return rows, []
         room = max(self._room - 1, 1)
-        row, spare = _current_row(rows, walk), min((room - 1) // 2, SCROLL_MARGIN)
+        row, spare = _current_row(rows, position), min((room - 1) // 2, SCROLL_MARGIN)
         range_in_sight = range(max(row - spare, 0), row + 1 + spare)
         self._first_row = top = scrolled(self._first_row, range_in_sight, count=len(rows), room=room)
         return rows[top : top + room], [more_line(top, top + room, len(rows))]
@@ -176,10 +180,10 @@ class TreeLines:
         )
         return [(heading[:width].rstrip(), "dim")]
 
-    def _row(self, walk: Walk, row: ModuleRow, widths: ColumnWidths, *, is_open: bool) -> Line:
-        ops = self._trace.ops[row.ops.start : min(row.ops.stop, walk.index + 1)]
-        is_leaf, has_cursor = row.key.is_operation, row.key == walk.cursor
-        is_current = is_leaf and walk.index in row.ops
+    def _row(self, position: TracePosition, row: ModuleRow, widths: ColumnWidths, *, is_open: bool) -> Line:
+        ops = self._trace.ops[row.ops.start : min(row.ops.stop, position.index + 1)]
+        is_leaf, has_cursor = row.key.is_operation, row.key == position.cursor
+        is_current = is_leaf and position.index in row.ops
         label = shorten_name(self._labels.label(row, is_open=is_open), widths.name)
         name = label.lstrip()
         weight = "" if is_leaf else "strong"
@@ -195,7 +199,7 @@ class TreeLines:
         ]
 
     def _norm_cells(self, ops: Sequence[Operation], row: ModuleRow, bar_width: int, *, is_current: bool) -> Line:
-        """Write the norm and draw its bar, once the walk has reached the row."""
+        """Write the norm and draw its bar, once the position has reached the row."""
         if not ops:
             return [(f"{'·':>{NORM_WIDTH}}", "dim")]
         norm = norm_of(self._trace, ops[0]) if row.key.is_operation else norm_over(self._trace, ops)
@@ -225,13 +229,13 @@ def _dtype(trace: Trace, op: Operation) -> str:
     return next((f" {dtype_words(value)}" for value in values if value is not None and dtype_words(value)), "")
 
 
-def _current_row(rows: Sequence[ModuleRow], walk: Walk) -> int:
+def _current_row(rows: Sequence[ModuleRow], position: TracePosition) -> int:
     """Return the index of the row under the cursor, or else of the current operation."""
     current = 0
     for index, row in enumerate(rows):
-        if row.key == walk.cursor:
+        if row.key == position.cursor:
             return index
-        if row.key.is_operation and walk.index in row.ops:
+        if row.key.is_operation and position.index in row.ops:
             current = index
     return current
 

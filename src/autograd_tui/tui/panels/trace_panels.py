@@ -17,33 +17,33 @@ from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree
 from autograd_tui.text.trace.operation_lines import operation_lines, source_lines
+from autograd_tui.text.trace.trace_position import TracePosition, header_lines
 from autograd_tui.text.trace.tree_lines import TreeLines
-from autograd_tui.text.trace.walk import Walk, header_lines
 from autograd_tui.tui.panels.code import lines_of
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.screen_state import View
 
 
-class WalkPanel(Panel):
-    """Draws the walk it is given: a panel overrides `draw_walk`."""
+class TracePanel(Panel):
+    """Draws an operation of a trace: a panel overrides `draw_trace`."""
 
-    DRAWN_FROM: ClassVar[tuple[str, ...]] = ("walk",)
+    DRAWN_FROM: ClassVar[tuple[str, ...]] = ("trace_position",)
 
     @property
-    def walk(self) -> Walk | None:
-        """Where the walk through the trace stands."""
-        return self.view.walk
+    def trace_position(self) -> TracePosition | None:
+        """The operation that is shown, with the state of the module tree; None while the trace is awaited."""
+        return self.view.trace_position
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Give the rows to show; those beyond `height` are not seen."""
         raise NotImplementedError
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """Give the rows as they stand, nothing before there is a walk."""
-        return [] if self.walk is None else self.draw_walk(self.walk, width, height)
+        """Give the rows as they stand, nothing before there is a trace."""
+        return [] if self.trace_position is None else self.draw_trace(self.trace_position, width, height)
 
 
-class SidePanel(WalkPanel):
+class SidePanel(TracePanel):
     """Stands aside where there is nothing to show."""
 
     def __init__(self, *, title: str = "") -> None:
@@ -52,37 +52,37 @@ class SidePanel(WalkPanel):
 
     def watch_view(self, old: View, new: View) -> None:
         """Show another operation, or nothing."""
-        wanted = self.walk is not None and self.rows_wanted() > 0
+        wanted = self.trace_position is not None and self.rows_wanted() > 0
         if wanted != self.display:
             self.display = wanted
         super().watch_view(old, new)
 
 
-class WherePanel(WalkPanel):
+class WherePanel(TracePanel):
     """The phases over the operation at hand."""
 
     DEFAULT_CSS = "WherePanel { height: 2; }"
 
-    DRAWN_FROM = ("walk", "unkept")
+    DRAWN_FROM = ("trace_position", "unkept")
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw two rows."""
-        return header_lines(walk, width, unkept=self.view.unkept)
+        return header_lines(position, width, unkept=self.view.unkept)
 
 
-class SourcePanel(WalkPanel):
+class SourcePanel(TracePanel):
     """As many lines as fit, one of them lit; in one row, that one alone."""
 
-    DRAWN_FROM = ("walk", "about")
+    DRAWN_FROM = ("trace_position", "about")
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw the lines; a frame around them names the file."""
         if self.has_class("framed"):
-            source = walk.op.source
+            source = position.op.source
             self.retitle(f"Source   {one_line(PurePath(source.file).name)}" if source else "Source")
-        listing = self.about.listing.get(walk.trace.phase.value, ()) if self.about else ()
-        calls = lines_of("model", listing) if walk.op.module and walk.trace.phase is Phase.FORWARD else ()
-        return source_lines(walk, [listing[place] for place in calls] or listing, width, height)
+        listing = self.about.listing.get(position.trace.phase.value, ()) if self.about else ()
+        calls = lines_of("model", listing) if position.op.module and position.trace.phase is Phase.FORWARD else ()
+        return source_lines(position, [listing[place] for place in calls] or listing, width, height)
 
 
 TITLES = {
@@ -93,19 +93,19 @@ TITLES = {
 }
 
 
-class ChainRulePanel(WalkPanel):
+class ChainRulePanel(TracePanel):
     """Numbers where they are few, else shapes and norms; in their place a proof, once there is one."""
 
-    DRAWN_FROM = ("walk", "gradcheck")
+    DRAWN_FROM = ("trace_position", "gradcheck")
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
         if self.has_class("framed"):
-            self.retitle("Proof   by finite differences" if self.view.gradcheck else TITLES[walk.trace.phase])
+            self.retitle("Proof   by finite differences" if self.view.gradcheck else TITLES[position.trace.phase])
         if self.view.gradcheck is not None:
             return cut(gradcheck_lines(self.view.gradcheck, width), height)
-        lines = chain_rule_lines(walk.trace, walk.op, width)
-        error = walk.trace.error if walk.at_end else None
+        lines = chain_rule_lines(position.trace, position.op, width)
+        error = position.trace.error if position.at_end else None
         return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)
 
 
@@ -123,12 +123,12 @@ def _is_remark(line: Line) -> bool:
     return all(style == "dim" for _, style in line)
 
 
-class OperationPanel(WalkPanel):
+class OperationPanel(TracePanel):
     """A row a tensor."""
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for."""
-        return cut(operation_lines(walk.trace, walk.op, width), height)
+        return cut(operation_lines(position.trace, position.op, width), height)
 
 
 class WalkGradsPanel(SidePanel):
@@ -136,12 +136,12 @@ class WalkGradsPanel(SidePanel):
 
     def rows_wanted(self) -> int:
         """Take a row for each."""
-        return len(grad_operations(self.walk.trace)) if self.walk is not None else 1
+        return len(grad_operations(self.trace_position.trace)) if self.trace_position is not None else 1
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw those around the one at hand."""
-        self.retitle(f".grad   {grad_summary(walk)}".rstrip())
-        return grad_lines(walk, width, height)
+        self.retitle(f".grad   {grad_summary(position)}".rstrip())
+        return grad_lines(position, width, height)
 
 
 class HealthPanel(SidePanel):
@@ -151,16 +151,16 @@ class HealthPanel(SidePanel):
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
-        self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # wherever the walk is in a trace
+        self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # at every position of a trace
 
     def rows_wanted(self) -> int:
         """Take a row for each line."""
         width = self.content_size.width or self.app.size.width // 3
-        return len(self._lines_of(self.walk.trace, width)) if self.walk is not None else 1
+        return len(self._lines_of(self.trace_position.trace, width)) if self.trace_position is not None else 1
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for."""
-        return cut(self._lines_of(walk.trace, width), height)
+        return cut(self._lines_of(position.trace, width), height)
 
     def _lines_of(self, trace: Trace, width: int) -> list[Line]:
         if self._told[:2] != (trace, width):
@@ -174,7 +174,7 @@ MOST_ROWS = 100  # before there is anything: as many as the layout gives
 TREE = "by module, in the order in which they run"
 
 
-class GraphPanel(WalkPanel):
+class GraphPanel(TracePanel):
     """Draws what there is room for, the operation at hand always among it; knows what stands above and below it."""
 
     def __init__(self, *, title: str = "") -> None:
@@ -184,33 +184,33 @@ class GraphPanel(WalkPanel):
 
     def rows_wanted(self) -> int:
         """Take a row for each node, or for each module and operation, folded or not."""
-        return self._of(self.walk).rows_wanted() if self.walk is not None else MOST_ROWS
+        return self._of(self.trace_position).rows_wanted() if self.trace_position is not None else MOST_ROWS
 
-    def draw_walk(self, walk: Walk, width: int, height: int) -> list[Line]:
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw the one or the other."""
-        drawing = self._of(walk)
+        drawing = self._of(position)
         if self.has_class("framed"):
-            operations = walk.trace.phase in (Phase.FORWARD, Phase.BACKWARD)
+            operations = position.trace.phase in (Phase.FORWARD, Phase.BACKWARD)
             tree = f"{'Operations' if operations else 'Parameters'} {TREE}"
             self.retitle(GRAPH if isinstance(drawing, GraphView) else tree)
-        return drawing.lines(walk, width, height)
+        return drawing.lines(position, width, height)
 
-    def moved(self, walk: Walk, by: int) -> Walk:
+    def moved(self, position: TracePosition, by: int) -> TracePosition:
         """Go to the operation drawn above or below; in a tree, move the cursor."""
-        return self._of(walk).moved(walk, by)
+        return self._of(position).moved(position, by)
 
-    def opened(self, walk: Walk) -> Walk | None:
+    def opened(self, position: TracePosition) -> TracePosition | None:
         """Open or close the part under the cursor, or run to the operation there; None where there is no cursor."""
-        drawing = self._of(walk)
-        return drawing.opened(walk) if isinstance(drawing, TreeLines) else None
+        drawing = self._of(position)
+        return drawing.opened(position) if isinstance(drawing, TreeLines) else None
 
     @property
     def is_tree(self) -> bool:
         return isinstance(self._drawing, TreeLines)
 
-    def _of(self, walk: Walk) -> GraphView | TreeLines:
-        if self._drawing is None or self._trace is not walk.trace:
-            self._trace = walk.trace
-            drawn = can_be_drawn(walk.trace)
-            self._drawing = GraphView(walk.trace) if drawn else TreeLines(ModuleTree(walk.trace))
+    def _of(self, position: TracePosition) -> GraphView | TreeLines:
+        if self._drawing is None or self._trace is not position.trace:
+            self._trace = position.trace
+            drawn = can_be_drawn(position.trace)
+            self._drawing = GraphView(position.trace) if drawn else TreeLines(ModuleTree(position.trace))
         return self._drawing

@@ -1,4 +1,4 @@
-"""A walk through a trace: the operation that is shown, the ways to another one, and the header above it."""
+"""A position in a trace: the operation that is shown, the ways to another one, and the header above it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class RowKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walk:
-    """A position in a trace that has operations, with the state of the module tree; each method returns a new walk."""
+class TracePosition:
+    """A position in a trace that has operations, with the state of the module tree; each method returns a new one."""
 
     trace: Trace
     index: int = 0
     toggled_keys: frozenset[RowKey] = frozenset()  # rows of the tree that were opened or closed by hand
-    cursor: RowKey | None = None  # the row that the arrow keys have selected; None once the walk moves
+    cursor: RowKey | None = None  # the row that the arrow keys have selected; None once the position changes
     search: str = ""  # the name that was searched for last
 
     @property
@@ -43,33 +43,33 @@ class Walk:
     def at_end(self) -> bool:
         return self.index == len(self.trace.ops) - 1
 
-    def at(self, index: int) -> Walk:
+    def at(self, index: int) -> TracePosition:
         """Go to the operation at `index`, clamped to the trace."""
         return replace(self, index=min(max(index, 0), len(self.trace.ops) - 1), cursor=None)
 
-    def next(self) -> Walk:
+    def next(self) -> TracePosition:
         """Go to the next operation; stay at the last one."""
         return self.at(self.index + 1)
 
-    def back(self) -> Walk:
+    def back(self) -> TracePosition:
         """Go to the previous operation; stay at the first one."""
         return self.at(self.index - 1)
 
-    def first(self) -> Walk:
+    def first(self) -> TracePosition:
         """Go to the first operation."""
         return self.at(0)
 
-    def last(self) -> Walk:
+    def last(self) -> TracePosition:
         """Go to the last operation."""
         return self.at(len(self.trace.ops) - 1)
 
-    def next_of_module(self) -> Walk:
+    def next_of_module(self) -> TracePosition:
         """Go to the next operation of the same module; stay where there is none."""
         module = self.op.module
         ahead = (op.number for op in self.trace.ops[self.index + 1 :] if op.module == module)
         return self.at(next(ahead, self.index))
 
-    def find(self, name: str) -> Walk | None:
+    def find(self, name: str) -> TracePosition | None:
         """Go to the next operation whose name, module or filled parameter contains `name`; None where there is none.
 
         The search ignores case and wraps around at the end. Whole names win over parts of names.
@@ -82,11 +82,11 @@ class Walk:
         ]
         return replace(self.at((exact_matches or matches)[0]), search=name) if matches else None
 
-    def toggled(self, key: RowKey) -> Walk:
+    def toggled(self, key: RowKey) -> TracePosition:
         """Open a row of the tree, or close it."""
         return replace(self, toggled_keys=self.toggled_keys ^ {key})
 
-    def with_cursor(self, key: RowKey) -> Walk:
+    def with_cursor(self, key: RowKey) -> TracePosition:
         """Put the cursor of the tree on a row."""
         return replace(self, cursor=key)
 
@@ -118,12 +118,12 @@ SHORT_ARROW, LONG_ARROW = "─▶ ", "──────▶ "
 MIN_LONG_ARROW_WIDTH = 100  # columns
 
 
-def header_lines(walk: Walk, width: int, *, unkept: str = "") -> list[Line]:
+def header_lines(position: TracePosition, width: int, *, unkept: str = "") -> list[Line]:
     """Return two rows: the phases with the traced one highlighted, then the operation; `unkept` is a mark in front."""
-    trace = walk.trace
+    trace = position.trace
     right: Line = [(f"iteration {trace.iteration}   ", ""), (f"inside frame {trace.index} ", "accent")]
     left = [*unkept_mark(unkept), *_phase_line(trace, LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW)]
-    return [justified(left, right, width), _operation_line(walk, width)]
+    return [justified(left, right, width), _operation_line(position, width)]
 
 
 def _phase_line(trace: Trace, arrow: str) -> Line:
@@ -136,11 +136,11 @@ def _phase_line(trace: Trace, arrow: str) -> Line:
     return line
 
 
-def _operation_line(walk: Walk, width: int) -> Line:
-    op, total = walk.op, len(walk.trace.ops)
-    unit = "operation" if walk.trace.phase in (Phase.FORWARD, Phase.BACKWARD) else "parameter"
+def _operation_line(position: TracePosition, width: int) -> Line:
+    op, total = position.op, len(position.trace.ops)
+    unit = "operation" if position.trace.phase in (Phase.FORWARD, Phase.BACKWARD) else "parameter"
     line: Line = [(f" {unit} {count(op.number + 1)} of {count(total)}  ", "accent"), (one_line(op.name), "strong")]
-    for words in (_origin_words(walk.trace, op), f"  in {op.module}" if op.module else ""):
+    for words in (_origin_words(position.trace, op), f"  in {op.module}" if op.module else ""):
         if length(line) + len(words) < width:
             line.append((one_line(words) and f"  {one_line(words)}", ""))
     return line
