@@ -9,7 +9,7 @@ from typing import Any
 from autograd_tui.core.optimizer_spec import GroupSpec, OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.export.template import fill_section
-from autograd_tui.text.optimizer_rules import NAMES
+from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
 
 MAX_LINE_WIDTH = 100  # columns
 PLAIN_SCENARIOS = ("linear", "resnet18")  # which are written without this package; all others are imported
@@ -43,7 +43,7 @@ class OptimizerLines:
     def _new_optimizer(self, spec: OptimizerSpec, rates: Sequence[str]) -> list[str]:
         options = [f"lr={rates[0]}", *(f"{name}={literal(value)}" for name, value in spec.options)]
         scheduler = [self.decay] if self.decay else []
-        name = NAMES[spec.name]
+        name = OPTIMIZER_NAMES[spec.name]
         if self.groups is None:
             return [f"optimizer = torch.optim.{name}(model.parameters(), {', '.join(options)})", *scheduler]
         pairs = enumerate(zip(self.groups(spec.name), rates, strict=True))

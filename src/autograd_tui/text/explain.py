@@ -13,7 +13,7 @@ from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, expl
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.numbers import number, rate
-from autograd_tui.text.optimizer_rules import is_plain_sgd, rates
+from autograd_tui.text.optimizer_words import is_plain_sgd, rates
 from autograd_tui.text.styled_text import printable
 
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."

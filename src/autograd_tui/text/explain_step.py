@@ -8,7 +8,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
 from autograd_tui.text.equation import equation, fixed
 from autograd_tui.text.numbers import measured, number, percentage, rate
-from autograd_tui.text.optimizer_rules import goes_uphill, has_velocity, is_plain_sgd, update_rule
+from autograd_tui.text.optimizer_words import describe_update, goes_uphill, has_velocity, is_plain_sgd
 
 
 def explain_step(frame: Frame) -> list[str]:
@@ -25,10 +25,12 @@ def explain_step(frame: Frame) -> list[str]:
     spellings = frame.groups.optimizers if frame.groups else (frame.optimizer,)
     points_downhill = all(map(is_plain_sgd, spellings)) and _points_downhill(frame)
     downhill = ", in the downhill direction" * points_downhill
-    moves, rules = _moves(frame), list(dict.fromkeys(map(update_rule, spellings)))
+    moves, rules = _moves(frame), list(dict.fromkeys(map(describe_update, spellings)))
     by = rules[0] if len(rules) == 1 else "the rule of its group"
     sentences = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
-    sentences += [f"  group {number}: {update_rule(each)}" for number, each in enumerate(spellings) if len(rules) > 1]
+    sentences += [
+        f"  group {number}: {describe_update(each)}" for number, each in enumerate(spellings) if len(rules) > 1
+    ]
     if frame.grads_params is None:
         sentences.append("Some gradients belong to other parameters: this need not be downhill.")
     elif _made_elsewhere(frame):

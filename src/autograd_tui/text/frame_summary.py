@@ -6,7 +6,7 @@ from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
 from autograd_tui.text.numbers import rate
-from autograd_tui.text.optimizer_rules import NAMES, rates
+from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates
 from autograd_tui.text.styled_text import Line, justified, length, printable
 
 HEADER = (
@@ -70,7 +70,7 @@ def _values(row: TensorStats | None) -> str:
 def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, unkept: str = "") -> Line:
     """Write the row; what matters least goes first where room is short, and never that the run is `unkept`."""
     name, _, options = frame.optimizer.partition(",")
-    optimizer = f" · {NAMES.get(name, name)} lr {rates(frame)}"
+    optimizer = f" · {OPTIMIZER_NAMES.get(name, name)} lr {rates(frame)}"
     details = " " + options.replace(",", " ").replace("=", " ") if options else ""
     behind = frame.index < newest
     right: Line = [

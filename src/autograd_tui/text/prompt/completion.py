@@ -16,7 +16,7 @@ from autograd_tui.core.run_config import BUDGET, BUILT_IN, size_in_words
 from autograd_tui.core.tensor_stats import MOST_VALUES
 from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
-from autograd_tui.text.optimizer_rules import rates
+from autograd_tui.text.optimizer_words import rates
 from autograd_tui.text.prompt import words
 from autograd_tui.text.prompt.parser import optimizer_candidates
 from autograd_tui.text.prompt.words import Candidate, candidates, is_screen_word

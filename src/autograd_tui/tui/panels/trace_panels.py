@@ -16,9 +16,9 @@ from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree
+from autograd_tui.text.trace.module_tree_lines import ModuleTreeView
 from autograd_tui.text.trace.operation_lines import operation_lines, source_lines
 from autograd_tui.text.trace.trace_position import TracePosition, header_lines
-from autograd_tui.text.trace.tree_lines import TreeLines
 from autograd_tui.tui.panels.code import lines_of
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.screen_state import View
@@ -180,7 +180,7 @@ class GraphPanel(TracePanel):
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
         self._trace: Trace | None = None
-        self._drawing: GraphView | TreeLines | None = None
+        self._drawing: GraphView | ModuleTreeView | None = None
 
     def rows_wanted(self) -> int:
         """Take a row for each node, or for each module and operation, folded or not."""
@@ -202,15 +202,15 @@ class GraphPanel(TracePanel):
     def opened(self, position: TracePosition) -> TracePosition | None:
         """Open or close the part under the cursor, or run to the operation there; None where there is no cursor."""
         drawing = self._of(position)
-        return drawing.opened(position) if isinstance(drawing, TreeLines) else None
+        return drawing.opened(position) if isinstance(drawing, ModuleTreeView) else None
 
     @property
     def is_tree(self) -> bool:
-        return isinstance(self._drawing, TreeLines)
+        return isinstance(self._drawing, ModuleTreeView)
 
-    def _of(self, position: TracePosition) -> GraphView | TreeLines:
+    def _of(self, position: TracePosition) -> GraphView | ModuleTreeView:
         if self._drawing is None or self._trace is not position.trace:
             self._trace = position.trace
             drawn = can_be_drawn(position.trace)
-            self._drawing = GraphView(position.trace) if drawn else TreeLines(ModuleTree(position.trace))
+            self._drawing = GraphView(position.trace) if drawn else ModuleTreeView(ModuleTree(position.trace))
         return self._drawing

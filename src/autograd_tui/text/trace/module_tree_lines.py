@@ -102,7 +102,7 @@ class ColumnWidths(NamedTuple):
     dtype: int
 
 
-class TreeLines:
+class ModuleTreeView:
     """Draws the module tree of one trace."""
 
     def __init__(self, tree: ModuleTree) -> None:

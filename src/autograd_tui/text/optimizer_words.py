@@ -1,4 +1,4 @@
-"""How each optimizer moves a parameter, in words that hold for it."""
+"""Optimizers in words: their names in torch.optim, their learning rates, and how each moves a parameter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.text.numbers import rate
 
-MAX_LISTED_RATES = 3  # of parameter groups, that are named one by one
-NAMES = {  # as torch.optim spells them
+MAX_LISTED_RATES = 3  # of parameter groups; of more, the lowest and the highest are written
+OPTIMIZER_NAMES = {  # as torch.optim spells them
     "sgd": "SGD",
     "adam": "Adam",
     "adamw": "AdamW",
@@ -23,7 +23,7 @@ NAMES = {  # as torch.optim spells them
     "adafactor": "Adafactor",
     "muon": "Muon",
 }
-RULES = {
+UPDATE_DESCRIPTIONS = {
     "adam": "learning rate × its averaged gradient, scaled by the root of its averaged square",
     "sparseadam": "learning rate × its averaged gradient, scaled by the root of its averaged square, where one came",
     "adamw": "learning rate × its averaged gradient, scaled by the root of its averaged square, after weight decay",
@@ -49,12 +49,12 @@ def rates(frame: Frame, *, used: bool = False) -> str:
 
 
 def is_plain_sgd(optimizer: str) -> bool:
-    """Tell whether a step is learning rate x gradient, and nothing else."""
+    """Return whether a step is learning rate × gradient, and nothing else."""
     return optimizer == "sgd"
 
 
 def has_velocity(optimizer: str) -> bool:
-    """Tell whether a step is learning rate x velocity: SGD with momentum, without a look ahead."""
+    """Return whether a step is learning rate × velocity: SGD with momentum, without Nesterov's look ahead."""
     spec = OptimizerSpec.parse(optimizer)
     options = dict(spec.options)
     odd = options.get("nesterov") or options.get("maximize")
@@ -62,25 +62,25 @@ def has_velocity(optimizer: str) -> bool:
 
 
 def goes_uphill(optimizer: str) -> bool:
-    """Tell whether a step is to raise the loss."""
+    """Return whether a step is to raise the loss."""
     return bool(dict(OptimizerSpec.parse(optimizer).options).get("maximize"))
 
 
-def update_rule(optimizer: str) -> str:
-    """Say what moved each parameter: optimizer is a frame's, as in "sgd,momentum=0.9"."""
+def describe_update(optimizer: str) -> str:
+    """Return what moves each parameter, as the end of a sentence; `optimizer` as a frame spells it: "sgd,lr=0.1"."""
     spec = OptimizerSpec.parse(optimizer)
     options = dict(spec.options)
     momentum = options.get("momentum")
     if spec.name == "sgd" and momentum:
         damping = f"(1 - {options['dampening']}) grad" if options.get("dampening") else "grad"
         look_ahead = ", with Nesterov's look ahead" if options.get("nesterov") else ""
-        sentences = f"learning rate × its velocity, v = {momentum} v + {damping}{look_ahead}"
+        text = f"learning rate × its velocity, v = {momentum} v + {damping}{look_ahead}"
     elif spec.name == "sgd":
-        sentences = "learning rate × its gradient"
+        text = "learning rate × its gradient"
     elif spec.name == "rmsprop" and momentum:
-        sentences = "learning rate × its velocity, fed with gradients scaled by the root of their averaged square"
+        text = "learning rate × its velocity, fed with gradients scaled by the root of their averaged square"
     else:
-        sentences = RULES.get(spec.name, f"the rule of {spec.name}")
+        text = UPDATE_DESCRIPTIONS.get(spec.name, f"the rule of {spec.name}")
     if options.get("weight_decay") and spec.name != "adamw":
-        sentences += f", weight decay {options['weight_decay']} included"
-    return sentences + ", uphill on purpose" * bool(options.get("maximize"))
+        text += f", weight decay {options['weight_decay']} included"
+    return text + ", uphill on purpose" * bool(options.get("maximize"))

@@ -9,14 +9,15 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
 from autograd_tui.text.trace.module_tree import ModuleTree
+from autograd_tui.text.trace.module_tree_lines import ModuleTreeView
 from autograd_tui.text.trace.trace_position import TracePosition
-from autograd_tui.text.trace.tree_lines import TreeLines
 from handmade_traces import AGAIN, large, line_step, line_zero_grad, tower
 
 
 def drawn(trace: Trace, index: int, width: int = 76, height: int = 14) -> list[str]:
     return [
-        plain(line).rstrip() for line in TreeLines(ModuleTree(trace)).lines(TracePosition(trace, index), width, height)
+        plain(line).rstrip()
+        for line in ModuleTreeView(ModuleTree(trace)).lines(TracePosition(trace, index), width, height)
     ]
 
 
@@ -75,7 +76,7 @@ def test_a_dtype_other_than_float32_stands_behind_the_norm() -> None:
 
 def test_an_infinity_that_is_no_trouble_is_not_lit_as_one() -> None:
     def styles(trace: Trace) -> set[str]:
-        lines = TreeLines(ModuleTree(trace)).lines(TracePosition(trace, 9), 76, 40)
+        lines = ModuleTreeView(ModuleTree(trace)).lines(TracePosition(trace, 9), 76, 40)
         return {style for line in lines for text, style in line if text.strip() in ("NaN", "inf")}
 
     assert styles(tower(wild=9)) == {"error"}
@@ -94,12 +95,12 @@ def test_what_was_raised_stands_last() -> None:
 def test_no_row_is_longer_than_there_is_room(width: int) -> None:
     for trace in (tower(), line_step(), line_zero_grad(), in_bfloat16(tower())):
         for index in range(len(trace.ops)):
-            lines = TreeLines(ModuleTree(trace)).lines(TracePosition(trace, index), width, 14)
+            lines = ModuleTreeView(ModuleTree(trace)).lines(TracePosition(trace, index), width, 14)
             assert max(map(length, lines)) <= width
 
 
 def test_arrows_choose_rows_and_enter_opens_or_runs_to_them() -> None:
-    lines = TreeLines(ModuleTree(tower()))
+    lines = ModuleTreeView(ModuleTree(tower()))
     position = TracePosition(lines.tree.trace)
     lines.lines(position, 76, 14)
     below = lines.moved(position, 2)
