@@ -20,7 +20,7 @@ from autograd_tui.engine.training.tensor_properties import tensors_in
 
 
 class OperationsDiffer(Refused):
-    """Say that the forward runs other operations than it did where nothing was moved."""
+    """Raised where a perturbed forward runs other operations than the one that was recorded."""
 
     def __init__(self) -> None:
         super().__init__("the forward takes another way where it is moved a little: no difference means anything.")
@@ -36,12 +36,12 @@ class DetachedValue:
 
 
 class DetachedValuesMode(TorchFunctionMode):
-    """Records the values that leave the graph inside `with`; given `recorded` ones, puts those in their place.
+    """Records the values that leave the graph inside `with`; or replaces them by those `recorded` earlier.
 
-    That is what comes out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off,
-    a parameter for as long as the forward has it frozen, and the padding of an embedding. Numbers alone: a mask or an
-    index has no slope that a gradient could miss. A custom Function runs with gradients off, and its backward answers
-    for them: nothing inside it is recorded. `ignored`: places at which nothing is replaced.
+    Such values come out of detach, .data, item or torch.autograd.grad, and of all that runs while gradients are off; so
+    does a parameter for as long as the forward has it frozen, and the padding of an embedding. Floating-point values
+    alone: a mask or an index has no slope that a gradient could miss. Nothing inside a custom Function is recorded: it
+    runs with gradients off, and its backward answers for them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class DetachedValuesMode(TorchFunctionMode):
         *,
         ignored: Collection[str] = (),
     ) -> None:
-        """`home_files`: the files whose lines need no file's name."""
+        """`home_files`: the files whose lines need no file's name. `ignored`: places at which nothing is replaced."""
         super().__init__()
         self.detached: list[DetachedValue] = []
         self.changed_places: dict[str, None] = {}  # places with other values than were recorded, in order
@@ -92,7 +92,7 @@ class DetachedValuesMode(TorchFunctionMode):
     def _padded(
         self, result: Tensor, weight: Tensor, indices: Tensor, padding_idx: int = -1, *_: Any, **__: Any
     ) -> Tensor:
-        """Record or replace the rows of an embedding that get no gradient, those of `padding_idx`; -1 for none."""
+        """Return an embedding, its rows of `padding_idx`, which get no gradient, recorded or replaced; -1 for none."""
         if padding_idx < 0:
             return result
         padding = indices == padding_idx
@@ -102,7 +102,7 @@ class DetachedValuesMode(TorchFunctionMode):
         return result if value is rows else result.masked_scatter(padding.unsqueeze(-1), value)
 
     def _in_custom_function(self) -> bool:
-        """Tell whether the forward of a custom autograd.Function is running."""
+        """Return whether the forward of a custom autograd.Function is running."""
         if self._function_codes is None:
             self._function_codes = frozenset(_custom_forwards())
         frame: FrameType | None = sys._getframe(1)
@@ -149,7 +149,10 @@ class DetachedValuesMode(TorchFunctionMode):
     def _recorded_or_current(
         self, name: str, place: str, numbers: Any, values: Sequence[Tensor | float], inputs: Sequence[Tensor]
     ) -> Any:
-        """Record values, or return the recorded ones where the current ones differ."""
+        """Record `values` and return `numbers`, which holds them; or return it with the recorded values that differ.
+
+        Raises OperationsDiffer where the recorded forward did not detach anything here.
+        """
         self._count += 1
         if self._recorded is None:
             self.detached.append(DetachedValue(name, place, tuple(map(_copied, values))))
@@ -164,7 +167,7 @@ class DetachedValuesMode(TorchFunctionMode):
 
 
 def _values(value: Any) -> Iterator[Tensor | float]:
-    """Give the numbers that no gradient comes back to."""
+    """Yield the floating-point numbers in a value that no gradient comes back to."""
     if isinstance(value, Tensor):
         if not value.requires_grad and (value.is_floating_point() or value.is_complex()):
             yield value
@@ -197,7 +200,7 @@ def _copied(value: Tensor | float) -> Tensor | float:
 
 
 def _equal(one: Tensor | float, other: Tensor | float) -> bool:
-    """Compare to the bit, but that NaN is NaN."""
+    """Return whether two values are equal; NaN equals NaN."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
     assert isinstance(one, float)
@@ -206,11 +209,11 @@ def _equal(one: Tensor | float, other: Tensor | float) -> bool:
 
 
 def _custom_forwards() -> Iterator[CodeType]:
-    """Give the code of the forward of each custom autograd.Function that there is."""
-    waiting = torch.autograd.Function.__subclasses__()
-    while waiting:
-        each = waiting.pop()
-        waiting += each.__subclasses__()
+    """Yield the code of the forward of each custom autograd.Function that exists."""
+    classes = torch.autograd.Function.__subclasses__()
+    while classes:
+        each = classes.pop()
+        classes += each.__subclasses__()
         for function in (each.forward, inspect.unwrap(each.forward)):
             if isinstance(function, FunctionType):
                 yield function.__code__

@@ -28,7 +28,7 @@ _DISPATCH_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch
 
 
 class Float64Mode(TorchFunctionMode):
-    """Gives float64 inside `with` where narrower numbers are asked for: by casts, dtypes, autocast or other tensors.
+    """Computes in float64 inside `with`, where casts, dtypes, autocast or other tensors ask for narrower numbers.
 
     Random numbers are drawn as float32 and made float64, so that noise and masks are the ones of the run.
     """
@@ -79,7 +79,7 @@ class Float64Mode(TorchFunctionMode):
             torch.set_autocast_enabled(self._device, False)
 
     def _widened(self, name: str, first: Any, value: Any) -> Any:
-        """Give float64 for a narrower dtype; `first`: what the call is given first."""
+        """Return float64 for a narrower dtype, and any other argument as it is; `first`: the call's first argument."""
         dtype = _dtype_of_type(value) if name == "type" else value
         if not isinstance(dtype, torch.dtype) or dtype not in _WIDENED:
             return value
@@ -119,20 +119,20 @@ class Float64Mode(TorchFunctionMode):
         return f"{name} ({line})" if line else name
 
     def _transparent(self, func: Callable[..., Any]) -> FunctionType | None:
-        """Give a function of torch.nn.functional that is written in Python as one whose own calls are seen too.
+        """Return a copy of a Python function of torch.nn.functional whose inner calls reach this mode; None for others.
 
-        torch tells a mode of the outermost call alone: it is each function's own first line that asks for it.
+        torch shows a mode the outermost call alone: the first line of each such function dispatches to it.
         """
         if not isinstance(func, FunctionType) or func.__module__ != "torch.nn.functional":
             return None
         if func not in self._transparent_functions:
-            asks = any(name in func.__code__.co_names for name in _DISPATCH_CHECKS)
-            self._transparent_functions[func] = _without_dispatch(func) if asks else None
+            dispatches = any(name in func.__code__.co_names for name in _DISPATCH_CHECKS)
+            self._transparent_functions[func] = _without_dispatch(func) if dispatches else None
         return self._transparent_functions[func]
 
 
 def _without_dispatch(func: FunctionType) -> FunctionType:
-    """Copy a function, with no mode and no subclass for it to find."""
+    """Return a copy of a function that finds neither a mode nor a tensor subclass to dispatch to."""
     names = {**func.__globals__, **dict.fromkeys(_DISPATCH_CHECKS, lambda *_: False)}
     copy = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
     copy.__kwdefaults__ = func.__kwdefaults__
@@ -140,7 +140,7 @@ def _without_dispatch(func: FunctionType) -> FunctionType:
 
 
 def _dtype_of_type(value: Any) -> Any:
-    """Give the dtype of a type such as "torch.FloatTensor" or torch.HalfTensor."""
+    """Return the dtype of a type such as "torch.FloatTensor" or torch.HalfTensor; any other value as it is."""
     match = re.search(r"torch\.(?:cuda\.)?(Float|Half|BFloat16)Tensor", str(value))
     names = {"Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
     return names[match[1]] if match else value
@@ -149,7 +149,7 @@ def _dtype_of_type(value: Any) -> Any:
 def _draw_as_float32(
     func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor | None:
-    """Draw what a call draws as float32 does, and make it float64; None for a call that draws nothing of the kind."""
+    """Return in float64 what a call draws in float32; None for a call that draws no random numbers."""
     first = args[0] if args and isinstance(args[0], Tensor) else None
     if func in _RANDOM_FACTORIES and kwargs.get("dtype") in (None, torch.float64, *_WIDENED):
         like = torch.float64 if first is None else first.dtype
@@ -160,11 +160,11 @@ def _draw_as_float32(
     if first is None or first.dtype is not torch.float64:
         return None
     if name in _RANDOM_FILLS:
-        room = torch.empty_like(first, dtype=torch.float32)
-        return first.copy_(func(room, *args[1:], **kwargs))
+        buffer = torch.empty_like(first, dtype=torch.float32)
+        return first.copy_(func(buffer, *args[1:], **kwargs))
     if func in (torch.multinomial, Tensor.multinomial):
-        chosen: Tensor = func(first.to(torch.float32), *args[1:], **kwargs)
-        return chosen
+        indices: Tensor = func(first.to(torch.float32), *args[1:], **kwargs)
+        return indices
     if func is torch.normal and len(args) == 2 and not (torch.is_grad_enabled() and _any_requires_grad(args)):
         size = (first + 0 * args[1]).shape
         noise = torch.randn(size, dtype=torch.float32, device=first.device, generator=kwargs.get("generator"))

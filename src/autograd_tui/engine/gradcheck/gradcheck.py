@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,113 +13,117 @@ from torch import Tensor
 from autograd_tui.core.command import Phase
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.run_observer import Progress, Watch
-from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode, OperationsDiffer
-from autograd_tui.engine.gradcheck.finite_differences import STEP_SIZE, Slope, is_near, slope
-from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
+from autograd_tui.core.gradcheck_result import GradCheck, Verdict
+from autograd_tui.engine.gradcheck.detached_values import OperationsDiffer
 from autograd_tui.engine.gradcheck.float64_forward import CASTS
-from autograd_tui.engine.gradcheck.perturbed_forward import PerturbedForward
+from autograd_tui.engine.gradcheck.measurable_loss import (
+    CheckProgress,
+    MeasurableLoss,
+    RunGradient,
+    loss_by_output,
+    loss_by_parameter,
+)
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.trace_cache import TraceCache
-from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
 
 MAX_ELEMENTS = 64  # of a tensor whose every element is measured
-NUM_DIRECTIONS = 8  # random ones, in which a larger one is
-AUTOGRAD_TOLERANCE = 2e-5  # as a share of the largest slope: what differences may miss autograd by
-ROUNDING_TOLERANCE = 4  # times the root of the run's precision, as a share: what a gradient may lose on a long way
+NUM_DIRECTIONS = 8  # random ones, in which a larger tensor is measured
 MAX_TRIED_PLACES = 8  # at which something leaves the graph, each of which is tried alone
-CANCELLATION_TOLERANCE = 32  # times the run's precision, as a share of all gradients: what is left of terms that cancel
+STEP_SIZE = 1e-5  # near the cube root of float64's precision: errors of truncation and of rounding are both about 1e-10
+STEP_FACTORS = (1.0, 0.1, 0.01, 10.0)  # times STEP_SIZE, where the first one does not agree
+SLOPE_TOLERANCE = 1e-5  # as a share of the largest slope
+AUTOGRAD_TOLERANCE = 2e-5  # as a share of the largest slope: what differences may miss autograd by
+KINK_TOLERANCE = 1e-3  # as a share of the largest slope: by how much the slopes on both sides differ at least
+LOSS_ROUNDING = 1e-10  # as a share of the loss itself: what a slope may be off by rounding alone
+RUN_ROUNDING = 4  # times the root of the run's precision, as a share: what a gradient may lose on a long way
+CANCELLATION = 32  # times the run's precision, as a share of all gradients: what is left of terms that cancel
 
 
-@dataclass(slots=True)
-class CheckProgress:
-    """How far a gradient check has come; `watch` is told before each forward."""
+class GradChecker:
+    """Goes to the forward that a gradient is from, checks it on a copy, and comes back."""
 
-    name: str
-    watch: Watch
-    done: int = 0  # slopes measured
-    of: int = 0  # slopes to measure; 0 until that is known
+    def __init__(self, trainer: Trainer, replayer: Replayer, traces: TraceCache, *, has_formula: bool) -> None:
+        """`has_formula`: whether the model is the line, whose gradients have one."""
+        self._trainer, self._replayer, self._traces, self._has_formula = trainer, replayer, traces, has_formula
 
-    def report(self) -> None:
-        """Tell `watch`; raises Refused where it answers that the check is not wanted any more."""
-        if not self.watch(Progress(self.done, self.of, proof=self.name)):
-            raise Refused("the proof was given up.")
+    def check_gradient(
+        self, index: int, what: str | int, checker: ReplayChecker, stopped: Callable[[], bool]
+    ) -> GradCheck:
+        """Check the gradient of a parameter, by its name, or of an operation's output, by the operation's number.
 
+        The replayer's `watch` sees the progress. Raises Refused where there is no gradient, the differences say
+        nothing, or the check is given up, by `watch` or `stopped`.
+        """
+        self._replayer.check_repeats("a proof measures the loss many times")
+        watch = self._replayer.watch
+        self._replayer.watch = lambda progress: watch(progress) and not stopped()
+        try:
+            if isinstance(what, int):
+                return self._of_output(index, what, checker)
+            return self._of_parameter(index, what, checker)
+        finally:
+            self._replayer.watch = watch
 
-@dataclass(frozen=True, slots=True)
-class RunGradient:
-    """The gradient that the run has, and what was in it before the forward that is checked."""
+    def _of_parameter(self, index: int, name: str, checker: ReplayChecker) -> GradCheck:
+        """Check the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
+        current, trainer, replayer = self._trainer.frame.index, self._trainer, self._replayer
+        name, param_index = self._find_param(name)
+        backward = replayer.last(Phase.BACKWARD, index)
+        forward = replayer.last(Phase.FORWARD, backward)
+        try:
+            replayer.travel(index, checker)
+            grad, counted = self._gradient(name), trainer.frame.grads.backwards[param_index]
+            if grad is None or not forward:
+                raise Refused(f"{name} has no gradient at frame {index}: there is one after backward, until zero_grad.")
+            replayer.go_to_start(forward, checker)
+            before, earlier = self._gradient(name), trainer.frame.grads.backwards[param_index]
+            if counted <= earlier and before is not None:
+                raise Refused(f"the last backward has added nothing to the gradient of {name}.")
+            run_grad = RunGradient(grad, before, counted - (earlier if before is not None else 0))
+            progress = CheckProgress(f"{name}.grad", replayer.watch)
+            with trainer.borrow_state() as state:
+                measurable = loss_by_parameter(state, name, progress, has_formula=self._has_formula)
+                return compare_gradients(name, run_grad, measurable, progress, index=index)
+        finally:
+            replayer.return_to(current, checker)
 
-    grad: Tensor
-    before: Tensor | None = None
-    backwards: int = 1  # since that forward
+    def _of_output(self, index: int, number: int, checker: ReplayChecker) -> GradCheck:
+        """Check the gradient of the output of operation `number` of the forward that frame `index` stands upon."""
+        current, replayer = self._trainer.frame.index, self._replayer
+        forward = replayer.last(Phase.FORWARD, index)
+        if not forward:
+            raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
+        ops = self._traces.of(forward, checker).ops
+        if not 0 <= number < len(ops):
+            raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
+        if ops[number].opaque:
+            raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
+        if ops[number].name in CASTS:
+            raise Refused(f"{ops[number].name} changes dtypes alone, and the copy is in float64: prove what went in.")
+        uncast = sum(op.name not in CASTS for op in ops[:number])
+        name = f"{ops[number].name} {number + 1}"
+        progress = CheckProgress(f"dLoss/d({name})", replayer.watch)
+        try:
+            replayer.go_to_start(forward, checker)
+            with self._trainer.borrow_state() as state:
+                run_grad, measurable = loss_by_output(state, uncast, ops[number].name, progress)
+                return compare_gradients(name, run_grad, measurable, progress, index=index)
+        finally:
+            replayer.return_to(current, checker)
 
+    def _find_param(self, name: str) -> tuple[str, int]:
+        """Return a parameter's first name and its index; raises Refused where the model has none of that name."""
+        with self._trainer.borrow_state() as state:
+            state.param(name)
+            first = state.names[name]
+            return first, list(state.params).index(first)
 
-@dataclass(frozen=True, slots=True)
-class MeasurableLoss:
-    """The loss of the float64 copy as a function of a shift of one tensor, and its gradient there by autograd."""
-
-    model_copy: Float64Copy
-    loss_at: Callable[[Tensor, DetachedValuesMode | None], float]  # the shift has the tensor's shape
-    exact: Tensor  # the gradient, of the same shape
-    size: float  # of a usual element of what is shifted
-    total_norm: float  # the norm of all gradients together: terms of that size may cancel, and leave their rounding
-    detached: Sequence[DetachedValue]  # what the forward takes out of the graph
-    closed: Tensor | None = None  # the gradient by a formula, (1,)
-
-
-def loss_by_parameter(state: TrainingState, name: str, progress: CheckProgress, *, has_formula: bool) -> MeasurableLoss:
-    """Return the loss as a function of a parameter, of a state just before its forward.
-
-    `has_formula`: whether it is the line's. Raises Refused where the parameter has no gradient.
-    """
-    model_copy = Float64Copy(state, before=progress.report)
-    param = model_copy.params[name]
-    base = param.detach().clone()
-    trained: dict[str, Tensor] = {}
-
-    def left_unfrozen() -> Iterable[Tensor]:
-        trained.update((each, param) for each, param in model_copy.params.items() if param.requires_grad)
-        return trained.values()
-
-    found, detached = model_copy.grads(left_unfrozen)
-    if model_copy.writes_into(param):
-        raise Refused(f"the forward itself changes {name}, so there is no telling what moving it before would do.")
-    grads = dict(zip(trained, found, strict=True))
-    exact = grads.get(name)
-    if exact is None:
-        raise Refused(f"no gradient comes back to {name} in the forward before, so there is nothing to prove.")
-
-    def loss_at(shift: Tensor, detaching: DetachedValuesMode | None) -> float:
-        with torch.no_grad():
-            param.copy_(base + shift)
-        return float(model_copy.loss(detaching=detaching).item())
-
-    total_norm = math.hypot(*(each.norm().item() for each in grads.values() if each is not None))
-    closed = _closed_form(model_copy, name) if has_formula else None
-    return MeasurableLoss(model_copy, loss_at, exact.to_dense(), _typical_size(base), total_norm, detached, closed)
-
-
-def loss_by_output(
-    state: TrainingState, number: int, name: str, progress: CheckProgress
-) -> tuple[RunGradient, MeasurableLoss]:
-    """Return the loss as a function of the output of operation `number` of the forward, called `name`.
-
-    The run's gradient is that of the same forward in the run's own dtypes, run again.
-    """
-    snapshot = state.global_state.mark_closely()
-    first = Float64Copy(state, dtype=None, before=progress.report)
-    run_grad = RunGradient(PerturbedForward(first, number, name).grad())
-    first.put_back()
-    state.global_state.return_to(snapshot)
-    shifted = PerturbedForward(Float64Copy(state, before=progress.report), number, name)
-    exact = shifted.grad()
-    norm = exact.norm().item()
-    return run_grad, MeasurableLoss(
-        shifted.model_copy, shifted.loss_at, exact, shifted.size, total_norm=norm, detached=shifted.detached
-    )
+    def _gradient(self, name: str) -> Tensor | None:
+        """Return a copy of a parameter's `.grad`."""
+        with self._trainer.borrow_state() as state:
+            grad = state.params[name].grad
+            return None if grad is None else grad.detach().clone()
 
 
 def compare_gradients(
@@ -133,8 +138,8 @@ def compare_gradients(
     def compare(held_still: tuple[str, ...]) -> GradCheck:
         directions = _directions(measurable.exact)
         slopes = _slopes(measurable, directions, progress, loss=loss, step=step, detached=bool(held_still))
-        result = replace(_comparison(name, run_grad, measurable, directions, slopes, index=index), step=step)
-        result = replace(result, held_still=held_still)
+        result = _comparison(name, run_grad, measurable, directions, slopes, index=index)
+        result = replace(result, step=step, held_still=held_still)
         return _with_verdict(result, slopes, loss=loss, total_norm=measurable.total_norm)
 
     places = _detached_places(measurable, step)
@@ -155,7 +160,7 @@ def _comparison(
     *,
     index: int,
 ) -> GradCheck:
-    """Return the numbers beside each other; the verdict is still to be found."""
+    """Return the numbers beside each other; the verdict comes later."""
     exact, float64_mode = measurable.exact, measurable.model_copy.float64_mode
     before = torch.zeros_like(exact) if run_grad.before is None else run_grad.before.to_dense().to(exact)
     coarsest = max((run_grad.grad.dtype, *float64_mode.dtypes), key=lambda dtype: torch.finfo(dtype).eps)
@@ -207,10 +212,9 @@ def _detached_places(measurable: MeasurableLoss, step: float) -> tuple[str, ...]
     places = tuple(detaching.changed_places)
 
     def matters(place: str) -> bool:
+        detaching = measurable.model_copy.detaching(measurable.detached, ignored=[place])
         try:
-            return (
-                measurable.loss_at(shift, measurable.model_copy.detaching(measurable.detached, ignored=[place])) != loss
-            )
+            return measurable.loss_at(shift, detaching) != loss
         except OperationsDiffer:
             return True
 
@@ -244,18 +248,15 @@ def _slopes(
 
 
 def _with_verdict(result: GradCheck, slopes: Sequence[Slope], *, loss: float, total_norm: float) -> GradCheck:
-    """Say how the three agree, within what differences and the run's dtype can tell; a kink has no slope to miss."""
+    """Return the result with its verdict, within what differences and the run's dtype can tell; a kink has no slope."""
     size = max(map(abs, (*result.numeric, *result.exact)), default=0.0)
     pairs = zip(slopes, result.numeric, result.exact, strict=True)
-    right = all(
-        each.kink or is_near(a, b, size=size, function=loss, tolerance=AUTOGRAD_TOLERANCE) for each, a, b in pairs
-    )
+    agrees = all(each.kink or is_near(a, b, size=size, loss=loss, tolerance=AUTOGRAD_TOLERANCE) for each, a, b in pairs)
     eps = torch.finfo(getattr(torch, result.coarsest)).eps
-    bound = ROUNDING_TOLERANCE * math.sqrt(eps) * size + CANCELLATION_TOLERANCE * eps * total_norm
-    same = all(abs(a - b) <= bound for a, b in zip(result.exact, result.held, strict=True))
-    return replace(
-        result, verdict="wrong" if not right else "differs" if not same else "kink" if result.kinks else "agrees"
-    )
+    bound = RUN_ROUNDING * math.sqrt(eps) * size + CANCELLATION * eps * total_norm
+    held = all(abs(a - b) <= bound for a, b in zip(result.exact, result.held, strict=True))
+    verdict: Verdict = "wrong" if not agrees else "differs" if not held else "kink" if result.kinks else "agrees"
+    return replace(result, verdict=verdict)
 
 
 def _directions(like: Tensor) -> list[Tensor]:
@@ -271,98 +272,45 @@ def _projections(gradient: Tensor, directions: Sequence[Tensor]) -> tuple[float,
     return tuple(float((gradient * each).sum()) for each in directions)
 
 
-def _typical_size(tensor: Tensor) -> float:
-    norm: float = tensor.norm().item()
-    return norm / math.sqrt(max(tensor.numel(), 1))
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """The slope of a function at a point, and whether it has a kink there, as relu has at 0."""
+
+    value: float
+    kink: bool = False
 
 
-def _closed_form(model_copy: Float64Copy, name: str) -> Tensor:
-    """Give 2/n sum((Q - y) x), for b without the x; (1,)."""
-    x, y = model_copy.batch
-    error: Tensor = model_copy.params["w"].detach() * x + model_copy.params["b"].detach() - y
-    return (2 / error.numel() * (error * x if name == "w" else error).sum()).reshape(1)
+def slope(function: Callable[[float], float], expected: float, *, size: float, step: float = STEP_SIZE) -> Slope:
+    """Return the slope of a function at 0 by central differences; where it is not `expected`, with other step sizes.
+
+    `size`: of the largest slope around, of which tolerances are a share.
+    """
+    first = _central(function, step)
+    if is_near(first, expected, size=size, loss=function(0.0)):
+        return Slope(first)
+    if _has_kink(function, step, size):
+        return Slope(first, kink=True)
+    slopes = sorted((factor, _central(function, step * factor)) for factor in STEP_FACTORS)
+    # The two neighbours that agree best are the least disturbed, by rounding or by what is cut off.
+    best = min(pairwise(slopes), key=lambda pair: abs(pair[0][1] - pair[1][1]))
+    return Slope(best[1][1])
 
 
-class GradChecker:
-    """Goes to the forward that a gradient is from, checks it on a copy, and comes back."""
+def is_near(one: float, other: float, *, size: float, loss: float, tolerance: float = SLOPE_TOLERANCE) -> bool:
+    """Return whether two slopes are the same as far as differences can tell; NaN is the same as nothing."""
+    return abs(one - other) <= tolerance * size + LOSS_ROUNDING * abs(loss)
 
-    def __init__(self, trainer: Trainer, replayer: Replayer, traces: TraceCache, *, has_formula: bool) -> None:
-        """`has_formula`: whether the model is the line, whose gradients have one."""
-        self._trainer, self._replayer, self._traces, self._has_formula = trainer, replayer, traces, has_formula
 
-    def check_gradient(
-        self, index: int, what: str | int, checker: ReplayChecker, stopped: Callable[[], bool]
-    ) -> GradCheck:
-        """Check the gradient of a parameter, by its name, or of an operation's output, by the operation's number.
+def _central(function: Callable[[float], float], step: float) -> float:
+    return (function(step) - function(-step)) / (2 * step)
 
-        Whoever watches going back is told how far it is, and may give it up too.
-        """
-        self._replayer.check_repeats("a proof measures the loss many times")
-        watch = self._replayer.watch
-        self._replayer.watch = lambda progress: watch(progress) and not stopped()
-        try:
-            if isinstance(what, int):
-                return self._of_output(index, what, checker)
-            return self._of_parameter(index, what, checker)
-        finally:
-            self._replayer.watch = watch
 
-    def _of_parameter(self, index: int, name: str, checker: ReplayChecker) -> GradCheck:
-        """Check the gradient of a parameter as it is at frame `index`; raises Refused where there is none."""
-        here, trainer, replayer = self._trainer.frame.index, self._trainer, self._replayer
-        name, param_index = self._find_param(name)
-        backward = replayer.last(Phase.BACKWARD, index)
-        forward = replayer.last(Phase.FORWARD, backward)
-        try:
-            replayer.travel(index, checker)
-            grad, counted = self._gradient(name), trainer.frame.grads.backwards[param_index]
-            if grad is None or not forward:
-                raise Refused(f"{name} has no gradient at frame {index}: there is one after backward, until zero_grad.")
-            replayer.go_to_start(forward, checker)
-            before, earlier = self._gradient(name), trainer.frame.grads.backwards[param_index]
-            if counted <= earlier and before is not None:
-                raise Refused(f"the last backward has added nothing to the gradient of {name}.")
-            run_grad = RunGradient(grad, before, counted - (earlier if before is not None else 0))
-            progress = CheckProgress(f"{name}.grad", replayer.watch)
-            with trainer.borrow_state() as state:
-                measurable = loss_by_parameter(state, name, progress, has_formula=self._has_formula)
-                return compare_gradients(name, run_grad, measurable, progress, index=index)
-        finally:
-            replayer.return_to(here, checker)
-
-    def _of_output(self, index: int, number: int, checker: ReplayChecker) -> GradCheck:
-        """Check the gradient of the output of operation `number` of the forward that frame `index` stands upon."""
-        here, replayer = self._trainer.frame.index, self._replayer
-        forward = replayer.last(Phase.FORWARD, index)
-        if not forward:
-            raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
-        ops = self._traces.of(forward, checker).ops
-        if not 0 <= number < len(ops):
-            raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
-        if ops[number].opaque:
-            raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
-        if ops[number].name in CASTS:
-            raise Refused(f"{ops[number].name} changes dtypes alone, and the copy is in float64: prove what went in.")
-        uncast = sum(op.name not in CASTS for op in ops[:number])
-        name = f"{ops[number].name} {number + 1}"
-        progress = CheckProgress(f"dLoss/d({name})", replayer.watch)
-        try:
-            replayer.go_to_start(forward, checker)
-            with self._trainer.borrow_state() as state:
-                run_grad, measurable = loss_by_output(state, uncast, ops[number].name, progress)
-                return compare_gradients(name, run_grad, measurable, progress, index=index)
-        finally:
-            replayer.return_to(here, checker)
-
-    def _find_param(self, name: str) -> tuple[str, int]:
-        """Return a parameter's first name and its index; raises Refused where the model has none of that name."""
-        with self._trainer.borrow_state() as state:
-            state.param(name)
-            first = state.names[name]
-            return first, list(state.params).index(first)
-
-    def _gradient(self, name: str) -> Tensor | None:
-        """Copy what a parameter's `.grad` holds now."""
-        with self._trainer.borrow_state() as state:
-            grad = state.params[name].grad
-            return None if grad is None else grad.detach().clone()
+def _has_kink(function: Callable[[float], float], step: float, size: float) -> bool:
+    """Return whether the slopes on both sides stay apart however near they are measured."""
+    gaps = []
+    for step_size in (step, step / 100):
+        middle = function(0.0)
+        right, left = (function(step_size) - middle) / step_size, (middle - function(-step_size)) / step_size
+        gaps.append(abs(right - left))
+    bound = KINK_TOLERANCE * size + 4e-16 * abs(function(0.0)) / (step / 100)
+    return all(math.isfinite(each) for each in gaps) and gaps[1] > bound and gaps[1] > gaps[0] / 2
