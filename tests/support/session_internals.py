@@ -30,7 +30,7 @@ def state_of(session: Session) -> TrainingState:
 def tensors(session: Session) -> Tensors:
     """Give the tensors that the session trains now, the live ones."""
     state = state_of(session)
-    return named_tensors(state.model, state.optimizer, state.loss, state.global_state._own.torch[0])
+    return named_tensors(state.model, state.optimizer, state.loss, state.global_state._inside.torch[0])
 
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:

@@ -45,7 +45,7 @@ class StateBuilder:
         global_state = self._global_state.copy()
         with global_state:
             state = self._build(global_state)
-        global_state.try_without_foreign(HOST_RNG_TRIAL_COMMANDS)
+        global_state.limit_host_rng_swaps(HOST_RNG_TRIAL_COMMANDS)
         return state
 
 
@@ -190,7 +190,7 @@ def _open(
 
     def build(global_state: GlobalState) -> TrainingState:
         go_to(build_folder)
-        global_state.follow(chosen_device)
+        global_state.add_device(chosen_device)
         torch.manual_seed(requested.seed)
         parts = _build(found, found.options(requested.seed, own, device=chosen_device))
         spec = override(

@@ -116,9 +116,9 @@ def _optimizer(state: TrainingState, checkpoint: Checkpoint) -> dict[str, Any]:
 def _random_states(mark: GlobalSnapshot) -> dict[str, Any]:
     """Give the random states; Python's and NumPy's as plain numbers."""
     states, on_device, *_ = mark.torch
-    foreign: HostRng = mark.foreign
-    version, numbers, gauss = foreign.python
-    numpy = foreign.numpy
+    host_rng: HostRng = mark.host_rng
+    version, numbers, gauss = host_rng.python
+    numpy = host_rng.numpy
     return {
         "torch": states,
         "device": on_device,
@@ -141,16 +141,16 @@ def _batches(state: TrainingState, checkpoint: Checkpoint, count: int) -> tuple[
     before them, where they are not plain. Raises Refused where a script could not draw those.
     """
     global_state = state.global_state
-    here = global_state.mark_closely()
-    global_state.return_to(checkpoint.mark)
-    marks, batches = [global_state.mark_closely()], []
+    here = global_state.exact_snapshot()
+    global_state.restore(checkpoint.mark)
+    marks, batches = [global_state.exact_snapshot()], []
     for each in range(count):
         batches.append(_batch(state, checkpoint.forwards + each))
-        marks.append(global_state.mark_closely())
-    global_state.return_to(here)
+        marks.append(global_state.exact_snapshot())
+    global_state.restore(here)
     moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
     if all(map(_is_plain, batches)):
-        drawn = [not (a.same(b) and a.foreign.same(b.foreign)) for a, b in pairwise(marks)]
+        drawn = [not (a.same(b) and a.host_rng.same(b.host_rng)) for a, b in pairwise(marks)]
         kept = [not (place and draws) or moves for place, draws in enumerate(drawn)]
         return [_on_host(batch) if keep else None for batch, keep in zip(batches, kept, strict=True)], marks[1]
     if moves:

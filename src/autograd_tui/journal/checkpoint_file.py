@@ -31,7 +31,7 @@ def encode_state(value: Any) -> Any:
     """Return the value as tensors, numbers, strings, lists and dicts of them: what `torch.load` trusts."""
     if isinstance(value, GlobalSnapshot):
         others = [encode_state(state) for _, state in value.rewindables]
-        return {"mark": [encode_state(value.torch), *_encode_host_rng(value.foreign), *others]}
+        return {"mark": [encode_state(value.torch), *_encode_host_rng(value.host_rng), *others]}
     if isinstance(value, HostRng):
         return {"foreign": _encode_host_rng(value)}
     if isinstance(value, Position):
@@ -58,9 +58,9 @@ def decode_state(plain: Any) -> Any:
     ((kind, inside),) = plain.items()
     match kind:
         case "mark":
-            state, *foreign = inside[:5]
+            state, *host_rng = inside[:5]
             others = tuple((None, decode_state(each)) for each in inside[5:])  # whose, only the loop knows
-            return GlobalSnapshot(decode_state(state), _decode_host_rng(*foreign), others)
+            return GlobalSnapshot(decode_state(state), _decode_host_rng(*host_rng), others)
         case "foreign":
             return _decode_host_rng(*inside)
         case "position":

@@ -138,14 +138,14 @@ def test_checkpoints_cost_at_most_their_share() -> None:
 def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
-    assert len({id(each.mark.foreign) for each in session._replayer.checkpoints._kept}) == 1
+    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._kept}) == 1
     with state_of(session).global_state:
         random.random()
     run(session, "fbsz")
     with state_of(session).global_state:
         np.random.rand()
     run(session, "fbsz")
-    assert len({id(each.mark.foreign) for each in session._replayer.checkpoints._kept}) == 3
+    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._kept}) == 3
 
 
 def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> None:

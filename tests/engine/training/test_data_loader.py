@@ -153,23 +153,23 @@ def script(loader: Loader) -> Iterator[Any]:
 
 
 class Run:
-    """Asks for batches as a loop does, and goes back as it does: by a mark from just before a batch."""
+    """Asks for batches as a loop does, and goes back as it does: by a snapshot from just before a batch."""
 
     def __init__(self, loader: Loader) -> None:
-        self.loader, self.surroundings, self.marks = loader, GlobalState(), list[GlobalSnapshot]()
-        with self.surroundings:
+        self.loader, self.global_state, self.snapshots = loader, GlobalState(), list[GlobalSnapshot]()
+        with self.global_state:
             seed()
             self.batch = from_loader(loader)
 
     def iteration(self, i: int) -> Any:
-        with self.surroundings:
-            if i == len(self.marks):
-                self.marks.append(self.surroundings.mark())
+        with self.global_state:
+            if i == len(self.snapshots):
+                self.snapshots.append(self.global_state.snapshot())
             return listed(self.batch(i)), own_numbers(self.loader)
 
     def go_back(self, i: int) -> None:
-        with self.surroundings:
-            self.surroundings.return_to(self.marks[i])
+        with self.global_state:
+            self.global_state.restore(self.snapshots[i])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,20 +198,20 @@ def test_a_loader_that_hands_on_its_batches_is_taken_for_the_one_in_it() -> None
     seed()
     holder = HandsOn()
     plain = [(listed(holder.next()), own_numbers(holder.loader)) for _ in range(9)]
-    surroundings = GlobalState()
-    with surroundings:
+    global_state = GlobalState()
+    with global_state:
         seed()
         holder = HandsOn()
         batch = from_loader(holder)
-        start = surroundings.mark()
+        start = global_state.snapshot()
         for _ in range(2):
             assert [(listed(batch(i)), own_numbers(holder.loader)) for i in range(9)] == plain
-            surroundings.return_to(start)
+            global_state.restore(start)
 
 
 def test_a_batch_asked_for_twice_is_drawn_once() -> None:
     run = Run(DataLoader(Noisy(), batch_size=2))
-    with run.surroundings:
+    with run.global_state:
         first = run.batch(0), run.batch(1)
         state = torch.get_rng_state()
         assert run.batch(1) is first[1]
@@ -224,12 +224,12 @@ def test_a_batch_for_two_turns_is_the_same_where_a_run_goes_back_between_them(ki
     between = []
     for i in range(12):
         first = run.iteration(i)
-        with run.surroundings:
-            between.append((run.surroundings.mark(), first[0]))
+        with run.global_state:
+            between.append((run.global_state.snapshot(), first[0]))
             own_numbers(run.loader)
     for i in (11, 0, 4, 5, 3):
-        with run.surroundings:
-            run.surroundings.return_to(between[i][0])
+        with run.global_state:
+            run.global_state.restore(between[i][0])
             state = torch.get_rng_state()
             assert listed(run.batch(i)) == between[i][1]
             assert torch.equal(torch.get_rng_state(), state)
@@ -267,8 +267,8 @@ def test_another_seed_before_an_epoch_gives_another_order_and_going_back_the_fir
     run = Run(loader())
     first = [run.iteration(i) for i in range(8)]
     run.go_back(3)
-    with run.surroundings:
-        run.surroundings.seed(99)
+    with run.global_state:
+        run.global_state.seed(99)
     assert run.iteration(3)[0] == first[3][0]  # the order of the present epoch stands
     other = [run.iteration(i) for i in range(4, 8)]
     torch.manual_seed(99)
@@ -288,12 +288,12 @@ def test_two_loaders_may_share_a_generator() -> None:
 
     one, two = map(epochs, both(generator()))
     plain = [(listed(next(one)), listed(next(two))) for _ in range(9)]
-    surroundings, (a, b) = GlobalState(), map(from_loader, both(generator()))
-    with surroundings:
-        start = surroundings.mark()
+    global_state, (a, b) = GlobalState(), map(from_loader, both(generator()))
+    with global_state:
+        start = global_state.snapshot()
         for _ in range(3):
             assert [(listed(a(i)), listed(b(i))) for i in range(9)] == plain
-            surroundings.return_to(start)
+            global_state.restore(start)
 
 
 @pytest.mark.parametrize("own", [None, generator()])
@@ -310,11 +310,11 @@ def test_what_raises_is_asked_for_again_as_if_it_had_not_been_asked_for() -> Non
     run = Run(DataLoader(rows, batch_size=2))
     run.iteration(0)
     rows[2] = None
-    with run.surroundings:
-        mark = run.surroundings.mark()
+    with run.global_state:
+        snapshot = run.global_state.snapshot()
         with pytest.raises(TypeError):
             run.batch(1)
-        run.surroundings.return_to(mark)
+        run.global_state.restore(snapshot)
     rows[2] = 5.0
     assert run.iteration(1)[0] == ("torch.float64", [5.0, 3.0])
 

@@ -20,12 +20,12 @@ def globals_as_they_were() -> Iterator[None]:
 def test_random_numbers_inside_go_on_where_they_stopped() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(4)
-    surroundings = GlobalState()
-    with surroundings:
+    global_state = GlobalState()
+    with global_state:
         torch.manual_seed(3)
         first = torch.rand(2)
     torch.rand(7)
-    with surroundings:
+    with global_state:
         assert torch.equal(torch.cat([first, torch.rand(2)]), wanted)
 
 
@@ -39,26 +39,26 @@ def test_random_numbers_outside_do_not_see_those_inside() -> None:
 
 
 def test_grad_mode_inside_is_its_own() -> None:
-    surroundings = GlobalState()
-    with torch.no_grad(), surroundings:
+    global_state = GlobalState()
+    with torch.no_grad(), global_state:
         assert torch.is_grad_enabled()
 
 
 def test_grad_mode_set_inside_stays_inside() -> None:
-    surroundings = GlobalState()
-    with surroundings:
+    global_state = GlobalState()
+    with global_state:
         torch.set_grad_enabled(False)
     assert torch.is_grad_enabled()
-    with surroundings:
+    with global_state:
         assert not torch.is_grad_enabled()
 
 
 def test_the_default_dtype_set_inside_stays_inside() -> None:
-    surroundings = GlobalState()
-    with surroundings:
+    global_state = GlobalState()
+    with global_state:
         torch.set_default_dtype(torch.float64)
     assert torch.get_default_dtype() is torch.float32
-    with surroundings:
+    with global_state:
         assert torch.get_default_dtype() is torch.float64
 
 
@@ -70,13 +70,13 @@ def test_the_outside_comes_back_after_an_error() -> None:
 
 
 def test_a_mark_brings_random_numbers_grad_mode_and_dtype_back() -> None:
-    surroundings = GlobalState()
-    with surroundings:
-        mark = surroundings.mark()
+    global_state = GlobalState()
+    with global_state:
+        snapshot = global_state.snapshot()
         wanted = torch.rand(2)
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
-        surroundings.return_to(mark)
+        global_state.restore(snapshot)
         assert torch.equal(torch.rand(2), wanted)
         assert torch.is_grad_enabled()
         assert torch.get_default_dtype() is torch.float32
@@ -84,7 +84,7 @@ def test_a_mark_brings_random_numbers_grad_mode_and_dtype_back() -> None:
 
 def test_python_and_numpy_random_numbers_come_back() -> None:
     numpy = pytest.importorskip("numpy")
-    foreign = HostRng.read()
+    host_rng = HostRng.read()
     wanted = random.random(), numpy.random.rand()
-    foreign.write()
+    host_rng.write()
     assert (random.random(), numpy.random.rand()) == wanted

@@ -373,4 +373,4 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
     run(session, "fbsz*2")
     torch.manual_seed(3)
     large(3)
-    assert torch.equal(session._trainer._state.global_state._own.torch[0], torch.get_rng_state())
+    assert torch.equal(session._trainer._state.global_state._inside.torch[0], torch.get_rng_state())

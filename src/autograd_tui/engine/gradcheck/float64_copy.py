@@ -125,7 +125,7 @@ class Float64Copy:
             self._loss = _copied(self._loss, dtype)
         self._global_state = state.global_state
         self.batch = _batch(state, dtype)
-        self._snapshot = state.global_state.mark_closely()
+        self._snapshot = state.global_state.exact_snapshot()
         self._buffer_slots = ModelBuffers.of(self.model)
         self._buffers = _cloned(self._buffer_slots.tensors())
         parts = replace(state.parts, model=self.model, loss=self._loss)
@@ -161,18 +161,18 @@ class Float64Copy:
 
     def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
         self._before_forward()
-        self._global_state.return_to(self._snapshot)
-        self._buffer_slots.put_back(self._buffers)
-        self._python.put_back()
+        self._global_state.restore(self._snapshot)
+        self._buffer_slots.restore(self._buffers)
+        self._python.restore()
         batch = _cast(self.batch, None)
         refusing = self._refusing("the model cannot run in float64")
         with refusing, detaching or nullcontext(), self._in_float64(), observer or nullcontext():
             loss, _, _ = predict(self._parts, self.model, self._loss, batch)
         return loss
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Put back what the last forward remembers in Python, so that another copy begins with the same."""
-        self._python.put_back()
+        self._python.restore()
 
     def detaching(
         self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Iterable[str] = ()

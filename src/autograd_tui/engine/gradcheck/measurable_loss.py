@@ -104,11 +104,11 @@ def loss_by_output(
     The run's gradient is that of the same forward in the run's own dtypes, run again. Raises Refused where the output
     has no gradient, or cannot be shifted.
     """
-    snapshot = state.global_state.mark_closely()
+    snapshot = state.global_state.exact_snapshot()
     run_copy = Float64Copy(state, dtype=None, before=progress.report)
     run_grad, _, _ = _output_gradient(run_copy, number, name)
-    run_copy.put_back()
-    state.global_state.return_to(snapshot)
+    run_copy.restore()
+    state.global_state.restore(snapshot)
     model_copy = Float64Copy(state, before=progress.report)
     exact, size, detached = _output_gradient(model_copy, number, name)
 

@@ -255,8 +255,8 @@ class CheckpointStore:
 def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:
     """Give a checkpoint that shares random states with the last one: 35 kB, of which most models use nothing."""
     mark = checkpoint.mark
-    if mark.foreign.same(last.mark.foreign):
-        mark = replace(mark, foreign=last.mark.foreign)
+    if mark.host_rng.same(last.mark.host_rng):
+        mark = replace(mark, host_rng=last.mark.host_rng)
     if mark.same(last.mark):
         mark = replace(mark, torch=last.mark.torch)
     return replace(checkpoint, mark=mark)

@@ -24,7 +24,7 @@ BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Copies on the host; `put_back` reads them as often as wanted."""
+    """Copies on the host; `restore` reads them as often as wanted."""
 
     frame: Frame
     forwards: int
@@ -126,7 +126,7 @@ def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | N
             if isinstance(value, Tensor)
         },
         scheduler=deepcopy(state.scheduler.state_dict()) if state.scheduler else None,
-        mark=state.global_state.mark_closely(),
+        mark=state.global_state.exact_snapshot(),
     )
 
 
@@ -141,8 +141,8 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
         _fill(param, checkpoint.params[name])
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)
-    checkpoint.holders.put_back(checkpoint.buffers)
-    checkpoint.attributes.put_back()
+    checkpoint.holders.restore(checkpoint.buffers)
+    checkpoint.attributes.restore()
     state.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
     for group, options in zip(state.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))
@@ -155,7 +155,7 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
         state.scheduler.load_state_dict(deepcopy(checkpoint.scheduler))
     state.forwards = checkpoint.forwards
     state.backwards, state.used = list(checkpoint.backwards), list(checkpoint.used)
-    state.global_state.return_to(checkpoint.mark)
+    state.global_state.restore(checkpoint.mark)
 
 
 def _fill(param: Tensor, copy: Tensor) -> None:

@@ -56,7 +56,7 @@ def from_loader(loader: Any) -> Callable[[int], Any]:
             "script's; after going back it is so in the first epoch alone",
             file=sys.stderr,
         )
-    GlobalState.take_in(batches)
+    GlobalState.register(batches)
     return batches
 
 
@@ -107,7 +107,7 @@ class _Batches:
         # Here the indices come from a loader that reads no data, so that going back reads none either.
         indexed = not loader.num_workers and not isinstance(loader.dataset, IterableDataset)
         self._fetch = _Fetch(loader) if indexed else None
-        self._foreign: HostRng | None = None  # as they were seen last
+        self._host_rng: HostRng | None = None  # as they were seen last
         self._position = Position()
         self._iterator: Iterator[Any] | None = None
         self._reached: tuple[Epoch | None, int] = None, 0  # by the iterator
@@ -117,7 +117,7 @@ class _Batches:
 
     def __call__(self, number: int) -> Any:
         """Give batch `number`; those between it and the last one are taken too, as the script must."""
-        GlobalState.take_in(self)
+        GlobalState.register(self)
         if number < self._position.given:
             return self._again(number)
         while self._position.given <= number:
@@ -133,7 +133,7 @@ class _Batches:
         """Return where it is, and the state of each generator that the loader holds."""
         return self._position, tuple(map(_read, self._generators))
 
-    def put_back(self, state: tuple[Position, Randoms]) -> None:
+    def restore(self, state: tuple[Position, Randoms]) -> None:
         """Be there again; the iterator is brought there when the next batch is asked for."""
         self._position, own = state
         for generator, each in zip(self._generators, own, strict=True):
@@ -282,10 +282,10 @@ class _Batches:
         return iterator
 
     def _randoms(self) -> Randoms:
-        foreign = HostRng.read()
-        if self._foreign is None or not foreign.same(self._foreign):  # else one copy will do
-            self._foreign = foreign
-        return torch.get_rng_state(), self._foreign, *map(_read, self._generators)
+        host_rng = HostRng.read()
+        if self._host_rng is None or not host_rng.same(self._host_rng):  # else one copy will do
+            self._host_rng = host_rng
+        return torch.get_rng_state(), self._host_rng, *map(_read, self._generators)
 
     def _set(self, randoms: Randoms) -> None:
         self._set_some(dict(enumerate(randoms)))

@@ -1,4 +1,4 @@
-"""What a plain script has around its lines: random numbers, grad mode, default dtype, loaders half read."""
+"""A script's global state: random numbers, grad mode, default dtype, and loaders half read."""
 
 from __future__ import annotations
 
@@ -14,109 +14,109 @@ from torch import Tensor
 
 
 class Rewindable(Protocol):
-    """Something of a script's that moves on while it runs, such as a loader: its state can be put back."""
+    """Something of a script's that moves on while it runs, such as a loader."""
 
     def state(self) -> Any:
         """Return the state as a value that nobody changes."""
 
-    def put_back(self, state: Any) -> None:
-        """Be as `state` says."""
+    def restore(self, state: Any) -> None:
+        """Return to a state."""
 
 
 class GlobalState:
-    """A script's own globals, in force inside `with` and out of everybody else's way otherwise.
+    """A script's own global state: in force inside `with`, and put away otherwise, so that nobody else changes it.
 
-    The random states of Python and NumPy are slow to read: once some time inside has drawn from neither, they are left
-    in place, and looked at by `mark_closely` alone.
+    The random states of Python and NumPy are slow to read. Once nobody inside has drawn from them for some time they
+    are no longer swapped, and only `exact_snapshot` looks at them.
     """
 
     def __init__(self) -> None:
         self._accelerator: Any = None
-        self._trial: int | None = None  # how often they are still swapped; None: always
-        self._rewindables: dict[Rewindable, Any] = {}  # and the state in which each became known
-        self._own = GlobalSnapshot(self._read_torch(), HostRng.read())
-        self._outer: list[tuple[GlobalSnapshot, GlobalState | None]] = []
+        self._host_rng_swaps: int | None = None  # that are left for Python's and NumPy's states; None: no end
+        self._rewindables: dict[Rewindable, Any] = {}  # each with its state when it was registered
+        self._inside = GlobalSnapshot(self._read_torch(), HostRng.read())
+        self._outside: list[tuple[GlobalSnapshot, GlobalState | None]] = []
 
     def __enter__(self) -> None:
-        self._outer.append((self._read(), _in_force.get()))
+        self._outside.append((self.snapshot(), _in_force.get()))
         _in_force.set(self)
-        self._write(self._own)
+        self._write(self._inside)
 
     def __exit__(self, *_: object) -> None:
-        before, self._own = self._own.foreign, self._read()
-        outer, around = self._outer.pop()
-        _in_force.set(around)
-        if self._trial:
-            self._trial = self._trial - 1 if self._own.foreign.same(before) else None
-        self._write(outer)
+        before, self._inside = self._inside.host_rng, self.snapshot()
+        snapshot, outer = self._outside.pop()
+        _in_force.set(outer)
+        if self._host_rng_swaps:
+            self._host_rng_swaps = self._host_rng_swaps - 1 if self._inside.host_rng.same(before) else None
+        self._write(snapshot)
 
     def copy(self) -> GlobalState:
-        """Give others that begin as these are now."""
+        """Return another one that begins where this one is now."""
         other = GlobalState()
-        other._accelerator, other._own = self._accelerator, self._own
+        other._accelerator, other._inside = self._accelerator, self._inside
         other._rewindables = self._rewindables.copy()
         return other
 
     @staticmethod
-    def take_in(rewindable: Rewindable) -> None:
-        """Have the global state in force, if any, snapshot an object from here on; before, it was as it is now."""
-        here = _in_force.get()
-        if here is not None and rewindable not in here._rewindables:
-            here._rewindables[rewindable] = rewindable.state()
+    def register(rewindable: Rewindable) -> None:
+        """Make `rewindable` part of the global state in force, if any; in earlier snapshots it is as it is now."""
+        current = _in_force.get()
+        if current is not None and rewindable not in current._rewindables:
+            current._rewindables[rewindable] = rewindable.state()
 
-    def follow(self, device: str) -> None:
-        """Take in the device's own random numbers from here on."""
+    def add_device(self, device: str) -> None:
+        """Make the device's own random numbers part of the state from here on."""
         self._accelerator = None if torch.device(device).type == "cpu" else torch.get_device_module(device)
 
-    def try_without_foreign(self, times: int) -> None:
-        """Swap Python's and NumPy's states so often yet, and no longer if nobody inside has drawn from them by then."""
-        self._trial = times
+    def limit_host_rng_swaps(self, count: int) -> None:
+        """Swap Python's and NumPy's states `count` more times, and no longer if nobody inside has drawn from them."""
+        self._host_rng_swaps = count
 
     def seed(self, seed: int) -> None:
-        """Start all random numbers anew, inside `with`; Python's and NumPy's are swapped from here on."""
+        """Seed all random numbers, inside `with`; Python's and NumPy's states are swapped from here on."""
         torch.manual_seed(seed)
         HostRng.seed(seed)
-        self._trial = None
+        self._host_rng_swaps = None
 
-    def mark(self) -> GlobalSnapshot:
-        """Remember what is in force now, inside `with`."""
-        return self._read()
+    def snapshot(self) -> GlobalSnapshot:
+        """Return what is in force now; of Python's and NumPy's states what was read last, once they are not swapped."""
+        host_rng = self._inside.host_rng if self._host_rng_swaps == 0 else HostRng.read()
+        states = tuple((each, each.state()) for each in self._rewindables) if self._rewindables else ()
+        return GlobalSnapshot(self._read_torch(), host_rng, states)
 
-    def mark_closely(self) -> GlobalSnapshot:
-        """Remember it for good; where somebody draws from Python's or NumPy's numbers after all, swap them again."""
-        if self._trial == 0 and not (foreign := HostRng.read()).same(self._own.foreign):
-            self._own, self._trial = replace(self._own, foreign=foreign), None
-        return self._read()
+    def exact_snapshot(self) -> GlobalSnapshot:
+        """Return what is in force now, inside `with`, to the bit.
 
-    def return_to(self, mark: GlobalSnapshot) -> None:
-        """Put back what `mark` remembers, inside `with`."""
-        self._write(mark)
-        if self._trial == 0 and mark.foreign is not self._own.foreign:
-            mark.foreign.write()
-            self._own = replace(self._own, foreign=mark.foreign)
+        Where somebody has drawn from Python's or NumPy's numbers after all, they are swapped from here on.
+        """
+        if self._host_rng_swaps == 0 and not (host_rng := HostRng.read()).same(self._inside.host_rng):
+            self._inside, self._host_rng_swaps = replace(self._inside, host_rng=host_rng), None
+        return self.snapshot()
 
-    def _read(self) -> GlobalSnapshot:
-        foreign = self._own.foreign if self._trial == 0 else HostRng.read()
-        others = tuple((each, each.state()) for each in self._rewindables) if self._rewindables else ()
-        return GlobalSnapshot(self._read_torch(), foreign, others)
+    def restore(self, snapshot: GlobalSnapshot) -> None:
+        """Put `snapshot` in force, inside `with`."""
+        self._write(snapshot)
+        if self._host_rng_swaps == 0 and snapshot.host_rng is not self._inside.host_rng:
+            snapshot.host_rng.write()
+            self._inside = replace(self._inside, host_rng=snapshot.host_rng)
 
     def _read_torch(self) -> tuple[Any, ...]:
         on_device = self._accelerator.get_rng_state() if self._accelerator else None
         return torch.get_rng_state(), on_device, torch.is_grad_enabled(), torch.get_default_dtype()
 
-    def _write(self, mark: GlobalSnapshot) -> None:
-        rng, on_device, grad_enabled, dtype = mark.torch
+    def _write(self, snapshot: GlobalSnapshot) -> None:
+        rng, on_device, grad_enabled, dtype = snapshot.torch
         torch.set_rng_state(rng)
         if on_device is not None:
             self._accelerator.set_rng_state(on_device)
         torch.set_grad_enabled(grad_enabled)
         torch.set_default_dtype(dtype)
-        if self._trial != 0:
-            mark.foreign.write()
+        if self._host_rng_swaps != 0:
+            snapshot.host_rng.write()
         if self._rewindables:
-            known = dict(mark.rewindables)
-            for each, start in reversed(self._rewindables.items()):  # the first one last: they may share a generator
-                each.put_back(known.get(each, start))
+            states = dict(snapshot.rewindables)
+            for each, first in reversed(self._rewindables.items()):  # the first one last: they may share a generator
+                each.restore(states.get(each, first))
 
 
 _in_force: ContextVar[GlobalState | None] = ContextVar("global state in force", default=None)
@@ -124,14 +124,14 @@ _in_force: ContextVar[GlobalState | None] = ContextVar("global state in force", 
 
 @dataclass(frozen=True, slots=True)
 class GlobalSnapshot:
-    """Random states, grad mode and default dtype at one moment."""
+    """The global state at one moment."""
 
-    torch: tuple[Any, ...]
-    foreign: HostRng
+    torch: tuple[Any, ...]  # random states of CPU and accelerator, grad mode, default dtype
+    host_rng: HostRng
     rewindables: tuple[tuple[Any, Any], ...] = ()  # each with its state
 
     def same(self, other: GlobalSnapshot) -> bool:
-        """Tell whether nothing has changed in between, above all that nobody has drawn a number."""
+        """Return whether PyTorch's part is the same, so that nobody has drawn a number of PyTorch's in between."""
         pairs = zip(self.torch, other.torch, strict=True)
         return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
@@ -150,19 +150,17 @@ class HostRng:
 
     @staticmethod
     def seed(seed: int) -> None:
-        """Start both anew."""
         random.seed(seed)
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed(seed % 2**32)
 
     def same(self, other: HostRng) -> bool:
-        """Tell whether nobody has drawn a number in between."""
+        """Return whether nobody has drawn a number in between."""
         if self.python != other.python or (self.numpy is None) != (other.numpy is None):
             return False
         return self.numpy is None or pickle.dumps(self.numpy) == pickle.dumps(other.numpy)
 
     def write(self) -> None:
-        """Put both back."""
         random.setstate(self.python)
         if self.numpy is not None:
             sys.modules["numpy"].random.set_state(self.numpy)

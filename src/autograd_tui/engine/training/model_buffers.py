@@ -36,7 +36,7 @@ class ModelBuffers:
         return _named((prefix, module._buffers) for prefix, module, _ in self.slots)
 
     @torch.no_grad()
-    def put_back(self, copies: dict[str, Tensor]) -> None:
+    def restore(self, copies: dict[str, Tensor]) -> None:
         """Give the modules the same tensors again, filled with `copies` of them, by full name."""
         for _, module, buffers in self.slots:
             if isinstance(module._buffers, dict):  # a compiled module holds the same tensors for ever

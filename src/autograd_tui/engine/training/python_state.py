@@ -83,7 +83,7 @@ class ReachableState:
 
 
 class PythonState:
-    """A copy of the reachable Python state at one moment; `put_back` can be called any number of times.
+    """A copy of the reachable Python state at one moment; `restore` can be called any number of times.
 
     `attached`: the tensors among it that hang on a graph, which is used up once and cannot be had again.
     `unrestorable`: what cannot be put back, as far as it was met: iterators, environments, files.
@@ -117,7 +117,7 @@ class PythonState:
             if len(left) != len(first) or not all(map(_same, left, first)):
                 yield None, variable.path, left
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Assign the same objects again, each with the content that it had."""
         restored = _Restored(self._copies)
         for module, values in self.modules.items():

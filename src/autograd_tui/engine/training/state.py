@@ -98,7 +98,7 @@ class TrainingState:
     def begin_backward(self) -> Callable[[], None]:
         """Copy the gradients that there are, which are none in the usual order; what is returned puts them back."""
         grads = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
-        snapshot = self.global_state.mark()
+        snapshot = self.global_state.snapshot()
 
         def undo() -> None:
             for param, grad in grads:
@@ -106,7 +106,7 @@ class TrainingState:
                     param.grad = grad
                 except RuntimeError:  # somebody has made another kind of tensor of the parameter
                     param.grad = None
-            self.global_state.return_to(snapshot)
+            self.global_state.restore(snapshot)
 
         return undo
 
@@ -263,12 +263,12 @@ class TrainingState:
         return self._undo(buffers, copies, self.python_state(buffers))
 
     def _undo(self, buffers: ModelBuffers, copies: dict[str, Tensor], python: PythonState) -> Callable[[], None]:
-        snapshot = self.global_state.mark()
+        snapshot = self.global_state.snapshot()
 
         def undo() -> None:
-            buffers.put_back(copies)
-            python.put_back()
-            self.global_state.return_to(snapshot)
+            buffers.restore(copies)
+            python.restore()
+            self.global_state.restore(snapshot)
 
         return undo
 

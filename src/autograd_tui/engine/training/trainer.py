@@ -240,7 +240,7 @@ class Trainer:
     def borrow_state(self) -> Iterator[TrainingState]:
         """Yield the state, to be looked at and copied; what a forward may change is put back, whatever happens."""
         with self._state.global_state, torch.enable_grad():
-            self._state.global_state.mark_closely()
+            self._state.global_state.exact_snapshot()
             restore = self._state.snapshot()
             try:
                 yield self._state
