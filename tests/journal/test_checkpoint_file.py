@@ -17,8 +17,8 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import checkpoint_file as kept
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import PrefixHash
 from autograd_tui.journal.followed_session import FollowedSession
+from autograd_tui.journal.journal_file import PrefixHash
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter

@@ -18,10 +18,10 @@ from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import TorchError
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.journal import journal_file
 from autograd_tui.journal import reader as reading
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import frame_digest
-from autograd_tui.journal.entry import Entry
+from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.interrupted import journal_summary
 from autograd_tui.journal.reader import EntryTree, Journal, read_journal
 from autograd_tui.journal.resume_run import resume_run
@@ -602,7 +602,7 @@ def test_a_file_into_which_nothing_could_be_written_is_not_left_behind(
 
 
 def test_lines_wait_up_to_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MAX_PENDING_BYTES", 100)
+    monkeypatch.setattr(journal_file, "MAX_PENDING_BYTES", 100)
     session = kept(path)
     session.run("f")
     disk_with_room(monkeypatch, 0)
@@ -618,7 +618,7 @@ def test_a_journal_that_can_be_read_alone_is_gone_on_with_unkept(path: Path, mon
     list(first.run_all("fb"))
     closed(first)
     read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
-    monkeypatch.setattr(writing, "open_file", Mock(side_effect=read_only))
+    monkeypatch.setattr(journal_file, "open_file", Mock(side_effect=read_only))
     session = open_session("linear")
     resume_run(session, read_journal(path))
     assert session.run("s").index == 3

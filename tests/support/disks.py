@@ -29,7 +29,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import Journal, read_journal
 from autograd_tui.journal.resume_run import rebuild_branches, resume_run
 from autograd_tui.journal.verify import verify_journal

@@ -8,7 +8,7 @@ from pathlib import Path
 from autograd_tui.core.command_log import Recording
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import rebuild_branches
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from time import monotonic, sleep
 
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.followed_session import FollowedSession
 
 POLL = 0.05  # seconds, as the app's thread does

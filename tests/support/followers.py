@@ -19,7 +19,7 @@ from statistics import median
 from time import monotonic, sleep
 
 from autograd_tui.engine.open import open_session
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
 

@@ -37,7 +37,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run

@@ -11,7 +11,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.goal import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import frame_digest
+from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.verify import verify_journal

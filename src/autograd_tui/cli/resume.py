@@ -51,7 +51,7 @@ def resume(words: list[str]) -> int:
 
 def _salvage(journal: Journal, *, wanted: bool) -> None:
     """Say what becomes of a damaged journal; raises Refused where nobody has asked to go on from before the damage."""
-    from autograd_tui.journal.writer import damaged_copy_path
+    from autograd_tui.journal.journal_file import damaged_copy_path
 
     damaged, frame = f"{journal.path} is damaged: {journal.damage}", f"frame {journal.frame:,}"
     if not wanted:

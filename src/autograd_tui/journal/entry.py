@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import os.path
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from autograd_tui.core.command import LONGEST, Commands, parse
 from autograd_tui.core.command_log import ITERATION, Step, Stretch
 from autograd_tui.core.errors import Refused, UnknownCommand
-from autograd_tui.core.frame import TorchError
+from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.optimizer_spec import LrDecay
 from autograd_tui.core.run_config import RunConfig
 
@@ -115,6 +117,26 @@ class Entry:
             raise ValueError("what it raised is no one command's error")
         if self.said is not None and not _is_error_message(self.said):
             raise ValueError("what its error said is no message, file and line")
+
+
+def frame_digest(frame: Frame) -> str:
+    """Return 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
+
+    Nothing is measured for it: it hashes the numbers that the frame holds, bit for bit, and what was raised.
+    """
+    hashed = blake2b(digest_size=8)
+    loss = (0.0, False) if frame.loss is None else (frame.loss, True)
+    hashed.update(struct.pack("<d?qqd", *loss, frame.iteration, frame.steps, frame.learning_rate))
+    if frame.groups is not None:
+        hashed.update(struct.pack(f"<{len(frame.learning_rates)}d", *frame.learning_rates))
+    for table in (frame.params, frame.grads.table, frame.optimizer_state, frame.buffers):
+        hashed.update(table.numbers)
+    hashed.update(bytes(map(bool, frame.grads.backwards)))
+    if frame.prediction is not None:
+        hashed.update(struct.pack("<2d", *(each or 0.0 for each in (frame.prediction.norm, frame.prediction.mean))))
+    if frame.error is not None:
+        hashed.update(frame.error.type.encode())
+    return hashed.hexdigest()
 
 
 def _is_index(value: object) -> bool:

@@ -18,8 +18,8 @@ from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.validation import made, strict
 from autograd_tui.core.wire import FrameDecoder
-from autograd_tui.journal.digest import first_line_hash
 from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header
+from autograd_tui.journal.journal_file import first_line_hash
 
 CHUNK_BYTES = 1 << 20  # bytes that are read at once
 MAX_LINE_BYTES = MAX_BYTES  # of one frame

@@ -20,7 +20,7 @@ from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.validation import made, strict, unpacked
 from autograd_tui.core.wire import FrameEncoder
-from autograd_tui.journal.digest import first_line_hash
+from autograd_tui.journal.journal_file import first_line_hash
 
 FORMAT = 2
 

@@ -11,8 +11,7 @@ from autograd_tui.core.frame import Frame, plain_number
 from autograd_tui.core.frame_store import Branches
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.checkpoint_file import load_checkpoint
-from autograd_tui.journal.digest import frame_digest
-from autograd_tui.journal.entry import Entry
+from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.reader import Journal
 from autograd_tui.journal.verify import machine_differences, replay_recording
 from autograd_tui.journal.writer import JournalWriter

@@ -10,8 +10,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.engine.session import Session
-from autograd_tui.journal.digest import frame_digest
-from autograd_tui.journal.entry import Entry
+from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.reader import Journal
 
 MIN_FREE_ITERATIONS = 16  # iterations from which on they run freely
