@@ -83,6 +83,19 @@ class Operation:
     raised: bool = False  # so that nothing came out of it
     not_finite: tuple[NonFinite, ...] = ()  # the first value that is not, of each result that has one
 
+    @property
+    def is_accumulation(self) -> bool:
+        """Whether a node fills or adds to a leaf's `.grad`; the leaf need not be a parameter."""
+        return self.accumulates_into is not None or self.name.endswith("AccumulateGrad")
+
+    def named_input(self, role: str) -> Value | None:
+        """Return the first input with a role; None where there is none."""
+        return next((value for value in self.inputs if value.role == role), None)
+
+    def named_output(self, role: str) -> Value | None:
+        """Return the first output with a role; None where there is none."""
+        return next((value for value in self.output if value.role == role), None)
+
     def plain(self) -> dict[str, Any]:
         """Give the operation as strict JSON values."""
         return {
@@ -134,6 +147,20 @@ class Trace:
     optimizer: str = ""  # of a step: as a command spells it, with the learning rate
     notes: tuple[str, ...] = ()  # what could not be seen, and what recording itself changed: one sentence each
     error: TorchError | None = None  # what the phase raised after its last operation
+
+    @property
+    def forward_ops(self) -> Sequence[Operation]:
+        """The calls of the forward: this trace's own, or of a backward those that made its graph."""
+        return (self.forward or self).ops
+
+    @property
+    def is_by_parameter(self) -> bool:
+        """Whether each operation is a parameter, as in a step and in zero_grad."""
+        return self.phase in (Phase.STEP, Phase.ZERO_GRAD)
+
+    def node_of(self, op: Operation) -> Node | None:
+        """Return the node that an operation of a backward is; None where that is not known."""
+        return self.nodes[op.node] if op.node is not None else None
 
     def made(self) -> Trace:
         """Have everything made by now that would be once it is looked at."""

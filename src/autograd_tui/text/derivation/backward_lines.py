@@ -17,13 +17,6 @@ from autograd_tui.text.trace.tensor_words import nested, value_words
 
 FIRST_GRADIENT = "It was None: the first gradient to arrive is stored as it is."
 ACCUMULATED = "A gradient was there already: no zero_grad since the backward before."
-
-
-def is_accumulation(op: Operation) -> bool:
-    """Tell whether a node fills or adds to a `.grad`."""
-    return op.accumulates_into is not None or op.name.endswith("AccumulateGrad")
-
-
 TAKEN_BACK = "The backward raised afterwards, so it was taken back: it is {} again."
 
 
@@ -93,7 +86,7 @@ def _row_words(value: Value | None, width: int) -> str:
 
 def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Show the upstream, then upstream × local = downstream for each input of a node."""
-    if is_accumulation(op):
+    if op.is_accumulation:
         return accumulation_lines(op, width, undone=trace.error is not None)
     context = NodeContext(trace, op)
     rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else BACKWARD_RULES.get(op.name)

@@ -63,7 +63,7 @@ def _before_after_lines(update: ParameterUpdate, role: str, name: str, width: in
 
 
 def _zero_grad_lines(op: Operation, width: int) -> list[Line]:
-    before, after = (next((value for value in side if value.role == "grad"), None) for side in (op.inputs, op.output))
+    before, after = op.named_input("grad"), op.named_output("grad")
     head = f"{one_line(op.name)}.grad"
     if before is None and after is None:
         return headed_rows(head, "None, and it stays None.", width)

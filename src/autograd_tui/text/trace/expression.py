@@ -39,13 +39,13 @@ def expression(trace: Trace, value: Value | None) -> str:
         return short_name(trace, value)
     if not _is_from_named(trace, value):
         return name_of(trace, value)
-    text = call_expression(trace, (trace.forward or trace).ops[value.maker])
+    text = call_expression(trace, trace.forward_ops[value.maker])
     return text if text and len(text) <= MAX_LENGTH else name_of(trace, value)
 
 
 def _is_from_named(trace: Trace, value: Value) -> bool:
     """Return whether a tensor was computed by arithmetic from tensors that all have names."""
-    ops = (trace.forward or trace).ops
+    ops = trace.forward_ops
     if value.name or value.maker is None:
         return bool(value.name)
     # A tensor that is changed in place has the same name before and after, so it may be its own input.

@@ -15,7 +15,7 @@ MAX_NAME = 28  # characters
 
 def grad_operations(trace: Trace) -> list[Operation]:
     """Return the operations that change a `.grad`, in order; in a step, those that use one."""
-    if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
+    if trace.is_by_parameter:
         return list(trace.ops)
     return [op for op in trace.ops if op.accumulates_into is not None]
 
@@ -58,12 +58,11 @@ def _row(position: TracePosition, op: Operation, name_width: int, width: int) ->
 
 
 def _grad_cells(trace: Trace, op: Operation, is_done: bool, room: int) -> Line:
-    phase = trace.phase
-    if phase in (Phase.STEP, Phase.ZERO_GRAD):
-        grad = next((value for value in op.inputs if value.role == "grad"), None)
+    if trace.is_by_parameter:
+        grad = op.named_input("grad")
         words, effect = _grad_words(grad, room), ""
         if is_done and not trace.error:
-            effect = "  used" if phase is Phase.STEP else " → None"
+            effect = "  used" if trace.phase is Phase.STEP else " → None"
         return [(words[:room], "" if is_done else "strong"), (effect if len(words + effect) <= room else "", "accent")]
     before = "None" if op.grad_before is None else _grad_words(op.grad_before, room // 2 if is_done else room)
     if not is_done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Node, Operation, Trace, Value
@@ -23,10 +23,6 @@ _CORNERS = {  # by its connections: up, down, left, right
 }
 
 NODE_MARK, LEAF_MARK, UNTRACKED_MARK = "●", "◆", "○"
-
-# Identifies a row: (its node, None, None) or, untracked, (None, the node of the call that reads it, the tensor) or, for
-# a call that left no node, (None, the index of the call, None).
-_GraphKey = tuple[int | None, int | None, Value | None]
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, which are no inputs of the graph
 
@@ -46,14 +42,27 @@ class GraphRow:
 
 
 def graph_rows(trace: Trace) -> list[GraphRow]:
-    """Return the rows from the loss down, in the order in which autograd runs the nodes."""
-    forward_ops = (trace.forward or trace).ops
-    keys = _row_keys(trace, forward_ops)
-    rows_by_key = {key: row for row, key in enumerate(keys)}
-    tensors_by_name = {
-        value.name: value for call in reversed(forward_ops) for value in reversed(call.inputs) if value.name
-    }
-    return [_graph_row(trace, forward_ops, tensors_by_name, rows_by_key, key) for key in keys]
+    """Return the rows from the loss down, in the order in which autograd runs the nodes.
+
+    Below each node are the tensors without a node that its call reads; at the end of a forward, the calls that left no
+    node and whose results nothing shown reads.
+    """
+    rows: list[GraphRow] = []
+    node_rows, untracked_rows = dict[int, int](), dict[int, range]()  # by node: its row, and those of its inputs
+    for node_index in engine_order(trace.nodes):
+        call = _call_of_node(trace, node_index)
+        node_rows[node_index] = len(rows)
+        rows.append(_node_row(trace, node_index, call))
+        rows += [_untracked_row(trace, value) for value in _untracked_inputs(trace, call)] if call else []
+        untracked_rows[node_index] = range(node_rows[node_index] + 1, len(rows))
+    for node_index, row in node_rows.items():
+        next_nodes = [node for node in trace.nodes[node_index].next if node is not None]
+        next_nodes.sort(key=lambda node: trace.nodes[node].param is not None)
+        rows[row] = replace(rows[row], edges=(*(node_rows[node] for node in next_nodes), *untracked_rows[node_index]))
+    if trace.phase is Phase.FORWARD:
+        shown = {row.call for row in rows}
+        rows += [_nodeless_row(call) for call in trace.forward_ops if call.number not in shown and not call.nodes]
+    return rows
 
 
 def engine_order(nodes: Sequence[Node]) -> Iterator[int]:
@@ -77,94 +86,47 @@ def _engine_priority(node: Node) -> tuple[bool, int, int]:
     return node.param is None, -(node.op if node.op is not None else -1), node.number
 
 
-def _row_keys(trace: Trace, forward_ops: Sequence[Operation]) -> list[_GraphKey]:
-    keys: list[_GraphKey] = []
-    shown: set[int] = set()
-    for node_index in engine_order(trace.nodes):
-        keys.append((node_index, None, None))
-        call = _call_of_node(trace, forward_ops, node_index)
-        if call is not None:
-            keys += [(None, node_index, value) for value in _untracked_inputs(trace, forward_ops, call)]
-            shown.add(call.number)
-    makers = {value.maker for *_, value in keys if value is not None}
-    if trace.phase is Phase.FORWARD:
-        keys += [
-            (None, call.number, None) for call in forward_ops if call.number not in shown | makers and not call.nodes
-        ]
-    return keys
-
-
-def _call_of_node(trace: Trace, forward_ops: Sequence[Operation], node_index: int) -> Operation | None:
+def _call_of_node(trace: Trace, node_index: int) -> Operation | None:
     """Return the call that created a node; None for a call's other nodes than the first."""
     made_by = trace.nodes[node_index].op
-    if made_by is None or made_by >= len(forward_ops):
+    if made_by is None or made_by >= len(trace.forward_ops):
         return None
-    call = forward_ops[made_by]
+    call = trace.forward_ops[made_by]
     return call if node_index == min(call.nodes, default=node_index) else None
 
 
-def _untracked_inputs(trace: Trace, forward_ops: Sequence[Operation], call: Operation) -> list[Value]:
-    leaves = {node.param for node in trace.nodes if node.param}
+def _untracked_inputs(trace: Trace, call: Operation) -> list[Value]:
+    leaves, ops = {node.param for node in trace.nodes if node.param}, trace.forward_ops
     inputs: dict[object, Value] = {}
     for value in call.inputs:
-        is_tracked = value.name in leaves if value.maker is None else _has_nodes(forward_ops, value.maker)
+        has_nodes = value.maker is not None and value.maker < len(ops) and bool(ops[value.maker].nodes)
+        is_tracked = value.name in leaves if value.maker is None else has_nodes
         if not is_tracked and value.role not in _BUFFERS:
             inputs.setdefault(value.name or value.maker, value)
     return list(inputs.values())
 
 
-def _has_nodes(forward_ops: Sequence[Operation], maker: int) -> bool:
-    return maker < len(forward_ops) and bool(forward_ops[maker].nodes)
-
-
-def _graph_row(
-    trace: Trace,
-    forward_ops: Sequence[Operation],
-    tensors_by_name: dict[str, Value],
-    rows_by_key: dict[_GraphKey, int],
-    key: _GraphKey,
-) -> GraphRow:
-    node_index, call_index, value = key
-    if node_index is not None:
-        edges = [(next_node, None, None) for next_node in trace.nodes[node_index].next if next_node is not None]
-        untracked = [each for each in rows_by_key if each[0] is None and each[1] == node_index and each[2] is not None]
-        edges = sorted(edges, key=lambda each: trace.nodes[each[0]].param is not None)
-        return _node_row(
-            trace, forward_ops, tensors_by_name, node_index, tuple(rows_by_key[each] for each in (*edges, *untracked))
-        )
-    if value is not None:
-        name = value.name or (forward_ops[value.maker].name if value.maker is not None else "a tensor")
-        return GraphRow(
-            UNTRACKED_MARK, name, value=value, call=value.maker, untracked_reason=_untracked_reason(forward_ops, value)
-        )
-    assert call_index is not None
-    call = forward_ops[call_index]
-    return GraphRow(
-        UNTRACKED_MARK,
-        _call_label(call),
-        _tensor_name(call),
-        _output(call),
-        call=call_index,
-        untracked_reason="no node: nothing to follow",
-    )
-
-
-def _node_row(
-    trace: Trace,
-    forward_ops: Sequence[Operation],
-    tensors_by_name: dict[str, Value],
-    node_index: int,
-    edges: tuple[int, ...],
-) -> GraphRow:
+def _node_row(trace: Trace, node_index: int, call: Operation | None) -> GraphRow:
+    """Return the row of a node, without its edges."""
     node = trace.nodes[node_index]
     if node.param is not None:
-        return GraphRow(LEAF_MARK, node.param or "a leaf", value=tensors_by_name.get(node.param), node=node_index)
-    call = _call_of_node(trace, forward_ops, node_index)
+        inputs = (value for op in trace.forward_ops for value in op.inputs)
+        value = next((value for value in inputs if node.param and value.name == node.param), None)
+        return GraphRow(LEAF_MARK, node.param or "a leaf", value=value, node=node_index)
     if call is None:  # one of several nodes of a call
-        return GraphRow(NODE_MARK, node.name.removesuffix("Backward0"), node=node_index, call=node.op, edges=edges)
-    return GraphRow(
-        NODE_MARK, _call_label(call), _tensor_name(call), _output(call), node_index, call.number, edges=edges
-    )
+        return GraphRow(NODE_MARK, node.name.removesuffix("Backward0"), node=node_index, call=node.op)
+    return GraphRow(NODE_MARK, _call_label(call), _tensor_name(call), _output(call), node_index, call.number)
+
+
+def _untracked_row(trace: Trace, value: Value) -> GraphRow:
+    made_by = trace.forward_ops[value.maker].name if value.maker is not None else "a tensor"
+    reason = _untracked_reason(trace, value)
+    return GraphRow(UNTRACKED_MARK, value.name or made_by, value=value, call=value.maker, untracked_reason=reason)
+
+
+def _nodeless_row(call: Operation) -> GraphRow:
+    row = GraphRow(UNTRACKED_MARK, _call_label(call), _tensor_name(call), _output(call), call=call.number)
+    return replace(row, untracked_reason="no node: nothing to follow")
 
 
 def _call_label(call: Operation) -> str:
@@ -181,12 +143,12 @@ def _output(call: Operation) -> Value | None:
     return call.output[0] if call.output else None
 
 
-def _untracked_reason(forward_ops: Sequence[Operation], value: Value) -> str:
+def _untracked_reason(trace: Trace, value: Value) -> str:
     if value.stats.dtype.startswith(("int", "uint", "bool")):
         return "whole numbers have no gradient"
     if value.maker is None:
         return "requires_grad=False"
-    return "cut off by detach" if forward_ops[value.maker].name.startswith("detach") else "made without a node"
+    return "cut off by detach" if trace.forward_ops[value.maker].name.startswith("detach") else "made without a node"
 
 
 def draw_edges(edges: Sequence[Sequence[int]], marks: Sequence[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.derivation.rule_context import parse_ints
 from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.numbers import count, terse
@@ -103,7 +102,7 @@ def _tensor_counts(trace: Trace, op: Operation, values: Sequence[Value]) -> str:
 def _tensor_label(trace: Trace, op: Operation, value: Value) -> str:
     if value.role == "grad" and not value.name:
         return "the upstream gradient"
-    node = trace.nodes[op.node] if op.node is not None else None
+    node = trace.node_of(op)
     return name_of(trace, value) if node is None or value.role == "grad" else saved_name(trace, node, value)
 
 
@@ -176,7 +175,7 @@ def _layer_norms(trace: Trace) -> LayerNorms:
     """Return the gradient norm of each module's own parameters in this backward, in the order of autograd's engine."""
     squares: dict[str, float] = {}
     for op in trace.ops:
-        if not (is_accumulation(op) and op.accumulates_into and op.grad_in and op.grad_in[0]):
+        if not (op.is_accumulation and op.accumulates_into and op.grad_in and op.grad_in[0]):
             continue
         layer, norm = op.accumulates_into.rpartition(".")[0] or op.accumulates_into, op.grad_in[0].stats.norm
         if norm is not None:

@@ -37,7 +37,7 @@ def _hazard_sentence(trace: Trace, node: Node, hazard: InplaceHazard) -> str:
         return f"{saved}; {change} after the forward: version {hazard.version}."
     lines: dict[tuple[str, int], str] = {}  # a line with several operations, as h[0] += 1, is named by the first
     for index in hazard.changed_by:
-        source = (trace.forward or trace).ops[index].source
+        source = trace.forward_ops[index].source
         position = ("", index) if source is None else (source.file, source.line)
         lines.setdefault(position, op_name(trace, index) + (f" (line {source.line})" if source else ""))
     more = " and more" * (len(lines) > MAX_LISTED_LINES)

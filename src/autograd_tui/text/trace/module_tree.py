@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.numbers import count
 from autograd_tui.text.styled_text import one_line
@@ -51,7 +50,7 @@ class ModuleTree:
 
 def _module_of(trace: Trace, op: Operation) -> str:
     """Return the path of an operation's module; in a step or zero_grad, of the module that has the parameter."""
-    if trace.phase in (Phase.STEP, Phase.ZERO_GRAD):
+    if trace.is_by_parameter:
         return op.name.rpartition(".")[0]
     return op.module
 
@@ -123,7 +122,7 @@ class RowLabels:
 
     def __init__(self, trace: Trace, *, leaves_room_for_marks: bool) -> None:
         self._trace, self._leaves_room_for_marks = trace, leaves_room_for_marks
-        self._lists_parameters = trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+        self._lists_parameters = trace.is_by_parameter
 
     def label(self, row: ModuleRow, *, is_open: bool = False) -> str:
         """Return the text before a row's numbers."""

@@ -111,7 +111,7 @@ class ModuleTreeView:
         self._alarm_index = first_alarm(tree.trace)  # earlier infinities, such as a mask's, are no alarm
         self._labels = RowLabels(tree.trace, leaves_room_for_marks=any(row.children for row in tree.roots))
         self._dtypes = [_dtype(tree.trace, op) for op in tree.trace.ops]
-        self._shows_changes = tree.trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
+        self._shows_changes = tree.trace.is_by_parameter
         # Hidden rows count too, so that the columns stay in place when a module opens.
         self._max_label = max(len(self._labels.label(row)) for row in all_rows(tree.roots))
         self._room = 1
@@ -216,7 +216,7 @@ class ModuleTreeView:
         if not ops or not row.key.is_operation or not room:
             return []
         role = "value" if self._trace.phase is Phase.STEP else "grad"
-        before, after = (_with_role(side, role) for side in (ops[0].inputs, ops[0].output))
+        before, after = ops[0].named_input(role), ops[0].named_output(role)
         if before is None:
             return []
         text = f"  {_number_or_norm(before)} → {_number_or_norm(after)}"
@@ -238,10 +238,6 @@ def _current_row(rows: Sequence[ModuleRow], position: TracePosition) -> int:
         if row.key.is_operation and position.index in row.ops:
             current = index
     return current
-
-
-def _with_role(values: Sequence[Value], role: str) -> Value | None:
-    return next((value for value in values if value.role == role), None)
 
 
 def _number_or_norm(value: Value | None) -> str:

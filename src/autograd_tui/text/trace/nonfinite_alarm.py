@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.trace.tensor_words import has_nan
 
 # They return memory as it is, so a NaN in their output means nothing.
@@ -106,7 +105,7 @@ def _alarm_ends(trace: Trace) -> Iterator[Operation]:
         raised_here = trace.error is not None and op.number == len(trace.ops) - 1
         if trace.phase is Phase.BACKWARD:
             gradients = [value for value in op.grad_in if value is not None]
-            values = outgoing(op) if is_accumulation(op) else gradients * raised_here
+            values = outgoing(op) if op.is_accumulation else gradients * raised_here
         else:
             values = [value for value in op.output if value.name == "loss"] or [*op.inputs] * raised_here
         if any(value.nonfinite for value in values):

@@ -9,7 +9,6 @@ from textwrap import dedent
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
-from autograd_tui.text.derivation.backward_lines import is_accumulation
 from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.styled_text import Line, justified, one_line, printable
 from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised
@@ -28,7 +27,7 @@ def operation_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     lines = [*_title_rows(trace, op, width), *_source_rows(op, width)]
     if trace.phase is Phase.BACKWARD:
         return [*lines, *_backward_rows(trace, op, width)]
-    input_label, output_label = ("before", "after") if _has_parameters(trace) else ("from", "to")
+    input_label, output_label = ("before", "after") if trace.is_by_parameter else ("from", "to")
     for label, values in ((input_label, op.inputs), (output_label, op.output)):
         for index, value in enumerate(values):
             lines += _labelled_rows(label, _tensor_words(trace, value, width), width, continued=index > 0)
@@ -46,7 +45,7 @@ def operation_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
 def _title_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
     kind = {Phase.FORWARD: "operation", Phase.BACKWARD: "node"}.get(trace.phase, "parameter")
     name, rest = one_line(op.name), f"{kind} {op.number + 1} of {len(trace.ops)}"
-    module = f" · in {one_line(op.module)}" if op.module and not _has_parameters(trace) else ""
+    module = f" · in {one_line(op.module)}" if op.module and not trace.is_by_parameter else ""
     line = f"{name} · {rest}{module}"
     if len(line) <= width:
         return [[(name, "strong"), (line.removeprefix(name), "dim")]]
@@ -66,11 +65,11 @@ def _backward_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
         lines += _labelled_rows("made by", f"{op_name(trace, op.made_by)} of the forward", width)
     for index, value in enumerate(op.grad_in):
         lines += _labelled_rows("came in", value_words(value, width - LABEL_WIDTH), width, continued=index > 0)
-    node = trace.nodes[op.node] if op.node is not None else None
+    node = trace.node_of(op)
     for index, value in enumerate(op.grad_out):
         words = _outgoing_words(trace, node, index, value, width)
         lines += _labelled_rows("went out", words, width, continued=index > 0)
-    if is_accumulation(op):
+    if op.is_accumulation:
         target = f"{one_line(op.accumulates_into)}.grad" if op.accumulates_into else "the .grad of a leaf"
         lines += _labelled_rows("fills", target, width)
     state = _saved_state(trace, op)
@@ -125,18 +124,14 @@ def _node_rows(trace: Trace, node: Node, width: int, *, fate: str, has_name: boo
 
 def _buffer_note(trace: Trace, node: Node, value: Value) -> str:
     """Say that a call changed a tensor that its node saved, as batch norm changes its buffers."""
-    call = (trace.forward or trace).ops[node.op] if node.op is not None else None
+    call = trace.forward_ops[node.op] if node.op is not None else None
     before = next((each for each in call.inputs if each.name and each.name == value.name), None) if call else None
     return ", as this call has left it" if before is not None and before.stats != value.stats else ""
 
 
-def _has_parameters(trace: Trace) -> bool:
-    return trace.phase in (Phase.STEP, Phase.ZERO_GRAD)
-
-
 def _tensor_words(trace: Trace, value: Value, width: int, *, name: str = "") -> str:
     """Write a tensor's name and values, in one row where there is room."""
-    is_updated = bool(value.role) and _has_parameters(trace)
+    is_updated = bool(value.role) and trace.is_by_parameter
     hides_role = bool(name) or is_updated or value.role in ("", "self", "other", "grad")
     name = name or (one_line(value.role) if is_updated else name_of(trace, value))
     role = "" if hides_role or name.endswith(value.role) else f" as {one_line(value.role)}"

@@ -116,7 +116,7 @@ def name_of(trace: Trace, value: Value | None) -> str:
         return "None"
     if value.name:
         return one_line(value.name)
-    ops = (trace.forward or trace).ops
+    ops = trace.forward_ops
     if value.maker is None or not value.maker < len(ops):
         return "a number" if value.stats.size == 1 and not value.stats.shape else "a tensor"
     return op_name(trace, value.maker)
@@ -134,4 +134,4 @@ def saved_name(trace: Trace, node: Node, value: Value) -> str:
 
 def op_name(trace: Trace, index: int) -> str:
     """Name an operation of the forward with its number, counted from 1: "mul 1"."""
-    return f"{one_line((trace.forward or trace).ops[index].name)} {index + 1}"
+    return f"{one_line(trace.forward_ops[index].name)} {index + 1}"
