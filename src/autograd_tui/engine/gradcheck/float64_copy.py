@@ -17,7 +17,7 @@ from autograd_tui.engine.gradcheck.detached_values import DetachedValue, Detache
 from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
 from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
 from autograd_tui.engine.tracing.torch_calls import is_transformed, requires_grad_setting, writes_in_place
-from autograd_tui.engine.training.model_buffers import ModelBuffers
+from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.state import TrainingState, graph_nodes
@@ -118,18 +118,15 @@ class Float64Copy:
         `before` is called before each forward.
         """
         self._state, self._dtype, self._before_forward = state, dtype, before
-        self.model = _copied(state.model, dtype)
-        self._parts = state.parts
-        self._loss = state.parts.loss
-        if isinstance(self._loss, nn.Module):
-            self._loss = _copied(self._loss, dtype)
-        self._global_state = state.global_state
+        self.model, loss = _copied(state.model, dtype), state.parts.loss
+        self._parts = replace(
+            state.parts, model=self.model, loss=_copied(loss, dtype) if isinstance(loss, nn.Module) else loss
+        )
         self.batch = _batch(state, dtype)
-        self._snapshot = state.global_state.exact_snapshot()
-        self._buffer_slots = ModelBuffers.of(self.model)
-        self._buffers = _cloned(self._buffer_slots.tensors())
-        parts = replace(state.parts, model=self.model, loss=self._loss)
-        self._python = PythonState(ReachableState(parts), self._buffer_slots.modules)
+        snapshot, buffers = state.global_state.exact_snapshot(), ModelBuffers.of(self.model)
+        copies = _cloned(buffers.tensors())
+        python = PythonState(ReachableState(self._parts), buffers.modules)
+        self._start = ForwardSnapshot(buffers, copies, python, state.global_state, snapshot)
         self.params = dict(self.model.named_parameters())
         self._home_files = _files(state)
         self.float64_mode = Float64Mode(state.device, self._home_files)  # and the dtypes that the run asks for
@@ -161,18 +158,16 @@ class Float64Copy:
 
     def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
         self._before_forward()
-        self._global_state.restore(self._snapshot)
-        self._buffer_slots.restore(self._buffers)
-        self._python.restore()
+        self._start.restore()
         batch = _cast(self.batch, None)
         refusing = self._refusing("the model cannot run in float64")
         with refusing, detaching or nullcontext(), self._in_float64(), observer or nullcontext():
-            loss, _, _ = predict(self._parts, self.model, self._loss, batch)
+            loss, _, _ = predict(self._parts, self.model, self._parts.loss, batch)
         return loss
 
     def restore(self) -> None:
-        """Put back what the last forward remembers in Python, so that another copy begins with the same."""
-        self._python.restore()
+        """Put back what the last forward has left in Python and the global state, where another copy may see it."""
+        self._start.restore()
 
     def detaching(
         self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Iterable[str] = ()

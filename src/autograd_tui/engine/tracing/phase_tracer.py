@@ -17,8 +17,8 @@ from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTenso
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
+from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.loop import TrainingLoop
-from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.predict import Losses, predict
 from autograd_tui.engine.training.state import TrainingState
 

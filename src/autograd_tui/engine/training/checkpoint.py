@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalSnapshot
-from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory, is_writable, shape_of

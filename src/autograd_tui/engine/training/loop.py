@@ -126,12 +126,12 @@ class TrainingLoop:
         functions = self.state.parts.metrics
         if not functions:
             return named_losses
-        restore = self.state.snapshot()
+        before = self.state.snapshot()
         targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
         with torch.no_grad():
             # No generator: what a StopIteration of theirs would become in one is none of theirs.
             metrics = [(name, one_number(name, function(prediction, targets))) for name, function in functions.items()]
-        restore()
+        before.restore()
         return (*named_losses, *metrics)
 
 

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.tensor_stats import MOST_VALUES
+from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
-from autograd_tui.engine.training.model_buffers import ModelBuffers
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
@@ -80,7 +80,7 @@ class TrainingState:
             self._carried, self.unrestorable = self.carried(tensors.values(), python), python.unrestorable
             for name, buffer in tensors.items():
                 _copy_buffer(name, buffer, copies)
-        return self._undo(buffers, copies, python)
+        return ForwardSnapshot(buffers, copies, python, self.global_state, self.global_state.snapshot()).restore
 
     def end_forward(
         self, loss: Tensor, *, batch: Any, prediction: Any, metrics: tuple[tuple[str, Tensor], ...], has_graph: bool
@@ -253,24 +253,15 @@ class TrainingState:
         """Copy what the forwards have left in Python so far."""
         return PythonState(self.reachable, (buffers or ModelBuffers.of(self.model)).modules)
 
-    def snapshot(self) -> Callable[[], None]:
-        """Copy all that a forward may change; what is returned puts it back."""
+    def snapshot(self) -> ForwardSnapshot:
+        """Copy all that a forward may change."""
         buffers = ModelBuffers.of(self.model)
         copies = {
             name: buffer.detach() if buffer.numel() > MAX_MEASURED_VALUES else buffer.detach().clone()
             for name, buffer in buffers.tensors().items()
         }
-        return self._undo(buffers, copies, self.python_state(buffers))
-
-    def _undo(self, buffers: ModelBuffers, copies: dict[str, Tensor], python: PythonState) -> Callable[[], None]:
-        snapshot = self.global_state.snapshot()
-
-        def undo() -> None:
-            buffers.restore(copies)
-            python.restore()
-            self.global_state.restore(snapshot)
-
-        return undo
+        python = self.python_state(buffers)
+        return ForwardSnapshot(buffers, copies, python, self.global_state, self.global_state.snapshot())
 
     def carried(self, buffers: Iterable[Tensor], python: PythonState) -> list[Tensor]:
         """Return the tensors that hang on the graph of a forward, save those that did before the first one."""

@@ -241,11 +241,11 @@ class Trainer:
         """Yield the state, to be looked at and copied; what a forward may change is put back, whatever happens."""
         with self._state.global_state, torch.enable_grad():
             self._state.global_state.exact_snapshot()
-            restore = self._state.snapshot()
+            before = self._state.snapshot()
             try:
                 yield self._state
             finally:
-                restore()
+                before.restore()
 
     def inspect(self, name: str) -> Inspection:
         """Give exact numbers of one parameter as it is now; nothing is changed.

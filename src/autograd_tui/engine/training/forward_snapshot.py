@@ -1,4 +1,4 @@
-"""A model's buffers, also where its forward puts other tensors in their places."""
+"""What a forward may change: the model's buffers, Python state and global state; copied, and put back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
+from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_writable, shape_of
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBuffers:
-    """Which tensor, or None, each module has under each buffer name; the tensors themselves, not copies."""
+    """Which tensor, or None, each module has under each buffer name; the tensors themselves, not copies.
+
+    A forward may write into them, and may also put other tensors in their places.
+    """
 
     slots: tuple[tuple[str, nn.Module, dict[str, Tensor | None]], ...]  # by module: its name, and its buffers
 
@@ -24,7 +29,6 @@ class ModelBuffers:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The modules themselves."""
         return [module for _, module, _ in self.slots]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -39,7 +43,7 @@ class ModelBuffers:
     def restore(self, copies: dict[str, Tensor]) -> None:
         """Give the modules the same tensors again, filled with `copies` of them, by full name."""
         for _, module, buffers in self.slots:
-            if isinstance(module._buffers, dict):  # a compiled module holds the same tensors for ever
+            if isinstance(module._buffers, dict):  # a compiled module keeps its tensors
                 module._buffers.clear()
                 module._buffers.update(buffers)
         for name, buffer in self.tensors().items():
@@ -56,3 +60,20 @@ def _named(slots: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, T
         for name, buffer in buffers.items()
         if has_shape(buffer)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardSnapshot:
+    """Copies of all that a forward may change, as it was just before; `restore` reads them as often as wanted."""
+
+    buffers: ModelBuffers
+    copies: dict[str, Tensor]  # of the buffers, by full name
+    python: PythonState
+    global_state: GlobalState
+    global_snapshot: GlobalSnapshot
+
+    def restore(self) -> None:
+        """Put everything back, inside the global state."""
+        self.buffers.restore(self.copies)
+        self.python.restore()
+        self.global_state.restore(self.global_snapshot)
