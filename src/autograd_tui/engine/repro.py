@@ -176,7 +176,7 @@ def _tensors(states: Sequence[Any]) -> list[Tensor] | None:
 
 def _places(mark: GlobalSnapshot) -> list[Any]:
     """Name the place of each loader."""
-    return [(position.epoch, position.place) for _, (position, _) in mark.rewindables]
+    return [(position.epoch, position.index) for _, (position, _) in mark.rewindables]
 
 
 def _is_plain(value: Any, depth: int = DEEPEST) -> bool:

@@ -36,9 +36,14 @@ def encode_state(value: Any) -> Any:
     if isinstance(value, HostRng):
         return {"foreign": _encode_host_rng(value)}
     if isinstance(value, Position):
-        return {"position": [encode_state(each) for each in (value.epoch, value.place, value.before)]}
+        return {"position": [encode_state(each) for each in (value.epoch, value.index, value.before)]}
     if isinstance(value, Epoch):
-        return {"epoch": [encode_state(each) for each in (value.first, value.start, value.between, value.lost)]}
+        return {
+            "epoch": [
+                encode_state(each)
+                for each in (value.first, value.start, value.states_between, value.unrepeatable_index)
+            ]
+        }
     if isinstance(value, torch.dtype | torch.device):
         return {type(value).__name__: str(value).removeprefix("torch.")}
     if type(value).__name__ == "ndarray":

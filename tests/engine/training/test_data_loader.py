@@ -335,7 +335,7 @@ def test_states_are_kept_only_where_somebody_else_draws_between() -> None:
         batch(i)
         torch.rand(1)
     position, _ = batch.state()  # type: ignore[attr-defined]
-    assert not position.epoch.between
+    assert not position.epoch.states_between
 
 
 def test_an_epoch_of_more_draws_than_can_be_kept_says_how_far_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
