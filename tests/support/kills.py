@@ -43,7 +43,7 @@ from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui import app
-from autograd_tui.tui.trainer_thread import TrainerThread
+from autograd_tui.tui.trainer_status import StatusPublisher
 from resume_check import Told, Verdict, do, judge, state
 from session_internals import open_with_many_checkpoints
 
@@ -331,15 +331,14 @@ def _judge_followed(path: Path, words: Words, told: Told, shown: list[str]) -> V
 
 def on_screen(path: Path, rng: random.Random) -> Verdict:
     """The program on a screen, with keys."""
-    told_by = TrainerThread._tell
+    publish = StatusPublisher.publish
 
     def run(out: Out) -> None:
-        def tell(thread: TrainerThread, *arguments: Any, **options: Any) -> None:
-            told_by(thread, *arguments, **options)
-            if thread.session is not None:
-                out(json.dumps([monotonic(), thread.status.run is not None, thread.session.commands()]))  # type: ignore[attr-defined]
+        def publish_and_tell(publisher: StatusPublisher, session: Any, *arguments: Any, **options: Any) -> None:
+            publish(publisher, session, *arguments, **options)
+            out(json.dumps([monotonic(), publisher.status.run is not None, session.commands()]))
 
-        TrainerThread._tell = tell  # type: ignore[assignment, method-assign]
+        StatusPublisher.publish = publish_and_tell  # type: ignore[assignment, method-assign]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(each, "r" if not each else "w") for each in range(3))
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
         os.environ["TERM"] = "xterm-256color"

@@ -19,7 +19,6 @@ from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.trace_panels import WherePanel
-from autograd_tui.tui.replay_thread import ReplayThread
 
 
 class Leader:
@@ -115,7 +114,7 @@ def replay(words: str, speed: float | None = None) -> AutogradApp:
         session.can = REPLAYED
         return session
 
-    return AutogradApp(opened, parse(words), title="line", thread=ReplayThread, can=REPLAYED, speed=speed)
+    return AutogradApp(opened, parse(words), title="line", can=REPLAYED, speed=speed)
 
 
 async def test_a_replay_runs_the_journal_to_its_end() -> None:
@@ -170,11 +169,11 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
         await shown.press("i")
         await shown.until(lambda: shown.app.screen.query_one(WherePanel).trace_position is not None)
         assert shown.app.screen.query_one(WherePanel).render_line(0).text.startswith(" not kept   forward")
-        (sentence,) = shown.app.main.trainer.unkept
+        (sentence,) = shown.app.main.trainer.driver.unkept
         assert "this run is not kept" in sentence
         await shown.press("i", "colon", *"model linear", "enter")
         assert "not kept" not in shown.text("StatusPanel")
-        assert shown.app.main.trainer.unkept == [sentence]
+        assert shown.app.main.trainer.driver.unkept == [sentence]
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 60])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app_screen import screen
-from autograd_tui.tui.requests import Status
+from autograd_tui.tui.trainer_status import Status
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
@@ -105,6 +105,9 @@ async def test_a_space_while_pytorch_is_loaded_is_run_under_the_veil_too() -> No
     async with screen() as shown:
         await shown.press("v")
         main = shown.app.main
-        main.trainer._status, main.state.latest = Status("loading", 0.0), None  # as before the session is there
+        main.trainer.publisher.status, main.state.latest = (
+            Status("loading", 0.0),
+            None,
+        )  # as before the session is there
         await shown.press("space")
         assert shown.session.commands() == "f"

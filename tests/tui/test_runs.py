@@ -10,8 +10,9 @@ from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.goal import Goal
 from autograd_tui.tui.panels.loss import LossPanel
-from autograd_tui.tui.requests import Train, Update
+from autograd_tui.tui.requests import Train
 from autograd_tui.tui.screen_state import SPEEDS, faster, slower, speed_in_words
+from autograd_tui.tui.trainer_status import Update
 
 
 async def to_frame(shown: Screen, index: int) -> None:
@@ -183,13 +184,13 @@ async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
     async with screen() as shown:
         trainer = shown.app.main.trainer
         heard: list[tuple[bool, float, float]] = []  # whether the run goes on, since when what runs has run, and when
-        hear = trainer._updated
+        hear = trainer.publisher._updated
 
         def hearing(update: Update) -> None:
             heard.append((update.goes_on, trainer.status.since, monotonic()))
             hear(update)
 
-        trainer._updated = hearing
+        trainer.publisher._updated = hearing
         await shown.pilot.press("r")
         await to_frame(shown, 1000)
         await shown.press("space")

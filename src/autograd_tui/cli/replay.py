@@ -46,7 +46,6 @@ def replay(words: list[str]) -> int:
     speed = _parse_speed(options.speed)
     check_terminal()
     from autograd_tui.tui.app import run_on_screen
-    from autograd_tui.tui.replay_thread import ReplayThread
 
     def open_replay(_: str | None) -> Session:
         session = open_recorded_session(journal, named, options)
@@ -59,7 +58,6 @@ def replay(words: list[str]) -> int:
         title=named,
         theme=options.theme,
         ascii_only=options.ascii,
-        thread=ReplayThread,
         can=REPLAYED,
         speed=speed,
     )

@@ -73,7 +73,6 @@ class AutogradApp(ReadableApp):
         choices_file: Path | None = None,
         terminal: Terminal | None = None,
         theme: str | None = None,
-        thread: type[TrainerThread] = TrainerThread,
         can: Capabilities = LIVE,
         speed: float | None = None,
         greeting: str | None = None,
@@ -82,8 +81,8 @@ class AutogradApp(ReadableApp):
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
-        `thread` runs what `open_session` opens, at first at a `speed` in commands a second; `can` is what that session
-        can do, known before it is open. `greeting` is said at the start, until there is something else to say.
+        `can` is what the session that `open_session` opens can do, known before it is open; runs do at first `speed`
+        commands a second. `greeting` is said at the start, until there is something else to say.
         `exporter` writes a run to a file, as `export.live_export.export_live` does.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
@@ -94,7 +93,7 @@ class AutogradApp(ReadableApp):
         self._theme = theme or self._choices.theme
         self._watchdog = watchdog or Watchdog()
         self.failure: BaseException | None = None
-        make_trainer = partial(thread, open_session, first, title=title, can=can, speed=speed, exporter=exporter)
+        make_trainer = partial(TrainerThread, open_session, first, title=title, can=can, speed=speed, exporter=exporter)
         self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title)
         self._main.state.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
 
@@ -209,7 +208,6 @@ def run_on_screen(
     title: str,
     theme: str | None,
     ascii_only: bool | None,
-    thread: type[TrainerThread] = TrainerThread,
     can: Capabilities = LIVE,
     speed: float | None = None,
     greeting: str | None = None,
@@ -235,7 +233,6 @@ def run_on_screen(
         choices_file=choices_file(),
         terminal=terminal,
         theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
-        thread=thread,
         can=can,
         speed=speed,
         greeting=greeting,
@@ -279,14 +276,14 @@ def _chosen(theme: str | None, ascii_only: bool | None) -> Preferences:
 def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     print_lines(*output.said_again(), file=sys.stderr)
-    for sentence in app.main.trainer.unkept:
+    for sentence in app.main.trainer.driver.unkept:
         say(sentence)
     if isinstance(app.failure, Refused):
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
     elif app.main.trainer.can.run:
-        print_lines(*app.main.trainer.earlier_command_lines, app.main.last_command_line())
+        print_lines(*app.main.trainer.driver.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)
     sys.stdout.flush()

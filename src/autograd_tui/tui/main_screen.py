@@ -339,11 +339,11 @@ class MainScreen(TrainingScreen):
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)
-        self.say(write_picture_and_line(self.app.export_screenshot(), line, folder=self.trainer.folder))
+        self.say(write_picture_and_line(self.app.export_screenshot(), line, folder=self.trainer.driver.folder))
 
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""
-        self.say(write_picture(self.app.export_screenshot(), path, folder=self.trainer.folder))
+        self.say(write_picture(self.app.export_screenshot(), path, folder=self.trainer.driver.folder))
 
     def command_line(self) -> str:
         """Return the command line that repeats the run."""
@@ -352,7 +352,7 @@ class MainScreen(TrainingScreen):
 
     def last_command_line(self) -> str:
         """Return the same as far as the run has come by now, which may be further than the screen got to know."""
-        about, update = self.state.view.about, self.trainer.update
+        about, update = self.state.view.about, self.trainer.publisher.update
         return about.repeated(update.log) if about and update else self.command_line()
 
     def action_help(self) -> None:

@@ -40,7 +40,7 @@ class PromptWords:
             newest=view.newest,
             history=view.history,
             themes=(*THEMES, *app.available_themes),
-            models=_models(trainer.folder) if text.startswith("model ") else {},
+            models=_models(trainer.driver.folder) if text.startswith("model ") else {},
             branches=trainer.session.branches if trainer.session else (),
         )
         return completion_heading(text, view.frame, memory=view.about.memory if view.about else BUDGET), candidates

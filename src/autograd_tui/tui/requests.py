@@ -8,17 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from time import monotonic
 from typing import Literal
 
 from autograd_tui.core.command import Command, Commands
-from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.history import History
-from autograd_tui.core.run_observer import Problem, Progress
-from autograd_tui.core.session_view import LIVE, Capabilities
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import Watchpoint
@@ -140,59 +135,6 @@ class ScreenAction(Request):
     """A key that the screen answers by itself, once all that was asked for before it is shown."""
 
     act: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the trainer thread does at one moment; any thread may read it."""
-
-    busy: str | None  # what runs; None while it waits for a request
-    since: float  # when that began, by `monotonic`
-    run: str | None = None  # what a run goes on until, in words; None while there is none
-    run_since: float = 0.0
-    progress: Progress | None = None  # of going back, or of a gradient check
-    updated: float = 0.0  # when the screen got its latest update
-    waiting: int = 0  # requests in the queue
-    speed: float | None = None  # commands a second that a run does at most
-    watched: bool = False  # whether a watchpoint is armed
-    fired: int | None = None  # the frame at which a watchpoint fired last
-    can: Capabilities = LIVE  # what the session can do
-    notice: str | None = None  # what this screen is for, where it does not train
-
-    @property
-    def silent(self) -> float:
-        """The seconds since what runs has had an update."""
-        return 0.0 if self.busy is None else monotonic() - max(self.since, self.updated)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing runs."""
-        return not self.waiting and self.busy is None
-
-    @property
-    def can_be_stopped(self) -> bool:
-        """Whether a run or going back can be ended, or requests be dropped."""
-        return bool(self.waiting) or self.run is not None or self.progress is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What the screen gets after each request, and now and then during a run."""
-
-    frame: Frame  # where training stands
-    history: History  # a copy of the screen's own
-    newest: int  # the index of the branch's last frame
-    log: CommandLog  # the commands that led to the frame
-    goes_on: bool = False  # whether there is more of a run to come
-    request: Request | None = None  # the one that was answered
-    refused: str | None = None  # why it was not
-    warning: str | None = None  # what the user has to know besides
-    problem: Problem | None = None  # with keeping the run on disk, as long as there is one
-
-    @property
-    def unkept(self) -> str:
-        """A word for the status row while the run is not kept."""
-        return self.problem.mark if self.problem else ""
 
 
 class RequestQueue:

@@ -19,7 +19,8 @@ from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.view import TableView
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
-from autograd_tui.tui.requests import Inspect, Look, Place, Status, Train, Training, Update
+from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training
+from autograd_tui.tui.trainer_status import Status, Update
 
 MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
 MIN_PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from autograd_tui.core.errors import Refused
 from autograd_tui.text.prompt.parser import parse_prompt
 from autograd_tui.text.prompt.words import Candidate, ScreenWord
-from autograd_tui.tui.requests import CheckGradient, Record, Update
+from autograd_tui.tui.requests import CheckGradient, Record
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.trace_screen import TraceScreen
+from autograd_tui.tui.trainer_status import Update
 
 if TYPE_CHECKING:
     from autograd_tui.tui.main_screen import MainScreen

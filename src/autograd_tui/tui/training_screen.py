@@ -15,9 +15,10 @@ from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.layouts import SHORT, Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
-from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction, Update
+from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
 from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState, View
 from autograd_tui.tui.trace_visit import TraceVisit
+from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen

@@ -1,4 +1,4 @@
-"""The thread of a replay: it runs the commands of a journal at a speed."""
+"""A replay: it runs the commands of a journal at a speed."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
 
-from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command import Commands, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.goal import Goal
 from autograd_tui.tui.requests import Record, Train
-from autograd_tui.tui.trainer_thread import SAMPLE, TrainerThread
+from autograd_tui.tui.session_driver import SAMPLE_SECONDS, SessionDriver
 
 JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes on, arrows look; resume trains on."
 
 
-class ReplayThread(TrainerThread):
+class ReplayDriver(SessionDriver):
     """Runs the commands of a journal, and no others; they begin by themselves, and space pauses."""
 
+    _journal = Commands()
     _count = 0  # of the commands that have run
 
     @property
     def notice(self) -> str | None:
         """What this screen is for, and how far the replay is."""
-        total = len(self._first)
+        total = len(self._journal)
         if self._count == total:
             return f"the end of the journal, {total:,} commands: arrows look back"
         return f"a replay, {self._count:,} of {total:,} commands: space runs the next one, r goes on"
 
-    def _run_first(self) -> None:
-        self._commands: Iterator[Command] = iter(self._first)
-        self._tell()
+    def run_first(self, commands: Commands) -> None:
+        """Begin to run the journal's commands."""
+        self._journal, self._commands = commands, iter(commands)
+        self._publisher.publish(self._here)
         self._play()
-        self._tell()
+        self._publisher.publish(self._here)
 
     def _train(self, request: Train) -> None:
         if self._index(request.start) != self._here.frame.index:
@@ -54,9 +56,9 @@ class ReplayThread(TrainerThread):
 
     def _play(self) -> None:
         """Run on, at the speed that is set, until the end, a stop, or a request that ends the run."""
-        with self._running("the journal ends"):
+        with self._publisher.running("the journal ends"):
             while not self._play_at_speed():
-                if self.requests.stopped or (len(self.requests) and not self._answer_beside()):
+                if self._stopped() or (len(self._requests) and not self._answer_beside()):
                     return
 
     def _play_at_speed(self) -> bool:
@@ -64,16 +66,16 @@ class ReplayThread(TrainerThread):
         speed, last_shown = self.speed, monotonic()
 
         def over() -> bool:
-            return self.requests.stopped or bool(len(self.requests)) or self.speed != speed
+            return self._stopped() or bool(len(self._requests)) or self.speed != speed
 
-        for _ in self._run_commands(len(self._first)):
-            if speed or monotonic() - last_shown > SAMPLE:
-                self._tell()
+        for _ in self._run_commands(len(self._journal)):
+            if speed or monotonic() - last_shown > SAMPLE_SECONDS:
+                self._publisher.publish(self._here)
                 last_shown = monotonic()
             if speed:
-                self.requests.sleep(1 / speed, over)
+                self._requests.sleep(1 / speed, over)
             if over():
-                return self._count == len(self._first)
+                return self._count == len(self._journal)
         return True
 
     def _run_commands(self, count: int) -> Iterator[Frame]:
@@ -84,7 +86,7 @@ class ReplayThread(TrainerThread):
 
     def _run_iterations(self, count: int) -> Iterator[Frame]:
         """Run to the journal's next zero_grad, or its end."""
-        for frame in self._run_commands(len(self._first)):
+        for frame in self._run_commands(len(self._journal)):
             yield frame
             count -= frame.phase is Phase.ZERO_GRAD
             if not count:
