@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from textual import events
 from textual.message import Message
@@ -138,7 +139,8 @@ class TrainingScreen(SizedScreen, CachedRows):
             if self.state.is_patient:
                 self.say(None)  # it ended just after its update was shown
             return
-        if (self.state.looking is None or status.progress is not None) and not self.state.interrupted:
+        answered = monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
+        if (self.state.looking is None or status.progress is not None) and not (answered or self.state.interrupted):
             self.say(None)
         self.watch_the_clock()
 
