@@ -18,7 +18,8 @@ def export(*words: str) -> int:
     add_export_arguments(parser)
     session = open_session("linear")
     list(session.run_all("fbsz"))
-    return run_export(parser.parse_args(words), session.recording(), lambda: open_session("linear"))
+    reopen = lambda: open_session("linear")  # noqa: E731
+    return run_export(parser.parse_args(words), session.about.opening, session.log(), reopen)
 
 
 def test_it_writes_the_file_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_is_kept_in_the_state_folder(do: Do, own_state_folder: Path) -> None:
     do("linear", "--headless", "--do", "fbsz")
     (journal,) = own_state_folder.iterdir()
-    assert len(read_journal(journal).recording()) == 4
+    assert len(read_journal(journal).log()) == 4
 
 
 @pytest.mark.parametrize("name", ["a" * 250, "é" * 120, "a\nb.c", "", "𝔞" * 60])
@@ -133,7 +133,7 @@ def test_a_run_goes_on_where_it_stopped(do: Do, path: Path) -> None:
     do("linear", "--headless", "--do", "fbsz f", "--journal", str(path), "--optimizer", "adam")
     resumed = losses(do("resume", str(path), "--headless", "--json", "--do", "bsz fb"))
     assert resumed == straight[5:]
-    assert len(read_journal(path).recording()) == 10
+    assert len(read_journal(path).log()) == 10
 
 
 def test_without_a_name_the_latest_run_goes_on(do: Do, own_state_folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_killed_run_loses_no_command(path: Path) -> None:
         for _ in range(6):
             program.stdout.readline()
         program.send_signal(signal.SIGKILL)
-    assert len(read_journal(path).recording()) == 6
+    assert len(read_journal(path).log()) == 6
 
 
 def test_a_check_agrees_with_the_run_that_was_kept(do: Do, path: Path) -> None:

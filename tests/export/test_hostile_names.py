@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def written(name: str, ending: str, folder: Path, *, title: str | None = None) -
     if ending == ".pt":
         export_repro(path, session)
         return path.with_suffix(".py")
-    export_file(path, session.recording(), lambda: open_session(made, device="cpu"))
+    export_file(path, session.about.opening, session.log(), lambda: open_session(made, device="cpu"))
     return path
 
 
@@ -111,7 +112,8 @@ def test_no_name_of_a_file_becomes_code_of_a_script(name: str, tmp_path: Path) -
         scenario.write_text(text)
         session = open_session(str(scenario), device="cpu")
         list(session.run_all("fbsz f"))
-        export_file(folder / "run.py", session.recording(), lambda at=scenario: open_session(str(at), device="cpu"))  # type: ignore[misc]
+        reopen = partial(open_session, str(scenario), device="cpu")
+        export_file(folder / "run.py", session.about.opening, session.log(), reopen)
         shapes.append(shape(folder / "run.py"))
     assert shapes[0] == shapes[1]
 

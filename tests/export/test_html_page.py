@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autograd_tui.core.command_log import Recording
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.engine.open import open_session
 from autograd_tui.export.formats import export_file
 from autograd_tui.export.html_page import sample_frames, sampling_note
@@ -48,7 +48,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "run.html"
     session = open_session("linear")
     list(session.run_all("fbBs"))
-    export_file(path, session.recording(), lambda: open_session("linear"))
+    export_file(path, session.about.opening, session.log(), lambda: open_session("linear"))
     return path.read_text(encoding="utf-8")
 
 
@@ -100,18 +100,18 @@ def test_without_javascript_the_first_screen_can_be_read(page: str) -> None:
 def test_a_long_run_keeps_its_ends_errors_and_settings() -> None:
     session = open_session("linear")
     list(session.run_all("fbsz*100 fbB lr=0.5 sz fbsz*100"))
-    recording = session.recording()
-    kept = sample_frames(recording, limit=60)
+    log = session.log()
+    kept = sample_frames(log, limit=60)
     assert len(kept) == 60
-    assert {*range(20), 403, 404, *range(len(recording) - 7, len(recording) + 1)} <= set(kept)
+    assert {*range(20), 403, 404, *range(len(log) - 7, len(log) + 1)} <= set(kept)
 
 
 def test_it_says_what_is_left_out() -> None:
     session = open_session("linear")
     list(session.run_all("fbsz*100"))
-    recording = session.recording()
-    assert sampling_note(recording, sample_frames(recording)).startswith("300 of 401 screens are kept")
-    assert sampling_note(Recording(recording.opening), sample_frames(Recording(recording.opening))) == ""
+    log = session.log()
+    assert sampling_note(log, sample_frames(log)).startswith("300 of 401 screens are kept")
+    assert sampling_note(CommandLog(), sample_frames(CommandLog())) == ""
 
 
 def test_what_a_model_says_is_no_markup(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_a_model_says_is_no_markup(tmp_path: Path) -> None:
     session = open_session(str(own))
     list(session.run_all("f"))
     path = tmp_path / "run.html"
-    export_file(path, session.recording(), lambda: open_session(str(own)))
+    export_file(path, session.about.opening, session.log(), lambda: open_session(str(own)))
     reader = read(path.read_text(encoding="utf-8"))
     assert reader.links == []
     assert "</script><img src=x>" in json.loads(reader.data)["frames"][1]["said"]

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def run_alone(text: str, folder: Path) -> str:
 
 def exported(session: Session) -> str:
     again = opened(session)
-    text = training_script(session.recording(), again.frame, again.groups)
+    text = training_script(session.about.opening, session.log(), again.frame, again.groups)
     compile(text, "run.py", "exec")
     return text
 
@@ -290,9 +291,8 @@ def test_a_comment_says_what_a_phase_does_where_it_stands() -> None:
 
 def test_words_in_a_header_are_no_code() -> None:
     session = open_session("linear")
-    recording = session.recording()
-    object.__setattr__(recording.opening, "versions", {"torch": "2\nprint('caught')"})
-    assert "\nprint('caught')" not in training_script(recording, session.frame, session.groups)
+    config = replace(session.about.opening, versions={"torch": "2\nprint('caught')"})
+    assert "\nprint('caught')" not in training_script(config, session.log(), session.frame, session.groups)
 
 
 def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
@@ -300,14 +300,13 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     own.write_text(OWN)
     session = open_session(str(own))
     list(session.run_all("gate=2 f"))  # which raises
-    recording = session.recording()
-    object.__setattr__(recording.opening, "device", "cuda:1")
-    text = training_script(recording, session.frame, session.groups)
+    config = replace(session.about.opening, device="cuda:1")
+    text = training_script(config, session.log(), session.frame, session.groups)
     compile(text, "run.py", "exec")
     for line in (
         "model = parts.model.to('cuda:1')",
         "    batch = moved(batch, 'cuda:1')",
-        "around.follow('cuda:1')",
+        "around.add_device('cuda:1')",
     ):
         assert line in text.splitlines()
 

@@ -27,6 +27,7 @@ from autograd_tui.journal.reader import EntryTree, Journal, read_journal
 from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.verify import verify_journal
 from autograd_tui.journal.writer import JournalWriter
+from expected_journal import spelled
 
 
 def kept(path: Path, scenario: str = "linear") -> Session:
@@ -46,7 +47,7 @@ def closed(session: Session) -> None:
 
 
 def told(journal: Journal) -> list[str]:
-    return [f"{step.command} {step.raised}" if step.raised else str(step.command) for step in journal.recording()]
+    return spelled(journal.log())
 
 
 def lines(path: Path) -> list[list[object]]:
@@ -151,7 +152,7 @@ def test_the_present_branch_is_read_back(path: Path, words: str, present: str | 
     except Refused:
         assert present is None
     journal = read_journal(path)
-    assert "".join(told(journal)) == "".join(map(str, (step.command for step in session.recording())))
+    assert "".join(told(journal)) == "".join(map(str, session.log()))
     assert present is None or "".join(told(journal)) == present
     assert journal.frame == session.frame.index
 
@@ -168,7 +169,7 @@ def test_a_free_run_is_a_line_and_reads_back_as_one_stretch(path: Path, monkeypa
     # The last iteration runs phase by phase where a frame happened to be made just before it.
     assert [line[2] for line in lines(path)] in ([*"fbsz", "fbsz*1999"], [*"fbsz", "fbsz*1998", *"fbsz"])
     journal = read_journal(path)
-    assert (len(journal.recording()), len(journal.recording().stretches)) == (8000, 1)
+    assert (len(journal.log()), len(list(journal.log().blocks()))) == (8000, 1)
     assert lines(path)[-1][3] == frame_digest(session.frame)
 
 

@@ -173,7 +173,7 @@ def is_kept(disk: Disk, session: Session) -> bool:
         return False
     if journal is None or told is None:
         return not session.newest and not session.branches
-    present = told.track.commands
+    present = told.log
     branches = [(each.number, each.fork, len(each)) for each in told.branches.kept]
     return (
         (journal.frame, len(present), branches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from autograd_tui.core.command_log import Recording
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.entry import frame_digest
@@ -18,9 +18,9 @@ def listed(branches: Iterable[Branch]) -> list[tuple[int, int, int, float | None
     return [(branch.number, branch.fork, len(branch), branch.loss) for branch in branches]
 
 
-def spelled(recording: Recording) -> list[str]:
-    """Give its commands, each with what it raised."""
-    return [f"{step.command} {step.raised}" if step.raised else str(step.command) for step in recording]
+def spelled(log: CommandLog) -> list[str]:
+    """Return its commands, each with the type of what it raised."""
+    return [f"{command} {raised}" if raised else str(command) for command, raised in log.with_errors(0, len(log))]
 
 
 def told_otherwise(path: Path, session: Session) -> list[str]:
@@ -29,11 +29,11 @@ def told_otherwise(path: Path, session: Session) -> list[str]:
     rebuilt = rebuild_branches(journal)
     pairs = {
         "damage, cut": ((journal.damage, journal.unread_bytes), (None, 0)),
-        "frame, newest": ((journal.frame, len(rebuilt.track)), (session.frame.index, session.newest)),
+        "frame, newest": ((journal.frame, len(rebuilt.log)), (session.frame.index, session.newest)),
         "digest": (journal.tip.digest, frame_digest(session.frame)),
         "loss": (journal.loss, session.frame.loss),
         "branches": (listed(rebuilt.branches.kept), listed(session.branches)),
-        "commands": (spelled(journal.recording()), spelled(session.recording())),
+        "commands": (spelled(journal.log()), spelled(session.log())),
     }
     # As text, where a NaN is a NaN.
     return [f"{what}: {said}, not {true}" for what, (said, true) in pairs.items() if str(said) != str(true)]

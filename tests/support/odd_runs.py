@@ -245,7 +245,7 @@ class Walker:
         """Write the run in one form."""
         ending = self.rng.choice([".py", ".py", ".csv", ".jsonl", ".pt", ".pt", ".tb"])
         path = folder / f"out{ending}"
-        recording = session.recording()
+        log = session.log()
 
         def reopen() -> Session:
             return open_session(str(self.file), device="cpu")
@@ -254,7 +254,7 @@ class Walker:
             if ending == ".pt":
                 export_repro(path, session)
             else:
-                export_file(path, recording, reopen)
+                export_file(path, session.about.opening, log, reopen)
 
         refused = self.attempt(f"export {ending}", lambda: [write()]) is None  # type: ignore[func-returns-value]
         left = [each for each in folder.iterdir() if each.name.startswith((".out", "out"))]

@@ -35,7 +35,7 @@ def tensors(session: Session) -> Tensors:
 
 def commands_between(session: Session, start: int, end: int) -> list[Command]:
     """Give the commands that led from one frame to another."""
-    return list(session._replayer.commands.between(start, end))
+    return list(session._replayer.log.between(start, end))
 
 
 def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01", groups: MakeGroups = lambda model: ()) -> Scenario:

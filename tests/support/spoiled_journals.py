@@ -178,11 +178,11 @@ def check_read(path: Path) -> Journal | None:
     assert journal.size + journal.unread_bytes == path.stat().st_size
     assert isinstance(journal.loss, float | int | None)
     told = rebuild_branches(journal)
-    assert journal.frame <= len(told.track) == len(journal.recording(journal.branch_tip)) == journal.tree.end
-    assert len(journal.recording()) == journal.frame
+    assert journal.frame <= len(told.log) == len(journal.log(journal.branch_tip)) == journal.tree.end
+    assert len(journal.log()) == journal.frame
     for number, end in told.ends.items():
         branch = told.branches.get(number) if number in {each.number for each in told.branches.kept} else None
-        assert branch is None or len(branch) == len(journal.recording(journal.entries[end - 1]))
+        assert branch is None or len(branch) == len(journal.log(journal.entries[end - 1]))
     _ = journal.opening.command_line, [entry.error for entry in journal.entries]
     if journal.damage:
         before = path.with_name("before.journal")

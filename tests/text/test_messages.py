@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autograd_tui.core.command import parse
-from autograd_tui.core.command_log import Track
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
@@ -13,12 +13,10 @@ from autograd_tui.text.prompt.completion import complete, completion_heading
 
 
 def branch(number: int, words: str, fork: int, loss: float | None) -> Branch:
-    track, history = Track(), History()
-    for command in parse(words):
-        track.commands.append(command)
+    log, history = CommandLog(parse(words)), History()
     if loss is not None:
         history.loss.append(1, 1, loss)
-    return Branch(number, track, history, fork)
+    return Branch(number, log, history, fork)
 
 
 def test_going_back_says_how_far_it_has_come_and_how_to_give_it_up() -> None:

@@ -24,7 +24,8 @@ from autograd_tui.core.files import absolute, working_folder
 from autograd_tui.core.printing import print_lines, say
 
 if TYPE_CHECKING:
-    from autograd_tui.core.command_log import Recording
+    from autograd_tui.core.command_log import CommandLog
+    from autograd_tui.core.run_config import RunConfig
     from autograd_tui.engine.session import Session
 
 MIN_SIZE, MAX_SIZE = 20, 500  # columns or rows of a screen
@@ -41,8 +42,9 @@ def export(words: list[str]) -> int:
     journal = read_chosen_journal(options)
     named = trusted_scenario(journal, options)
     warn_of_damage(journal)
-    recording = replace(journal.recording(), opening=replace(journal.opening, scenario=named))
-    return run_export(options, recording, lambda: open_recorded_session(journal, named, options), journal=journal.path)
+    config = replace(journal.opening, scenario=named)
+    reopen = lambda: open_recorded_session(journal, named, options)  # noqa: E731
+    return run_export(options, config, journal.log(), reopen, journal=journal.path)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,18 +67,24 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(
-    options: argparse.Namespace, recording: Recording, reopen: Callable[[], Session], *, journal: Path | None = None
+    options: argparse.Namespace,
+    config: RunConfig,
+    log: CommandLog,
+    reopen: Callable[[], Session],
+    *,
+    journal: Path | None = None,
 ) -> int:
-    """Write a recording to the file asked for and give the exit code; raises Refused.
+    """Write a run to the file asked for and return the exit code; raises Refused.
 
-    reopen: opens the recording's session anew at frame 0, writing no journal. journal: what tells it.
+    config, log: what opened the run, and the commands that it ran. reopen: opens its session anew at frame 0, writing
+    no journal. journal: the file that the run was read from.
     """
     from autograd_tui.export.formats import PictureOptions, export_file
 
     picture = PictureOptions(options.frame, _parse_size(options.size), options.theme)
-    progress, path = _ExportProgress(len(recording)), Path(absolute(options.to, working_folder()))
+    progress, path = _ExportProgress(len(log)), Path(absolute(options.to, working_folder()))
     protection: dict[str, Any] = {"overwrite": options.force, "journal": journal}
-    missing = export_file(path, recording, reopen, options=picture, stopped=progress, **protection)
+    missing = export_file(path, config, log, reopen, options=picture, stopped=progress, **protection)
     print_lines("; ".join([f"autograd-tui: written: {options.to}", *[missing] * bool(missing)]), file=sys.stderr)
     return 0
 

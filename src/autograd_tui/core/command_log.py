@@ -1,25 +1,25 @@
-"""Logs of commands, run-length encoded: iterations that repeat are stored once."""
+"""The commands of one branch, run-length encoded, and what they raised: iterations that repeat are stored once."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import groupby, takewhile
 
 from autograd_tui.core.command import Command, Phase
-from autograd_tui.core.frame import Frame, TorchError
-from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.frame import TorchError
 
 Pattern = tuple[Command, ...]
 ITERATION: Pattern = tuple(Command(phase.value) for phase in Phase)
+RanCommand = tuple[Command, str | None]  # and the type of what it raised, as in "RuntimeError"
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    start: int  # place of its first command
+    start: int  # the frame that its first command starts from
     pattern: Pattern  # one setting, or the phases from one forward to the next
-    times: int
+    times: int  # 1 where one of its commands raised
 
     @property
     def end(self) -> int:
@@ -27,9 +27,10 @@ class _Block:
 
 
 class CommandLog:
-    """A list of commands whose memory does not grow while the same iteration repeats."""
+    """Commands, the n-th of which led to frame n; memory does not grow while the same iteration repeats."""
 
     def __init__(self, commands: Iterable[Command] = ()) -> None:
+        self.errors: dict[int, TorchError] = {}  # by frame
         self._blocks: list[_Block] = []
         self._open: list[Command] = []  # the iteration that is still going on
         for command in commands:
@@ -38,30 +39,31 @@ class CommandLog:
     def __len__(self) -> int:
         return self._closed + len(self._open)
 
+    def __iter__(self) -> Iterator[Command]:
+        return self.between(0, len(self))
+
     @property
     def _closed(self) -> int:
         return self._blocks[-1].end if self._blocks else 0
 
-    def append(self, command: Command) -> None:
-        """Add the newest command."""
+    def append(self, command: Command, error: TorchError | None = None) -> None:
+        """Add the newest command, and what it raised."""
         if command.phase is None or command.phase is Phase.FORWARD:
             self._close()
         self._open.append(command)
+        if error is not None:
+            self.errors[len(self)] = error
         if command.phase is None:
             self._close()
 
-    def append_all(self, pattern: Pattern, times: int) -> None:
+    def append_block(self, pattern: Pattern, times: int) -> None:
         """Add a pattern so many times; whole iterations take no longer the more there are."""
         if pattern == ITERATION and times:
-            self.append_iterations(times)
+            self._close()
+            self._add(ITERATION, times)
             return
         for command in pattern * times:
             self.append(command)
-
-    def append_iterations(self, times: int) -> None:
-        """Add whole iterations, f b s z, at once."""
-        self._close()
-        self._add(ITERATION, times)
 
     def _close(self) -> None:
         if self._open:
@@ -69,20 +71,35 @@ class CommandLog:
             self._open = []
 
     def _add(self, pattern: Pattern, times: int) -> None:
-        start = self._blocks[-1].end if self._blocks else 0
+        start = self._closed
         if self._blocks and self._blocks[-1].pattern == pattern:
-            last = self._blocks.pop()
-            start, times = last.start, last.times + times
+            last_two = range(start - len(pattern) + 1, len(self) + 1)  # the last pattern, and the one to be added
+            if not (self.errors and any(index in self.errors for index in last_two)):
+                last = self._blocks.pop()
+                start, times = last.start, last.times + times
         self._blocks.append(_Block(start, pattern, times))
 
+    def leading_to(self, index: int) -> Command | None:
+        """Return the command that led to frame `index`; None for frame 0."""
+        return next(self.between(index - 1, index)) if index else None
+
     def between(self, start: int, end: int) -> Iterator[Command]:
-        """Give the commands from place `start` up to, but not with, `end`."""
-        for pattern, times in self.stretches(start, end):
+        """Yield the commands after frame `start`, up to frame `end`."""
+        for pattern, times in self.blocks(start, end):
             for _ in range(times):
                 yield from pattern
 
-    def stretches(self, start: int, end: int) -> Iterator[tuple[Pattern, int]]:
-        """Give the same commands as patterns that repeat; where one is cut, its part stands alone."""
+    def with_errors(self, start: int, end: int) -> Iterator[RanCommand]:
+        """Yield the commands after frame `start`, up to frame `end`, each with what it raised."""
+        for index, command in enumerate(self.between(start, end), start + 1):
+            yield command, self.errors[index].type if index in self.errors else None
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[Pattern, int]]:
+        """Yield the commands after frame `start`, up to frame `end`, as patterns and how often each repeats.
+
+        Part of a pattern that `start` or `end` cuts stands alone, and so does one in which a command raised.
+        """
+        end = len(self) if end is None else end
         first = bisect_right(self._blocks, start, key=lambda block: block.start) - 1
         for block in self._blocks[max(first, 0) :]:
             yield from _cut(block, max(start, block.start), min(end, block.end))
@@ -91,13 +108,13 @@ class CommandLog:
             yield rest, 1
 
     def up_to(self, length: int) -> CommandLog:
-        """Give a log of the first `length` commands, of its own."""
+        """Return a copy of the first `length` commands."""
         other = self.copy()
         other.truncate_after(length)
         return other
 
     def truncate_after(self, length: int) -> None:
-        """Keep the first `length` commands."""
+        """Keep the first `length` commands: another one runs from frame `length`."""
         if length >= len(self):
             return
         del self._open[max(length - self._closed, 0) :]
@@ -107,6 +124,7 @@ class CommandLog:
             if times:
                 self._blocks.append(_Block(block.start, block.pattern, times))
             self._open = list(block.pattern[:rest])
+        self.errors = {index: error for index, error in self.errors.items() if index <= length}
         self._reopen()
 
     def _reopen(self) -> None:
@@ -119,13 +137,13 @@ class CommandLog:
         self._open = list(last.pattern)
 
     def copy(self) -> CommandLog:
-        """Give a log of its own, which goes on without this one."""
+        """Return a log of its own, which goes on without this one."""
         other = CommandLog()
-        other._blocks, other._open = self._blocks[:], self._open[:]
+        other.errors, other._blocks, other._open = dict(self.errors), self._blocks[:], self._open[:]
         return other
 
     def shared_with(self, other: CommandLog) -> int:
-        """Count the commands from the first on that both logs hold alike."""
+        """Count the commands from the first on that both logs have in common."""
         shared = 0
         for (pattern, times), (another, repeats) in zip(self._runs(), other._runs(), strict=False):
             if pattern != another:
@@ -138,12 +156,9 @@ class CommandLog:
         return shared
 
     def _runs(self) -> list[tuple[Pattern, int]]:
-        """Give all commands as patterns that repeat, no two neighbours the same."""
-        blocks = [(block.pattern, block.times) for block in self._blocks]
-        if self._open:
-            times = blocks.pop()[1] if blocks and blocks[-1][0] == tuple(self._open) else 0
-            blocks.append((tuple(self._open), times + 1))
-        return blocks
+        """Return all commands as patterns that repeat, no two neighbours the same, whatever raised."""
+        neighbours = groupby(self.blocks(), key=lambda block: block[0])
+        return [(pattern, sum(times for _, times in blocks)) for pattern, blocks in neighbours]
 
     def __str__(self) -> str:
         """Write the commands so that `parse` reads the same ones back, as short as reads well."""
@@ -164,7 +179,7 @@ def _alike(some: Pattern, others: Pattern) -> int:
 
 
 def _cut(block: _Block, start: int, end: int) -> Iterator[tuple[Pattern, int]]:
-    """Give the part of a block between two places inside it: an end of its pattern, whole ones, a beginning."""
+    """Yield the part of a block between two frames inside it: an end of its pattern, whole ones, a beginning."""
     if start >= end:
         return
     pattern, size = block.pattern, len(block.pattern)
@@ -178,106 +193,3 @@ def _cut(block: _Block, start: int, end: int) -> Iterator[tuple[Pattern, int]]:
         yield pattern, whole
     if rest:
         yield pattern[:rest], 1
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One command; `raised` is the type of what PyTorch raised in it, as in "RuntimeError"."""
-
-    command: Command
-    raised: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Steps that were run one after the other, so many times."""
-
-    steps: tuple[Step, ...]
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One branch, from frame 0 to where it stands; it holds no command that goes back."""
-
-    opening: RunConfig
-    stretches: Sequence[Stretch] = ()
-
-    def __iter__(self) -> Iterator[Step]:
-        for stretch in self.stretches:
-            for _ in range(stretch.times):
-                yield from stretch.steps
-
-    def __len__(self) -> int:
-        return sum(len(stretch.steps) * stretch.times for stretch in self.stretches)
-
-    def split(self, frame: int) -> tuple[Recording, Recording]:
-        """Give the part up to a frame, and the part from there on."""
-        before: list[Stretch] = []
-        for place, stretch in enumerate(self.stretches):
-            size = len(stretch.steps)
-            whole, rest = divmod(frame, size)
-            if whole >= stretch.times:
-                before.append(stretch)
-                frame -= size * stretch.times
-                continue
-            steps = stretch.steps
-            before += [Stretch(steps, whole)] * bool(whole) + [Stretch(steps[:rest])] * bool(rest)
-            left = stretch.times - whole - bool(rest)
-            after = [Stretch(steps[rest:])] * bool(rest) + [Stretch(steps, left)] * bool(left)
-            return Recording(self.opening, before), Recording(self.opening, [*after, *self.stretches[place + 1 :]])
-        return self, Recording(self.opening)
-
-
-class Track:
-    """Enough to run one branch again, frame by frame."""
-
-    def __init__(self) -> None:
-        self.commands = CommandLog()  # the n-th one led to frame n
-        self.errors: dict[int, TorchError] = {}  # by frame
-
-    def __len__(self) -> int:
-        return len(self.commands)
-
-    def append(self, command: Command, frame: Frame) -> None:
-        """Take note of a command that has led to a frame."""
-        self.commands.append(command)
-        if frame.error:
-            self.errors[frame.index] = frame.error
-
-    def truncate_after(self, index: int) -> None:
-        """Leave the commands after frame `index`: another one has been run from there."""
-        self.commands.truncate_after(index)
-        self.errors = {each: error for each, error in self.errors.items() if each <= index}
-
-    def copy(self) -> Track:
-        """Give a track of its own, which goes on without this one."""
-        other = Track()
-        other.commands, other.errors = self.commands.copy(), dict(self.errors)
-        return other
-
-    def raised_between(self, start: int, end: int) -> bool:
-        """Tell whether any command after frame `start`, up to frame `end`, raised."""
-        return any(start < index <= end for index in self.errors)
-
-    def recorded(self, end: int) -> list[Stretch]:
-        """Give the commands up to frame `end` with what they raised."""
-        found, start = [], 0
-        for pattern, times in self.commands.stretches(0, end):
-            ends = start + len(pattern) * times
-            if not self.raised_between(start, ends):
-                found.append(Stretch(tuple(map(Step, pattern)), times))
-            else:
-                turns = range(start, ends, len(pattern))
-                found += [Stretch(self.steps(turn, turn + len(pattern))) for turn in turns]
-            start = ends
-        return found
-
-    def steps(self, start: int, end: int) -> tuple[Step, ...]:
-        """Give the commands after frame `start`, up to frame `end`, one by one with what they raised."""
-        commands = enumerate(self.commands.between(start, end), start + 1)
-        return tuple(Step(command, self._raised(index)) for index, command in commands)
-
-    def _raised(self, index: int) -> str | None:
-        error = self.errors.get(index)
-        return error.type if error else None

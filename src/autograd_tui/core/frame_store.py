@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from autograd_tui.core.command_log import Track
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
@@ -88,7 +88,7 @@ def _tables(frame: Frame) -> dict[int, StatsTable]:
     return {id(table): table for table in held if table is not None}
 
 
-MAX_BRANCHES = 100  # the newest ones are kept; a track is small, a history up to 200 kB
+MAX_BRANCHES = 100  # the newest ones are kept; a log is small, a history up to 200 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class Branch:
     """A whole run from frame 0 on, as it was when another command was run from one of its frames; it never changes."""
 
     number: int  # in order of abandonment, from 1, and never given twice
-    track: Track
+    log: CommandLog
     history: History | None  # None where another program ran it: taking it runs it once more
     fork: int  # the last frame that it shared with what took its place
     told: float | None = None  # its last loss, where there is no history
     ends_as: Callable[[Frame], bool] | None = None  # there, whether a frame is the one that it ended with
 
     def __len__(self) -> int:
-        return len(self.track)
+        return len(self.log)
 
     @property
     def loss(self) -> float | None:
@@ -118,12 +118,12 @@ class Branches:
         self._left = 0  # by now
         self.kept: tuple[Branch, ...] = ()  # replaced, never changed: any thread may read it
 
-    def leave(self, track: Track, history: History | None, *, fork: int, told: float | None = None) -> Branch | None:
+    def leave(self, log: CommandLog, history: History | None, *, fork: int, told: float | None = None) -> Branch | None:
         """Keep a run whose frames after `fork` are about to be left, where there are any, as a branch; give it."""
-        if len(track) <= fork:
+        if len(log) <= fork:
             return None
         self._left += 1
-        left = Branch(self._left, track, history, fork, told)
+        left = Branch(self._left, log, history, fork, told)
         self.kept = (*self.kept, left)[-MAX_BRANCHES:]
         return left
 

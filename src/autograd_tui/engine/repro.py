@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.command_log import Step
+from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.fork_guard import ForkGuard
@@ -43,19 +43,21 @@ def latest_case(
     if not forward:
         raise Refused("there is no iteration to write yet: run forward first.")
     checkpoint = replayer.state_at(forward - 1, known)
-    steps = replayer.track.steps(forward - 1, here.index)
+    commands = list(replayer.log.with_errors(forward - 1, here.index))
     fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
     with trainer.borrow_state() as state:
-        case = _make_case(state, checkpoint, steps, about)
+        case = _make_case(state, checkpoint, commands, about)
     return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
 
 
-def _make_case(state: TrainingState, checkpoint: Checkpoint, steps: Sequence[Step], about: SessionInfo) -> Repro:
-    """Tell all that the steps begin with at a checkpoint; call it inside the loop's global_state.
+def _make_case(
+    state: TrainingState, checkpoint: Checkpoint, commands: Sequence[RanCommand], about: SessionInfo
+) -> Repro:
+    """Tell all that the commands begin with at a checkpoint; call it inside the loop's global_state.
 
     The tensors are the checkpoint's own, on the host.
     """
-    forwards = sum(step.command.phase is Phase.FORWARD for step in steps)
+    forwards = sum(command.phase is Phase.FORWARD for command, _ in commands)
     batches, begin = _batches(state, checkpoint, min(forwards, 2))  # one that raises does not count
     return {
         "scenario": about.opening.scenario,
@@ -65,7 +67,7 @@ def _make_case(state: TrainingState, checkpoint: Checkpoint, steps: Sequence[Ste
         "threads": about.opening.threads,
         "versions": {name: str(version) for name, version in about.opening.versions.items()},
         "frame": checkpoint.frame.index,
-        "steps": [(str(step.command), step.raised) for step in steps],
+        "steps": [(str(command), raised) for command, raised in commands],
         "params": checkpoint.params,
         "buffers": checkpoint.buffers,
         "attributes": _attributes(state, checkpoint),

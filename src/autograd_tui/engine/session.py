@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from autograd_tui.core.command import Command, parse, parse_one
-from autograd_tui.core.command_log import CommandLog, Recording, Track
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
@@ -225,12 +225,8 @@ class Session:
         return str(self.log())
 
     def log(self) -> CommandLog:
-        """Give the same as a log of its own, which another thread may read."""
-        return self._replayer.commands.up_to(self.frame.index)
-
-    def recording(self) -> Recording:
-        """Give the run up to where training stands, to be told again."""
-        return Recording(self.about.opening, self._replayer.recorded(self.frame.index))
+        """Return them with what they raised, as a log of its own, which another thread may read."""
+        return self._replayer.log.up_to(self.frame.index)
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
         """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
@@ -250,12 +246,12 @@ class Session:
         save(case, file)
         return case
 
-    def take_up(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
-        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self._timeline.resume(checkpoint, track, history)
+    def resume(self, checkpoint: Checkpoint, log: CommandLog, history: History) -> None:
+        """Continue at the end of a log that another program ran, whose last state is a checkpoint."""
+        self._timeline.resume(checkpoint, log, history)
 
-    def take_up_branches(self, branches: Branches) -> None:
-        """Have the branches that another program left."""
+    def resume_branches(self, branches: Branches) -> None:
+        """Take over the branches that another program left."""
         self._timeline.branches = branches
 
     def close(self, *, in_order: bool) -> None:

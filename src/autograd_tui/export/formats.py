@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from autograd_tui.core.command_log import Recording
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.run_config import RunConfig
 from autograd_tui.export.csv_table import write_csv
 from autograd_tui.export.output_path import ProtectedFiles, check_output, write_whole, write_whole_folder
 from autograd_tui.export.repro_script import repro_script
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FrameReplay:
-    """A recording, and a session that has just been opened to run it again, once."""
+    """What opened a run and its commands, and a session that has just been opened to run them again, once."""
 
-    recording: Recording
+    config: RunConfig
+    log: CommandLog
     session: Session
     stopped: Callable[[], bool] = lambda: False
 
     def frames(self) -> Iterator[Frame]:
-        """Run the recording, and yield every frame from frame 0 on. Raises Refused where it is stopped."""
+        """Run the commands, and yield every frame from frame 0 on. Raises Refused where it is stopped."""
         yield self.session.frame
-        for step in self.recording:
+        for command in self.log:
             if self.stopped():
                 raise Refused("the export was stopped: nothing is written.")
-            yield self.session.run(step.command)
+            yield self.session.run(command)
 
 
 def write_json_lines(file: BinaryIO, frames: Iterable[Frame]) -> None:
@@ -55,7 +57,8 @@ class PictureOptions:
 
 def export_file(
     path: Path,
-    recording: Recording,
+    config: RunConfig,
+    log: CommandLog,
     reopen: Callable[[], Session],
     *,
     options: PictureOptions | None = None,
@@ -65,17 +68,18 @@ def export_file(
 ) -> str:
     """Write a run in the form that the path's ending names; return a sentence on what was left out, or "".
 
-    reopen: opens the run's session anew at frame 0, to be run again unless `stopped`.
+    config, log: what opened the run, and the commands that it ran.
+    reopen: opens its session anew at frame 0, to be run again unless `stopped`.
     overwrite: what is there, but no file that the run is made of, nor its `journal`.
     Raises Refused, with nothing written, where the ending is unknown, a path is taken, or it cannot be written.
     """
     if path.suffix not in FORMATS:
         endings = ", ".join(FORMATS)
         raise Refused(f'"{path.name}" has no ending that says in which form: {endings} are known.')
-    sources = recording.opening.files | ({"the run's journal": journal} if journal else {})
+    sources = config.files | ({"the run's journal": journal} if journal else {})
     for each in output_paths(path):
         check_output(each, overwrite=overwrite, sources=sources)
-    run = FrameReplay(recording, reopen(), stopped)
+    run = FrameReplay(config, log, reopen(), stopped)
     if path.suffix == ".pt":
         for _ in run.frames():
             pass
@@ -120,7 +124,8 @@ def checked_script(text: str, name: str) -> bytes:
 
 
 def _write_script(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    file.write(checked_script(training_script(run.recording, run.session.frame, run.session.groups), "the script"))
+    script = training_script(run.config, run.log, run.session.frame, run.session.groups)
+    file.write(checked_script(script, "the script"))
     return ""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.color import Color
 from rich.style import Style
 
-from autograd_tui.core.command_log import Recording
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.export.template import read_template
@@ -27,23 +27,23 @@ MAX_SCREENS = 300
 NEWEST_SCREENS = 8
 
 
-def sample_frames(recording: Recording, *, limit: int = MAX_SCREENS) -> list[int]:
+def sample_frames(log: CommandLog, *, limit: int = MAX_SCREENS) -> list[int]:
     """Return the indices of frames: the first, the newest, each error and setting as far as they fit, some between."""
-    total = len(recording)
+    total = len(log)
     if total < limit:
         return list(range(total + 1))
-    marked = [index for index, step in enumerate(recording, start=1) if step.raised or step.command.phase is None]
+    marked = [index for index, command in enumerate(log, start=1) if index in log.errors or command.phase is None]
     merged = {*range(limit // 3), *range(total - NEWEST_SCREENS + 1, total + 1), *_sample_evenly(marked, limit // 3)}
     between = [index for index in range(limit // 3, total) if index not in merged]
     return sorted(merged | set(_sample_evenly(between, limit - len(merged))))
 
 
-def sampling_note(recording: Recording, sample: Sequence[int]) -> str:
+def sampling_note(log: CommandLog, sample: Sequence[int]) -> str:
     """Return a sentence on what is left out; "" where nothing is."""
-    if len(sample) > len(recording):
+    if len(sample) > len(log):
         return ""
     return (
-        f"{len(sample)} of {len(recording) + 1:,} screens are kept: the first ones, the last ones, "
+        f"{len(sample)} of {len(log) + 1:,} screens are kept: the first ones, the last ones, "
         "errors and settings, and some between."
     )
 
@@ -127,13 +127,13 @@ Screens = list[list[int]]  # of each the indices of its rows
 
 def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> tuple[str, str]:
     """Return the page as HTML, and a sentence on what was left out, or ""."""
-    sample, about, newest = sample_frames(run.recording), run.session.about, len(run.recording)
+    sample, about, newest = sample_frames(run.log), run.session.about, len(run.log)
     shown, markup = list(moments(run, set(sample))), HtmlRows()
     screens = {
         name: asyncio.run(_draw(about, shown, markup, size=each, theme=theme))
         for name, each in (("wide", size), ("narrow", NARROW_SIZE))
     }
-    missing = sampling_note(run.recording, sample)
+    missing = sampling_note(run.log, sample)
     frames = [_frame_data(each.frame, about, newest) for each in shown]
     data = {"rows": markup.rows, **screens, "frames": frames}
     fields = {

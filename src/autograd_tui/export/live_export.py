@@ -34,15 +34,14 @@ def export_live(
             raise Refused(f"{path.with_name(each.name)} exists: give another name.")
     if path.suffix == ".pt":
         return f"written: {path}; {export_repro(target, session)}"
-    recording = session.recording()
-    config, foreign = recording.opening, HostRng.read()
+    config, foreign = session.about.opening, HostRng.read()
 
     def reopen() -> Session:
         go_to(folder)
         return open_again(config, config.scenario)
 
     try:
-        missing = export_file(target, recording, reopen, stopped=stopped)
+        missing = export_file(target, config, session.log(), reopen, stopped=stopped)
     finally:
         foreign.write()
         go_to(before)

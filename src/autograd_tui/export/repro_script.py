@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autograd_tui.core.command import Phase, parse_one
-from autograd_tui.core.command_log import Step
+from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
@@ -32,15 +32,15 @@ from autograd_tui.export.template import fill_section
 
 def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
     """Return the script of a repro that stands beside it under the same name. Raises Refused where it cannot be."""
-    steps = [Step(parse_one(command), raised) for command, raised in repro["steps"]]
-    new_optimizer = any(isinstance(step.command.value, OptimizerSpec) for step in steps)
+    commands = [(parse_one(command), raised) for command, raised in repro["steps"]]
+    new_optimizer = any(isinstance(command.value, OptimizerSpec) for command, _ in commands)
     if new_optimizer and len(repro["optimizer"]["groups"]) > 1:
         raise Refused("a case in which an optimizer with several parameter groups is started cannot be written yet.")
     scenario = (plain_model_lines if config.scenario in OPTION_DEFAULTS else user_scenario_lines)(config)
     decay, is_user_model, on_host = decay_line(config), scenario.is_user_model, config.device == "cpu"
     generators = is_user_model and any(states is not None for states in repro["generators"])
-    needs_global_state = generators or (is_user_model and any(step.raised for step in steps[:-1]))
-    copies = is_user_model or any(step.raised and step.command.phase is Phase.STEP for step in steps)
+    needs_global_state = generators or (is_user_model and any(raised for _, raised in commands[:-1]))
+    copies = is_user_model or any(raised and command.phase is Phase.STEP for command, raised in commands)
     imports = import_lines(
         scenario,
         standard=["import copy"] * copies + ["import random"] * is_user_model + ["from pathlib import Path"],
@@ -67,35 +67,38 @@ def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
         host_rng=section_if(is_user_model, "host rng"),
         generators=section_if(generators, "generators"),
         device_rng=[] if on_host else fill_section("repro_script", "device rng", device=repr(config.device)),
-        iteration=_iteration(scenario, steps, repro, decay),
+        iteration=_iteration(scenario, commands, repro, decay),
     )
     return "\n".join(lines) + "\n"
 
 
-def _iteration(scenario: ScenarioLines, steps: Sequence[Step], repro: Mapping[str, Any], decay: str) -> list[str]:
-    """Return the steps; one that raised at the very end raises here too, so that a debugger can stand there."""
+def _iteration(
+    scenario: ScenarioLines, commands: Sequence[RanCommand], repro: Mapping[str, Any], decay: str
+) -> list[str]:
+    """Return the commands; one that raised at the very end raises here too, so that a debugger can stand there."""
     lines: list[str] = []
     progress = RunProgress(grads="fresh" if repro["grads"] else "none")
-    for index, step in enumerate(steps):
-        phase = step.command.phase
+    for index, (command, raised) in enumerate(commands):
+        phase = command.phase
         if phase is None:
             one_group = OptimizerLines(None, decay)  # `repro_script` has refused several
-            lines += setting_lines(step.command, scenario, one_group)
+            lines += setting_lines(command, scenario, one_group)
             continue
-        last = index == len(steps) - 1
-        lines += [comment(f"in the run this raised {step.raised}")] if last and step.raised else []
+        last = index == len(commands) - 1
+        lines += [comment(f"in the run this raised {raised}")] if last and raised else []
         drawn = replace(scenario, predict=_predict(scenario, repro, int(progress.iteration > 0)), has_fixed_batch=True)
         lines += phase_lines(
-            Step(step.command) if last else step,
+            command,
+            None if last else raised,
             drawn,
             comment_text=phase_comment(phase, progress),
             scheduled=bool(decay) and progress.has_loss,
         )
-        if step.raised is None and phase is Phase.FORWARD:
+        if raised is None and phase is Phase.FORWARD:
             lines.append(f'print(f"iteration {repro["iteration"]}  loss {{{scenario.loss}!r}}")')
-        if step.raised is None and phase is Phase.BACKWARD:
+        if raised is None and phase is Phase.BACKWARD:
             lines.append("print(first_nonfinite())")
-        progress.advance(step)
+        progress.advance(command, raised)
     return [*lines, 'print("in the run:", case["fault"])'] if repro["fault"] else lines
 
 

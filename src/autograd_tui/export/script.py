@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, starmap
 
-from autograd_tui.core.command import Phase
-from autograd_tui.core.command_log import Recording, Step
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command_log import CommandLog, RanCommand
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import GroupSpec, LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
@@ -29,18 +29,20 @@ from autograd_tui.export.script_phases import (
 from autograd_tui.export.template import fill_section
 
 
-def training_script(recording: Recording, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]) -> str:
+def training_script(
+    config: RunConfig, log: CommandLog, first: Frame, groups: Callable[[str], Sequence[GroupSpec]]
+) -> str:
     """Return the script. `first`: frame 0, which knows the optimizer that the run begins with.
 
     groups: returns the parameter groups of an optimizer by its name.
     """
-    config, scenario = recording.opening, scenario_lines(recording.opening)
-    loops = find_loops(recording)
-    raising = {step.command.phase for loop in loops for step in loop.steps if step.raised}
+    scenario, loops = scenario_lines(config), find_loops(log)
+    raising = {command.phase for loop in loops for command, raised in loop.commands if raised}
     user_forward_raises = scenario.is_user_model and Phase.FORWARD in raising
     needs_global_state = scenario.is_user_model and not raising.isdisjoint({Phase.FORWARD, Phase.BACKWARD})
     copies = Phase.STEP in raising or user_forward_raises
-    host_rng = scenario.is_user_model and any(step.command.name == "seed" for loop in loops for step in loop.steps)
+    names = {command.name for loop in loops for command, _ in loop.commands}
+    host_rng = scenario.is_user_model and "seed" in names
     imports = import_lines(
         scenario,
         standard=["import copy"] * copies + ["import random"] * host_rng,
@@ -71,36 +73,18 @@ def training_script(recording: Recording, first: Frame, groups: Callable[[str], 
 class Loop:
     """One setting, or the phases from one forward to the next, run so many times."""
 
-    steps: tuple[Step, ...]
+    commands: tuple[RanCommand, ...]
     times: int = 1
 
 
-def find_loops(recording: Recording) -> list[Loop]:
-    """Return the loops of a recording; neighbours that are alike are one."""
-    runs = groupby(_split_passes(recording), key=lambda each: each.steps)
-    return [Loop(steps, sum(each.times for each in alike)) for steps, alike in runs]
-
-
-def _split_passes(recording: Recording) -> Iterator[Loop]:
-    started: list[Step] = []  # the pass that is still going on
-    for stretch in recording.stretches:
-        if stretch.times > 1:
-            yield from _flush(started)
-            yield Loop(stretch.steps, stretch.times)
-            continue
-        for step in stretch.steps:
-            if step.command.phase in (None, Phase.FORWARD):
-                yield from _flush(started)
-            started.append(step)
-            if step.command.phase is None:
-                yield from _flush(started)
-    yield from _flush(started)
-
-
-def _flush(started: list[Step]) -> Iterator[Loop]:
-    if started:
-        yield Loop(tuple(started))
-        started.clear()
+def find_loops(log: CommandLog) -> list[Loop]:
+    """Return the loops of a run; neighbours that are alike are one."""
+    loops, start = [], 0
+    for pattern, times in log.blocks():
+        loops.append(Loop(tuple(log.with_errors(start, start + len(pattern))), times))
+        start += len(pattern) * times
+    neighbours = groupby(loops, key=lambda loop: loop.commands)
+    return [Loop(commands, sum(loop.times for loop in alike)) for commands, alike in neighbours]
 
 
 class _LoopWriter:
@@ -115,8 +99,8 @@ class _LoopWriter:
         start, comments = self._progress.next_iteration, self._comments(loop)
         if loop.times == 1:
             return self._pass(loop, str(start), comments)
-        steps = sum(step.command.phase is Phase.STEP and not step.raised for step in loop.steps)
-        counts = steps > 0 and any(map(_prints_loss, loop.steps))  # whether each pass is an iteration of its own
+        steps = sum(command.phase is Phase.STEP and not raised for command, raised in loop.commands)
+        counts = steps > 0 and any(starmap(_prints_loss, loop.commands))  # whether each pass is an iteration of its own
         body = self._pass(loop, "{iteration}" if counts else str(start), self._comments_of_all(loop, comments))
         if counts:
             self._progress.iteration += loop.times - 1
@@ -128,8 +112,8 @@ class _LoopWriter:
     def _comments_of_all(self, loop: Loop, comments: list[str]) -> list[str]:
         """Return for each step what it does every time; `comments` are those of the first time."""
         after = replace(self._progress)
-        for step in loop.steps:
-            after.advance(step)
+        for command, raised in loop.commands:
+            after.advance(command, raised)
         return [
             later if later == first else f"{later}, after the first time"
             for first, later in zip(comments, self._comments(loop, after), strict=True)
@@ -138,27 +122,27 @@ class _LoopWriter:
     def _comments(self, loop: Loop, start: RunProgress | None = None) -> list[str]:
         """Return for each step what it does, were the pass to begin at `start`."""
         progress, comments = replace(start or self._progress), []
-        for step in loop.steps:
-            comments.append(phase_comment(step.command.phase, progress) if step.command.phase else "")
-            progress.advance(step)
+        for command, raised in loop.commands:
+            comments.append(phase_comment(command.phase, progress) if command.phase else "")
+            progress.advance(command, raised)
         return comments
 
     def _pass(self, loop: Loop, iteration: str, comments: list[str]) -> list[str]:
         lines: list[str] = []
-        for step, comment_text in zip(loop.steps, comments, strict=True):
-            if step.command.phase is None:
-                lines += setting_lines(step.command, self._scenario, self._optimizer)
+        for (command, raised), comment_text in zip(loop.commands, comments, strict=True):
+            if command.phase is None:
+                lines += setting_lines(command, self._scenario, self._optimizer)
             else:
                 scheduled = bool(self._optimizer.decay) and self._progress.has_loss
-                lines += phase_lines(step, self._scenario, comment_text=comment_text, scheduled=scheduled)
-            if _prints_loss(step):
+                lines += phase_lines(command, raised, self._scenario, comment_text=comment_text, scheduled=scheduled)
+            if _prints_loss(command, raised):
                 lines.append(f'print(f"iteration {iteration}  loss {{{self._scenario.loss}!r}}")')
-            self._progress.advance(step)
+            self._progress.advance(command, raised)
         return lines
 
 
-def _prints_loss(step: Step) -> bool:
-    return step.command.phase is Phase.FORWARD and step.raised is None
+def _prints_loss(command: Command, raised: str | None) -> bool:
+    return command.phase is Phase.FORWARD and raised is None
 
 
 def _header(config: RunConfig) -> list[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autograd_tui.core.command import Command, Phase
-from autograd_tui.core.command_log import Step
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.export.script_model import OptimizerLines, ScenarioLines, literal
@@ -32,12 +31,12 @@ class RunProgress:
         """The iteration that a forward from here belongs to."""
         return self.iteration + (self.iteration == 0 or self.steps > self.loss_steps)
 
-    def advance(self, step: Step) -> None:
+    def advance(self, command: Command, raised: str | None) -> None:
         """Go on by one command."""
-        phase = step.command.phase
+        phase = command.phase
         if phase is Phase.BACKWARD and self.graph == "alive":
             self.graph = "freed"  # also where it raises
-        if step.raised or phase is None:
+        if raised or phase is None:
             return
         if phase is Phase.FORWARD:
             self.iteration, self.loss_steps = self.next_iteration, self.steps
@@ -65,9 +64,11 @@ def phase_comment(phase: Phase, progress: RunProgress) -> str:
     return f"zero_grad: {'there is no gradient to clear' if progress.grads == 'none' else 'clear the gradients'}"
 
 
-def phase_lines(step: Step, scenario: ScenarioLines, *, comment_text: str, scheduled: bool) -> list[str]:
+def phase_lines(
+    command: Command, raised: str | None, scenario: ScenarioLines, *, comment_text: str, scheduled: bool
+) -> list[str]:
     """Return the lines of a phase. `scheduled`: a scheduler sees the loss in a step."""
-    phase = step.command.phase
+    phase = command.phase
     assert phase is not None
     scheduler_step = ["scheduler.step(loss.detach())"] * scheduled
     lines = {
@@ -76,11 +77,11 @@ def phase_lines(step: Step, scenario: ScenarioLines, *, comment_text: str, sched
         Phase.STEP: ["optimizer.step()", *scheduler_step],
         Phase.ZERO_GRAD: ["optimizer.zero_grad()"],
     }[phase]
-    if step.raised is None:
+    if raised is None:
         lines[-1 if phase is Phase.FORWARD else 0] += f"  # {comment_text}"
         return lines + ["i += 1"] * (phase is Phase.FORWARD and not scenario.has_fixed_batch)
-    section = _section_that_raises(phase, step.raised, is_user_model=scenario.is_user_model)
-    fields = {"phase_lines": lines, "scheduler_step": scheduler_step, "exception": exception_name(step.raised)}
+    section = _section_that_raises(phase, raised, is_user_model=scenario.is_user_model)
+    fields = {"phase_lines": lines, "scheduler_step": scheduler_step, "exception": exception_name(raised)}
     return [f"# {phase.value}: it raises, and leaves everything as it was", *fill_section("phases", section, **fields)]
 
 
@@ -94,7 +95,7 @@ def _section_that_raises(phase: Phase, raised: str, *, is_user_model: bool) -> s
 
 def global_state_lines(config: RunConfig) -> list[str]:
     """Return what marks random numbers, and where a loader stands, for phases that raise."""
-    follow = [] if config.device == "cpu" else [f"around.follow({config.device!r})"]
+    follow = [] if config.device == "cpu" else [f"around.add_device({config.device!r})"]
     return fill_section("phases", "global state", follow_device=follow)
 
 

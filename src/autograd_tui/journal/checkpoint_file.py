@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.command_log import Recording
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.files import open_to_read, replacing
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
@@ -154,12 +154,12 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
     passed over.
     """
     ends = {entry.id: end for entry, end in journal.path_to(journal.branch_tip)}
-    run = journal.recording(journal.branch_tip)
+    log = journal.log(journal.branch_tip)
     for path in _checkpoint_files(journal.path):
         try:
             with open_to_read(path) as file:
                 content = torch.load(file, weights_only=True)
-            leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(run, content["index"])
+            leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(log, content["index"])
             if content["format"] == FORMAT and leads_on:
                 checkpoint = _decode_checkpoint(content, template)
                 if _belongs_to(journal, checkpoint.frame, content):
@@ -169,10 +169,10 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
     return None
 
 
-def _forward_follows(run: Recording, index: int) -> bool:
+def _forward_follows(log: CommandLog, index: int) -> bool:
     """Return whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
-    step = next(iter(run.split(index)[1]), None)
-    return step is not None and step.command.phase is Phase.FORWARD and step.raised is None
+    command = next(log.between(index, index + 1), None)
+    return command is not None and command.phase is Phase.FORWARD and index + 1 not in log.errors
 
 
 def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:

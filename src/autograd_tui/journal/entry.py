@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from autograd_tui.core.command import LONGEST, Commands, parse
-from autograd_tui.core.command_log import ITERATION, Step, Stretch
+from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.optimizer_spec import LrDecay
@@ -62,10 +62,13 @@ class Entry:
         """Return the commands that ran; none for a rewind."""
         return Commands() if self.goes_back else _parse_commands(self.command)
 
-    def stretches(self) -> list[Stretch]:
-        """Return the commands that ran as stretches, with the type of what was raised."""
-        blocks = self.commands().blocks()
-        return [Stretch(tuple(Step(each, self.raised) for each in pattern), times) for pattern, times in blocks]
+    def append_to(self, log: CommandLog) -> None:
+        """Add the commands that ran to a log, with what was raised."""
+        for pattern, times in self.commands().blocks():
+            if self.raised is None:
+                log.append_block(pattern, times)
+            else:
+                log.append(pattern[0], self.error)
 
     @property
     def error(self) -> TorchError | None:

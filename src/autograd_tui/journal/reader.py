@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autograd_tui.core.command import MOST_COMMANDS
-from autograd_tui.core.command_log import CommandLog, Recording, Step, Stretch
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
 from autograd_tui.core.run_config import RunConfig
@@ -134,31 +134,13 @@ class Journal:
             entry = self.entries[entry.parent - 1] if entry.parent else ROOT
         return path[::-1]
 
-    def recording(self, end: Entry | None = None) -> Recording:
-        """Return the run that leads to the end of an entry, or to where training stood last."""
-        return Recording(self.opening, list(self._stretches(end or self.tip)))
-
-    def _stretches(self, last: Entry) -> Iterator[Stretch]:
+    def log(self, last: Entry | None = None) -> CommandLog:
+        """Return the commands that lead to the end of an entry, or to where training stood last."""
         log = CommandLog()
-        for entry, end in self.path_to(last):
-            commands, remaining = entry.commands(), end - self.start(entry)
-            if entry.raised is not None:
-                yield from _as_stretches(log)
-                log = CommandLog()
-                yield Stretch((Step(commands[0], entry.raised),))
-                continue
-            for pattern, times in commands.blocks():
-                whole = min(times, remaining // len(pattern))
-                log.append_all(pattern, whole)
-                remaining -= whole * len(pattern)
-                if whole < times:
-                    log.append_all(pattern[:remaining], 1)
-                    break
-        yield from _as_stretches(log)
-
-
-def _as_stretches(log: CommandLog) -> Iterator[Stretch]:
-    return (Stretch(tuple(map(Step, pattern)), times) for pattern, times in log.stretches(0, len(log)))
+        for entry, end in self.path_to(last or self.tip):
+            entry.append_to(log)
+            log.truncate_after(end)
+        return log
 
 
 def read_journal(path: Path) -> Journal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from autograd_tui.core.command_log import Recording, Track
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, plain_number
 from autograd_tui.core.frame_store import Branches
@@ -13,7 +13,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.journal.checkpoint_file import load_checkpoint
 from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.reader import Journal
-from autograd_tui.journal.verify import machine_differences, replay_recording
+from autograd_tui.journal.verify import machine_differences, replay_log
 from autograd_tui.journal.writer import JournalWriter
 
 
@@ -21,7 +21,7 @@ from autograd_tui.journal.writer import JournalWriter
 class BranchRebuilder:
     """Follows the entries of a journal in order, and keeps the branches as the session that wrote them kept them."""
 
-    track: Track = field(default_factory=Track)
+    log: CommandLog = field(default_factory=CommandLog)
     branches: Branches = field(default_factory=Branches)
     ends: dict[int, int] = field(default_factory=dict)  # by the number of a branch, its last entry
     _end: int = 0  # of the present one
@@ -34,27 +34,24 @@ class BranchRebuilder:
             self._run(entry, start)
 
     def _run(self, entry: Entry, start: int) -> None:
-        if start < len(self.track):
-            self._leave(self.track.copy(), entry, fork=start)
-            self.track.truncate_after(start)
-        for pattern, times in entry.commands().blocks():
-            self.track.commands.append_all(pattern, times)
-        if (error := entry.error) is not None:
-            self.track.errors[len(self.track)] = error
+        if start < len(self.log):
+            self._leave(self.log.copy(), entry, fork=start)
+            self.log.truncate_after(start)
+        entry.append_to(self.log)
         self._end = entry.id
 
     def _take_branch(self, entry: Entry) -> None:
         taken = next((each for each in self.branches.kept if self.ends[each.number] == entry.parent), None)
         if taken is None:
             raise Refused(f"the journal's line {entry.id + 1} returns to a branch that no line before it has left.")
-        left, self.track = self.track, taken.track
+        left, self.log = self.log, taken.log
         self.branches.remove(taken)
-        self._leave(left, entry, fork=left.commands.shared_with(taken.track.commands))
+        self._leave(left, entry, fork=left.shared_with(taken.log))
         self._end = self.ends.pop(taken.number)
 
-    def _leave(self, track: Track, entry: Entry, *, fork: int) -> None:
+    def _leave(self, log: CommandLog, entry: Entry, *, fork: int) -> None:
         loss = None if entry.left is None else float(entry.left)
-        if (left := self.branches.leave(track, None, fork=fork, told=loss)) is not None:
+        if (left := self.branches.leave(log, None, fork=fork, told=loss)) is not None:
             self.ends[left.number] = self._end
 
 
@@ -76,16 +73,14 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
     """
     rebuilt, replayer = rebuild_branches(journal), _EntryReplayer(session, journal, changed=changed)
     if saved := load_checkpoint(journal, session.checkpoint()):
-        track = rebuilt.track.copy()
-        track.truncate_after(saved.checkpoint.frame.index)
-        session.take_up(saved.checkpoint, track, saved.history)
+        session.resume(saved.checkpoint, rebuilt.log.up_to(saved.checkpoint.frame.index), saved.history)
     for entry, end in journal.path_to(journal.branch_tip):
         replayer.run(entry, end)
     rebuilt.branches.kept = tuple(
         replace(each, ends_as=partial(replayer.matches, journal.entries[rebuilt.ends[each.number] - 1]))
         for each in rebuilt.branches.kept
     )
-    session.take_up_branches(rebuilt.branches)
+    session.resume_branches(rebuilt.branches)
     session.rewind(journal.frame)
     replayer.check(journal.tip)
     session.observer = JournalWriter.resume(journal, session.about, left=rebuilt.ends)
@@ -104,10 +99,10 @@ class _EntryReplayer:
         start, here = journal.start(entry), session.frame.index
         if end <= here:
             return
-        commands, _ = Recording(journal.opening, entry.stretches()).split(end - start)
+        log = CommandLog()
+        entry.append_to(log)
         try:
-            for _ in replay_recording(session, commands.split(here - start)[1]):
-                pass
+            replay_log(session, log, here - start, end - start)
         except Refused as error:
             raise Refused(f"{self._mismatch(entry)}: {error}") from error
         if session.frame.index != end:  # an error has ended a free run

@@ -1,43 +1,33 @@
-"""Runs a recording again, and verifies that all numbers are the same, to the bit."""
+"""Runs the commands of a journal again, and verifies that all numbers are the same, to the bit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 
-from autograd_tui.core.command_log import ITERATION, Recording, Step, Stretch
+from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.frame import Frame
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.reader import Journal
 
 MIN_FREE_ITERATIONS = 16  # iterations from which on they run freely
-_ITERATION = tuple(map(Step, ITERATION))
 
 
-def replay_recording(
-    session: Session, recording: Recording, *, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Frame]:
-    """Run a recording's commands from where the session stands; yield frames as they come, not all of long stretches.
+def replay_log(session: Session, log: CommandLog, start: int = 0, end: int | None = None) -> None:
+    """Run the commands between two frames of a log from where the session stands, many iterations freely.
 
-    Raises Refused where a command is out of turn that was not when it was recorded.
+    Raises Refused where a command is out of turn that was not before.
     """
-    for stretch in recording.stretches:
-        for frame in _run_stretch(session, stretch, stopped):
-            yield frame
-            if stopped():
-                return
-
-
-def _run_stretch(session: Session, stretch: Stretch, stopped: Callable[[], bool]) -> Iterator[Frame]:
-    if stretch.steps == _ITERATION and stretch.times >= MIN_FREE_ITERATIONS and session.next_command() == ITERATION[0]:
-        yield from session.run_free(session.end_of(stretch.times), stopped)
-        return
-    for _ in range(stretch.times):
-        for step in stretch.steps:
-            yield session.run(step.command)
+    for pattern, times in log.blocks(start, end):
+        if pattern == ITERATION and times >= MIN_FREE_ITERATIONS and session.next_command() == ITERATION[0]:
+            for _ in session.run_free(session.end_of(times), lambda: False):
+                pass
+        else:
+            for command in chain.from_iterable(repeat(pattern, times)):
+                session.run(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +45,13 @@ def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
         try:
             if entry.command.startswith("branch="):
                 session.rewind(0)  # its number is that of another session, where the run was resumed since
-                recording = journal.recording(entry)
+                log = journal.log(entry)
             else:
-                recording = Recording(journal.opening, entry.stretches())
+                log = CommandLog()
+                entry.append_to(log)
                 if session.frame.index != start:
                     session.rewind(start)
-            for _ in replay_recording(session, recording):
-                pass
+            replay_log(session, log)
         except Refused:
             yield EntryCheck(entry, False)
             return

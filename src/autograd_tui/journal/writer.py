@@ -79,7 +79,7 @@ class JournalWriter:
         self._frame_stream.ran_from(start)
         log, start, _ = self._free_run or (CommandLog(), start, frame)
         for pattern, times in commands:
-            log.append_all(pattern, times)
+            log.append_block(pattern, times)
         self._free_run = (log, start, frame)
         if monotonic() - self._write_time >= FREE_RUN_INTERVAL:
             self.on_free_run_end()

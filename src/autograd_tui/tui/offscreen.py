@@ -49,7 +49,7 @@ class SnapshotSession(ReadOnlySession):
 
 
 def moments(run: FrameReplay, wanted: set[int]) -> Iterator[Shown]:
-    """Run a recording again, and give the frames that are wanted, with what plots need."""
+    """Run the commands again, and give the frames that are wanted, with what plots need."""
     for frame in run.frames():
         if frame.index in wanted:
             yield Shown(frame, run.session.history.copy())
@@ -103,7 +103,7 @@ async def drawing(
 
 def picture(run: FrameReplay, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
     """Give the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
-    newest = len(run.recording)
+    newest = len(run.log)
     index = newest if frame is None else frame
     if not 0 <= index <= newest:
         raise Refused(f"there is no frame {index}: the newest is frame {newest}.")

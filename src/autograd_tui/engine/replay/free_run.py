@@ -141,7 +141,7 @@ class FreeRun:
 
     def _take_down(self, first: Frame, stretch: FreeRunResult) -> None:
         rises, apart = first.iteration == 0 or first.steps > first.loss_steps, len(Phase)
-        self._replayer.commands.append_iterations(len(stretch.losses))
+        self._replayer.log.append_block(ITERATION, len(stretch.losses))
         iteration = first.iteration + rises
         self._history.loss.extend(stretch.losses, index=first.index + 1, iteration=iteration, apart=apart)
         for done, rate in stretch.rates:
@@ -159,7 +159,7 @@ class FreeRun:
         self.irregular |= any(frame.error for frame in frames)
         if self.irregular:
             return None
-        self._replayer.commands.append_iterations(1)
+        self._replayer.log.append_block(ITERATION, 1)
         for frame in frames:
             self._history.append(frame)
         return frames[0].loss
@@ -167,12 +167,12 @@ class FreeRun:
     def _give_up(self) -> Frame:
         """Return to the end of the last iteration that went its way."""
         self.irregular = True
-        self._replayer.go_to(len(self._replayer.commands), from_here=False)
+        self._replayer.go_to(len(self._replayer.log), from_here=False)
         return self._trainer.frame
 
     def _stop_at_the_last_forward(self) -> Frame:
-        last = len(self._replayer.commands) - len(Phase) + 1
-        self._replayer.commands.truncate_after(last)
+        last = len(self._replayer.log) - len(Phase) + 1
+        self._replayer.log.truncate_after(last)
         self._history.truncate_after(last)
         known = ReplayChecker(lambda index: None, self._history)
         self._replayer.go_to(last, from_here=False, checker=known)

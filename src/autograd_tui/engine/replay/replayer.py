@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.core.command import Command, Phase
-from autograd_tui.core.command_log import ITERATION, CommandLog, Pattern, Stretch, Track
+from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.divergence import Divergence, ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -30,7 +30,7 @@ class ReplayDiverged(Exception):
 
 
 class Replay:
-    """Runs a track again, and takes checkpoints on the way as the first run did.
+    """Runs a log again, and takes checkpoints on the way as the first run did.
 
     The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False, and
     ReplayDiverged where an iteration without frames raises; the trainer then stands somewhere in between.
@@ -39,7 +39,7 @@ class Replay:
     def __init__(
         self,
         trainer: Trainer,
-        track: Track,
+        log: CommandLog,
         checkpoints: CheckpointStore,
         *,
         watch: Watch,
@@ -47,7 +47,7 @@ class Replay:
         record: frozenset[int] = frozenset(),
     ) -> None:
         self._record = record
-        self._trainer, self._track, self._checkpoints = trainer, track, checkpoints
+        self._trainer, self._log, self._checkpoints = trainer, log, checkpoints
         self._watch, self._comparison = watch, checker
         self._frames: deque[Frame] = deque(maxlen=MAX_FRAMES)
         self._first = self._end = 0
@@ -58,10 +58,11 @@ class Replay:
         Not `skipping`: every frame is made.
         """
         self._first, self._end = self._trainer.frame.index, end
-        for pattern, times in self._track.commands.stretches(self._first, end):
+        for pattern, times in self._log.blocks(self._first, end):
             left = times
             while left:
-                skipped = self._skip(left - FULL_ITERATIONS) if skipping and self._is_regular(pattern, left) else 0
+                skippable = left - FULL_ITERATIONS if skipping and pattern == ITERATION else 0
+                skipped = self._skip(skippable) if skippable > 0 else 0
                 for command in pattern:
                     self._run(command, settled=not skipped)
                 if skipped:  # only the last of these frames shows nothing of an earlier iteration
@@ -69,14 +70,6 @@ class Replay:
                     self._frames = deque([self._trainer.frame], maxlen=MAX_FRAMES)
                 left -= skipped + 1
         return list(self._frames)
-
-    def _is_regular(self, pattern: Pattern, times: int) -> bool:
-        start = self._trainer.frame.index
-        return (
-            pattern == ITERATION
-            and times > FULL_ITERATIONS
-            and not self._track.raised_between(start, start + 4 * times)
-        )
 
     def _skip(self, most: int) -> int:
         """Run whole iterations without frames until a checkpoint is due; tell how many."""
@@ -105,7 +98,7 @@ class Replay:
         """
         trainer, line, started = self._trainer, self._checkpoints, perf_counter()
         index = trainer.frame.index + 1
-        error = self._track.errors.get(index)
+        error = self._log.errors.get(index)
         forward = command.phase is Phase.FORWARD and error is None
         checkpoint = line.take_if_due() if settled and forward else None
         if error is None or not error.leaves_half_done(command.phase):  # for what was undone left nothing behind
@@ -139,40 +132,28 @@ class Replay:
 
 
 class Replayer:
-    """The track of the present branch, and the checkpoints along it.
+    """The log of the present branch, and the checkpoints along it.
 
     `watch` is told how far a journey has come. `difference` is where the last one found other frames than were
     there, if anywhere.
     """
 
     def __init__(self, trainer: Trainer, checkpoints: CheckpointStore) -> None:
-        self.track, self.checkpoints = Track(), checkpoints
+        self.log, self.checkpoints = CommandLog(), checkpoints
         self.watch: Watch = unwatched
         self.difference: Divergence | None = None
         self._trainer = trainer
 
-    @property
-    def commands(self) -> CommandLog:
-        return self.track.commands
-
-    def append(self, command: Command, frame: Frame) -> None:
-        """Take note of a command that has led to a frame."""
-        self.track.append(command, frame)
-
-    def resume(self, track: Track, checkpoint: Checkpoint) -> None:
-        """Stand at a checkpoint that another program took, at the end of a track that it ran."""
+    def resume(self, log: CommandLog, checkpoint: Checkpoint) -> None:
+        """Continue at a checkpoint that another program took, at the end of a log that it ran."""
         self._trainer.restore(checkpoint)
-        self.track = track
+        self.log = log
         self.checkpoints.keep(checkpoint)
 
     def truncate_after(self, index: int) -> None:
         """Leave the commands after frame `index`: another one has been run from there."""
-        self.track.truncate_after(index)
+        self.log.truncate_after(index)
         self.checkpoints.drop_from(index)
-
-    def recorded(self, end: int) -> list[Stretch]:
-        """Give the commands up to frame `end` with what they raised."""
-        return self.track.recorded(end)
 
     def check_repeats(self, why: str) -> None:
         """Raise Refused where running a forward again only to look at it may give other numbers, and change the run."""
@@ -207,7 +188,7 @@ class Replayer:
             else:
                 self._trainer.start_over()
                 checker.see(self._trainer.frame)
-        rerun = Replay(self._trainer, self.track, self.checkpoints, watch=watch, checker=checker)
+        rerun = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
         try:
             return rerun.to(index, skipping=skipping)
         except ReplayDiverged:  # its error belongs into a frame
@@ -233,8 +214,8 @@ class Replayer:
     def last(self, phase: Phase, index: int) -> int:
         """Find the frame of the last such phase up to frame `index` that did not raise; 0 where there is none."""
         while index:
-            (command,) = self.commands.between(index - 1, index)
-            if command.phase is phase and index not in self.track.errors:
+            command = self.log.leading_to(index)
+            if command is not None and command.phase is phase and index not in self.log.errors:
                 return index
             index -= 1
         return 0
@@ -253,7 +234,7 @@ class Replayer:
 
         0 where there is none.
         """
-        (command,) = self.commands.between(index - 1, index) if index else (None,)
+        command = self.log.leading_to(index)
         return index if command is not None and command.phase is Phase.FORWARD else self.last(Phase.FORWARD, index)
 
     def state_at(self, index: int, checker: ReplayChecker) -> Checkpoint:
@@ -269,15 +250,13 @@ class Replayer:
 
     def record(self, index: int, checker: ReplayChecker) -> None:
         """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
-        (command,) = self.commands.between(index - 1, index)
-        forward = self.last(Phase.FORWARD, index) if command.phase is Phase.BACKWARD else 0
+        command = self.log.leading_to(index)
+        forward = self.last(Phase.FORWARD, index) if command is not None and command.phase is Phase.BACKWARD else 0
         wanted = frozenset({index, forward} - {0})
 
         def journey() -> list[Frame]:
             self._go_to_start(min(wanted), checker)
-            rerun = Replay(
-                self._trainer, self.track, self.checkpoints, watch=self.watch, checker=checker, record=wanted
-            )
+            rerun = Replay(self._trainer, self.log, self.checkpoints, watch=self.watch, checker=checker, record=wanted)
             return rerun.to(index, skipping=False)
 
         self._trainer.trace = None
@@ -295,18 +274,18 @@ class Replayer:
         self.go_to(index, watch=self._home, checker=checker)
         self.note(checker)
 
-    def turn_into(self, track: Track, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
-        """Go to the end of another track, from the last frame that both share, and keep that track."""
-        shared = self.commands.shared_with(track.commands)
+    def turn_into(self, log: CommandLog, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
+        """Go to the end of another log, from the last frame that both share, and keep that log."""
+        shared = self.log.shared_with(log)
         other = Replayer(self._trainer, self.checkpoints.fork(shared))
-        other.track = track
+        other.log = log
         stays = self._trainer.frame.index <= shared  # on the part that both share
 
         def journey() -> list[Frame]:
-            return other.go_to(len(track), from_here=stays, skipping=skipping, watch=self.watch, checker=checker)
+            return other.go_to(len(log), from_here=stays, skipping=skipping, watch=self.watch, checker=checker)
 
         found = self._or_stay(journey, checker)
-        self.track, self.checkpoints = track, other.checkpoints
+        self.log, self.checkpoints = log, other.checkpoints
         self.checkpoints.take_over()
         return found
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from autograd_tui.core.command import Command, Phase
-from autograd_tui.core.command_log import Track
+from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.divergence import Divergence, ReplayChecker, RerunChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -44,7 +44,7 @@ class Timeline:
     @property
     def newest(self) -> int:
         """The index of the last frame: greater than the one where training stands after going back."""
-        return len(self.replayer.commands)
+        return len(self.replayer.log)
 
     # Going on.
 
@@ -88,12 +88,12 @@ class Timeline:
         """Take in `frame`, which a free run has led to from frame `start` without frames between them."""
         self.frames.append(frame)
         if self.observer is not None and frame.index > start.index:
-            patterns = self.replayer.commands.stretches(start.index, frame.index)
+            patterns = self.replayer.log.blocks(start.index, frame.index)
             self.observer.on_free_run(patterns, start.index, frame)
             self._offer_checkpoint(self.observer)
 
     def _append(self, command: Command, frame: Frame) -> None:
-        self.replayer.append(command, frame)
+        self.replayer.log.append(command, frame.error)
         if frame.error and frame.error.leaves_half_done(frame.phase):
             self.replayer.undo_half_a_phase(frame)
         self.frames.append(frame)
@@ -125,8 +125,9 @@ class Timeline:
         """Return the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
         here, index = self.look(index), index + by
         while 0 < index <= self.newest:
-            (command,) = self.replayer.commands.between(index - 1, index)
-            if command.phase is here.phase and (frame := self.look(index)).iteration != here.iteration:
+            command = self.replayer.log.leading_to(index)
+            same_phase = command is not None and command.phase is here.phase
+            if same_phase and (frame := self.look(index)).iteration != here.iteration:
                 return frame
             index += by
         return None
@@ -168,15 +169,15 @@ class Timeline:
     def take_branch(self, number: int) -> Frame:
         """Move training to the end of a branch, the present one from now on; what is ahead becomes a branch itself."""
         branch = self.branches.get(number)
-        shared = self.replayer.commands.shared_with(branch.track.commands)
-        left_track, left_history = self.replayer.track, self.history
+        shared = self.replayer.log.shared_with(branch.log)
+        left_log, left_history = self.replayer.log, self.history
         checker, history = self._known_of(branch, shared)
-        frames = self.replayer.turn_into(branch.track.copy(), checker, skipping=branch.history is not None)
+        frames = self.replayer.turn_into(branch.log.copy(), checker, skipping=branch.history is not None)
         if checker.first is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
             checker.first = Divergence(self.trainer.frame.index, "numbers")
             self.replayer.note(checker)
         self.branches.remove(branch)
-        self._leave(left_track, left_history, fork=shared)
+        self._leave(left_log, left_history, fork=shared)
         if self.observer is not None:
             self.observer.on_branch_taken(number, self.trainer.frame)
         self.history = history
@@ -186,16 +187,16 @@ class Timeline:
                 self.frames.truncate_to(frame)
         return self.trainer.frame
 
-    def resume(self, checkpoint: Checkpoint, track: Track, history: History) -> None:
-        """Stand at the end of a track that another program ran, whose last state is a checkpoint."""
-        self.replayer.resume(track, checkpoint)
+    def resume(self, checkpoint: Checkpoint, log: CommandLog, history: History) -> None:
+        """Continue at the end of a log that another program ran, whose last state is a checkpoint."""
+        self.replayer.resume(log, checkpoint)
         self.frames, self._recomputed, self.history = FrameStore(self.trainer.frame), {}, history
 
     def _branch_off(self, frame: Frame) -> None:
         """Make what is ahead of `frame`, from which another command has just run, a branch."""
         if self.newest == frame.index:
             return
-        self._leave(self.replayer.track.copy(), self.history.copy(), fork=frame.index)
+        self._leave(self.replayer.log.copy(), self.history.copy(), fork=frame.index)
         self.replayer.truncate_after(frame.index)
         self.history.truncate_after(frame.index)
         self._truncate_after(frame.index)
@@ -208,8 +209,8 @@ class Timeline:
         self.watcher.truncate_after(index)
         self._recomputed = {}
 
-    def _leave(self, track: Track, history: History, *, fork: int) -> None:
-        branch = self.branches.leave(track, history, fork=fork)
+    def _leave(self, log: CommandLog, history: History, *, fork: int) -> None:
+        branch = self.branches.leave(log, history, fork=fork)
         if branch is not None and self.observer is not None:
             self.observer.on_branch_left(branch.number, branch.loss)
 

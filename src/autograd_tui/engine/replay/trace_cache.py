@@ -43,14 +43,14 @@ class TraceCache:
 
     def of(self, index: int, checker: ReplayChecker) -> Trace:
         """Give the trace of the phase that led to frame `index`; raises Refused where none did."""
-        command = next(self._replayer.commands.between(index - 1, index), None) if index else None
+        command = self._replayer.log.leading_to(index)
         if command is None or command.phase is None:
             what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
             raise Refused(f"{what}: there is nothing inside it to walk.")
         if index in self._kept:
             return self._kept[index]
         self._replayer.check_repeats(f"frame {index} was not recorded")
-        here, error = self._trainer.frame.index, self._replayer.track.errors.get(index)
+        here, error = self._trainer.frame.index, self._replayer.log.errors.get(index)
         self._replayer.record(index, checker)
         trace = self.take(self._trainer.frame)
         self._replayer.return_to(here, checker)
