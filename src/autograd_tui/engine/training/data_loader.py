@@ -145,6 +145,8 @@ class _Batches:
         for generator, each in zip(self._generators, own, strict=True):
             _write_state(generator, each)
 
+    put_back = restore  # the name by which exported scripts call it
+
     @contextmanager
     def preserve_random_states(self) -> Iterator[None]:
         """Put all random numbers back afterwards."""

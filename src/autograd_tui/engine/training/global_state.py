@@ -100,6 +100,8 @@ class GlobalState:
             snapshot.host_rng.write()
             self._inside = replace(self._inside, host_rng=snapshot.host_rng)
 
+    mark, return_to, follow = snapshot, restore, add_device  # the names by which exported scripts call them
+
     def _read_torch(self) -> tuple[Any, ...]:
         on_device = self._accelerator.get_rng_state() if self._accelerator else None
         return torch.get_rng_state(), on_device, torch.is_grad_enabled(), torch.get_default_dtype()
