@@ -42,14 +42,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class NonFinite:
-    """The first NaN, or else the first infinity, of what an operation made, and how many there are."""
+    """The first NaN, or else the first infinity, in a result of an operation, and how many there are."""
 
     output: int  # which of `Op.output`, of a backward of `Op.grad_out`
-    place: tuple[int, ...]
+    index: tuple[int, ...]  # in that result
     value: float
     nans: int
     infinities: int
-    given: tuple[float | None, ...]  # what stood there in each of `Op.inputs`, or `Op.grad_in` and what the node keeps
+    input_values: tuple[float | None, ...]  # there in each of `Op.inputs`, or of `Op.grad_in` and what the node saved
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ class InplaceHazard:
     value: Value  # as it was kept
     version: int  # what its changes in place were counted to at last
     changed_by: tuple[int, ...] = ()  # operations of the forward
-    mover: str = ""  # the command that changed it after the forward: "step", "w=3"
+    command: str = ""  # the command that changed it after the forward: "step", "w=3"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +131,7 @@ class Node:
     param: str | None = None  # of an AccumulateGrad: whose `.grad`; "" for a leaf that is no parameter
     op: int | None = None  # the operation of the forward trace that created it
     saved: tuple[Value, ...] | None = None  # what it keeps for its backward, by role; None where that is not known
-    overwritten: tuple[InplaceHazard, ...] = ()
+    inplace_hazards: tuple[InplaceHazard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

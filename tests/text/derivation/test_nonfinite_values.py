@@ -90,7 +90,7 @@ def test_the_first_nan_of_a_backward_is_worked_and_what_the_node_kept_there_is_t
     op = called(backward, "SqrtBackward0")
     place = tuple((a <= 0).nonzero()[0].tolist())
     (found,) = op.not_finite
-    assert (found.nans, found.infinities, found.place) == (int((a <= 0).sum()), 0, place)
+    assert (found.nans, found.infinities, found.index) == (int((a <= 0).sum()), 0, place)
     shown = said(backward, op)
     assert f"The first, at [{', '.join(map(str, place))}]: 0 × inf = NaN, where sqrt 2 is 0." in shown
     assert "What went in: upstream 0, sqrt 2 from 0 to 1.4142." in shown

@@ -248,7 +248,7 @@ class PhaseTracer:
             number: self._hazards(forward.saved.get(number, ()), nodes[number].saved or (), mover_name)
             for number in unfinished
         }
-        return [replace(node, overwritten=hazards.get(node.number, node.overwritten)) for node in nodes]
+        return [replace(node, inplace_hazards=hazards.get(node.number, node.inplace_hazards)) for node in nodes]
 
     def _hazards(
         self, saved: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
@@ -273,14 +273,14 @@ class PhaseTracer:
 def _with_saved(
     node: Node,
     records: Sequence[tuple[str, TensorRecord]] | None,
-    overwritten: tuple[InplaceHazard, ...],
+    inplace_hazards: tuple[InplaceHazard, ...],
     measurements: MeasurementBatch,
 ) -> Node:
     """Return a node with the values that it has saved for its backward, where they are known."""
     if records is None:
         return node
     saved = tuple(record.value(measurements, role) for role, record in records)
-    return replace(node, saved=saved, overwritten=overwritten)
+    return replace(node, saved=saved, inplace_hazards=inplace_hazards)
 
 
 def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor]:

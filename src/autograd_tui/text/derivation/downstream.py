@@ -47,7 +47,7 @@ def _not_finite(context: NodeContext, nonfinite: NonFinite, rule: BackwardRule |
         _derivation(at, nonfinite.output, rule), nonfinite, recorded, _error(context, recorded)
     )
     if equation:
-        numbers = zip(names, nonfinite.given[len(upstreams) :], strict=False)
+        numbers = zip(names, nonfinite.input_values[len(upstreams) :], strict=False)
         pairs = ((name, terse(number)) for name, number in numbers if number is not None)
         where = ", ".join(f"{name} is {written}" for name, written in pairs if name != written)
         equation += f", where {where}" if where else ""

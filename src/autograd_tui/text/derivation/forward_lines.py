@@ -78,7 +78,7 @@ def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: in
 
 def _unary_equation(op: Operation, nonfinite: NonFinite) -> str:
     """Write a function of one number, of which no formula is known, with the number that came out; "" for others."""
-    name, number = plain_name(op.name), nonfinite.given[0] if len(op.inputs) == 1 else None
+    name, number = plain_name(op.name), nonfinite.input_values[0] if len(op.inputs) == 1 else None
     return (
         f"{name}({terse(number)}) = {terse(nonfinite.value)}" if name in UNARY_FUNCTIONS and number is not None else ""
     )

@@ -57,7 +57,7 @@ class RuleContext:
 
     @property
     def _operand_values(self) -> Sequence[Value | None]:
-        """The tensors of the operation, in the order in which `NonFinite.given` has their values."""
+        """The tensors of the operation, in the order in which `NonFinite.input_values` has their values."""
         return self.op.inputs
 
     def small(self, value: Value | None) -> SmallTensor | None:

@@ -32,7 +32,7 @@ def nonfinite_lines(
     inputs: with their names. equation: the arithmetic of the first; "" where it is not known. with_elements: without an
     equation, write the inputs' elements at the position of the first.
     """
-    position = f"[{', '.join(map(str, first.place))}]" if first.place else ""
+    position = f"[{', '.join(map(str, first.index))}]" if first.index else ""
     subject = f"The first, at {position}" if position else "It"
     elements = _element_words(first, result, inputs) if with_elements and not equation else ""
     origin = f" {subject}: {equation}." if equation else f" {subject}{elements}." if position else ""
@@ -57,7 +57,7 @@ def _is_or_are(number: int) -> str:
 
 def _element_words(first: NonFinite, result: Value, inputs: Sequence[tuple[str, Value]]) -> str:
     """Write the elements at the position of the first, for inputs of the same shape."""
-    pairs = ((name, value, number) for (name, value), number in zip(inputs, first.given, strict=False))
+    pairs = ((name, value, number) for (name, value), number in zip(inputs, first.input_values, strict=False))
     words = [
         f"{name} is {terse(number)}"
         for name, value, number in pairs
@@ -76,11 +76,11 @@ def _range_words(value: Value) -> str:
 def element_at_first(first: NonFinite, tensors: Iterable[Value | None], value: Value) -> SmallTensor | None:
     """Return the element of `value` at the position of the first NaN, as a scalar; None where it is not known.
 
-    `tensors` are those that `first.given` has the elements of. A smaller `value` is broadcast.
+    `tensors` are those that `first.input_values` has the elements of. A smaller `value` is broadcast.
     """
-    for tensor, number in zip(tensors, first.given, strict=False):
+    for tensor, number in zip(tensors, first.input_values, strict=False):
         if tensor is value and number is not None:
             return SmallTensor((), (number,))
     small_tensor = SmallTensor.of(value)
-    number = small_tensor.broadcast_at(first.place) if small_tensor else None
+    number = small_tensor.broadcast_at(first.index) if small_tensor else None
     return None if number is None else SmallTensor((), (number,))

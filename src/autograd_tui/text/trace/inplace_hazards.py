@@ -15,7 +15,7 @@ MAX_LISTED_LINES = 3  # of code, in one sentence
 def inplace_hazards(forward: Trace) -> Iterator[str]:
     """Yield a sentence for each saved tensor that was changed in place, with the lines that changed it."""
     for node in forward.nodes:
-        for hazard in node.overwritten:
+        for hazard in node.inplace_hazards:
             name = one_line(node.name)
             yield f"{_hazard_sentence(forward, node, hazard)} {name} keeps it as it was: its backward will raise."
 
@@ -27,13 +27,13 @@ def why_it_raised(trace: Trace, op: Operation) -> list[str]:
         return []
     if trace.error is not None and SECOND_BACKWARD in trace.error.message:
         return ["What it had saved was freed by the backward before: that is why this one fails."]
-    return [_hazard_sentence(trace, node, hazard) for hazard in node.overwritten]
+    return [_hazard_sentence(trace, node, hazard) for hazard in node.inplace_hazards]
 
 
 def _hazard_sentence(trace: Trace, node: Node, hazard: InplaceHazard) -> str:
     saved = f"{saved_name(trace, node, hazard.value)} was kept at version {hazard.value.version}"
     if not hazard.changed_by:
-        change = f"{one_line(hazard.mover)} changed it" if hazard.mover else "it was changed"
+        change = f"{one_line(hazard.command)} changed it" if hazard.command else "it was changed"
         return f"{saved}; {change} after the forward: version {hazard.version}."
     lines: dict[tuple[str, int], str] = {}  # a line with several operations, as h[0] += 1, is named by the first
     for index in hazard.changed_by:
