@@ -54,7 +54,7 @@ def test_the_histogram_counts_every_finite_value(tensor: torch.Tensor) -> None:
 def test_a_tensor_measured_in_parts_gives_the_same_numbers(tensor: torch.Tensor, part: int) -> None:
     whole = exact_row("it", tensor)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "PART", part)
+        patch.setattr(exact, "CHUNK_SIZE", part)
         parts = exact_row("it", tensor)
     assert parts.histogram == whole.histogram
     assert alike(parts.norm, whole.norm or 0.0)
