@@ -11,7 +11,16 @@ from autograd_tui.core.command import parse_one
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, StatsLayout, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import (
+    BINS,
+    MAX_LISTED_VALUES,
+    SAMPLE,
+    WIDTH,
+    Grads,
+    StatsLayout,
+    StatsTable,
+    TensorStats,
+)
 
 BELL = (0, 1, 9, 28, 66, 118, 171, 199, 187, 124, 71, 32, 13, 4, 0, 1)  # 1,024 values
 LINE = SessionInfo(
@@ -170,7 +179,7 @@ def _table(*rows: TensorStats) -> StatsTable:
     for row in rows:
         kept = row.values if row.values is not None else row.histogram or (0,) * BINS
         numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))  # type: ignore[arg-type]
-        numbers.extend([0.0] * (MOST_VALUES - len(kept)) + [row.min or 0.0])
+        numbers.extend([0.0] * (MAX_LISTED_VALUES - len(kept)) + [row.min or 0.0])
     assert len(numbers) == WIDTH * len(rows)
     layout = StatsLayout(
         tuple(row.name for row in rows),

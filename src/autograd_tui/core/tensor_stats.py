@@ -10,9 +10,11 @@ from itertools import accumulate
 from typing import Any
 
 BINS = 16
-MOST_VALUES = 16  # a tensor of at most this many has them all in its row
+MAX_LISTED_VALUES = 16  # a tensor of at most this many has them all in its row
 SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
-WIDTH = 6 + MOST_VALUES + 1  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
+WIDTH = (
+    6 + MAX_LISTED_VALUES + 1
+)  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
 NONFINITE = 3  # its place among them
 
 
@@ -112,7 +114,7 @@ class StatsTable(Sequence[TensorStats]):
     def whole(self) -> bool:
         """Whether every value of every tensor is in its row."""
         sizes = map(math.prod, self.layout.shapes)
-        return all(size <= MOST_VALUES for size in sizes) and all(map(self.layout.ordinary, range(len(self))))
+        return all(size <= MAX_LISTED_VALUES for size in sizes) and all(map(self.layout.ordinary, range(len(self))))
 
     def named(self, name: str) -> TensorStats | None:
         """Find the row of one tensor by its name."""
@@ -120,7 +122,7 @@ class StatsTable(Sequence[TensorStats]):
 
     def first(self, index: int) -> float | None:
         """Give the first value of a tensor that is too large to have all in its row; None for others."""
-        if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MOST_VALUES:
+        if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MAX_LISTED_VALUES:
             return None
         return self.numbers[(index + 1) * WIDTH - 1]
 
@@ -159,8 +161,8 @@ class StatsTable(Sequence[TensorStats]):
             int(nonfinite) if exact else None,
             mean,
             std,
-            tuple(rest[:size]) if size <= MOST_VALUES else None,
-            tuple(map(int, rest)) if size > MOST_VALUES and exact else None,
+            tuple(rest[:size]) if size <= MAX_LISTED_VALUES else None,
+            tuple(map(int, rest)) if size > MAX_LISTED_VALUES and exact else None,
             size > SAMPLE,
         )
 

@@ -18,7 +18,16 @@ from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.history import Series
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads, StatsLayout, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import (
+    BINS,
+    MAX_LISTED_VALUES,
+    SAMPLE,
+    WIDTH,
+    Grads,
+    StatsLayout,
+    StatsTable,
+    TensorStats,
+)
 from autograd_tui.core.trace import Trace
 
 Made = TypeVar("Made")
@@ -170,7 +179,7 @@ def _row(layout: StatsLayout, place: int, row: array[float]) -> bool:
     if not ordinary:
         return place not in layout.sparse or not math.isfinite(row[4]) or _is_count(row[4])
     finite = math.isfinite(low) and math.isfinite(high)
-    if size <= MOST_VALUES:
+    if size <= MAX_LISTED_VALUES:
         return not finite or all(low <= value <= high for value in rest[:size])
     return all(map(_is_count, rest)) and (sum(rest) > 0 or not finite)
 
@@ -192,7 +201,7 @@ def _tensor(row: TensorStats) -> bool:
     size = math.prod(row.shape)
     return (
         size < MOST
-        and (row.values is None or len(row.values) == size <= MOST_VALUES)
+        and (row.values is None or len(row.values) == size <= MAX_LISTED_VALUES)
         and (row.histogram is None or len(row.histogram) == BINS)
     )
 

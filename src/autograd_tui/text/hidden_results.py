@@ -9,7 +9,7 @@ from math import nan
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import MOST_VALUES, WIDTH, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, WIDTH, StatsTable, TensorStats
 from autograd_tui.text.numbers import short
 from autograd_tui.text.styled_text import Line, plain
 
@@ -93,7 +93,7 @@ def _blank_table(table: StatsTable) -> StatsTable:
     """Give a table of the same tensors without their numbers."""
     numbers = array("d")
     for row in table:
-        listed = row.size <= MOST_VALUES
+        listed = row.size <= MAX_LISTED_VALUES
         numbers.extend([nan, nan, nan, 0, nan, nan, *([nan if listed else 0.0] * (WIDTH - 6))])
     return StatsTable(table.layout, numbers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, Grads
+from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE, WIDTH, Grads
 
 CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -53,14 +53,14 @@ class GradientSparklines:
         for row, size in zip(rows, sizes, strict=True):
             kept = numbers[row * WIDTH : (row + 1) * WIDTH]
             _add(counts, kept, size, low=low, span=span)
-        estimated = sum(size > MOST_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE
+        estimated = sum(size > MAX_LISTED_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE
         return "~" * estimated + sparkline(counts)
 
 
 def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, span: float) -> None:
     """Add a tensor's values to cells of a common range; those of one bin count as evenly spread in it."""
     _, least, greatest, _, _, _, *kept, _ = row
-    if size <= MOST_VALUES:
+    if size <= MAX_LISTED_VALUES:
         for value in kept[:size]:
             counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1
         return

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograd_tui.core.tensor_stats import MOST_VALUES, SAMPLE, TensorStats
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE, TensorStats
 from autograd_tui.engine.training import stats_reader as stats
 from autograd_tui.engine.training import tensor_properties
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -326,7 +326,7 @@ def test_the_first_value_is_kept_of_what_is_too_large_for_its_row(size: int) -> 
     tensor = normal(size)
     table = StatsReader().read({"group": TensorGroup({"one": normal(3), "it": tensor}, exact=False)})["group"]
     assert table.first(0) is None
-    assert table.first(1) == (tensor[0].item() if size > MOST_VALUES else None)
+    assert table.first(1) == (tensor[0].item() if size > MAX_LISTED_VALUES else None)
 
 
 def test_sampling_is_the_same_each_time() -> None:

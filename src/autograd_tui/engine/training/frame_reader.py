@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.frame import Frame, ParamGroups
-from autograd_tui.core.tensor_stats import MOST_VALUES, Grads, StatsTable
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
 from autograd_tui.engine.training.param_groups import spelled
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -166,7 +166,7 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
         return {}
     if prediction.dim() != 2 or not prediction.is_floating_point() or prediction.itemsize < 2:
         return {}
-    if prediction.shape[1] <= MOST_VALUES or not prediction.shape[0]:
+    if prediction.shape[1] <= MAX_LISTED_VALUES or not prediction.shape[0]:
         return {}
     with torch.no_grad():
         values, classes = prediction[0].topk(5)

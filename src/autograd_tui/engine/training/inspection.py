@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, Inspection, TensorStats
+from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, Inspection, TensorStats
 from autograd_tui.engine.training.stats_reader import to_host
 from autograd_tui.engine.training.tensor_properties import (
     SPARSE,
@@ -61,7 +61,7 @@ def exact_row(name: str, tensor: Tensor) -> TensorStats:
     minimum, maximum = _bounds(tensor)
     scale = _scale(minimum, maximum)
     mean = sum(float((chunk / scale).sum()) for chunk in _chunks(tensor)) / tensor.numel() * scale
-    all_listed = tensor.numel() <= MOST_VALUES
+    all_listed = tensor.numel() <= MAX_LISTED_VALUES
     return TensorStats(
         name,
         shape,

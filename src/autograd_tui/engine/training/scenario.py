@@ -18,8 +18,8 @@ RESERVED = (
     *("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "memory", "state"),
     *("values", "generator"),
 )
-MOST = 1 << 62  # that a whole number stays below, as in a journal
-DATA = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
+MAX_INTEGER = (1 << 62) - 1  # the largest whole number, positive or negative, as in a journal
+DATA_MODES = ("fixed", "fresh")  # one batch drawn in build, or a new one each forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,12 @@ def _value(name: str, value: Any, default: Any) -> Any:
     """Read a value of the default's type; a text stands for a number, or for yes and no, where one is wanted."""
     if isinstance(value, str) and not isinstance(default, str) and default is not None:
         value = _read(name, value, default)
-    if name == "data" and value not in DATA:
+    if name == "data" and value not in DATA_MODES:
         raise Refused(f"--data must be fixed or fresh, not {value}.")
-    if isinstance(value, int) and abs(value) >= MOST:
-        raise Refused(f"{flag(name).rstrip('=')} is further from 0 than any whole number here: {MOST - 1} is the most.")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise Refused(
+            f"{flag(name).rstrip('=')} is further from 0 than any whole number here: {MAX_INTEGER} is the most."
+        )
     if name.endswith("_size") and isinstance(value, int) and value < 1:
         raise Refused(f"{flag(name).rstrip('=')} must be at least 1, not {value}.")
     return value

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
-from autograd_tui.core.tensor_stats import MOST_VALUES
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
@@ -204,8 +204,10 @@ class TrainingState:
         """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
         name, bracket, at = target.partition("[")
         param = self.param(name)
-        if param.numel() > MOST_VALUES:
-            raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MOST_VALUES} can be set.")
+        if param.numel() > MAX_LISTED_VALUES:
+            raise Refused(
+                f"{name} has {param.numel():,} values: only parameters of up to {MAX_LISTED_VALUES} can be set."
+            )
         index = tuple(int(place) for place in at.rstrip("]").split(",")) if bracket else (0,) * param.dim()
         if not bracket and param.numel() > 1:
             first = ",".join("0" * param.dim())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MOST_VALUES, SAMPLE, WIDTH, StatsLayout, StatsTable
+from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE, WIDTH, StatsLayout, StatsTable
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
@@ -172,7 +172,7 @@ class _Segments:
         self._sizes = np.array(sizes, dtype=np.int64)
         self._starts = self._sizes.cumsum() - self._sizes
         self._row_of = np.repeat(np.arange(len(sizes)), self._sizes)
-        few = self._sizes <= MOST_VALUES
+        few = self._sizes <= MAX_LISTED_VALUES
         self._few = np.flatnonzero(few)  # rows with all their values in them
         self._listed = np.flatnonzero(few[self._row_of])  # those values, and the cells that they go to
         self._cells = self._row_of[self._listed], 6 + (self._listed - self._starts[self._row_of[self._listed]])

@@ -13,7 +13,7 @@ from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import format_number
 from autograd_tui.core.run_config import BUDGET, BUILT_IN, size_in_words
-from autograd_tui.core.tensor_stats import MOST_VALUES
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_words import rates
@@ -116,7 +116,7 @@ def _parameter_candidates(frame: Frame, last: str) -> Iterator[Candidate]:
             yield Candidate(
                 switch, "freeze it with False" if param_index not in frame.frozen else "frozen: True undoes it"
             )
-        if not 1 <= math.prod(shape) <= MOST_VALUES or not layout.ordinary(param_index):
+        if not 1 <= math.prod(shape) <= MAX_LISTED_VALUES or not layout.ordinary(param_index):
             continue
         values = frame.params[param_index].values or ()
         for index, value in zip(product(*map(range, shape)), values, strict=True):
