@@ -19,7 +19,7 @@ def export(*words: str) -> int:
     session = open_session("linear")
     list(session.run_all("fbsz"))
     reopen = lambda: open_session("linear")  # noqa: E731
-    return run_export(parser.parse_args(words), session.about.opening, session.log(), reopen)
+    return run_export(parser.parse_args(words), session.about.config, session.log(), reopen)
 
 
 def test_it_writes_the_file_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,8 +119,8 @@ def test_runs_that_begin_in_the_same_second_are_all_kept(
     os.close(writing)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
     runs = [read_journal(each) for each in folder.list_journals()]
-    assert sorted(run.opening.arguments.get("seed", 0) for run in runs) == list(range(count))
-    assert all(run.frame == 1 + run.opening.arguments.get("seed", 0) % 2 for run in runs)
+    assert sorted(run.config.arguments.get("seed", 0) for run in runs) == list(range(count))
+    assert all(run.frame == 1 + run.config.arguments.get("seed", 0) % 2 for run in runs)
 
 
 def test_a_run_is_kept_nowhere_where_that_is_asked(do: Do, own_state_folder: Path) -> None:

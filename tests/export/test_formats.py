@@ -30,7 +30,7 @@ def run() -> tuple[Session, list[Frame]]:
 
 def export(path: Path, session: Session, *, overwrite: bool = False, looks: PictureOptions | None = None) -> str:
     reopen = lambda: open_session("linear", optimizer="adam")  # noqa: E731
-    return export_file(path, session.about.opening, session.log(), reopen, overwrite=overwrite, options=looks)
+    return export_file(path, session.about.config, session.log(), reopen, overwrite=overwrite, options=looks)
 
 
 def test_an_unknown_ending_is_refused_with_those_there_are(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_it_is_written_over_when_told(run: tuple[Session, list[Frame]], tmp_path
 
 @pytest.mark.parametrize("target", ["mine.py", "folder/../mine.py", "link.py", "hard.py", "mine.pt", "link.pt"])
 @pytest.mark.parametrize(
-    ("opening", "what"),
+    ("fields", "what"),
     [
         ({"scenario": "mine.py:net"}, "the scenario's own file"),
         ({"arguments": {"state": "mine.py"}}, "the file given as state"),
@@ -65,7 +65,7 @@ def test_it_is_written_over_when_told(run: tuple[Session, list[Frame]], tmp_path
 )
 def test_no_file_that_the_run_is_made_of_is_written_over_though_told(
     target: str,
-    opening: dict[str, Any],
+    fields: dict[str, Any],
     what: str,
     run: tuple[Session, list[Frame]],
     tmp_path: Path,
@@ -77,7 +77,7 @@ def test_no_file_that_the_run_is_made_of_is_written_over_though_told(
     Path("mine.py").write_text("mine")
     Path("link.py").symlink_to("mine.py")
     Path("hard.py").hardlink_to("mine.py")
-    config = replace(run[0].about.opening, **opening)
+    config = replace(run[0].about.config, **fields)
     with pytest.raises(Refused, match=f"py is {what}, which is never written over: give another name"):
         export_file(Path(target), config, run[0].log(), lambda: pytest.fail("it is run"), overwrite=True)
     assert {each.read_text() for each in Path().glob("*.*")} == {"mine"}
@@ -87,7 +87,7 @@ def test_the_journal_that_tells_the_run_is_not_written_over(run: tuple[Session, 
     journal = tmp_path / "run.csv"
     journal.write_text("a journal")
     with pytest.raises(Refused, match="is the run's journal, which is never written over"):
-        export_file(journal, run[0].about.opening, run[0].log(), lambda: run[0], overwrite=True, journal=journal)
+        export_file(journal, run[0].about.config, run[0].log(), lambda: run[0], overwrite=True, journal=journal)
     assert journal.read_text() == "a journal"
 
 
@@ -96,7 +96,7 @@ def test_the_script_beside_a_case_is_written_over_only_when_told(
 ) -> None:
     (tmp_path / "fault.py").write_text("mine")
     with pytest.raises(Refused, match=r"fault\.py exists: --force writes over it"):
-        export_file(tmp_path / "fault.pt", run[0].about.opening, run[0].log(), lambda: pytest.fail("it is run"))
+        export_file(tmp_path / "fault.pt", run[0].about.config, run[0].log(), lambda: pytest.fail("it is run"))
     assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
 
 

@@ -80,7 +80,7 @@ def written(name: str, ending: str, folder: Path, *, title: str | None = None) -
     if ending == ".pt":
         export_repro(path, session)
         return path.with_suffix(".py")
-    export_file(path, session.about.opening, session.log(), lambda: open_session(made, device="cpu"))
+    export_file(path, session.about.config, session.log(), lambda: open_session(made, device="cpu"))
     return path
 
 
@@ -113,7 +113,7 @@ def test_no_name_of_a_file_becomes_code_of_a_script(name: str, tmp_path: Path) -
         session = open_session(str(scenario), device="cpu")
         list(session.run_all("fbsz f"))
         reopen = partial(open_session, str(scenario), device="cpu")
-        export_file(folder / "run.py", session.about.opening, session.log(), reopen)
+        export_file(folder / "run.py", session.about.config, session.log(), reopen)
         shapes.append(shape(folder / "run.py"))
     assert shapes[0] == shapes[1]
 

@@ -48,7 +48,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "run.html"
     session = open_session("linear")
     list(session.run_all("fbBs"))
-    export_file(path, session.about.opening, session.log(), lambda: open_session("linear"))
+    export_file(path, session.about.config, session.log(), lambda: open_session("linear"))
     return path.read_text(encoding="utf-8")
 
 
@@ -125,7 +125,7 @@ def test_what_a_model_says_is_no_markup(tmp_path: Path) -> None:
     session = open_session(str(own))
     list(session.run_all("f"))
     path = tmp_path / "run.html"
-    export_file(path, session.about.opening, session.log(), lambda: open_session(str(own)))
+    export_file(path, session.about.config, session.log(), lambda: open_session(str(own)))
     reader = read(path.read_text(encoding="utf-8"))
     assert reader.links == []
     assert "</script><img src=x>" in json.loads(reader.data)["frames"][1]["said"]

@@ -117,14 +117,14 @@ def run_alone(text: str, folder: Path) -> str:
 
 def exported(session: Session) -> str:
     again = opened(session)
-    text = training_script(session.about.opening, session.log(), again.frame, again.groups)
+    text = training_script(session.about.config, session.log(), again.frame, again.groups)
     compile(text, "run.py", "exec")
     return text
 
 
 def opened(session: Session) -> Session:
-    opening = session.about.opening
-    return open_session(opening.scenario, **opening.arguments, **opening.own)
+    config = session.about.config
+    return open_session(config.scenario, **config.arguments, **config.own)
 
 
 def after(commands: str, scenario: str = "linear", **options: object) -> str:
@@ -291,7 +291,7 @@ def test_a_comment_says_what_a_phase_does_where_it_stands() -> None:
 
 def test_words_in_a_header_are_no_code() -> None:
     session = open_session("linear")
-    config = replace(session.about.opening, versions={"torch": "2\nprint('caught')"})
+    config = replace(session.about.config, versions={"torch": "2\nprint('caught')"})
     assert "\nprint('caught')" not in training_script(config, session.log(), session.frame, session.groups)
 
 
@@ -300,13 +300,13 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     own.write_text(OWN)
     session = open_session(str(own))
     list(session.run_all("gate=2 f"))  # which raises
-    config = replace(session.about.opening, device="cuda:1")
+    config = replace(session.about.config, device="cuda:1")
     text = training_script(config, session.log(), session.frame, session.groups)
     compile(text, "run.py", "exec")
     for line in (
         "model = parts.model.to('cuda:1')",
         "    batch = moved(batch, 'cuda:1')",
-        "around.add_device('cuda:1')",
+        "around.follow('cuda:1')",
     ):
         assert line in text.splitlines()
 

@@ -24,7 +24,7 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def ran(words: str, *, when: int, left: bool = False) -> Path:
     """Keep a run that was `left` in order or cut off; `when` it was written last, in seconds since the epoch."""
     session = open_session("linear")
-    paths = new_journal_paths(session.about.opening)
+    paths = new_journal_paths(session.about.config)
     session.observer = writer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     for _ in session.run_all(words):
         pass
@@ -76,7 +76,7 @@ def test_a_short_run_waits_where_no_longer_one_does() -> None:
 
 def test_a_run_that_goes_on_elsewhere_does_not_wait() -> None:
     session = open_session("linear")
-    session.observer = JournalWriter(next(new_journal_paths(session.about.opening)), session.about, private=True)
+    session.observer = JournalWriter(next(new_journal_paths(session.about.config)), session.about, private=True)
     session.run("f")
     assert interrupted_run() is None
 

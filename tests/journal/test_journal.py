@@ -87,7 +87,7 @@ def test_the_header_opens_the_same_run(path: Path) -> None:
     session = open_session("linear", seed=3, lr=0.25, batch_size=4)
     session.observer = JournalWriter(path, session.about, private=True)
     session.run("f")
-    assert read_journal(path).opening == session.about.opening
+    assert read_journal(path).config == session.about.config
 
 
 def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
     assert last.learning_rate < 1e-6
     path.write_text(path.read_text().replace("plateau:0.1:0:0", "plateau:0.1:0"))
     journal = read_journal(path)
-    again = open_session("linear", decay=journal.opening.arguments["decay"])
+    again = open_session("linear", decay=journal.config.arguments["decay"])
     assert all(each.matches for each in verify_journal(again, journal))
 
 
@@ -357,10 +357,10 @@ def test_a_first_line_that_opens_no_run_is_refused(path: Path, name: str, value:
 @pytest.mark.parametrize("scenario", ["a\nb.py", "caf\udce9.py", "\x1b[2J.py"])
 def test_a_scenario_may_have_any_name_that_a_file_can_have(path: Path, scenario: str) -> None:
     session = open_session("linear")
-    opening = replace(session.about.opening, scenario=scenario, own={"text": "two\nlines"})
-    session.observer = JournalWriter(path, replace(session.about, opening=opening), private=True)
+    config = replace(session.about.config, scenario=scenario, own={"text": "two\nlines"})
+    session.observer = JournalWriter(path, replace(session.about, config=config), private=True)
     session.run("f")
-    assert read_journal(path).opening == opening
+    assert read_journal(path).config == config
     assert journal_summary(path).isprintable()
 
 

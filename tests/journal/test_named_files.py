@@ -284,7 +284,7 @@ def test_a_name_that_is_meant_from_another_folder_is_found_there(
 ) -> None:
     monkeypatch.chdir(secret)
     do("linear", "--headless", "--do", "fbsz", "--journal", str(path), "--state", "state.pt")
-    assert read_journal(path).opening.arguments["state"] == "state.pt"
+    assert read_journal(path).config.arguments["state"] == "state.pt"
     monkeypatch.chdir("/")
     do("resume", str(path), "--allow-files", "--headless", "--do", "f")
     (secret.parent / "copied").mkdir()
@@ -313,7 +313,7 @@ def test_a_file_is_hashed_as_sha256sum_does(secret: Path) -> None:
 
     session = open_session("linear", state=str(secret / "state.pt"))
     wanted = hashlib.sha256((secret / "state.pt").read_bytes()).hexdigest()
-    assert session.about.opening.hashes == {"state": wanted}
+    assert session.about.config.hashes == {"state": wanted}
 
 
 def test_a_word_for_weights_names_no_file() -> None:

@@ -254,7 +254,7 @@ class Walker:
             if ending == ".pt":
                 export_repro(path, session)
             else:
-                export_file(path, session.about.opening, log, reopen)
+                export_file(path, session.about.config, log, reopen)
 
         refused = self.attempt(f"export {ending}", lambda: [write()]) is None  # type: ignore[func-returns-value]
         left = [each for each in folder.iterdir() if each.name.startswith((".out", "out"))]

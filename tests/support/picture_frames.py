@@ -27,7 +27,7 @@ LINE = SessionInfo(
     "the line",
     "cpu",
     seed=0,
-    opening=RunConfig("linear"),
+    config=RunConfig("linear"),
     names=("x", "y", "Q"),
     listing={
         "setup": ("w, b = tensor([2.]), tensor([6.])  # requires_grad", "x = tensor([1., 2., 3.]);  y = 4 * x + 1"),
@@ -41,7 +41,7 @@ LAYERS = SessionInfo(
     "resnet18",
     "cuda:0",
     seed=0,
-    opening=RunConfig("resnet18"),
+    config=RunConfig("resnet18"),
     names=("data", "labels", "prediction"),
     listing={
         **LINE.listing,

@@ -145,9 +145,9 @@ def spoiled_lines(lines: list[bytes], rng: random.Random) -> list[bytes]:
 def asking(header: bytes, rng: random.Random) -> bytes:
     """Have a first line ask for a file."""
     try:
-        opening = json.loads(header)
+        written = json.loads(header)
         where, name = rng.choice([("arguments", "state"), *[("own", each) for each in ("weights", "image", "hub_dir")]])
-        asked = {**opening, where: {name: BAIT}, "scenario": "linear" if name == "state" else "resnet18"}
+        asked = {**written, where: {name: BAIT}, "scenario": "linear" if name == "state" else "resnet18"}
         return json.dumps(asked | {"scenario": BAIT} if rng.random() < 0.2 else asked).encode()
     except (ValueError, TypeError, RecursionError):
         return header
@@ -183,7 +183,7 @@ def check_read(path: Path) -> Journal | None:
     for number, end in told.ends.items():
         branch = told.branches.get(number) if number in {each.number for each in told.branches.kept} else None
         assert branch is None or len(branch) == len(journal.log(journal.entries[end - 1]))
-    _ = journal.opening.command_line, [entry.error for entry in journal.entries]
+    _ = journal.config.command_line, [entry.error for entry in journal.entries]
     if journal.damage:
         before = path.with_name("before.journal")
         before.write_bytes(path.read_bytes()[: journal.size])
@@ -211,7 +211,7 @@ def can_run_again(journal: Journal | None) -> bool:
     """Tell whether running it again would end soon, where it runs at all."""
     if journal is None:
         return True
-    options = [*journal.opening.own.values(), journal.opening.arguments.get("threads")]
+    options = [*journal.config.own.values(), journal.config.arguments.get("threads")]
     small = all(not isinstance(each, int | float | str) or _is_small(each) for each in options)
     return small and max([*journal.end_frames, *journal.tree.left.values()], default=0) <= MOST_FRAMES
 

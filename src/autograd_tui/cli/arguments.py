@@ -103,7 +103,7 @@ def with_journal(session: Session, options: argparse.Namespace, path: Path | Non
     if path is not None:
         session.observer = JournalWriter(path, session.about, private=False)
     elif not options.no_journal:
-        paths = new_journal_paths(session.about.opening)
+        paths = new_journal_paths(session.about.config)
         session.observer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
     return session
 
@@ -138,7 +138,7 @@ def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
 
 def trusted_scenario(journal: Journal, options: argparse.Namespace) -> str:
     """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
-    config = journal.opening
+    config = journal.config
     if config.scenario in BUILT_IN:  # their code comes with this program
         return config.scenario
     if options.scenario is None:
@@ -161,4 +161,4 @@ def open_recorded_session(
     from autograd_tui.engine.open import open_again
 
     wanted = {"allow_files": options.allow_files or journal.is_own, "changed": options.changed}
-    return open_again(journal.opening, named, memory=memory, **wanted)
+    return open_again(journal.config, named, memory=memory, **wanted)

@@ -42,7 +42,7 @@ def export(words: list[str]) -> int:
     journal = read_chosen_journal(options)
     named = trusted_scenario(journal, options)
     warn_of_damage(journal)
-    config = replace(journal.opening, scenario=named)
+    config = replace(journal.config, scenario=named)
     reopen = lambda: open_recorded_session(journal, named, options)  # noqa: E731
     return run_export(options, config, journal.log(), reopen, journal=journal.path)
 

@@ -81,7 +81,7 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
     from autograd_tui.journal.verify import machine_differences, verify_journal
 
     session = reopen()
-    elsewhere = machine_differences(journal.opening, session.about.opening)
+    elsewhere = machine_differences(journal.config, session.about.config)
     where = f" on another machine: {', '.join(elsewhere)}" if elsewhere else ""
     for checked in verify_journal(session, journal):
         if not checked.matches:

@@ -31,7 +31,7 @@ class SessionInfo:
     title: str
     device: str
     seed: int
-    opening: RunConfig
+    config: RunConfig
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the source lines call them
     class_names: tuple[str, ...] = ()
     tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a parameter's other names, where it has some
@@ -41,11 +41,11 @@ class SessionInfo:
 
     @property
     def command_line(self) -> str:
-        """Give the command line that opens it at frame 0."""
-        return self.opening.command_line
+        """The command line that opens it at frame 0."""
+        return self.config.command_line
 
-    def repeated(self, log: CommandLog) -> str:
-        """Give the command line that opens it and runs commands."""
+    def command_line_with(self, log: CommandLog) -> str:
+        """Return the command line that opens it and runs commands."""
         commands = str(log)
         return f"{self.command_line} --do {quoted(commands)}" if commands else self.command_line
 

@@ -82,7 +82,7 @@ def open_session(
 
 
 def open_again(
-    opening: RunConfig,
+    config: RunConfig,
     scenario: str,
     *,
     memory: str | None = None,
@@ -91,8 +91,8 @@ def open_again(
 ) -> Session:
     """Open at frame 0 the session that a run's configuration describes; it may be from a journal of somebody else.
 
-    scenario: its name, as the user gives it now. memory: in place of the opening's.
-    Raises Refused, before any file is opened, where the opening asks for one and not `allow_files`, and where one is
+    scenario: its name, as the user gives it now. memory: in place of the configuration's.
+    Raises Refused, before any file is opened, where it asks for one and not `allow_files`, and where one is
     not as it was and not `changed`.
     """
 
@@ -101,9 +101,9 @@ def open_again(
             listed = ", ".join(f"{flag(name)} {value}".replace("= ", "=", 1) for name, value in opened.items())
             raise Refused(f"this run asks for what you have not named yourself, {listed}: --allow-files takes it.")
 
-    arguments = {**opening.arguments, **({"memory": memory} if memory else {})}
-    session = _open(scenario, SessionOptions(**arguments), opening.own, folder=opening.folder, check=check)
-    if not changed and (differing := opening.changed(session.about.opening)):
+    arguments = {**config.arguments, **({"memory": memory} if memory else {})}
+    session = _open(scenario, SessionOptions(**arguments), config.own, folder=config.folder, check=check)
+    if not changed and (differing := config.changed(session.about.config)):
         raise Refused(f"{' and '.join(differing)}: not as it was in this run; --changed takes it all the same.")
     return session
 
@@ -205,7 +205,7 @@ def _open(
     trainer = Trainer(StateBuilder(build, global_state), PhaseTracer)
     parts = trainer.parts
     paths = {} if folder == current_folder else files  # names that are meant from elsewhere are told whole
-    opening = RunConfig(
+    config = RunConfig(
         scenario if isinstance(scenario, str) else found.title,
         requested.given(lr_decay) | {name: paths[name] for name in state_option if name in paths},
         {**given, **parts.settled, **{name: paths.get(name, given[name]) for name in named}},
@@ -220,7 +220,7 @@ def _open(
         found.title,
         chosen_device,
         requested.seed,
-        opening,
+        config,
         parts.names,
         parts.class_names,
         tied=trainer.tied,

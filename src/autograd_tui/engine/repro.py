@@ -60,12 +60,12 @@ def _make_case(
     forwards = sum(command.phase is Phase.FORWARD for command, _ in commands)
     batches, begin = _batches(state, checkpoint, min(forwards, 2))  # one that raises does not count
     return {
-        "scenario": about.opening.scenario,
-        "options": dict(about.opening.own),
+        "scenario": about.config.scenario,
+        "options": dict(about.config.own),
         "seed": about.seed,
         "device": about.device,
-        "threads": about.opening.threads,
-        "versions": {name: str(version) for name, version in about.opening.versions.items()},
+        "threads": about.config.threads,
+        "versions": {name: str(version) for name, version in about.config.versions.items()},
         "frame": checkpoint.frame.index,
         "steps": [(str(command), raised) for command, raised in commands],
         "params": checkpoint.params,

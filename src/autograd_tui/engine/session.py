@@ -47,7 +47,7 @@ class Session:
         self._trainer = trainer
         self._replayer = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
         self._timeline = Timeline(trainer, self._replayer)
-        is_linear = about.opening.scenario == "linear"
+        is_linear = about.config.scenario == "linear"
         self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
@@ -218,7 +218,7 @@ class Session:
 
     def command_line(self) -> str:
         """Give the command line that repeats the run up to where training stands."""
-        return self.about.repeated(self.log())
+        return self.about.command_line_with(self.log())
 
     def commands(self) -> str:
         """Give the commands that lead from the start to where training stands, as `--do` takes them."""

@@ -106,11 +106,11 @@ def export_repro(
 
     Returns a note for the user. Raises Refused, with nothing written, where it cannot be.
     """
-    protection: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.opening.files}
+    protection: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.config.files}
     path, beside = output_paths(path)
     with write_whole(path, **protection) as file, write_whole(beside, **protection) as script_file:
         repro = session.write_case(file)
-        script_file.write(checked_script(repro_script(session.about.opening, repro), beside.name))
+        script_file.write(checked_script(repro_script(session.about.config, repro), beside.name))
     return f"{beside.name} repeats it"
 
 

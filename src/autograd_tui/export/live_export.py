@@ -34,7 +34,7 @@ def export_live(
             raise Refused(f"{path.with_name(each.name)} exists: give another name.")
     if path.suffix == ".pt":
         return f"written: {path}; {export_repro(target, session)}"
-    config, foreign = session.about.opening, HostRng.read()
+    config, foreign = session.about.config, HostRng.read()
 
     def reopen() -> Session:
         go_to(folder)

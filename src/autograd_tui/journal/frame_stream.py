@@ -27,7 +27,9 @@ FORMAT = 2
 
 def stream_header(about: SessionInfo, history: History, *, run: str) -> str:
     """Return the first line: session, history so far, and `run`, the hash of the journal's header."""
-    first = {"autograd-tui frames": FORMAT, "run": run, "about": asdict(about), "history": encode_history(history)}
+    # The file's name for the configuration is of an older version.
+    info = {"opening" if name == "config" else name: value for name, value in asdict(about).items()}
+    first = {"autograd-tui frames": FORMAT, "run": run, "about": info, "history": encode_history(history)}
     return json.dumps(first) + "\n"
 
 
@@ -43,9 +45,9 @@ def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]
         listing, tied = (
             {name: tuple(texts) for name, texts in about.pop(what).items()} for what in ("listing", "tied")
         )
-        opening = made(RunConfig, about.pop("opening"))
+        config = made(RunConfig, about.pop("opening"))
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-        rest = {"opening": opening, "listing": listing, "tied": tied}
+        rest = {"config": config, "listing": listing, "tied": tied}
         return made(SessionInfo, {**about, **tuples, **rest}), decode_history(first["history"])
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no first line: {error}") from None

@@ -29,7 +29,7 @@ def journal_summary(path: Path) -> str:
         return f"{'?':<16}  {path}: {error.strerror}"
     start = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
-    scenario = one_line(journal.opening.scenario)
+    scenario = one_line(journal.config.scenario)
     row = f"{start}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
     return f"{row} is damaged: {journal.damage}" if journal.damage else row
 
@@ -68,8 +68,8 @@ def _count_commands(journal: Journal) -> int:
 
 def _resume_hint(journal: Journal) -> str:
     """Return the command with the journal's path: the latest one is another as soon as a key is pressed."""
-    state = f"a run of {one_line(journal.opening.scenario)} waits at frame {journal.frame:,}"
-    name, salvage = journal.opening.scenario, " --salvage" if journal.damage else ""
+    state = f"a run of {one_line(journal.config.scenario)} waits at frame {journal.frame:,}"
+    name, salvage = journal.config.scenario, " --salvage" if journal.damage else ""
     scenario = "" if name in BUILT_IN else f" --scenario {quoted(name)}"
     return f"{state}; to go on with it: autograd-tui resume {_shell_path(journal.path)}{scenario}{salvage}"
 

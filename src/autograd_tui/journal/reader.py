@@ -82,7 +82,7 @@ class Journal:
     """The content of a journal file, up to the first line that cannot be read."""
 
     path: Path
-    opening: RunConfig
+    config: RunConfig
     started: float  # seconds since the epoch
     entries: Sequence[Entry]
     end_frames: Sequence[int]  # the frame that each entry led to
@@ -148,7 +148,7 @@ def read_journal(path: Path) -> Journal:
     data, is_own = _read_bytes(path)
     whole, _, rest = data.rpartition(b"\n")
     first, *lines = whole.split(b"\n")
-    opening, started = parse_header_line(first, path=str(path))
+    config, started = parse_header_line(first, path=str(path))
     entries: list[Entry] = []
     end_frames: list[int] = []
     tree, left, damage, size = EntryTree(), None, None, len(first) + 1
@@ -164,7 +164,7 @@ def read_journal(path: Path) -> Journal:
     except ValueError as error:
         number = data.count(b"\n", 0, size) + 1
         left, damage = None, f"its line {number} cannot be read ({error})"
-    return Journal(path, opening, started, entries, end_frames, size, len(data) - size, left, tree, is_own, damage)
+    return Journal(path, config, started, entries, end_frames, size, len(data) - size, left, tree, is_own, damage)
 
 
 def _read_bytes(path: Path) -> tuple[bytes, bool]:

@@ -91,7 +91,7 @@ class _EntryReplayer:
 
     def __init__(self, session: Session, journal: Journal, *, changed: bool) -> None:
         self._session, self._journal, self._changed = session, journal, changed
-        self._configs = journal.opening, session.about.opening
+        self._configs = journal.config, session.about.config
 
     def run(self, entry: Entry, end: int) -> None:
         """Run a line up to a frame, from where the session stands; raises Refused where that does not lead there."""
@@ -126,7 +126,7 @@ class _EntryReplayer:
         versions = [each.versions.get("autograd-tui") for each in self._configs]
         if frame_digest(frame) == entry.digest:
             return True
-        older = self._journal.opening.hashes is None or versions[0] != versions[1]
+        older = self._journal.config.hashes is None or versions[0] != versions[1]
         return older and entry.loss in (None, plain_number(frame.loss))
 
     def _mismatch(self, entry: Entry) -> str:

@@ -203,7 +203,7 @@ class JournalWriter:
         """Write the line that led to a frame, behind the header where it is the first one."""
         path = self._file.path
         if not (self._file.is_open or self._file.has_pending):
-            line = header_line(self._about.opening, started=time()) + line
+            line = header_line(self._about.config, started=time()) + line
         self._write_time = monotonic()
         self._file.append(line, frame)
         if self._file.path != path:  # which another run has taken

@@ -348,12 +348,12 @@ class MainScreen(TrainingScreen):
     def command_line(self) -> str:
         """Return the command line that repeats the run."""
         about = self.state.view.about
-        return about.repeated(self.state.commands) if about else f"autograd-tui {self._scenario}"
+        return about.command_line_with(self.state.commands) if about else f"autograd-tui {self._scenario}"
 
     def last_command_line(self) -> str:
         """Return the same as far as the run has come by now, which may be further than the screen got to know."""
         about, update = self.state.view.about, self.trainer.publisher.update
-        return about.repeated(update.log) if about and update else self.command_line()
+        return about.command_line_with(update.log) if about and update else self.command_line()
 
     def action_help(self) -> None:
         """Show the keys."""

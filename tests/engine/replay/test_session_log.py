@@ -38,7 +38,7 @@ def test_what_was_rewound_over_is_not_in_it() -> None:
 
 
 def test_the_session_knows_what_opened_it() -> None:
-    config = open_session("linear", seed=3, lr=0.5, batch_size=4).about.opening
+    config = open_session("linear", seed=3, lr=0.5, batch_size=4).about.config
     assert (config.scenario, dict(config.arguments), dict(config.own)) == (
         "linear",
         {"seed": 3, "lr": 0.5},

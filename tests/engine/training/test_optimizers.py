@@ -215,7 +215,7 @@ def test_a_least_learning_rate_that_is_none_is_refused(text: str) -> None:
 def test_a_decay_stops_at_its_least_learning_rate(decay: str, least: float) -> None:
     session = open_session("linear", decay=decay)
     *_, last = session.run_all("w=4 b=1 fbsz*12")  # a loss of 0 never improves
-    assert (last.learning_rate, session.about.opening.arguments["decay"]) == (
+    assert (last.learning_rate, session.about.config.arguments["decay"]) == (
         pytest.approx(least),
         str(LrDecay.parse(decay)),
     )
