@@ -9,7 +9,7 @@ import pytest
 from autograd_tui.cli import main
 from autograd_tui.cli.program import RUN_COMMANDS
 from autograd_tui.core.command import parse
-from autograd_tui.core.run_config import BUILT_IN, FLAGS
+from autograd_tui.core.run_config import BUILT_IN, FLAG_OPTIONS
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios.find import find
@@ -89,7 +89,9 @@ def test_the_options_of_the_small_networks_are_those_they_have() -> None:
     rows = [re.findall(r"^\| `(\w+)` \| [^|]* \| (`.*`) \|$", row)[0] for row in table]
     assert [name for name, _ in rows] == [name for name in BUILT_IN if name not in ("linear", "resnet18")]
     for name, said in rows:
-        own = {option: value for option, value in find(name).defaults.items() if option not in ("device", *FLAGS)}
+        own = {
+            option: value for option, value in find(name).defaults.items() if option not in ("device", *FLAG_OPTIONS)
+        }
         assert re.findall(r"`(\w+=\w+)`", said) == [f"{option}={value}" for option, value in own.items()]
 
 

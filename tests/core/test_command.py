@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.core.command import MOST_COMMANDS, Command, Commands, Phase, parse, parse_one
+from autograd_tui.core.command import MAX_COMMANDS, Command, Commands, Phase, parse, parse_one
 from autograd_tui.core.errors import UnknownCommand
 from command_strategies import commands
 
@@ -144,7 +144,7 @@ def test_a_word_without_meaning_is_named(word: str) -> None:
     assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("times", [str(MOST_COMMANDS), "9" * 5000])
+@pytest.mark.parametrize("times", [str(MAX_COMMANDS), "9" * 5000])
 def test_more_commands_than_the_limit_are_refused(times: str) -> None:
     with pytest.raises(UnknownCommand, match="more than 1,000,000,000,000 commands"):
         parse(f"f fbsz*{times}")
@@ -152,7 +152,7 @@ def test_more_commands_than_the_limit_are_refused(times: str) -> None:
 
 def test_the_limit_counts_all_words_together() -> None:
     with pytest.raises(UnknownCommand, match="more than 1,000,000,000,000 commands"):
-        parse(f"f*{MOST_COMMANDS - 1} fb")
+        parse(f"f*{MAX_COMMANDS - 1} fb")
 
 
 @pytest.mark.parametrize("text", ["", "fb", "f f"])

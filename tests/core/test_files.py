@@ -76,7 +76,7 @@ def test_a_name_that_no_file_can_have_is_an_error_of_the_system() -> None:
 def test_a_link_of_the_users_own_is_read(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"text")
     (tmp_path / "link").symlink_to("there")
-    assert read_file(tmp_path / "link", most=2) == b"te"
+    assert read_file(tmp_path / "link", max_bytes=2) == b"te"
 
 
 @pytest.mark.parametrize("leads_to", ["there", "nowhere"])

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.frame_store import BARE_FRAME, FrameStore
+from autograd_tui.core.frame_store import BARE_FRAME_BYTES, FrameStore
 from handmade_frames import frame, table
 
 FIRST = frame()
 
 
-def store(length: int, *, budget: int = 10 * BARE_FRAME) -> FrameStore:
+def store(length: int, *, budget: int = 10 * BARE_FRAME_BYTES) -> FrameStore:
     """Frames that all share the tables of the first."""
     made = FrameStore(FIRST, budget=budget)
     for index in range(1, length):
@@ -37,7 +37,7 @@ def test_frames_beyond_the_budget_are_let_go_oldest_first() -> None:
 
 
 def test_of_many_small_frames_the_oldest_are_let_go() -> None:
-    made = FrameStore(FIRST, most=10)
+    made = FrameStore(FIRST, max_frames=10)
     for index in range(1, 100):
         made.append(shared(index))
     assert (made.oldest.index, made.newest.index) == (90, 99)
@@ -49,7 +49,7 @@ def test_the_newest_frame_stays_however_small_the_budget() -> None:
 
 
 def test_tables_of_their_own_cost_more_than_shared_ones() -> None:
-    made = FrameStore(FIRST, budget=10 * BARE_FRAME)
+    made = FrameStore(FIRST, budget=10 * BARE_FRAME_BYTES)
     for index in range(1, 100):
         made.append(frame(index, params=table(**{f"p{row}": [1.0] for row in range(10)})))
     assert made.newest.index - made.oldest.index < 5

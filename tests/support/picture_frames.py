@@ -12,10 +12,10 @@ from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import (
-    BINS,
+    HISTOGRAM_BINS,
     MAX_LISTED_VALUES,
-    SAMPLE,
-    WIDTH,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
     Grads,
     StatsLayout,
     StatsTable,
@@ -169,7 +169,7 @@ def _described(name: str, shape: tuple[int, ...], *, norm: float) -> TensorStats
     size = math.prod(shape)
     spread = norm / math.sqrt(size)
     return TensorStats(
-        name, shape, "float32", norm, -3.5 * spread, 3.5 * spread, 0, 0.0, spread, None, BELL, size > SAMPLE
+        name, shape, "float32", norm, -3.5 * spread, 3.5 * spread, 0, 0.0, spread, None, BELL, size > SAMPLE_SIZE
     )
 
 
@@ -177,10 +177,10 @@ def _table(*rows: TensorStats) -> StatsTable:
     """Keep rows as the engine keeps them."""
     numbers = array("d")
     for row in rows:
-        kept = row.values if row.values is not None else row.histogram or (0,) * BINS
+        kept = row.values if row.values is not None else row.histogram or (0,) * HISTOGRAM_BINS
         numbers.extend((row.norm, row.min, row.max, row.nonfinite, row.mean, row.std, *kept))  # type: ignore[arg-type]
         numbers.extend([0.0] * (MAX_LISTED_VALUES - len(kept)) + [row.min or 0.0])
-    assert len(numbers) == WIDTH * len(rows)
+    assert len(numbers) == ROW_WIDTH * len(rows)
     layout = StatsLayout(
         tuple(row.name for row in rows),
         tuple(row.shape for row in rows),

@@ -49,15 +49,15 @@ def as_scenario(build: Build, *, optimizer: str = "sgd,lr=0.01", groups: MakeGro
 
 
 def open_with_many_checkpoints(
-    scenario: str | Scenario, *, budget: int = PLENTY, most: int = PLENTY, frames: int = PLENTY, **options: Any
+    scenario: str | Scenario, *, budget: int = PLENTY, max_count: int = PLENTY, frames: int = PLENTY, **options: Any
 ) -> Session:
     """Open a session with a checkpoint before every forward, `budget` bytes of them, and `frames` bytes of frames.
 
-    There are never more than `most` checkpoints.
+    There are never more than `max_count` checkpoints.
     """
     session = open_session(scenario, **options)
     trainer = session._trainer
-    line = CheckpointStore(trainer, spacing=0, share=float("inf"), budget=budget, most=most)
+    line = CheckpointStore(trainer, spacing=0, share=float("inf"), budget=budget, max_count=max_count)
     session = Session(trainer, about=session.about, checkpoints=line)
     session._timeline.frames = FrameStore(trainer.frame, budget=frames)
     return session

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 
 from app_screen import Screen, screen
-from autograd_tui.core.command import LETTERS, Phase
+from autograd_tui.core.command import COMMAND_BY_LETTER, Phase
 from autograd_tui.core.phase_order import refusal
 from autograd_tui.engine.open import open_session
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
@@ -102,7 +102,9 @@ def test_the_keys_say_of_exactly_those_phases_that_they_are_refused_which_ever_a
     frames = [session.frame]
     for letters in product("FBSZ", repeat=3):
         frames += [*session.run_all(" ".join(letters))]
-    refused = {phase.value for phase in Phase if any(refusal(frame, LETTERS[phase.letter]) for frame in frames)}
+    refused = {
+        phase.value for phase in Phase if any(refusal(frame, COMMAND_BY_LETTER[phase.letter]) for frame in frames)
+    }
     phases = {binding.id: binding.tooltip for binding in KEYS if isinstance(binding, Binding)}
     assert refused == {phase.value for phase in Phase if "refused" in phases[phase.value]}
     assert refused == {phase.value for phase in Phase if "is refused" in phases[f"force-{phase.value}"]}

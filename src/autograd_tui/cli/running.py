@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui.cli.arguments import with_journal
-from autograd_tui.core.command import MOST_COMMANDS, Command, Commands, parse
+from autograd_tui.core.command import MAX_COMMANDS, Command, Commands, parse
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.files import go_to, working_folder
 from autograd_tui.core.watchpoint import parse_watchpoint
@@ -111,8 +111,8 @@ def initial_commands(options: argparse.Namespace) -> Commands:
     if options.repeat is not None and options.repeat < 1:
         raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
     commands, times = parse(options.do or ""), options.repeat or 1
-    if len(commands) * times > MOST_COMMANDS:
-        raise Refused(f"--repeat {times} asks for more than {MOST_COMMANDS:,} commands at once.")
+    if len(commands) * times > MAX_COMMANDS:
+        raise Refused(f"--repeat {times} asks for more than {MAX_COMMANDS:,} commands at once.")
     return commands * times
 
 

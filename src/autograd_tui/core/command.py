@@ -13,8 +13,8 @@ from typing import Any
 from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.optimizer_spec import OptimizerSpec, format_number, parse_number
 
-MOST_COMMANDS = 10**12  # that one line of words may ask for
-LONGEST = 2000  # characters of one command's spelling
+MAX_COMMANDS = 10**12  # that one line of words may ask for
+MAX_COMMAND_LENGTH = 2000  # characters of one command's spelling
 
 
 class Phase(StrEnum):
@@ -84,7 +84,7 @@ class Command:
 
 
 PHASES = {phase.value: phase for phase in Phase}
-LETTERS = {phase.letter: Command(phase.value) for phase in Phase} | {
+COMMAND_BY_LETTER = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
 _RUN = re.compile(r"(i:)?([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
@@ -153,7 +153,7 @@ def parse(text: str) -> Commands:
     Raises UnknownCommand, naming the word, before anything is run.
     """
     blocks: list[tuple[tuple[Command, ...], int]] = []
-    room = MOST_COMMANDS
+    room = MAX_COMMANDS
     words = text.split()
     for place, word in enumerate(words, 1):
         try:
@@ -178,21 +178,23 @@ def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:
     """Give the commands of one word, and how often they are to run."""
     if run := _RUN.fullmatch(word):
         letters, times = run[2], float(run[3] or 1)
-        one = (Command(letters),) if letters in PHASES else tuple(LETTERS[letter] for letter in letters)
+        one = (Command(letters),) if letters in PHASES else tuple(COMMAND_BY_LETTER[letter] for letter in letters)
         if run[1]:
             one = tuple(replace(each, recorded=True) for each in one)
         if times < 1:
             raise UnknownCommand(f'"{word}" asks for nothing: repeat it once or more.')
         if len(one) * times > room:
-            raise UnknownCommand(f'"{word}" asks for more than {MOST_COMMANDS:,} commands at once.')
+            raise UnknownCommand(f'"{word}" asks for more than {MAX_COMMANDS:,} commands at once.')
         return one, int(times)
     if word == "undo":
         return (Command("undo"),), 1
     if re.fullmatch(r"@\d{1,15}", word):
         return (Command("@", int(word[1:])),), 1
     setting = _parse_setting(word)
-    if len(str(setting)) > LONGEST:
-        raise UnknownCommand(f'"{word[:20]}…" is longer than a command may be: {LONGEST:,} characters are the most.')
+    if len(str(setting)) > MAX_COMMAND_LENGTH:
+        raise UnknownCommand(
+            f'"{word[:20]}…" is longer than a command may be: {MAX_COMMAND_LENGTH:,} characters are the most.'
+        )
     return (setting,), 1
 
 

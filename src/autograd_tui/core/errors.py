@@ -22,12 +22,12 @@ class UserCodeError(Exception):
         self.error = error
 
 
-LONGEST = 40  # characters of a word that is compared, or shown in a sentence
+MAX_WORD_LENGTH = 40  # characters of a word that is compared, or shown in a sentence
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Give the known word that is most like this one; None where none is."""
-    if len(word) > LONGEST:
+    if len(word) > MAX_WORD_LENGTH:
         return None
     by_small_letters = {each.lower(): each for each in known}
     found = get_close_matches(word.lower(), by_small_letters, n=1)
@@ -42,6 +42,6 @@ def unknown(word: str, kind: str, known: Iterable[str]) -> str:
     return f'"{clipped(word)}" is no {kind}: {rest}.'
 
 
-def clipped(text: str) -> str:
-    """Shorten what is quoted in a sentence."""
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def clipped(text: str, length: int = MAX_WORD_LENGTH) -> str:
+    """Return the first `length` characters of what is quoted in a sentence."""
+    return text if len(text) <= length else text[: length - 1] + "…"

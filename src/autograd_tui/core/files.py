@@ -18,10 +18,10 @@ try:
 except ImportError:  # Windows: two programs may write the same file, and neither notices
     fcntl = None  # type: ignore[assignment]
 
-STANDARD = 3  # descriptors: a scenario may have closed one of them, whose number the next file would get
+STANDARD_DESCRIPTORS = 3  # descriptors: a scenario may have closed one of them, whose number the next file would get
 # A pipe would be waited for, and a terminal would become this program's; some flags are unknown to some systems.
-ALWAYS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
-NEW = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+NEW_FILE_FLAGS = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 OTHER_KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFDIR: "a folder",
@@ -43,7 +43,7 @@ def open_file(path: str | Path, flags: int = os.O_RDONLY) -> int:
     """
     try:
         _check_regular(os.stat(path).st_mode)  # before it is opened, which some devices take for a command
-        descriptor = os.open(path, flags | ALWAYS)
+        descriptor = os.open(path, flags | OPEN_FLAGS)
     except ValueError as error:  # a name that no file can have
         raise FileNotFoundError(errno.ENOENT, str(error)) from None
     try:
@@ -59,10 +59,10 @@ def open_to_read(path: str | Path) -> BufferedReader:
     return os.fdopen(open_file(path), "rb")
 
 
-def read_file(path: str | Path, *, most: int = -1) -> bytes:
-    """Read a regular file, up to so many bytes of it. Raises OSError, as `open_file` does."""
+def read_file(path: str | Path, *, max_bytes: int = -1) -> bytes:
+    """Read a regular file, up to `max_bytes` of it. Raises OSError, as `open_file` does."""
     with open_to_read(path) as file:
-        return file.read(most)
+        return file.read(max_bytes)
 
 
 def new_file(path: Path, mode: int = 0o666, *, flags: int = 0) -> int:
@@ -70,7 +70,7 @@ def new_file(path: Path, mode: int = 0o666, *, flags: int = 0) -> int:
 
     Raises OSError, FileExistsError among it.
     """
-    return _above_standard(os.open(path, os.O_WRONLY | NEW | ALWAYS | flags, mode))
+    return _above_standard(os.open(path, os.O_WRONLY | NEW_FILE_FLAGS | OPEN_FLAGS | flags, mode))
 
 
 def new_part(path: Path, mode: int = 0o666) -> tuple[Path, int]:
@@ -183,7 +183,7 @@ def _check_regular(mode: int) -> None:
 
 def _above_standard(descriptor: int) -> int:
     """Return a descriptor of the same file that is none of the standard ones."""
-    if descriptor >= STANDARD:
+    if descriptor >= STANDARD_DESCRIPTORS:
         return descriptor
     try:
         return _above_standard(os.dup(descriptor))

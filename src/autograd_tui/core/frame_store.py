@@ -14,16 +14,16 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.tensor_stats import StatsTable
 
-BUDGET = 64 << 20  # bytes
-MOST = 1000  # frames: older ones are soon made again
-BARE_FRAME = 1000  # bytes of a frame without tables, about
+MAX_BYTES = 64 << 20  # bytes
+MAX_FRAMES = 1000  # frames: older ones are soon made again
+BARE_FRAME_BYTES = 1000  # bytes of a frame without tables, about
 
 
 class FrameStore:
     """Frames by index, not all of a free run; the oldest are let go when the budget is spent, or there are too many."""
 
-    def __init__(self, first: Frame, *, budget: int = BUDGET, most: int = MOST) -> None:
-        self._budget, self._most = budget, most
+    def __init__(self, first: Frame, *, budget: int = MAX_BYTES, max_frames: int = MAX_FRAMES) -> None:
+        self._budget, self._max_frames = budget, max_frames
         self._frames: OrderedDict[int, tuple[Frame, int]] = OrderedDict()
         self._bytes = 0
         self._changing = Lock()  # a screen looks at frames while others come
@@ -39,11 +39,11 @@ class FrameStore:
 
     def append(self, frame: Frame) -> None:
         """Add the newest frame."""
-        size = BARE_FRAME + _own_bytes(frame, self.newest if self._frames else None)
+        size = BARE_FRAME_BYTES + _own_bytes(frame, self.newest if self._frames else None)
         with self._changing:
             self._frames[frame.index] = (frame, size)
             self._bytes += size
-            while (self._bytes > self._budget or len(self._frames) > self._most) and len(self._frames) > 1:
+            while (self._bytes > self._budget or len(self._frames) > self._max_frames) and len(self._frames) > 1:
                 self._bytes -= self._frames.popitem(last=False)[1][1]
 
     def get(self, index: int) -> Frame | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from autograd_tui.core.errors import Refused, UnknownCommand
 
-LEAST_RATE = 1e-5  # below which a decay does not go unless told to: the smallest learning rate in common use
-type_of_value = float | int | bool | str | None | tuple[float, ...]
+DEFAULT_MIN_LR = 1e-5  # below which a decay does not go unless told to: the smallest learning rate in common use
+OptionValue = float | int | bool | str | None | tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class OptimizerSpec:
 
     name: str
     lr: float | None = None  # None keeps the learning rate as it is
-    options: tuple[tuple[str, type_of_value], ...] = ()
+    options: tuple[tuple[str, OptionValue], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> OptimizerSpec:
@@ -36,7 +36,7 @@ class OptimizerSpec:
             spec = spec.with_option(option, _parse_value(option, value))
         return spec
 
-    def with_option(self, option: str, value: type_of_value) -> OptimizerSpec:
+    def with_option(self, option: str, value: OptionValue) -> OptimizerSpec:
         """Give the same spec with one option set; the learning rate is one of them."""
         if option == "lr":
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -64,10 +64,10 @@ class LrDecay:
 
     factor: float = 0.1
     patience: int = 10  # iterations without improvement
-    min_lr: float = LEAST_RATE
+    min_lr: float = DEFAULT_MIN_LR
 
     @classmethod
-    def parse(cls, text: str, *, min_lr: float = LEAST_RATE) -> LrDecay:
+    def parse(cls, text: str, *, min_lr: float = DEFAULT_MIN_LR) -> LrDecay:
         """Read it; `min_lr` is for a text that gives none. Raises UnknownCommand or Refused."""
         kind, *words = text.split(":")
         given = [parse_number(word) for word in words]
@@ -106,7 +106,7 @@ def format_number(value: float) -> str:
     return str(int(value)) if whole else repr(float(value))
 
 
-def _parse_value(option: str, text: str) -> type_of_value:
+def _parse_value(option: str, text: str) -> OptionValue:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -124,7 +124,7 @@ def _parse_value(option: str, text: str) -> type_of_value:
     raise UnknownCommand(f'"{option}={text}" is not a value that an optimizer takes.')
 
 
-def _format_value(value: type_of_value) -> str:
+def _format_value(value: OptionValue) -> str:
     if isinstance(value, tuple):
         return "(" + ",".join(format_number(number) for number in value) + ",)"[len(value) > 1 :]
     if isinstance(value, float):

@@ -16,7 +16,7 @@ from autograd_tui.core.files import found_in, read_file, working_folder
 from autograd_tui.core.optimizer_spec import format_number
 from autograd_tui.core.printing import quoted
 
-FLAGS = (
+FLAG_OPTIONS = (
     "batch_size",
     "image_size",
     "data",
@@ -57,10 +57,11 @@ class RunConfig:
     def command_line(self) -> str:
         """Give the command line that opens it."""
         words = ["autograd-tui", self.scenario]
-        for name, value in {**self.arguments, **{name: self.own[name] for name in self.own if name in FLAGS}}.items():
+        flags = {**self.arguments, **{name: value for name, value in self.own.items() if name in FLAG_OPTIONS}}
+        for name, value in flags.items():
             words += ["--" + name.replace("_", "-"), _written(value)]
         for name, value in self.own.items():
-            words += [] if name in FLAGS else ["--option", f"{name}={_written(value)}"]
+            words += [] if name in FLAG_OPTIONS else ["--option", f"{name}={_written(value)}"]
         return " ".join(map(quoted, words))
 
     @property
@@ -88,8 +89,8 @@ def _file_of(scenario: str) -> Path:
     return Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
 
 
-BUDGET = 1 << 30  # bytes
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+DEFAULT_MEMORY = 1 << 30  # bytes
+UNIT_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([kmg]i?b|b|)", re.IGNORECASE)
 
 
@@ -98,16 +99,16 @@ def read_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if not found:
         raise Refused(f"--memory must be a size such as 1GiB, 500MB or a number of bytes, not {text}.")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(found[1]) * UNIT_BYTES[found[2].upper()])
 
 
 def size_in_words(size: int) -> str:
     """Write a size as briefly as it is meant: 1 GiB, 64 MiB, 47 MB."""
     for unit in ("GiB", "MiB"):
-        if size and size % UNITS[unit.upper()] == 0:
-            return f"{size // UNITS[unit.upper()]} {unit}"
-    unit = next((unit for unit in ("GB", "MB", "KB") if size >= UNITS[unit]), "B")
-    return f"{size / UNITS[unit]:.3g} {unit.replace('K', 'k')}"
+        if size and size % UNIT_BYTES[unit.upper()] == 0:
+            return f"{size // UNIT_BYTES[unit.upper()]} {unit}"
+    unit = next((unit for unit in ("GB", "MB", "KB") if size >= UNIT_BYTES[unit]), "B")
+    return f"{size / UNIT_BYTES[unit]:.3g} {unit.replace('K', 'k')}"
 
 
 BUILT_IN = {
@@ -117,9 +118,9 @@ BUILT_IN = {
     "lstm": "a memory that continues sines",
     "transformer": "a tiny one that learns a text",
 }
-GROUP = "autograd_tui.scenarios"
+ENTRY_POINT_GROUP = "autograd_tui.scenarios"
 
 
 def installed() -> dict[str, EntryPoint]:
     """Give the scenarios of other packages by name; nothing of theirs is imported."""
-    return {each.name: each for each in entry_points(group=GROUP) if each.name not in BUILT_IN}
+    return {each.name: each for each in entry_points(group=ENTRY_POINT_GROUP) if each.name not in BUILT_IN}

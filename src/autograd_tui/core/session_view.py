@@ -16,7 +16,7 @@ from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.printing import quoted
-from autograd_tui.core.run_config import BUDGET, RunConfig
+from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
 from autograd_tui.core.run_observer import RunObserver, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
@@ -37,7 +37,7 @@ class SessionInfo:
     tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a parameter's other names, where it has some
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"
 
-    memory: int = BUDGET  # bytes for checkpoints
+    memory: int = DEFAULT_MEMORY  # bytes for checkpoints
 
     @property
     def command_line(self) -> str:

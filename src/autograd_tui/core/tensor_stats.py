@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
-BINS = 16
+HISTOGRAM_BINS = 16
 MAX_LISTED_VALUES = 16  # a tensor of at most this many has them all in its row
-SAMPLE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
-WIDTH = (
+SAMPLE_SIZE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
+ROW_WIDTH = (
     6 + MAX_LISTED_VALUES + 1
 )  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
-NONFINITE = 3  # its place among them
+NONFINITE_COLUMN = 3  # its place among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class StatsTable(Sequence[TensorStats]):
     """The rows of one group of tensors, made when asked for; 184 bytes a tensor."""
 
     layout: StatsLayout
-    numbers: array[float]  # WIDTH a row
+    numbers: array[float]  # ROW_WIDTH a row
 
     def __len__(self) -> int:
         return len(self.layout.names)
@@ -124,11 +124,11 @@ class StatsTable(Sequence[TensorStats]):
         """Give the first value of a tensor that is too large to have all in its row; None for others."""
         if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MAX_LISTED_VALUES:
             return None
-        return self.numbers[(index + 1) * WIDTH - 1]
+        return self.numbers[(index + 1) * ROW_WIDTH - 1]
 
     def norms(self) -> tuple[float | None, ...]:
         """Give the Euclidean norm of each tensor, None where it has none."""
-        pairs = zip(self.numbers[::WIDTH], self.layout.measurable, strict=True)
+        pairs = zip(self.numbers[::ROW_WIDTH], self.layout.measurable, strict=True)
         return tuple(norm if measurable else None for norm, measurable in pairs)
 
     def norm(self) -> float | None:
@@ -139,7 +139,7 @@ class StatsTable(Sequence[TensorStats]):
         """Give the norm over those that have one: the norm over all is no less. None where no tensor has one."""
         if len(self.layout.left_out()) == len(self) > 0:
             return None
-        return math.hypot(*self.numbers[::WIDTH]) if self.layout.names else 0.0
+        return math.hypot(*self.numbers[::ROW_WIDTH]) if self.layout.names else 0.0
 
     def _row(self, index: int) -> TensorStats:
         layout = self.layout
@@ -147,10 +147,10 @@ class StatsTable(Sequence[TensorStats]):
         if not layout.measurable[index]:
             return row
         size = row.size
-        norm, low, high, nonfinite, mean, std, *rest, _ = self.numbers[index * WIDTH : (index + 1) * WIDTH]
+        norm, low, high, nonfinite, mean, std, *rest, _ = self.numbers[index * ROW_WIDTH : (index + 1) * ROW_WIDTH]
         if not layout.ordinary(index):
             return self._in_short(index, row)
-        exact = layout.exact or size <= SAMPLE
+        exact = layout.exact or size <= SAMPLE_SIZE
         return TensorStats(
             row.name,
             row.shape,
@@ -163,14 +163,14 @@ class StatsTable(Sequence[TensorStats]):
             std,
             tuple(rest[:size]) if size <= MAX_LISTED_VALUES else None,
             tuple(map(int, rest)) if size > MAX_LISTED_VALUES and exact else None,
-            size > SAMPLE,
+            size > SAMPLE_SIZE,
         )
 
     def _in_short(self, index: int, row: TensorStats) -> TensorStats:
         """Fill the row of a complex tensor, which has no least value, or of a sparse one."""
-        norm, low, high, nonfinite, stored = self.numbers[index * WIDTH : index * WIDTH + 5]
+        norm, low, high, nonfinite, stored = self.numbers[index * ROW_WIDTH : index * ROW_WIDTH + 5]
         sparse, real = index in self.layout.sparse, not row.dtype.startswith("complex")
-        if not (sparse or self.layout.exact or row.size <= SAMPLE):
+        if not (sparse or self.layout.exact or row.size <= SAMPLE_SIZE):
             return row
         return replace(
             row,

@@ -19,10 +19,10 @@ from autograd_tui.core.history import Series
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.tensor_stats import (
-    BINS,
+    HISTOGRAM_BINS,
     MAX_LISTED_VALUES,
-    SAMPLE,
-    WIDTH,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
     Grads,
     StatsLayout,
     StatsTable,
@@ -31,9 +31,9 @@ from autograd_tui.core.tensor_stats import (
 from autograd_tui.core.trace import Trace
 
 Made = TypeVar("Made")
-MOST = 2**63  # that an integer stays below, as in tensors and arrays
-LONGEST = 20_000  # characters of a text: the engine keeps 10,000 of what was raised
-CAPACITY = range(8, 1 << 20)  # points of a series: with fewer it could not be thinned
+INTEGER_LIMIT = 2**63  # that an integer stays below, as in tensors and arrays
+MAX_TEXT_LENGTH = 20_000  # characters of a text: the engine keeps 10,000 of what was raised
+SERIES_CAPACITIES = range(8, 1 << 20)  # points of a series: with fewer it could not be thinned
 
 
 def strict(line: bytes | str) -> Any:
@@ -112,15 +112,15 @@ def _is(hint: Any) -> Callable[[Any], bool]:
 
 
 def _is_text(value: Any) -> bool:
-    return type(value) is str and len(value) <= LONGEST
+    return type(value) is str and len(value) <= MAX_TEXT_LENGTH
 
 
 def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < MOST
+    return type(value) is int and 0 <= value < INTEGER_LIMIT
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and -MOST < value < MOST)
+    return type(value) is float or (type(value) is int and -INTEGER_LIMIT < value < INTEGER_LIMIT)
 
 
 def _is_json(value: Any) -> bool:
@@ -148,7 +148,7 @@ def _layout(layout: StatsLayout) -> bool:
     return (
         count == len(set(layout.names)) == len(layout.shapes) == len(layout.dtypes) == len(layout.measurable)
         and all(place < count and layout.measurable[place] for place in layout.sparse)
-        and all(math.prod(shape) < MOST for shape in layout.shapes)
+        and all(math.prod(shape) < INTEGER_LIMIT for shape in layout.shapes)
         and all(map(math.prod, _of_measurable(layout)))
     )
 
@@ -160,8 +160,8 @@ def _of_measurable(layout: StatsLayout) -> list[tuple[int, ...]]:
 
 def _table(table: StatsTable) -> bool:
     layout, numbers = table.layout, table.numbers
-    return len(numbers) == WIDTH * len(layout.names) and all(
-        _row(layout, place, numbers[place * WIDTH : (place + 1) * WIDTH])
+    return len(numbers) == ROW_WIDTH * len(layout.names) and all(
+        _row(layout, place, numbers[place * ROW_WIDTH : (place + 1) * ROW_WIDTH])
         for place, measurable in enumerate(layout.measurable)
         if measurable
     )
@@ -171,7 +171,7 @@ def _row(layout: StatsLayout, place: int, row: array[float]) -> bool:
     """Tell whether counts are counts, and values lie between the least and the greatest."""
     size = math.prod(layout.shapes[place])
     _, low, high, nonfinite, _, _, *rest, _ = row
-    ordinary, exact = layout.ordinary(place), layout.exact or size <= SAMPLE
+    ordinary, exact = layout.ordinary(place), layout.exact or size <= SAMPLE_SIZE
     if not exact and ordinary:
         return True  # what it has of counts is not read
     if not _is_count(nonfinite):
@@ -185,7 +185,7 @@ def _row(layout: StatsLayout, place: int, row: array[float]) -> bool:
 
 
 def _is_count(value: float) -> bool:
-    return 0 <= value < MOST and value.is_integer()
+    return 0 <= value < INTEGER_LIMIT and value.is_integer()
 
 
 def _grads(grads: Grads) -> bool:
@@ -200,9 +200,9 @@ def _grads(grads: Grads) -> bool:
 def _tensor(row: TensorStats) -> bool:
     size = math.prod(row.shape)
     return (
-        size < MOST
+        size < INTEGER_LIMIT
         and (row.values is None or len(row.values) == size <= MAX_LISTED_VALUES)
-        and (row.histogram is None or len(row.histogram) == BINS)
+        and (row.histogram is None or len(row.histogram) == HISTOGRAM_BINS)
     )
 
 
@@ -246,7 +246,7 @@ def _about(about: SessionInfo) -> bool:
 
 def _series(series: Series) -> bool:
     return (
-        series.capacity in CAPACITY
+        series.capacity in SERIES_CAPACITIES
         and len(series.values) == len(series.indices) == len(series.iterations) <= series.capacity
         and series.stretch > 0
         and all(one < next_one for one, next_one in pairwise([-1, *series.indices]))

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused, clipped, nearest
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import WIDTH, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, StatsTable, TensorStats
 from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, parse_watchpoint
-
-NONFINITE = 3  # the column of a table that counts them
 
 
 @dataclass(slots=True)
@@ -100,12 +98,13 @@ def _has_nan(row: TensorStats) -> bool:
 def _first_of(table: StatsTable, ending: str, before: StatsTable | None = None) -> Iterator[str]:
     """Name the first tensor that is not finite; as many infinities as `before`, and no NaN, are nothing new."""
     known = before.numbers if before is not None and before.layout == table.layout else None
-    places = [place for place, many in enumerate(table.numbers[NONFINITE::WIDTH]) if many]
+    places = [place for place, many in enumerate(table.numbers[NONFINITE_COLUMN::ROW_WIDTH]) if many]
     if known is not None:
         places = [
             place
             for place in places
-            if _has_nan(table[place]) or table.numbers[place * WIDTH + NONFINITE] > known[place * WIDTH + NONFINITE]
+            if _has_nan(table[place])
+            or table.numbers[place * ROW_WIDTH + NONFINITE_COLUMN] > known[place * ROW_WIDTH + NONFINITE_COLUMN]
         ]
     if places:
         row: TensorStats = table[places[0]]
@@ -153,7 +152,7 @@ def _has_rested(frame: Frame, place: int) -> bool:
     """Tell whether a step has left a parameter alone, as far as its numbers tell."""
     assert frame.before is not None
     assert frame.moves is not None
-    row = slice(place * WIDTH, (place + 1) * WIDTH)
+    row = slice(place * ROW_WIDTH, (place + 1) * ROW_WIDTH)
     return not frame.moves[place] and frame.params.numbers[row].tobytes() == frame.before.numbers[row].tobytes()
 
 

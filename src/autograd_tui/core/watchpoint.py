@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from autograd_tui.core.errors import UnknownCommand, nearest
+from autograd_tui.core.errors import UnknownCommand, clipped, nearest
 from autograd_tui.core.optimizer_spec import format_number, parse_number
 
 LOSS, GRAD_NORM, PARAM_NORM = "loss", "grad_norm", "param_norm"
-USUAL_TIMES = 5  # iterations, where none are said
-LONGEST = 60  # characters of what is quoted in a sentence
+DEFAULT_TIMES = 5  # iterations, where none are said
+MAX_QUOTED_LENGTH = 60  # characters of what is quoted in a sentence
 EXAMPLES = ("nonfinite", "loss > 10", "grad_norm > 10", "w.grad < 1e-6", "w still", "loss rises 5")
 _NAME = r"\w+(?:\.\w+)*"
 _BOUND = re.compile(rf"({_NAME})\s*([<>])\s*(.*)")
@@ -93,11 +93,11 @@ def _bounded(name: str, sign: str, number: str, text: str) -> Watchpoint:
 
 def _times(number: str | None, text: str) -> int:
     if number is None:
-        return USUAL_TIMES
+        return DEFAULT_TIMES
     if not re.fullmatch(r"[1-9]\d{0,8}", number):
         raise UnknownCommand(f'"{_clipped(text)}" needs whole iterations, 1 or more, as in loss rises 5.')
     return int(number)
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return clipped(text, MAX_QUOTED_LENGTH)

@@ -17,7 +17,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
 from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
-from autograd_tui.core.run_config import BUDGET, BUILT_IN, RunConfig, read_size, sha256
+from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, RunConfig, read_size, sha256
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
@@ -147,7 +147,7 @@ class SessionOptions:
         values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
         values |= {"optimizer": self.optimizer, "lr": self.lr, **self.optimizer_options}
         values |= {"decay": None if lr_decay is None else str(lr_decay)}
-        values |= {"memory": None if self.budget == BUDGET else self.memory, "state": self.state}
+        values |= {"memory": None if self.budget == DEFAULT_MEMORY else self.memory, "state": self.state}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -26,7 +26,7 @@ from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import in_words, is_user_error
 
-DEEPEST = 100  # lists and dicts within each other, in a batch
+MAX_NESTING = 100  # lists and dicts within each other, in a batch
 Repro = dict[str, Any]  # what torch.load reads with weights_only=True
 
 
@@ -181,7 +181,7 @@ def _places(mark: GlobalSnapshot) -> list[Any]:
     return [(position.epoch, position.index) for _, (position, _) in mark.rewindables]
 
 
-def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
+def _is_plain(value: Any, depth: int = MAX_NESTING) -> bool:
     """Tell whether torch.load reads a value back without running any code; one that holds itself it does not."""
     if type(value) in (dict, list, tuple) and not depth:
         return False

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from autograd_tui.core.command import LONGEST, Commands, parse
+from autograd_tui.core.command import MAX_COMMAND_LENGTH, Commands, parse
 from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame, TorchError
@@ -100,7 +100,7 @@ class Entry:
             raise ValueError("no id, parent, command and digest, nor an object with more")
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
             raise ValueError("its digest is none")
-        if not isinstance(command, str) or len(command) > LONGEST:
+        if not isinstance(command, str) or len(command) > MAX_COMMAND_LENGTH:
             raise ValueError("its command is none")
         entry = cls(number, parent, command, digest, **fields)
         entry._check()

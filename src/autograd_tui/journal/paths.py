@@ -101,7 +101,7 @@ def _is_companion(path: Path, ending: str) -> bool:
     if signature is None or path.is_symlink():
         return False
     try:
-        start = read_file(path, most=len(signature))
+        start = read_file(path, max_bytes=len(signature))
     except OSError:  # no file, or not to be read
         return False
     return start == signature or (ending.endswith(".new") and signature.startswith(start))

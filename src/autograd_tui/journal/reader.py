@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograd_tui.core.command import MOST_COMMANDS
+from autograd_tui.core.command import MAX_COMMANDS
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
@@ -199,7 +199,7 @@ def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_fram
         tree.add_rewind(start)
         return start
     end = start + len(entry.commands())
-    if end > MOST_COMMANDS:
+    if end > MAX_COMMANDS:
         raise ValueError("it leads further than any run")
     tree.add_run(start, end)
     return end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, GradStats, TensorStats
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, SAMPLE_SIZE, GradStats, TensorStats
 from autograd_tui.text.equation import equation, fixed
 from autograd_tui.text.numbers import measured, number, percentage, rate
 from autograd_tui.text.optimizer_words import describe_update, goes_uphill, has_velocity, is_plain_sgd
@@ -89,7 +89,7 @@ def _made_elsewhere(frame: Frame) -> bool:
 def _points_downhill(frame: Frame) -> bool:
     """Tell whether the gradients are those of one loss, that of the last forward, where the parameters were."""
     table, held = frame.grads.table, _params_with_gradient(frame)
-    finite = not table.layout.left_out() and not any(table.numbers[NONFINITE::WIDTH])
+    finite = not table.layout.left_out() and not any(table.numbers[NONFINITE_COLUMN::ROW_WIDTH])
     finite = finite and frame.loss is not None and math.isfinite(frame.loss)
     once = all(frame.grads.backwards[index] == 1 for index in held)
     return finite and once and frame.graph != "alive" and not _made_elsewhere(frame)
@@ -123,7 +123,7 @@ def _move(
     if moved is None:
         return f"{name}  has a gradient; how far it moved was not measured"
     if not (old.size == 1 and old.values and new.values):
-        return f"{name}  moved by {measured(moved, sampled=new.size > SAMPLE)} (norm)"
+        return f"{name}  moved by {measured(moved, sampled=new.size > SAMPLE_SIZE)} (norm)"
     was, now = old.values[0], new.values[0]
     if grad is None or not grad.values:
         yet = "" if was == now else f", yet it is {number(now)}"
@@ -157,4 +157,4 @@ def _most_and_least(frame: Frame) -> list[str]:
 
 
 def _share_of(row: TensorStats, share: float) -> str:
-    return f"{row.name}, {percentage(share, sampled=row.size > SAMPLE)}"
+    return f"{row.name}, {percentage(share, sampled=row.size > SAMPLE_SIZE)}"

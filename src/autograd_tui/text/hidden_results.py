@@ -9,7 +9,7 @@ from math import nan
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, WIDTH, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, ROW_WIDTH, StatsTable, TensorStats
 from autograd_tui.text.numbers import short
 from autograd_tui.text.styled_text import Line, plain
 
@@ -94,7 +94,7 @@ def _blank_table(table: StatsTable) -> StatsTable:
     numbers = array("d")
     for row in table:
         listed = row.size <= MAX_LISTED_VALUES
-        numbers.extend([nan, nan, nan, 0, nan, nan, *([nan if listed else 0.0] * (WIDTH - 6))])
+        numbers.extend([nan, nan, nan, 0, nan, nan, *([nan if listed else 0.0] * (ROW_WIDTH - 6))])
     return StatsTable(table.layout, numbers)
 
 

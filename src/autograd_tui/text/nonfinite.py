@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, StatsTable
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, StatsTable
 from autograd_tui.text.numbers import number
 
 MAX_NAMED_TENSORS = 4  # tensors that are called by their names
@@ -54,11 +54,11 @@ def _value_words(value: float | None) -> str:
 
 def _holders(table: StatsTable, *, but: Collection[int] = (), ending: str = "") -> str:
     """Name the tensors that hold NaN or infinity: "w and b hold NaN"; "" where none does."""
-    counts = zip(table.numbers[NONFINITE::WIDTH], table.layout.measurable, strict=True)
+    counts = zip(table.numbers[NONFINITE_COLUMN::ROW_WIDTH], table.layout.measurable, strict=True)
     indices = [index for index, (count, measurable) in enumerate(counts) if measurable and count and index not in but]
     if not indices:
         return ""
-    kinds = {"NaN" if math.isnan(table.numbers[index * WIDTH]) else "infinity" for index in indices}
+    kinds = {"NaN" if math.isnan(table.numbers[index * ROW_WIDTH]) else "infinity" for index in indices}
     names = [f"{table.layout.names[index]}{ending}" for index in indices]
     listed = " and ".join(names) if len(names) <= 2 else ", ".join(names)
     listed = listed if len(names) <= MAX_NAMED_TENSORS else f"{len(names)} {'gradients' if ending else 'parameters'}"

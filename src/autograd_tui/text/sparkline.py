@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE, WIDTH, Grads
+from autograd_tui.core.tensor_stats import HISTOGRAM_BINS, MAX_LISTED_VALUES, ROW_WIDTH, SAMPLE_SIZE, Grads
 
 CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -41,7 +41,7 @@ class GradientSparklines:
 
     def _draw(self, rows: Sequence[int]) -> str:
         numbers = self.grads.table.numbers
-        ends = [numbers[row * WIDTH + end] for row in rows for end in (1, 2)]
+        ends = [numbers[row * ROW_WIDTH + end] for row in rows for end in (1, 2)]
         if not all(map(math.isfinite, ends)):
             return "not finite"
         low, high = min(ends, default=0.0), max(ends, default=0.0)
@@ -51,9 +51,9 @@ class GradientSparklines:
         counts = [0.0] * CELLS
         sizes = [math.prod(self.grads.table.layout.shapes[row]) for row in rows]
         for row, size in zip(rows, sizes, strict=True):
-            kept = numbers[row * WIDTH : (row + 1) * WIDTH]
+            kept = numbers[row * ROW_WIDTH : (row + 1) * ROW_WIDTH]
             _add(counts, kept, size, low=low, span=span)
-        estimated = sum(size > MAX_LISTED_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE
+        estimated = sum(size > MAX_LISTED_VALUES for size in sizes) > 1 or max(sizes) > SAMPLE_SIZE
         return "~" * estimated + sparkline(counts)
 
 
@@ -65,7 +65,7 @@ def _add(counts: list[float], row: Sequence[float], size: int, *, low: float, sp
             counts[min(int((value - low) / span * CELLS), CELLS - 1)] += 1
         return
     weight = size / sum(kept)
-    step = (greatest - least) / BINS / span * CELLS
+    step = (greatest - least) / HISTOGRAM_BINS / span * CELLS
     start = (least - low) / span * CELLS
     for index, count in enumerate(kept):
         if count:

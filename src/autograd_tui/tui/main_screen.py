@@ -12,7 +12,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from autograd_tui.core.command import LETTERS, Command
+from autograd_tui.core.command import COMMAND_BY_LETTER, Command
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.goal import Goal
@@ -92,7 +92,7 @@ class MainScreen(TrainingScreen):
 
     def action_phase(self, letter: str) -> None:
         """Run one phase; whether it is its turn is decided when it is."""
-        self.ask(self.state.train(LETTERS[letter]))
+        self.ask(self.state.train(COMMAND_BY_LETTER[letter]))
 
     def on_phases_panel_clicked(self, event: PhasesPanel.Clicked) -> None:
         """Run the phase that was clicked."""

@@ -40,7 +40,7 @@ def load(file: Path | None) -> Preferences:
     if file is None:
         return Preferences()
     try:
-        kept = json.loads(read_file(file, most=MOST_BYTES))
+        kept = json.loads(read_file(file, max_bytes=MOST_BYTES))
         ascii_only = kept.get("ascii_only")
         return Preferences(
             str(kept["theme"]), bool(kept["log_scale"]), None if ascii_only is None else bool(ascii_only)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused, UnknownCommand, unknown
 from autograd_tui.core.goal import Goal
-from autograd_tui.core.run_config import BUDGET, BUILT_IN, installed
+from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, installed
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.messages import watch_line
 from autograd_tui.text.prompt.completion import complete, completion_heading
@@ -43,7 +43,9 @@ class PromptWords:
             models=_models(trainer.driver.folder) if text.startswith("model ") else {},
             branches=trainer.session.branches if trainer.session else (),
         )
-        return completion_heading(text, view.frame, memory=view.about.memory if view.about else BUDGET), candidates
+        return completion_heading(
+            text, view.frame, memory=view.about.memory if view.about else DEFAULT_MEMORY
+        ), candidates
 
     def run(self, text: str) -> bool:
         """Do what words ask for; False where they were not understood."""

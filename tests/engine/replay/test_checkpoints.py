@@ -76,7 +76,7 @@ def test_a_checkpoint_is_due_when_it_lies_as_far_from_the_last_as_those_that_sta
 
 
 def test_there_are_never_more_than_so_many() -> None:
-    session = open_with_many_checkpoints("linear", most=50)
+    session = open_with_many_checkpoints("linear", max_count=50)
     run(session, "fbsz*200")
     places = kept(session)
     assert (len(places), places[0], places[-1]) == (50, 0, 796)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.tensor_stats import BINS
+from autograd_tui.core.tensor_stats import HISTOGRAM_BINS
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training import inspection as exact
 from autograd_tui.engine.training.inspection import cosine, exact_row
@@ -45,7 +45,7 @@ def test_the_histogram_counts_every_finite_value(tensor: torch.Tensor) -> None:
     histogram = exact_row("it", tensor).histogram
     assert (histogram is None) == (tensor.numel() <= 16)
     if histogram is not None:
-        assert len(histogram) == BINS
+        assert len(histogram) == HISTOGRAM_BINS
         assert sum(histogram) == int(tensor.isfinite().sum())
 
 

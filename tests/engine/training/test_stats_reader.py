@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE, TensorStats
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE_SIZE, TensorStats
 from autograd_tui.engine.training import stats_reader as stats
 from autograd_tui.engine.training import tensor_properties
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -68,7 +68,7 @@ def test_nonfinite_counts_nan_and_infinities(tensor: Tensor) -> None:
     assert read(tensor).nonfinite == int((~tensor.isfinite()).sum())
 
 
-@given(float_tensors(sizes=[size for size in SIZES if size <= SAMPLE]))
+@given(float_tensors(sizes=[size for size in SIZES if size <= SAMPLE_SIZE]))
 def test_mean_and_std_of_up_to_1024_values_are_exact(tensor: Tensor) -> None:
     row, doubles = read(tensor), tensor.double()
     largest = float(doubles.abs().max())
@@ -100,7 +100,7 @@ def test_the_histogram_of_up_to_1024_values_is_that_of_torch(tensor: Tensor) -> 
 def test_the_histogram_of_a_sample_counts_its_finite_values(tensor: Tensor) -> None:
     row = read(tensor)
     assert row.histogram is not None
-    assert sum(row.histogram) == SAMPLE or (row.nonfinite and sum(row.histogram) < SAMPLE)
+    assert sum(row.histogram) == SAMPLE_SIZE or (row.nonfinite and sum(row.histogram) < SAMPLE_SIZE)
 
 
 def test_mean_and_std_of_a_large_tensor_are_near_the_exact_ones() -> None:
@@ -118,7 +118,7 @@ def test_the_bins_of_a_large_tensor_go_from_its_least_to_its_greatest_value() ->
 
 @pytest.mark.parametrize("size", SIZES)
 def test_only_what_comes_from_a_sample_is_marked_so(size: int) -> None:
-    assert read(normal(size)).sampled == (size > SAMPLE)
+    assert read(normal(size)).sampled == (size > SAMPLE_SIZE)
 
 
 @pytest.mark.parametrize(("size", "values", "histogram"), [(1, True, False), (16, True, False), (17, False, True)])
@@ -306,7 +306,7 @@ def test_a_range_wider_than_the_largest_number_has_a_histogram() -> None:
 
 @pytest.mark.parametrize("size", [17, 1025])
 def test_equal_values_fill_the_first_bin(size: int) -> None:
-    assert read(torch.full((size,), 3.0)).histogram == (min(size, SAMPLE), *[0] * 15)
+    assert read(torch.full((size,), 3.0)).histogram == (min(size, SAMPLE_SIZE), *[0] * 15)
 
 
 @pytest.mark.parametrize("size", [17, 1025])

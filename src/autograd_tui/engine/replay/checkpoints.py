@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import log
 from time import perf_counter
 
-from autograd_tui.core.run_config import BUDGET, size_in_words
+from autograd_tui.core.run_config import DEFAULT_MEMORY, size_in_words
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 
@@ -59,28 +59,28 @@ def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], flo
     return lambda age: min(max(steep * age, quick), widest)
 
 
-SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
-SHARE = 0.03  # of the run's time that checkpoints may cost
+MIN_SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
+MAX_TIME_SHARE = 0.03  # of the run's time that checkpoints may cost
 MAX_CHECKPOINTS = 600  # of a small model: no more than a second apart in a run of ten minutes
 
 
 class CheckpointStore:
     """Checkpoints by frame index within a byte budget: at best the first, the newest and some between.
 
-    There are at most `most` of them, and where there is no room for even the first, there are none.
+    There are at most `max_count` of them, and where there is no room for even the first, there are none.
     """
 
     def __init__(
         self,
         trainer: Trainer,
         *,
-        spacing: float = SPACING,
-        share: float = SHARE,
-        budget: int = BUDGET,
-        most: int = MAX_CHECKPOINTS,
+        spacing: float = MIN_SPACING,
+        share: float = MAX_TIME_SHARE,
+        budget: int = DEFAULT_MEMORY,
+        max_count: int = MAX_CHECKPOINTS,
     ) -> None:
         self._trainer = trainer
-        self._spacing, self._share, self._most = spacing, share, most
+        self._spacing, self._share, self._max_count = spacing, share, max_count
         self._whole = self._budget = budget
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
@@ -228,7 +228,7 @@ class CheckpointStore:
         if room < sum(each.bytes for each in self._kept[: self._fixed]):
             return False
         self._gap = 0.0
-        while self.bytes > room or len(self._kept) >= self._most:
+        while self.bytes > room or len(self._kept) >= self._max_count:
             evicted = self._index_to_evict()
             if evicted is None:
                 return False

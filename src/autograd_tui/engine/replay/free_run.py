@@ -19,8 +19,8 @@ from autograd_tui.core.phase_order import next_command
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.trainer import FreeRunResult
 
-SHARE = 0.03  # of the run's time that frames may cost
-LONGEST = 1.0  # seconds without a frame, where iterations are not longer than that
+MAX_FRAME_SHARE = 0.03  # of the run's time that frames may cost
+MAX_FRAME_INTERVAL = 1.0  # seconds without a frame, where iterations are not longer than that
 
 
 def run_until(timeline: Timeline, goal: Goal) -> Iterator[Frame]:
@@ -125,7 +125,7 @@ class FreeRun:
         most = None if goal.iteration is None else goal.iteration - first.iteration - 1
         checkpoint, started = checkpoints.take_if_due(), perf_counter()
         cost = min(self._costs)  # of which noise is no part
-        until = started + min(max(self._every, cost / SHARE), LONGEST) - cost
+        until = started + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
         def goes_on(done: int, loss: Tensor) -> bool:
             if done == most or perf_counter() >= until or self._stopped():

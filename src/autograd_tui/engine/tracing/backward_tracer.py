@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import SAMPLE, Grads, StatsTable, without_history
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE, Grads, StatsTable, without_history
 from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, is_leaf
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_nonfinite
@@ -150,7 +150,7 @@ class BackwardTracer:
                 to = None if target is None else self.graph.number.get(target)
                 if gradient is not None and row is not None and to is not None and self._has_one_source[to]:
                     self._handed_on[to] = entry, row, _address(gradient), version_of(gradient)
-            run.saved = [each if each is not None and each.numel() <= SAMPLE else None for each in run.saved]
+            run.saved = [each if each is not None and each.numel() <= SAMPLE_SIZE else None for each in run.saved]
 
         return hook
 

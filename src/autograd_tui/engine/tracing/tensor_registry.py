@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import NONFINITE, SAMPLE, WIDTH, StatsLayout, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import (
+    NONFINITE_COLUMN,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
+    StatsLayout,
+    StatsTable,
+    TensorStats,
+)
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.engine.training.stats_reader import (
     MIN_EXACT_NORM,
@@ -33,7 +40,7 @@ class MeasuringPlan:
     """How tensors of one kind are measured."""
 
     kind: TensorKind
-    sample_indices: Tensor | None  # (1 + SAMPLE,), of a tensor too large to be copied whole; slow to draw anew
+    sample_indices: Tensor | None  # (1 + SAMPLE_SIZE,), of a tensor too large to be copied whole; slow to draw anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class MeasuringPlans:
         if len(self.plans) >= MAX_PLANS:
             self.plans.clear()
         kind = TensorKind.of(tensor)
-        large = kind.measurable and not kind.sparse and kind.size > SAMPLE
+        large = kind.measurable and not kind.sparse and kind.size > SAMPLE_SIZE
         self.plans[key] = plan = MeasuringPlan(kind, sample_indices_of(kind.reals, kind.device) if large else None)
         return plan
 
@@ -97,7 +104,7 @@ class MeasurementBatch:
         plan = ReadPlan([""] * len(self._kinds), self._kinds)
         self.table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
         self._remeasure()
-        if not any(self.table.numbers[NONFINITE::WIDTH]):
+        if not any(self.table.numbers[NONFINITE_COLUMN::ROW_WIDTH]):
             self.drop_values()
 
     def drop_values(self) -> None:
@@ -117,13 +124,13 @@ class MeasurementBatch:
     def values(self, number: int) -> Tensor | None:
         """Give what was measured, once read, as long as it is kept: all values of a small tensor."""
         kind = self._kinds[number] if self._kinds else None
-        if kind is None or not kind.measurable or kind.sparse or kind.size > SAMPLE:
+        if kind is None or not kind.measurable or kind.sparse or kind.size > SAMPLE_SIZE:
             return None
         return self._answers[number][0].reshape(kind.shape)
 
     def not_finite(self, number: int) -> bool:
         """Tell, once read, whether a small tensor has NaN or infinity in it, and its values are kept."""
-        return bool(self.table.numbers[number * WIDTH + NONFINITE]) and self.values(number) is not None
+        return bool(self.table.numbers[number * ROW_WIDTH + NONFINITE_COLUMN]) and self.values(number) is not None
 
     def scalar(self, number: int) -> float:
         """Return a value that `measure_scalar` has started to read."""
@@ -141,13 +148,15 @@ class MeasurementBatch:
 
     def _remeasure(self) -> None:
         """Measure again what is not finite, or out of range."""
-        columns = (self.table.numbers[column::WIDTH] for column in range(3))
+        columns = (self.table.numbers[column::ROW_WIDTH] for column in range(3))
         for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
             usual = MIN_EXACT_NORM < norm < math.inf or low == high == 0
-            if kind.measurable and not kind.sparse and kind.size <= SAMPLE and not usual:
+            if kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE and not usual:
                 look_again(self.table, number, self._answers[number][0])
         for number, tensor in self._to_remeasure.items():
-            if any(self.table.numbers[number * WIDTH + 1 : number * WIDTH + 3]):  # its least and greatest are not 0
+            if any(
+                self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]
+            ):  # its least and greatest are not 0
                 look_again(self.table, number, tensor)
 
 

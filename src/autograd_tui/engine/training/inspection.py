@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, Inspection, TensorStats
+from autograd_tui.core.tensor_stats import HISTOGRAM_BINS, MAX_LISTED_VALUES, Inspection, TensorStats
 from autograd_tui.engine.training.stats_reader import to_host
 from autograd_tui.engine.training.tensor_properties import (
     SPARSE,
@@ -127,12 +127,12 @@ def _squares(tensor: Tensor, center: float, *, scale: float) -> float:
 
 
 def _histogram(tensor: Tensor) -> tuple[int, ...]:
-    """Return the counts of the finite values in BINS equal bins from their minimum to their maximum."""
+    """Return the counts of the finite values in HISTOGRAM_BINS equal bins from their minimum to their maximum."""
     finite = [chunk[chunk.isfinite()] for chunk in _chunks(tensor)]
     bounds = [_bounds(chunk) for chunk in finite if chunk.numel()]
     if not bounds:
-        return (0,) * BINS
+        return (0,) * HISTOGRAM_BINS
     low, high = min(each[0] for each in bounds), max(each[1] for each in bounds)
-    scale = BINS / max(high / 2 - low / 2, 1e-290)  # halved, so that no difference overflows
-    bins = (((chunk / 2 - low / 2) * scale).clamp(max=BINS - 1).long() for chunk in finite)
-    return tuple(torch.stack([torch.bincount(chunk, minlength=BINS) for chunk in bins]).sum(0).tolist())
+    scale = HISTOGRAM_BINS / max(high / 2 - low / 2, 1e-290)  # halved, so that no difference overflows
+    bins = (((chunk / 2 - low / 2) * scale).clamp(max=HISTOGRAM_BINS - 1).long() for chunk in finite)
+    return tuple(torch.stack([torch.bincount(chunk, minlength=HISTOGRAM_BINS) for chunk in bins]).sum(0).tolist())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import parse_number
-from autograd_tui.core.run_config import FLAGS
+from autograd_tui.core.run_config import FLAG_OPTIONS
 
 RESERVED = (
     *("seed", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay", "memory", "state"),
@@ -59,7 +59,7 @@ class Options:
 
 def flag(name: str) -> str:
     """Write an option as the command line does: --batch-size, --option width=."""
-    return "--" + name.replace("_", "-") if name in (*FLAGS, "state") else f"--option {name}="
+    return "--" + name.replace("_", "-") if name in (*FLAG_OPTIONS, "state") else f"--option {name}="
 
 
 def chosen(title: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,9 @@ def check_ranges(options: Options, **ranges: tuple[int, int]) -> None:
 
 
 def _none(title: str, name: str) -> str:
-    return f'"{title}" has no {flag(name)}.' if name in FLAGS else f'"{title}" has no option {name}, nor any other.'
+    return (
+        f'"{title}" has no {flag(name)}.' if name in FLAG_OPTIONS else f'"{title}" has no option {name}, nor any other.'
+    )
 
 
 def _value(name: str, value: Any, default: Any) -> Any:

@@ -13,7 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE, WIDTH, StatsLayout, StatsTable
+from autograd_tui.core.tensor_stats import (
+    HISTOGRAM_BINS,
+    MAX_LISTED_VALUES,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
+    StatsLayout,
+    StatsTable,
+)
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
@@ -96,16 +103,19 @@ class ReadPlan:
         rows = [row for row, kind in enumerate(kinds) if kind.measurable and not kind.sparse]
         rows.sort(key=lambda row: dtypes[row])  # neighbours of one dtype are joined in one call
         self.on_host = all(kind.device.type == "cpu" for kind in kinds)
-        self._small = [row for row in rows if kinds[row].size <= SAMPLE]
-        self._large = [row for row in rows if kinds[row].size > SAMPLE]
+        self._small = [row for row in rows if kinds[row].size <= SAMPLE_SIZE]
+        self._large = [row for row in rows if kinds[row].size > SAMPLE_SIZE]
         self._sizes = [kinds[row].reals for row in self._small]
         self._segments = _Segments(self._sizes)
         self._asks = [(kinds[row].reals, kinds[row].device) for row in self._large]
         self._places: list[Tensor] = []  # to sample, chosen when first asked
-        self._scale = np.array([kinds[row].reals / SAMPLE for row in self._large])
+        self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
         compared = {*self._small, *self._large}
         self._unknown = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
-        self.latest: tuple[Doubles, Doubles] = np.zeros(0), np.zeros((0, SAMPLE))  # the small ones, samples of others
+        self.latest: tuple[Doubles, Doubles] = (
+            np.zeros(0),
+            np.zeros((0, SAMPLE_SIZE)),
+        )  # the small ones, samples of others
 
     def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices; nothing is waited for."""
@@ -121,7 +131,7 @@ class ReadPlan:
 
     def numbers(self, answers: Sequence[Tensor]) -> array[float]:
         """Arrange what came back as the rows of a table."""
-        rows = np.zeros((len(self.layout.names), WIDTH))
+        rows = np.zeros((len(self.layout.names), ROW_WIDTH))
         small, large = self.latest
         if self._sparse:
             rows[self._sparse, :5] = _doubles(answers[-len(self._sparse) :]).reshape(-1, 5)
@@ -131,7 +141,7 @@ class ReadPlan:
             rows[self._small] = self._segments.describe(small)
         if self._large:
             picked = _doubles(answers[len(self._small) :][3::4] if self.layout.exact else answers[len(self._small) :])
-            first, large = np.split(picked.reshape(-1, 1 + SAMPLE), [1], axis=1)
+            first, large = np.split(picked.reshape(-1, 1 + SAMPLE_SIZE), [1], axis=1)
             rows[self._large] = self._describe_large(large, answers[len(self._small) :])
             rows[self._large, -1:] = first
         self.latest = small, large
@@ -152,14 +162,14 @@ class ReadPlan:
 
     def _describe_large(self, samples: Doubles, answers: Sequence[Tensor]) -> Doubles:
         exact = self.layout.exact
-        rows = np.zeros((len(self._large), WIDTH))
+        rows = np.zeros((len(self._large), ROW_WIDTH))
         if exact:
             rows[:, 0] = _joined_norms(answers[0::4])
             rows[:, 1], rows[:, 2] = _doubles(answers[1::4]), _doubles(answers[2::4])
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
             deviation = samples - rows[:, 4, None]
-            rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE)
+            rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE_SIZE)
         if exact:
             rows[:, 6:-1] = _histograms(samples, rows[:, 1, None], rows[:, 2, None], np.arange(len(rows))[:, None])
         return rows
@@ -183,7 +193,7 @@ class _Segments:
 
     def describe(self, values: Doubles) -> Doubles:
         """Fill a row for each tensor; values: (all of them,)."""
-        rows = np.zeros((len(self._sizes), WIDTH))
+        rows = np.zeros((len(self._sizes), ROW_WIDTH))
         with np.errstate(all="ignore"):
             rows[:, 0] = np.sqrt(self.sums(values * values))
             rows[:, 1] = low = np.minimum.reduceat(values, self._starts)
@@ -209,10 +219,10 @@ def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places, *,
         values, low, high, row_of = _finite_alone(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
     with np.errstate(all="ignore"):
         # Halved, so that no difference overflows; where all values are equal they fill the first bin.
-        scale = BINS / np.maximum(high / 2 - low / 2, 1e-290)
-        bins = np.minimum((values / 2 - low / 2) * scale, BINS - 1).astype(np.int64)
-    bins += row_of * BINS
-    return np.bincount(bins.reshape(-1), minlength=rows * BINS).reshape(-1, BINS).astype(np.float64)
+        scale = HISTOGRAM_BINS / np.maximum(high / 2 - low / 2, 1e-290)
+        bins = np.minimum((values / 2 - low / 2) * scale, HISTOGRAM_BINS - 1).astype(np.int64)
+    bins += row_of * HISTOGRAM_BINS
+    return np.bincount(bins.reshape(-1), minlength=rows * HISTOGRAM_BINS).reshape(-1, HISTOGRAM_BINS).astype(np.float64)
 
 
 def _finite_alone(
@@ -250,7 +260,7 @@ def _in_a_row(tensor: Tensor) -> Tensor:
 
 
 def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
-    """Start measuring one tensor above SAMPLE values: its norms, least, greatest if `exact`, first value and sample."""
+    """Start measuring a tensor above SAMPLE_SIZE values: norms, least, greatest if `exact`, first value and sample."""
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
     ends = [_norms(_in_a_row(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
@@ -273,7 +283,7 @@ def sample_indices_of(size: int, device: torch.device) -> Tensor:
     They are in order, since memory is read faster so.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    sample = torch.randint(size, (SAMPLE,), generator=generator).sort().values
+    sample = torch.randint(size, (SAMPLE_SIZE,), generator=generator).sort().values
     return torch.cat([sample.new_zeros(1), sample]).to(device)
 
 
@@ -301,7 +311,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
-    columns = (table.numbers[column::WIDTH] for column in range(3))
+    columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
         if not (MIN_EXACT_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
             look_again(table, row, tensors[row])
@@ -312,7 +322,7 @@ def look_again(table: StatsTable, row: int, tensor: Tensor) -> None:
     plain = as_real_floats(tensor)
     bad = ~plain.isfinite()
     nonfinite = int((bad.any(-1) if tensor.is_complex() else bad).sum())
-    table.numbers[row * WIDTH + 3] = nonfinite
+    table.numbers[row * ROW_WIDTH + 3] = nonfinite
     if not nonfinite:
-        largest = max(-table.numbers[row * WIDTH + 1], table.numbers[row * WIDTH + 2])
-        table.numbers[row * WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))
+        largest = max(-table.numbers[row * ROW_WIDTH + 1], table.numbers[row * ROW_WIDTH + 2])
+        table.numbers[row * ROW_WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))

@@ -19,7 +19,7 @@ from autograd_tui.core.errors import Refused, UserCodeError
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import refusal
-from autograd_tui.core.tensor_stats import SAMPLE, Inspection, StatsTable
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE, Inspection, StatsTable
 from autograd_tui.core.trace import Trace
 from autograd_tui.engine.training.checkpoint import (
     Checkpoint,
@@ -314,7 +314,7 @@ class Trainer:
         read = self._reader.params(frame, optimizer_state=True)
         ways = moves()
         # A sample may miss it. Fused ones touch without a trace, and with a learning rate of 0 nothing moves.
-        touched = touched and (any(ways) or any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes))
+        touched = touched and (any(ways) or any(math.prod(shape) > SAMPLE_SIZE for shape in frame.params.layout.shapes))
         return {
             **read,
             **self._reader.rates(),

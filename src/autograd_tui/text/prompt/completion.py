@@ -12,7 +12,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import format_number
-from autograd_tui.core.run_config import BUDGET, BUILT_IN, size_in_words
+from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, size_in_words
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
@@ -62,7 +62,7 @@ def with_candidate(text: str, candidate: Candidate) -> str:
     return text[: text.rfind(" ") + 1] + candidate.word
 
 
-def completion_heading(text: str, frame: Frame | None, *, memory: int = BUDGET) -> str:
+def completion_heading(text: str, frame: Frame | None, *, memory: int = DEFAULT_MEMORY) -> str:
     """Say what is being asked for; memory: bytes for checkpoints."""
     *before, last = text.lstrip().split(" ")
     if before and is_screen_word(before[0]):

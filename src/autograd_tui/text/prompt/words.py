@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autograd_tui.core.command import MOST_COMMANDS, PHASES
+from autograd_tui.core.command import MAX_COMMANDS, PHASES
 from autograd_tui.core.errors import UnknownCommand, clipped, unknown
 from autograd_tui.core.goal import Goal
 from autograd_tui.core.optimizer_spec import parse_number
@@ -15,7 +15,7 @@ from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.core.watchpoint import Watchpoint, parse_watchpoint
 
 SORT_COLUMNS = ("tensors", "values", "params", "grad", "update", "name", "model")  # that a table is sorted by
-MAX_ITERATIONS = MOST_COMMANDS // len(PHASES)
+MAX_ITERATIONS = MAX_COMMANDS // len(PHASES)
 ALONE = ("log", "linear", "ascii", "unicode", "veil", "inside", "console", "help", "quit")
 EXPORTS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # endings of the files that a run is written to
 EXAMPLES = {

@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import WIDTH, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import ROW_WIDTH, StatsTable, TensorStats
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, number
 from autograd_tui.text.styled_text import Line
@@ -55,7 +55,7 @@ def _changed(frame: Frame) -> list[bool]:
 
 
 def _row_bits(table: StatsTable, index: int) -> tuple[object, ...]:
-    numbers = table.numbers[index * WIDTH : (index + 1) * WIDTH]
+    numbers = table.numbers[index * ROW_WIDTH : (index + 1) * ROW_WIDTH]
     return table.layout.shapes[index], table.layout.dtypes[index], numbers.tobytes()
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, Grads, GradStats, StatsTable
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, Grads, GradStats, StatsTable
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import at_least, number
 from autograd_tui.text.styled_text import Line
@@ -124,7 +124,7 @@ def gradient_summary(frame: Frame) -> list[str]:
     if not any(frame.grads.backwards):
         last = frame.last_grads
         return [words, f"|grad| was {norm_over(last.table)}"] if last and any(last.backwards) else [words]
-    nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE::WIDTH] if count)
+    nonfinite = sum(1 for count in frame.grads.table.numbers[NONFINITE_COLUMN::ROW_WIDTH] if count)
     unknown = len(frame.grads.table.layout.left_out())
     health = f"{nonfinite} hold NaN or infinity" if nonfinite else "the others finite" if unknown else "all finite"
     return [words, *[f"{unknown} not measured"] * bool(unknown), health]

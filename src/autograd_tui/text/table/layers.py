@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import SAMPLE
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.numbers import at_least
 
 MAX_PARAMETER_ROWS = 12  # a model with more parameters is shown by layers
@@ -99,7 +99,7 @@ class ParameterColumns:
 
     def estimated(self, indices: Indices) -> bool:
         """Tell whether the update comes from samples of large tensors."""
-        return any(self.sizes[index] > SAMPLE for index in indices)
+        return any(self.sizes[index] > SAMPLE_SIZE for index in indices)
 
 
 def _combined_norm(norms: Iterable[float | None]) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import BINS, SAMPLE, Inspection, TensorStats
+from autograd_tui.core.tensor_stats import HISTOGRAM_BINS, SAMPLE_SIZE, Inspection, TensorStats
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, measured, number, percentage, rate
 from autograd_tui.text.sparkline import sparkline
@@ -34,7 +34,7 @@ def parameter_lines(
     state = _state_rows(frame, row.name)
     exact = inspection if inspection and (inspection.name, inspection.index) == (row.name, frame.index) else None
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
-    cells = BINS if width >= WIDE_WIDTH else BINS // 2
+    cells = HISTOGRAM_BINS if width >= WIDE_WIDTH else HISTOGRAM_BINS // 2
     lines = _heading(row, width, note=" · exact" * bool(exact))
     if also:
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
@@ -51,7 +51,7 @@ def parameter_lines(
     for each in exact.state if exact else state:
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
         lines += _packed_lines(each.name, turned + _stats_words(_without_values(each)), width)
-    if row.size > SAMPLE and not exact:
+    if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
     return lines
 
@@ -108,7 +108,7 @@ def _turns(row: TensorStats, exact: Inspection) -> bool:
     return exact.cosine is not None and row.name in ("momentum_buffer", "exp_avg")
 
 
-def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = BINS) -> list[str]:
+def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGRAM_BINS) -> list[str]:
     """Write all values where they are few, else norm, mean, std, and the histogram between its ends."""
     if row.values is not None:
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []

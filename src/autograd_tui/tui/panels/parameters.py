@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE, WIDTH, GradStats, TensorStats
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, GradStats, TensorStats
 from autograd_tui.text.nonfinite import number_style
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.styled_text import Line, length, wrapped
@@ -211,7 +211,7 @@ def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> 
 
 def _together(frame: Frame, width: int) -> list[Line]:
     """Say what is true of all gradients, and which is the largest."""
-    wrong = any(frame.grads.table.numbers[NONFINITE::WIDTH])
+    wrong = any(frame.grads.table.numbers[NONFINITE_COLUMN::ROW_WIDTH])
     lines = wrapped(", ".join(gradient_summary(frame)), width, style="error" * wrong)
     if not any(frame.grads.backwards):
         return lines

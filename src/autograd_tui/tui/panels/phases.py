@@ -11,7 +11,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import next_phase
 from autograd_tui.core.run_config import size_in_words
-from autograd_tui.core.tensor_stats import SAMPLE
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
 from autograd_tui.text.styled_text import Line, justified, length, plain
@@ -98,7 +98,7 @@ def _taken(frame: Frame) -> list[str]:
 
 
 def _move(frame: Frame) -> str:
-    estimated = any(math.prod(shape) > SAMPLE for shape in frame.params.layout.shapes)
+    estimated = any(math.prod(shape) > SAMPLE_SIZE for shape in frame.params.layout.shapes)
     known = [way for way in frame.ways or () if way is not None]
     moved = math.hypot(*known) if known else None
     partly = len(known) < len(frame.params)
