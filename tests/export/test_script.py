@@ -306,7 +306,7 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
     for line in (
         "model = parts.model.to('cuda:1')",
         "    batch = moved(batch, 'cuda:1')",
-        "around.follow('cuda:1')",
+        "around.add_device('cuda:1')",
     ):
         assert line in text.splitlines()
 

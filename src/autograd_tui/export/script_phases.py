@@ -95,7 +95,7 @@ def _section_that_raises(phase: Phase, raised: str, *, is_user_model: bool) -> s
 
 def global_state_lines(config: RunConfig) -> list[str]:
     """Return what marks random numbers, and where a loader stands, for phases that raise."""
-    follow = [] if config.device == "cpu" else [f"around.follow({config.device!r})"]
+    follow = [] if config.device == "cpu" else [f"around.add_device({config.device!r})"]
     return fill_section("phases", "global state", follow_device=follow)
 
 
