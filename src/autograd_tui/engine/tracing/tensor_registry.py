@@ -12,27 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import (
-    NONFINITE_COLUMN,
-    ROW_WIDTH,
-    SAMPLE_SIZE,
-    StatsLayout,
-    StatsTable,
-    TensorStats,
-)
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, SAMPLE_SIZE, ROW_WIDTH, StatsLayout, StatsTable, TensorStats
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.engine.training.stats_reader import (
     MIN_EXACT_NORM,
     ReadPlan,
-    ask_large,
-    ask_sparse,
-    look_again,
-    sample_indices_of,
+    draw_sample_indices,
+    launch_large,
+    launch_sparse,
+    remeasure,
     to_host,
 )
 from autograd_tui.engine.training.tensor_properties import TensorKind, kind_key, version_of
 
-MAX_PLANS = 1024  # that are remembered: a model may meet ever new shapes
+MAX_PLANS = 1024  # that are kept: a model may run on ever new shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +52,7 @@ class MeasuringPlans:
             self.plans.clear()
         kind = TensorKind.of(tensor)
         large = kind.measurable and not kind.sparse and kind.size > SAMPLE_SIZE
-        self.plans[key] = plan = MeasuringPlan(kind, sample_indices_of(kind.reals, kind.device) if large else None)
+        self.plans[key] = plan = MeasuringPlan(kind, draw_sample_indices(kind.reals, kind.device) if large else None)
         return plan
 
 
@@ -73,9 +66,9 @@ class MeasurementBatch:
         self.table = StatsTable(StatsLayout((), (), (), ()), array("d"))
         self._plans = MeasuringPlans() if plans is None else plans
         self._kinds: list[TensorKind] = []
-        self._answers: list[list[Tensor]] = []
+        self._results: list[list[Tensor]] = []
         self._scalars: list[Tensor] = []
-        self._to_remeasure: dict[int, Tensor] = {}  # copies of what is to be looked at again
+        self._to_remeasure: dict[int, Tensor] = {}  # copies, by number
         self._scalar_values: list[float] = []
         self._large_nonfinite: dict[int, bool] = {}  # by number: whether it has NaN
 
@@ -84,80 +77,78 @@ class MeasurementBatch:
         plan, plain, number = self._plans.of(tensor), tensor.detach(), len(self._kinds)
         self._kinds.append(plan.kind)
         if plan.sample_indices is not None:
-            self._answers.append(self._ask(plain, plan.sample_indices, number))
+            self._results.append(self._launch_large(plain, plan.sample_indices, number))
         elif plan.kind.measurable:
-            self._answers.append([ask_sparse(plain) if plan.kind.sparse else plain.clone()])
+            self._results.append([launch_sparse(plain) if plan.kind.sparse else plain.clone()])
         else:
-            self._answers.append([])
+            self._results.append([])
         return number
 
     def measure_scalar(self, number: Tensor) -> int:
-        """Start reading a tensor of one element; return the number to ask `scalar` with."""
+        """Start reading a tensor of one element; return the number that `scalar` takes."""
         self._scalars.append(number.detach().reshape(()).clone())
         return len(self._scalars) - 1
 
     def read(self) -> None:
-        """Bring all that was asked to the host; only numbers are left."""
-        answered = iter(to_host([*(answer for answers in self._answers for answer in answers), *self._scalars]))
-        self._answers = [[next(answered) for _ in answers] for answers in self._answers]
-        self._scalar_values = [float(each) for each in answered]
+        """Bring all results to the host and fill `table`; values are kept where one is not finite."""
+        on_host = iter(to_host([*(result for results in self._results for result in results), *self._scalars]))
+        self._results = [[next(on_host) for _ in results] for results in self._results]
+        self._scalar_values = [float(each) for each in on_host]
         plan = ReadPlan([""] * len(self._kinds), self._kinds)
-        self.table = StatsTable(plan.layout, plan.numbers(plan.sorted(self._answers)))
+        self.table = StatsTable(plan.layout, plan.numbers(plan.in_launch_order(self._results)))
         self._remeasure()
         if not any(self.table.numbers[NONFINITE_COLUMN::ROW_WIDTH]):
             self.drop_values()
 
     def drop_values(self) -> None:
-        """Let go of the values that were measured, of which some are kept where not all is finite."""
-        self._kinds, self._answers, self._scalars, self._to_remeasure = [], [], [], {}
+        """Let go of the values that `read` has kept."""
+        self._kinds, self._results, self._scalars, self._to_remeasure = [], [], [], {}
 
     @property
     def keeps_values(self) -> bool:
-        """Whether there are such, and `drop_values` has not been called."""
+        """Whether `read` has kept values, and `drop_values` was not called."""
         return bool(self._kinds)
 
     def is_newly_nonfinite(self, number: int, inputs: Iterable[int]) -> bool:
-        """Tell, before anything is read, whether a large tensor has NaN or infinity that none of the `inputs` has."""
+        """Return, before `read`, whether a large tensor has NaN or infinity that none of the `inputs` has."""
         nan = self._large_nonfinite.get(number)
         return nan is not None and all(self._large_nonfinite.get(each) is not nan for each in inputs)
 
     def values(self, number: int) -> Tensor | None:
-        """Give what was measured, once read, as long as it is kept: all values of a small tensor."""
+        """Return, after `read`, all values of a small tensor; None for others, and once they are dropped."""
         kind = self._kinds[number] if self._kinds else None
         if kind is None or not kind.measurable or kind.sparse or kind.size > SAMPLE_SIZE:
             return None
-        return self._answers[number][0].reshape(kind.shape)
+        return self._results[number][0].reshape(kind.shape)
 
     def not_finite(self, number: int) -> bool:
-        """Tell, once read, whether a small tensor has NaN or infinity in it, and its values are kept."""
+        """Return, after `read`, whether a small tensor has NaN or infinity in it, and its values are kept."""
         return bool(self.table.numbers[number * ROW_WIDTH + NONFINITE_COLUMN]) and self.values(number) is not None
 
     def scalar(self, number: int) -> float:
-        """Return a value that `measure_scalar` has started to read."""
+        """Return, after `read`, a value that `measure_scalar` has started to read."""
         return self._scalar_values[number]
 
-    def _ask(self, plain: Tensor, sample_indices: Tensor, number: int) -> list[Tensor]:
+    def _launch_large(self, plain: Tensor, sample_indices: Tensor, number: int) -> list[Tensor]:
         """Start measuring a large tensor."""
-        answers = ask_large(plain, sample_indices)
-        norm = math.hypot(*answers[0].tolist())
+        results = launch_large(plain, sample_indices)
+        norm = math.hypot(*results[0].tolist())
         if not MIN_EXACT_NORM < norm < math.inf:
             self._to_remeasure[number] = plain.clone()
             if not math.isfinite(norm):
                 self._large_nonfinite[number] = math.isnan(norm)
-        return answers
+        return results
 
     def _remeasure(self) -> None:
-        """Measure again what is not finite, or out of range."""
+        """Measure again what is not finite, or whose squares leave the dtype's range."""
         columns = (self.table.numbers[column::ROW_WIDTH] for column in range(3))
         for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
             usual = MIN_EXACT_NORM < norm < math.inf or low == high == 0
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE and not usual:
-                look_again(self.table, number, self._answers[number][0])
+                remeasure(self.table, number, self._results[number][0])
         for number, tensor in self._to_remeasure.items():
-            if any(
-                self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]
-            ):  # its least and greatest are not 0
-                look_again(self.table, number, tensor)
+            if any(self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]):  # its least and greatest are not 0
+                remeasure(self.table, number, tensor)
 
 
 Index = tuple[int, ...]
@@ -165,32 +156,32 @@ Index = tuple[int, ...]
 
 @torch.no_grad()
 def first_nonfinite(result: Tensor, inputs: Sequence[Tensor | None], *, output: int) -> list[NonFinite]:
-    """Find the first NaN, or else the first infinity; nothing where all is finite.
+    """Return the first NaN of a result, or else the first infinity; [] where all is finite.
 
     `inputs`: of the operation, None for one that is gone. `output`: the index of `result` among its results.
     """
     result = result.detach()
     nan, infinite = result.isnan(), result.isinf()
-    many = int(nan.sum())
-    if not many and not bool(infinite.any()):
+    nan_count = int(nan.sum())
+    if not nan_count and not bool(infinite.any()):
         return []
-    flat = int((nan if many else infinite).reshape(-1).to(torch.uint8).argmax())
+    flat = int((nan if nan_count else infinite).reshape(-1).to(torch.uint8).argmax())
     index = _unravelled(flat, tuple(result.shape))
     shape = tuple(result.shape)
     values = tuple(None if each is None else _broadcast_value(each.detach(), index, shape) for each in inputs)
-    return [NonFinite(output, index, float(result[index]), many, int(infinite.sum()), values)]
+    return [NonFinite(output, index, float(result[index]), nan_count, int(infinite.sum()), values)]
 
 
 def _unravelled(flat: int, shape: Index) -> Index:
     index = []
     for size in reversed(shape):
-        flat, here = divmod(flat, size)
-        index.append(here)
+        flat, last = divmod(flat, size)
+        index.append(last)
     return tuple(reversed(index))
 
 
 def _broadcast_value(tensor: Tensor, index: Index, shape: Index) -> float | None:
-    """Look up one value, as broadcasting would; None where the tensor is not broadcast to the shape."""
+    """Return the value at `index` of the tensor broadcast to `shape`; None where it cannot be."""
     own, sizes = index[len(index) - tensor.dim() :], shape[len(shape) - tensor.dim() :]
     fits = tensor.dim() <= len(shape) and all(size in (1, each) for size, each in zip(tensor.shape, sizes, strict=True))
     if not fits or tensor.is_complex() or tensor.layout is not torch.strided:
@@ -210,7 +201,7 @@ class TensorRecord:
     _stats: TensorStats | None = None  # with its name
 
     def value(self, measurements: MeasurementBatch, role: str = "") -> Value:
-        """Give it as a plain value."""
+        """Return it as a plain value, once the measurements have been read."""
         table = measurements.table if self.table is None else self.table
         if self._stats is None:
             stats: TensorStats = table[self.row]
@@ -219,7 +210,7 @@ class TensorRecord:
 
 
 class TensorRegistry:
-    """Gives each version of a tensor one record, for as long as the tensor lives."""
+    """Has one record for each version of a tensor, for as long as the tensor lives."""
 
     def __init__(self, measurements: MeasurementBatch) -> None:
         self.measurements = measurements
@@ -251,7 +242,7 @@ class TensorRegistry:
         return record
 
     def record_again(self, tensor: Tensor) -> TensorRecord:
-        """Measure a tensor again that was changed without its changes being counted."""
+        """Return a new record of a tensor that was changed without its version being counted up."""
         earlier = self._records.get(id(tensor))
         maker = earlier[2].maker if earlier is not None and earlier[0]() is tensor else None
         record = TensorRecord(self.measurements.measure(tensor), self._name_of(tensor), maker, version_of(tensor))

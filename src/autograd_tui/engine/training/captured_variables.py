@@ -1,4 +1,4 @@
-"""What a user's functions can see and change beside a model: closures, globals, and attributes of classes."""
+"""Variables that a user's functions can read and assign: of closures and modules, and attributes of classes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 @dataclass(frozen=True, slots=True)
 class VariableRef:
-    """A variable that user-written code sees: of a closure or a module, or an attribute of a class or function."""
+    """A variable that user-written code uses: of a closure or a module, or an attribute of a class or function."""
 
     path: str  # as code would write it: "count", "Net.calls"
     owner: Any
     name: str
-    assigned: bool = True  # whether the code gives the name other values
+    assigned: bool = True  # whether the code assigns it
 
 
 class CapturedVariables:
@@ -35,10 +35,10 @@ class CapturedVariables:
 
     def __init__(self, parts: Parts) -> None:
         self.variables: dict[tuple[int, str], VariableRef] = {}
-        self.objects: dict[str, Any] = {}  # what is called, but no function
+        self.objects: dict[str, Any] = {}  # callable objects and mutable defaults, by path
         self._seen: set[int] = set()
-        for what in ("forward", "loss", "batch"):
-            self._call(getattr(parts, what), what)
+        for name in ("forward", "loss", "batch"):
+            self._call(getattr(parts, name), name)
         for param in parts.model.parameters():
             for hook in (param._backward_hooks or {}).values():
                 self._call(hook, "")
@@ -50,7 +50,7 @@ class CapturedVariables:
                     self._call(each, "")
 
     def _call(self, what: Any, path: str) -> None:
-        """Look into whatever can be called."""
+        """Search a callable: a function, a method, a partial, or an object."""
         if isinstance(what, functools.partial):
             self._call(what.func, path)
             for each in (*what.args, *what.keywords.values()):
@@ -87,15 +87,15 @@ class CapturedVariables:
                     self._add(VariableRef(f"{module.__name__}.{name}", vars(module), name, name in names["STORE_ATTR"]))
 
     def _add(self, variable: VariableRef) -> None:
-        known = self.variables.get((id(variable.owner), variable.name))
-        if known is None or (variable.assigned and not known.assigned):
+        earlier = self.variables.get((id(variable.owner), variable.name))
+        if earlier is None or (variable.assigned and not earlier.assigned):
             self.variables[id(variable.owner), variable.name] = variable
-        if known is None:
+        if earlier is None:
             for value in read_variable(variable):
                 self._value(value, variable.path)
 
     def _value(self, value: Any, path: str) -> None:
-        """Follow a value to more functions."""
+        """Search a value for more functions."""
         if isinstance(value, (FunctionType, MethodType, functools.partial)):
             self._call(value, path)
         elif isinstance(value, type):
@@ -158,7 +158,7 @@ def write_variable(variable: VariableRef, values: list[Any]) -> None:
 
 
 def is_user_written(what: FunctionType | type) -> bool:
-    """Tell whether a user has written a function or a class: not Python, a library, or this package."""
+    """Return whether a user has written a function or a class, and not Python, a library, or this package."""
     if isinstance(what, FunctionType):
         return is_user_file(what.__code__.co_filename)
     return _is_users_class(what)
@@ -176,7 +176,7 @@ def _is_users_class(cls: type) -> bool:
 
 
 def _names(code: CodeType) -> dict[str, set[str]]:
-    """Give the names in code, and in the functions in it, by what is done with them: STORE_GLOBAL, LOAD_ATTR."""
+    """Return the names in code, and in the functions inside it, by opcode: STORE_GLOBAL, LOAD_ATTR."""
     names: dict[str, set[str]] = {kind: set() for kind in _OPCODES}
     for each in dis.get_instructions(code):
         if each.opname in names and not (each.opname == "STORE_DEREF" and each.argval in code.co_cellvars):

@@ -1,4 +1,4 @@
-"""Tensors into numbers, with one device-to-host copy a command."""
+"""Statistics of tensors, with one device-to-host copy for all tensors that a command reads."""
 
 from __future__ import annotations
 
@@ -13,34 +13,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import (
-    HISTOGRAM_BINS,
-    MAX_LISTED_VALUES,
-    ROW_WIDTH,
-    SAMPLE_SIZE,
-    StatsLayout,
-    StatsTable,
-)
+from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE_SIZE, ROW_WIDTH, StatsLayout, StatsTable
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
-SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers are not touched
-MIN_PARTS = 4  # of a large tensor whose norms travel
+Indices = npt.NDArray[np.int64]
+SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers stay as they are
+MIN_PARTS = 4  # of a large tensor, each with a norm of its own
 MAX_PART_SIZE = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
 @dataclass(frozen=True, slots=True)
 class TensorGroup:
-    """Tensors to measure together; not `exact` spares those above 1,024 values all but mean and std."""
+    """Tensors to measure together; not `exact`: of those above SAMPLE_SIZE values only mean and std, estimated."""
 
     tensors: Mapping[str, Tensor]
     exact: bool = True
 
 
 class StatsReader:
-    """Reads groups of tensors; what depends on their shapes alone is worked out once."""
+    """Measures groups of tensors; what depends on their shapes alone is computed once."""
 
     def __init__(self) -> None:
         self._plans: dict[str, dict[object, ReadPlan]] = {}  # by the group's name
@@ -48,28 +41,27 @@ class StatsReader:
 
     @torch.no_grad()
     def read(self, groups: Mapping[str, TensorGroup]) -> dict[str, StatsTable]:
-        """Measure all groups with one copy to the host; a tensor of a class of its own as PyTorch's own is."""
+        """Return a table for each group, all with one copy to the host; tensor subclasses are read as plain tensors."""
         with torch._C.DisableTorchFunctionSubclass():
             return self._read(groups)
 
     def _read(self, groups: Mapping[str, TensorGroup]) -> dict[str, StatsTable]:
         plans = {name: self._plan(name, group) for name, group in groups.items()}
         self._latest |= plans
-        asked = [plan.ask(list(groups[name].tensors.values())) for name, plan in plans.items()]
+        all_results = [plan.launch(list(groups[name].tensors.values())) for name, plan in plans.items()]
         if not all(plan.on_host for plan in plans.values()):
-            answers = iter(to_host([tensor for tensors in asked for tensor in tensors]))
-            asked = [[next(answers) for _ in tensors] for tensors in asked]
+            on_host = iter(to_host([tensor for results in all_results for tensor in results]))
+            all_results = [[next(on_host) for _ in results] for results in all_results]
         tables = {}
-        for (name, plan), answered in zip(plans.items(), asked, strict=True):
-            tables[name] = StatsTable(plan.layout, plan.numbers(answered))
-            _look_again(tables[name], list(groups[name].tensors.values()))
+        for (name, plan), results in zip(plans.items(), all_results, strict=True):
+            tables[name] = StatsTable(plan.layout, plan.numbers(results))
+            _remeasure_unusual(tables[name], list(groups[name].tensors.values()))
         return tables
 
     def watch(self, name: str, group: TensorGroup) -> Callable[[], array[float]]:
-        """Remember how the group was last read under this name.
+        """Return a function that, called after the next `read` of the group, returns how far each tensor has moved.
 
-        What is given back tells, after the next reading, how far each tensor has moved: Euclidean norms, estimated
-        from the sample above 1,024 values.
+        Distances are Euclidean norms, of a tensor above SAMPLE_SIZE values estimated from its sample.
         """
         plan = self._plan(name, group)
         if self._latest.get(name) is not plan:  # somebody has made other kinds of tensors of them
@@ -91,8 +83,8 @@ class StatsReader:
 class ReadPlan:
     """How to measure one group.
 
-    Small tensors travel whole and are measured on the host. Of a large one travel its norm, least, greatest, first
-    value and sample; of a sparse one what `ask_sparse` gives.
+    Small tensors are copied whole and measured on the host. Of a large one its norm, minimum, maximum, first value and
+    sample are copied; of a sparse one what `launch_sparse` returns.
     """
 
     def __init__(self, names: Sequence[str], kinds: Sequence[TensorKind], *, exact: bool = True) -> None:
@@ -105,44 +97,43 @@ class ReadPlan:
         self.on_host = all(kind.device.type == "cpu" for kind in kinds)
         self._small = [row for row in rows if kinds[row].size <= SAMPLE_SIZE]
         self._large = [row for row in rows if kinds[row].size > SAMPLE_SIZE]
-        self._sizes = [kinds[row].reals for row in self._small]
-        self._segments = _Segments(self._sizes)
-        self._asks = [(kinds[row].reals, kinds[row].device) for row in self._large]
-        self._places: list[Tensor] = []  # to sample, chosen when first asked
+        self._segments = _Segments([kinds[row].reals for row in self._small])
+        self._large_sizes = [(kinds[row].reals, kinds[row].device) for row in self._large]
+        self._sample_indices: list[Tensor] = []  # of each large tensor, drawn at the first `launch`
         self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
         compared = {*self._small, *self._large}
-        self._unknown = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
+        self._unmeasured = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
         self.latest: tuple[Doubles, Doubles] = (
             np.zeros(0),
             np.zeros((0, SAMPLE_SIZE)),
-        )  # the small ones, samples of others
+        )  # small tensors' values, large ones' samples
 
-    def ask(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Start all the measuring on the tensors' own devices; nothing is waited for."""
-        asked = [tensors[row] for row in self._small]
-        self._places = self._places or [sample_indices_of(*each) for each in self._asks]
-        for row, places in zip(self._large, self._places, strict=True):
-            asked += ask_large(tensors[row], places, exact=self.layout.exact)
-        return asked + [ask_sparse(tensors[row]) for row in self._sparse]
+    def launch(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
+        results = [tensors[row] for row in self._small]
+        self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
+        for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
+            results += launch_large(tensors[row], sample_indices, exact=self.layout.exact)
+        return results + [launch_sparse(tensors[row]) for row in self._sparse]
 
-    def sorted(self, answers: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Bring the answers about each tensor, asked one by one, into the order of `ask`."""
-        return [answer for row in (*self._small, *self._large, *self._sparse) for answer in answers[row]]
+    def in_launch_order(self, results: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return the results of each tensor, launched one by one, in the order of `launch`."""
+        return [result for row in (*self._small, *self._large, *self._sparse) for result in results[row]]
 
-    def numbers(self, answers: Sequence[Tensor]) -> array[float]:
-        """Arrange what came back as the rows of a table."""
+    def numbers(self, results: Sequence[Tensor]) -> array[float]:
+        """Return the rows of a table, from the results of `launch` on the host."""
         rows = np.zeros((len(self.layout.names), ROW_WIDTH))
         small, large = self.latest
         if self._sparse:
-            rows[self._sparse, :5] = _doubles(answers[-len(self._sparse) :]).reshape(-1, 5)
-            answers = answers[: -len(self._sparse)]
+            rows[self._sparse, :5] = _doubles(results[-len(self._sparse) :]).reshape(-1, 5)
+            results = results[: -len(self._sparse)]
         if self._small:
-            small = _doubles(answers[: len(self._small)])
+            small = _doubles(results[: len(self._small)])
             rows[self._small] = self._segments.describe(small)
         if self._large:
-            picked = _doubles(answers[len(self._small) :][3::4] if self.layout.exact else answers[len(self._small) :])
-            first, large = np.split(picked.reshape(-1, 1 + SAMPLE_SIZE), [1], axis=1)
-            rows[self._large] = self._describe_large(large, answers[len(self._small) :])
+            sampled = _doubles(results[len(self._small) :][3::4] if self.layout.exact else results[len(self._small) :])
+            first, large = np.split(sampled.reshape(-1, 1 + SAMPLE_SIZE), [1], axis=1)
+            rows[self._large] = self._describe_large(large, results[len(self._small) :])
             rows[self._large, -1:] = first
         self.latest = small, large
         numbers = array("d")
@@ -150,22 +141,22 @@ class ReadPlan:
         return numbers
 
     def moves(self, before: tuple[Doubles, Doubles]) -> array[float]:
-        """Compare what was read last with an earlier reading; NaN for what was not measured or is sparse."""
-        ways = np.zeros(len(self.layout.names))
+        """Return each tensor's distance from an earlier `latest`; NaN for what was not measured or is sparse."""
+        distances = np.zeros(len(self.layout.names))
         with np.errstate(all="ignore"):
             small, large = (now - then for now, then in zip(self.latest, before, strict=True))
             if self._small:
-                ways[self._small] = np.sqrt(self._segments.sums(small * small))
-            ways[self._large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
-        ways[self._unknown] = np.nan
-        return array("d", ways.tolist())
+                distances[self._small] = np.sqrt(self._segments.sums(small * small))
+            distances[self._large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
+        distances[self._unmeasured] = np.nan
+        return array("d", distances.tolist())
 
-    def _describe_large(self, samples: Doubles, answers: Sequence[Tensor]) -> Doubles:
+    def _describe_large(self, samples: Doubles, results: Sequence[Tensor]) -> Doubles:
         exact = self.layout.exact
         rows = np.zeros((len(self._large), ROW_WIDTH))
         if exact:
-            rows[:, 0] = _joined_norms(answers[0::4])
-            rows[:, 1], rows[:, 2] = _doubles(answers[1::4]), _doubles(answers[2::4])
+            rows[:, 0] = _join_norms(results[0::4])
+            rows[:, 1], rows[:, 2] = _doubles(results[1::4]), _doubles(results[2::4])
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
             deviation = samples - rows[:, 4, None]
@@ -176,23 +167,26 @@ class ReadPlan:
 
 
 class _Segments:
-    """Measures many small tensors that lie one behind the other on the host."""
+    """Measures many small tensors on the host, whose values are joined in one array."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = np.array(sizes, dtype=np.int64)
         self._starts = self._sizes.cumsum() - self._sizes
         self._row_of = np.repeat(np.arange(len(sizes)), self._sizes)
-        few = self._sizes <= MAX_LISTED_VALUES
-        self._few = np.flatnonzero(few)  # rows with all their values in them
-        self._listed = np.flatnonzero(few[self._row_of])  # those values, and the cells that they go to
-        self._cells = self._row_of[self._listed], 6 + (self._listed - self._starts[self._row_of[self._listed]])
+        listed = self._sizes <= MAX_LISTED_VALUES
+        self._listed_rows = np.flatnonzero(listed)  # that list all their values
+        self._listed_indices = np.flatnonzero(listed[self._row_of])  # their indices, and the cells that they go to
+        self._cells = (
+            self._row_of[self._listed_indices],
+            6 + (self._listed_indices - self._starts[self._row_of[self._listed_indices]]),
+        )
 
     def sums(self, values: Doubles) -> Doubles:
-        """Add up the values of each tensor; values: (all of them,)."""
+        """Return the sum of each tensor's values, (tensors,); values: (all values,)."""
         return np.add.reduceat(values, self._starts)
 
     def describe(self, values: Doubles) -> Doubles:
-        """Fill a row for each tensor; values: (all of them,)."""
+        """Return a row for each tensor, (tensors, ROW_WIDTH); values: (all values,)."""
         rows = np.zeros((len(self._sizes), ROW_WIDTH))
         with np.errstate(all="ignore"):
             rows[:, 0] = np.sqrt(self.sums(values * values))
@@ -201,45 +195,45 @@ class _Segments:
             rows[:, 4] = mean = self.sums(values) / self._sizes
             deviation = values - mean[self._row_of]
             rows[:, 5] = np.sqrt(self.sums(deviation * deviation) / self._sizes)
-        if len(self._few) < len(rows):
+        if len(self._listed_rows) < len(rows):
             rows[:, 6:-1] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
-        rows[self._few, 6:-1] = 0
-        rows[self._cells] = values[self._listed]
+        rows[self._listed_rows, 6:-1] = 0
+        rows[self._cells] = values[self._listed_indices]
         rows[:, -1] = values[self._starts]
         return rows
 
 
-def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Places, *, rows: int = 0) -> Doubles:
-    """Count the finite values of each row into equal bins from the least to the greatest of them.
+def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *, rows: int = 0) -> Doubles:
+    """Return the counts of each row's finite values in equal bins from their minimum to their maximum, (rows, BINS).
 
-    All of one shape, or broadcast to it: values, the bounds of each value's row, and which row that is.
+    All of one shape, or broadcast to it: values, the bounds of each value's row, and the row's index.
     """
     rows = rows or len(values)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        values, low, high, row_of = _finite_alone(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
+        values, low, high, row_of = _only_finite(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
     with np.errstate(all="ignore"):
         # Halved, so that no difference overflows; where all values are equal they fill the first bin.
-        scale = HISTOGRAM_BINS / np.maximum(high / 2 - low / 2, 1e-290)
-        bins = np.minimum((values / 2 - low / 2) * scale, HISTOGRAM_BINS - 1).astype(np.int64)
-    bins += row_of * HISTOGRAM_BINS
-    return np.bincount(bins.reshape(-1), minlength=rows * HISTOGRAM_BINS).reshape(-1, HISTOGRAM_BINS).astype(np.float64)
+        scale = BINS / np.maximum(high / 2 - low / 2, 1e-290)
+        bins = np.minimum((values / 2 - low / 2) * scale, BINS - 1).astype(np.int64)
+    bins += row_of * BINS
+    return np.bincount(bins.reshape(-1), minlength=rows * BINS).reshape(-1, BINS).astype(np.float64)
 
 
-def _finite_alone(
-    values: Doubles, low: Doubles, high: Doubles, row_of: Places, *, rows: int
-) -> tuple[Doubles, Doubles, Doubles, Places]:
-    """Leave out what is not finite, and put the bounds of the rest in place of bounds that are not."""
+def _only_finite(
+    values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *, rows: int
+) -> tuple[Doubles, Doubles, Doubles, Indices]:
+    """Return the finite values, the bounds of those where a row's bounds are not finite, and their rows."""
     finite = np.isfinite(values)
     values, low, high, row_of = values[finite], low[finite], high[finite], row_of[finite]
-    least, greatest = np.full(rows, np.inf), np.full(rows, -np.inf)
-    np.minimum.at(least, row_of, values)
-    np.maximum.at(greatest, row_of, values)
-    wild = ~(np.isfinite(low) & np.isfinite(high))
-    return values, np.where(wild, least[row_of], low), np.where(wild, greatest[row_of], high), row_of
+    minimum, maximum = np.full(rows, np.inf), np.full(rows, -np.inf)
+    np.minimum.at(minimum, row_of, values)
+    np.maximum.at(maximum, row_of, values)
+    unbounded = ~(np.isfinite(low) & np.isfinite(high))
+    return values, np.where(unbounded, minimum[row_of], low), np.where(unbounded, maximum[row_of], high), row_of
 
 
 def _norms(tensor: Tensor) -> Tensor:
-    """Give the norms of parts, (parts,), which PyTorch works out in parallel, as it does not one norm over all."""
+    """Return the norms of parts, (parts,): PyTorch computes them in parallel, and one norm over all it does not."""
     size = tensor.numel()
     parts = max(MIN_PARTS, 1 << (size // MAX_PART_SIZE).bit_length())
     rest = size % parts
@@ -247,40 +241,43 @@ def _norms(tensor: Tensor) -> Tensor:
     return torch.cat([norms, torch.linalg.vector_norm(tensor[size - rest :]).reshape(1)]) if rest else norms
 
 
-def _joined_norms(parts: Sequence[Tensor]) -> Doubles:
-    """Give the norm of each tensor from those of its parts, in double precision."""
+def _join_norms(parts: Sequence[Tensor]) -> Doubles:
+    """Return the norm of each tensor from those of its parts, in double precision."""
     starts = [0, *accumulate(map(len, parts[:-1]))]
     return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, starts))
 
 
-def _in_a_row(tensor: Tensor) -> Tensor:
-    """Give all values in one row without gaps, in the order in which they lie in memory."""
+def _flat(tensor: Tensor) -> Tensor:
+    """Return all values, (size,), contiguous, in the order in which they lie in memory."""
     by_stride = sorted(range(tensor.dim()), key=lambda dim: -tensor.stride()[dim])
     return tensor.permute(by_stride).reshape(-1).contiguous()
 
 
-def ask_large(tensor: Tensor, places: Tensor, *, exact: bool = True) -> list[Tensor]:
-    """Start measuring a tensor above SAMPLE_SIZE values: norms, least, greatest if `exact`, first value and sample."""
+def launch_large(tensor: Tensor, sample_indices: Tensor, *, exact: bool = True) -> list[Tensor]:
+    """Start measuring a tensor above SAMPLE_SIZE values; return its norms, minimum and maximum if `exact`, and its sample.
+
+    `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
+    """
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
-    ends = [_norms(_in_a_row(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
-    return [*ends, torch.take(tensor, places) if flat is None else flat.index_select(0, places)]
+    bounds = [_norms(_flat(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
+    return [*bounds, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
 
 
-def ask_sparse(tensor: Tensor) -> Tensor:
-    """Start measuring a sparse tensor: the norm, least, greatest, count of not finite and count of its values."""
+def launch_sparse(tensor: Tensor) -> Tensor:
+    """Start measuring a sparse tensor; return norm, minimum, maximum, non-finite count and count of values, (5,)."""
     values = stored_values(tensor).detach()
     plain = as_real_floats(values).reshape(-1)
     plain = plain if plain.device.type == "mps" else plain.double()
-    ends = torch.aminmax(plain) if values.numel() else (plain.new_zeros(()),) * 2  # nothing stored: zeros alone
+    bounds = torch.aminmax(plain) if values.numel() else (plain.new_zeros(()),) * 2  # nothing stored: zeros alone
     counts = (~values.isfinite()).sum(), plain.new_tensor(values.numel())
-    return torch.stack([each.to(plain.dtype) for each in (torch.linalg.vector_norm(plain), *ends, *counts)])
+    return torch.stack([each.to(plain.dtype) for each in (torch.linalg.vector_norm(plain), *bounds, *counts)])
 
 
-def sample_indices_of(size: int, device: torch.device) -> Tensor:
-    """Choose the first place and those to sample, the same for all tensors of a size.
+def draw_sample_indices(size: int, device: torch.device) -> Tensor:
+    """Return the indices of the first value and of the sample, (1 + SAMPLE_SIZE,), the same for all tensors of a size.
 
-    They are in order, since memory is read faster so.
+    They are in order: memory is read faster so.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     sample = torch.randint(size, (SAMPLE_SIZE,), generator=generator).sort().values
@@ -288,7 +285,7 @@ def sample_indices_of(size: int, device: torch.device) -> Tensor:
 
 
 def _doubles(tensors: Sequence[Tensor]) -> Doubles:
-    """Join host tensors of any dtypes in one row of doubles, neighbours of one dtype at a time."""
+    """Return the values of host tensors of any dtypes as one array, (values,), joined dtype by dtype."""
     joined = []
     for _, group in groupby(tensors, key=lambda tensor: tensor.dtype):
         row = torch.cat([tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in group])
@@ -297,12 +294,12 @@ def _doubles(tensors: Sequence[Tensor]) -> Doubles:
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Bring tensors of any dtypes to the host with one copy a device; those already there are not copied."""
+    """Return tensors of any dtypes on the host, with one copy for each device; those already there are not copied."""
     host: dict[int, Tensor] = {}
     away = [index for index, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
-    for _, places in groupby(sorted(away, key=lambda each: str(tensors[each].device)), key=lambda p: tensors[p].device):
+    for _, group in groupby(sorted(away, key=lambda each: str(tensors[each].device)), key=lambda p: tensors[p].device):
         # The widest dtypes first, so that each piece starts where its dtype may be viewed.
-        ordered = sorted(places, key=lambda each: -tensors[each].element_size())
+        ordered = sorted(group, key=lambda each: -tensors[each].element_size())
         packed = torch.cat([tensors[each].contiguous().reshape(-1).view(torch.uint8) for each in ordered]).cpu()
         sizes = [tensors[each].numel() * tensors[each].element_size() for each in ordered]
         for each, piece in zip(ordered, torch.split(packed, sizes), strict=True):
@@ -310,18 +307,18 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [host.get(index, tensor) for index, tensor in enumerate(tensors)]
 
 
-def _look_again(table: StatsTable, tensors: Sequence[Tensor]) -> None:
+def _remeasure_unusual(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
         if not (MIN_EXACT_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
-            look_again(table, row, tensors[row])
+            remeasure(table, row, tensors[row])
 
 
-def look_again(table: StatsTable, row: int, tensor: Tensor) -> None:
-    """Measure again what is rare: a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
+def remeasure(table: StatsTable, row: int, tensor: Tensor) -> None:
+    """Correct the row of a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
     plain = as_real_floats(tensor)
-    bad = ~plain.isfinite()
-    nonfinite = int((bad.any(-1) if tensor.is_complex() else bad).sum())
+    is_nonfinite = ~plain.isfinite()
+    nonfinite = int((is_nonfinite.any(-1) if tensor.is_complex() else is_nonfinite).sum())
     table.numbers[row * ROW_WIDTH + 3] = nonfinite
     if not nonfinite:
         largest = max(-table.numbers[row * ROW_WIDTH + 1], table.numbers[row * ROW_WIDTH + 2])

@@ -1,4 +1,4 @@
-"""Leaves that a backward's gradient reached and that are none of the model's parameters: where they are."""
+"""Stray leaves: tensors that a backward's gradient reaches and that are no parameters of the model."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ MAX_DEPTH = 4  # levels of lists, dicts and objects that are searched
 
 
 def find_strays(state: TrainingState) -> tuple[StrayLeaf, ...]:
-    """Look at the graph of the last loss, once: a loss that is gone has none."""
+    """Return the stray leaves in the graph of the last loss, with what holds each; () where there is no loss."""
     if state.loss is None:
         return ()
-    known = {id(param) for param in state.params.values()}
+    params = {id(param) for param in state.params.values()}
     batch = {_memory(each) for each in tensors_in(state.batch)}
     leaves = {id(leaf): leaf for leaf in _leaves(state.loss)}
-    strays = {key: leaf for key, leaf in leaves.items() if key not in known and _memory(leaf) not in batch}
+    strays = {key: leaf for key, leaf in leaves.items() if key not in params and _memory(leaf) not in batch}
     if not strays:
         return ()
-    found: dict[int, tuple[str, str]] = {}
-    places = sorted(_places(state), key=lambda place: place[2].grad_fn is not None)  # the leaves themselves first
-    for kind, path, tensor in places:
+    holders: dict[int, tuple[str, str]] = {}  # kind and path, by the leaf's id
+    held = sorted(_held_tensors(state), key=lambda each: each[2].grad_fn is not None)  # the leaves themselves first
+    for kind, path, tensor in held:
         if tensor.grad_fn is None:
-            found.setdefault(id(tensor), (kind, path))
+            holders.setdefault(id(tensor), (kind, path))
         elif (own := {id(each) for each in _leaves(tensor)}) <= strays.keys():  # not an output, which has them all
             for each in own:
-                found.setdefault(each, ("changed", path))
-    # What no place holds and is no nn.Parameter was made by the forward itself, to be differentiated by.
+                holders.setdefault(each, ("changed", path))
+    # What nothing holds and is no nn.Parameter was made by the forward itself, to be differentiated by.
     return tuple(
-        StrayLeaf(tuple(leaf.shape), *found.get(key, ("", "")))
+        StrayLeaf(tuple(leaf.shape), *holders.get(key, ("", "")))
         for key, leaf in strays.items()
-        if key in found or isinstance(leaf, nn.Parameter)
+        if key in holders or isinstance(leaf, nn.Parameter)
     )
 
 
@@ -47,8 +47,8 @@ def _leaves(tensor: Tensor) -> Iterator[Tensor]:
     return (node.variable for node in graph_nodes(tensor) if hasattr(node, "variable"))
 
 
-def _places(state: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
-    """Give tensors that are no parameters of the model, each with what holds it and how code would write it."""
+def _held_tensors(state: TrainingState) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield tensors that are no parameters of the model: the kind of holder, the path as code writes it, the tensor."""
     for name, module in state.model.named_modules():
         for attribute, value in vars(module).items():
             if attribute not in ("_parameters", "_modules"):
@@ -67,15 +67,15 @@ def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[
     elif isinstance(value, nn.Module):
         yield from ((kind, path, param) for param in value.parameters())
     elif isinstance(value, (list, tuple, dict)) and depth < MAX_DEPTH:
-        holds = ("dict of " if isinstance(value, dict) else "list of ") * (kind == "attribute")
+        container = ("dict of " if isinstance(value, dict) else "list of ") * (kind == "attribute")
         for each in value.values() if isinstance(value, dict) else value:
-            what = "modules" if isinstance(each, nn.Module) else "tensors"
-            yield from _inside(each, path, f"{holds}{what}" if holds else kind, depth + 1)
+            content = "modules" if isinstance(each, nn.Module) else "tensors"
+            yield from _inside(each, path, f"{container}{content}" if container else kind, depth + 1)
     elif is_user_written(type(value)) and depth < MAX_DEPTH:
         for each in getattr(value, "__dict__", {}).values():
             yield from _inside(each, path, kind, depth + 1)
 
 
 def _memory(tensor: Tensor) -> int:
-    """Tell tensors apart by their memory, which a `detach` shares."""
+    """Return a key of the tensor's memory, which a `detach` shares."""
     return tensor.data_ptr() if tensor.layout is torch.strided and tensor.numel() else -id(tensor)

@@ -1,4 +1,4 @@
-"""What other people's code raised: in words that are safe to show, and on which line of theirs."""
+"""Errors that other people's code raises: as text that is safe to show, with the line that raised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import linecache
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import CodeType
@@ -29,9 +29,9 @@ _LIBRARIES = (str(_PACKAGE), TORCH, *map(sysconfig.get_path, ("stdlib", "purelib
 
 
 def in_call(name: str) -> Callable[[Function], Function]:
-    """Name what a function of ours calls of other people's: "model", "optimizer". `torch_error` tells it to the user.
+    """Return a decorator that names what a function of ours calls of other people's: "model", "optimizer".
 
-    It is looked up by the function's code when something has been raised, so the call itself takes no longer.
+    `torch_error` looks the name up by the function's code once something was raised, so the call takes no longer.
     """
 
     def named(function: Function) -> Function:
@@ -42,40 +42,39 @@ def in_call(name: str) -> Callable[[Function], Function]:
 
 
 def is_user_error(error: BaseException) -> bool:
-    """Tell whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
+    """Return whether other people's code raised this; on the main thread a KeyboardInterrupt is the user's ctrl+c."""
     return not isinstance(error, KeyboardInterrupt) or current_thread() is not main_thread()
 
 
 def is_ours(file: str) -> bool:
-    """Tell whether a file is of this package, wherever it lies; the models that come with it are as a library's."""
+    """Return whether a file is of this package; the scenarios that come with it count as a library's."""
     return file.startswith(_OURS) and file not in _SHIPPED
 
 
 @functools.lru_cache(maxsize=1024)
 def is_user_file(file: str) -> bool:
-    """Tell whether a user has written a file: it is not Python's, a library's or this package's."""
+    """Return whether a user has written a file: it is not Python's, a library's or this package's."""
     path = Path(file)
     return not file.startswith("<frozen") and not any(path.is_relative_to(library) for library in _LIBRARIES)
 
 
 def is_nameable(file: str) -> bool:
-    """Tell whether a file may be named: it is neither ours, nor PyTorch's, nor a part of Python itself."""
+    """Return whether a file may be shown as a source: it is neither ours, nor PyTorch's, nor frozen into Python."""
     return not (is_ours(file) or file.startswith((TORCH, "<frozen ")))
 
 
 def torch_error(error: BaseException) -> TorchError:
-    """Say what was raised, and on which line of the user's, else of a library other than PyTorch."""
-    own, (file, line) = _where(error)
-    message = _message(error)
-    code = linecache.getline(*own[0]).strip()[:MAX_MESSAGE_LENGTH] if own else ""
-    return TorchError(type(error).__name__, message, file, line, _call(error), code)
+    """Return the error as plain values, with the line of the user's that raised it, else of a library but PyTorch."""
+    user_lines, (file, line) = _source_lines(error)
+    code = linecache.getline(*user_lines[0]).strip()[:MAX_MESSAGE_LENGTH] if user_lines else ""
+    return TorchError(type(error).__name__, _message(error), file, line, _call(error), code)
 
 
 def in_words(error: BaseException) -> str:
-    """Say the same in one sentence: "ValueError: mine (my_model.py, line 3)"."""
-    said = torch_error(error)
-    where = f" ({Path(said.file).name}, line {said.line})" if said.line else ""
-    return f"{said.type}: {said.message}{where}" if said.message else f"{said.type}{where}"
+    """Return the error as one sentence: "ValueError: mine (my_model.py, line 3)"."""
+    plain = torch_error(error)
+    source = f" ({Path(plain.file).name}, line {plain.line})" if plain.line else ""
+    return f"{plain.type}: {plain.message}{source}" if plain.message else f"{plain.type}{source}"
 
 
 def _message(error: BaseException) -> str:
@@ -93,17 +92,11 @@ def _call(error: BaseException) -> str:
     return calls[-1] if calls else ""
 
 
-def _where(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]]:
-    """Give the lines that the user wrote, outermost first, and the one to name: ("", 0) where there is none."""
-    steps = list(_outside(error))
+def _source_lines(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]]:
+    """Return the (file, line) pairs that the user wrote, outermost first, and the one to show; ("", 0) for none."""
+    traceback_lines = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    lines = [each for each in traceback_lines if is_nameable(each[0])]
     if isinstance(error, SyntaxError) and type(error.filename) is str and error.filename:
-        steps.append((error.filename, error.lineno if type(error.lineno) is int else 0))
-    own = [step for step in steps if is_user_file(step[0])]
-    return own, (own or steps or [("", 0)])[-1]
-
-
-def _outside(error: BaseException) -> Iterator[tuple[str, int]]:
-    """Give the lines on the way to the error that may be named."""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if is_nameable(frame.f_code.co_filename):
-            yield frame.f_code.co_filename, line
+        lines.append((error.filename, error.lineno if type(error.lineno) is int else 0))
+    user_lines = [each for each in lines if is_user_file(each[0])]
+    return user_lines, (user_lines or lines or [("", 0)])[-1]
