@@ -20,7 +20,7 @@ from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
 from autograd_tui.engine.training.param_groups import known_optimizers
-from autograd_tui.engine.training.python_state import plain
+from autograd_tui.engine.training.python_state import to_plain_data
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
@@ -90,7 +90,7 @@ def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[
     names, found = {module: name for name, module in state.model.named_modules()}, dict[str, dict[str, Any]]()
     loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
     elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
-    for module, name, value in checkpoint.attributes.changes_since(state.initial_python):
+    for module, name, value in checkpoint.python.changes_since(state.initial_python):
         try:
             if module is None:
                 if all(id(getattr(each, "value", None)) in elsewhere for each in value):
@@ -98,7 +98,7 @@ def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[
                 raise TypeError("none of a module's own")
             if module not in names:
                 raise TypeError("of a module that is not in the model now")
-            found.setdefault(names[module], {})[name] = plain(value)
+            found.setdefault(names[module], {})[name] = to_plain_data(value)
         except TypeError as error:
             raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
     return found

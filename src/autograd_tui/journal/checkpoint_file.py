@@ -123,7 +123,7 @@ def save_checkpoint(
         return
     history = history.copy()
     history.truncate_after(checkpoint.frame.index)
-    left_out = ("frame", "holders", "attributes", "optimizer")
+    left_out = ("frame", "model_buffers", "python", "optimizer")
     content: dict[str, Any] = {
         "format": FORMAT,
         "lines": [lines.size, lines.hexdigest()],
@@ -194,8 +194,8 @@ def _checkpoint_files(journal: Path) -> list[Path]:
 def _decode_checkpoint(content: dict[str, Any], template: Checkpoint) -> Checkpoint:
     special: dict[str, Any] = {
         "frame": FrameDecoder().frame(content["frame"]),
-        "holders": template.holders,
-        "attributes": template.attributes,
+        "model_buffers": template.model_buffers,
+        "python": template.python,
         "optimizer": OptimizerSpec.parse(content["optimizer"]),
     }
     values: dict[str, Any] = {

@@ -454,4 +454,4 @@ def test_large_tensors_that_are_gone_are_not_held_on_to() -> None:
 
     session = open_session(as_scenario(of(Large)))
     list(session.run_all("fbsz*5"))
-    assert len(state_of(session).reachable.copies._known) <= 2
+    assert len(state_of(session).reachable.copies._copies) <= 2

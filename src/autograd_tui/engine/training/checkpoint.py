@@ -1,4 +1,4 @@
-"""A checkpoint: all that the next forward depends on, as it was just before it."""
+"""A checkpoint: copies of all that the next forward depends on, taken just before it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory, is_writable, shape_of
 
-BARE_CHECKPOINT = 16 << 10  # bytes of one without tensors, about: random states, options, its frame
+BARE_CHECKPOINT = 16 << 10  # bytes of a checkpoint without tensors, about: random states, options, its frame
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Copies on the host; `restore` reads them as often as wanted."""
+    """Host-side copies owned by the checkpoint, safe to restore from repeatedly. Files have its fields by name."""
 
     frame: Frame
     forwards: int
     params: dict[str, Tensor]
-    holders: ModelBuffers  # the model's own tensors, since its forward may put others in their places
+    model_buffers: ModelBuffers  # the model's own tensors, since its forward may put others in their places
     buffers: dict[str, Tensor]
-    attributes: PythonState  # what the forwards have left in Python
-    remembers: bool  # whether any of it was not so in the beginning
-    grads: dict[str, Tensor]  # those that are not None
+    python: PythonState  # what the forwards have left in Python
+    remembers: bool  # whether any of it differs from the beginning
+    grads: dict[str, Tensor]  # that are not None
     backwards: tuple[int, ...]
     used: tuple[bool, ...]
     requires_grad: tuple[bool, ...]
@@ -45,17 +45,17 @@ class Checkpoint:
     mark: GlobalSnapshot
 
     def tensors(self) -> Iterator[Tensor]:
-        """Give every tensor held."""
+        """Yield every tensor that the checkpoint holds."""
         for group in (self.params, self.buffers, self.grads, *self.state.values()):
             yield from (value for value in group.values() if isinstance(value, Tensor))
 
     @property
     def bytes(self) -> int:
-        return BARE_CHECKPOINT + self.attributes.bytes + _bytes(self.tensors())
+        return BARE_CHECKPOINT + self.python.bytes + _bytes(self.tensors())
 
 
 class Copier:
-    """Copies tensors to the host, into memory that a dropped checkpoint no longer needs: fresh pages are slow."""
+    """Copies tensors to the host, into the memory of a dropped checkpoint where it has some: fresh pages are slow."""
 
     def __init__(self, recycled: Checkpoint | None = None) -> None:
         self._free: dict[object, list[Tensor]] = {}
@@ -64,7 +64,7 @@ class Copier:
 
     @torch.no_grad()
     def all(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Copy a dict of tensors, and of whatever else an optimizer keeps beside them."""
+        """Return copies of tensors, and of whatever else an optimizer keeps beside them."""
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
             return {
                 key: self._copy(value) if isinstance(value, Tensor) else deepcopy(value)
@@ -77,22 +77,22 @@ class Copier:
         if not _is_plain(tensor):
             return tensor.detach().cpu().clone()
         free = self._free.get(_kind(tensor))
-        room = free.pop() if free else torch.empty_like(tensor, device="cpu", requires_grad=False)
-        return room.copy_(tensor.detach())
+        copy = free.pop() if free else torch.empty_like(tensor, device="cpu", requires_grad=False)
+        return copy.copy_(tensor.detach())
 
 
 def checkpoint_size(state: TrainingState) -> int:
-    """Count the bytes that a checkpoint would take now."""
+    """Return the bytes that a checkpoint would take now."""
     entries = (state.optimizer.state.get(param, {}).values() for param in state.params.values())
     buffers = ModelBuffers.of(state.model)
-    held = [*state.params.values(), *buffers.tensors().values(), *chain.from_iterable(entries)]
-    grads = [param.grad for param in state.params.values() if param.grad is not None]
-    left = state.python_state(buffers).bytes
-    return BARE_CHECKPOINT + left + _bytes(each for each in held + grads if isinstance(each, Tensor))
+    tensors = [*state.params.values(), *buffers.tensors().values(), *chain.from_iterable(entries)]
+    tensors += [param.grad for param in state.params.values() if param.grad is not None]
+    python_bytes = state.python_state(buffers).bytes
+    return BARE_CHECKPOINT + python_bytes + _bytes(each for each in tensors if isinstance(each, Tensor))
 
 
 def can_take_checkpoint(state: TrainingState) -> bool:
-    """Tell whether a forward from here depends on nothing but what can be copied, so on no graph that is used up."""
+    """Return whether the next forward depends on nothing but what can be copied, so on no earlier graph."""
     if state.graph_carries_over is False:
         return True
     buffers = ModelBuffers.of(state.model)
@@ -100,18 +100,18 @@ def can_take_checkpoint(state: TrainingState) -> bool:
 
 
 def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
-    """Copy what a forward from here depends on; call it inside the state's `global_state`."""
+    """Return a checkpoint, in the memory of the `recycled` one, if any; call it inside the state's `global_state`."""
     copier = Copier(recycled)
-    optimizer, params, holders = state.optimizer, state.params, ModelBuffers.of(state.model)
-    attributes = state.python_state(holders)
+    optimizer, params, model_buffers = state.optimizer, state.params, ModelBuffers.of(state.model)
+    python = state.python_state(model_buffers)
     return Checkpoint(
         frame=frame,
         forwards=state.forwards,
         params=copier.all(params),
-        holders=holders,
-        buffers=copier.all(holders.tensors()),
-        attributes=attributes,
-        remembers=any(True for _ in attributes.changes_since(state.initial_python)),
+        model_buffers=model_buffers,
+        buffers=copier.all(model_buffers.tensors()),
+        python=python,
+        remembers=any(True for _ in python.changes_since(state.initial_python)),
         grads=copier.all({name: param.grad for name, param in params.items() if param.grad is not None}),
         backwards=tuple(state.backwards),
         used=tuple(state.used),
@@ -131,8 +131,8 @@ def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | N
 
 
 def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
-    """Bring the state back to `checkpoint`, without a graph; call it inside the state's `global_state`."""
-    # load_state_dict would alias the checkpoint and change dtypes, so the state is put in by hand, copied once more.
+    """Return the state to `checkpoint`, without a graph; call it inside the state's `global_state`."""
+    # load_state_dict would alias the checkpoint and change dtypes, so all is copied once more by hand.
     state.loss = state.prediction = state.batch = None
     state.graph = "none"
     for (name, param), wanted in zip(state.params.items(), checkpoint.requires_grad, strict=True):
@@ -141,8 +141,8 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
         _fill(param, checkpoint.params[name])
         grad = checkpoint.grads.get(name)
         param.grad = None if grad is None else grad.to(param.device, copy=True)
-    checkpoint.holders.restore(checkpoint.buffers)
-    checkpoint.attributes.restore()
+    checkpoint.model_buffers.restore(checkpoint.buffers)
+    checkpoint.python.restore()
     state.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
     for group, options in zip(state.optimizer.param_groups, checkpoint.groups, strict=True):
         group.update(deepcopy(options))
@@ -159,7 +159,7 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
 
 
 def _fill(param: Tensor, copy: Tensor) -> None:
-    """Put the values back, and where somebody has changed them, shape, dtype and memory too."""
+    """Fill a parameter from its copy; where shape, dtype or memory were changed, give it new memory."""
     if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype or not in_memory(param):
         param.data = copy.to(param.device, copy=True)
     elif is_writable(param):
@@ -171,7 +171,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Tell whether the tensor has one block of memory, and strides into it."""
+    """Return whether the tensor has one block of memory, and strides into it."""
     return tensor.layout is torch.strided and not tensor.is_nested
 
 

@@ -1,4 +1,4 @@
-"""What a forward can change in Python: attributes of modules, closures' variables, globals, and their contents."""
+"""What a forward can change in Python: attributes of modules, variables of closures and modules, and their contents."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from autograd_tui.engine.training.captured_variables import (
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.tensor_properties import in_memory, is_writable
 
-MAX_SMALL_BYTES = 1 << 20  # bytes of a tensor that is copied always; a larger one once PyTorch has counted a change
-MAX_VALUES = 100_000  # values in containers that are looked at; what has more is data
+MAX_SMALL_BYTES = 1 << 20  # of a tensor that is always copied; a larger one once its version has changed
+MAX_VALUES = 100_000  # in containers that are saved; what has more is data
 MAX_DEPTH = 40
-_MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}  # what every module has; buffers are kept elsewhere
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}  # that every module has; buffers are saved elsewhere
 _IMMUTABLE = frozenset(
     {
         *(bool, int, float, complex, str, bytes, type(None), type, range, slice, type(...)),
@@ -55,23 +55,23 @@ class SavedValue:
 
 @dataclass(slots=True)
 class TensorCopies:
-    """Copies of tensors; what PyTorch has counted no change of is not copied again, unless it is small."""
+    """Host copies of tensors; one whose version has not changed is not copied again, unless it is small."""
 
-    _known: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = field(default_factory=dict)
+    _copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = field(default_factory=dict)
 
     def of(self, tensor: Tensor, *, always: bool) -> Tensor:
-        """Copy a tensor to the host."""
+        """Return a copy on the host; `always`: also where the version has not changed, as far as it is small."""
         if always and (tensor.numel() * tensor.element_size() <= MAX_SMALL_BYTES or isinstance(tensor, nn.Parameter)):
             return tensor.detach().to("cpu", copy=True)
-        known, key = self._known.get(id(tensor)), id(tensor)
-        if known is None or known[0]() is not tensor or known[1] != tensor._version:
-            gone = weakref.ref(tensor, lambda _: self._known.pop(key, None))
-            known = self._known[key] = gone, tensor._version, tensor.detach().to("cpu", copy=True)
-        return known[2]
+        entry, key = self._copies.get(id(tensor)), id(tensor)
+        if entry is None or entry[0]() is not tensor or entry[1] != tensor._version:
+            gone = weakref.ref(tensor, lambda _: self._copies.pop(key, None))
+            entry = self._copies[key] = gone, tensor._version, tensor.detach().to("cpu", copy=True)
+        return entry[2]
 
     def forget(self, tensor: Tensor) -> None:
-        """Take note that a tensor was filled without PyTorch's counting it."""
-        self._known.pop(id(tensor), None)
+        """Drop the copy of a tensor that was filled without its version being counted up."""
+        self._copies.pop(id(tensor), None)
 
 
 class ReachableState:
@@ -85,8 +85,8 @@ class ReachableState:
 class PythonState:
     """A copy of the reachable Python state at one moment; `restore` can be called any number of times.
 
-    `attached`: the tensors among it that hang on a graph, which is used up once and cannot be had again.
-    `unrestorable`: what cannot be put back, as far as it was met: iterators, environments, files.
+    `attached`: the tensors in it that have a graph, which is used up once and cannot be restored.
+    `unrestorable`: descriptions of what cannot be put back: iterators, environments, files.
     """
 
     def __init__(self, reachable: ReachableState, modules: Sequence[nn.Module]) -> None:
@@ -103,34 +103,35 @@ class PythonState:
     def changes_since(self, initial: PythonState) -> Iterator[tuple[nn.Module | None, str, Any]]:
         """Yield what differs from the `initial` state: the module, the name and the saved value.
 
-        The value is None where it is gone; of a variable outside of the model, module is None and the value a list.
+        The value is None for a deleted attribute. Of a variable outside the model, the module is None and the value a
+        list.
         """
         for module, values in self.modules.items():
             before = initial.modules.get(module, {})
             for name in before.keys() | values.keys():
-                if name not in before or name not in values or not _same(values[name], before[name]):
+                if name not in before or name not in values or not _same_value(values[name], before[name]):
                     yield module, name, values.get(name)
         for (path, now), then in zip(self.objects, initial.objects, strict=True):
-            if not _same(now, then):
+            if not _same_value(now, then):
                 yield None, path, [now]
-        for (variable, left), (_, first) in zip(self.variables, initial.variables, strict=True):
-            if len(left) != len(first) or not all(map(_same, left, first)):
-                yield None, variable.path, left
+        for (variable, now_values), (_, then_values) in zip(self.variables, initial.variables, strict=True):
+            if len(now_values) != len(then_values) or not all(map(_same_value, now_values, then_values)):
+                yield None, variable.path, now_values
 
     def restore(self) -> None:
         """Assign the same objects again, each with the content that it had."""
-        restored = _Restored(self._copies)
+        restored = _RestoredObjects(self._copies)
         for module, values in self.modules.items():
             space = vars(module)
             for name in space.keys() - values.keys() - _MODULE_ATTRIBUTES:
                 del space[name]
-            space.update({name: _restored(value, restored) for name, value in values.items()})
+            space.update({name: _restore_value(value, restored) for name, value in values.items()})
         for _, each in self.objects:
-            _restored(each, restored)
+            _restore_value(each, restored)
         for variable, saved_values in self.variables:
-            values_then = [_restored(value, restored) for value in saved_values]
+            restored_values = [_restore_value(value, restored) for value in saved_values]
             if variable.assigned:
-                write_variable(variable, values_then)
+                write_variable(variable, restored_values)
 
 
 class _StateReader:
@@ -141,37 +142,37 @@ class _StateReader:
         self.unrestorable: list[str] = []
         self.bytes, self.always = 0, True
         self._reachable, self._modules = reachable, modules
-        self._known: dict[int, Any] = {}
+        self._saved: dict[int, Any] = {}
         self._values_left, self._depth = MAX_VALUES, 0
 
     def module(self, module: nn.Module) -> dict[str, Any]:
-        """Save the attributes of a module, without parameters and buffers."""
-        plain = type(module).__module__.startswith("torch.nn.")  # its own lists and tuples stay as they are
+        """Return the saved attributes of a module, without parameters and buffers."""
+        is_torch_module = type(module).__module__.startswith("torch.nn.")  # its own lists and tuples stay as they are
         return {
             name: value
-            if type(value) in _IMMUTABLE or (plain and (name[0] == "_" or type(value) is tuple))
+            if type(value) in _IMMUTABLE or (is_torch_module and (name[0] == "_" or type(value) is tuple))
             else self.save(value, f"self.{name}")
             for name, value in vars(module).items()
             if name not in _MODULE_ATTRIBUTES
         }
 
     def save(self, value: Any, path: str) -> Any:
-        """Return a value with its content saved; an immutable one as it is."""
+        """Return a value with its content saved; an immutable one as it is. `path`: as code writes it."""
         if type(value) in _IMMUTABLE:
             return value
-        if not self._known:  # what the model's own state_dict has is kept elsewhere
-            self._known = {id(each): each for each in (*self._modules, *self._reachable.params)}
-        if id(value) not in self._known:
+        if not self._saved:  # modules, and what the model's own state_dict has, are saved elsewhere
+            self._saved = {id(each): each for each in (*self._modules, *self._reachable.params)}
+        if id(value) not in self._saved:
             depth, self._depth = self._depth, self._depth + 1
             try:
-                self._known[id(value)] = value if depth >= MAX_DEPTH else self._save_new(value, path)
+                self._saved[id(value)] = value if depth >= MAX_DEPTH else self._save_new(value, path)
             except Exception as error:
                 if not is_user_written(type(value)):
                     raise
                 self.unrestorable.append(f"{path}, which raises {type(error).__name__} when it is looked into")
-                self._known[id(value)] = value
+                self._saved[id(value)] = value
             self._depth = depth
-        return self._known[id(value)]
+        return self._saved[id(value)]
 
     def _save_new(self, value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
@@ -183,7 +184,7 @@ class _StateReader:
         if state := _GETTERS_AND_SETTERS.get(f"{type(value).__module__}.{type(value).__qualname__}"):
             return SavedValue(value, state[0](value))
         if isinstance(value, _OBJECTS) or is_user_written(type(value)):
-            saved = self._known[id(value)] = SavedValue(value, {})
+            saved = self._saved[id(value)] = SavedValue(value, {})
             saved.content.update(
                 {name: self.save(each, f"{path}.{name}") for name, each in _attributes_of(value).items()}
             )
@@ -193,7 +194,7 @@ class _StateReader:
         return value
 
     def _tensor(self, tensor: Tensor) -> Any:
-        """Copy a tensor, and its gradient; one whose values share memory is changed by nobody."""
+        """Save a tensor and its gradient; one whose values share memory cannot be written, so it stays as it is."""
         if tensor.grad_fn is not None:
             self.attached.append(tensor)
         if (
@@ -216,29 +217,31 @@ class _StateReader:
             return value
         self._values_left -= len(values)
         self.bytes += 8 * len(values)
-        saved = self._known[id(value)] = SavedValue(value, values)  # which may hold itself
+        saved = self._saved[id(value)] = SavedValue(value, values)  # which may hold itself
         values[:] = [self.save(each, path) for each in values]
         return saved
 
 
-def plain(saved: Any) -> Any:
+def to_plain_data(saved: Any) -> Any:
     """Return a saved value as plain data that torch.load reads; raises TypeError where it is none such."""
     if isinstance(saved, SavedValue) and isinstance(saved.value, Tensor):
         return saved.content[0]
     value, content = (saved.value, saved.content) if isinstance(saved, SavedValue) else (saved, saved)
     kind = type(value)
     if kind in (list, tuple):
-        return kind(plain(each) for each in content)
+        return kind(to_plain_data(each) for each in content)
     if kind is dict:
         half = len(content) // 2
-        return {plain(key): plain(each) for key, each in zip(content[:half], content[half:], strict=True)}
+        return {
+            to_plain_data(key): to_plain_data(each) for key, each in zip(content[:half], content[half:], strict=True)
+        }
     if kind in (bool, int, float, str, type(None)):
         return value
     raise TypeError(f"a {kind.__name__}")
 
 
-def _same(now: Any, then: Any, seen: set[int] | None = None) -> bool:
-    """Tell whether two values that were kept are the same object with the same content."""
+def _same_value(now: Any, then: Any, seen: set[int] | None = None) -> bool:
+    """Return whether two saved values are the same object with the same content."""
     if not isinstance(now, SavedValue) or not isinstance(then, SavedValue):
         return now is then or (type(now) is type(then) and type(now) in _IMMUTABLE and bool(now == then))
     seen = set() if seen is None else seen
@@ -247,19 +250,19 @@ def _same(now: Any, then: Any, seen: set[int] | None = None) -> bool:
     seen.add(id(now))
     if isinstance(now.content, dict):
         return now.content.keys() == then.content.keys() and all(
-            _same(each, then.content[name], seen) for name, each in now.content.items()
+            _same_value(each, then.content[name], seen) for name, each in now.content.items()
         )
     if isinstance(now.content, list):
         pairs = list(zip(now.content, then.content, strict=False))
         tensors = isinstance(now.value, Tensor)
         return len(now.content) == len(then.content) and all(
-            _equal(*pair) if tensors else _same(*pair, seen) for pair in pairs
+            _same_copy(*pair) if tensors else _same_value(*pair, seen) for pair in pairs
         )
-    return _equal(now.content, then.content)
+    return _same_copy(now.content, then.content)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Tell whether two copies are the same to the bit; of what cannot be compared, no."""
+def _same_copy(one: Any, other: Any) -> bool:
+    """Return whether two copies are the same to the bit; False where they cannot be compared."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return type(one) is type(other) and type(one) is tuple and bool(one == other)
     if one.is_nested or one.layout is not torch.strided or (one.shape, one.dtype) != (other.shape, other.dtype):
@@ -270,7 +273,6 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _attributes_of(value: Any) -> dict[str, Any]:
-    """Give an object's attributes."""
     slots = (name for cls in type(value).__mro__ for name in _slots(cls) if hasattr(value, name))
     return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
 
@@ -285,15 +287,15 @@ def _grad(tensor: Tensor) -> list[Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Restored:
-    """What has been put back already, by its id."""
+class _RestoredObjects:
+    """The ids of objects that have been restored already."""
 
     copies: TensorCopies
     ids: set[int] = field(default_factory=set)
 
 
-def _restored(saved: Any, restored: _Restored) -> Any:
-    """Return a saved object, its content put back."""
+def _restore_value(saved: Any, restored: _RestoredObjects) -> Any:
+    """Restore a saved object's content, once, and return the object."""
     if not isinstance(saved, SavedValue) or id(saved.value) in restored.ids:
         return saved.value if isinstance(saved, SavedValue) else saved
     value, content = saved.value, saved.content
@@ -304,9 +306,9 @@ def _restored(saved: Any, restored: _Restored) -> Any:
     elif state := _GETTERS_AND_SETTERS.get(f"{type(value).__module__}.{type(value).__qualname__}"):
         state[1](value, content)
     elif isinstance(content, dict):
-        _set_attributes(value, {name: _restored(each, restored) for name, each in content.items()})
+        _set_attributes(value, {name: _restore_value(each, restored) for name, each in content.items()})
     else:
-        _refill(value, [_restored(each, restored) for each in content])
+        _refill(value, [_restore_value(each, restored) for each in content])
     return value
 
 
@@ -343,7 +345,7 @@ def _set_attributes(value: Any, content: dict[str, Any]) -> None:
 
 
 def _unrestorable_kind(value: Any) -> str:
-    """Say of what kind something is that changes as it is used, and cannot be put back; "" of all else."""
+    """Return the kind of a value that changes as it is used and cannot be put back; "" for any other."""
     if isinstance(value, io.IOBase):
         return "a file"
     if isinstance(value, Iterator):
