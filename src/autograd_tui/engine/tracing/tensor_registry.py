@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, SAMPLE_SIZE, ROW_WIDTH, StatsLayout, StatsTable, TensorStats
+from autograd_tui.core.tensor_stats import (
+    NONFINITE_COLUMN,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
+    StatsLayout,
+    StatsTable,
+    TensorStats,
+)
 from autograd_tui.core.trace import NonFinite, Value
 from autograd_tui.engine.training.stats_reader import (
     MIN_EXACT_NORM,
@@ -147,7 +154,9 @@ class MeasurementBatch:
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE and not usual:
                 remeasure(self.table, number, self._results[number][0])
         for number, tensor in self._to_remeasure.items():
-            if any(self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]):  # its least and greatest are not 0
+            if any(
+                self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]
+            ):  # its least and greatest are not 0
                 remeasure(self.table, number, tensor)
 
 

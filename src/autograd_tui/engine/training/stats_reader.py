@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, SAMPLE_SIZE, ROW_WIDTH, StatsLayout, StatsTable
+from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, ROW_WIDTH, SAMPLE_SIZE, StatsLayout, StatsTable
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
