@@ -154,9 +154,7 @@ class MeasurementBatch:
             if kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE and not usual:
                 remeasure(self.table, number, self._results[number][0])
         for number, tensor in self._to_remeasure.items():
-            if any(
-                self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]
-            ):  # its least and greatest are not 0
+            if any(self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]):  # minimum and maximum
                 remeasure(self.table, number, tensor)
 
 

@@ -13,7 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autograd_tui.core.tensor_stats import BINS, MAX_LISTED_VALUES, ROW_WIDTH, SAMPLE_SIZE, StatsLayout, StatsTable
+from autograd_tui.core.tensor_stats import (
+    HISTOGRAM_BINS,
+    MAX_LISTED_VALUES,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
+    StatsLayout,
+    StatsTable,
+)
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
 
 Doubles = npt.NDArray[np.float64]
@@ -204,7 +211,7 @@ class _Segments:
 
 
 def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *, rows: int = 0) -> Doubles:
-    """Return the counts of each row's finite values in equal bins from their minimum to their maximum, (rows, BINS).
+    """Return the counts of each row's finite values in equal bins between their bounds, (rows, HISTOGRAM_BINS).
 
     All of one shape, or broadcast to it: values, the bounds of each value's row, and the row's index.
     """
@@ -213,10 +220,10 @@ def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *
         values, low, high, row_of = _only_finite(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
     with np.errstate(all="ignore"):
         # Halved, so that no difference overflows; where all values are equal they fill the first bin.
-        scale = BINS / np.maximum(high / 2 - low / 2, 1e-290)
-        bins = np.minimum((values / 2 - low / 2) * scale, BINS - 1).astype(np.int64)
-    bins += row_of * BINS
-    return np.bincount(bins.reshape(-1), minlength=rows * BINS).reshape(-1, BINS).astype(np.float64)
+        scale = HISTOGRAM_BINS / np.maximum(high / 2 - low / 2, 1e-290)
+        bins = np.minimum((values / 2 - low / 2) * scale, HISTOGRAM_BINS - 1).astype(np.int64)
+    bins += row_of * HISTOGRAM_BINS
+    return np.bincount(bins.reshape(-1), minlength=rows * HISTOGRAM_BINS).reshape(-1, HISTOGRAM_BINS).astype(np.float64)
 
 
 def _only_finite(
@@ -254,7 +261,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def launch_large(tensor: Tensor, sample_indices: Tensor, *, exact: bool = True) -> list[Tensor]:
-    """Start measuring a tensor above SAMPLE_SIZE values; return its norms, minimum and maximum if `exact`, and its sample.
+    """Start measuring a tensor above SAMPLE_SIZE values; return norms, minimum and maximum if `exact`, and the sample.
 
     `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
     """
