@@ -8,13 +8,12 @@ import pytest
 
 from autograd_tui.cli import main
 from autograd_tui.cli.program import RUN_COMMANDS
-from autograd_tui.core.command import parse
 from autograd_tui.core.run_config import BUILT_IN, FLAG_OPTIONS
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios.find import find
 from autograd_tui.text.prompt.parser import parse_prompt
-from autograd_tui.text.prompt.words import ALONE, READERS
+from autograd_tui.text.prompt.word_table import WORDS, find_word
 from autograd_tui.tui.help_screen import key_rows
 from autograd_tui.tui.keys import KEYS
 
@@ -61,11 +60,12 @@ def test_the_library_example_runs() -> None:
     assert str(scope["frame"]).startswith("<Frame 2 after b")
 
 
-def test_every_word_of_the_readme_is_understood() -> None:
-    words = [word for row in tables("Keys")[1] for word in re.findall(r"`([^`]+)`", row.split("|")[1])]
-    assert len(words) > 12
-    for word in words:
-        assert parse_prompt(word) if word.split()[0] in (*READERS, *ALONE) else parse(word)
+def test_every_word_of_the_readme_is_understood_and_in_the_table_of_words() -> None:
+    lines = [line for row in tables("Keys")[1] for line in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(lines) > 12
+    for line in lines:
+        assert parse_prompt(line)
+        assert find_word(line) in WORDS.values()
 
 
 def test_every_section_is_in_the_table_of_contents() -> None:

@@ -10,8 +10,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import installed
 from autograd_tui.engine.open import open_session
 from autograd_tui.scenarios.find import find
-from autograd_tui.text.prompt.parser import parse_prompt
-from autograd_tui.text.prompt.words import ScreenWord
+from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 
 MODULE = """
 from torch import nn, ones
@@ -70,7 +69,7 @@ def test_a_built_in_name_stays_built_in(install: Install) -> None:
 
 def test_a_packages_scenario_is_understood_at_the_prompt(install: Install) -> None:
     install("brought = brought_models:brought")
-    assert parse_prompt("model brought") == ScreenWord("model", "brought")
+    assert parse_prompt("model brought") == ScreenCommand("model", "brought")
 
 
 def test_a_misspelt_name_is_answered_with_an_installed_one(install: Install) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.export.formats import FORMATS
-from autograd_tui.text.prompt.words import EXPORTS
+from autograd_tui.text.prompt.word_readers import EXPORT_ENDINGS
 
 GOES = """
 import os
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def say(shown: Screen, words: str) -> None:
-    shown.app.main.words.run(words)
+    shown.app.main.prompt_actions.run(words)
     await shown.settle()
 
 
@@ -87,7 +87,7 @@ async def test_an_ending_that_nothing_is_written_in_is_refused_at_once() -> None
 
 
 def test_the_words_know_every_form_that_there_is() -> None:
-    assert sorted(EXPORTS) == sorted(FORMATS)
+    assert sorted(EXPORT_ENDINGS) == sorted(FORMATS)
 
 
 async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_written_where_the_program_was_started(
@@ -105,6 +105,6 @@ async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_writt
             assert shown.note.startswith(f"written: {name}")
         await shown.press("e")
         assert shown.note.startswith("written: autograd-tui_")
-        assert "goes.py" in str(shown.app.main.words.offer("model ")[1])
+        assert "goes.py" in str(shown.app.main.prompt_actions.offer("model ")[1])
     assert sorted(each.suffix for each in start.iterdir()) == [".csv", ".pt", ".py", ".py", ".svg", ".svg", ".txt"]
     assert list(elsewhere.iterdir()) == []

@@ -10,9 +10,12 @@ from app_screen import Screen, screen
 from autograd_tui.core.command import COMMAND_BY_LETTER, Phase
 from autograd_tui.core.phase_order import refusal
 from autograd_tui.engine.open import open_session
-from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
+from autograd_tui.text.prompt.word_table import COMMANDS, WORDS, word_rows
+from autograd_tui.tui.help_screen import WORDS_RULE, HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS
 from autograd_tui.tui.panels.footer import KeyTablePanel
+from autograd_tui.tui.screen_state import Note
+from autograd_tui.tui.trace_screen import TraceScreen
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 
@@ -58,7 +61,7 @@ async def test_the_second_help_scrolls_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("key", ["escape", "q", "space", "enter"])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, 2, 3])
 async def test_a_key_that_leaves_closes_the_help_and_does_nothing_else(key: str, times: int) -> None:
     async with screen() as shown:
         await shown.press(*["question_mark"] * times, key)
@@ -86,9 +89,32 @@ async def test_ctrl_c_twice_quits_from_every_screen(keys: str) -> None:
         assert shown.app.return_code == 130
 
 
-async def test_a_third_question_mark_closes_the_help() -> None:
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_third_help_shows_every_word_whole(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("question_mark", "question_mark", "down", "question_mark")
+        rows = word_rows(*COMMANDS, "screen")
+        assert words(shown) == f"{WORDS_RULE} {' '.join(f'{syntax} {does}' for syntax, does in rows)}".split()
+        assert all(word.syntax in dict(rows) for word in WORDS.values())
+        panel, room = shown.app.screen.query_one(KeyTablePanel), box(shown).content_region
+        assert panel.region.width <= room.width
+        assert box(shown).scroll_target_y == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_help_and_a_word_says_its_line(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("colon", *"help run", "enter")
+        assert shown.app.screen is shown.app.main
+        assert shown.note == str(WORDS["run"])
+        await shown.press("i", "colon", *"help @3", "enter")
+        assert isinstance(shown.app.screen, TraceScreen)
+        assert shown.app.screen.view.note == Note(str(WORDS["@"]))
+
+
+async def test_a_fourth_question_mark_closes_the_help() -> None:
     async with screen() as shown:
-        await shown.press(*["question_mark"] * 3)
+        await shown.press(*["question_mark"] * 4)
         assert shown.app.screen is shown.app.main
 
 

@@ -301,7 +301,7 @@ def test_any_keys_leave_the_cursor_in_sight(
         async with screen(written(tmp_path_factory.mktemp("any"), names), do="fbs", size=size) as shown:
             for key in pressed:
                 if key in words:
-                    shown.app.main.words.run(key)
+                    shown.app.main.prompt_actions.run(key)
                     await shown.settle()
                 else:
                     await shown.press(key)

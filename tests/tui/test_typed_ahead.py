@@ -72,7 +72,7 @@ async def test_keys_typed_at_once_do_what_the_same_keys_do_one_by_one() -> None:
     async with screen() as shown:
         main = shown.app.main
         for keys, (commands, looking) in TYPED.items():
-            main.words.run("model linear")
+            main.prompt_actions.run("model linear")
             await shown.settle()
             await type_at_once(shown, keys)
             assert (shown.session.commands(), main.state.looking) == (commands, looking), keys
@@ -110,7 +110,7 @@ async def test_keys_typed_into_a_screen_that_is_not_there_yet_mean_what_they_do_
         async def from_the_start() -> None:
             while shown.app.screen is not main:
                 await shown.press("escape")
-            main.words.run("model linear")
+            main.prompt_actions.run("model linear")
             await shown.settle()
 
         for keys in INTO_SCREENS:

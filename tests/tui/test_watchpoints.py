@@ -12,7 +12,7 @@ from autograd_tui.tui.trace_screen import TraceScreen
 
 
 async def say(shown: Screen, words: str) -> None:
-    shown.app.main.words.run(words)
+    shown.app.main.prompt_actions.run(words)
     await shown.settle()
 
 
@@ -29,8 +29,8 @@ async def test_a_run_pauses_where_a_watchpoint_fires_and_says_so() -> None:
 
 async def test_it_is_armed_while_a_run_goes_on() -> None:
     async with screen() as shown:
-        shown.app.main.words.run("run")
-        shown.app.main.words.run("watch loss < 1e9")
+        shown.app.main.prompt_actions.run("run")
+        shown.app.main.prompt_actions.run("watch loss < 1e9")
         await shown.settle()
         assert shown.note.startswith(f"paused at frame {shown.session.frame.index}: loss ")
 
@@ -73,7 +73,7 @@ async def test_what_cannot_be_watched_is_said() -> None:
 
 async def test_the_prompt_offers_conditions() -> None:
     async with screen() as shown:
-        offered = [each.word for each in shown.app.main.words.offer("watch ")[1]]
+        offered = [each.word for each in shown.app.main.prompt_actions.offer("watch ")[1]]
         assert {"nonfinite", "off", "w>", "b.grad>"} <= set(offered)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui import __version__
@@ -18,6 +19,7 @@ from autograd_tui.cli.arguments import (
 from autograd_tui.cli.running import initial_commands, run_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.text.prompt.word_table import COMMANDS, Group, word_rows
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -36,7 +38,16 @@ def train(words: list[str], *, others: Iterable[str]) -> int:
 
 def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
     parser = new_parser("", "See training happen, one step at a time: real PyTorch, one phase a key press.")
-    parser.epilog = f"autograd-tui {', '.join(others)}: what has been run before; each has a --help of its own."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"""\
+commands, after --do, in session.run and after : on screen:
+{_word_list(*COMMANDS)}
+
+words after : on screen alone:
+{_word_list("screen")}
+
+autograd-tui {", ".join(others)}:
+what has been run before; each has a --help of its own."""
     parser.add_argument("--version", action="version", version=f"autograd-tui {__version__}")
     parser.add_argument(
         "scenario",
@@ -72,6 +83,12 @@ def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
     add_run_arguments(parser)
     add_journal_arguments(parser)
     return parser
+
+
+def _word_list(*groups: Group) -> str:
+    """Return words of the prompt as argparse lists options: 80 columns, what each does from the 29th on."""
+    rows = word_rows(*groups)
+    return "\n".join(fill(f"  {syntax:<26}{does}", 80, subsequent_indent=" " * 28) for syntax, does in rows)
 
 
 def _open(options: argparse.Namespace, path: Path | None) -> Session:

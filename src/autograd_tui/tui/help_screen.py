@@ -1,4 +1,4 @@
-"""The keys, made from the bindings: first those that matter, then all."""
+"""Help: the keys that matter, then all keys, made from the bindings, then all words of the prompt."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
+from autograd_tui.text.prompt.word_table import COMMANDS, word_rows
 from autograd_tui.tui.keys import unbound
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.rendering import SizedScreen
@@ -35,6 +36,10 @@ NAMES = {
     "pageup": "page up",
 }
 RULE = "Letters run, arrows look, capitals insist, : says it in words, escape leaves the innermost."
+WORDS_RULE = (
+    "Typed after : and read by --do and session.run too, but for the last group, which is for the screen alone."
+    " :help and a word says its line."
+)
 
 
 def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
@@ -66,10 +71,10 @@ def _names(binding: Binding) -> list[str]:
 
 
 class HelpScreen(SizedScreen, ModalScreen[None]):
-    """The keys that matter; `?` once more shows all, and any other key that leaves closes it."""
+    """The keys that matter; `?` goes on to all keys, then to all words, and any other key that leaves closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "more", "all keys", priority=True),
+        Binding("question_mark", "more", "all keys, all words", priority=True),
         Binding("escape,q,space,enter", "dismiss", "close", priority=True),
         Binding("ctrl+c", "interrupt", "close and stop", priority=True),
     ]
@@ -78,7 +83,10 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
         self, first: Sequence[tuple[str, str]], all_keys: Sequence[tuple[str, str]], *, rule: str = RULE
     ) -> None:
         super().__init__()
-        self._all_keys = all_keys
+        self._pages = [  # that follow: a title, what is on the lower edge, a sentence, the rows
+            ("all keys", "? all words, ↑ ↓ scroll, escape closes", "", all_keys),
+            ("all words", "↑ ↓ scroll, escape closes", WORDS_RULE, word_rows(*COMMANDS, "screen")),
+        ]
         self._table = KeyTablePanel(rule, first)
         self._box = VerticalScroll(self._table, id="help")  # made here: keys typed at once find it
         self._box.border_title, self._box.border_subtitle = "the keys that matter", "? all keys, escape closes"
@@ -98,10 +106,10 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
         await self.app.screen.run_action("interrupt")
 
     def action_more(self) -> None:
-        """Show all keys; from there, close."""
-        box = self._box
-        if box.border_title == "all keys":
+        """Show the next page; behind the last one, close."""
+        if not self._pages:
             self.dismiss()
             return
-        box.border_title, box.border_subtitle = "all keys", "↑ ↓ scroll, escape closes"
-        self._table.show("", self._all_keys)
+        self._box.border_title, self._box.border_subtitle, sentence, rows = self._pages.pop(0)
+        self._box.scroll_home(animate=False)
+        self._table.show(sentence, rows)

@@ -31,7 +31,7 @@ from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.status import NotePanel, StatusPanel
 from autograd_tui.tui.pictures import write_picture, write_picture_and_line
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
-from autograd_tui.tui.prompt_words import PromptWords
+from autograd_tui.tui.prompt_actions import PromptActions
 from autograd_tui.tui.requests import Export, Inspect, Look, Record
 from autograd_tui.tui.screen_state import Note, faster, slower, speed_in_words
 from autograd_tui.tui.trace_visit import TraceVisit
@@ -51,9 +51,9 @@ class MainScreen(TrainingScreen):
     def __init__(self, make_trainer: Callable[..., TrainerThread], *, output: CapturedOutput, title: str) -> None:
         super().__init__(make_trainer, output=output)
         self._scenario = title
-        self.words = PromptWords(self)
+        self.prompt_actions = PromptActions(self)
         self.trace = TraceVisit(self)
-        self.prompt = Prompt(self.words.run, self.words.offer, id="prompt")
+        self.prompt = Prompt(self.prompt_actions.run, self.prompt_actions.offer, id="prompt")
 
     def compose(self) -> ComposeResult:
         """Lay out the panels; each is bound to the view."""

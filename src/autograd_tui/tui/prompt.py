@@ -12,8 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from autograd_tui.text.prompt.completion import with_candidate
-from autograd_tui.text.prompt.words import Candidate
+from autograd_tui.text.prompt.completion import Candidate, with_candidate
 from autograd_tui.tui.panels.candidates import CandidatesPanel
 from autograd_tui.tui.preferences import PromptHistory
 from autograd_tui.tui.screen_state import Note

@@ -13,7 +13,7 @@ from textual.reactive import var
 
 from autograd_tui.core.errors import clipped
 from autograd_tui.core.trace import Trace
-from autograd_tui.text.prompt.words import Candidate
+from autograd_tui.text.prompt.completion import Candidate
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
 from autograd_tui.text.trace.health import health_lines

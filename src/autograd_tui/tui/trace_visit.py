@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.text.prompt.parser import parse_prompt
-from autograd_tui.text.prompt.words import Candidate, ScreenWord
+from autograd_tui.text.prompt.completion import Candidate
+from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.tui.requests import CheckGradient, Record
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.trace_screen import TraceScreen
@@ -15,7 +15,7 @@ from autograd_tui.tui.trainer_status import Update
 if TYPE_CHECKING:
     from autograd_tui.tui.main_screen import MainScreen
 
-STAYING_WORDS = ("theme", "ascii", "unicode", "speed", "watch", "export", "quit")  # those that do not lead out
+STAYING_WORDS = ("theme", "ascii", "unicode", "speed", "watch", "export", "help", "quit")  # those that do not lead out
 
 
 class TraceVisit:
@@ -87,7 +87,7 @@ class TraceVisit:
 
     def offer(self, text: str) -> tuple[str, list[Candidate]]:
         """Return a title and candidates for what is typed at the prompt."""
-        return self._main.words.offer(text)
+        return self._main.prompt_actions.offer(text)
 
     def run_words(self, text: str) -> bool:
         """Do what words ask for; what runs, or is seen on the main screen alone, leads out of the phase first."""
@@ -96,10 +96,10 @@ class TraceVisit:
         except Refused as error:
             self._main.say(Note(str(error), "warn"))
             return False
-        name = words.name if isinstance(words, ScreenWord) else ""
-        if self.screen is not None and name == "help":
+        name = words.name if isinstance(words, ScreenCommand) else ""
+        if self.screen is not None and words == ScreenCommand("help"):
             self.screen.action_help()  # its own keys
             return True
         if self.screen is not None and words and name not in STAYING_WORDS:
             self.screen.action_out()
-        return self._main.words.run(text)
+        return self._main.prompt_actions.run(text)

@@ -14,9 +14,16 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.optimizers import make_optimizer
 from autograd_tui.engine.training.param_groups import known_optimizers
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
-from autograd_tui.text.prompt.completion import complete, completion_heading, with_candidate
-from autograd_tui.text.prompt.parser import OPTIMIZER_LINES, OPTION_LINES, WORDS, parse_prompt
-from autograd_tui.text.prompt.words import SCREEN, Candidate
+from autograd_tui.text.prompt.completion import (
+    OPTIMIZER_LINES,
+    OPTION_LINES,
+    Candidate,
+    complete,
+    completion_heading,
+    with_candidate,
+)
+from autograd_tui.text.prompt.parser import FIRST_WORDS, parse_prompt
+from autograd_tui.text.prompt.word_table import WORDS
 from handmade_frames import frame, table
 
 SHOWN = frame(5, "f", params=table(w=[2.0], bias=[0.5, -1.0], large=[0.0] * 17), iteration=2)
@@ -33,7 +40,7 @@ def words(text: str, shown: Frame | None = SHOWN) -> list[str]:
     return [each.word for each in offered(text, shown)]
 
 
-TYPED = [*WORDS, "lr=1e-3", "optimizer=sgd,momentum=0.9,", "optimizer=adam,betas=(0.9,", "@3", "w=", "bias[0]=2"]
+TYPED = [*FIRST_WORDS, "lr=1e-3", "optimizer=sgd,momentum=0.9,", "optimizer=adam,betas=(0.9,", "@3", "w=", "bias[0]=2"]
 TYPED += ["sort update", "theme nord", "model mine.py", "run loss<0.01", "speed full"]
 
 
@@ -61,7 +68,7 @@ def test_any_text_has_candidates_or_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "export ", "@"]
+    "text", ["", "lr=", "optimizer=", "sort ", "theme ", "model ", "run ", "speed ", "export ", "help ", "@"]
 )
 def test_every_line_fits_on_a_small_screen(text: str) -> None:
     longest = max(len(each.label) for each in offered(text))
@@ -78,8 +85,8 @@ def test_every_line_about_an_option_fits_on_a_small_screen(name: str) -> None:
 
 def test_an_empty_prompt_offers_every_kind_of_word() -> None:
     kinds = words("")
-    assert {"fbsz", "lr=", "optimizer=", "w=", "@0", "undo", *SCREEN} <= set(kinds)
-    assert {word.strip() for word in SCREEN} <= set(WORDS)
+    assert {"fbsz", "lr=", "optimizer=", "w=", "@0", "undo"} <= set(kinds)
+    assert {spelling for word in WORDS.values() for spelling in word.offered} - {"branch="} <= set(kinds)
 
 
 def test_behind_a_command_only_commands_are_offered() -> None:
@@ -88,8 +95,8 @@ def test_behind_a_command_only_commands_are_offered() -> None:
 
 
 def test_every_word_is_offered_once_it_is_begun() -> None:
-    for word in WORDS:
-        assert word in [each.strip() for each in words(word[:-1])]
+    for word in FIRST_WORDS:
+        assert word == "/" or word in [each.strip() for each in words(word[:-1])]
 
 
 def test_what_is_typed_in_full_comes_first() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.prompt.words import SORT_COLUMNS
+from autograd_tui.text.prompt.word_readers import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.table_rows import TableRows, shorten_name
@@ -132,7 +132,7 @@ def test_a_shortened_name_fits(name: str, width: int) -> None:
     assert len(shorten_name(name, width)) <= width
 
 
-@given(st.integers(20, 130), st.sampled_from(SORT_COLUMNS), st.booleans())
+@given(st.integers(20, 130), st.sampled_from(list(SORT_COLUMNS)), st.booleans())
 def test_rows_of_any_width_are_drawn(width: int, column: str, opened: bool) -> None:
     view = TableView(opened=frozenset(["body"]) if opened else frozenset(), column=column)
     assert len(drawn(FRAME, view, width=width)) == (23 if opened else 5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.prompt.words import SORT_COLUMNS as SORTABLE
+from autograd_tui.text.prompt.word_readers import SORT_COLUMNS as SORTABLE
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.view import (
     TableView,
@@ -29,7 +29,7 @@ views = st.builds(
     TableView,
     cursor=st.none() | st.sampled_from([STEM, BODY, GATE, ViewRow("body", 4)]),
     opened=st.frozensets(st.sampled_from(["stem", "body", "gate", "no such layer"])),
-    column=st.sampled_from(SORTABLE),
+    column=st.sampled_from(list(SORTABLE)),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from autograd_tui.core.command import can_be_spelled
@@ -17,9 +18,70 @@ from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_words import rates
-from autograd_tui.text.prompt import words
-from autograd_tui.text.prompt.parser import optimizer_candidates
-from autograd_tui.text.prompt.words import Candidate, candidates, is_screen_word
+from autograd_tui.text.prompt.word_table import WORDS, Group, is_screen_word
+
+OPTIMIZER_LINES = {  # all of torch.optim that can be stepped, in the order in which people look for them
+    "sgd": "its gradient; with momentum, a velocity",
+    "adam": "averaged gradient over its usual size",
+    "adamw": "adam, with weight decay kept apart",
+    "rmsprop": "gradient over its usual size",
+    "nadam": "adam with a look ahead",
+    "radam": "adam, more careful in its first steps",
+    "adamax": "averaged gradient over its largest size",
+    "adagrad": "gradient over the size of all so far",
+    "adadelta": "gradient, scaled by how far it moved lately",
+    "adafactor": "gradient over its size by row and column",
+    "rprop": "the sign of the gradient alone",
+    "asgd": "gradient, at a rate that falls over time",
+    "muon": "for matrices alone: made orthogonal",
+    "sparseadam": "adam for sparse gradients alone",
+}
+DECAY = {"weight_decay=1e-4": "draw parameters to zero a little"}
+BETAS = {"betas=(0.9,0.999)": "how long the two averages last"}
+OPTION_LINES = {  # the usual ones, with the values that are usual
+    "sgd": {
+        "momentum=0.9": "keep nine tenths of the velocity",
+        "nesterov=true": "look ahead along the velocity",
+        **DECAY,
+    },
+    "adam": {**BETAS, "amsgrad=true": "never forget the largest size", **DECAY},
+    "adamw": {**BETAS, "weight_decay=0.01": "draw parameters to zero, its default"},
+    "rmsprop": {"alpha=0.99": "how long the average lasts", "momentum=0.9": "a velocity too", **DECAY},
+    "nadam": BETAS | DECAY,
+    "radam": BETAS | DECAY,
+    "adamax": BETAS | DECAY,
+    "adagrad": {"lr_decay=0.01": "lower the rate with each step", **DECAY},
+    "adadelta": {"rho=0.9": "how long the averages last", **DECAY},
+    "adafactor": DECAY,
+    "rprop": {"etas=(0.5,1.2)": "factors for a turn, and for going on"},
+    "asgd": {"t0=1000": "average from this step on", **DECAY},
+    "muon": {"momentum=0.95": "its default", **DECAY},
+    "sparseadam": BETAS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A word to stand in the place of the one being typed; it goes on where it ends in "=" or a blank."""
+
+    word: str
+    line: str
+    stem: int = 0  # how many of its characters need not be shown, since they stand in the prompt
+
+    @property
+    def label(self) -> str:
+        """The part that is shown."""
+        return self.word[self.stem :].strip()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more belongs behind it."""
+        return self.word.endswith(("=", " "))
+
+
+def candidates(lines: Mapping[str, str], before: str = "") -> list[Candidate]:
+    """Make candidates of words and their lines, behind what stands already."""
+    return [Candidate(before + word, line, len(before)) for word, line in lines.items()]
 
 
 def complete(
@@ -32,7 +94,7 @@ def complete(
     models: Mapping[str, str] = BUILT_IN,
     branches: Sequence[Branch] = (),
 ) -> list[Candidate]:
-    """Give the words that may stand in the place of the last one, the likeliest first.
+    """Return the words that may stand in the place of the last one, the likeliest first.
 
     frame: the one on screen, whose parameters and number are offered. models: scenarios and files, with their lines.
     branches: those that one can return to.
@@ -42,19 +104,18 @@ def complete(
     if last.startswith("/") and not before:
         return _name_candidates(last[1:], frame)
     if before and is_screen_word(before[0]):
-        found = _value_candidates(before[0], themes, models, frame) if len(before) == 1 else []
+        offered = _value_candidates(before[0], themes, models, frame) if len(before) == 1 else []
     elif setting := re.match(r"lr(\[\d+\])?=", last):
-        found = candidates(words.RATES, setting[0])
+        offered = candidates(WORDS["lr"].values, setting[0])
     elif last.startswith("optimizer="):
-        found = optimizer_candidates(last)
+        offered = optimizer_candidates(last)
     elif last.startswith("@"):
-        found = list(_frame_candidates(frame, newest, history))
+        offered = list(_frame_candidates(frame, newest, history))
     elif last.startswith("branch="):
-        found = candidates({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
+        offered = candidates({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
     else:
-        found = _command_candidates(last, frame, alone=not before, branches=bool(branches))
-    fitting = [each for each in found if each.word.startswith(last)]
-    return sorted(fitting, key=lambda each: each.word != last)
+        offered = _command_candidates(last, frame, alone=not before, branches=bool(branches))
+    return sorted((each for each in offered if each.word.startswith(last)), key=lambda each: each.word != last)
 
 
 def with_candidate(text: str, candidate: Candidate) -> str:
@@ -63,7 +124,7 @@ def with_candidate(text: str, candidate: Candidate) -> str:
 
 
 def completion_heading(text: str, frame: Frame | None, *, memory: int = DEFAULT_MEMORY) -> str:
-    """Say what is being asked for; memory: bytes for checkpoints."""
+    """Return what is being asked for; memory: bytes for checkpoints."""
     *before, last = text.lstrip().split(" ")
     if before and is_screen_word(before[0]):
         return before[0]
@@ -84,17 +145,24 @@ def completion_heading(text: str, frame: Frame | None, *, memory: int = DEFAULT_
 
 
 def _command_candidates(last: str, frame: Frame | None, *, alone: bool, branches: bool) -> list[Candidate]:
-    """Give the kinds of words; single letters and all parameters only once something is typed."""
+    """Return the kinds of words; single letters and all parameters only once something is typed."""
     params = list(_parameter_candidates(frame, last)) if frame else []
-    found = candidates(words.PHASE_WORDS | words.SETTINGS)
-    found += _rate_candidates(frame) if frame and last.startswith("lr") else []
-    found += params if last else params[:1]
-    found += candidates(words.MOVES | (words.BRANCHES if branches else {}) | (words.SCREEN if alone else {}))
-    return found + (candidates(words.LETTERS) if last else [])
+    offered = _offered("phase") + _offered("setting")
+    offered += _rate_candidates(frame) if frame and last.startswith("lr") else []
+    offered += params if last else params[:1]
+    offered += [each for each in _offered("frame") if branches or each.word != WORDS["branch"].stem]
+    offered += _offered("screen") if alone else []
+    if last:
+        offered += [each for word in WORDS.values() for each in candidates(word.spellings_once_begun)]
+    return offered
+
+
+def _offered(group: Group) -> list[Candidate]:
+    return [each for word in WORDS.values() if word.group == group for each in candidates(word.offered)]
 
 
 def _rate_candidates(frame: Frame) -> list[Candidate]:
-    """Give the learning rate of each parameter group, where there are several."""
+    """Return the learning rate of each parameter group, where there are several."""
     if len(frame.learning_rates) == 1:
         return []
     return [
@@ -103,7 +171,7 @@ def _rate_candidates(frame: Frame) -> list[Candidate]:
 
 
 def _parameter_candidates(frame: Frame, last: str) -> Iterator[Candidate]:
-    """Give each value that can be set; where one is being set, the numbers at hand."""
+    """Yield each value that can be set; where one is being set, the numbers at hand."""
     layout = frame.params.layout
     for param_index, (name, shape) in enumerate(zip(layout.names, layout.shapes, strict=True)):
         if not can_be_spelled(name):
@@ -129,11 +197,11 @@ def _parameter_candidates(frame: Frame, last: str) -> Iterator[Candidate]:
 
 
 def _name_candidates(part: str, frame: Frame | None) -> list[Candidate]:
-    """Give the parameters with a part in their names."""
+    """Return the parameters with a part in their names."""
     layout = frame.params.layout if frame else None
     pairs = zip(layout.names, layout.shapes, strict=True) if layout else ()
-    named = {name: "×".join(map(str, shape)) or "one value" for name, shape in pairs}
-    return candidates({name: shape for name, shape in named.items() if part.casefold() in name.casefold()}, "/")
+    shapes = {name: "×".join(map(str, shape)) or "one value" for name, shape in pairs}
+    return candidates({name: shape for name, shape in shapes.items() if part.casefold() in name.casefold()}, "/")
 
 
 def _frame_candidates(frame: Frame | None, newest: int, history: History | None) -> Iterator[Candidate]:
@@ -148,7 +216,7 @@ def _frame_candidates(frame: Frame | None, newest: int, history: History | None)
 
 
 def _start_of_iteration(frame: Frame | None, history: History | None) -> int | None:
-    """Give the frame that the first forward of the shown iteration went on from."""
+    """Return the frame that the first forward of the shown iteration went on from."""
     if frame is None or history is None:
         return None
     pairs = zip(history.loss.indices, history.loss.iterations, strict=True)
@@ -163,13 +231,46 @@ def _watch_candidates(frame: Frame | None) -> list[Candidate]:
 def _value_candidates(
     name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None
 ) -> list[Candidate]:
+    usual = WORDS[name].values
     if name == "plot":
         metrics = frame.metrics if frame else ()
-        return candidates(words.PLOTS | {metric: f"a metric, now {number(value)}" for metric, value in metrics})
+        return candidates({**usual, **{metric: f"a metric, now {number(value)}" for metric, value in metrics}})
     if name == "model":
-        return candidates(dict(models))
+        return candidates(models)
     if name == "watch":
-        return candidates(words.SCREEN_VALUES[name]) + _watch_candidates(frame)
+        return candidates(usual) + _watch_candidates(frame)
     if name == "theme":
-        return candidates(words.THEMES | {theme: "one of Textual's" for theme in themes if theme not in words.THEMES})
-    return candidates(words.SCREEN_VALUES.get(name, {}))
+        return candidates({**usual, **{theme: "one of Textual's" for theme in themes if theme not in usual}})
+    if name == "help":
+        return candidates({word.name: word.meaning for word in WORDS.values()})
+    return candidates(usual)
+
+
+def optimizer_candidates(word: str) -> list[Candidate]:
+    """Return what may stand in the place of "optimizer=...": names, or options that it has not set yet."""
+    stem = _fixed_part(word)
+    if not stem:
+        return candidates(OPTIMIZER_LINES, "optimizer=")
+    name, *options = stem.removeprefix("optimizer=").split(",")
+    taken = {option.partition("=")[0] for option in options}
+    return [
+        each for each in candidates(_options(name.lower()), stem) if _can_follow(each.label.partition("=")[0], taken)
+    ]
+
+
+def _fixed_part(word: str) -> str:
+    """Return the part up to the comma behind which an option is being typed; a comma in brackets is none."""
+    outside = word[: word.rindex("(")] if word.count("(") > word.count(")") else word
+    return word[: outside.rfind(",") + 1]
+
+
+def _options(name: str) -> dict[str, str]:
+    return (
+        {f"lr={rate}": line for rate, line in WORDS["lr"].values.items()} | OPTION_LINES[name]
+        if name in OPTION_LINES
+        else {}
+    )
+
+
+def _can_follow(option: str, taken: set[str]) -> bool:
+    return option not in taken and (option != "nesterov" or "momentum" in taken)

@@ -9,7 +9,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.frame_summary import unkept_mark
 from autograd_tui.text.numbers import count
-from autograd_tui.text.prompt.words import Candidate, candidates
+from autograd_tui.text.prompt.completion import Candidate, candidates
 from autograd_tui.text.styled_text import Line, justified, length, one_line
 
 

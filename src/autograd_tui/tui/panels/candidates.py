@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from textual import events
 from textual.message import Message
 
-from autograd_tui.text.prompt.words import Candidate
+from autograd_tui.text.prompt.completion import Candidate
 from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.tui.panels.panel import Panel
 

@@ -1,4 +1,4 @@
-"""What words at the prompt do: commands for the trainer thread, and words for the screen alone."""
+"""What the main screen does for a line of the prompt: commands for the trainer thread, or words for the screen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from autograd_tui.core.goal import Goal
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, installed
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.messages import watch_line
-from autograd_tui.text.prompt.completion import complete, completion_heading
-from autograd_tui.text.prompt.parser import parse_prompt
-from autograd_tui.text.prompt.words import Candidate, ScreenWord
+from autograd_tui.text.prompt.completion import Candidate, complete, completion_heading
+from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.tui.preferences import THEMES
 from autograd_tui.tui.requests import Arm, Export, Open, Record
 from autograd_tui.tui.screen_state import Note
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from autograd_tui.tui.main_screen import MainScreen
 
 
-class PromptWords:
-    """Reads words for the main screen, and completes them."""
+class PromptActions:
+    """Completes the lines of the prompt, and does what they ask for."""
 
     def __init__(self, main: MainScreen) -> None:
         self._main = main
@@ -49,18 +48,15 @@ class PromptWords:
 
     def run(self, text: str) -> bool:
         """Do what words ask for; False where they were not understood."""
-        main = self._main
-        main.say(None)
+        self._main.say(None)
         try:
-            words = None if text.startswith("/") else parse_prompt(text)
-            if words is None:
-                main.find_parameter(text[1:].strip())
-            elif isinstance(words, ScreenWord):
-                self._answer(words)
+            words = parse_prompt(text)
+            if isinstance(words, ScreenCommand):
+                self._run_screen_command(words)
             elif words:
                 self._train(words)
         except Refused as error:
-            main.say(Note(str(error), "warn"))
+            self._main.say(Note(str(error), "warn"))
             return False
         return True
 
@@ -73,10 +69,10 @@ class PromptWords:
         else:
             main.ask(request)
 
-    def _answer(self, word: ScreenWord) -> None:
-        """Do what a word for the screen asks; raises Refused."""
+    def _run_screen_command(self, command: ScreenCommand) -> None:
+        """Do what the screen is asked for; raises Refused."""
         main, state = self._main, self._main.state
-        match word.name, word.value:
+        match command.name, command.value:
             case "run", int(times):
                 state.count = str(times)
                 main.ask(state.train("iteration"))
@@ -88,9 +84,9 @@ class PromptWords:
                 main.app.theme = theme_named(name)
             case "ascii" | "unicode", _:
                 assert isinstance(main.app, ReadableApp)
-                main.app.ascii_only = word.name == "ascii"
+                main.app.ascii_only = command.name == "ascii"
             case "log" | "linear", _:
-                main.set_log_scale(word.name == "log")
+                main.set_log_scale(command.name == "log")
             case "watch", Watchpoint() as watchpoint:
                 main.ask(Arm(watchpoint))
             case "watch", "off":
@@ -104,8 +100,12 @@ class PromptWords:
                 main.refresh(layout=True)
                 act = partial(main.write_picture, Path(name).expanduser()) if name else main.write_picture_and_line
                 main.call_after_refresh(main.in_turn, act)  # a picture without the prompt
+            case "help", str(line):
+                main.say(Note(line))
             case "help", _:
                 main.action_help()
+            case "/", str(part):
+                main.find_parameter(part)
             case "quit", _:
                 main.app.exit(0)
             case "plot", str(name):
@@ -121,7 +121,7 @@ class PromptWords:
             case "veil", _:
                 main.action_veil()
             case _:
-                raise AssertionError(word)
+                raise AssertionError(command)
 
     def _plot(self, name: str) -> None:
         """Plot another column in place of the loss; raises Refused where there is none of that name."""

@@ -1,0 +1,265 @@
+"""The table of the prompt's words, from which the parser, completion and every list of words in help are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autograd_tui.core.command import Command, parse
+from autograd_tui.core.errors import UnknownCommand, unknown
+from autograd_tui.core.goal import Goal
+from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.prompt.word_readers import (
+    SORT_COLUMNS,
+    read_column,
+    read_export,
+    read_run,
+    read_scenario,
+    read_speed,
+    read_watch,
+)
+
+Value = str | float | Goal | Watchpoint | None
+Group = Literal["phase", "setting", "frame", "screen"]
+COMMANDS: tuple[Group, ...] = ("phase", "setting", "frame")  # the groups that a session takes too
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWord:
+    """One word: how it is written, what it does, and what completion offers of it."""
+
+    name: str  # that `help` takes, and that a line for the screen begins with
+    group: Group
+    syntax: str
+    meaning: str  # at most 41 characters, so that each fits into a list on a small screen
+    example: str
+    read: Callable[[str], Value] | None = None  # what stands behind a word for the screen; None where nothing may
+    optional: bool = False  # whether it may also stand alone
+    values: Mapping[str, str] = field(default_factory=dict)  # usual ones, each with what it does
+    spellings: Mapping[str, str] | None = None  # offered in place of `stem`, each with what it does
+    spellings_once_begun: Mapping[str, str] = field(default_factory=dict)  # offered once their first letter is typed
+
+    @property
+    def stem(self) -> str:
+        """What is typed before its value: "run ", "lr=", or all of a word that takes none."""
+        if self.group == "screen":
+            return f"{self.name} " if self.read else self.name
+        return f"{self.name}=" if self.example.startswith(f"{self.name}=") else self.name
+
+    @property
+    def offered(self) -> Mapping[str, str]:
+        """What completion offers at any time, each with what it does."""
+        return {self.stem: self.meaning} if self.spellings is None else self.spellings
+
+    @property
+    def meaning_and_example(self) -> str:
+        return self.meaning if self.example in self.syntax.split(" | ") else f"{self.meaning}, as in {self.example}"
+
+    def __str__(self) -> str:
+        return f"{self.syntax}: {self.meaning_and_example}"
+
+
+def _phase(name: str, meaning: str) -> PromptWord:
+    letter = name[0]
+    spellings = {letter: name, name: meaning}
+    return PromptWord(
+        name, "phase", f"{letter} | {name}", meaning, letter, spellings={}, spellings_once_begun=spellings
+    )
+
+
+def _read_help(text: str) -> str | None:
+    return str(find_word(text)) if text else None
+
+
+_WORDS = (
+    PromptWord(
+        "fbsz",
+        "phase",
+        "fbsz*N",
+        "phases in a row, so many times",
+        "fbsz*10",
+        spellings={"fbsz": "forward, backward, step, zero_grad", "fbsz*10": "ten iterations"},
+    ),
+    _phase("forward", "the prediction and the loss"),
+    _phase("backward", "the gradients, added to what is there"),
+    _phase("step", "let the optimizer move the parameters"),
+    _phase("zero_grad", "clear the gradients"),
+    PromptWord(
+        "B",
+        "phase",
+        "F | B | S | Z",
+        "the phase, even where b or s is refused",
+        "B",
+        spellings={"B": "backward, even where b is refused; so S"},
+        spellings_once_begun={"F": "forward, as f", "S": "step, even where s is refused", "Z": "zero_grad, as z"},
+    ),
+    PromptWord(
+        "i:",
+        "phase",
+        "i:f | i:b | i:s | i:z",
+        "the phase recorded, to be walked",
+        "i:b",
+        spellings={},
+        spellings_once_begun={"i:f": "a phase recorded, to be walked; so i:b, i:s, i:z"},
+    ),
+    PromptWord(
+        "lr",
+        "setting",
+        "lr=X | lr[GROUP]=X",
+        "set the learning rate",
+        "lr=0.01",
+        values={
+            "1e-1": "the largest in common use",
+            "1e-2": "a tenth, once the loss stalls",
+            "1e-3": "the usual one to begin with",
+            "1e-4": "smaller steps, late in training",
+            "1e-5": "the smallest in common use",
+        },
+    ),
+    PromptWord("optimizer", "setting", "optimizer=NAME[,OPTION=X]", "start another optimizer", "optimizer=adam"),
+    PromptWord("seed", "setting", "seed=N", "start the random numbers anew", "seed=1"),
+    PromptWord(
+        "NAME", "setting", "NAME=X | NAME[I,J]=X", "set a parameter, or one of its values", "b[0]=1", spellings={}
+    ),
+    PromptWord(
+        "requires_grad",
+        "setting",
+        "NAME.requires_grad=False",
+        "freeze a parameter or module, or undo it",
+        "w.requires_grad=False",
+        spellings={},
+    ),
+    PromptWord("@", "frame", "@N", "return to a frame", "@3", spellings={"@0": "return to a frame, here the first"}),
+    PromptWord("undo", "frame", "undo", "return to the frame before", "undo"),
+    PromptWord("branch", "frame", "branch=N", "return to what was rewound over", "branch=1"),
+    PromptWord(
+        "run",
+        "screen",
+        "run [N | loss<X | loss>X]",
+        "train until paused, N times or to a loss",
+        "run loss<0.01",
+        read_run,
+        optional=True,
+        values={
+            "10": "ten iterations",
+            "100": "a hundred iterations",
+            "1000": "a thousand iterations",
+            "loss<0.01": "until the loss is below a number",
+            "loss>10": "until the loss is above a number",
+        },
+    ),
+    PromptWord(
+        "speed",
+        "screen",
+        "speed N | speed full",
+        "set a run's commands a second",
+        "speed 4",
+        read_speed,
+        values={
+            "1": "one command a second",
+            "4": "four commands a second: an iteration",
+            "20": "twenty commands a second",
+            "full": "as fast as it goes",
+        },
+    ),
+    PromptWord(
+        "watch",
+        "screen",
+        "watch [CONDITION | off]",
+        "pause runs at a condition, or list them",
+        "watch nonfinite",
+        read_watch,
+        optional=True,
+        values={
+            "nonfinite": "anything is NaN or infinite",
+            "grad_norm>10": "all gradients together are large",
+            "loss>10": "the loss is large",
+            "still": "a parameter stops changing, for 5 iterations",
+            "off": "pause at no condition any more",
+        },
+    ),
+    PromptWord("model", "screen", "model NAME | model FILE", "train another model", "model resnet18", read_scenario),
+    PromptWord(
+        "sort", "screen", "sort COLUMN", "sort the table by layer", "sort update", read_column, values=SORT_COLUMNS
+    ),
+    PromptWord(
+        "theme",
+        "screen",
+        "theme NAME",
+        "choose the colours",
+        "theme light",
+        str,
+        values={"light": "for a projector", "dark": "the usual one", "ansi": "the terminal's own colours"},
+    ),
+    PromptWord(
+        "plot",
+        "screen",
+        "plot NAME",
+        "plot the loss, grad or a metric",
+        "plot grad",
+        str,
+        values={"loss": "the usual one", "grad": "the norm of all gradients after each backward"},
+    ),
+    PromptWord("log", "screen", "log", "the loss on a log scale", "log"),
+    PromptWord("linear", "screen", "linear", "the loss on a plain scale", "linear"),
+    PromptWord("ascii", "screen", "ascii", "draw with ASCII characters alone", "ascii"),
+    PromptWord("unicode", "screen", "unicode", "draw with all characters", "unicode"),
+    PromptWord("inside", "screen", "inside", "walk the operations of the next phase", "inside"),
+    PromptWord("veil", "screen", "veil", "hide new numbers until the next space", "veil"),
+    PromptWord("console", "screen", "console", "what has been printed", "console"),
+    PromptWord(
+        "export",
+        "screen",
+        "export [FILE]",
+        "write the run to a file, or a picture",
+        "export run.py",
+        read_export,
+        optional=True,
+        values={
+            "run.py": "a plain PyTorch script of it",
+            "run.html": "a page with all its screens",
+            "run.csv": "all numbers in one long table",
+            "run.jsonl": "a line of JSON for each frame",
+            "run.svg": "this screen",
+            "run.tb": "a folder for TensorBoard",
+            "case.pt": "this iteration, and a script that repeats it",
+        },
+    ),
+    PromptWord("/", "screen", "/TEXT", "find a parameter by a part of its name", "/weight", str, spellings={}),
+    PromptWord(
+        "help", "screen", "help [WORD]", "the keys and words, or one of them", "help run", _read_help, optional=True
+    ),
+    PromptWord("quit", "screen", "quit", "leave, and print how to repeat the run", "quit"),
+)
+WORDS = {word.name: word for word in _WORDS}
+
+
+def is_screen_word(name: str) -> bool:
+    """Return whether a line that begins with this word is for the screen."""
+    return name in WORDS and WORDS[name].group == "screen"
+
+
+def find_word(text: str) -> PromptWord:
+    """Return the word that a line begins with, "lr" as well as "lr[1]=0.1"; raises UnknownCommand."""
+    first = text.split()[0]
+    for word in _WORDS:
+        if first in (word.name, word.stem, *word.offered, *word.spellings_once_begun):
+            return word
+    try:
+        commands = parse(first)
+    except UnknownCommand:
+        raise UnknownCommand(unknown(first, "word", WORDS)) from None
+    command: Command = commands[0]
+    if command.phase is not None:
+        return WORDS["i:" if command.recorded else "fbsz"]
+    return WORDS.get(command.kind, WORDS["NAME"])
+
+
+def word_rows(*groups: Group) -> list[tuple[str, str]]:
+    """Return the syntax of each word and what it does, with an empty row between two groups."""
+    rows: list[tuple[str, str]] = []
+    for group in groups:
+        rows += [("", "")] * bool(rows)
+        rows += [(word.syntax, word.meaning_and_example) for word in _WORDS if word.group == group]
+    return rows
