@@ -1,4 +1,4 @@
-"""Numbers as people read them: aligned, signed, no longer than they need to be."""
+"""Numbers as people read them: aligned, signed, no longer than they need to be; and read from text."""
 
 from __future__ import annotations
 
@@ -102,3 +102,19 @@ def bar(share: float, width: int) -> str:
     if share > 0:
         eighths = max(eighths, 1)
     return "█" * (eighths // 8) + "▏▎▍▌▋▊▉"[eighths % 8 - 1] * (eighths % 8 > 0)
+
+
+def parse_float(text: str | None) -> float | None:
+    """Read a number, or True and False as 1 and 0; None for anything else."""
+    try:
+        return float({"True": "1", "False": "0"}.get(text or "", text or ""))
+    except ValueError:
+        return None
+
+
+def parse_integers(text: str | None) -> tuple[int, ...] | None:
+    """Read integers, written as 1, (0, 1) or [0, 1]; None for anything else."""
+    try:
+        return tuple(int(word) for word in (text or "").strip("()[], ").split(","))
+    except ValueError:
+        return None

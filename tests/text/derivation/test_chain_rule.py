@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.text.derivation.backward_lines import BACKWARD_RULES
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.derivation.rule_context import NodeContext
-from autograd_tui.text.derivation.rules import BACKWARD_RULES
 from autograd_tui.text.derivation.small_tensor import summed_to
 from autograd_tui.text.styled_text import length
 from calculator import check

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
+from autograd_tui.text.derivation.nonfinite_lines import nonfinite_counts
 from autograd_tui.text.derivation.small_tensor import exact_sum, exponential, logarithm, power, quotient, root
 from autograd_tui.text.numbers import count, terse
-from autograd_tui.text.trace.first_nonfinite import nonfinite_counts
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.tensor_words import name_of
 from traced_functions import Function, open_made, text, warnings

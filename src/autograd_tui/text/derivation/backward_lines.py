@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.downstream import downstream_lines
-from autograd_tui.text.derivation.presenter import dtype_lines
-from autograd_tui.text.derivation.rule_context import NodeContext
-from autograd_tui.text.derivation.rules import BACKWARD_RULES
+from autograd_tui.text.derivation.derivation import dtype_lines, is_complex
+from autograd_tui.text.derivation.elementwise_gradients import ELEMENTWISE_RULES
+from autograd_tui.text.derivation.input_gradient_lines import input_gradient_lines
+from autograd_tui.text.derivation.loss_gradients import LOSS_RULES
+from autograd_tui.text.derivation.matrix_gradients import MATRIX_RULES
+from autograd_tui.text.derivation.normalization_gradients import NORMALIZATION_RULES
+from autograd_tui.text.derivation.rule_context import BackwardRule, NodeContext
+from autograd_tui.text.derivation.shape_gradients import SHAPE_RULES
 from autograd_tui.text.derivation.small_tensor import SmallTensor, all_close, is_close, map_values, tolerance_of
+from autograd_tui.text.derivation.window_gradients import WINDOW_RULES
 from autograd_tui.text.equation import evaluated, exact, headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
@@ -15,20 +20,28 @@ from autograd_tui.text.trace.expression import differential, expression
 from autograd_tui.text.trace.inplace_hazards import why_it_raised
 from autograd_tui.text.trace.tensor_words import nested, value_words
 
+BACKWARD_RULES: dict[str, BackwardRule] = {  # by the node's name
+    **ELEMENTWISE_RULES,
+    **LOSS_RULES,
+    **MATRIX_RULES,
+    **NORMALIZATION_RULES,
+    **SHAPE_RULES,
+    **WINDOW_RULES,
+}
 FIRST_GRADIENT = "It was None: the first gradient to arrive is stored as it is."
 ACCUMULATED = "A gradient was there already: no zero_grad since the backward before."
 TAKEN_BACK = "The backward raised afterwards, so it was taken back: it is {} again."
 
 
-def accumulation_lines(op: Operation, width: int, *, undone: bool = False) -> list[Line]:
-    """Show what is added to a leaf's `.grad`; `undone` if the backward raised afterwards, which restores it."""
-    lines = _accumulated(op, width)
+def accumulation_lines(op: Operation, width: int, *, undone: bool) -> list[Line]:
+    """Write what is added to a leaf's `.grad`; `undone` if the backward raised afterwards, which restores it."""
+    lines = _accumulation(op, width)
     if undone and op.grad_after is not None:
         lines += wrapped_rows(TAKEN_BACK.format(_row_words(op.grad_before, width)), width, style="error")
     return lines
 
 
-def _accumulated(op: Operation, width: int) -> list[Line]:
+def _accumulation(op: Operation, width: int) -> list[Line]:
     name = one_line(op.accumulates_into or "")
     head = f"{name}.grad" if name else "a leaf that is no parameter"
     upstream = next((value for value in op.grad_in if value is not None), None)
@@ -37,45 +50,41 @@ def _accumulated(op: Operation, width: int) -> list[Line]:
         return headed_rows(head, f"{arriving} arrived." if upstream else "no gradient came: nothing changes.", width)
     if not _adds_up(op.grad_before, upstream, op.grad_after):
         sentence = f"was {before}, and {arriving} arrived, yet it holds {after}: something, such as a hook, changed it."
-        return [*headed_rows(head, sentence, width, style="warn")]
-    term = f"({arriving})" if arriving.startswith("-") else arriving
+        return headed_rows(head, sentence, width, style="warn")
     if op.grad_before is None:
-        return [
-            *headed_rows(head, f"None + {term} = {after}", width, style="now"),
-            *wrapped_rows(FIRST_GRADIENT, width, style="dim"),
-        ]
-    sentence = f"{_addition(op.grad_before, upstream, op.grad_after, width)} (adds to what was there)"
-    return [*headed_rows(head, sentence, width, style="now"), *wrapped_rows(ACCUMULATED, width, style="dim")]
+        sum_text, note = f"None + {_term(arriving)} = {after}", FIRST_GRADIENT
+    else:
+        sum_text = f"{_addition(op.grad_before, upstream, op.grad_after, width)} (adds to what was there)"
+        note = ACCUMULATED
+    return [*headed_rows(head, sum_text, width, style="now"), *wrapped_rows(note, width, style="dim")]
+
+
+def _term(text: str) -> str:
+    return f"({text})" if text.startswith("-") else text
 
 
 def _addition(before: Value, upstream: Value, after: Value, width: int) -> str:
     """Write the sum; of large tensors in words, since norms do not add up as elements do."""
-    old_text, arriving, new_text = (_row_words(value, width) for value in (before, upstream, after))
-    recorded = [(value.stats.values, value.stats.shape) for value in (before, upstream, after) if value.stats.values]
-    if len(recorded) < 3 or not all(
-        map(str.startswith, (old_text, arriving, new_text), (nested(*tensor) for tensor in recorded))
-    ):
-        return f"{old_text}, plus {arriving}, is {new_text}"
-    left, right = (nested(*tensor, write=exact) for tensor in recorded[:2])
-    return evaluated(f"{left} + {f'({right})' if right.startswith('-') else right}", recorded[2][0], new_text)
+    values = (before, upstream, after)
+    texts = [_row_words(value, width) for value in values]
+    tensors = [(value.stats.values, value.stats.shape) for value in values if value.stats.values]
+    if len(tensors) < 3 or not all(map(str.startswith, texts, (nested(*tensor) for tensor in tensors))):
+        return f"{texts[0]}, plus {texts[1]}, is {texts[2]}"
+    left, right = (nested(*tensor, write=exact) for tensor in tensors[:2])
+    return evaluated(f"{left} + {_term(right)}", tensors[2][0], texts[2])
 
 
 def _adds_up(before: Value | None, upstream: Value, after: Value) -> bool:
-    """Tell whether `after` is before + upstream, as far as the recorded elements or norms can tell."""
-    tolerance, old, incoming, result = (
-        tolerance_of((upstream, before)),
-        SmallTensor.of(before),
-        SmallTensor.of(upstream),
-        SmallTensor.of(after),
-    )
+    """Return whether `after` is before + upstream, as far as the recorded elements or norms can tell."""
+    tolerance, incoming, result = tolerance_of((upstream, before)), SmallTensor.of(upstream), SmallTensor.of(after)
     if incoming is None or result is None:
-        norms = upstream.stats.norm, after.stats.norm
-        has_norms = before is None and norms[0] is not None and norms[1] is not None
-        return not has_norms or is_close(norms[0] or 0.0, norms[1] or 0.0, tolerance=tolerance, magnitude=0.0)
-    total = incoming if before is None else map_values(lambda left, right: left + right, old, incoming)
-    return total is None or all_close(
-        total, result, tolerance=tolerance, magnitude=max(total.max_abs, incoming.max_abs)
-    )
+        norms = [value.stats.norm for value in (upstream, after) if before is None and value.stats.norm is not None]
+        return len(norms) < 2 or is_close(*norms, tolerance=tolerance, magnitude=0.0)
+    total = incoming
+    if before is not None:
+        total = map_values(lambda old, new: old + new, SmallTensor.of(before), incoming) or result
+    magnitude = max(total.max_abs, incoming.max_abs)
+    return all_close(total, result, tolerance=tolerance, magnitude=magnitude)
 
 
 def _row_words(value: Value | None, width: int) -> str:
@@ -85,32 +94,27 @@ def _row_words(value: Value | None, width: int) -> str:
 
 
 def backward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Show the upstream, then upstream × local = downstream for each input of a node."""
+    """Write the upstream, then upstream × local = downstream for each input of a node."""
     if op.is_accumulation:
         return accumulation_lines(op, width, undone=trace.error is not None)
     context = NodeContext(trace, op)
-    rule = None if any(map(_complex, op.grad_in)) or any(op.grad_in[1:]) else BACKWARD_RULES.get(op.name)
+    rule = None if is_complex(op.grad_in) or any(op.grad_in[1:]) else BACKWARD_RULES.get(op.name)
     lines = upstream_lines(context, width)
     if rule is None and not op.raised:
         sentence = f"No formula is known here for {one_line(op.name)}: this is what came out of it."
         lines += wrapped_rows(sentence, width, style="dim")
     for index in range(len(op.grad_out)):
-        lines += downstream_lines(context, index, rule, width)
+        lines += input_gradient_lines(context, index, rule, width)
     lines += dtype_lines(op.grad_in, op.grad_out, width)
-    if op.raised:
-        return [
-            *lines,
-            *(line for sentence in why_it_raised(trace, op) for line in wrapped_rows(sentence, width, style="error")),
-        ]
-    return _with_freed_note(context, lines, width)
-
-
-def _complex(value: Value | None) -> bool:
-    return value is not None and value.stats.dtype.startswith("complex")
+    if not op.raised:
+        return _with_freed_note(context, lines, width)
+    for sentence in why_it_raised(trace, op):
+        lines += wrapped_rows(sentence, width, style="error")
+    return lines
 
 
 def upstream_lines(context: NodeContext, width: int) -> list[Line]:
-    """Show the gradients that a node received, and from which nodes."""
+    """Write the gradients that a node received, and from which nodes."""
     lines: list[Line] = []
     for index, value in enumerate(context.op.grad_in):
         name = _upstream_of(context, index)
@@ -129,7 +133,7 @@ def _upstream_of(context: NodeContext, index: int) -> str:
 
 
 def _senders(context: NodeContext, width: int) -> list[Line]:
-    """Say that backward starts here, or that the upstream is a sum of the gradients of several uses."""
+    """Write that backward starts here, or that the upstream is a sum of the gradients of several uses."""
     number, nodes = context.op.node, context.trace.nodes
     if number is None or len(context.op.grad_in) != 1:
         return []

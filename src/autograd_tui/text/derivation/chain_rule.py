@@ -7,8 +7,8 @@ from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.backward_lines import backward_lines
 from autograd_tui.text.derivation.forward_lines import forward_lines
+from autograd_tui.text.derivation.optimizer_formulas import STEP_RULES
 from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
-from autograd_tui.text.derivation.rules import STEP_RULES
 from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.tensor_words import value_words
@@ -35,14 +35,14 @@ def chain_rule_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
 def _step_lines(update: ParameterUpdate, width: int) -> list[Line]:
     """Show how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
     before_after = _before_after_lines(update, "value", one_line(update.op.name), width)
-    if update.before("grad") is None:
+    if update.op.named_input("grad") is None:
         return [*before_after, *wrapped_rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
     optimizer = OptimizerSpec.parse(update.trace.optimizer).name if update.trace.optimizer else ""
     rule = STEP_RULES.get(optimizer)
     if rule is None or not update.has_numbers:
         message = f"No formula is known here for {optimizer or 'this optimizer'}: before and after."
         return [*before_after, *_state_lines(update, width), *wrapped_rows(message, width, style="dim")]
-    value = update.after("value")
+    value = update.op.named_output("value")
     return [*rule(update).lines(update, width), *(before_after if value and value.stats.size > 1 else [])]
 
 
@@ -55,7 +55,7 @@ def _state_lines(update: ParameterUpdate, width: int) -> list[Line]:
 
 
 def _before_after_lines(update: ParameterUpdate, role: str, name: str, width: int) -> list[Line]:
-    before, after = update.before(role), update.after(role)
+    before, after = update.op.named_input(role), update.op.named_output(role)
     room = max(width // 2 - 4, 12)
     old, new = value_words(before, room), value_words(after, room)
     unchanged = old == new and before and after and role != "value"

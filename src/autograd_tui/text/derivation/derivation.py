@@ -1,23 +1,25 @@
-"""One derived result: its formula, its numbers, and whether they agree with what PyTorch computed."""
+"""One derived result: its formula, its numbers, whether PyTorch has the same, and the rows that show it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from autograd_tui.text.derivation.rule_context import CallContext, NodeContext
+from autograd_tui.core.trace import Value
 from autograd_tui.text.derivation.small_tensor import (
     Shape,
     SmallTensor,
     all_close,
     broadcast_shape,
-    full,
     map_values,
     summed_to,
 )
-from autograd_tui.text.equation import evaluated, exact, parenthesized, with_digits
+from autograd_tui.text.equation import evaluated, exact, parenthesized, wrapped_rows
+from autograd_tui.text.numbers import terse
+from autograd_tui.text.styled_text import Line
+from autograd_tui.text.trace.tensor_words import nested, value_words
 
 MAX_WRITTEN_PRODUCTS = 4  # that are written one by one
 MAX_LISTED_VALUES = 8  # above it only the first is worked
@@ -60,60 +62,6 @@ class Derivation:
         return all_close(self.summed_to(recorded.shape), recorded, tolerance=error, magnitude=largest)
 
 
-ForwardRule = Callable[[CallContext], Derivation]
-BackwardRule = Callable[[NodeContext], Sequence[Derivation]]
-
-
-def times(
-    context: NodeContext, index: int, formula: str, local: SmallTensor | None, *, by: str | None = None
-) -> Derivation:
-    """Multiply the upstream with the local derivative, value by value.
-
-    `by`: how that was worked out, "" where it is only to be shown; None where the formula names it.
-    """
-    upstream = context.upstream
-    result = map_values(lambda up, by: up * by, upstream, local)
-    if upstream is None or local is None or result is None:
-        return Derivation(formula, elementwise=True, index=index)
-    shown = "" if by is None or len(result.values) > MAX_LISTED_VALUES else f"local: {_local(by, local)}"
-    largest = product_magnitude(upstream, local)
-    arithmetic = written_product(upstream, local)
-    return Derivation(formula, result, arithmetic, largest, elementwise=True, index=index, local=shown)
-
-
-def _local(by: str, local: SmallTensor) -> str:
-    text = with_digits(written_values(local))
-    return evaluated(by, local.values, text) if by else text
-
-
-def scaled(context: NodeContext, index: int, formula: str, by: float | None) -> Derivation:
-    """Multiply the upstream with one number; 1 hands it on as it is, None is a number that is not known."""
-    upstream = context.upstream
-    result = map_values(lambda up: up * (by or 0.0), upstream) if by is not None else None
-    if upstream is None or by is None or result is None:
-        return Derivation(formula, elementwise=True, index=index)
-    few = len(upstream.values) <= MAX_LISTED_VALUES
-    up = written_values(upstream) if few else f"{FIRST_VALUE}{exact(upstream.values[0])}"
-    arithmetic = "" if by == 1 else f"{up} × {parenthesized(by)}"
-    largest = product_magnitude(upstream, full((), by))
-    return Derivation(formula, result, arithmetic, largest, elementwise=True, index=index, unchanged=by == 1)
-
-
-def gradient(
-    context: NodeContext,
-    index: int,
-    formula: str,
-    result: SmallTensor | None = None,
-    *,
-    arithmetic: str = "",
-    largest: float = 0,
-) -> Derivation:
-    """Take a gradient that is not worked value by value, `largest` the largest number that entered."""
-    upstream = context.upstream
-    largest = max(largest, upstream.max_abs if upstream else 0.0)
-    return Derivation(formula, result, arithmetic, largest, index=index)
-
-
 def product_magnitude(upstream: SmallTensor, local: SmallTensor) -> float:
     """Return the size of the largest number in a product, by which rounding is judged."""
     return upstream.max_abs * max(local.max_abs, 1.0)
@@ -148,3 +96,70 @@ def written_sum(terms: SmallTensor) -> str:
     first, *rest = terms.values
     signed = [f"{'-' if math.copysign(1, number) < 0 else '+'} {exact(abs(number))}" for number in rest]
     return " ".join([exact(first), *signed])
+
+
+def written_result(recorded: Value, values: SmallTensor, width: int) -> str:
+    """Write what PyTorch has: all values where they are few."""
+    if len(values.values) <= MAX_LISTED_VALUES:
+        return nested(values.values, values.shape)
+    return value_words(recorded, width - 4)
+
+
+def result_lines(written: str, width: int, *, style: str = "now") -> list[Line]:
+    """Write what came out."""
+    return wrapped_rows(f"= {written}", width, indent="  ", style=style)
+
+
+def arithmetic_lines(
+    derivation: Derivation, values: Sequence[float], written: str, width: int, *, style: str = "now"
+) -> list[Line]:
+    """Write the arithmetic and the `values` that it gives, as `written`; those alone where there is no arithmetic."""
+    if not derivation.arithmetic:
+        return result_lines(written, width, style=style)
+    return wrapped_rows(evaluated(derivation.arithmetic, values, written), width, indent="  ", style=style)
+
+
+def first_value_lines(derivation: Derivation, values: SmallTensor, width: int) -> list[Line]:
+    """Write the first of several values with its arithmetic."""
+    arithmetic = FIRST_VALUE + derivation.arithmetic.removeprefix(FIRST_VALUE)
+    return wrapped_rows(evaluated(arithmetic, values.values[:1], terse(values.values[0])), width, indent="  ")
+
+
+def agreeing_lines(
+    derivation: Derivation, values: SmallTensor, written: str, width: int, *, works_nonfinite: bool
+) -> list[Line]:
+    """Show a derivation that agrees with PyTorch's `values`.
+
+    works_nonfinite: another of its values, NaN or infinite, is worked instead of the first.
+    """
+    if not derivation.of_first_value:
+        return arithmetic_lines(derivation, values.values, written, width)
+    first = [] if works_nonfinite else first_value_lines(derivation, values, width)
+    return [*first, *result_lines(written, width)]
+
+
+def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: str = "") -> list[Line]:
+    """Say that the formula and PyTorch differ; with a `cause` in two sentences."""
+    sentences = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out{cause or '.'}"
+    if not cause:
+        sentences = (" ".join(sentences), "")
+    return [
+        line for sentence in sentences if sentence for line in wrapped_rows(sentence, width, indent="  ", style="warn")
+    ]
+
+
+def dtype_lines(inputs: Iterable[Value | None], outputs: Iterable[Value | None], width: int) -> list[Line]:
+    """Write that the outputs' floating-point dtypes differ from the inputs'; nothing where they do not."""
+    before, after = (
+        list(dict.fromkeys(value.stats.dtype for value in side if value and "float" in value.stats.dtype))
+        for side in (inputs, outputs)
+    )
+    if not before or not after or set(before) == set(after):
+        return []
+    verbs = ("goes" if len(before) == 1 else "go"), ("comes" if len(after) == 1 else "come")
+    return wrapped_rows(f"{' and '.join(before)} {verbs[0]} in, {' and '.join(after)} {verbs[1]} out.", width)
+
+
+def is_complex(values: Iterable[Value | None]) -> bool:
+    """Return whether one of some tensors has complex numbers, of which no arithmetic is known here."""
+    return any(value is not None and value.stats.dtype.startswith("complex") for value in values)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autograd_tui.core.trace import Node, NonFinite, Operation, Trace, Value
-from autograd_tui.text.derivation.derivation import Derivation, ForwardRule
-from autograd_tui.text.derivation.presenter import (
+from autograd_tui.text.derivation.derivation import (
+    Derivation,
     agreeing_lines,
     contradiction_lines,
     dtype_lines,
     first_value_lines,
-    nonfinite_equation,
-    overflow_of,
+    is_complex,
     result_lines,
     written_result,
 )
-from autograd_tui.text.derivation.rule_context import CallContext
-from autograd_tui.text.derivation.rules import FORWARD_RULES
+from autograd_tui.text.derivation.forward_rules import FORWARD_RULES
+from autograd_tui.text.derivation.nonfinite_lines import nonfinite_equation, nonfinite_lines
+from autograd_tui.text.derivation.rule_context import CallContext, ForwardRule
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message, tolerance_of
 from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.expression import expression, inner, plain_name, short_name
-from autograd_tui.text.trace.first_nonfinite import nonfinite_lines
 from autograd_tui.text.trace.tensor_words import name_of, nested, saved_name, shape_words, value_words
 
 UNARY_FUNCTIONS = (  # without a formula here
@@ -32,72 +33,23 @@ MAX_NAMED_NODES = 4  # nodes of one operation that are all named
 
 
 def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Show what was computed, in numbers where they are few."""
+    """Write what a call computed, in numbers where they are few."""
     if op.raised:
-        return _raised_lines(trace, op, width)
-    rule = (
-        None
-        if op.opaque or not (op.inputs and op.output) or _is_complex(op)
-        else FORWARD_RULES.get(plain_name(op.name))
-    )
+        consequence = " The forward went on without it." * (op.number + 1 < len(trace.ops))
+        sentence = f"{one_line(op.name)} raised: nothing came out of it.{consequence}"
+        return [*wrapped_rows(sentence, width, style="error"), *_input_lines(trace, op, width)]
+    is_known = op.inputs and op.output and not op.opaque and not is_complex((*op.inputs, *op.output))
+    rule, call = FORWARD_RULES.get(plain_name(op.name)) if is_known else None, CallContext(trace, op)
     if rule is None:
-        nonfinite_rows = _not_finite(trace, op, None, width)
-        return [
-            *_unknown_lines(trace, op, width),
-            *nonfinite_rows,
-            *dtype_lines(op.inputs, op.output, width),
-            *saved_lines(trace, op, width),
-        ]
-    derivation, output = rule(CallContext(trace, op)), op.output[0]
-    head = _assignment(trace, output)
-    lines = wrapped_rows(f"{head}{derivation.formula}", width, style="strong")
-    lines += [*_number_lines(trace, op, rule, derivation, width), *_not_finite(trace, op, rule, width)]
-    lines += _broadcast_lines(trace, op, derivation, width)
-    if op.mutates:
-        sentence = f"It changed {name_of(trace, op.inputs[0])} in place: the old values are gone."
-        lines += wrapped_rows(sentence, width, style="dim")
+        lines = [*_unknown_lines(trace, op, width), *_nonfinite_lines(call, None, width)]
+    else:
+        lines = _formula_lines(call, rule, width)
     return [*lines, *dtype_lines(op.inputs, op.output, width), *saved_lines(trace, op, width)]
 
 
-def _not_finite(trace: Trace, op: Operation, rule: ForwardRule | None, width: int) -> list[Line]:
-    """Say how much of each output is NaN or infinite, and how the first such element was computed."""
-    lines: list[Line] = []
-    for nonfinite in op.not_finite:
-        output, inputs = op.output[nonfinite.output], [(name_of(trace, value), value) for value in op.inputs]
-        context = CallContext(trace, op, one_value=True, nonfinite=nonfinite)
-        derivation = rule(context) if rule and nonfinite.output == 0 else None
-        equation = nonfinite_equation(derivation, nonfinite, output, tolerance_of((*op.inputs, *op.output)))
-        equation = equation or _unary_equation(op, nonfinite)
-        lines += nonfinite_lines(
-            nonfinite, output, inputs, equation, width, with_elements=rule is None or "softmax" in op.name
-        )
-        sentence = overflow_of(derivation, output)
-        lines += wrapped_rows(sentence, width, indent="  ") if sentence else []
-    return lines
-
-
-def _unary_equation(op: Operation, nonfinite: NonFinite) -> str:
-    """Write a function of one number, of which no formula is known, with the number that came out; "" for others."""
-    name, number = plain_name(op.name), nonfinite.input_values[0] if len(op.inputs) == 1 else None
-    return (
-        f"{name}({terse(number)}) = {terse(nonfinite.value)}" if name in UNARY_FUNCTIONS and number is not None else ""
-    )
-
-
-def _assignment(trace: Trace, output: Value) -> str:
-    return f"{short_name(trace, output)} = " if output.name else ""
-
-
-def _is_complex(op: Operation) -> bool:
-    return any(value.stats.dtype.startswith("complex") for value in (*op.inputs, *op.output))
-
-
-def _raised_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    consequence = " The forward went on without it." * (op.number + 1 < len(trace.ops))
-    lines = wrapped_rows(f"{one_line(op.name)} raised: nothing came out of it.{consequence}", width, style="error")
-    for value in op.inputs:
-        lines += headed_rows(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
-    return lines
+def _input_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
+    heads = [(f"from {name_of(trace, value)}", value_words(value, width - 4)) for value in op.inputs]
+    return [line for head, words in heads for line in headed_rows(head, words, width, style="")]
 
 
 def _unknown_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
@@ -105,59 +57,91 @@ def _unknown_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     sentence = f"No formula is known here for {name}."
     if op.opaque or not op.inputs:
         sentence = f"{name}: known by what came out of it alone." if op.opaque else f"{name}: made from no tensor."
-    lines = wrapped_rows(sentence, width, style="dim")
-    for value in op.inputs:
-        lines += headed_rows(f"from {name_of(trace, value)}", value_words(value, width - 4), width, style="")
+    lines = [*wrapped_rows(sentence, width, style="dim"), *_input_lines(trace, op, width)]
     for value in op.output:
-        lines += wrapped_rows(f"= {value_words(value, width - 4)}", width, indent="  ", style="now")
+        lines += result_lines(value_words(value, width - 4), width)
     return lines
 
 
-def _number_lines(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
+def _formula_lines(call: CallContext, rule: ForwardRule, width: int) -> list[Line]:
+    """Write a call's formula and its numbers, and what was stretched or changed in place."""
+    derivation, op, output = rule(call), call.op, call.op.output[0]
+    assignment = f"{short_name(call.trace, output)} = " if output.name else ""
+    lines = wrapped_rows(f"{assignment}{derivation.formula}", width, style="strong")
+    lines += [*_number_lines(call, rule, derivation, width), *_nonfinite_lines(call, rule, width)]
+    if derivation.elementwise and len(op.inputs) > 1:
+        for value in op.inputs:
+            if value.stats.size < output.stats.size and value.stats.shape:
+                shapes = f"{shape_words(value.stats.shape)} to {shape_words(output.stats.shape)}"
+                sentence = f"{expression(call.trace, value)} was stretched from {shapes}."
+                lines += wrapped_rows(sentence, width, style="dim", indent="  ")
+    if op.mutates:
+        sentence = f"It changed {name_of(call.trace, op.inputs[0])} in place: the old values are gone."
+        lines += wrapped_rows(sentence, width, style="dim")
+    return lines
+
+
+def _number_lines(call: CallContext, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
     """Write the arithmetic, if it gives what PyTorch has; of a large tensor that of the first value."""
-    output = op.output[0]
+    output = call.op.output[0]
     recorded, result = SmallTensor.of(output), derivation.result
     if not (result and recorded and result.shape == recorded.shape):
-        return _first_value(trace, op, rule, derivation, width)
+        return _first_value_lines(call, rule, derivation, width)
     written = written_result(output, recorded, width)
     if sentence := overflow_message(result, output):
-        lines = [] if op.not_finite else wrapped_rows(sentence, width, indent="  ")
+        lines = [] if call.op.not_finite else wrapped_rows(sentence, width, indent="  ")
         return [*lines, *result_lines(written, width, style="")]
-    if not derivation.agrees(recorded, tolerance_of((*op.inputs, output))):
+    if not derivation.agrees(recorded, _tolerance(call)):
         return contradiction_lines(nested(result.values, result.shape), output, width)
-    return agreeing_lines(derivation, recorded, written, width, works_nonfinite=bool(op.not_finite))
+    return agreeing_lines(derivation, recorded, written, width, works_nonfinite=bool(call.op.not_finite))
 
 
-def _first_value(trace: Trace, op: Operation, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
+def _first_value_lines(call: CallContext, rule: ForwardRule, derivation: Derivation, width: int) -> list[Line]:
     """Write the result, and for an elementwise function how its first element was computed."""
-    output, context = op.output[0], CallContext(trace, op, one_value=True)
+    output = call.op.output[0]
     lines = result_lines(value_words(output, width - 4), width)
-    first, recorded = rule(context) if derivation.elementwise else derivation, context.small(output)
-    if not (derivation.elementwise and first.result and recorded and first.arithmetic) or op.not_finite:
+    if not derivation.elementwise or call.op.not_finite:
         return lines
-    if first.agrees(recorded, tolerance_of((*op.inputs, output))):
+    call = replace(call, one_value=True)
+    first, recorded = rule(call), call.small(output)
+    if not (first.result and recorded and first.arithmetic):
+        return lines
+    if first.agrees(recorded, _tolerance(call)):
         return [*first_value_lines(first, recorded, width), *lines]
     if overflow_message(first.result, output):
         return lines
     return contradiction_lines(f"{terse(first.result.values[0])} first", output, width)
 
 
-def _broadcast_lines(trace: Trace, op: Operation, derivation: Derivation, width: int) -> list[Line]:
-    """Say which operand was broadcast to the other's shape."""
-    if not derivation.elementwise or len(op.inputs) < 2:
-        return []
-    shape = op.output[0].stats.shape
-    lines: list[Line] = []
-    for value in op.inputs:
-        if value.stats.size < op.output[0].stats.size and value.stats.shape:
-            name = expression(trace, value)
-            sentence = f"{name} was stretched from {shape_words(value.stats.shape)} to {shape_words(shape)}."
-            lines += wrapped_rows(sentence, width, style="dim", indent="  ")
+def _tolerance(call: CallContext) -> float:
+    return tolerance_of((*call.op.inputs, *call.op.output))
+
+
+def _nonfinite_lines(call: CallContext, rule: ForwardRule | None, width: int) -> list[Line]:
+    """Write how much of each output is NaN or infinite, and how the first such element was computed."""
+    op, lines = call.op, list[Line]()
+    inputs = [(name_of(call.trace, value), value) for value in op.inputs]
+    for first in op.not_finite:
+        output = op.output[first.output]
+        derivation = rule(replace(call, one_value=True, nonfinite=first)) if rule and first.output == 0 else None
+        equation = nonfinite_equation(derivation, first, output, _tolerance(call)) or _unary_equation(op, first)
+        with_elements = rule is None or "softmax" in op.name
+        lines += nonfinite_lines(first, output, inputs, equation, width, with_elements=with_elements)
+        sentence = overflow_message(derivation.result, output) if derivation and derivation.result else ""
+        lines += wrapped_rows(sentence, width, indent="  ") if sentence else []
     return lines
 
 
+def _unary_equation(op: Operation, first: NonFinite) -> str:
+    """Write a function of one number, of which no formula is known, with the number that came out; "" for others."""
+    name, number = plain_name(op.name), first.input_values[0] if len(op.inputs) == 1 else None
+    if name not in UNARY_FUNCTIONS or number is None:
+        return ""
+    return f"{name}({terse(number)}) = {terse(first.value)}"
+
+
 def saved_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
-    """Say what each node saves for backward and, for a product, why that is enough."""
+    """Write what each node saves for backward and, for a product, why that is enough."""
     nodes = [trace.nodes[number] for number in op.nodes]
     if not nodes:
         sentence = "It made no node of the graph below the loss: backward has nothing to do for it."

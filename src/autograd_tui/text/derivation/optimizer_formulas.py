@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.text.derivation.optimizer_step import ParameterUpdate, StepDerivation, signed
+from autograd_tui.text.derivation.optimizer_step import ParameterUpdate, StepDerivation, StepRule, signed
 from autograd_tui.text.equation import exact, parenthesized
 
 
@@ -158,3 +158,6 @@ def _moving_average(
     product = f"{exact(1 - beta)} × {parenthesized(grad)}{'^2' if squared else ''}"
     text = f"{symbol} = {exact(beta)} × {parenthesized(before)} + {product}"
     return derivation.add(text, beta * before + term, after, magnitude=max(abs(beta * before), abs(term)))
+
+
+STEP_RULES: dict[str, StepRule] = {"sgd": sgd, "adam": adam, "adamw": adam, "rmsprop": rmsprop}  # by optimizer

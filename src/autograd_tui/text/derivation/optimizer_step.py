@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.derivation import Derivation
-from autograd_tui.text.derivation.presenter import arithmetic_lines
-from autograd_tui.text.derivation.rule_context import first_value, parse_float
+from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.text.derivation.derivation import Derivation, arithmetic_lines
+from autograd_tui.text.derivation.rule_context import first_value
 from autograd_tui.text.derivation.small_tensor import SmallTensor, tolerance_of
 from autograd_tui.text.equation import evaluated, exact, with_digits, wrapped_rows
-from autograd_tui.text.numbers import terse
+from autograd_tui.text.numbers import parse_float, terse
 from autograd_tui.text.styled_text import Line, one_line
 
 MAX_NAME_LENGTH = 12  # characters; a parameter with a longer name is called p in formulas
@@ -30,19 +29,13 @@ class ParameterUpdate:
         short = one_line(self.op.name).rpartition(".")[2]
         return short if len(short) <= MAX_NAME_LENGTH else "p"
 
-    def before(self, role: str) -> Value | None:
-        return next((value for value in self.op.inputs if value.role == role), None)
-
-    def after(self, role: str) -> Value | None:
-        return next((value for value in self.op.output if value.role == role), None)
-
     def number_before(self, role: str) -> float | None:
         """Return the first element of a tensor as it was before the step."""
-        return first_value(self.before(role))
+        return first_value(self.op.named_input(role))
 
     def number_after(self, role: str) -> float | None:
         """Return the first element of a tensor as it is after the step."""
-        return first_value(self.after(role))
+        return first_value(self.op.named_output(role))
 
     @property
     def has_numbers(self) -> bool:
@@ -138,7 +131,7 @@ class StepDerivation:
 
     def lines(self, update: ParameterUpdate, width: int) -> list[Line]:
         """Write the formula, the equations below it, and the notes."""
-        value = update.after("value")
+        value = update.op.named_output("value")
         lines = wrapped_rows(self.formula, width, style="strong")
         if value is not None and value.stats.size > 1:
             lines += wrapped_rows("of the first value:", width, style="dim")

@@ -1,33 +1,26 @@
-"""What a rule sees of one traced operation: its tensors, its settings and their names."""
+"""What a rule sees of one traced operation, its tensors, settings and names, and how it puts a gradient together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.core.trace import Node, NonFinite, Operation, Trace, Value
-from autograd_tui.text.derivation.small_tensor import SmallTensor
+from autograd_tui.text.derivation.derivation import (
+    FIRST_VALUE,
+    MAX_LISTED_VALUES,
+    Derivation,
+    product_magnitude,
+    written_product,
+    written_values,
+)
+from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, full, map_values
+from autograd_tui.text.equation import evaluated, exact, parenthesized, with_digits
+from autograd_tui.text.numbers import parse_float, parse_integers
 from autograd_tui.text.trace.expression import expression, operands
-from autograd_tui.text.trace.first_nonfinite import element_at_first
 from autograd_tui.text.trace.tensor_words import name_of, op_name
 
 LETTERS = "ABCDEFGH"  # names of what has none inside an operation
-
-
-def parse_float(written: str | None) -> float | None:
-    """Read a number or a truth value among the settings; None for anything else."""
-    try:
-        return float({"True": "1", "False": "0"}.get(written or "", written or ""))
-    except ValueError:
-        return None
-
-
-def parse_ints(written: str | None) -> tuple[int, ...] | None:
-    """Read integers among the settings, written as 1, (0, 1) or [0, 1]; None for anything else."""
-    try:
-        return tuple(int(word) for word in (written or "").strip("()[], ").split(","))
-    except ValueError:
-        return None
 
 
 def first_value(value: Value | None) -> float | None:
@@ -41,8 +34,8 @@ def first_value(value: Value | None) -> float | None:
 class RuleContext:
     """A traced operation, and the settings of the forward call that it belongs to.
 
-    With `one_value`, every tensor is reduced to a single value, which is right for elementwise operations only: to the
-    first value, or with `nonfinite` to the one at that index. So a rule works large tensors by one example.
+    With `one_value`, `small` reduces every tensor to a single value, which is right for elementwise operations only: to
+    the first value, or with `nonfinite` to the one at that index. So a rule works large tensors by one example.
     """
 
     trace: Trace
@@ -61,13 +54,23 @@ class RuleContext:
         return self.op.inputs
 
     def small(self, value: Value | None) -> SmallTensor | None:
-        """Return a tensor's values; None where it is too large to have them."""
+        """Return a tensor for elementwise arithmetic; None where it is too large to have its values."""
         if not self.one_value or value is None:
             return SmallTensor.of(value)
-        if self.nonfinite is not None:
-            return element_at_first(self.nonfinite, self._operand_values, value)
-        number = first_value(value)
-        return SmallTensor((), (number,)) if number is not None else None
+        number = first_value(value) if self.nonfinite is None else self._number_at(self.nonfinite, value)
+        return None if number is None else SmallTensor((), (number,))
+
+    def whole(self, value: Value | None) -> SmallTensor | None:
+        """Return a tensor for arithmetic that needs all its values; None where it has not all of them."""
+        return None if self.one_value else SmallTensor.of(value)
+
+    def _number_at(self, nonfinite: NonFinite, value: Value) -> float | None:
+        """Return the number of a tensor, broadcast if it is smaller, at the index of a non-finite one of the result."""
+        for operand, number in zip(self._operand_values, nonfinite.input_values, strict=False):
+            if operand is value and number is not None:
+                return number
+        tensor = SmallTensor.of(value)
+        return tensor.broadcast_at(nonfinite.index) if tensor else None
 
     def setting(self, name: str) -> str | None:
         """Return a setting of the call as it was written, text without its quotes; None where there is none."""
@@ -81,16 +84,12 @@ class RuleContext:
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """Return a setting as integers; None where it is anything else."""
-        return parse_ints(self.setting(name))
+        return parse_integers(self.setting(name))
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext(RuleContext):
     """A call of the forward."""
-
-    def role(self, *roles: str) -> Value | None:
-        """Find an input by what torch calls it."""
-        return next((value for role in roles for value in self.op.inputs if value.role == role), None)
 
     def operand(self, index: int) -> SmallTensor | None:
         """Return an operand of arithmetic: a tensor, or the number among the settings."""
@@ -99,9 +98,6 @@ class CallContext(RuleContext):
         numbers = [parse_float(value) for name, value in self.op.settings if name in ("self", "other", "exponent")]
         number = next(iter(numbers[index - len(self.op.inputs) :]), None)
         return None if number is None else SmallTensor((), (number,))
-
-    def names(self) -> list[str]:
-        return operands(self.trace, self.op)
 
     def name(self, index: int = 0) -> str:
         """Name one input, as a reader would write it."""
@@ -114,7 +110,7 @@ class NodeContext(RuleContext):
 
     @property
     def node(self) -> Node | None:
-        return self.trace.nodes[self.op.node] if self.op.node is not None else None
+        return self.trace.node_of(self.op)
 
     @property
     def call(self) -> Operation | None:
@@ -140,7 +136,7 @@ class NodeContext(RuleContext):
         return all(after is None or self._leads_to(after, index) for index, after in enumerate(node.next))
 
     def _leads_to(self, after: int, index: int) -> bool:
-        """Tell whether the gradient by one argument of the call goes to node `after`."""
+        """Return whether the gradient by one argument of the call goes to node `after`."""
         if index >= len(self.op.inputs):
             return False
         node, value = self.trace.nodes[after], self.op.inputs[index]
@@ -148,7 +144,18 @@ class NodeContext(RuleContext):
 
     @property
     def upstream(self) -> SmallTensor | None:
+        """The gradient of the loss by the node's output, for elementwise arithmetic."""
         return self.small(self.op.grad_in[0] if self.op.grad_in else None)
+
+    @property
+    def whole_upstream(self) -> SmallTensor | None:
+        return None if self.one_value else self.upstream
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of the node's first input, as its gradient has it; None where it has no gradient."""
+        gradient = self.op.grad_out[0] if self.op.grad_out else None
+        return gradient.stats.shape if gradient else None
 
     def saved(self, role: str) -> Value | None:
         """Find what the node saved under a role of its own: "self", "other", "result"."""
@@ -197,3 +204,68 @@ class NodeContext(RuleContext):
         if call.nodes and number == min(call.nodes) and len(call.output) == 1:
             return expression(self.trace, call.output[0])
         return f"{node.name} of {op_name(self.trace, node.op)}"
+
+    # A rule returns a Derivation for each input that gets a gradient, made by one of these.
+
+    def times(
+        self,
+        formula: str,
+        local: SmallTensor | None,
+        *,
+        index: int = 0,
+        calculation: str = "",
+        shows_local: bool = True,
+    ) -> Derivation:
+        """Return upstream × local derivative, value by value, as the gradient of input `index`.
+
+        `calculation` of the local derivative; without `shows_local`, the formula names the tensor that it is.
+        """
+        upstream = self.upstream
+        result = map_values(lambda up, by: up * by, upstream, local)
+        if upstream is None or local is None or result is None:
+            return Derivation(formula, elementwise=True, index=index)
+        text = ""
+        if shows_local and len(result.values) <= MAX_LISTED_VALUES:
+            text = with_digits(written_values(local))
+            text = f"local: {evaluated(calculation, local.values, text) if calculation else text}"
+        arithmetic, magnitude = written_product(upstream, local), product_magnitude(upstream, local)
+        return Derivation(formula, result, arithmetic, magnitude, elementwise=True, index=index, local=text)
+
+    def scaled(self, formula: str, factor: float | None, *, index: int = 0) -> Derivation:
+        """Return upstream × one number as the gradient of input `index`; None is a number that is not known."""
+        upstream = self.upstream
+        if upstream is None or factor is None:
+            return Derivation(formula, elementwise=True, index=index)
+        result = SmallTensor(upstream.shape, tuple(up * factor for up in upstream.values))
+        is_short = len(upstream.values) <= MAX_LISTED_VALUES
+        text = written_values(upstream) if is_short else f"{FIRST_VALUE}{exact(upstream.values[0])}"
+        arithmetic = "" if factor == 1 else f"{text} × {parenthesized(factor)}"
+        magnitude = product_magnitude(upstream, full((), factor))
+        return Derivation(formula, result, arithmetic, magnitude, elementwise=True, index=index, unchanged=factor == 1)
+
+    def gradient(
+        self,
+        formula: str,
+        result: SmallTensor | None = None,
+        *,
+        index: int = 0,
+        arithmetic: str = "",
+        largest: float = 0.0,
+    ) -> Derivation:
+        """Return a gradient of input `index` that is not worked value by value; `largest`: number that entered."""
+        upstream = self.upstream
+        return Derivation(formula, result, arithmetic, max(largest, upstream.max_abs if upstream else 0.0), index=index)
+
+
+ForwardRule = Callable[[CallContext], Derivation]
+BackwardRule = Callable[[NodeContext], Sequence[Derivation]]
+
+
+def formula_only(formula: str) -> BackwardRule:
+    """Return a rule of one input that has no numbers."""
+    return lambda context: [context.gradient(formula)]
+
+
+def unchanged(formula: str) -> BackwardRule:
+    """Return a rule of one input that gets the upstream as it is; what broadcasting stretched is summed later."""
+    return lambda context: [context.scaled(formula, 1.0)]

@@ -13,6 +13,7 @@ from itertools import product
 from autograd_tui.core.trace import Value
 
 Shape = tuple[int, ...]
+MAX_SIZE = 64  # values of a gradient that is worked in full
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,11 @@ def power(base: float, exponent: float) -> float:
 def sine_or_cosine(function: Callable[[float], float], x: float) -> float:
     """Compute `math.sin` or `math.cos`: NaN for infinity."""
     return math.nan if math.isinf(x) else function(x)
+
+
+def sigmoid(x: float) -> float:
+    """Compute 1 / (1 + e^-x) without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def exact_sum(values: Iterable[float]) -> float:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Operation, Trace, Value
-from autograd_tui.text.derivation.rule_context import parse_ints
 from autograd_tui.text.equation import wrapped_rows
-from autograd_tui.text.numbers import count, terse
+from autograd_tui.text.numbers import count, parse_integers, terse
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.inplace_hazards import inplace_hazards, why_it_raised
 from autograd_tui.text.trace.nonfinite_alarm import MaskTensors, first_alarm, incoming, is_mask, outgoing
@@ -119,7 +118,7 @@ def _masked_row_sentence(trace: Trace, op: Operation) -> str:
         return f"A mask went in, {counts}: a row that it masks wholly is 0 / 0 in the softmax."
     if op.name not in SOFTMAX_NAMES:
         return ""
-    dim, shape = parse_ints(dict(op.settings).get("dim")), masks[0].stats.shape
+    dim, shape = parse_integers(dict(op.settings).get("dim")), masks[0].stats.shape
     number = outputs[0].nonfinite // max(shape[dim[0]] if dim and shape else 1, 1)
     subject = "A row of {} has" if number == 1 else f"{count(number)} rows of {{}} have"
     return f"{subject.format(name_of(trace, masks[0]))} nothing but -inf: softmax has 0 / 0 there."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from autograd_tui.core.trace import Node, Trace, Value
 from autograd_tui.text.numbers import estimate, terse
@@ -58,18 +58,6 @@ def value_words(value: Value | None, width: int) -> str:
 def dtype_words(value: Value) -> str:
     """Write a tensor's dtype after a space; "" for float32."""
     return "" if value.stats.dtype == DEFAULT_DTYPE else f" {value.stats.dtype}"
-
-
-def dtype_change(inputs: Iterable[Value | None], outputs: Iterable[Value | None]) -> str:
-    """Say that the outputs' floating-point dtypes differ from the inputs'; "" where they do not."""
-    before, after = (
-        list(dict.fromkeys(each.stats.dtype for each in side if each and "float" in each.stats.dtype))
-        for side in (inputs, outputs)
-    )
-    if not before or not after or set(before) == set(after):
-        return ""
-    verbs = ("goes" if len(before) == 1 else "go"), ("comes" if len(after) == 1 else "come")
-    return f"{' and '.join(before)} {verbs[0]} in, {' and '.join(after)} {verbs[1]} out."
 
 
 def shape_words(shape: tuple[int, ...]) -> str:

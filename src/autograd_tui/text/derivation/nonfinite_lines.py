@@ -1,12 +1,13 @@
-"""Describes the first NaN or infinity in an operation's result: how many there are, where, and from which inputs."""
+"""The lines for a result with NaN or infinity: how many there are, how the first came about, and the inputs' ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from autograd_tui.core.trace import NonFinite, Operation, Value
-from autograd_tui.text.derivation.small_tensor import SmallTensor
-from autograd_tui.text.equation import wrapped_rows
+from autograd_tui.text.derivation.derivation import Derivation
+from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message
+from autograd_tui.text.equation import with_digits, wrapped_rows
 from autograd_tui.text.numbers import count, terse
 from autograd_tui.text.styled_text import Line
 
@@ -73,14 +74,14 @@ def _range_words(value: Value) -> str:
     return terse(low) if low == high else f"from {terse(low)} to {terse(high)}"
 
 
-def element_at_first(first: NonFinite, tensors: Iterable[Value | None], value: Value) -> SmallTensor | None:
-    """Return the element of `value` at the position of the first NaN, as a scalar; None where it is not known.
+def nonfinite_equation(derivation: Derivation | None, first: NonFinite, recorded: Value, tolerance: float) -> str:
+    """Write the arithmetic of a non-finite value; "" where its formula does not give it.
 
-    `tensors` are those that `first.input_values` has the elements of. A smaller `value` is broadcast.
+    derivation: worked for that value alone.
     """
-    for tensor, number in zip(tensors, first.input_values, strict=False):
-        if tensor is value and number is not None:
-            return SmallTensor((), (number,))
-    small_tensor = SmallTensor.of(value)
-    number = small_tensor.broadcast_at(first.index) if small_tensor else None
-    return None if number is None else SmallTensor((), (number,))
+    if not (derivation and derivation.elementwise and derivation.result and derivation.arithmetic):
+        return ""
+    agrees = derivation.agrees(SmallTensor((), (first.value,)), tolerance)
+    if not agrees and not overflow_message(derivation.result, recorded):
+        return ""
+    return f"{with_digits(derivation.arithmetic)} = {terse(first.value)}"
