@@ -16,7 +16,7 @@ import torch
 
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.export.script import training_script
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
 from random_runs import Walk, losses, printed
@@ -313,9 +313,9 @@ def test_a_run_on_an_accelerator_is_written_for_it(tmp_path: Path) -> None:
 
 def test_every_optimizer_that_can_be_stepped_can_be_written() -> None:
     assert {
-        name: cls.__name__ for name, cls in known_optimizers().items() if name in OPTIMIZER_NAMES
+        name: cls.__name__ for name, cls in optimizer_classes().items() if name in OPTIMIZER_NAMES
     } == OPTIMIZER_NAMES
-    assert known_optimizers().keys() - OPTIMIZER_NAMES.keys() == {"lbfgs"}
+    assert optimizer_classes().keys() - OPTIMIZER_NAMES.keys() == {"lbfgs"}
 
 
 def test_parameters_that_are_frozen_for_a_while_are_so_in_the_script(tmp_path: Path) -> None:

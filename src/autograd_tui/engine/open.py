@@ -23,7 +23,7 @@ from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
-from autograd_tui.engine.training.optimizers import override
+from autograd_tui.engine.training.optimizers import override_spec
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.state_file import InitialState
@@ -193,7 +193,7 @@ def _open(
         global_state.add_device(chosen_device)
         torch.manual_seed(requested.seed)
         parts = _build(found, found.options(requested.seed, own, device=chosen_device))
-        spec = override(
+        spec = override_spec(
             OptimizerSpec.parse(parts.optimizer), requested.optimizer, requested.lr, requested.optimizer_options
         )
         with _refusing_user_errors(found.title):  # the model's own `to` and `train` are called

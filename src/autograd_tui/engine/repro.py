@@ -19,7 +19,7 @@ from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
-from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.engine.training.python_state import to_plain_data
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
@@ -107,7 +107,7 @@ def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[
 def _optimizer(state: TrainingState, checkpoint: Checkpoint) -> dict[str, Any]:
     names = {id(param): name for name, param in state.params.items()}
     return {
-        "class": known_optimizers()[checkpoint.optimizer.name].__name__,
+        "class": optimizer_classes()[checkpoint.optimizer.name].__name__,
         "words": str(checkpoint.optimizer),
         "params": [[names[id(param)] for param in group["params"]] for group in state.groups],
         "groups": checkpoint.groups,

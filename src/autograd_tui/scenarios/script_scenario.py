@@ -18,7 +18,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import read_file
 from autograd_tui.core.printing import print_lines
 from autograd_tui.engine.training.data_loader import from_loader, holds_loader
-from autograd_tui.engine.training.optimizers import groups_of, spec_of
+from autograd_tui.engine.training.optimizers import initial_spec, optimizer_to_groups
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.scenarios.loop_check import Roles, find_unsupported
 
@@ -61,8 +61,8 @@ def _parts(names: Mapping[str, Any]) -> Parts:
         model=names[model],
         batch=from_loader(names[loader]) if loader else _constant_batch((names[inputs], names[targets])),
         loss=names[loss],
-        optimizer=value if isinstance(value, str) else str(spec_of(value, names[model])),
-        groups=() if isinstance(value, str) else groups_of(value),
+        optimizer=value if isinstance(value, str) else str(initial_spec(value, names[model])),
+        groups=() if isinstance(value, str) else optimizer_to_groups(value),
         names=(inputs, targets, "prediction"),
         listing={
             "setup": f"{inputs}, {targets} = next batch of {loader}" if loader else "",

@@ -9,8 +9,8 @@ from torch import nn, optim
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.training.optimizers import make_optimizer, spec_of
-from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.optimizers import initial_spec, make_optimizer
+from autograd_tui.engine.training.param_groups import optimizer_classes
 
 NOT_STEPPED = ("lbfgs",)
 OTHERS: dict[str, dict[str, Any]] = {
@@ -30,20 +30,20 @@ def groups(made: optim.Optimizer) -> dict[str, Any]:
 
 def again(made: optim.Optimizer, model: nn.Module) -> optim.Optimizer:
     """Make it once more from its words."""
-    return make_optimizer(OptimizerSpec.parse(str(spec_of(made, model))), [{"params": list(model.parameters())}])
+    return make_optimizer(OptimizerSpec.parse(str(initial_spec(made, model))), [{"params": list(model.parameters())}])
 
 
-@pytest.mark.parametrize("name", [name for name in known_optimizers() if name not in NOT_STEPPED])
+@pytest.mark.parametrize("name", [name for name in optimizer_classes() if name not in NOT_STEPPED])
 def test_an_optimizer_as_pytorch_has_it_is_its_name_and_learning_rate(name: str) -> None:
     model = nn.Linear(2, 2, bias=False)
-    spec = spec_of(known_optimizers()[name](model.parameters()), model)  # type: ignore[call-arg]
+    spec = initial_spec(optimizer_classes()[name](model.parameters()), model)  # type: ignore[call-arg]
     assert (spec.name, spec.options) == (name, ())
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_one_made_of_its_words_has_its_options(name: str) -> None:
     model = nn.Linear(2, 2)
-    made = known_optimizers()[name](model.parameters(), **OTHERS[name])
+    made = optimizer_classes()[name](model.parameters(), **OTHERS[name])
     assert groups(again(made, model)) == groups(made)
 
 
@@ -51,13 +51,13 @@ def test_the_learning_rate_is_the_one_in_force() -> None:
     model = nn.Linear(2, 2)
     made = optim.SGD(model.parameters(), lr=1.0)
     made.param_groups[0]["lr"] = 0.25
-    assert str(spec_of(made, model)) == "sgd,lr=0.25"
+    assert str(initial_spec(made, model)) == "sgd,lr=0.25"
 
 
 def test_frozen_parameters_may_be_left_out() -> None:
     model = nn.Linear(2, 2)
     model.bias.requires_grad_(False)
-    assert spec_of(optim.SGD([model.weight], lr=1.0), model).lr == 1
+    assert initial_spec(optim.SGD([model.weight], lr=1.0), model).lr == 1
 
 
 class Mine(optim.SGD):
@@ -104,6 +104,6 @@ def remembering(**values: object) -> Change:
 def test_one_that_words_cannot_make_is_refused(make: Change, sentence: str) -> None:
     model = nn.Linear(2, 2)
     with pytest.raises(Refused) as caught:
-        spec_of(make(model), model)
+        initial_spec(make(model), model)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)

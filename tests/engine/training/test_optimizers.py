@@ -7,8 +7,8 @@ from torch import nn
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.engine.open import open_session
-from autograd_tui.engine.training.optimizers import make_optimizer, override
-from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.optimizers import make_optimizer, override_spec
+from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 # torch.optim's own, in the versions that this program takes: those that need a closure or matrices.
@@ -44,7 +44,7 @@ def table_of_words(options: Options) -> Parts:
     return Parts(model=model, batch=lambda i: batch, loss=nn.functional.mse_loss)
 
 
-@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - RAISES_ON_THE_LINE))
+@pytest.mark.parametrize("name", sorted(set(optimizer_classes()) - RAISES_ON_THE_LINE))
 @pytest.mark.parametrize("model", ["linear", small], ids=["line", "small resnet"])
 def test_every_optimizer_trains_or_is_refused_in_one_sentence(name: str, model: object) -> None:
     if name in REFUSED_ON_THE_LINE:
@@ -58,7 +58,7 @@ def test_every_optimizer_trains_or_is_refused_in_one_sentence(name: str, model: 
     assert frames[-1].params != frames[0].params
 
 
-@pytest.mark.skipif("muon" not in known_optimizers(), reason="this PyTorch has no Muon")
+@pytest.mark.skipif("muon" not in optimizer_classes(), reason="this PyTorch has no Muon")
 def test_muon_trains_a_model_of_matrices() -> None:
     frames = list(open_session(matrices, optimizer="muon").run_all("fbsz*3"))
     assert [frame.error for frame in frames] == [None] * 12
@@ -88,23 +88,23 @@ def test_sparse_adam_meets_a_dense_gradient_with_pytorchs_own_words() -> None:
     assert "does not support dense gradients" in last.error.message
 
 
-@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - REFUSED_ON_THE_LINE - RAISES_ON_THE_LINE))
+@pytest.mark.parametrize("name", sorted(set(optimizer_classes()) - REFUSED_ON_THE_LINE - RAISES_ON_THE_LINE))
 def test_every_optimizer_can_be_changed_to_while_training(name: str) -> None:
     session = open_session("linear")
     *_, last = session.run_all(f"fbsz optimizer={name} fbsz")
     assert (last.optimizer, last.error) == (name, None)
 
 
-@pytest.mark.parametrize("name", sorted(set(known_optimizers()) - REFUSED_ON_THE_LINE))
+@pytest.mark.parametrize("name", sorted(set(optimizer_classes()) - REFUSED_ON_THE_LINE))
 def test_every_optimizer_has_the_options_that_a_script_would_give_it(name: str) -> None:
     param = nn.Parameter(torch.ones(2))
     made = make_optimizer(OptimizerSpec(name, 0.5), [{"params": [param]}])
-    plain = known_optimizers()[name]([param], lr=0.5)  # type: ignore[call-arg]
+    plain = optimizer_classes()[name]([param], lr=0.5)  # type: ignore[call-arg]
     assert made.state_dict()["param_groups"] == plain.state_dict()["param_groups"]
 
 
 def test_the_names_include_sgd_and_adam() -> None:
-    assert {"sgd", "adam", "adamw", "rmsprop"} <= set(known_optimizers())
+    assert {"sgd", "adam", "adamw", "rmsprop"} <= set(optimizer_classes())
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_an_option_that_raises_only_in_the_step_is_an_error_in_the_frame() -> No
 def test_flags_override_the_scenario(
     name: str | None, lr: float | None, options: dict[str, float], spelling: str
 ) -> None:
-    assert str(override(OptimizerSpec.parse("sgd,lr=0.1,momentum=0.5"), name, lr, options)) == spelling
+    assert str(override_spec(OptimizerSpec.parse("sgd,lr=0.1,momentum=0.5"), name, lr, options)) == spelling
 
 
 @pytest.mark.parametrize(

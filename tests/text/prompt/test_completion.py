@@ -12,7 +12,7 @@ from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.training.optimizers import make_optimizer
-from autograd_tui.engine.training.param_groups import known_optimizers
+from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
 from autograd_tui.text.prompt.completion import (
     OPTIMIZER_LINES,
@@ -114,7 +114,7 @@ def test_learning_rates_are_offered_with_the_usual_one_named() -> None:
 
 def test_the_optimizers_offered_are_all_that_can_be_stepped() -> None:
     names = {each.label for each in offered("optimizer=")}
-    assert names == set(known_optimizers()) - {"lbfgs"}  # a closure
+    assert names == set(optimizer_classes()) - {"lbfgs"}  # a closure
     assert names == set(OPTIMIZER_LINES) == set(OPTIMIZER_NAMES) == set(OPTION_LINES)
 
 

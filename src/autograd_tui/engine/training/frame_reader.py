@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
-from autograd_tui.engine.training.param_groups import spelled
+from autograd_tui.engine.training.param_groups import optimizer_text
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor
@@ -138,7 +138,7 @@ class FrameReader:
         state = self._state
         if len(rates) == 1 and None not in state.group_of:
             return None
-        return ParamGroups(state.group_of, rates, tuple(spelled(state.spec, group) for group in state.groups))
+        return ParamGroups(state.group_of, rates, tuple(optimizer_text(state.spec, group) for group in state.groups))
 
     def _optimizer_state(self) -> TensorGroup:
         """Name the optimizer's state as rows: "w.momentum_buffer"."""

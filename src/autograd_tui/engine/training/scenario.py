@@ -141,7 +141,7 @@ class Parts:
             )
         metrics, listing = _named("metrics", self.metrics), _named("listing", self.listing)
         if wrong := [name for name, each in metrics.items() if not callable(each)]:
-            raise Refused(f'Parts takes functions as metrics=, and "{wrong[0]}" is {a_kind(metrics[wrong[0]])}.')
+            raise Refused(f'Parts takes functions as metrics=, and "{wrong[0]}" is {type_text(metrics[wrong[0]])}.')
         if wrong := [name for name in listing if name not in PHASES]:
             raise Refused(f'Parts takes listing= for {", ".join(PHASES)}, not for "{wrong[0]}".')
         plain = {
@@ -164,7 +164,7 @@ class Parts:
             raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
         for name, function in (("loss", self.loss), ("forward", self.forward)):
             if function is not None and not callable(function):
-                raise Refused(f"Parts takes a function as {name}=, not {a_kind(function)}.")
+                raise Refused(f"Parts takes a function as {name}=, not {type_text(function)}.")
 
     def settle(self, **own: str) -> Parts:
         """Say how options of the scenario's own turned out, to repeat the run with; give these parts."""
@@ -173,7 +173,7 @@ class Parts:
         return self
 
 
-def a_kind(value: Any) -> str:
+def type_text(value: Any) -> str:
     """Say of what kind a value is, and nothing of what it says itself: "a list"."""
     kind = type(value).__name__
     return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
@@ -190,16 +190,16 @@ def _named(part: str, given: Any) -> dict[str, Any]:
         raise Refused(f"Parts takes {part}= as a dict by name, not {type(given).__name__}.")
     pairs = list(given.items())
     if wrong := [name for name, _ in pairs if not isinstance(name, str)]:
-        raise Refused(f"Parts takes {part}= as a dict by name, and one name is {a_kind(wrong[0])}.")
+        raise Refused(f"Parts takes {part}= as a dict by name, and one name is {type_text(wrong[0])}.")
     return {as_text(name): each for name, each in pairs}
 
 
 def _texts(part: str, given: Any) -> tuple[str, ...]:
     """Read a list or tuple of texts; raises Refused."""
     if not isinstance(given, (list, tuple)):
-        raise Refused(f"Parts takes texts in {part}= as a list or a tuple, not {a_kind(given)}.")
+        raise Refused(f"Parts takes texts in {part}= as a list or a tuple, not {type_text(given)}.")
     if wrong := [each for each in given if not isinstance(each, str)]:
-        raise Refused(f"Parts takes texts in {part}=, and one of them is {a_kind(wrong[0])}.")
+        raise Refused(f"Parts takes texts in {part}=, and one of them is {type_text(wrong[0])}.")
     return tuple(map(as_text, given))
 
 
@@ -226,12 +226,12 @@ class Scenario:
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", _title(self.title))
         if not callable(self.build):
-            raise Refused(f'@scenario("{self.title}") stands above a build function, not {a_kind(self.build)}.')
+            raise Refused(f'@scenario("{self.title}") stands above a build function, not {type_text(self.build)}.')
         if wrong := [name for name in self.defaults if not name.isidentifier()]:
             raise Refused(f'scenario("{self.title}") has an option "{wrong[0]}", which is no name in Python.')
         device = self.defaults.get("device")
         if not (device is None or isinstance(device, str)):
-            raise Refused(f'scenario("{self.title}") takes device= as a text, such as "cpu", not {a_kind(device)}.')
+            raise Refused(f'scenario("{self.title}") takes device= as a text, such as "cpu", not {type_text(device)}.')
 
     def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
         """Put what was given over the defaults; raises Refused for an option that has no meaning here."""

@@ -16,7 +16,7 @@ from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
-from autograd_tui.engine.training.param_groups import check_optimizer, places, read_groups
+from autograd_tui.engine.training.param_groups import check_optimizer, group_indices, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory
@@ -46,7 +46,7 @@ class TrainingState:
         self._shapes = [param.shape for param in self.params.values()]
         self.names: dict[str, str] = _first_names(self.model)  # each name's first name: tied weights have several
         self.groups = read_groups(parts.groups, self.model)
-        self.group_of = places(self.groups, self.params.values())  # the group of each parameter
+        self.group_of = group_indices(self.groups, self.params.values())  # the group of each parameter
         self.decay = decay
         self.optimizer: torch.optim.Optimizer
         self.scheduler: ReduceLROnPlateau | None

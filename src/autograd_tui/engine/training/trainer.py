@@ -31,7 +31,7 @@ from autograd_tui.engine.training.checkpoint import (
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.loop import Tracer, TrainingLoop
-from autograd_tui.engine.training.param_groups import specs
+from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
@@ -222,7 +222,7 @@ class Trainer:
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
         """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
-        return specs(self._state.groups, optimizer, self._state.params)
+        return group_specs(self._state.groups, optimizer, self._state.params)
 
     def checkpoint_bytes(self) -> int:
         """Count the bytes that a checkpoint would take now."""
