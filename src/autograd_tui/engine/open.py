@@ -181,8 +181,8 @@ def _open(
         HostRng.seed(requested.seed)  # before the import, since a file may seed them itself
         found = find(scenario) if isinstance(scenario, str) else scenario
         chosen_device = choose_device(found.defaults.get("device") if requested.device is None else requested.device)
-    check(state_option | found.opens(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
-    build_folder, named = working_folder(), found.files(given)
+    check(state_option | found.opened_options(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
+    build_folder, named = working_folder(), found.file_options(given)
     files = {name: found_in((folder, current_folder), path) for name, path in (state_option | named).items()}
     hashes = _Hashes(files)
     initial_state = InitialState(files["state"], optimizer_options) if state_option else None

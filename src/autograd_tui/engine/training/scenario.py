@@ -1,4 +1,4 @@
-"""What a user writes: a function that builds a model, its data and its loss from options."""
+"""Scenarios: functions that users write, which build a model, its data and its loss from options."""
 
 from __future__ import annotations
 
@@ -26,71 +26,55 @@ DATA_MODES = ("fixed", "fresh")  # one batch drawn in build, or a new one each f
 class File:
     """The default of an option that names a file, as in `@scenario("mine", points=File("points.csv"))`.
 
-    A name that is given for it reaches `build` whole, from the root on, and a journal holds what the file hashes to.
+    `build` gets the absolute path, and a journal holds the file's hash.
     """
 
     default: str | None = None
     words: tuple[str, ...] = ()  # values that name no file
-    fetched: tuple[str, ...] = ()  # and such for which one is read, or fetched from the net
+    fetched: tuple[str, ...] = ()  # values for which a file is read all the same, or fetched from the net
 
     def names(self, value: Any) -> bool:
-        """Tell whether a value is the name of a file."""
+        """Return whether a value is the name of a file."""
         return isinstance(value, str) and value not in (*self.words, *self.fetched)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks of a scenario; its own options are attributes: `options.batch_size`."""
+    """The options that `build` gets; those of the scenario's own are attributes: `options.batch_size`."""
 
     seed: int = 0
     device: str = "cpu"
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        """Give an option that the scenario has named; raises AttributeError, saying how, where it has not."""
+        """Return an option that the scenario has named; raises AttributeError, saying how, where it has not."""
         if name.startswith("__") or name not in self.values:
             raise AttributeError(f'no option "{name}": name it with a default, as in @scenario("...", {name}=...)')
         return self.values[name]
 
     def generator(self, index: int) -> torch.Generator:
-        """Give the CPU generator that fresh batch number `index` is drawn from, the same on every run."""
+        """Return the CPU generator from which fresh batch number `index` is drawn, the same on every run."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + index)
 
 
 def flag(name: str) -> str:
-    """Write an option as the command line does: --batch-size, --option width=."""
+    """Return an option as the command line has it: --batch-size, --option width=."""
     return "--" + name.replace("_", "-") if name in (*FLAG_OPTIONS, "state") else f"--option {name}="
-
-
-def chosen(title: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what was given over the defaults; raises Refused for an option or value that has no meaning here."""
-    for name in given:
-        if name not in defaults:
-            takes = ", ".join(map(flag, defaults))
-            raise Refused(f'"{title}" has no {flag(name)}: it takes {takes}.' if takes else _none(title, name))
-    plain = {name: each.default if isinstance(each, File) else each for name, each in defaults.items()}
-    return plain | {name: _value(name, value, plain[name]) for name, value in given.items()}
 
 
 def check_ranges(options: Options, **ranges: tuple[int, int]) -> None:
     """Raise Refused where an option lies outside its range, both ends of which are allowed."""
-    for name, (least, most) in ranges.items():
+    for name, (low, high) in ranges.items():
         value = getattr(options, name)
-        if not least <= value <= most:
+        if not low <= value <= high:
             shown = value if abs(value) < 1e15 else f"{float(value):g}"
-            raise Refused(f"{flag(name).rstrip('=')} must lie between {least} and {most}, not {shown}.")
+            raise Refused(f"{flag(name).rstrip('=')} must lie between {low} and {high}, not {shown}.")
 
 
-def _none(title: str, name: str) -> str:
-    return (
-        f'"{title}" has no {flag(name)}.' if name in FLAG_OPTIONS else f'"{title}" has no option {name}, nor any other.'
-    )
-
-
-def _value(name: str, value: Any, default: Any) -> Any:
-    """Read a value of the default's type; a text stands for a number, or for yes and no, where one is wanted."""
+def _parse_value(name: str, value: Any, default: Any) -> Any:
+    """Return a value of the default's type; a text is parsed where that is a number or a bool. Raises Refused."""
     if isinstance(value, str) and not isinstance(default, str) and default is not None:
-        value = _read(name, value, default)
+        value = _parse_text(name, value, default)
     if name == "data" and value not in DATA_MODES:
         raise Refused(f"--data must be fixed or fresh, not {value}.")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
@@ -102,7 +86,7 @@ def _value(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-def _read(name: str, text: str, default: Any) -> Any:
+def _parse_text(name: str, text: str, default: Any) -> Any:
     number = parse_number(text)
     if isinstance(default, bool) and text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -120,7 +104,7 @@ PHASES = ("setup", "forward", "backward", "step", "zero_grad")  # that a listing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A training loop in parts, as `build` returns them; raises Refused, in one sentence, for what is none."""
+    """A training loop in parts, as `build` returns them; raises Refused, in one sentence, where they are not usable."""
 
     model: nn.Module
     batch: Callable[[int], Any]  # batch(0) is the first; (inputs, targets) unless `forward` knows better
@@ -132,14 +116,14 @@ class Parts:
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
     class_names: tuple[str, ...] = ()
-    settled: Mapping[str, str] = field(default_factory=dict, init=False)  # own options as `settle` tells them
+    settled: Mapping[str, str] = field(default_factory=dict, init=False)  # own options as `settle` sets them
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, str):
             raise Refused(
                 'Parts takes optimizer= in words, such as "sgd,lr=0.1,momentum=0.9": the optimizer is made of it.'
             )
-        metrics, listing = _named("metrics", self.metrics), _named("listing", self.listing)
+        metrics, listing = _by_name("metrics", self.metrics), _by_name("listing", self.listing)
         if wrong := [name for name, each in metrics.items() if not callable(each)]:
             raise Refused(f'Parts takes functions as metrics=, and "{wrong[0]}" is {type_text(metrics[wrong[0]])}.')
         if wrong := [name for name in listing if name not in PHASES]:
@@ -167,25 +151,25 @@ class Parts:
                 raise Refused(f"Parts takes a function as {name}=, not {type_text(function)}.")
 
     def settle(self, **own: str) -> Parts:
-        """Say how options of the scenario's own turned out, to repeat the run with; give these parts."""
+        """Set what options of the scenario's own turned out to be, to repeat the run with; return these parts."""
         _texts("settled", [*own.values()])
         object.__setattr__(self, "settled", own)
         return self
 
 
 def type_text(value: Any) -> str:
-    """Say of what kind a value is, and nothing of what it says itself: "a list"."""
+    """Return a value's type with its article, "a list", and nothing of what it says of itself."""
     kind = type(value).__name__
     return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def as_text(value: str) -> str:
-    """Give a text that is no subclass's, and that UTF-8 can hold."""
+    """Return a plain str, not a subclass's, that UTF-8 can encode."""
     return str.__str__(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _named(part: str, given: Any) -> dict[str, Any]:
-    """Read a dict by names; raises Refused."""
+def _by_name(part: str, given: Any) -> dict[str, Any]:
+    """Return a part as a dict by name; raises Refused where it is none."""
     if not isinstance(given, Mapping):
         raise Refused(f"Parts takes {part}= as a dict by name, not {type(given).__name__}.")
     pairs = list(given.items())
@@ -195,7 +179,7 @@ def _named(part: str, given: Any) -> dict[str, Any]:
 
 
 def _texts(part: str, given: Any) -> tuple[str, ...]:
-    """Read a list or tuple of texts; raises Refused."""
+    """Return a part as a tuple of texts; raises Refused where it is none."""
     if not isinstance(given, (list, tuple)):
         raise Refused(f"Parts takes texts in {part}= as a list or a tuple, not {type_text(given)}.")
     if wrong := [each for each in given if not isinstance(each, str)]:
@@ -204,7 +188,7 @@ def _texts(part: str, given: Any) -> tuple[str, ...]:
 
 
 def _as_lists(groups: Any) -> tuple[dict[str, Any], ...]:
-    """Read each group's parameters once: `model.parameters()` can be read no second time."""
+    """Return the groups with their parameters as lists: `model.parameters()` can be read only once."""
     given = groups if isinstance(groups, (list, tuple)) else [None]
     if not all(isinstance(each, Mapping) and "params" in each for each in given):
         raise Refused('Parts takes groups= as torch does: [{"params": model.parameters(), "lr": 0.1}, ...].')
@@ -234,42 +218,54 @@ class Scenario:
             raise Refused(f'scenario("{self.title}") takes device= as a text, such as "cpu", not {type_text(device)}.')
 
     def options(self, seed: int, given: Mapping[str, Any], *, device: str = "cpu") -> Options:
-        """Put what was given over the defaults; raises Refused for an option that has no meaning here."""
-        return Options(seed, device, self._chosen(given))
+        """Return the options for `build`; raises Refused for one that has no meaning here."""
+        return Options(seed, device, self._merged(given))
 
-    def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        own = {name: default for name, default in self.defaults.items() if name != "device"}
-        return chosen(self.title, own, given)
+    def _merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults with the values given; raises Refused for an option or value that has no meaning here."""
+        defaults = {
+            name: default.default if isinstance(default, File) else default
+            for name, default in self.defaults.items()
+            if name != "device"
+        }
+        flags = ", ".join(map(flag, defaults))
+        for name in given:
+            if name not in defaults and flags:
+                raise Refused(f'"{self.title}" has no {flag(name)}: it takes {flags}.')
+            if name not in defaults:
+                nothing = flag(name) if name in FLAG_OPTIONS else f"option {name}, nor any other"
+                raise Refused(f'"{self.title}" has no {nothing}.')
+        return defaults | {name: _parse_value(name, value, defaults[name]) for name, value in given.items()}
 
-    def files(self, given: Mapping[str, Any]) -> dict[str, str]:
-        """Give those of the options given that name files, by name."""
+    def file_options(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Return those of the given options that name files."""
         kinds = ((name, value, self.defaults.get(name)) for name, value in given.items())
         return {name: value for name, value, kind in kinds if isinstance(kind, File) and kind.names(value)}
 
-    def opens(self, given: Mapping[str, Any], *, own_code: bool) -> dict[str, Any]:
-        """Give those by which something may be opened: also what is fetched and, of `own_code`, any text.
+    def opened_options(self, given: Mapping[str, Any], *, own_code: bool) -> dict[str, Any]:
+        """Return the options by which something may be opened: files, what is fetched and, of `own_code`, any text.
 
         Raises Refused for an option that has no meaning here.
         """
-        found: dict[str, Any] = {}
-        read = self._chosen(given)
+        opened: dict[str, Any] = {}
+        values = self._merged(given)
         for name in given:
-            kind, value = self.defaults[name], read[name]
-            if isinstance(kind, File):
-                asks = kind.names(value) or value in kind.fetched
+            default, value = self.defaults[name], values[name]
+            if isinstance(default, File):
+                opens = default.names(value) or value in default.fetched
             else:
-                asks = own_code and value != kind and _holds_text(value)
-            found |= {name: value} if asks else {}
-        return found
+                opens = own_code and value != default and _contains_text(value)
+            opened |= {name: value} if opens else {}
+        return opened
 
 
-def _holds_text(value: Any) -> bool:
+def _contains_text(value: Any) -> bool:
     inside = value.values() if isinstance(value, Mapping) else value
-    return isinstance(value, str) or (isinstance(value, (list, tuple, Mapping)) and any(map(_holds_text, inside)))
+    return isinstance(value, str) or (isinstance(value, (list, tuple, Mapping)) and any(map(_contains_text, inside)))
 
 
 def scenario(title: str, **defaults: Any) -> Callable[[Callable[[Options], Parts]], Scenario]:
-    """Make a scenario of a build function.
+    """Return a decorator that makes a scenario of a build function.
 
     `defaults` name the options that it takes, as `options.NAME` there: batch_size, image_size and data have flags of
     their own, others are given with --option NAME=VALUE. `device` is where it trains unless --device says otherwise.
