@@ -192,7 +192,7 @@ def test_files_are_opened_in_one_place() -> None:
             assert name is None or known, f"{file}, line {node.lineno}: {name} opens a file"  # type: ignore[attr-defined]
 
 
-PRINTERS = ("core/printing.py", "tui/watchdog.py")  # the latter nothing but what it holds itself
+PRINTERS = ("core/printing.py", "tui/terminal_watchdog.py")  # the latter nothing but what it holds itself
 
 
 def prints(call: ast.Call) -> bool:

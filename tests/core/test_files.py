@@ -19,7 +19,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
-from autograd_tui.tui.preferences import Preferences, load, save
+from autograd_tui.tui.preferences import Preferences, load_preferences, save_preferences
 from program import Run
 
 
@@ -161,14 +161,14 @@ def test_each_file_that_is_read_is_refused_in_a_sentence_where_it_is_none(
 
 def test_choices_behind_a_pipe_are_as_if_never_made(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "screen.json")
-    assert load(tmp_path / "screen.json") == Preferences()
+    assert load_preferences(tmp_path / "screen.json") == Preferences()
 
 
 def test_choices_are_saved_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
     (tmp_path / "screen.json").symlink_to("there")
-    save(tmp_path / "screen.json", Preferences(log_scale=True))
-    assert load(tmp_path / "screen.json").log_scale
+    save_preferences(tmp_path / "screen.json", Preferences(log_scale=True))
+    assert load_preferences(tmp_path / "screen.json").log_scale
     assert (tmp_path / "there").read_text() == "mine"
 
 

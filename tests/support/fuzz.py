@@ -19,7 +19,7 @@ from unittest.mock import patch
 from torchvision import models
 
 from autograd_tui.cli import main
-from autograd_tui.tui.preferences import Preferences, load
+from autograd_tui.tui.preferences import Preferences, load_preferences
 from foreign_journals import case_of_named_files
 from odd_runs import case_of_a_scenario
 from planted_files import case_of_a_folder
@@ -189,7 +189,7 @@ def case_of_settings(rng: random.Random, folder: Path) -> tuple[object, str | No
     text = mutated("".join(rng.choices(SETTINGS, k=rng.randrange(12))), rng).encode()
     file.write_bytes(rng.randbytes(rng.randrange(60)) if rng.random() < 0.3 else text)
     try:
-        return text, None if isinstance(load(file), Preferences) else "no choices"
+        return text, None if isinstance(load_preferences(file), Preferences) else "no choices"
     except Exception:
         return text, traceback.format_exc()
 

@@ -36,15 +36,14 @@ from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.operation_lines import operation_lines, trace_lines
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
+from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
-from autograd_tui.tui.panels.explanation import ExplanationPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.status import StatusPanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
+from autograd_tui.tui.panels.text_panels import ExplanationPanel, StatusPanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.screen_state import View
@@ -58,7 +57,7 @@ PANELS: list[type[Panel]] = [
     CodePanel,
     DataPanel,
     ExplanationPanel,
-    FitPanel,
+    ScatterPanel,
     GradientsPanel,
 ]
 PANELS += [LossPanel, OutputPanel, ParametersPanel, PhasesPanel, SelectedPanel, StatusPanel, TablePanel]
@@ -294,7 +293,7 @@ class Walker:
 
     async def _press(self, keys: list[str], size: tuple[int, int]) -> None:
         app = AutogradApp(
-            lambda _: open_session(str(self.file), device="cpu"), Commands(), title="odd", choices=Preferences()
+            lambda _: open_session(str(self.file), device="cpu"), Commands(), title="odd", preferences=Preferences()
         )
         async with app.run_test(size=size) as pilot:
             for key in ["", *keys]:

@@ -680,7 +680,7 @@ READERS: dict[str, Callable[[Page, Facts], None]] = {
     "TablePanel": _table,
     "LossPanel": _loss,
     "DataPanel": _data,
-    "FitPanel": _fit,
+    "ScatterPanel": _fit,
     "OutputPanel": _output,
     "ExplanationPanel": _explanation,
     "BuffersPanel": _buffers,

@@ -382,7 +382,7 @@ def warm_up(folder: str) -> None:
     import autograd_tui.cli
     import autograd_tui.engine.open
     import autograd_tui.tui.app
-    import autograd_tui.tui.tolerant_driver  # noqa: F401
+    import autograd_tui.tui.terminal_driver  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -41,17 +41,17 @@ from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
     CompactParametersPanel,
     DataPanel,
     ExplanationPanel,
-    FitPanel,
     GradientsPanel,
     LossPanel,
     OutputPanel,
     ParametersPanel,
     PhasesPanel,
+    ScatterPanel,
     SelectedPanel,
     TablePanel,
 )
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.status import StatusPanel
+from autograd_tui.tui.panels.text_panels import StatusPanel
 from autograd_tui.tui.screen_state import View
 
 JOURNAL = b"the first line of all their journals\n"
@@ -70,7 +70,7 @@ PANELS: tuple[Callable[[], Panel], ...] = (
     TablePanel,
     SelectedPanel,
     BuffersPanel,
-    FitPanel,
+    ScatterPanel,
     LossPanel,
     StatusPanel,
 )

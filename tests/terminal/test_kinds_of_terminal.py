@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.tui.preferences import Preferences, load, save
+from autograd_tui.tui.preferences import Preferences, load_preferences, save_preferences
 from pseudo_terminal import Terminal, terminal
 from suite_options import some
 
@@ -66,14 +66,14 @@ def test_256_colours_are_used_where_there_are_no_more() -> None:
 
 
 def test_a_theme_that_the_terminal_chose_is_not_remembered(tmp_path: Path) -> None:
-    save(tmp_path / CHOSEN, Preferences(theme="nord"))
+    save_preferences(tmp_path / CHOSEN, Preferences(theme="nord"))
     with terminal("linear", TERM="xterm", COLORTERM="", XDG_CONFIG_HOME=str(tmp_path)) as shown:
         shown.wait_for("frame 0 of 0")
         shown.type("fy")
         shown.wait_for("log scale")
         shown.type("q")
         shown.end()
-    assert load(tmp_path / CHOSEN) == Preferences(theme="nord", log_scale=True)
+    assert load_preferences(tmp_path / CHOSEN) == Preferences(theme="nord", log_scale=True)
 
 
 def test_what_the_command_line_chooses_is_remembered(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_the_command_line_chooses_is_remembered(tmp_path: Path) -> None:
         shown.wait_for("frame 0 of 0")
         shown.type("q")
         shown.end()
-    assert load(tmp_path / CHOSEN) == Preferences(theme="textual-light", ascii_only=True)
+    assert load_preferences(tmp_path / CHOSEN) == Preferences(theme="textual-light", ascii_only=True)
 
 
 @pytest.mark.parametrize(("locale", "ascii_only"), [("C", True), ("C.UTF-8", False)])

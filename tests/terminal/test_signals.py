@@ -205,9 +205,9 @@ def test_a_program_that_takes_long_to_leave_is_left_to_do_so(tmp_path: Path) -> 
     closed = tmp_path / "closed"
     does = f"""
 import pathlib, time
-from autograd_tui.tui.tolerant_driver import TolerantDriver
-close = TolerantDriver.close
-TolerantDriver.close = lambda self: (time.sleep(3), pathlib.Path({str(closed)!r}).touch(), close(self))
+from autograd_tui.tui.terminal_driver import TerminalDriver
+close = TerminalDriver.close
+TerminalDriver.close = lambda self: (time.sleep(3), pathlib.Path({str(closed)!r}).touch(), close(self))
 time.sleep(1000)
 """
     with terminal("linear", PYTHONPATH=torch_that(tmp_path, does)) as shown:

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from autograd_tui.text.styled_text import plain, printable
 from autograd_tui.tui.captured_output import LONGEST, MOST_LINES, MOST_SAID, CapturedOutput, headline, newest_message
-from autograd_tui.tui.panels.console import ConsolePanel
+from autograd_tui.tui.panels.text_panels import ConsolePanel
 from autograd_tui.tui.screen_state import View
 
 

@@ -18,7 +18,7 @@ from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.panels.trace_panels import WherePanel
+from autograd_tui.tui.panels.trace_panels import TraceHeaderPanel
 
 
 class Leader:
@@ -167,13 +167,13 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
             await shown.settle()
             assert shown.text("StatusPanel").startswith(" not kept  the line")
         await shown.press("i")
-        await shown.until(lambda: shown.app.screen.query_one(WherePanel).trace_position is not None)
-        assert shown.app.screen.query_one(WherePanel).render_line(0).text.startswith(" not kept   forward")
-        (sentence,) = shown.app.main.trainer.driver.unkept
+        await shown.until(lambda: shown.app.screen.query_one(TraceHeaderPanel).trace_position is not None)
+        assert shown.app.screen.query_one(TraceHeaderPanel).render_line(0).text.startswith(" not kept   forward")
+        (sentence,) = shown.app.main.trainer.runner.unkept
         assert "this run is not kept" in sentence
         await shown.press("i", "colon", *"model linear", "enter")
         assert "not kept" not in shown.text("StatusPanel")
-        assert shown.app.main.trainer.driver.unkept == [sentence]
+        assert shown.app.main.trainer.runner.unkept == [sentence]
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 60])

@@ -66,7 +66,7 @@ async def faults(theme: str, least: float, *, terminal: Terminal | None = None) 
     """Give what cannot be read."""
     found = []
     size, keys = ((120, 40), STATES) if theme in MOST else ((80, 24), IN_SHORT)
-    async with screen(choices=Preferences(theme=theme), terminal=terminal, size=size) as shown:
+    async with screen(preferences=Preferences(theme=theme), terminal=terminal, size=size) as shown:
         async for state in states(shown, keys):
             faint = [cell for cell in words(shown.app) if cell.contrast < least]
             if faint:
@@ -108,7 +108,7 @@ async def test_textuals_own_colours_would_not_pass(theme: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("theme", ANSI)
 async def test_the_terminals_own_colours_are_those_that_read_on_black_and_on_white(theme: str) -> None:
-    async with screen(choices=Preferences(theme=theme), size=(80, 24)) as shown:
+    async with screen(preferences=Preferences(theme=theme), size=(80, 24)) as shown:
         async for state in states(shown, STATES):
             for cell in words(shown.app):
                 assert {color.number for color in cell.colors} <= {None, RED, MAGENTA}, (state, cell)
@@ -120,14 +120,14 @@ async def test_the_terminals_own_colours_are_those_that_read_on_black_and_on_whi
 @pytest.mark.parametrize("terminal", [Terminal(colorless=True), Terminal()], ids=["without colours", "ansi"])
 async def test_the_phase_that_ran_is_reversed_where_colours_cannot_mark_it(terminal: Terminal) -> None:
     theme = "textual-dark" if terminal.colorless else "ansi-dark"
-    async with screen(do="f", choices=Preferences(theme=theme), terminal=terminal) as shown:
+    async with screen(do="f", preferences=Preferences(theme=theme), terminal=terminal) as shown:
         marked = "".join(cell.character for cell in words(shown.app) if cell.style.reverse)
         assert marked.startswith("▌FORWARD▐")
 
 
 @pytest.mark.parametrize("theme", some(["textual-dark", "textual-light", "ansi-dark"], 1))
 async def test_no_color_leaves_none(theme: str) -> None:
-    async with screen(choices=Preferences(theme=theme), terminal=Terminal(colorless=True)) as shown:
+    async with screen(preferences=Preferences(theme=theme), terminal=Terminal(colorless=True)) as shown:
         async for state in states(shown, STATES):
             assert not any(cell.colors for cell in cells(shown.app)), state
 
@@ -136,7 +136,7 @@ async def test_no_color_leaves_none(theme: str) -> None:
 @pytest.mark.parametrize("scenario", ["linear", "resnet18"])
 async def test_in_ascii_every_character_is(scenario: str, size: tuple[int, int]) -> None:
     options = SMALL if scenario == "resnet18" else {}
-    async with screen(scenario, size=size, choices=Preferences(ascii_only=True), **options) as shown:  # type: ignore[arg-type]
+    async with screen(scenario, size=size, preferences=Preferences(ascii_only=True), **options) as shown:  # type: ignore[arg-type]
         async for state in states(shown, STATES):
             text = "".join(cell.character for cell in cells(shown.app))
             assert text.isascii(), (state, {one for one in text if not one.isascii()})

@@ -99,7 +99,7 @@ async def test_a_command_while_looking_back_goes_on_from_there() -> None:
 async def test_frame_0_looked_back_at_claims_of_no_panel_that_nothing_has_come_yet() -> None:
     async with screen(do="fbsz*2 f") as shown:
         await shown.press("home")
-        said = "\n".join(map(shown.text, ("ExplanationPanel", "DataPanel", "FitPanel", "LossPanel", "PhasesPanel")))
+        said = "\n".join(map(shown.text, ("ExplanationPanel", "DataPanel", "ScatterPanel", "LossPanel", "PhasesPanel")))
         assert "Frame 0: no phase has run before it." in said
         assert " yet" not in said
 
@@ -291,7 +291,7 @@ async def test_the_ends_can_be_looked_at(first: str, newest: str) -> None:
 async def test_l_asks_for_a_learning_rate_and_says_what_is_usual() -> None:
     async with screen() as shown:
         await shown.press("l")
-        assert "1e-3  the usual one to begin with" in shown.text("CandidatesPanel")
+        assert "1e-3  the usual one to begin with" in shown.text("CompletionList")
         await shown.press(*"1e-3", "enter")
         assert shown.session.commands() == "lr=0.001"
 
@@ -382,9 +382,9 @@ async def test_an_error_has_signs_besides_its_colour(size: tuple[int, int]) -> N
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=str)
 async def test_an_old_prediction_is_called_old_beside_its_points(size: tuple[int, int]) -> None:
     async with screen(do="fb", size=size) as shown:
-        assert "old" not in shown.text("FitPanel")
+        assert "old" not in shown.text("ScatterPanel")
         await shown.press("s")
-        assert "old" in shown.text("FitPanel")
+        assert "old" in shown.text("ScatterPanel")
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])

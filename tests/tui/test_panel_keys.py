@@ -143,7 +143,7 @@ async def test_another_scenario_opens_in_words_and_the_old_ones_line_is_kept() -
         await shown.until(lambda: main.view.about is not None and main.view.about.title == "resnet18")
         await shown.press("f")
         assert "resnet18" in shown.text("StatusPanel")
-        assert shown.app.main.trainer.driver.earlier_command_lines == ["autograd-tui linear --do fb"]
+        assert shown.app.main.trainer.runner.earlier_command_lines == ["autograd-tui linear --do fb"]
         assert shown.session.commands() == "f"
 
 

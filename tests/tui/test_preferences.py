@@ -7,22 +7,22 @@ import pytest
 
 from app_screen import screen
 from autograd_tui.core.errors import Refused
-from autograd_tui.tui import preferences as choices
-from autograd_tui.tui.preferences import Preferences, load, save
+from autograd_tui.tui import preferences
+from autograd_tui.tui.preferences import Preferences, load_preferences, save_preferences
 from autograd_tui.tui.terminal import Terminal
 from autograd_tui.tui.themes import theme_named
 
 
 def test_choices_come_back_as_they_were(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "screen.json"
-    save(file, Preferences(theme="nord", log_scale=True))
-    assert load(file) == Preferences(theme="nord", log_scale=True)
+    save_preferences(file, Preferences(theme="nord", log_scale=True))
+    assert load_preferences(file) == Preferences(theme="nord", log_scale=True)
 
 
 @pytest.mark.parametrize("ascii_only", [True, False, None])
 def test_ascii_is_remembered_or_left_to_the_terminal(tmp_path: Path, ascii_only: bool | None) -> None:
-    save(tmp_path / "screen.json", Preferences(ascii_only=ascii_only))
-    assert load(tmp_path / "screen.json").ascii_only is ascii_only
+    save_preferences(tmp_path / "screen.json", Preferences(ascii_only=ascii_only))
+    assert load_preferences(tmp_path / "screen.json").ascii_only is ascii_only
 
 
 NESTED, HUGE = "[" * 100_000, '{"theme": "' + "x" * 5_000_000
@@ -31,49 +31,49 @@ NESTED, HUGE = "[" * 100_000, '{"theme": "' + "x" * 5_000_000
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"theme": 1}', "null", "\x00", NESTED, HUGE])
 def test_a_file_that_makes_no_sense_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
     (tmp_path / "screen.json").write_text(text)
-    assert load(tmp_path / "screen.json") == Preferences()
+    assert load_preferences(tmp_path / "screen.json") == Preferences()
 
 
 def test_a_folder_in_the_files_place_is_as_if_it_were_not_there(tmp_path: Path) -> None:
-    assert load(tmp_path) == Preferences()
-    save(tmp_path, Preferences(theme="nord"))
+    assert load_preferences(tmp_path) == Preferences()
+    save_preferences(tmp_path, Preferences(theme="nord"))
 
 
 def test_bytes_that_are_no_text_are_as_if_they_were_not_there(tmp_path: Path) -> None:
     (tmp_path / "screen.json").write_bytes(bytes(range(256)))
-    assert load(tmp_path / "screen.json") == Preferences()
+    assert load_preferences(tmp_path / "screen.json") == Preferences()
 
 
 def test_a_folder_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    save(tmp_path / "file" / "screen.json", Preferences())
+    save_preferences(tmp_path / "file" / "screen.json", Preferences())
 
 
 def test_a_full_disk_leaves_what_was_chosen_before(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    save(tmp_path / "screen.json", Preferences(theme="nord"))
+    save_preferences(tmp_path / "screen.json", Preferences(theme="nord"))
     request.getfixturevalue("full_disk")
-    save(tmp_path / "screen.json", Preferences(theme="gruvbox"))
-    assert load(tmp_path / "screen.json") == Preferences(theme="nord")
+    save_preferences(tmp_path / "screen.json", Preferences(theme="gruvbox"))
+    assert load_preferences(tmp_path / "screen.json") == Preferences(theme="nord")
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_without_a_home_folder_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "user_config_path", Mock(side_effect=RuntimeError))
-    save(choices.choices_file(), Preferences(theme="nord"))
-    assert load(choices.choices_file()) == Preferences()
+    monkeypatch.setattr(preferences, "user_config_path", Mock(side_effect=RuntimeError))
+    save_preferences(preferences.preferences_file(), Preferences(theme="nord"))
+    assert load_preferences(preferences.preferences_file()) == Preferences()
 
 
 async def test_what_is_chosen_on_screen_is_remembered(tmp_path: Path) -> None:
     file = tmp_path / "screen.json"
-    async with screen(choices_file=file) as shown:
+    async with screen(preferences_file=file) as shown:
         await shown.press("y")
         shown.app.theme = "nord"
         await shown.settle()
-    assert load(file) == Preferences(theme="nord", log_scale=True)
+    assert load_preferences(file) == Preferences(theme="nord", log_scale=True)
 
 
 async def test_a_log_scale_that_is_remembered_is_said_at_the_start() -> None:
-    async with screen(choices=Preferences(log_scale=True)) as shown:
+    async with screen(preferences=Preferences(log_scale=True)) as shown:
         assert "on a log scale, as you left it" in shown.text("NotePanel")
         assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
         await shown.press("v", "f", *"y")
@@ -82,26 +82,26 @@ async def test_a_log_scale_that_is_remembered_is_said_at_the_start() -> None:
 
 
 async def test_a_theme_that_is_gone_gives_way_to_the_usual_one() -> None:
-    async with screen(choices=Preferences(theme="no such theme")) as shown:
+    async with screen(preferences=Preferences(theme="no such theme")) as shown:
         assert shown.app.theme == Preferences().theme
 
 
 async def test_a_theme_for_one_run_is_not_remembered(tmp_path: Path) -> None:
     file = tmp_path / "screen.json"
-    async with screen(choices=Preferences(theme="nord"), choices_file=file, theme="ansi-dark") as shown:
+    async with screen(preferences=Preferences(theme="nord"), preferences_file=file, theme="ansi-dark") as shown:
         assert shown.app.theme == "ansi-dark"
         await shown.press("y")
-    assert load(file) == Preferences(theme="nord", log_scale=True)
+    assert load_preferences(file) == Preferences(theme="nord", log_scale=True)
 
 
 async def test_characters_are_the_terminals_until_they_are_chosen(tmp_path: Path) -> None:
     file = tmp_path / "screen.json"
-    async with screen(choices_file=file, terminal=Terminal(ascii_only=True)) as shown:
+    async with screen(preferences_file=file, terminal=Terminal(ascii_only=True)) as shown:
         assert shown.app.ascii_only
         await shown.press("y")
-        assert load(file).ascii_only is None
+        assert load_preferences(file).ascii_only is None
         await shown.press("colon", *"unicode", "enter")
-        assert load(file).ascii_only is False
+        assert load_preferences(file).ascii_only is False
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_a_theme_like_no_other_is_refused_with_all() -> None:
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark", "nord", "solarized-light"])
 async def test_every_theme_draws_the_screen(theme: str) -> None:
-    async with screen(do="fbs", choices=Preferences(theme=theme)) as shown:
+    async with screen(do="fbs", preferences=Preferences(theme=theme)) as shown:
         assert "▶ optimizer.step()" in shown.text("CodePanel")

@@ -9,7 +9,7 @@ from textual import events
 from textual.geometry import Region
 
 from app_screen import Screen, screen
-from autograd_tui.tui.panels.candidates import CandidatesPanel
+from autograd_tui.tui.panels.completion_list import CompletionList
 from autograd_tui.tui.prompt import Prompt, PromptLine
 from suite_options import examples
 
@@ -22,9 +22,9 @@ def typed(shown: Screen) -> str:
 
 def candidates(shown: Screen) -> list[str]:
     """Give the rows of the list; none where it is closed."""
-    panel = shown.app.main.query_one(CandidatesPanel)
+    panel = shown.app.main.query_one(CompletionList)
     is_open = shown.app.main.query_one(Prompt).is_open and panel.display
-    return shown.text("CandidatesPanel").split("\n") if is_open else []
+    return shown.text("CompletionList").split("\n") if is_open else []
 
 
 def marked(shown: Screen) -> str:
@@ -164,7 +164,7 @@ async def test_up_in_a_prompt_that_was_left_among_earlier_words_begins_at_the_ne
 async def test_a_click_takes_the_candidate_under_the_mouse(size: tuple[int, int]) -> None:
     async with screen(size=size) as shown:
         await shown.press("o")
-        await shown.pilot.click(CandidatesPanel, offset=(6, 2))
+        await shown.pilot.click(CompletionList, offset=(6, 2))
         await shown.settle()
         assert typed(shown) == "optimizer=adam"
         await shown.press("enter")
@@ -176,7 +176,7 @@ async def test_a_click_on_the_edge_of_the_list_takes_nothing(y: int) -> None:
     async with screen(size=(60, 15)) as shown:
         await shown.press("o")
         await shown.pilot.click(
-            CandidatesPanel, offset=(6, min(y, shown.app.main.query_one(CandidatesPanel).size.height))
+            CompletionList, offset=(6, min(y, shown.app.main.query_one(CompletionList).size.height))
         )
         await shown.settle()
         assert typed(shown) == "optimizer="
@@ -192,7 +192,7 @@ async def test_a_click_beside_the_prompt_leaves_keys_to_it() -> None:
 
 def regions(shown: Screen) -> dict[str, Region]:
     main = shown.app.main
-    fixed = [each for each in main.query("Panel") if not isinstance(each, CandidatesPanel) and each.region.area]
+    fixed = [each for each in main.query("Panel") if not isinstance(each, CompletionList) and each.region.area]
     return {f"{type(each).__name__}{each.id}": each.region for each in fixed}
 
 
@@ -211,7 +211,7 @@ async def test_nothing_moves_when_the_prompt_opens(scenario: str, size: tuple[in
 async def test_the_list_stands_whole_right_above_the_prompt(size: tuple[int, int]) -> None:
     async with screen(do="fbs", size=size) as shown:
         width, height = size
-        panel, prompt = shown.app.main.query_one(CandidatesPanel), shown.app.main.query_one(Prompt)
+        panel, prompt = shown.app.main.query_one(CompletionList), shown.app.main.query_one(Prompt)
         for text in ["", "lr=", "optimizer=", "optimizer=adam,", "@", "theme ", "w="]:
             shown.app.main.action_prompt(text)
             await shown.settle()
@@ -220,7 +220,7 @@ async def test_the_list_stands_whole_right_above_the_prompt(size: tuple[int, int
             assert Region(0, 0, width, height).contains_region(panel.region)
             on_top, _ = shown.app.main.get_widget_at(panel.region.x + 2, panel.region.y + 1)
             assert panel in on_top.ancestors_with_self
-            assert width < 60 or "…" not in shown.text("CandidatesPanel")
+            assert width < 60 or "…" not in shown.text("CompletionList")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -258,7 +258,7 @@ async def test_words_that_were_not_understood_can_be_mended_with_the_list() -> N
 async def test_an_arrow_behind_words_that_were_refused_brings_the_list_back(key: str) -> None:
     async with screen() as shown:
         await shown.press("colon", *"lr", "enter", key)
-        assert "learning rate" in shown.text("CandidatesPanel")
+        assert "learning rate" in shown.text("CompletionList")
 
 
 async def test_a_burst_of_words_and_keys_keeps_its_order() -> None:

@@ -148,9 +148,9 @@ async def test_a_branch_that_takes_too_long_leaves_all_as_it_was() -> None:
 async def test_what_was_rewound_over_is_listed_and_returned_to() -> None:
     async with slow_screen("fbsz*3 @4 lr=0.1") as (shown, _):
         await shown.press(":", *"bra")
-        assert "branch=" in shown.text("CandidatesPanel")
+        assert "branch=" in shown.text("CompletionList")
         await shown.press(*"nch=")
-        assert "12 frames, left at frame 4, last loss" in shown.text("CandidatesPanel")
+        assert "12 frames, left at frame 4, last loss" in shown.text("CompletionList")
         await shown.press("tab", "enter")
         assert shown.session.commands() == "fbsz*3"
         assert "frame 12 of 12" in shown.text("StatusPanel")

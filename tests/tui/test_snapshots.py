@@ -74,9 +74,9 @@ PICTURES = [  # each scene, size and look twice at least
 
 async def drawn(picture: Picture) -> str:
     """Show a scene and draw the screen."""
-    choices = Preferences(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
+    preferences = Preferences(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
     session = SCENES[picture.scene]
-    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, choices=choices)  # type: ignore[arg-type, return-value]
+    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, preferences=preferences)  # type: ignore[arg-type, return-value]
     async with running(app, picture.size) as shown:
         for key in picture.keys:
             await shown.press(key)

@@ -128,7 +128,7 @@ async def test_the_first_search_needs_a_name(tmp_path: Path) -> None:
 async def test_a_slash_lists_the_names_that_fit(tmp_path: Path) -> None:
     async with screen(written(tmp_path)) as shown:
         await shown.press("slash", *"5.b")
-        assert [row.strip(" ▶").split()[0] for row in shown.text("CandidatesPanel").splitlines()] == [
+        assert [row.strip(" ▶").split()[0] for row in shown.text("CompletionList").splitlines()] == [
             "body.5.bias",
             "body.15.bias",
         ]

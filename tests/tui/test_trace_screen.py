@@ -44,23 +44,23 @@ def note(shown: Screen) -> str:
 async def test_i_runs_the_next_phase_and_steps_inside_it() -> None:
     async with screen(do="f") as shown:
         await shown.press("i")
-        assert "BACKWARD" in text(shown, "WherePanel")
-        assert "operation 1 of 7  MeanBackward0" in text(shown, "WherePanel")
+        assert "BACKWARD" in text(shown, "TraceHeaderPanel")
+        assert "operation 1 of 7  MeanBackward0" in text(shown, "TraceHeaderPanel")
         assert shown.session.newest == 2
 
 
 async def test_while_looking_back_i_records_the_phase_looked_at_and_trains_nothing() -> None:
     async with screen(do="fbsz") as shown:
         await shown.press("left", "left", "left", "i")
-        assert "▌FORWARD▐" in text(shown, "WherePanel")
-        assert "inside frame 1" in text(shown, "WherePanel")
+        assert "▌FORWARD▐" in text(shown, "TraceHeaderPanel")
+        assert "inside frame 1" in text(shown, "TraceHeaderPanel")
         assert shown.session.frame.index == shown.session.newest == 4
 
 
 async def test_a_recorded_command_in_words_steps_inside_it() -> None:
     async with screen(do="f") as shown:
         await shown.press(":", *"i:b", "enter")
-        assert "operation 1 of 7" in text(shown, "WherePanel")
+        assert "operation 1 of 7" in text(shown, "TraceHeaderPanel")
 
 
 async def test_a_recorded_command_goes_on_from_the_frame_looked_at() -> None:
@@ -79,7 +79,7 @@ async def test_words_are_understood_inside_and_never_run_as_keys() -> None:
         panel = shown.app.screen.query_one(KeyTablePanel)
         assert "prove the gradient" in "".join(panel.render_line(y).text for y in range(panel.size.height))
         await shown.press("escape", ":", *"/sub", "enter")
-        assert "operation 3 of 7" in text(shown, "WherePanel")
+        assert "operation 3 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press(":", *"plot grad", "enter", "left")
         assert shown.app.screen is shown.app.main
         assert (shown.app.main.view.plotted, shown.session.newest) == ("grad", 2)
@@ -99,7 +99,7 @@ async def test_keys_of_the_main_screen_say_inside_what_they_are() -> None:
 async def test_the_word_inside_does_as_the_key() -> None:
     async with screen(do="f") as shown:
         await shown.press(":", *"inside", "enter")
-        assert "▌BACKWARD▐" in text(shown, "WherePanel")
+        assert "▌BACKWARD▐" in text(shown, "TraceHeaderPanel")
 
 
 async def test_arrows_walk_there_and_back() -> None:
@@ -113,7 +113,7 @@ async def test_arrows_walk_there_and_back() -> None:
 async def test_space_walks_on_and_behind_the_last_operation_leads_out() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", *["space"] * 6)
-        assert "operation 7 of 7" in text(shown, "WherePanel")
+        assert "operation 7 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press("space")
         assert shown.app.screen is shown.app.main
         assert shown.session.newest == 2
@@ -123,7 +123,7 @@ async def test_keys_typed_before_the_recording_is_there_walk_it() -> None:
     async with screen(do="f") as shown:
         await shown.pilot.press("i", "space", "space", "right")
         await shown.settle()
-        assert "operation 4 of 7" in text(shown, "WherePanel")
+        assert "operation 4 of 7" in text(shown, "TraceHeaderPanel")
         assert shown.session.newest == 2
 
 
@@ -133,7 +133,7 @@ async def test_a_name_typed_before_the_recording_is_there_is_run_to() -> None:
         await pilot.press("i", "slash", *"sub", "enter", "down")
         shown = Screen(app, pilot)
         await shown.settle()
-        assert "operation 4 of 7" in text(shown, "WherePanel")
+        assert "operation 4 of 7" in text(shown, "TraceHeaderPanel")
 
 
 async def test_i_before_the_session_is_open_waits_for_it() -> None:
@@ -142,17 +142,17 @@ async def test_i_before_the_session_is_open_waits_for_it() -> None:
         await pilot.press("f", "i", "space")
         shown = Screen(app, pilot)
         await shown.settle()
-        assert "operation 2 of 7" in text(shown, "WherePanel")
+        assert "operation 2 of 7" in text(shown, "TraceHeaderPanel")
 
 
 async def test_home_and_end_and_their_signs_go_to_the_first_and_the_last() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", "end")
-        assert "operation 7 of 7" in text(shown, "WherePanel")
+        assert "operation 7 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press("home")
-        assert "operation 1 of 7" in text(shown, "WherePanel")
+        assert "operation 1 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press("greater_than_sign", "less_than_sign")
-        assert "operation 1 of 7" in text(shown, "WherePanel")
+        assert "operation 1 of 7" in text(shown, "TraceHeaderPanel")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -188,7 +188,7 @@ async def test_up_follows_the_picture() -> None:
 async def test_a_step_has_an_operation_for_each_parameter() -> None:
     async with screen(do="fb") as shown:
         await shown.press("i", "right")
-        assert "parameter 2 of 2  b" in text(shown, "WherePanel")
+        assert "parameter 2 of 2  b" in text(shown, "TraceHeaderPanel")
         assert "6 → 5.8" in text(shown, "GraphPanel")
 
 
@@ -259,7 +259,7 @@ async def test_enter_opens_what_arrows_have_chosen() -> None:
         await shown.press("enter")
         assert len(text(shown, "GraphPanel").split("operations")) > before
         await shown.press("down", "enter", "down", "enter")
-        assert "in layer3.1" in text(shown, "WherePanel")
+        assert "in layer3.1" in text(shown, "TraceHeaderPanel")
 
 
 async def test_enter_without_a_chosen_row_says_how_to_choose() -> None:
@@ -293,7 +293,7 @@ async def test_a_phase_that_raises_shows_what_came_before_and_the_error_last() -
 async def test_where_something_goes_infinite_the_walk_opens_there() -> None:
     async with screen(do="b=inf") as shown:
         await shown.press("i")
-        assert "operation 2 of 5  add" in text(shown, "WherePanel")
+        assert "operation 2 of 5  add" in text(shown, "TraceHeaderPanel")
         assert "First infinity: 3 of 3 values out of add" in note(shown)
 
 
@@ -307,19 +307,19 @@ async def test_after_a_phase_that_raised_i_opens_that_phase_and_once_more_goes_o
     async with screen("resnet18", image_size=32) as shown:  # its batch norm refuses a single value a channel
         await shown.pilot.press("f", "i")  # typed ahead: what i means is settled when its turn comes
         await shown.settle()
-        assert "▌FORWARD▐" in text(shown, "WherePanel")
-        assert "inside frame 1" in text(shown, "WherePanel")
+        assert "▌FORWARD▐" in text(shown, "TraceHeaderPanel")
+        assert "inside frame 1" in text(shown, "TraceHeaderPanel")
         assert "batch_norm raised: nothing came out of it." in text(shown, "ChainRulePanel")
         await shown.press("escape", "i")
-        assert "inside frame 2" in text(shown, "WherePanel")
+        assert "inside frame 2" in text(shown, "TraceHeaderPanel")
         await shown.press("escape", "u", "f", "i")
-        assert "inside frame 2" in text(shown, "WherePanel")
+        assert "inside frame 2" in text(shown, "TraceHeaderPanel")
 
 
 async def test_inside_a_step_that_raised_everything_is_as_it_was() -> None:
     async with screen(do="optimizer=sgd,differentiable=true fbs") as shown:
         await shown.press("i")
-        assert "▌STEP▐" in text(shown, "WherePanel")
+        assert "▌STEP▐" in text(shown, "TraceHeaderPanel")
         assert "6 → 6" in text(shown, "GraphPanel")
         assert "the step raised, and what it had moved was put back." in " ".join(text(shown, "ChainRulePanel").split())
         assert "used" not in text(shown, "WalkGradsPanel")

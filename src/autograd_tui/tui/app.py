@@ -24,13 +24,13 @@ from autograd_tui.core.session_view import LIVE, Capabilities
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.preferences import THEMES, Preferences, choices_file, load, save
+from autograd_tui.tui.preferences import THEMES, Preferences, load_preferences, preferences_file, save_preferences
 from autograd_tui.tui.rendering import SizedScreen
 from autograd_tui.tui.screen_state import Note, View
 from autograd_tui.tui.terminal import ReadableApp, Terminal, this_terminal
+from autograd_tui.tui.terminal_watchdog import TerminalWatchdog
 from autograd_tui.tui.themes import theme_named
 from autograd_tui.tui.trainer_thread import TrainerThread
-from autograd_tui.tui.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,14 +69,14 @@ class AutogradApp(ReadableApp):
         *,
         title: str,
         output: CapturedOutput | None = None,
-        choices: Preferences | None = None,
-        choices_file: Path | None = None,
+        preferences: Preferences | None = None,
+        preferences_file: Path | None = None,
         terminal: Terminal | None = None,
         theme: str | None = None,
         can: Capabilities = LIVE,
         speed: float | None = None,
         greeting: str | None = None,
-        watchdog: Watchdog | None = None,
+        watchdog: TerminalWatchdog | None = None,
         exporter: Callable[..., str] | None = None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
@@ -89,13 +89,13 @@ class AutogradApp(ReadableApp):
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
         self._dropped, self._dropped_at = 0, -BURST_SECONDS  # keys of one burst, and when that was said last
         super().__init__(terminal or Terminal())
-        self._choices, self._choices_file = choices or Preferences(), choices_file
-        self._theme = theme or self._choices.theme
-        self._watchdog = watchdog or Watchdog()
+        self._preferences, self._preferences_file = preferences or Preferences(), preferences_file
+        self._theme = theme or self._preferences.theme
+        self._watchdog = watchdog or TerminalWatchdog()
         self.failure: BaseException | None = None
         make_trainer = partial(TrainerThread, open_session, first, title=title, can=can, speed=speed, exporter=exporter)
         self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title)
-        self._main.state.greeting = greeting or (LOG_SCALE if self._choices.log_scale else None)
+        self._main.state.greeting = greeting or (LOG_SCALE if self._preferences.log_scale else None)
 
     def get_driver_class(self) -> type[Driver]:
         """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
@@ -104,9 +104,9 @@ class AutogradApp(ReadableApp):
             return usual
         from textual.drivers.linux_driver import LinuxDriver
 
-        from autograd_tui.tui.tolerant_driver import TolerantDriver
+        from autograd_tui.tui.terminal_driver import TerminalDriver
 
-        return TolerantDriver if usual is LinuxDriver else usual
+        return TerminalDriver if usual is LinuxDriver else usual
 
     async def on_event(self, event: events.Event) -> None:
         """Count the keys and clicks that are taken; answer a key in its turn."""
@@ -155,8 +155,8 @@ class AutogradApp(ReadableApp):
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
         self.theme = self._theme if self._theme in self.available_themes else Preferences().theme
-        self._main.set_log_scale(self._choices.log_scale)
-        chosen = self._choices.ascii_only
+        self._main.set_log_scale(self._preferences.log_scale)
+        chosen = self._preferences.ascii_only
         self.ascii_only = self.terminal.ascii_only if chosen is None else chosen
         self.push_screen(self._main)
         self._began = self._shown()
@@ -170,7 +170,7 @@ class AutogradApp(ReadableApp):
             self._remember()
 
     def _remember(self) -> None:
-        save(self._choices_file, self._choices.changed(self._began, self._shown()))
+        save_preferences(self._preferences_file, self._preferences.changed(self._began, self._shown()))
 
     def _shown(self) -> Preferences:
         return Preferences(self.theme, self._main.state.view.log_scale, self.ascii_only)
@@ -184,7 +184,7 @@ class AutogradApp(ReadableApp):
         """Close the screen with an exit code."""
         self.exit(code, return_code=code)
 
-    def on_training_screen_failed(self, event: MainScreen.Failed) -> None:
+    def on_session_screen_failed(self, event: MainScreen.Failed) -> None:
         """Close the screen because the session could not be opened, or because of a bug."""
         self.failure = event.error
         self.leave(2 if isinstance(event.error, Refused) else 1)
@@ -218,8 +218,8 @@ def run_on_screen(
     theme: "light", "dark", "ansi" or a name of Textual's. It and ascii_only are None for what was chosen last.
     greeting: said at the start, and again on leaving, where the terminal keeps it.
     """
-    choices, terminal = _chosen(theme, ascii_only), this_terminal()
-    output, watchdog = CapturedOutput(), Watchdog()
+    preferences, terminal = _chosen_preferences(theme, ascii_only), this_terminal()
+    output, watchdog = CapturedOutput(), TerminalWatchdog()
     watchdog.start()
     signals.hold()
     signals.keep_from_copies()
@@ -229,8 +229,8 @@ def run_on_screen(
         first,
         title=title,
         output=output,
-        choices=choices,
-        choices_file=choices_file(),
+        preferences=preferences,
+        preferences_file=preferences_file(),
         terminal=terminal,
         theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
         can=can,
@@ -261,29 +261,29 @@ def run_on_screen(
     return code
 
 
-def _chosen(theme: str | None, ascii_only: bool | None) -> Preferences:
+def _chosen_preferences(theme: str | None, ascii_only: bool | None) -> Preferences:
     """Remember what the command line asks for, over what was chosen before."""
-    before = choices = load(choices_file())
+    before = preferences = load_preferences(preferences_file())
     if theme is not None:
-        choices = replace(choices, theme=theme_named(theme))
+        preferences = replace(preferences, theme=theme_named(theme))
     if ascii_only is not None:
-        choices = replace(choices, ascii_only=ascii_only)
-    if choices != before:
-        save(choices_file(), choices)
-    return choices
+        preferences = replace(preferences, ascii_only=ascii_only)
+    if preferences != before:
+        save_preferences(preferences_file(), preferences)
+    return preferences
 
 
 def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     print_lines(*output.said_again(), file=sys.stderr)
-    for sentence in app.main.trainer.driver.unkept:
+    for sentence in app.main.trainer.runner.unkept:
         say(sentence)
     if isinstance(app.failure, Refused):
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
     elif app.main.trainer.can.run:
-        print_lines(*app.main.trainer.driver.earlier_command_lines, app.main.last_command_line())
+        print_lines(*app.main.trainer.runner.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)
     sys.stdout.flush()

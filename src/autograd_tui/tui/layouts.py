@@ -11,23 +11,22 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import outputs_and_positions
 from autograd_tui.text.scatter import can_scatter
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
-from autograd_tui.tui.panels.batch import DataPanel, FitPanel, OutputPanel
+from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
-from autograd_tui.tui.panels.console import ConsolePanel
-from autograd_tui.tui.panels.explanation import ExplanationPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
+from autograd_tui.tui.panels.text_panels import ConsolePanel, ExplanationPanel
 from autograd_tui.tui.panels.trace_panels import (
     ChainRulePanel,
     GraphPanel,
     HealthPanel,
     OperationPanel,
     SourcePanel,
+    TraceHeaderPanel,
     WalkGradsPanel,
-    WherePanel,
 )
 from autograd_tui.tui.rendering import CachedHorizontal, CachedRows, CachedVertical
 from autograd_tui.tui.screen_state import View
@@ -113,7 +112,7 @@ class WideLayout(Layout):
                 yield ParametersPanel(title="Parameters")
                 yield GradientsPanel(title="Gradients")
                 yield from self.details()
-                yield FitPanel(title="Fit   o truth   * prediction   ┊ error")
+                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
                 yield LossPanel(title="Loss")
 
 
@@ -135,7 +134,7 @@ class FoldedLayout(Layout):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
                 yield from self.details()
-                yield FitPanel(title="Fit   o truth   * prediction   ┊ error")
+                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
 
 
 class NarrowLayout(Layout):
@@ -151,7 +150,7 @@ class NarrowLayout(Layout):
                 yield TablePanel(title="By layer", hint="enter opens · / finds a name")
                 yield DataPanel(title="Data")
             with CachedVertical(classes="right"):
-                yield FitPanel(title="Fit  o truth  * prediction")
+                yield ScatterPanel(title="Fit  o truth  * prediction")
                 yield LossPanel(title="Loss")
                 yield SelectedPanel(title="Selected")
         yield from self.console()
@@ -184,9 +183,9 @@ def is_folded(frame: Frame) -> bool:
 class TraceLayout(PanelLayout):
     """The panels of the trace screen."""
 
-    def where_and_line(self) -> ComposeResult:
+    def header_and_line(self) -> ComposeResult:
         """Yield what comes first where there is little room: the position in the trace, and the line of source."""
-        yield WherePanel()
+        yield TraceHeaderPanel()
         yield SourcePanel(classes="line")
 
 
@@ -195,7 +194,7 @@ class WideTrace(TraceLayout):
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield WherePanel()
+        yield TraceHeaderPanel()
         with CachedHorizontal(classes="above"):
             yield GraphPanel(title="Graph")
             with CachedVertical():
@@ -212,7 +211,7 @@ class NarrowTrace(TraceLayout):
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield from self.where_and_line()
+        yield from self.header_and_line()
         yield GraphPanel()
         yield ChainRulePanel(title="Chain rule")
 
@@ -222,7 +221,7 @@ class SmallTrace(TraceLayout):
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield from self.where_and_line()
+        yield from self.header_and_line()
         yield ChainRulePanel()
         yield GraphPanel()
 

@@ -22,26 +22,25 @@ from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
-from autograd_tui.tui.panels.console import ConsolePanel
 from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.rows import RowPanel
-from autograd_tui.tui.panels.status import NotePanel, StatusPanel
-from autograd_tui.tui.pictures import write_picture, write_picture_and_line
+from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
 from autograd_tui.tui.requests import Export, Inspect, Look, Record
 from autograd_tui.tui.screen_state import Note, faster, slower, speed_in_words
+from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
+from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_visit import TraceVisit
 from autograd_tui.tui.trainer_thread import TrainerThread
-from autograd_tui.tui.training_screen import TrainingScreen
 
 NO_CHOICE = Note("there is room for one panel alone here", "warn")
 
 
-class MainScreen(TrainingScreen):
+class MainScreen(SessionScreen):
     """Every key asks the trainer thread for something, or changes the state of the screen."""
 
     ALLOW_SELECT = False  # Textual would look for what a mouse pressed while a layout gives way to another
@@ -339,11 +338,11 @@ class MainScreen(TrainingScreen):
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)
-        self.say(write_picture_and_line(self.app.export_screenshot(), line, folder=self.trainer.driver.folder))
+        self.say(write_screenshot_and_line(self.app.export_screenshot(), line, folder=self.trainer.runner.folder))
 
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""
-        self.say(write_picture(self.app.export_screenshot(), path, folder=self.trainer.driver.folder))
+        self.say(write_screenshot(self.app.export_screenshot(), path, folder=self.trainer.runner.folder))
 
     def command_line(self) -> str:
         """Return the command line that repeats the run."""

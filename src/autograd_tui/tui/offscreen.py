@@ -88,9 +88,9 @@ async def drawing(
     about: SessionInfo, first: Shown, *, size: tuple[int, int], theme: str | None
 ) -> AsyncIterator[Drawing]:
     """Open the app without a terminal, on a screen of a size."""
-    choices = Preferences(theme=theme_named(theme)) if theme else Preferences()
+    preferences = Preferences(theme=theme_named(theme)) if theme else Preferences()
     standing = SnapshotSession(about, first)
-    app = AutogradApp(lambda _: standing, Commands(), title=about.title, choices=choices)
+    app = AutogradApp(lambda _: standing, Commands(), title=about.title, preferences=preferences)
     async with app.run_test(size=size) as pilot:
         trainer = app.main.trainer
         while app.failure is None and (trainer.session is None or not trainer.status.idle):

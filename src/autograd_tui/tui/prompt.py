@@ -13,11 +13,11 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from autograd_tui.text.prompt.completion import Candidate, with_candidate
-from autograd_tui.tui.panels.candidates import CandidatesPanel
-from autograd_tui.tui.preferences import PromptHistory
+from autograd_tui.tui.panels.completion_list import CompletionList
 from autograd_tui.tui.screen_state import Note
 
-LONGEST = 10_000  # characters
+MAX_LINE_LENGTH = 10_000  # characters
+MAX_HISTORY_LINES = 100
 EDITING = {
     key: binding.action for binding in Input.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")
 }
@@ -61,7 +61,7 @@ class PromptLine(Input):
 
     def _insert(self, words: str) -> None:
         """Put words at the cursor, or none of them where they are too many."""
-        if len(self.value) + len(words) > LONGEST:
+        if len(self.value) + len(words) > MAX_LINE_LENGTH:
             self.post_message(self.Full())
         else:
             self.replace(words, *self.selection)
@@ -77,7 +77,38 @@ class PromptLine(Input):
                 getattr(self, f"action_{name}")(*arguments)
 
 
-TOO_LONG = Note(f"a line of more than {LONGEST:,} characters is not taken", "warn")
+TOO_LONG = Note(f"a line of more than {MAX_LINE_LENGTH:,} characters is not taken", "warn")
+
+
+class PromptHistory:
+    """The lines that were submitted, oldest first, and an index into them; behind the newest is an empty line."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._index = 0
+
+    @property
+    def line(self) -> str:
+        """The line at the index."""
+        return self._lines[self._index] if self._index < len(self._lines) else ""
+
+    def add(self, words: str) -> None:
+        """Add what was submitted, and go behind it."""
+        if words.strip() and words not in self._lines[-1:]:
+            self._lines = [*self._lines, words][-MAX_HISTORY_LINES:]
+        self.leave()
+
+    def leave(self) -> None:
+        """Go behind the newest."""
+        self._index = len(self._lines)
+
+    def go(self, by: int) -> bool:
+        """Move towards the older (-1) or the newer (1); return whether there was any."""
+        index = self._index + by
+        if not 0 <= index <= len(self._lines):
+            return False
+        self._index = index
+        return True
 
 
 class Prompt(Vertical):
@@ -106,8 +137,8 @@ class Prompt(Vertical):
         self._title = ""
         self._candidates: Sequence[Candidate] = ()
         self._place, self._chosen = 0, False  # of the candidate that is marked
-        self._earlier = PromptHistory()
-        self._list = CandidatesPanel()
+        self._history = PromptHistory()
+        self._list = CompletionList()
         keys = {
             "enter": self._submit,
             "tab": self._complete,
@@ -132,7 +163,7 @@ class Prompt(Vertical):
         """Take words, the first of them given."""
         self.disabled = False
         self.display = True
-        self._earlier.leave()
+        self._history.leave()
         self._line.write(text)
         self._edited()
         self.screen.set_focus(self._line, scroll_visible=False)  # at once: focus() would let the next keys pass by
@@ -160,7 +191,7 @@ class Prompt(Vertical):
                 return
         words = self._line.value
         if self._submit_words(words):
-            self._earlier.add(words)
+            self._history.add(words)
             self.close()
         else:
             self._list.offer((), title=" ")  # the sentence that says why stands below the list
@@ -172,15 +203,15 @@ class Prompt(Vertical):
     def _take(self, candidate: Candidate) -> None:
         self._line.write(with_candidate(self._line.value, candidate))
 
-    def on_candidates_panel_taken(self, event: CandidatesPanel.Taken) -> None:
+    def on_completion_list_taken(self, event: CompletionList.Taken) -> None:
         """Take the candidate that was clicked on."""
         if self.is_open:
             self._take(event.candidate)
 
     def _move(self, by: int) -> None:
         """Go to the words submitted before, from an empty line or one of them; else through the candidates."""
-        if not self._chosen and self._line.value == self._earlier.here and self._earlier.go(by):
-            self._line.write(self._earlier.here)
+        if not self._chosen and self._line.value == self._history.line and self._history.go(by):
+            self._line.write(self._history.line)
         elif self._candidates:
             if not self._list.display:  # it had made room for a sentence
                 self._list.offer(self._candidates, title=self._title)

@@ -39,7 +39,7 @@ class PromptActions:
             newest=view.newest,
             history=view.history,
             themes=(*THEMES, *app.available_themes),
-            models=_models(trainer.driver.folder) if text.startswith("model ") else {},
+            models=_models(trainer.runner.folder) if text.startswith("model ") else {},
             branches=trainer.session.branches if trainer.session else (),
         )
         return completion_heading(

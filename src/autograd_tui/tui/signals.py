@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from autograd_tui.tui.watchdog import Watchdog, makes_signals
+from autograd_tui.tui.terminal_watchdog import TerminalWatchdog, makes_signals
 
 CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}  # the exit code of each
 _KNOWN = {signal.Signals[name]: code for name, code in CODES.items() if hasattr(signal, name)}  # on this system
@@ -26,7 +26,7 @@ def let_go() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _KNOWN)
 
 
-def answer(leave: Callable[[int], None], interrupt: Callable[[], None], watchdog: Watchdog) -> None:
+def answer(leave: Callable[[int], None], interrupt: Callable[[], None], watchdog: TerminalWatchdog) -> None:
     """Have them call `leave` with their exit code, on the running event loop, and let those that wait come.
 
     A ctrl+c that the watchdog has made a signal, since nobody read it as a key, calls `interrupt`.

@@ -23,7 +23,7 @@ from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
 from autograd_tui.tui.layouts import TraceLayout, trace_layout_for
 from autograd_tui.tui.panels.footer import INSIDE, KeysPanel
-from autograd_tui.tui.panels.status import NotePanel
+from autograd_tui.tui.panels.text_panels import NotePanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.rendering import CachedRows, SizedScreen

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.session_view import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
-from autograd_tui.tui.replay_driver import ReplayDriver
+from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
-from autograd_tui.tui.session_driver import SessionDriver
+from autograd_tui.tui.session_runner import SessionRunner
 from autograd_tui.tui.trainer_status import Status, StatusPublisher, Update, problem_of
 
 GRACE_SECONDS = 0.5  # that a running phase has to end in when the program does
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.05  # between two looks at what another program has written of 
 
 
 class TrainerThread(threading.Thread):
-    """Answers the requests of a queue, one after the other, by a driver that owns the session.
+    """Answers the requests of a queue, one after the other, by a runner that owns the session.
 
     A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed` and `updated` are
     called on this thread. `speed` is the most commands a second that a run does, None for as many as it can.
@@ -43,7 +43,7 @@ class TrainerThread(threading.Thread):
         self.requests = RequestQueue()
         self.publisher = StatusPublisher(f"loading PyTorch and {title}", updated)
         is_replay = can.advance and not can.run
-        self.driver = (ReplayDriver if is_replay else SessionDriver)(
+        self.runner = (ReplayRunner if is_replay else SessionRunner)(
             open_session, self.requests, self.publisher, opened=opened, speed=speed, exporter=exporter
         )
 
@@ -52,7 +52,7 @@ class TrainerThread(threading.Thread):
     @property
     def session(self) -> InteractiveSession | None:
         """The session, once it is open."""
-        return self.driver.session
+        return self.runner.session
 
     @property
     def status(self) -> Status:
@@ -67,7 +67,7 @@ class TrainerThread(threading.Thread):
             watched=bool(session and session.watchpoints),
             fired=fired.index if fired else None,
             can=self.can,
-            notice=self.driver.notice,
+            notice=self.runner.notice,
         )
 
     @property
@@ -78,11 +78,11 @@ class TrainerThread(threading.Thread):
     @property
     def speed(self) -> float | None:
         """The most commands a second that a run does; None for as many as it can."""
-        return self.driver.speed
+        return self.runner.speed
 
     def set_speed(self, speed: float | None) -> None:
         """Change how many commands a second a run does, also while it goes on."""
-        self.driver.speed = speed
+        self.runner.speed = speed
         self.requests.nudge()
 
     def stop(self) -> bool:
@@ -111,15 +111,15 @@ class TrainerThread(threading.Thread):
     def run(self) -> None:
         """Open the session, then answer requests until the end."""
         try:
-            self.driver.open(None)
+            self.runner.open(None)
         except BaseException as error:
             self._failed(error)
             return
         try:
-            self.driver.run_first(self._first)
+            self.runner.run_first(self._first)
             while (request := self._next()) is not None:
-                with self.driver.answering(request):
-                    self.driver.answers[type(request)](request)
+                with self.runner.answering(request):
+                    self.runner.answers[type(request)](request)
         except BaseException as error:  # a bug of ours: the screen closes and shows it
             self._failed(error)
 

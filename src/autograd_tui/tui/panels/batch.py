@@ -25,7 +25,7 @@ class DataPanel(Panel):
         return batch_lines(frame, self.about, width) if self.about else []
 
 
-class FitPanel(Panel):
+class ScatterPanel(Panel):
     """Truth o, prediction *, both @."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:

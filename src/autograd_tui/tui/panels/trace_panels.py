@@ -58,10 +58,10 @@ class SidePanel(TracePanel):
         super().watch_view(old, new)
 
 
-class WherePanel(TracePanel):
+class TraceHeaderPanel(TracePanel):
     """The phases over the operation at hand."""
 
-    DEFAULT_CSS = "WherePanel { height: 2; }"
+    DEFAULT_CSS = "TraceHeaderPanel { height: 2; }"
 
     DRAWN_FROM = ("trace_position", "unkept")
 

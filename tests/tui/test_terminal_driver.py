@@ -20,15 +20,15 @@ import pty
 from textual.drivers.linux_driver import LinuxDriver
 
 from autograd_tui.tui.app import AutogradApp
-from autograd_tui.tui.tolerant_driver import (
+from autograd_tui.tui.terminal_driver import (
     LONGEST_STRING,
     MOST_MOVES,
     MOST_PASTED,
     MOST_WAITING,
     PASTE,
     PASTED,
+    TerminalDriver,
     TerminalInput,
-    TolerantDriver,
 )
 
 
@@ -138,7 +138,7 @@ def test_a_paste_without_an_end_is_left_by_a_key_typed_by_hand(key: str, name: s
     assert names(reader.feed(key) + reader.quiet() + reader.feed("f")) == ["Paste", name, "f"]
 
 
-class Counted(TolerantDriver):
+class Counted(TerminalDriver):
     """A driver without a terminal or an app, that keeps what it hands on."""
 
     def __init__(self) -> None:
@@ -234,7 +234,7 @@ def test_the_size_is_the_terminals_own_and_within_bounds(
 
 
 def test_textual_has_all_that_the_driver_takes_the_place_of() -> None:
-    for name, method in vars(TolerantDriver).items():
+    for name, method in vars(TerminalDriver).items():
         if inspect.isfunction(method) and name not in ("_read", "_takes", "_tell", "_take_terminal_again"):
             theirs = inspect.signature(getattr(LinuxDriver, name)).parameters
             assert list(inspect.signature(method).parameters) == list(theirs), name
@@ -244,6 +244,6 @@ def test_textual_has_all_that_the_driver_takes_the_place_of() -> None:
 
 def test_the_app_takes_the_tolerant_driver_in_the_place_of_textuals_own_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     app = AutogradApp(lambda name: pytest.fail("not opened"), (), title="linear")  # type: ignore[arg-type]
-    assert app.driver_class is TolerantDriver
+    assert app.driver_class is TerminalDriver
     monkeypatch.setattr(sys, "platform", "win32")
     assert app.get_driver_class() is LinuxDriver

@@ -1,4 +1,4 @@
-"""Pictures of the screen, written as SVG."""
+"""Screenshots, written as SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autograd_tui.core.files import absolute, replacing
 from autograd_tui.tui.screen_state import Note
 
 
-def write_picture(svg: str, path: Path, *, folder: str | None) -> Note:
+def write_screenshot(svg: str, path: Path, *, folder: str | None) -> Note:
     """Write a picture where no file is, a relative path in `folder`; return a note that says so, or why not."""
     try:
         _write_new(path, svg, folder)
@@ -20,7 +20,7 @@ def write_picture(svg: str, path: Path, *, folder: str | None) -> Note:
     return Note(f"written: {path}", "accent")
 
 
-def write_picture_and_line(svg: str, line: str, *, folder: str | None) -> Note:
+def write_screenshot_and_line(svg: str, line: str, *, folder: str | None) -> Note:
     """Write a picture, named by the time, and beside it the command line that repeats the run."""
     path = Path(f"autograd-tui_{datetime.now():%Y-%m-%dT%H_%M_%S_%f}.svg")
     try:

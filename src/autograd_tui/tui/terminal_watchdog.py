@@ -36,7 +36,7 @@ AS_BEFORE = (  # what ends all that Textual asks of a terminal, and what may hav
 ENDED = "autograd-tui: it no longer answered, and so it was ended.\r\n"
 
 
-class Watchdog:
+class TerminalWatchdog:
     """The program's end of the pipe to that process; without one where it cannot be started, as on Windows."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 
 
-class TrainingScreen(SizedScreen, CachedRows):
+class SessionScreen(SizedScreen, CachedRows):
     """Puts requests into the trainer thread's queue, and takes in its updates; the view goes to the panels."""
 
     view: var[View] = var(View())
@@ -179,7 +179,7 @@ class TrainingScreen(SizedScreen, CachedRows):
                 self.set_focus(None)  # or Textual would choose a neighbour
             layout = wanted()
             await self.mount(layout, after="#status")
-            layout.data_bind(TrainingScreen.view)  # behind mount: its panels have the frame before they are seen
+            layout.data_bind(SessionScreen.view)  # behind mount: its panels have the frame before they are seen
             await old.remove()  # last, so that a key finds a layout at any moment
         if chosen is not None:
             self.set_focus(next(iter(layout.query(type(chosen))), None), scroll_visible=False)

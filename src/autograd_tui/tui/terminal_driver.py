@@ -19,14 +19,14 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.messages import InBandWindowResize
 
-from autograd_tui.tui.prompt import LONGEST
+from autograd_tui.tui.prompt import MAX_LINE_LENGTH
 
 if TYPE_CHECKING:
     from autograd_tui.tui.app import AutogradApp
 
 MOST_WAITING = 500  # keys and clicks that the app has not got to yet: it runs so many in less than a second
 MOST_MOVES = 50  # that may wait before the next move of the mouse is left out
-MOST_PASTED = LONGEST  # characters: of more one is kept, so that it is seen that they are too many
+MOST_PASTED = MAX_LINE_LENGTH  # characters: of more one is kept, so that it is seen that they are too many
 LONGEST_SEQUENCE = 32  # characters: of a longer one Textual would make keys
 LONGEST_STRING = 1_000  # characters of what may begin a terminal's answer in words, and is dropped
 MOST_COLUMNS, MOST_ROWS = 1000, 400  # that are drawn on: Textual takes minutes for millions of cells
@@ -118,7 +118,7 @@ def _is_text(key: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in key)
 
 
-class TolerantDriver(LinuxDriver):
+class TerminalDriver(LinuxDriver):
     """Takes keys up to a bound: the rest of what comes at once is dropped, and counted."""
 
     _app: AutogradApp

@@ -15,13 +15,13 @@ from autograd_tui.tui.panels.panel import Panel
 MOST_ROWS = 14
 
 
-class CandidatesPanel(Panel):
+class CompletionList(Panel):
     """A row a candidate: the word, then what it is for; the chosen one is marked."""
 
     DEFAULT_CSS = """
-    CandidatesPanel { overlay: screen; offset: 0 -100%; background: $surface; }
-    CandidatesPanel { width: 80; max-width: 100%; height: auto; }
-    CandidatesPanel.framed { border: round $frame; padding: 0; }
+    CompletionList { overlay: screen; offset: 0 -100%; background: $surface; }
+    CompletionList { width: 80; max-width: 100%; height: auto; }
+    CompletionList.framed { border: round $frame; padding: 0; }
     """
 
     class Taken(Message):

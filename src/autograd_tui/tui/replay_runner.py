@@ -11,12 +11,12 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.goal import Goal
 from autograd_tui.tui.requests import Record, Train
-from autograd_tui.tui.session_driver import SAMPLE_SECONDS, SessionDriver
+from autograd_tui.tui.session_runner import SAMPLE_SECONDS, SessionRunner
 
 JOURNAL_ALONE = "this is a replay: space runs the journal's next command, r goes on, arrows look; resume trains on."
 
 
-class ReplayDriver(SessionDriver):
+class ReplayRunner(SessionRunner):
     """Runs the commands of a journal, and no others; they begin by themselves, and space pauses."""
 
     _journal = Commands()

@@ -41,7 +41,7 @@ MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a p
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
 
 
-class SessionDriver:
+class SessionRunner:
     """Owns a session, and answers requests; called on the trainer thread, but for its attributes.
 
     `open_session` takes a scenario's name, or None for the command line's; `opened` is called with what it opened.

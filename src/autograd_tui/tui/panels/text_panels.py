@@ -1,0 +1,101 @@
+"""The panels of sentences: the status row, the note, what happened, and what the model printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from rich.cells import cell_len, chop_cells
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.text.explain import explain
+from autograd_tui.text.frame_summary import status_line
+from autograd_tui.text.hidden_results import HiddenResults
+from autograd_tui.text.nonfinite import nonfinite_warnings
+from autograd_tui.text.styled_text import Line, one_line, wrapped
+from autograd_tui.tui.captured_output import headline, newest_message
+from autograd_tui.tui.panels.panel import Panel
+
+
+class StatusPanel(Panel):
+    """One row; before the session is open it says what is being opened."""
+
+    DRAWN_FROM = ("frame", "about", "newest", "unkept")
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the row."""
+        newest, unkept = self.view.newest, self.view.unkept
+        return [status_line(frame, self.about, newest, width, unkept=unkept)] if self.about else []
+
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
+        """Draw the row as it is: it holds no results."""
+        assert self.frame is not None
+        return self.draw(self.frame, width, height)
+
+
+class NotePanel(Panel):
+    """Shows the note, or nothing; a long sentence lies over the panels for as long as it is there."""
+
+    DEFAULT_CSS = "NotePanel { height: auto; }"
+
+    DRAWN_FROM = ("note",)
+
+    def rows_wanted(self) -> int:
+        """Take as many rows as the sentence needs."""
+        return max(len(self._sentence(self.app.size.width)), 1)
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Draw the sentence, whether or not there is a frame yet."""
+        return self._sentence(width)
+
+    def _sentence(self, width: int) -> list[Line]:
+        note = self.view.note
+        if note is None:
+            return []
+        return [[(" ", note.style), *row] for row in wrapped(one_line(note.text), width - 2, style=note.style)]
+
+
+class ExplanationPanel(Panel):
+    """A few sentences about the command that led to this frame."""
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw sentences wrapped, arithmetic set off, an error in its own colour."""
+        if self.about is None:
+            return []
+        lines: list[Line] = []
+        warnings = 1 if frame.error else len(nonfinite_warnings(frame))  # sentences that come first
+        for index, sentence in enumerate(explain(frame, self.about)):
+            style = "error" if index < warnings else "strong" if sentence.startswith("  ") else ""
+            lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
+        if len(lines) > height > 0:
+            (text, style), *_ = lines[height - 1]
+            lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
+        return lines
+
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
+        """Ask in place of an answer."""
+        return wrapped(hidden.question, width, style="strong")
+
+
+class ConsolePanel(Panel):
+    """The last lines, the newest at the bottom; of one that is longer than the panel its beginning."""
+
+    DRAWN_FROM = ("printed",)
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """Draw as many as fit, whether or not there is a frame."""
+        printed = self.view.printed
+        start = newest_message(printed)
+        newest = list(islice(_rows(printed[start:], width), height + 1))
+        if len(newest) <= height:
+            return [*_rows(printed[max(start - height, 0) : start], width), *newest][-height:]
+        first = list(islice(_rows([headline(printed[start]), *printed[start + 1 :]], width - 2), height + 1))
+        return first if len(first) <= height else [*first[: height - 1], [*first[height - 1], (" …", "")]]
+
+
+def _rows(lines: Iterable[str], width: int) -> Iterator[Line]:
+    for line in lines:
+        if cell_len(line) == len(line):
+            yield from wrapped(line, width) or [[]]
+        else:  # characters that take two cells, or none
+            yield from ([(row, "")] for row in chop_cells(line, width))
