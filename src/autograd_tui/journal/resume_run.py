@@ -28,7 +28,7 @@ class BranchRebuilder:
 
     def apply(self, entry: Entry, start: int) -> None:
         """Go on by one entry, which goes on from frame `start`."""
-        if entry.command.startswith("branch="):
+        if entry.takes_branch:
             self._take_branch(entry)
         elif not entry.goes_back:
             self._run(entry, start)

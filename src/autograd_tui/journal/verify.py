@@ -43,7 +43,7 @@ def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
     for entry in journal.entries:
         start = journal.start(entry)
         try:
-            if entry.command.startswith("branch="):
+            if entry.takes_branch:
                 session.rewind(0)  # its number is that of another session, where the run was resumed since
                 log = journal.log(entry)
             else:
