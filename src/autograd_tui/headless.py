@@ -13,7 +13,7 @@ from autograd_tui.core.printing import print_lines, say
 from autograd_tui.engine.session import Session
 from autograd_tui.text.explain_backward import stray_lines
 from autograd_tui.text.frame_summary import HEADER, frame_line, raised_line
-from autograd_tui.text.messages import difference_line
+from autograd_tui.text.messages import divergence_line
 from autograd_tui.text.trace.operation_lines import trace_lines
 
 
@@ -35,8 +35,8 @@ def run_headless(session: Session, commands: Iterable[Command], *, json_lines: b
             for sentence in stray_lines(frame):
                 say(sentence)
             report_problem(session)
-            if difference := session.take_difference():
-                say(difference_line(difference))
+            if difference := session.take_divergence():
+                say(divergence_line(difference))
             if fired := session.take_fired():
                 say(str(fired))
             if frame.error and not (command.forced or command.goes_back):

@@ -54,7 +54,7 @@ def go_everywhere(session: Session, targets: int) -> None:
     """Go to random frames, one after the other, and print how long that took."""
     draw, newest = random.Random(0), session.newest
     places = [draw.randrange(newest + 1) for _ in range(targets)]
-    at = [each.frame.index for each in session._replayer.checkpoints._kept]
+    at = [each.frame.index for each in session._replayer.checkpoints._checkpoints]
     widest = max((after - before for before, after in pairwise([*at, newest])), default=newest)
     print(f"  {len(at)} checkpoints, at most {widest:,} frames apart: {widest * len(at) / newest:.2f} times even gaps")
     took = {place: seconds_of(lambda place=place: session.rewind(place)) for place in places}  # type: ignore[misc]
@@ -63,7 +63,7 @@ def go_everywhere(session: Session, targets: int) -> None:
     print(f"  to {targets} random frames of {newest:,}: slowest {took[slowest]:.2f} s (frame {slowest:,}),", end=" ")
     print(f"median {median(took.values()):.2f} s")
     print(f"  {len(checkpoints)} checkpoints hold {size_in_words(checkpoints.bytes)};", end=" ")
-    print(f"the program has held up to {resident():,.0f} MB; difference: {session.take_difference()}")
+    print(f"the program has held up to {resident():,.0f} MB; difference: {session.take_divergence()}")
 
 
 def step(session: Session, iterations: int) -> None:

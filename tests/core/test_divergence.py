@@ -64,7 +64,7 @@ def test_the_first_frame_that_differs_is_told_with_its_loss() -> None:
     session = open_session(as_scenario(counting))
     frames = list(session.run_all("fbsz*2"))
     session.rewind(3)
-    difference = session.take_difference()
+    difference = session.take_divergence()
     assert difference is not None
     assert (difference.index, difference.what, difference.before) == (1, "loss", frames[0].loss)
     again = torch.tensor([1.0, 2.0, 3.0])
@@ -74,15 +74,15 @@ def test_the_first_frame_that_differs_is_told_with_its_loss() -> None:
 def test_a_difference_is_told_once() -> None:
     session = open_session(as_scenario(counting))
     run(session, "fbsz @2")
-    assert session.take_difference() is not None
-    assert session.take_difference() is None
+    assert session.take_divergence() is not None
+    assert session.take_divergence() is None
 
 
 def test_where_all_agrees_nothing_is_told() -> None:
     session = open_session(as_scenario(drifting))
     run(session, "fbsz*5 @2 @9 undo")
     session.look(3)
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
 
 
 def test_looking_at_a_thinned_frame_that_differs_tells_of_it() -> None:
@@ -91,7 +91,7 @@ def test_looking_at_a_thinned_frame_that_differs_tells_of_it() -> None:
     assert session.stored(41) is None
     loss = next(point.value for point in session.history.loss.points() if point.index == 41)
     found = session.look(41)
-    difference = session.take_difference()
+    difference = session.take_divergence()
     assert difference is not None
     assert difference.index <= 41
     assert found.loss != loss
@@ -102,7 +102,7 @@ def test_iterations_run_again_without_frames_are_compared_by_their_losses() -> N
     for _ in session.run_free(Goal(iteration=200), lambda: False):
         pass
     session.rewind(795)
-    difference = session.take_difference()
+    difference = session.take_divergence()
     assert difference is not None
     assert (difference.index, difference.what) == (1, "loss")
 
@@ -121,7 +121,7 @@ def test_a_parameter_that_differs_is_named() -> None:
     session.rewind(0)
     trainer._loop.step = otherwise  # type: ignore[method-assign]
     session.rewind(3)
-    difference = session.take_difference()
+    difference = session.take_divergence()
     assert difference is not None
     assert (difference.index, difference.what) == (3, "parameter w")
     assert difference.now is not None
@@ -143,7 +143,7 @@ def test_what_raises_now_and_did_not_then_differs_and_is_gone_on_from() -> None:
     session = open_session(as_scenario(build))
     run(session, "fbsz fb")
     frame = session.rewind(3)
-    difference = session.take_difference()
+    difference = session.take_divergence()
     assert difference is not None
     assert difference.index == 1
     assert frame.index == 3

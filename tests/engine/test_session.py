@@ -228,5 +228,5 @@ def test_iterations_that_begin_with_gradients_of_before_are_run_again_without_a_
     run(session, "f b fbsz*9 fbs")
     before = session.frame
     run(session, "undo s")
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
     assert session.frame.same(before)

@@ -189,13 +189,13 @@ def test_a_branch_that_ends_otherwise_than_it_did_is_told(tmp_path: Path) -> Non
     kept(tmp_path / "j", "fbsz*2 @2 lr=0.5")
     again = resumed(tmp_path / "j")
     again.run("branch=1")
-    assert again.take_difference() is None
+    assert again.take_divergence() is None
     again.close(in_order=True)
     kept(tmp_path / "k", "fbsz*2 @2 lr=0.5")
     flip(tmp_path / "k", 9)
     again = resumed(tmp_path / "k")
     again.run("branch=1")
-    assert again.take_difference() == Divergence(8, "numbers")
+    assert again.take_divergence() == Divergence(8, "numbers")
     again.close(in_order=True)
 
 

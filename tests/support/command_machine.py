@@ -228,7 +228,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_differed(self) -> None:
-        assert self.session.take_difference() is None
+        assert self.session.take_divergence() is None
 
     def may_run(self, letter: str) -> bool:
         self.plain.catch_up()

@@ -8,7 +8,7 @@ from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.text.messages import branch_line, difference_line, left_branch_line, progress_line
+from autograd_tui.text.messages import branch_line, divergence_line, left_branch_line, progress_line
 from autograd_tui.text.prompt.completion import complete, completion_heading
 
 
@@ -40,7 +40,7 @@ def test_a_proof_says_how_many_slopes_are_measured_and_that_escape_gives_it_up()
     ],
 )
 def test_a_difference_says_at_which_frame_and_by_how_much(difference: Divergence, line: str) -> None:
-    said = difference_line(difference)
+    said = divergence_line(difference)
     assert said.startswith("run again, frame 12 is not what it was: ")
     assert said.endswith(line)
 

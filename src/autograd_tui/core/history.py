@@ -42,8 +42,8 @@ class Series:
         if len(self) > self.capacity:
             self._thin()
 
-    def extend(self, values: array[float], *, index: int, iteration: int, apart: int) -> None:
-        """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `apart`."""
+    def extend(self, values: array[float], *, index: int, iteration: int, spacing: int) -> None:
+        """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `spacing` apart."""
         place = 0
         while place < len(values):
             # Of those that share a stretch, what thinning would keep.
@@ -52,7 +52,7 @@ class Series:
                 {end - 1} if end == len(values) else set()
             )
             for each in sorted(kept):
-                self.indices.append(index + each * apart)
+                self.indices.append(index + each * spacing)
                 self.iterations.append(iteration + each)
                 self.values.append(values[each])
             place = end

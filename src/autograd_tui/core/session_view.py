@@ -172,7 +172,7 @@ class InteractiveSession(SessionView, Protocol):
     def take_fired(self) -> FiredWatchpoint | None:
         """Return, once, the watchpoint that has fired since the last call."""
 
-    def take_difference(self) -> Divergence | None:
+    def take_divergence(self) -> Divergence | None:
         """Return, once, where the last replay computed another frame than there had been."""
 
     def trace(self, index: int) -> Trace:
@@ -259,7 +259,7 @@ class ReadOnlySession:
         """Return None: nothing runs."""
         return None
 
-    def take_difference(self) -> Divergence | None:
+    def take_divergence(self) -> Divergence | None:
         """Return None: nothing is replayed."""
         return None
 

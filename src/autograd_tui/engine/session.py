@@ -206,9 +206,9 @@ class Session:
         inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
         return self.departure or self._replayer.checkpoints.warning or inexact
 
-    def take_difference(self) -> Divergence | None:
+    def take_divergence(self) -> Divergence | None:
         """Tell, once, where going back last made another frame than there had been; None where all agreed."""
-        return self._replayer.take_difference()
+        return self._replayer.take_divergence()
 
     def watch(self, watch: Watch) -> None:
         """Have `watch` told how far going back or a gradient check has come; where it gives False, all stays."""

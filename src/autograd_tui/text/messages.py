@@ -27,7 +27,7 @@ def progress_line(progress: Progress) -> str:
     return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
 
 
-def difference_line(difference: Divergence) -> str:
+def divergence_line(difference: Divergence) -> str:
     """Say at which frame a re-run differs from the first time, and by how much."""
     start = f"run again, frame {difference.index} is not what it was"
     if not difference.what:

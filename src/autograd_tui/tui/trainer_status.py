@@ -12,7 +12,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.session_view import LIVE, Capabilities, InteractiveSession
-from autograd_tui.text.messages import difference_line
+from autograd_tui.text.messages import divergence_line
 from autograd_tui.tui.requests import Request
 
 
@@ -141,8 +141,8 @@ class StatusPublisher:
         """Return, once, what the user has to know about watchpoints and going back."""
         warning, self.warning = self.warning, None
         fired, self.fired = self.fired, None
-        difference = session.take_difference()
-        return fired or (difference_line(difference) if difference else warning)
+        difference = session.take_divergence()
+        return fired or (divergence_line(difference) if difference else warning)
 
 
 def problem_of(session: InteractiveSession | None) -> Problem | None:

@@ -78,7 +78,7 @@ def test_a_branch_is_returned_to_with_every_tensor_and_frame(world: object, opti
     assert session.history.loss.points() == straight.history.loss.points()
     for index in range(session.newest + 1):
         assert session.look(index).same(straight.look(index))
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
 
 
 def test_a_long_branch_of_a_free_run_is_returned_to() -> None:
@@ -125,4 +125,4 @@ def test_a_branch_that_ran_freely_has_no_frame_of_the_run_that_was_left_for_it()
     list(session.run_all("@8 B branch=1"))
     assert session.look(9).same(there)
     session.run("@9")
-    assert session.take_difference() is None
+    assert session.take_divergence() is None

@@ -19,7 +19,7 @@ SMALL = 12 * (BARE_CHECKPOINT + 8)  # bytes; the line's two parameters take 8
 
 
 def kept(session: Session) -> list[int]:
-    return [each.frame.index for each in session._replayer.checkpoints._kept]
+    return [each.frame.index for each in session._replayer.checkpoints._checkpoints]
 
 
 def run(session: Session, commands: str) -> None:
@@ -51,7 +51,7 @@ def test_the_budget_is_kept_and_the_first_and_the_newest_stay() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*200")
     places = kept(session)
-    assert sum(each.bytes for each in session._replayer.checkpoints._kept) <= SMALL
+    assert sum(each.bytes for each in session._replayer.checkpoints._checkpoints) <= SMALL
     assert (places[0], places[-1]) == (0, 796)
 
 
@@ -106,7 +106,7 @@ def test_no_more_than_the_budget_is_ever_held() -> None:
 def test_a_rerun_takes_checkpoints_on_the_way() -> None:
     session = open_with_many_checkpoints("linear", budget=SMALL)
     run(session, "fbsz*10")
-    session._replayer.checkpoints._kept = session._replayer.checkpoints._kept[:1]
+    session._replayer.checkpoints._checkpoints = session._replayer.checkpoints._checkpoints[:1]
     session.rewind(30)
     assert kept(session) == [0, 8, 16, 20, 24, 28]  # iterations without frames, one with them, in turn
 
@@ -138,14 +138,14 @@ def test_checkpoints_cost_at_most_their_share() -> None:
 def test_checkpoints_share_random_states_that_nobody_has_used() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz*5")
-    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._kept}) == 1
+    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._checkpoints}) == 1
     with state_of(session).global_state:
         random.random()
     run(session, "fbsz")
     with state_of(session).global_state:
         np.random.rand()
     run(session, "fbsz")
-    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._kept}) == 3
+    assert len({id(each.mark.host_rng) for each in session._replayer.checkpoints._checkpoints}) == 3
 
 
 def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> None:
@@ -154,4 +154,4 @@ def test_checkpoints_share_pytorchs_random_state_until_a_number_is_drawn() -> No
     with state_of(session).global_state:
         torch.rand(1)
     run(session, "fbsz*5")
-    assert len({id(each.mark.torch) for each in session._replayer.checkpoints._kept}) == 2
+    assert len({id(each.mark.torch) for each in session._replayer.checkpoints._checkpoints}) == 2

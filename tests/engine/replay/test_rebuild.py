@@ -39,7 +39,7 @@ def test_every_frame_is_made_again_from_nothing(build: object, optimizer: str) -
         frame, held = expected[index]
         assert session.rewind(index).same(frame)
         assert differing(tensors(session), held) == []
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
 
 
 def test_what_is_around_it_is_as_at_first() -> None:

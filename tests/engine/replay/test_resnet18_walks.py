@@ -43,4 +43,4 @@ def test_a_walk_ends_where_the_straight_run_does(optimizer: str, seed: int) -> N
     assert len(expected) == len(frames)
     assert all(one.same(other) for one, other in zip(expected, frames, strict=True))
     assert differing(tensors(straight), held) == []
-    assert session.take_difference() is None
+    assert session.take_divergence() is None

@@ -322,7 +322,7 @@ def test_looking_changes_no_bit_of_the_run(kind: str, tmp_path: Path) -> None:
     plain = open_session(as_scenario(ALL[kind]))
     list(plain.run_all(PLAIN))
     assert differing(ours, tensors(plain)) == []
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
     assert any("runs again" in each for each in refused) == (kind in UNKNOWN)
     loop = plain_loop(ALL[kind], lambda params: torch.optim.SGD(params, lr=0.01))
     *_, last = itertools.islice(loop, 5)
@@ -340,7 +340,7 @@ def test_what_is_remembered_comes_back_with_every_rewind(kind: str) -> None:
         assert differing(tensors(session), past[index]) == []
     list(session.run_all("@4 fbs fbsz"))
     assert differing(tensors(session), past[11]) == []
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
 
 
 @pytest.mark.parametrize("kind", KNOWN)
@@ -352,7 +352,7 @@ def test_a_free_run_may_go_on_from_any_of_its_frames(kind: str) -> None:
     session.rewind(17)
     for _ in session.run_free(Goal(iteration=30), lambda: False):
         pass
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
     assert differing(tensors(session), first) == []
 
 
@@ -395,7 +395,7 @@ def test_the_forward_of_a_model_with_an_iterator_is_known_as_it_ran() -> None:
 def test_once_a_frame_came_out_otherwise_nothing_runs_again_to_be_looked_at() -> None:
     session = open_session(as_scenario(of(Elsewhere)))
     list(session.run_all("fbsz f @4 f"))
-    assert session.take_difference() is not None
+    assert session.take_divergence() is not None
     with pytest.raises(Refused, match="gave other numbers than the first time"):
         session.trace(1)
     assert session.warning is not None
@@ -418,7 +418,7 @@ def test_a_hidden_state_that_is_not_detached_raises_where_a_script_does(words: s
     assert (frames[-1].error is None) == (expected[-1].error is None) == words.startswith("ff")
     assert frames[-1].params == expected[-1].params
     assert differing(tensors(session), tensors(straight)) == []
-    assert session.take_difference() is None
+    assert session.take_divergence() is None
 
 
 class Showing(Recurrent):

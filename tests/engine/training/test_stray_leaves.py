@@ -121,4 +121,4 @@ def test_a_rewind_finds_the_first_backward_as_it_was() -> None:
     frames = list(session.run_all("fbsz fbsz"))
     assert session.rewind(2).same(frames[1])
     assert session.rewind(6).same(frames[5])
-    assert session.take_difference() is None
+    assert session.take_divergence() is None

@@ -24,7 +24,7 @@ from autograd_tui.engine.gradcheck.measurable_loss import (
     loss_by_parameter,
 )
 from autograd_tui.engine.replay.replayer import Replayer
-from autograd_tui.engine.replay.trace_cache import TraceCache
+from autograd_tui.engine.replay.timeline import TraceCache
 from autograd_tui.engine.training.trainer import Trainer
 
 MAX_ELEMENTS = 64  # of a tensor whose every element is measured
@@ -94,7 +94,7 @@ class GradChecker:
         forward = replayer.last(Phase.FORWARD, index)
         if not forward:
             raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
-        ops = self._traces.of(forward, checker).ops
+        ops = self._traces.get(forward, checker).ops
         if not 0 <= number < len(ops):
             raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
         if ops[number].opaque:

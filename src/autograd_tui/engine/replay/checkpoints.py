@@ -21,9 +21,10 @@ MIN_FOR_RECENT = 5  # where there are fewer, none is spared for what has just ru
 
 
 def min_spacing(seconds: float, room: int) -> float:
-    """Give the seconds of training from the last checkpoint to the next, in a run of so many seconds that fills `room`.
+    """Return the least seconds of training from the last checkpoint to the next, in a run that fills `room`.
 
-    A new one comes no sooner than some will lie apart that stay, or where they are many, so that the newest is near.
+    seconds: of training so far. room: the number of checkpoints. A new one comes no sooner than those that stay will
+    lie apart; where they are many, soon enough that the newest is near.
     """
     widest = WIDEST_GAP * seconds / room
     if room < MIN_FOR_RECENT:
@@ -34,24 +35,24 @@ def min_spacing(seconds: float, room: int) -> float:
 def index_to_evict(at: Sequence[int], here: int, *, fixed: int, seconds: float) -> int | None:
     """Return the index of the checkpoint to evict: its removal opens the smallest gap relative to its age.
 
-    at: frames in order, with checkpoints at all but the one in place `here`, where training stands. The first `fixed`
-    stay, and so does the last: None where none of the others is worth it. seconds: that one frame takes.
+    at: frames in order, with checkpoints at all but `at[here]`, where training stands. The first `fixed` stay, and so
+    does the last: None where none of the others is worth it. seconds: that one frame takes.
     """
-    gaps = {place: at[place + 1] - at[place - 1] for place in range(fixed, len(at) - 1) if place != here}
+    gaps = {index: at[index + 1] - at[index - 1] for index in range(fixed, len(at) - 1) if index != here}
     if not gaps:
         return None
     allowed = _allowed(WIDEST_GAP * at[-1] / (len(at) - 1), QUICK_GAP / max(seconds, 1e-9), room=len(at) - 1)
 
-    def relative_gap(place: int) -> float:
-        return gaps[place] / allowed(min(abs(at[here] - at[place]), at[-1] - at[place]))
+    def relative_gap(index: int) -> float:
+        return gaps[index] / allowed(min(abs(at[here] - at[index]), at[-1] - at[index]))
 
-    found = min(gaps, key=relative_gap)
-    closed = at[here + 1] - at[here - 1] if here < len(at) - 1 else gaps[found]  # on the way to an old frame
-    return found if gaps[found] <= closed else None  # no gap is closed by opening a larger one
+    evicted = min(gaps, key=relative_gap)
+    closed = at[here + 1] - at[here - 1] if here < len(at) - 1 else gaps[evicted]  # on the way to an old frame
+    return evicted if gaps[evicted] <= closed else None  # no gap is closed by opening a larger one
 
 
 def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], float]:
-    """Give how wide a gap may be by its age, all in frames: from `quick` up to `widest`, or the same for all."""
+    """Return how wide a gap may be by its age, all in frames: from `quick` up to `widest`, or the same for all."""
     spared = RECENT_SHARE * room
     if spared < 1 or widest <= quick:
         return lambda age: 1.0
@@ -87,22 +88,22 @@ class CheckpointStore:
         self._since = 0.0  # seconds of training since the last one
         self._gap = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
-        self._kept: list[Checkpoint] = []
+        self._checkpoints: list[Checkpoint] = []
         self._iteration_start: Checkpoint | None = None  # just before the last forward, beside the budget
         self._start_leads = False  # whether a forward starts there that did not raise
         self._start_restarts = 0  # of the trainer, when it was taken
         self._fixed = 1  # how many of them stay, from the first on
         self._size = trainer.checkpoint_bytes()  # of one, at first
         if self._makes_room():
-            self._kept.append(self._take())
+            self._checkpoints.append(self._take())
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._checkpoints)
 
     @property
     def warning(self) -> str | None:
-        """Say what going back will cost where there is no room for even one."""
-        if self._kept:
+        """What going back will cost where there is no room for even one."""
+        if self._checkpoints:
             return None
         size, budget = size_in_words(self._size), size_in_words(self._budget).replace(" ", "")
         return f"no checkpoint of {size} fits into --memory {budget}: going back runs everything again from frame 0."
@@ -110,30 +111,29 @@ class CheckpointStore:
     @property
     def newest(self) -> Checkpoint | None:
         """The last one."""
-        return self._kept[-1] if self._kept else None
+        return self._checkpoints[-1] if self._checkpoints else None
 
     @property
     def bytes(self) -> int:
-        """Count what is kept."""
-        return sum(each.bytes for each in self._kept)
+        """The bytes of all checkpoints."""
+        return sum(each.bytes for each in self._checkpoints)
 
     def spend(self, seconds: float, *, frames: int = 1) -> None:
-        """Take note of time spent in training."""
+        """Count time spent in training."""
         self._since += seconds
         self._seconds += seconds
         self._frames += frames
 
     def is_due(self, seconds: float = 0.0) -> bool:
-        """Tell whether the last one will be long enough ago in so many seconds."""
+        """Return whether the last one will be long enough ago in so many seconds."""
         spacing = max(self._spacing, self._cost / self._share, self._gap)
-        return bool(self._kept) and self._since + seconds >= spacing
+        return bool(self._checkpoints) and self._since + seconds >= spacing
 
     def take_if_due(self) -> Checkpoint | None:
         """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
         here = self._trainer.frame.index
-        if not self.is_due() or any(each.frame.index == here for each in self._kept[: self._place(here)][-1:]):
-            return None
-        if not self._trainer.can_be_kept():
+        before = self._checkpoints[: self._insertion_index(here)][-1:]
+        if not self.is_due() or any(each.frame.index == here for each in before) or not self._trainer.can_be_kept():
             return None
         if self._makes_room():
             return self._take()
@@ -163,41 +163,42 @@ class CheckpointStore:
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that a forward has followed."""
         self._since = 0.0
-        self._kept.insert(self._place(checkpoint.frame.index), checkpoint)
+        self._checkpoints.insert(self._insertion_index(checkpoint.frame.index), checkpoint)
 
     def drop(self, checkpoint: Checkpoint) -> None:
-        """Give up a checkpoint whose forward raised: the graph of the forward before it is still in use."""
+        """Drop a checkpoint whose forward raised: the graph of the forward before it is still in use."""
         self._recycled = checkpoint
 
     def drop_from(self, index: int) -> None:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
-        while len(self._kept) > 1 and self._kept[-1].frame.index >= index:
-            self._recycled = self._kept.pop()
+        while len(self._checkpoints) > 1 and self._checkpoints[-1].frame.index >= index:
+            self._recycled = self._checkpoints.pop()
         if self._iteration_start is not None and self._iteration_start.frame.index >= index:
             self._iteration_start = None
 
     def before(self, index: int) -> Checkpoint | None:
-        """Give the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
-        place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
-        found = self._kept[max(place - 1, 0)] if self._kept else None
+        """Return the checkpoint to start from, to arrive at frame `index` with its graph; None where none are kept."""
+        position = bisect_left(self._checkpoints, index, key=lambda each: each.frame.index)
+        nearest = self._checkpoints[max(position - 1, 0)] if self._checkpoints else None
         start = self.iteration_start if self._start_leads else None
         if start is None or start.frame.index >= index:
-            return found
-        return start if found is None or found.frame.index < start.frame.index else found
+            return nearest
+        return start if nearest is None or nearest.frame.index < start.frame.index else nearest
 
     def state_at(self, index: int) -> Checkpoint | None:
-        """Give one of frame `index`, be it that its forward raised: a state, but no beginning for other frames."""
+        """Return one of frame `index`, even if its forward raised: a state, but no start for other frames."""
         start = self.iteration_start
         return start if start is not None and start.frame.index == index else self.at(index)
 
     def at(self, index: int) -> Checkpoint | None:
-        """Give one of frame `index` itself, for a forward from there; None where none is kept."""
-        place = bisect_left(self._kept, index, key=lambda each: each.frame.index)
+        """Return one of frame `index` itself, for a forward from there; None where none is kept."""
+        position = bisect_left(self._checkpoints, index, key=lambda each: each.frame.index)
         start = [self.iteration_start] if self.iteration_start and self._start_leads else []
-        return next((each for each in [*self._kept[place : place + 1], *start] if each.frame.index == index), None)
+        candidates = [*self._checkpoints[position : position + 1], *start]
+        return next((each for each in candidates if each.frame.index == index), None)
 
     def fork(self, index: int) -> CheckpointStore:
-        """Give a line of those before frame `index` alone, to grow beside this one in the room that is left.
+        """Return a store of those before frame `index` alone, to grow beside this one in the room that is left.
 
         One of the two is dropped in the end; if it is this one, `take_over` gives the other all the room.
         """
@@ -205,55 +206,56 @@ class CheckpointStore:
         other._recycled = self._recycled = None
         if self._iteration_start is not None and self._iteration_start.frame.index >= index:
             other._iteration_start = None
-        other._kept = self._kept[: max(bisect_left(self._kept, index, key=lambda each: each.frame.index), 1)]
-        other._fixed = len(other._kept)
+        count = bisect_left(self._checkpoints, index, key=lambda each: each.frame.index)
+        other._checkpoints = self._checkpoints[: max(count, 1)]
+        other._fixed = len(other._checkpoints)
         other._budget = self._whole - self.bytes + other.bytes
         return other
 
     def take_over(self) -> None:
-        """Have the whole budget, now that the line that this one was forked from is gone."""
+        """Use the whole budget, now that the store that this one was forked from is gone."""
         self._fixed, self._budget = 1, self._whole
 
     def _take(self) -> Checkpoint:
         started = perf_counter()
         checkpoint = self._trainer.checkpoint(self._recycled)
-        if self._kept:
-            checkpoint = _sharing(checkpoint, self._kept[-1])
+        if self._checkpoints:
+            checkpoint = _sharing(checkpoint, self._checkpoints[-1])
         self._cost, self._recycled = perf_counter() - started, None
         return checkpoint
 
     def _makes_room(self) -> bool:
-        """Drop what is in the way of one more within the budget; tell whether it fits."""
+        """Drop what is in the way of one more within the budget; return whether it fits."""
         room = self._budget - self._trainer.checkpoint_bytes()
-        if room < sum(each.bytes for each in self._kept[: self._fixed]):
+        if room < sum(each.bytes for each in self._checkpoints[: self._fixed]):
             return False
         self._gap = 0.0
-        while self.bytes > room or len(self._kept) >= self._max_count:
+        while self.bytes > room or len(self._checkpoints) >= self._max_count:
             evicted = self._index_to_evict()
             if evicted is None:
                 return False
-            self._recycled = self._kept.pop(evicted)
-            self._gap = min_spacing(self._kept[-1].frame.index * self._frame_seconds, len(self._kept) + 1)
+            self._recycled = self._checkpoints.pop(evicted)
+            self._gap = min_spacing(self._checkpoints[-1].frame.index * self._frame_seconds, len(self._checkpoints) + 1)
         return True
 
     def _index_to_evict(self) -> int | None:
-        """Find the place of the one that is missed least once there is one where the trainer stands."""
-        here, at = self._trainer.frame.index, [each.frame.index for each in self._kept]
-        place = self._place(here)
-        at.insert(place, here)
-        found = index_to_evict(at, place, fixed=self._fixed, seconds=self._frame_seconds)
-        return found if found is None or found < place else found - 1
+        """Return the index of the one that is missed least once there is one where the trainer stands."""
+        here, at = self._trainer.frame.index, [each.frame.index for each in self._checkpoints]
+        position = self._insertion_index(here)
+        at.insert(position, here)
+        evicted = index_to_evict(at, position, fixed=self._fixed, seconds=self._frame_seconds)
+        return evicted if evicted is None or evicted < position else evicted - 1
 
     @property
     def _frame_seconds(self) -> float:
         return self._seconds / max(self._frames, 1)
 
-    def _place(self, index: int) -> int:
-        return bisect_right(self._kept, index, key=lambda each: each.frame.index)
+    def _insertion_index(self, index: int) -> int:
+        return bisect_right(self._checkpoints, index, key=lambda each: each.frame.index)
 
 
 def _sharing(checkpoint: Checkpoint, last: Checkpoint) -> Checkpoint:
-    """Give a checkpoint that shares random states with the last one: 35 kB, of which most models use nothing."""
+    """Return a checkpoint that shares random states with the last one: 35 kB, of which most models use nothing."""
     mark = checkpoint.mark
     if mark.host_rng.same(last.mark.host_rng):
         mark = replace(mark, host_rng=last.mark.host_rng)

@@ -101,51 +101,51 @@ class FreeRun:
         self.irregular = False
 
     def go_on(self, goal: Goal) -> Frame:
-        """Run two iterations or more, up to the goal, and give the frame after the last.
+        """Run two iterations or more, up to the goal, and return the frame after the last.
 
         Where it is the loss that reaches the goal, that is the frame of the forward that measured it.
         """
         started = perf_counter()
-        stretch = self._without_frames(goal)
+        run = self._without_frames(goal)
         middle = perf_counter()
-        if stretch.raised is not None:
-            return self._give_up()
-        if goal.has_loss(stretch.losses[-1]):
-            return self._stop_at_the_last_forward()
+        if run.raised is not None:
+            return self._undo_irregular()
+        if goal.has_loss(run.losses[-1]):
+            return self._stop_at_last_forward()
         loss = self._with_frames()
         if self.irregular:
-            return self._give_up()
+            return self._undo_irregular()
         ended = perf_counter()
-        self._costs.append(max(ended - middle - (middle - started) / len(stretch.losses), 0.0))
-        return self._stop_at_the_last_forward() if goal.has_loss(loss) else self._trainer.frame
+        self._costs.append(max(ended - middle - (middle - started) / len(run.losses), 0.0))
+        return self._stop_at_last_forward() if goal.has_loss(loss) else self._trainer.frame
 
     def _without_frames(self, goal: Goal) -> FreeRunResult:
-        """Run iterations, and take down what plots and the way back need of them."""
+        """Run iterations, and store what plots and replays need of them."""
         first, checkpoints = self._trainer.frame, self._replayer.checkpoints
-        most = None if goal.iteration is None else goal.iteration - first.iteration - 1
+        limit = None if goal.iteration is None else goal.iteration - first.iteration - 1
         checkpoint, started = checkpoints.take_if_due(), perf_counter()
         cost = min(self._costs)  # of which noise is no part
         until = started + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
         def goes_on(done: int, loss: Tensor) -> bool:
-            if done == most or perf_counter() >= until or self._stopped():
+            if done == limit or perf_counter() >= until or self._stopped():
                 return False
             return not (goal.on_loss and goal.has_loss(loss.item()))
 
-        stretch = self._trainer.iterate(goes_on)
+        run = self._trainer.iterate(goes_on)
         if checkpoint:
-            (checkpoints.keep if stretch.losses else checkpoints.drop)(checkpoint)
-        checkpoints.spend(perf_counter() - started, frames=len(stretch.losses) * len(Phase))
-        self._take_down(first, stretch)
-        return stretch
+            (checkpoints.keep if run.losses else checkpoints.drop)(checkpoint)
+        checkpoints.spend(perf_counter() - started, frames=len(run.losses) * len(Phase))
+        self._store(first, run)
+        return run
 
-    def _take_down(self, first: Frame, stretch: FreeRunResult) -> None:
-        rises, apart = first.iteration == 0 or first.steps > first.loss_steps, len(Phase)
-        self._replayer.log.append_block(ITERATION, len(stretch.losses))
+    def _store(self, first: Frame, run: FreeRunResult) -> None:
+        rises, spacing = first.iteration == 0 or first.steps > first.loss_steps, len(Phase)
+        self._replayer.log.append_block(ITERATION, len(run.losses))
         iteration = first.iteration + rises
-        self._history.loss.extend(stretch.losses, index=first.index + 1, iteration=iteration, apart=apart)
-        for done, rate in stretch.rates:
-            self._history.learning_rate.append(first.index + done * apart - 1, iteration + done - 1, rate)
+        self._history.loss.extend(run.losses, index=first.index + 1, iteration=iteration, spacing=spacing)
+        for done, rate in run.rates:
+            self._history.learning_rate.append(first.index + done * spacing - 1, iteration + done - 1, rate)
 
     def _with_frames(self) -> float | None:
         """Run one iteration by phases; only its last frame shows nothing of an earlier iteration."""
@@ -164,17 +164,17 @@ class FreeRun:
             self._history.append(frame)
         return frames[0].loss
 
-    def _give_up(self) -> Frame:
-        """Return to the end of the last iteration that went its way."""
+    def _undo_irregular(self) -> Frame:
+        """Return to the end of the last regular iteration."""
         self.irregular = True
         self._replayer.go_to(len(self._replayer.log), from_here=False)
         return self._trainer.frame
 
-    def _stop_at_the_last_forward(self) -> Frame:
+    def _stop_at_last_forward(self) -> Frame:
         last = len(self._replayer.log) - len(Phase) + 1
         self._replayer.log.truncate_after(last)
         self._history.truncate_after(last)
-        known = ReplayChecker(lambda index: None, self._history)
-        self._replayer.go_to(last, from_here=False, checker=known)
-        self._replayer.note(known)
+        checker = ReplayChecker(lambda index: None, self._history)
+        self._replayer.go_to(last, from_here=False, checker=checker)
+        self._replayer.note_divergence(checker)
         return self._trainer.frame

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 
+from torch import Tensor
+
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.divergence import Divergence, ReplayChecker
@@ -18,22 +20,20 @@ from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
 
-FULL_ITERATIONS = (
-    4  # iterations at the end of many that are run again with all their frames: one is needed, some for the arrows
-)
-MAX_SKIPPED = 10_000  # at once, since their losses are kept until they are read
+FULL_ITERATIONS = 4  # at the end of many, run again with all their frames: one is needed, some for the arrows
+MAX_SKIPPED = 10_000  # iterations at once, since their losses are kept until they are read
 MAX_FRAMES = 64
 
 
 class ReplayDiverged(Exception):
-    """Say that an iteration raised which had not: something outside the run has changed."""
+    """An iteration raised which had not: something outside the run has changed."""
 
 
 class Replay:
-    """Runs a log again, and takes checkpoints on the way as the first run did.
+    """Runs commands of a log again, and takes checkpoints on the way as the first run did.
 
     The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False, and
-    ReplayDiverged where an iteration without frames raises; the trainer then stands somewhere in between.
+    ReplayDiverged where an iteration without frames raises; training is then at some frame in between.
     """
 
     def __init__(
@@ -48,47 +48,48 @@ class Replay:
     ) -> None:
         self._record = record
         self._trainer, self._log, self._checkpoints = trainer, log, checkpoints
-        self._watch, self._comparison = watch, checker
+        self._watch, self._checker = watch, checker
         self._frames: deque[Frame] = deque(maxlen=MAX_FRAMES)
         self._first = self._end = 0
 
     def to(self, end: int, *, skipping: bool) -> list[Frame]:
-        """Run up to frame `end`; give the last of the frames that were made on the way.
+        """Run up to frame `end`, and return up to MAX_FRAMES frames that were computed last.
 
-        Not `skipping`: every frame is made.
+        skipping: most of many iterations run without frames.
         """
         self._first, self._end = self._trainer.frame.index, end
         for pattern, times in self._log.blocks(self._first, end):
-            left = times
-            while left:
-                skippable = left - FULL_ITERATIONS if skipping and pattern == ITERATION else 0
+            remaining = times
+            while remaining:
+                skippable = remaining - FULL_ITERATIONS if skipping and pattern == ITERATION else 0
                 skipped = self._skip(skippable) if skippable > 0 else 0
                 for command in pattern:
                     self._run(command, settled=not skipped)
                 if skipped:  # only the last of these frames shows nothing of an earlier iteration
-                    self._comparison.see(self._trainer.frame)
+                    self._checker.see(self._trainer.frame)
                     self._frames = deque([self._trainer.frame], maxlen=MAX_FRAMES)
-                left -= skipped + 1
+                remaining -= skipped + 1
         return list(self._frames)
 
-    def _skip(self, most: int) -> int:
-        """Run whole iterations without frames until a checkpoint is due; tell how many."""
-        line, start, started = self._checkpoints, self._trainer.frame.index, perf_counter()
-        checkpoint = line.take_if_due()
-        most = min(most, MAX_SKIPPED)
-        stretch = self._trainer.iterate(
-            lambda done, loss: (
-                self._goes_on(start + done * len(Phase)) and done < most and not line.is_due(perf_counter() - started)
-            )
-        )
-        done = len(stretch.losses)
+    def _skip(self, limit: int) -> int:
+        """Run up to `limit` iterations without frames until a checkpoint is due, and return how many."""
+        checkpoints, start, started = self._checkpoints, self._trainer.frame.index, perf_counter()
+        checkpoint = checkpoints.take_if_due()
+        limit = min(limit, MAX_SKIPPED)
+
+        def goes_on(done: int, loss: Tensor) -> bool:
+            wanted = self._is_wanted(start + done * len(Phase))
+            return wanted and done < limit and not checkpoints.is_due(perf_counter() - started)
+
+        run = self._trainer.iterate(goes_on)
+        done = len(run.losses)
         if checkpoint:
-            (line.keep if done else line.drop)(checkpoint)
-        line.spend(perf_counter() - started, frames=done * len(Phase))
-        if stretch.raised is not None:
-            raise ReplayDiverged from stretch.raised
-        self._comparison.see_losses(start + 1, stretch.losses)
-        self._go_on_or_give_up()
+            (checkpoints.keep if done else checkpoints.drop)(checkpoint)
+        checkpoints.spend(perf_counter() - started, frames=done * len(Phase))
+        if run.raised is not None:
+            raise ReplayDiverged from run.raised
+        self._checker.see_losses(start + 1, run.losses)
+        self._check_wanted()
         return done
 
     def _run(self, command: Command, *, settled: bool) -> None:
@@ -96,26 +97,26 @@ class Replay:
 
         Not `settled`: the frame shows something of an earlier iteration, and is no beginning for others.
         """
-        trainer, line, started = self._trainer, self._checkpoints, perf_counter()
+        trainer, checkpoints, started = self._trainer, self._checkpoints, perf_counter()
         index = trainer.frame.index + 1
         error = self._log.errors.get(index)
         forward = command.phase is Phase.FORWARD and error is None
-        checkpoint = line.take_if_due() if settled and forward else None
+        checkpoint = checkpoints.take_if_due() if settled and forward else None
         if error is None or not error.leaves_half_done(command.phase):  # for what was undone left nothing behind
             self._run_in_turn(command)
         if error is not None:
-            known = error if error.message or trainer.frame.error is None else trainer.frame.error
-            trainer.frame = replace(trainer.frame, index=index, command=command, error=known)
-        line.spend(perf_counter() - started)
+            first = error if error.message or trainer.frame.error is None else trainer.frame.error
+            trainer.frame = replace(trainer.frame, index=index, command=command, error=first)
+        checkpoints.spend(perf_counter() - started)
         if checkpoint:
-            (line.drop if trainer.frame.error else line.keep)(checkpoint)
+            (checkpoints.drop if trainer.frame.error else checkpoints.keep)(checkpoint)
         if settled:
-            self._comparison.see(trainer.frame)
+            self._checker.see(trainer.frame)
         self._frames.append(trainer.frame)
-        self._go_on_or_give_up()
+        self._check_wanted()
 
     def _run_in_turn(self, command: Command) -> None:
-        """Run a command, as it was its turn then; now it may not be, where something raised that had not."""
+        """Run a command that was in turn the first time; where something else raised now, it is forced."""
         recorded = self._trainer.frame.index + 1 in self._record
         try:
             self._trainer.run(command, recorded=recorded)
@@ -123,25 +124,25 @@ class Replay:
             self._trainer.run(replace(command, forced=True), recorded=recorded)
             self._trainer.frame = replace(self._trainer.frame, command=command)
 
-    def _goes_on(self, index: int) -> bool:
+    def _is_wanted(self, index: int) -> bool:
         return index == self._end or self._watch(Progress(index - self._first, self._end - self._first))
 
-    def _go_on_or_give_up(self) -> None:
-        if not self._goes_on(self._trainer.frame.index):
+    def _check_wanted(self) -> None:
+        if not self._is_wanted(self._trainer.frame.index):
             raise Cancelled("going back was given up.")
 
 
 class Replayer:
-    """The log of the present branch, and the checkpoints along it.
+    """Moves training along the log of the present branch, from the checkpoints that are kept of it.
 
-    `watch` is told how far a journey has come. `difference` is where the last one found other frames than were
-    there, if anywhere.
+    `watch` is called with the progress of each move, and may cancel it. `divergence` is where the last move computed
+    another frame than there had been, if anywhere.
     """
 
     def __init__(self, trainer: Trainer, checkpoints: CheckpointStore) -> None:
         self.log, self.checkpoints = CommandLog(), checkpoints
         self.watch: Watch = unwatched
-        self.difference: Divergence | None = None
+        self.divergence: Divergence | None = None
         self._trainer = trainer
 
     def resume(self, log: CommandLog, checkpoint: Checkpoint) -> None:
@@ -151,7 +152,7 @@ class Replayer:
         self.checkpoints.keep(checkpoint)
 
     def truncate_after(self, index: int) -> None:
-        """Leave the commands after frame `index`: another one has been run from there."""
+        """Drop the commands after frame `index`: another one has been run from there."""
         self.log.truncate_after(index)
         self.checkpoints.drop_from(index)
 
@@ -160,10 +161,38 @@ class Replayer:
         if doubt := self._trainer.doubt:
             raise Refused(f"{why}, and no forward of this model runs again just to be looked at: {doubt}.")
 
-    def note(self, checker: ReplayChecker) -> None:
-        """Take note of where a journey found other frames than there had been, if anywhere."""
-        self.difference = checker.first
+    def note_divergence(self, checker: ReplayChecker) -> None:
+        """Remember where a move computed other frames than there had been, if anywhere."""
+        self.divergence = checker.first
         self._trainer.differed |= checker.first is not None
+
+    def take_divergence(self) -> Divergence | None:
+        """Return, once, where the last move computed another frame than there had been."""
+        divergence, self.divergence = self.divergence, None
+        return divergence
+
+    # Frames of the log.
+
+    def last(self, phase: Phase, index: int) -> int:
+        """Return the frame of the last such phase up to frame `index` that did not raise; 0 where there is none."""
+        while index:
+            if self._leads_to(phase, index) and index not in self.log.errors:
+                return index
+            index -= 1
+        return 0
+
+    def latest_forward(self, index: int) -> int:
+        """Return the frame of the forward that the iteration of frame `index` begins with; 0 where there is none.
+
+        It may be `index` itself, where that forward raised.
+        """
+        return index if self._leads_to(Phase.FORWARD, index) else self.last(Phase.FORWARD, index)
+
+    def _leads_to(self, phase: Phase, index: int) -> bool:
+        command = self.log.leading_to(index)
+        return command is not None and command.phase is phase
+
+    # Moving training.
 
     def go_to(
         self,
@@ -174,10 +203,10 @@ class Replayer:
         watch: Watch = unwatched,
         checker: ReplayChecker | None = None,
     ) -> list[Frame]:
-        """Bring the trainer to frame `index`; give the last of the frames that were made again on the way.
+        """Move training to frame `index`, and return the frames that were computed last on the way.
 
-        Not `from_here`: what the trainer holds now is not to be built upon. Not `skipping`: every frame is made.
-        Raises Cancelled, in the midst of it, where `watch` says so.
+        Not `from_here`: the trainer's present state is not to be built upon. Not `skipping`: every frame is computed.
+        Raises Cancelled, in the midst of it, where `watch` cancels.
         """
         checker = checker or ReplayChecker(lambda index: None, History())
         checkpoint = self.checkpoints.before(index)
@@ -188,122 +217,99 @@ class Replayer:
             else:
                 self._trainer.start_over()
                 checker.see(self._trainer.frame)
-        rerun = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
+        replay = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
         try:
-            return rerun.to(index, skipping=skipping)
+            return replay.to(index, skipping=skipping)
         except ReplayDiverged:  # its error belongs into a frame
             return self.go_to(index, from_here=False, skipping=False, watch=watch, checker=checker)
 
     def travel(self, index: int, checker: ReplayChecker) -> list[Frame]:
-        """Go to a frame as long as it is wanted; raises Cancelled, back where the trainer stood."""
+        """Move training to frame `index`; where `watch` cancels, move it back and raise Cancelled."""
         return self._or_stay(lambda: self.go_to(index, watch=self.watch, checker=checker), checker)
 
     def visit(self, index: int, checker: ReplayChecker) -> list[Frame]:
-        """Go to a frame and come back; give the last frames of the way there, that one at the end."""
+        """Move training to frame `index` and back, and return the last frames of the way there, that one at the end."""
         here = self._trainer.frame.index
-        found = [*self.travel(index, checker), self._trainer.frame]
+        frames = [*self.travel(index, checker), self._trainer.frame]
         self.return_to(here, checker)
-        self.note(checker)
-        return found
+        return frames
 
-    def take_difference(self) -> Divergence | None:
-        """Give, once, where the last journey found another frame than there had been."""
-        found, self.difference = self.difference, None
-        return found
-
-    def last(self, phase: Phase, index: int) -> int:
-        """Find the frame of the last such phase up to frame `index` that did not raise; 0 where there is none."""
-        while index:
-            command = self.log.leading_to(index)
-            if command is not None and command.phase is phase and index not in self.log.errors:
-                return index
-            index -= 1
-        return 0
+    def return_to(self, index: int, checker: ReplayChecker) -> None:
+        """Move training to where it was before, which `watch` cannot cancel."""
+        self.go_to(index, watch=self._report_return, checker=checker)
+        self.note_divergence(checker)
 
     def go_to_start(self, forward: int, checker: ReplayChecker) -> None:
-        """Go where the forward that led to a frame began, as long as that is wanted; raises Cancelled, as `travel`."""
+        """Move training to where the forward that led to frame `forward` began; raises Cancelled as `travel` does."""
 
-        def journey() -> list[Frame]:
+        def move() -> list[Frame]:
             self._go_to_start(forward, checker)
             return []
 
-        self._or_stay(journey, checker)
-
-    def latest_forward(self, index: int) -> int:
-        """Find the frame of the forward that the iteration of frame `index` begins with, which may have raised there.
-
-        0 where there is none.
-        """
-        command = self.log.leading_to(index)
-        return index if command is not None and command.phase is Phase.FORWARD else self.last(Phase.FORWARD, index)
+        self._or_stay(move, checker)
 
     def state_at(self, index: int, checker: ReplayChecker) -> Checkpoint:
-        """Give the state at a frame that a forward follows; training stays where it is."""
+        """Return the state at a frame that a forward follows; training stays where it is."""
         self.check_repeats("a case runs the iteration again")
         if checkpoint := self.checkpoints.state_at(index):
             return checkpoint
         here = self._trainer.frame.index
         self.travel(index, checker)
-        found = self._trainer.checkpoint()
+        checkpoint = self._trainer.checkpoint()
         self.return_to(here, checker)
-        return found
+        return checkpoint
 
     def record(self, index: int, checker: ReplayChecker) -> None:
-        """Go to a frame and record the phase that led to it, and on the way the forward that a backward stands upon."""
-        command = self.log.leading_to(index)
-        forward = self.last(Phase.FORWARD, index) if command is not None and command.phase is Phase.BACKWARD else 0
+        """Move training to frame `index` and record the phase that led to it, and the forward that a backward needs."""
+        forward = self.last(Phase.FORWARD, index) if self._leads_to(Phase.BACKWARD, index) else 0
         wanted = frozenset({index, forward} - {0})
 
-        def journey() -> list[Frame]:
+        def move() -> list[Frame]:
             self._go_to_start(min(wanted), checker)
-            rerun = Replay(self._trainer, self.log, self.checkpoints, watch=self.watch, checker=checker, record=wanted)
-            return rerun.to(index, skipping=False)
+            replay = Replay(self._trainer, self.log, self.checkpoints, watch=self.watch, checker=checker, record=wanted)
+            return replay.to(index, skipping=False)
 
         self._trainer.trace = None
-        self._or_stay(journey, checker)
+        self._or_stay(move, checker)
+
+    def switch_to(self, log: CommandLog, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
+        """Move training to the end of another log, from the last frame that both share, and keep that log."""
+        shared = self.log.shared_with(log)
+        other = Replayer(self._trainer, self.checkpoints.fork(shared))
+        other.log = log
+        from_here = self._trainer.frame.index <= shared
+
+        def move() -> list[Frame]:
+            return other.go_to(len(log), from_here=from_here, skipping=skipping, watch=self.watch, checker=checker)
+
+        frames = self._or_stay(move, checker)
+        self.log, self.checkpoints = log, other.checkpoints
+        self.checkpoints.take_over()
+        return frames
+
+    def undo_half_phase(self, frame: Frame) -> None:
+        """Restore what a phase that raised, in `frame`, had already moved."""
+        self.go_to(frame.index - 1, from_here=False)
+        self._trainer.frame = frame
 
     def _go_to_start(self, forward: int, checker: ReplayChecker) -> None:
-        """Stand where a forward can run as the one that led to a frame did, be it that an older graph is not there."""
+        """Restore the state just before the forward that led to frame `forward`; older graphs are not rebuilt."""
         if checkpoint := self.checkpoints.at(forward - 1):
             self._trainer.restore(checkpoint)
         else:
             self.go_to(forward - 1, from_here=False, watch=self.watch, checker=checker)
 
-    def return_to(self, index: int, checker: ReplayChecker) -> None:
-        """Go to where training stood before a journey, which nobody can give up."""
-        self.go_to(index, watch=self._home, checker=checker)
-        self.note(checker)
-
-    def turn_into(self, log: CommandLog, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
-        """Go to the end of another log, from the last frame that both share, and keep that log."""
-        shared = self.log.shared_with(log)
-        other = Replayer(self._trainer, self.checkpoints.fork(shared))
-        other.log = log
-        stays = self._trainer.frame.index <= shared  # on the part that both share
-
-        def journey() -> list[Frame]:
-            return other.go_to(len(log), from_here=stays, skipping=skipping, watch=self.watch, checker=checker)
-
-        found = self._or_stay(journey, checker)
-        self.log, self.checkpoints = log, other.checkpoints
-        self.checkpoints.take_over()
-        return found
-
-    def undo_half_a_phase(self, frame: Frame) -> None:
-        """Bring back what a phase that raised, in `frame`, had already moved."""
-        self.go_to(frame.index - 1, from_here=False)
-        self._trainer.frame = frame
-
-    def _or_stay(self, journey: Callable[[], list[Frame]], checker: ReplayChecker) -> list[Frame]:
+    def _or_stay(self, move: Callable[[], list[Frame]], checker: ReplayChecker) -> list[Frame]:
+        """Return what `move` does; where it is cancelled, move training back and raise Cancelled."""
         here = self._trainer.frame.index
         try:
-            return journey()
+            return move()
         except Cancelled:
-            self.go_to(here, from_here=False, watch=self._home, checker=checker)
+            self.go_to(here, from_here=False, watch=self._report_return, checker=checker)
             raise Cancelled(f"going back was given up: training stands at frame {here}, as before.") from None
         finally:
-            self.note(checker)
+            self.note_divergence(checker)
 
-    def _home(self, progress: Progress) -> bool:
+    def _report_return(self, progress: Progress) -> bool:
         self.watch(replace(progress, home=True))
         return True

@@ -17,9 +17,61 @@ from autograd_tui.core.run_observer import RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
 from autograd_tui.engine.replay.replayer import Replayer
-from autograd_tui.engine.replay.trace_cache import TraceCache
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
+
+MAX_TRACES = 4  # one of resnet18's backward, its forward included, takes a megabyte or two
+
+
+class TraceCache:
+    """The traces that were asked for last; others are recorded by running their phase again."""
+
+    def __init__(self, trainer: Trainer, replayer: Replayer) -> None:
+        self._trainer, self._replayer = trainer, replayer
+        self._traces: dict[int, Trace] = {}  # by frame
+
+    def record_forward(self, checker: ReplayChecker) -> None:
+        """Run the forward that made the live graph again from a checkpoint to record it, where it was not recorded.
+
+        A forward that may not repeat does not run again: the backward is then shown without it.
+        """
+        here = self._trainer.frame
+        if here.graph == "alive" and not self._trainer.knows_forward and self._trainer.doubt is None:
+            self._replayer.record(self._replayer.last(Phase.FORWARD, here.index), checker)
+            self._replayer.return_to(here.index, checker)
+
+    def store(self, frame: Frame) -> Trace:
+        """Store and return the trace of the phase that has just been recorded, and led to `frame`."""
+        assert frame.phase is not None
+        # A step that raised is not run again.
+        trace = self._trainer.trace or self._trainer.trace_of_raised_step()
+        self._traces.pop(frame.index, None)
+        self._traces[frame.index] = trace
+        while len(self._traces) > MAX_TRACES:
+            del self._traces[next(iter(self._traces))]
+        return trace
+
+    def get(self, index: int, checker: ReplayChecker) -> Trace:
+        """Return the trace of the phase that led to frame `index`; raises Refused where none did."""
+        command = self._replayer.log.leading_to(index)
+        if command is None or command.phase is None:
+            what = f"frame {index} is from {command}" if command else "frame 0 is the beginning"
+            raise Refused(f"{what}: there is nothing inside it to walk.")
+        if index in self._traces:
+            return self._traces[index]
+        self._replayer.check_repeats(f"frame {index} was not recorded")
+        here, error = self._trainer.frame.index, self._replayer.log.errors.get(index)
+        self._replayer.record(index, checker)
+        trace = self.store(self._trainer.frame)
+        self._replayer.return_to(here, checker)
+        if (trace.error is None) != (error is None):
+            del self._traces[index]
+            raise Refused(f"run again, frame {index} is not what it was: what happened inside is not known.")
+        return trace
+
+    def truncate_after(self, index: int) -> None:
+        """Drop those of later frames: another command has been run from there."""
+        self._traces = {each: trace for each, trace in self._traces.items() if each <= index}
 
 
 class Timeline:
@@ -54,10 +106,9 @@ class Timeline:
         Raises Refused, with nothing changed, where the command is out of turn or impossible.
         """
         checkpoints = self.replayer.checkpoints
-        checkpoint = checkpoints.take_if_due() if command.phase is Phase.FORWARD else None
-        iteration_start = (
-            checkpoints.take_iteration_start() if command.phase is Phase.FORWARD and self.watcher.armed else None
-        )
+        forward = command.phase is Phase.FORWARD
+        checkpoint = checkpoints.take_if_due() if forward else None
+        iteration_start = checkpoints.take_iteration_start() if forward and self.watcher.armed else None
         before, started = self.trainer.frame, perf_counter()
         frame = self.trainer.run(command, recorded=recorded)
         self._branch_off(before)
@@ -68,7 +119,7 @@ class Timeline:
         checkpoints.spend(perf_counter() - started)
         self._append(command, frame)
         if not recorded and self.trainer.trace is not None and self.trainer.trace.index == frame.index:
-            self.traces.take(frame)  # of a forward that may not repeat
+            self.traces.store(frame)  # of a forward that may not repeat
         if self.observer is not None:
             self.observer.on_command(str(command), frame)
             self._offer_checkpoint(self.observer)
@@ -80,9 +131,9 @@ class Timeline:
         if reason := refusal(self.trainer.frame, command):
             raise Refused(reason)
         if command.phase is Phase.BACKWARD:
-            self.traces.know_forward(self.checker())
+            self.traces.record_forward(self.checker())
         frame = self.run(command, recorded=True)
-        return replace(frame, trace=self.traces.take(frame))
+        return replace(frame, trace=self.traces.store(frame))
 
     def extend(self, start: Frame, frame: Frame) -> None:
         """Take in `frame`, which a free run has led to from frame `start` without frames between them."""
@@ -95,7 +146,7 @@ class Timeline:
     def _append(self, command: Command, frame: Frame) -> None:
         self.replayer.log.append(command, frame.error)
         if frame.error and frame.error.leaves_half_done(frame.phase):
-            self.replayer.undo_half_a_phase(frame)
+            self.replayer.undo_half_phase(frame)
         self.frames.append(frame)
         self.history.append(frame)
 
@@ -135,7 +186,7 @@ class Timeline:
     def trace(self, index: int) -> Trace:
         """Return the trace of the phase that led to frame `index`, which runs again where it was not recorded."""
         self.check(index)
-        return self.traces.of(index, self.checker())
+        return self.traces.get(index, self.checker())
 
     def check(self, index: int) -> None:
         """Raise Refused where the branch has no frame `index`."""
@@ -171,11 +222,11 @@ class Timeline:
         branch = self.branches.get(number)
         shared = self.replayer.log.shared_with(branch.log)
         left_log, left_history = self.replayer.log, self.history
-        checker, history = self._known_of(branch, shared)
-        frames = self.replayer.turn_into(branch.log.copy(), checker, skipping=branch.history is not None)
+        checker, history = self._checker_of(branch, shared)
+        frames = self.replayer.switch_to(branch.log.copy(), checker, skipping=branch.history is not None)
         if checker.first is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
             checker.first = Divergence(self.trainer.frame.index, "numbers")
-            self.replayer.note(checker)
+            self.replayer.note_divergence(checker)
         self.branches.remove(branch)
         self._leave(left_log, left_history, fork=shared)
         if self.observer is not None:
@@ -214,8 +265,8 @@ class Timeline:
         if branch is not None and self.observer is not None:
             self.observer.on_branch_left(branch.number, branch.loss)
 
-    def _known_of(self, branch: Branch, shared: int) -> tuple[ReplayChecker, History]:
-        """Return what is known of a branch, and its history, which fills on the way where another program ran it."""
+    def _checker_of(self, branch: Branch, shared: int) -> tuple[ReplayChecker, History]:
+        """Return what a branch is compared with, and its history, which fills on the way if another program ran it."""
 
         def stored(index: int) -> Frame | None:
             return self.stored(index) if index <= shared else None
