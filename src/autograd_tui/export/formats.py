@@ -21,6 +21,8 @@ from autograd_tui.export.tensorboard import write_events
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
 
+FORMATS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # the last two write more than one file
+
 
 @dataclass(frozen=True, slots=True)
 class FrameReplay:
@@ -91,7 +93,7 @@ def export_file(
             write_events(folder, run.frames())
         return ""
     with write_whole(path, overwrite=overwrite, sources=sources) as file:
-        return WRITERS[path.suffix](file, run, options or PictureOptions())
+        return _write(file, path.suffix, run, options or PictureOptions())
 
 
 def output_paths(path: Path) -> list[Path]:
@@ -123,43 +125,26 @@ def checked_script(text: str, name: str) -> bytes:
     return text.encode()
 
 
-def _write_script(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    script = training_script(run.config, run.log, run.session.frame, run.session.groups)
-    file.write(checked_script(script, "the script"))
+def _write(file: BinaryIO, suffix: str, run: FrameReplay, options: PictureOptions) -> str:
+    """Write a run into one file; return a sentence on what was left out, or ""."""
+    size = options.size or (120, 40)
+    match suffix:
+        case ".py":
+            script = training_script(run.config, run.log, run.session.frame, run.session.groups)
+            file.write(checked_script(script, "the script"))
+        case ".csv":
+            write_csv(file, run.frames())
+        case ".jsonl":
+            write_json_lines(file, run.frames())
+        case ".svg":
+            from autograd_tui.tui.offscreen import picture
+
+            drawn = picture(run, frame=options.frame, size=size, theme=options.theme)
+            file.write(drawn.encode(errors="backslashreplace"))
+        case ".html":
+            from autograd_tui.export.html_page import html_page
+
+            page, missing = html_page(run, size=size, theme=options.theme)
+            file.write(page.encode(errors="backslashreplace"))
+            return missing
     return ""
-
-
-def _write_csv(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    write_csv(file, run.frames())
-    return ""
-
-
-def _write_json_lines(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    write_json_lines(file, run.frames())
-    return ""
-
-
-def _write_picture(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    from autograd_tui.tui.offscreen import picture
-
-    drawn = picture(run, frame=options.frame, size=options.size or (120, 40), theme=options.theme)
-    file.write(drawn.encode(errors="backslashreplace"))
-    return ""
-
-
-def _write_page(file: BinaryIO, run: FrameReplay, options: PictureOptions) -> str:
-    from autograd_tui.export.html_page import html_page
-
-    text, missing = html_page(run, size=options.size or (120, 40), theme=options.theme)
-    file.write(text.encode(errors="backslashreplace"))
-    return missing
-
-
-WRITERS: dict[str, Callable[[BinaryIO, FrameReplay, PictureOptions], str]] = {
-    ".py": _write_script,
-    ".csv": _write_csv,
-    ".jsonl": _write_json_lines,
-    ".svg": _write_picture,
-    ".html": _write_page,
-}
-FORMATS = (*WRITERS, ".tb", ".pt")  # the last two write more than one file

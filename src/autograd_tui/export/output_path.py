@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,12 +36,6 @@ def check_output(path: Path, *, overwrite: bool, sources: ProtectedFiles) -> Non
 
 def _holds_events_alone(folder: Path) -> bool:
     return all(each.name.startswith(EVENTS) for each in folder.iterdir())
-
-
-def free_path(path: Path, *, beside: str) -> Path:
-    """Return a path that is free, as is the one with the suffix `beside`: this one, or numbered, case-9-2.pt."""
-    names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
-    return next(each for each in names if not any(map(os.path.lexists, (each, each.with_suffix(beside)))))
 
 
 @contextmanager
