@@ -17,7 +17,7 @@ from autograd_tui.text.equation import evaluated, exact, headed_rows, wrapped_ro
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
 from autograd_tui.text.trace.expression import differential, expression
-from autograd_tui.text.trace.inplace_hazards import why_it_raised
+from autograd_tui.text.trace.health import why_it_raised
 from autograd_tui.text.trace.tensor_words import nested, value_words
 
 BACKWARD_RULES: dict[str, BackwardRule] = {  # by the node's name

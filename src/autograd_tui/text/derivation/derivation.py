@@ -128,7 +128,7 @@ def first_value_lines(derivation: Derivation, values: SmallTensor, width: int) -
 def agreeing_lines(
     derivation: Derivation, values: SmallTensor, written: str, width: int, *, works_nonfinite: bool
 ) -> list[Line]:
-    """Show a derivation that agrees with PyTorch's `values`.
+    """Write a derivation that agrees with PyTorch's `values`.
 
     works_nonfinite: another of its values, NaN or infinite, is worked instead of the first.
     """
@@ -139,7 +139,7 @@ def agreeing_lines(
 
 
 def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: str = "") -> list[Line]:
-    """Say that the formula and PyTorch differ; with a `cause` in two sentences."""
+    """Write that the formula and PyTorch differ; with a `cause` in two sentences."""
     sentences = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out{cause or '.'}"
     if not cause:
         sentences = (" ".join(sentences), "")

@@ -172,7 +172,7 @@ def _saved_name(trace: Trace, node: Node, value: Value) -> str:
 
 
 def _why_enough(trace: Trace, op: Operation, node: Node) -> str:
-    """Say why a product saves one factor and not the other."""
+    """Return why a product saves one factor and not the other."""
     if node.name != "MulBackward0" or len(op.inputs) != 2 or len(op.nodes) != 1 or len(node.next) != 2:
         return ""
     roles = {value.role for value in node.saved or ()}
@@ -185,6 +185,6 @@ def _why_enough(trace: Trace, op: Operation, node: Node) -> str:
 
 
 def _reason(followed: str, other: str) -> str:
-    """Name the factor that autograd follows, and the one that needs no gradient."""
+    """Return the factor that autograd follows, and the one that needs no gradient."""
     reason = f"the gradient of {followed} needs {other}; {other} needs no gradient, so {followed} is not kept."
     return f" That is enough: {reason}"

@@ -61,7 +61,7 @@ def adam(update: ParameterUpdate) -> StepDerivation:
 
 
 def _has_decoupled_decay(update: ParameterUpdate) -> bool:
-    """Tell whether weight decay shrinks the parameter itself instead of joining the gradient."""
+    """Return whether weight decay shrinks the parameter itself instead of joining the gradient."""
     optimizer = OptimizerSpec.parse(update.trace.optimizer).name
     return bool(update.option("weight_decay")) and (optimizer == "adamw" or update.is_on("decoupled_weight_decay"))
 

@@ -100,7 +100,7 @@ class CallContext(RuleContext):
         return None if number is None else SmallTensor((), (number,))
 
     def name(self, index: int = 0) -> str:
-        """Name one input, as a reader would write it."""
+        """Return one input as a reader would write it: a name, or arithmetic of names."""
         return expression(self.trace, self.op.inputs[index]) if index < len(self.op.inputs) else "nothing"
 
 
@@ -158,7 +158,7 @@ class NodeContext(RuleContext):
         return gradient.stats.shape if gradient else None
 
     def saved(self, role: str) -> Value | None:
-        """Find what the node saved under a role of its own: "self", "other", "result"."""
+        """Return the tensor that the node saved under a role: "self", "other", "result"; None where there is none."""
         return next((value for value in self.saved_values if value.role in (role, f"_saved_{role}")), None)
 
     def operand(self, role: str, index: int) -> SmallTensor | None:
@@ -171,7 +171,7 @@ class NodeContext(RuleContext):
         return self.op.inputs[index] if self.is_whole_call and index < len(self.op.inputs) else None
 
     def name(self, index: int) -> str:
-        """Name one input of the node."""
+        """Return the name of one input of the node; a letter where it has none."""
         if self.is_whole_call and self.call and len(terms := operands(self.trace, self.call)) > index:
             return terms[index]
         node = self.node
@@ -180,7 +180,7 @@ class NodeContext(RuleContext):
         return made if made and " of " not in made else LETTERS[index % len(LETTERS)]
 
     def target(self, index: int) -> str:
-        """Name in full where a gradient goes."""
+        """Return the full name of what a gradient goes to."""
         value = self.call_input(index)
         if value is not None:
             return name_of(self.trace, value) if value.name else expression(self.trace, value)
@@ -193,7 +193,7 @@ class NodeContext(RuleContext):
         return terms[index] if index < len(terms) else f"input {index + 1}"
 
     def _node_name(self, number: int) -> str:
-        """Name what a node of the graph stands for: a leaf, a call's result, or a part of a call."""
+        """Return the name of what a node of the graph stands for: a leaf, a call's result, or a part of a call."""
         node = self.trace.nodes[number]
         if node.param is not None:
             return node.param or "a leaf"

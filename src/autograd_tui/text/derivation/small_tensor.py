@@ -148,24 +148,24 @@ def product_terms(left: SmallTensor, right: SmallTensor, index: Shape) -> list[t
 
 
 def quotient(a: float, b: float) -> float:
-    """Divide, also by 0."""
+    """Return a / b: infinity or NaN where b is 0."""
     if b or math.isnan(a) or not a:
         return a / b if b else math.nan
     return math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
 def logarithm(x: float) -> float:
-    """Take the logarithm: of 0 it is -inf, below that NaN."""
+    """Return the natural logarithm: of 0 it is -inf, below that NaN."""
     return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
 
 
 def root(x: float) -> float:
-    """Take the square root: NaN below 0."""
+    """Return the square root: NaN below 0."""
     return math.nan if x < 0 else math.sqrt(x)
 
 
 def exponential(x: float) -> float:
-    """Take e^x: infinity where it is too large."""
+    """Return e^x: infinity where it is too large."""
     try:
         return math.exp(x)
     except OverflowError:
@@ -173,7 +173,7 @@ def exponential(x: float) -> float:
 
 
 def power(base: float, exponent: float) -> float:
-    """Raise to a power; NaN for a negative base with a fractional exponent."""
+    """Return base^exponent: NaN for a negative base with a fractional exponent."""
     try:
         result = base**exponent
     except ZeroDivisionError:
@@ -184,17 +184,17 @@ def power(base: float, exponent: float) -> float:
 
 
 def sine_or_cosine(function: Callable[[float], float], x: float) -> float:
-    """Compute `math.sin` or `math.cos`: NaN for infinity."""
+    """Return `math.sin` or `math.cos` of a number: NaN for infinity."""
     return math.nan if math.isinf(x) else function(x)
 
 
 def sigmoid(x: float) -> float:
-    """Compute 1 / (1 + e^-x) without overflow."""
+    """Return 1 / (1 + e^-x), computed without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """Sum with a single rounding; infinity or NaN where `math.fsum` would raise."""
+    """Return a sum that was rounded once; infinity or NaN where `math.fsum` would raise."""
     numbers = list(values)
     try:
         return math.fsum(numbers)
@@ -225,7 +225,7 @@ def tolerance_of(values: Iterable[Value | None]) -> float:
 
 
 def is_close(computed: float, recorded: float, *, tolerance: float, magnitude: float) -> bool:
-    """Tell whether two numbers differ by at most `tolerance` × the largest, `magnitude` included; NaN equals NaN."""
+    """Return whether two numbers differ by at most `tolerance` × the largest, `magnitude` included; NaN equals NaN."""
     if math.isnan(computed) or math.isnan(recorded):
         return math.isnan(computed) and math.isnan(recorded)
     if math.isinf(computed) or math.isinf(recorded):
@@ -234,7 +234,7 @@ def is_close(computed: float, recorded: float, *, tolerance: float, magnitude: f
 
 
 def all_close(computed: SmallTensor, recorded: SmallTensor, *, tolerance: float, magnitude: float) -> bool:
-    """Tell whether all elements are near the recorded ones, in row-major order; shapes may differ."""
+    """Return whether all elements are near the recorded ones, in row-major order; shapes may differ."""
     elements = zip(computed.values, recorded.values, strict=False)
     same = len(computed.values) == len(recorded.values)
     return same and all(is_close(one, other, tolerance=tolerance, magnitude=magnitude) for one, other in elements)

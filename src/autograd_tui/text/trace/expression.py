@@ -55,7 +55,7 @@ def _is_from_named(trace: Trace, value: Value) -> bool:
 
 
 def short_name(trace: Trace, value: Value | None) -> str:
-    """Name a tensor without the path of its module: weight for layer1.0.conv1.weight."""
+    """Return a tensor's name without the path of its module: weight for layer1.0.conv1.weight."""
     return name_of(trace, value).rpartition(".")[2]
 
 

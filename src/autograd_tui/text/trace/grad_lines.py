@@ -39,7 +39,7 @@ def grad_lines(position: TracePosition, width: int, height: int) -> list[Line]:
 
 
 def grad_summary(position: TracePosition) -> str:
-    """Say how many parameters are done; "" where the phase has none."""
+    """Return how many parameters are done; "" where the phase has none."""
     ops = grad_operations(position.trace)
     verb = {Phase.STEP: "used", Phase.ZERO_GRAD: "cleared"}.get(position.trace.phase, "filled")
     if position.trace.error:

@@ -69,7 +69,7 @@ def _verdict_sentences(check: GradCheck) -> Iterator[str]:
 
 
 def _untracked_path_sentence(check: GradCheck) -> Iterator[str]:
-    """Say where the loss depends on the tensor in a way that autograd was told not to follow, as `detach` does."""
+    """Yield where the loss depends on the tensor in a way that autograd was told not to follow, as `detach` does."""
     if not check.held_still:
         return
     tensor = f"what comes out of {check.name}" if " " in check.name else check.name
@@ -85,7 +85,7 @@ def _error_words(error: float, share: float) -> str:
 
 
 def _copy_sentences(check: GradCheck) -> Iterator[str]:
-    """Say how the forward of the float64 copy differs from the run's."""
+    """Yield how the forward of the float64 copy differs from the run's."""
     changes: list[str] = []
     if check.casts:
         changes.append(f"{_place_list(check.casts)} {'gives' if len(check.casts) == 1 else 'give'} float64")

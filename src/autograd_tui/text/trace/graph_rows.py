@@ -130,7 +130,7 @@ def _nodeless_row(call: Operation) -> GraphRow:
 
 
 def _call_label(call: Operation) -> str:
-    """Name a call, with its setting where that is the only one and short: "pow 2"."""
+    """Return a call's name, with its setting where that is the only one and short: "pow 2"."""
     setting = call.settings[0][1] if len(call.settings) == 1 else ""
     return f"{call.name} {setting}" if setting and len(setting) <= 3 and len(call.inputs) == 1 else call.name
 
@@ -181,7 +181,7 @@ def _free_lane(lane_targets: list[int | None]) -> int:
 
 
 def _assign_lanes(lane_targets: list[int | None], node_lane: int, targets: Sequence[int]) -> set[int]:
-    """Give each target a lane, the first target the node's own; return the lanes."""
+    """Assign each target a lane, the first target the node's own; return the lanes."""
     lanes = set()
     for index, target in enumerate(dict.fromkeys(targets)):
         lane = _free_lane(lane_targets) if index else node_lane

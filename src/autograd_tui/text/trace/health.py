@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.trace import Operation, Trace, Value
+from autograd_tui.core.trace import InplaceHazard, Node, Operation, Trace, Value
 from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.numbers import count, parse_integers, terse
 from autograd_tui.text.styled_text import Line, one_line
-from autograd_tui.text.trace.inplace_hazards import inplace_hazards, why_it_raised
 from autograd_tui.text.trace.nonfinite_alarm import MaskTensors, first_alarm, incoming, is_mask, outgoing
 from autograd_tui.text.trace.tensor_words import has_nan, name_of, op_name, saved_name
 
@@ -20,14 +19,16 @@ ATTENTION_NAMES = ("multi_head_attention_forward", "scaled_dot_product_attention
 MIN_DEAD_SHARE = 0.5  # of a layer's units, for a warning
 VANISHING_RATIO = 1e-4  # of a layer's gradient norm to the largest
 EXPLODING_NORM = 1e4  # of one layer
-LayerNorms = dict[str, float]
+SECOND_BACKWARD = "a second time"  # in PyTorch's message
+MAX_LISTED_LINES = 3  # of code, in one sentence
+LayerNorms = dict[str, float]  # by the name of a module
 
 
 def health_lines(trace: Trace, width: int = 80) -> list[Line]:
     """Return the warnings about a phase, the most serious first."""
     sentences = [*_nonfinite_sentences(trace)]
     if trace.phase is Phase.FORWARD:
-        sentences += [*((each, "error") for each in inplace_hazards(trace)), *_dead_unit_sentences(trace)]
+        sentences += [*((each, "error") for each in _hazard_sentences(trace)), *_dead_unit_sentences(trace)]
     if trace.phase is Phase.BACKWARD:
         reasons = (reason for op in trace.ops if op.raised for reason in why_it_raised(trace, op))
         sentences += [*((each, "error") for each in reasons), *(() if trace.error else _gradient_sentences(trace))]
@@ -48,7 +49,7 @@ def _nonfinite_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _cause_sentence(trace: Trace, op: Operation, wrong: Value) -> str:
-    """Say whether non-finite values came in with the inputs, or were made here, and from what."""
+    """Return whether non-finite values came in with the inputs, or were made here, and from what."""
     forward = trace.forward or trace
     masks, nonfinite = MaskTensors(forward), [value for value in incoming(trace, op) if value.nonfinite]
     sources = [value for value in nonfinite if not (has_nan(wrong) and masks.has(value))]
@@ -66,7 +67,7 @@ def _cause_sentence(trace: Trace, op: Operation, wrong: Value) -> str:
 
 
 def _forward_origin(trace: Trace, sources: Sequence[Value]) -> str:
-    """Say where in the forward the non-finite values began; "" where a backward got none from its forward."""
+    """Return where in the forward the non-finite values began; "" where a backward got none from its forward."""
     makers = [value.maker for value in sources if value.maker is not None]
     index = first_alarm(trace.forward) if trace.forward and makers else None
     if index is None or trace.forward is None or index > max(makers):
@@ -106,7 +107,7 @@ def _tensor_label(trace: Trace, op: Operation, value: Value) -> str:
 
 
 def _masked_row_sentence(trace: Trace, op: Operation) -> str:
-    """Say which rows made a softmax NaN; "" for anything else.
+    """Return which rows made a softmax NaN; "" for anything else.
 
     Where no input has NaN, only a row of nothing but -inf does.
     """
@@ -122,6 +123,43 @@ def _masked_row_sentence(trace: Trace, op: Operation) -> str:
     number = outputs[0].nonfinite // max(shape[dim[0]] if dim and shape else 1, 1)
     subject = "A row of {} has" if number == 1 else f"{count(number)} rows of {{}} have"
     return f"{subject.format(name_of(trace, masks[0]))} nothing but -inf: softmax has 0 / 0 there."
+
+
+def _hazard_sentences(forward: Trace) -> Iterator[str]:
+    """Yield a sentence for each saved tensor that was changed in place, with the lines that changed it."""
+    for node in forward.nodes:
+        for hazard in node.inplace_hazards:
+            sentence = _hazard_sentence(forward, node, hazard)
+            yield f"{sentence} {one_line(node.name)} keeps it as it was: its backward will raise."
+
+
+def is_second_backward(trace: Trace) -> bool:
+    """Return whether a backward raised because an earlier one had freed its graph."""
+    return trace.error is not None and SECOND_BACKWARD in trace.error.message
+
+
+def why_it_raised(trace: Trace, op: Operation) -> list[str]:
+    """Return sentences that say why a node raised; none where PyTorch's message says all that is known."""
+    node = trace.node_of(op) if op.raised else None
+    if node is None:
+        return []
+    if is_second_backward(trace):
+        return ["What it had saved was freed by the backward before: that is why this one fails."]
+    return [_hazard_sentence(trace, node, hazard) for hazard in node.inplace_hazards]
+
+
+def _hazard_sentence(trace: Trace, node: Node, hazard: InplaceHazard) -> str:
+    saved = f"{saved_name(trace, node, hazard.value)} was kept at version {hazard.value.version}"
+    if not hazard.changed_by:
+        change = f"{one_line(hazard.command)} changed it" if hazard.command else "it was changed"
+        return f"{saved}; {change} after the forward: version {hazard.version}."
+    lines: dict[tuple[str, int], str] = {}  # a line with several operations, as h[0] += 1, is named by the first
+    for index in hazard.changed_by:
+        source = trace.forward_ops[index].source
+        position = ("", index) if source is None else (source.file, source.line)
+        lines.setdefault(position, op_name(trace, index) + (f" (line {source.line})" if source else ""))
+    more = " and more" * (len(lines) > MAX_LISTED_LINES)
+    return f"{saved}; {', '.join([*lines.values()][:MAX_LISTED_LINES])}{more} changed it: version {hazard.version}."
 
 
 def _dead_unit_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
@@ -162,7 +200,7 @@ def _gradient_sentences(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _trend_sentence(norms: LayerNorms, smallest: str, largest: str) -> str:
-    """Say how the norm changes between two layers, starting at the one that autograd reached first."""
+    """Return how the norm changes between two layers, starting at the one that autograd reached first."""
     order = list(norms)
     first, last = sorted((smallest, largest), key=order.index)
     word = "explode" if last == largest else "vanish"

@@ -134,7 +134,7 @@ class RowLabels:
         return f"{indent}{mark}{one_line(row.key.path)}  {count(len(row.ops))} {unit}"
 
     def _operation_label(self, row: ModuleRow) -> str:
-        """Name an operation, after the part of its module's path that has no row of its own."""
+        """Return an operation's name, after the part of its module's path that has no row of its own."""
         op, path = self._trace.ops[row.key.first_index], row.key.path
         module_suffix = ".".join(path.split(".")[row.depth :])
         if self._lists_parameters:

@@ -11,7 +11,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
 from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.styled_text import Line, justified, one_line, printable
-from autograd_tui.text.trace.inplace_hazards import SECOND_BACKWARD, why_it_raised
+from autograd_tui.text.trace.health import is_second_backward, why_it_raised
 from autograd_tui.text.trace.tensor_words import name_of, op_name, saved_name, value_words
 from autograd_tui.text.trace.trace_position import TracePosition
 
@@ -77,11 +77,10 @@ def _backward_rows(trace: Trace, op: Operation, width: int) -> list[Line]:
 
 
 def _saved_state(trace: Trace, op: Operation) -> str:
-    """Say what became of a node's saved tensors once the backward reached it."""
+    """Return what became of a node's saved tensors once the backward reached it."""
     if not op.raised:
         return "freed: it has run"
-    is_second_backward = trace.error is not None and SECOND_BACKWARD in trace.error.message
-    return "freed by the backward before" if is_second_backward else "not freed: it could not run"
+    return "freed by the backward before" if is_second_backward(trace) else "not freed: it could not run"
 
 
 def _outgoing_words(trace: Trace, node: Node | None, index: int, value: Value | None, width: int) -> str:
@@ -123,7 +122,7 @@ def _node_rows(trace: Trace, node: Node, width: int, *, fate: str, has_name: boo
 
 
 def _buffer_note(trace: Trace, node: Node, value: Value) -> str:
-    """Say that a call changed a tensor that its node saved, as batch norm changes its buffers."""
+    """Return a note where a call changed a tensor that its node saved, as batch norm changes its buffers."""
     call = trace.forward_ops[node.op] if node.op is not None else None
     before = next((each for each in call.inputs if each.name and each.name == value.name), None) if call else None
     return ", as this call has left it" if before is not None and before.stats != value.stats else ""

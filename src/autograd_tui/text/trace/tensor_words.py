@@ -99,7 +99,7 @@ def _nonfinite_words(value: Value) -> str:
 
 
 def name_of(trace: Trace, value: Value | None) -> str:
-    """Name a tensor as the model or the batch does, or by the operation that made it: "w", "Q", "mul 1"."""
+    """Return a tensor's name in the model or the batch, else the operation that made it: "w", "Q", "mul 1"."""
     if value is None:
         return "None"
     if value.name:
@@ -111,7 +111,7 @@ def name_of(trace: Trace, value: Value | None) -> str:
 
 
 def saved_name(trace: Trace, node: Node, value: Value) -> str:
-    """Name a tensor that a node saved; one without a name by its role in the node."""
+    """Return the name of a tensor that a node saved; of one without a name, its role in the node."""
     if value.name or value.maker is not None:
         return name_of(trace, value)
     if value.stats.values and not value.stats.shape and value.role in ("self", "other", "exponent"):
@@ -121,5 +121,5 @@ def saved_name(trace: Trace, node: Node, value: Value) -> str:
 
 
 def op_name(trace: Trace, index: int) -> str:
-    """Name an operation of the forward with its number, counted from 1: "mul 1"."""
+    """Return an operation of the forward with its number, counted from 1: "mul 1"."""
     return f"{one_line(trace.forward_ops[index].name)} {index + 1}"

@@ -147,7 +147,7 @@ def _operation_line(position: TracePosition, width: int) -> Line:
 
 
 def _origin_words(trace: Trace, op: Operation) -> str:
-    """Say which parameter a node fills, or which operation of the forward made it."""
+    """Return which parameter a node fills, or which operation of the forward made it."""
     if op.accumulates_into is not None:
         return (
             f"  fills {op.accumulates_into}.grad" if op.grad_before is None else f"  adds to {op.accumulates_into}.grad"
