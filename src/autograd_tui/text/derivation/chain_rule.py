@@ -33,33 +33,27 @@ def chain_rule_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
 
 
 def _step_lines(update: ParameterUpdate, width: int) -> list[Line]:
-    """Show how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
-    before_after = _before_after_lines(update, "value", one_line(update.op.name), width)
-    if update.op.named_input("grad") is None:
+    """Write how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
+    op, value = update.op, update.op.named_output("value")
+    before_after = _before_after_lines(op, "value", one_line(op.name), width)
+    if op.named_input("grad") is None:
         return [*before_after, *wrapped_rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
     optimizer = OptimizerSpec.parse(update.trace.optimizer).name if update.trace.optimizer else ""
     rule = STEP_RULES.get(optimizer)
-    if rule is None or not update.has_numbers:
-        message = f"No formula is known here for {optimizer or 'this optimizer'}: before and after."
-        return [*before_after, *_state_lines(update, width), *wrapped_rows(message, width, style="dim")]
-    value = update.op.named_output("value")
-    return [*rule(update).lines(update, width), *(before_after if value and value.stats.size > 1 else [])]
+    if rule is not None and update.has_numbers:
+        return [*rule(update).lines(width), *(before_after if value and value.stats.size > 1 else [])]
+    lines = before_after
+    for role in dict.fromkeys(value.role for value in (*op.inputs, *op.output)):  # the gradient and the state
+        lines += _before_after_lines(op, role, one_line(role), width) if role != "value" else []
+    message = f"No formula is known here for {optimizer or 'this optimizer'}: before and after."
+    return [*lines, *wrapped_rows(message, width, style="dim")]
 
 
-def _state_lines(update: ParameterUpdate, width: int) -> list[Line]:
-    """Show the gradient and the optimizer's state of the parameter."""
-    roles = dict.fromkeys(value.role for value in (*update.op.inputs, *update.op.output))
-    return [
-        line for role in roles if role != "value" for line in _before_after_lines(update, role, one_line(role), width)
-    ]
-
-
-def _before_after_lines(update: ParameterUpdate, role: str, name: str, width: int) -> list[Line]:
-    before, after = update.op.named_input(role), update.op.named_output(role)
-    room = max(width // 2 - 4, 12)
+def _before_after_lines(op: Operation, role: str, name: str, width: int) -> list[Line]:
+    before, after, room = op.named_input(role), op.named_output(role), max(width // 2 - 4, 12)
     old, new = value_words(before, room), value_words(after, room)
-    unchanged = old == new and before and after and role != "value"
-    return headed_rows(name, new if unchanged else f"{old} → {new}", width)
+    is_unchanged = old == new and before and after and role != "value"
+    return headed_rows(name, new if is_unchanged else f"{old} → {new}", width)
 
 
 def _zero_grad_lines(op: Operation, width: int) -> list[Line]:
