@@ -119,7 +119,7 @@ class AutogradApp(ReadableApp):
             return
         if monotonic() - self._dropped_at > BURST_SECONDS:
             self._main.state.dropped_keys, self._dropped = None, 0
-        if (inside := self._main.trace.screen) and inside.gives_up(event):
+        if (inside := self._main.trace_screen) and inside.gives_up(event):
             self.keys.clear()
         self.keys.append(event)
         await self._answer_keys()
@@ -130,7 +130,7 @@ class AutogradApp(ReadableApp):
         None is answered on the way out, where there are no screens any more.
         """
         while self.keys and self._main.is_attached:
-            if (inside := self._main.trace.screen) and inside.awaits(self.keys[0]):
+            if (inside := self._main.trace_screen) and inside.awaits(self.keys[0]):
                 return
             await super().on_event(self.keys.popleft())
 

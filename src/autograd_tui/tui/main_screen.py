@@ -34,7 +34,7 @@ from autograd_tui.tui.requests import Export, Inspect, Look, Record
 from autograd_tui.tui.screen_state import Note, faster, slower, speed_in_words
 from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
-from autograd_tui.tui.trace_visit import TraceVisit
+from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 NO_CHOICE = Note("there is room for one panel alone here", "warn")
@@ -51,7 +51,6 @@ class MainScreen(SessionScreen):
         super().__init__(make_trainer, output=output)
         self._scenario = title
         self.prompt_actions = PromptActions(self)
-        self.trace = TraceVisit(self)
         self.prompt = Prompt(self.prompt_actions.run, self.prompt_actions.offer, id="prompt")
 
     def compose(self) -> ComposeResult:
@@ -149,9 +148,17 @@ class MainScreen(SessionScreen):
 
     def action_inside(self) -> None:
         """Run the next phase recorded and step inside; look into that of the frame looked at, or where a fault is."""
-        if self.trace.screen is None:
+        if self.trace_screen is None:
             start = self.state.start
-            self.trace.enter(Record(None if start == "here" else start, traced=self.state.traced))
+            self.open_trace(Record(None if start == "here" else start, traced=self.state.traced))
+
+    def open_trace(self, request: Record) -> None:
+        """Ask for a trace, and open its screen at once, so that it takes the next keys; not where the queue is full."""
+        self.state.interrupted = False
+        self.state.take_count()
+        if self.ask(request):
+            self.trace_screen = TraceScreen(self, request)
+            self.app.push_screen(self.trace_screen)
 
     # Looking at other frames: training stays where it is.
 

@@ -65,7 +65,7 @@ class PromptActions:
         main = self._main
         request = main.state.train(commands)
         if len(commands) == 1 and commands[0].recorded:
-            main.trace.enter(Record(command=commands[0], start=request.start))
+            main.open_trace(Record(command=commands[0], start=request.start))
         else:
             main.ask(request)
 

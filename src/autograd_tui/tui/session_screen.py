@@ -18,7 +18,7 @@ from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
 from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState, View
-from autograd_tui.tui.trace_visit import TraceVisit
+from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
@@ -30,7 +30,6 @@ class SessionScreen(SizedScreen, CachedRows):
     """Puts requests into the trainer thread's queue, and takes in its updates; the view goes to the panels."""
 
     view: var[View] = var(View())
-    trace: TraceVisit
 
     def __init__(self, make_trainer: Callable[..., TrainerThread], *, output: CapturedOutput) -> None:
         """`make_trainer` takes what a TrainerThread is called with on opening, on failing and on each update."""
@@ -42,6 +41,7 @@ class SessionScreen(SizedScreen, CachedRows):
             failed=lambda error: self.later(self.post_message, self.Failed(error)),
             updated=lambda update: self.later(self._take, update),
         )
+        self.trace_screen: TraceScreen | None = None  # while it lies over this one
         self.zoomed = False  # whether one panel is alone
         self._clock: Timer | None = None
         self._reads_output = False  # in a moment
@@ -98,13 +98,14 @@ class SessionScreen(SizedScreen, CachedRows):
     async def _open(self, about: SessionInfo, update: Update) -> None:
         await self.lay_out(update.frame)
         self.state.open(about, update)
-        if self.trace.screen is not None:
-            self.trace.screen.change(unkept=update.unkept)
+        if self.trace_screen is not None:
+            self.trace_screen.change(unkept=update.unkept)
         self.draw()
 
     def _take(self, update: Update) -> None:
         self.state.take(update)
-        self.trace.take(update)
+        if self.trace_screen is not None:
+            self.trace_screen.take(update)
         self.say(self.state.update_note(update))
         if isinstance(update.request, ScreenAction):
             update.request.act()
@@ -120,12 +121,12 @@ class SessionScreen(SizedScreen, CachedRows):
     def say(self, note: Note | None) -> None:
         """Show a sentence where it is seen; without one, that of the mode the screen is in."""
         status = self.trainer.status
-        if self.trace.screen is None:
+        if self.trace_screen is None:
             self.state.say(note, status, self.output)
         elif note is not None:
-            self.trace.screen.say(note)
-        elif self.trace.screen.awaits_an_answer and (waiting := self.state.waiting_note(status, self.output)):
-            self.trace.screen.say(waiting)
+            self.trace_screen.say(note)
+        elif self.trace_screen.awaits_an_answer and (waiting := self.state.waiting_note(status, self.output)):
+            self.trace_screen.say(waiting)
         self.draw()
 
     def watch_the_clock(self) -> None:

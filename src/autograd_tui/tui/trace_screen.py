@@ -11,9 +11,10 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.reactive import var
 
-from autograd_tui.core.errors import clipped
+from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.prompt.completion import Candidate
+from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
 from autograd_tui.text.trace.health import health_lines
@@ -27,20 +28,25 @@ from autograd_tui.tui.panels.text_panels import NotePanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
-from autograd_tui.tui.requests import CheckGradient
+from autograd_tui.tui.requests import CheckGradient, Record
 from autograd_tui.tui.screen_state import Note, View
+from autograd_tui.tui.trainer_status import Update
 
 if TYPE_CHECKING:
-    from autograd_tui.tui.trace_visit import TraceVisit
+    from autograd_tui.tui.main_screen import MainScreen
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
+STAYING_WORDS = ("theme", "ascii", "unicode", "speed", "watch", "export", "help", "quit")  # those that do not lead out
 ENDING = "the proof ends after the forward that runs"
 WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
 
 class TraceScreen(SizedScreen, CachedRows):
-    """Waits for a trace, then walks it; the app keeps the keys typed in the meantime that need it."""
+    """Waits for a trace, then walks it; the app keeps the keys typed in the meantime that need it.
+
+    It lies over the main screen, and asks for everything by that one's queue.
+    """
 
     ALLOW_SELECT = False
     AUTO_FOCUS = ""
@@ -48,12 +54,12 @@ class TraceScreen(SizedScreen, CachedRows):
 
     view: var[View] = var(View())
 
-    def __init__(self, visit: TraceVisit, *, unkept: str) -> None:
+    def __init__(self, main: MainScreen, request: Record) -> None:
         super().__init__()
-        self._visit = visit
+        self._main, self._request = main, request
         self._gradcheck: CheckGradient | None = None  # that is awaited
         self.prompt = Prompt(self.run_words, self._offer, id="prompt")
-        self.set_reactive(TraceScreen.view, View(unkept=unkept))
+        self.set_reactive(TraceScreen.view, View(unkept=main.state.view.unkept))
 
     @property
     def trace_position(self) -> TracePosition | None:
@@ -107,8 +113,26 @@ class TraceScreen(SizedScreen, CachedRows):
             layout.data_bind(TraceScreen.view)
             await old.remove()
 
-    def show(self, trace: Trace) -> None:
-        """TracePosition a trace from its first alarm, from where it raised, or from its beginning."""
+    def take(self, update: Update) -> None:
+        """Show the trace or the gradient check that was asked for; leave where there is no trace."""
+        request = update.request
+        self.change(unkept=update.unkept)
+        if isinstance(request, CheckGradient):
+            self._show_gradcheck(request)
+        if request is not self._request:
+            return
+        trace = self._request.trace
+        self._main.state.traced = update.frame.index if trace is None else trace.index
+        if trace is not None:
+            self.change(about=self._main.state.view.about)
+            self._show(trace)
+        else:
+            self._main.trace_screen = None
+            self.close()
+            self._main.post_message(self.Ready())
+
+    def _show(self, trace: Trace) -> None:
+        """Walk a trace from its first alarm, from where it raised, or from its beginning."""
         alarm = first_alarm(trace)
         begin = alarm if alarm is not None else len(trace.ops) - 1 if trace.error else 0
         self._go(TracePosition(trace).at(begin))
@@ -183,12 +207,28 @@ class TraceScreen(SizedScreen, CachedRows):
         self.prompt.open("")
 
     def run_words(self, text: str) -> bool:
-        """Run to a name behind a /, else do what the words ask for; False where they were not understood."""
-        return self.run_to(text) if text.startswith("/") else self._visit.run_words(text)
+        """Run to a name behind a /, else do what the words ask for; False where they were not understood.
+
+        What runs, or is seen on the main screen alone, leads out of the phase first.
+        """
+        if text.startswith("/"):
+            return self.run_to(text)
+        try:
+            words = parse_prompt(text)
+        except Refused as error:
+            self.say(Note(str(error), "warn"))
+            return False
+        name = words.name if isinstance(words, ScreenCommand) else ""
+        if words == ScreenCommand("help"):
+            self.action_help()  # its own keys
+            return True
+        if words and name not in STAYING_WORDS:
+            self.action_out()
+        return self._main.prompt_actions.run(text)
 
     def _offer(self, text: str) -> tuple[str, list[Candidate]]:
         if not text.startswith("/"):
-            return self._visit.offer(text)
+            return self._main.prompt_actions.offer(text)
         part = text.removeprefix("/")
         found = search_candidates(self.trace_position.trace, part) if self.trace_position is not None else []
         return "a part of an operation's, a module's or a parameter's name; nothing finds the last one again", found
@@ -215,7 +255,7 @@ class TraceScreen(SizedScreen, CachedRows):
         """End the gradient check that is awaited, after the forward that runs; return whether there was one."""
         awaited, self._gradcheck = self._gradcheck, None
         if awaited is not None:
-            self._visit.stop()
+            self._main.stop()
             self.say(Note(ENDING, "accent"))
         return awaited is not None
 
@@ -229,9 +269,10 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
             return
         self._gradcheck = CheckGradient(*target)
-        self._visit.check_gradient(self._gradcheck)
+        self._main.state.interrupted = False
+        self._main.ask(self._gradcheck)
 
-    def show_gradcheck(self, request: CheckGradient) -> None:
+    def _show_gradcheck(self, request: CheckGradient) -> None:
         """Show a gradient check, if its operation is still the one shown; one that was refused has none."""
         if request is self._gradcheck:
             self._gradcheck = None
@@ -240,7 +281,7 @@ class TraceScreen(SizedScreen, CachedRows):
 
     def action_export(self) -> None:
         """Write a picture of this screen."""
-        self._visit.export()
+        self._main.action_export()
 
     def action_help(self) -> None:
         """Show the keys."""
@@ -249,7 +290,7 @@ class TraceScreen(SizedScreen, CachedRows):
     def action_interrupt(self) -> None:
         """Stop what runs; a second time, quit."""
         checking, self._gradcheck = self._gradcheck is not None, None
-        self._visit.interrupt()
+        self._main.action_interrupt()
         if checking:
             self.say(Note(f"{ENDING}; ctrl+c once more quits", "warn"))
 
@@ -264,13 +305,16 @@ class TraceScreen(SizedScreen, CachedRows):
             self._go(self.trace_position.at(self.trace_position.index))
         else:
             if self.trace_position is None:
-                self._visit.stop()
+                self._main.stop()
             self.action_out()
 
     def action_out(self) -> None:
         """Leave the phase; one that is still being recorded runs all the same."""
         self.close()
-        self._visit.left()
+        self._main.trace_screen = None
+        if self.trace_position is not None and self.awaits_an_answer:
+            self._main.stop()  # nobody waits for the gradient check any more
+        self._main.say(None)
 
     def close(self) -> None:
         """Take this screen away, and what lies over it."""
