@@ -131,9 +131,9 @@ def test_a_frame_prints_in_one_short_line(rows: int) -> None:
 
 
 def test_a_loss_is_old_once_its_parameters_have_moved() -> None:
-    assert frame(loss=1.0, moved=True, loss_params=table(w=[1.0])).old
+    assert frame(loss=1.0, moved=True, loss_params=table(w=[1.0])).loss_is_old
 
 
 @pytest.mark.parametrize("changes", [{"moved": False}, {"loss_params": None}, {"loss_params": table(w=[2.0])}])
 def test_a_loss_is_not_old_while_its_parameters_stand(changes: dict[str, Any]) -> None:
-    assert not frame(**({"loss": 1.0, "moved": True, "loss_params": table(w=[1.0])} | changes)).old  # type: ignore[arg-type]
+    assert not frame(**({"loss": 1.0, "moved": True, "loss_params": table(w=[1.0])} | changes)).loss_is_old  # type: ignore[arg-type]

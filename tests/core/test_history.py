@@ -83,7 +83,7 @@ def test_a_long_run_keeps_its_spike_and_its_dip(long: Series) -> None:
 def test_a_long_run_is_as_dense_at_its_beginning_as_later(long: Series) -> None:
     points = [point.iteration for point in long.points()]
     gaps = [after - before for before, after in pairwise(points)]
-    assert max(gaps[: len(gaps) // 2]) <= 2 * long.stretch
+    assert max(gaps[: len(gaps) // 2]) <= 2 * long.bucket
 
 
 def test_many_forwards_of_one_iteration_stay_within_capacity() -> None:

@@ -174,7 +174,7 @@ def is_kept(disk: Disk, session: Session) -> bool:
     if journal is None or told is None:
         return not session.newest and not session.branches
     present = told.log
-    branches = [(each.number, each.fork, len(each)) for each in told.branches.kept]
+    branches = [(each.number, each.fork, len(each)) for each in told.branches.newest]
     return (
         (journal.frame, len(present), branches)
         == (session.frame.index, session.newest, [(each.number, each.fork, len(each)) for each in session.branches])

@@ -32,7 +32,7 @@ def told_otherwise(path: Path, session: Session) -> list[str]:
         "frame, newest": ((journal.frame, len(rebuilt.log)), (session.frame.index, session.newest)),
         "digest": (journal.tip.digest, frame_digest(session.frame)),
         "loss": (journal.loss, session.frame.loss),
-        "branches": (listed(rebuilt.branches.kept), listed(session.branches)),
+        "branches": (listed(rebuilt.branches.newest), listed(session.branches)),
         "commands": (spelled(journal.log()), spelled(session.log())),
     }
     # As text, where a NaN is a NaN.

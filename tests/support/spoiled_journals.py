@@ -181,7 +181,7 @@ def check_read(path: Path) -> Journal | None:
     assert journal.frame <= len(told.log) == len(journal.log(journal.branch_tip)) == journal.tree.end
     assert len(journal.log()) == journal.frame
     for number, end in told.ends.items():
-        branch = told.branches.get(number) if number in {each.number for each in told.branches.kept} else None
+        branch = told.branches.get(number) if number in {each.number for each in told.branches.newest} else None
         assert branch is None or len(branch) == len(journal.log(journal.entries[end - 1]))
     _ = journal.config.command_line, [entry.error for entry in journal.entries]
     if journal.damage:

@@ -38,13 +38,13 @@ def true_loss(session: Session) -> float:
 def check_age(frame: Frame, session: Session) -> None:
     if frame.loss is None:
         return
-    if not frame.old:
+    if not frame.loss_is_old:
         assert frame.loss == true_loss(session)
     else:
         assert frame.loss_params is not None
         assert [row.values for row in frame.loss_params] != [row.values for row in frame.params]
     shown = "\n".join(map(plain, batch_lines(frame, session.about, 100)))
-    assert ("old" in shown) == frame.old
+    assert ("old" in shown) == frame.loss_is_old
 
 
 def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None:

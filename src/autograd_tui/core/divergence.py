@@ -24,50 +24,55 @@ class Divergence:
 
 
 class ReplayChecker:
-    """Holds what a re-run makes against what is known of the first time; `first` is where they part, if anywhere."""
+    """Compares frames that are computed again with what is stored of the first time.
+
+    `divergence` is the first one, if any.
+    """
 
     def __init__(self, stored: Callable[[int], Frame | None], history: History) -> None:
         self._stored, self._history = stored, history
-        self.first: Divergence | None = None
+        self.divergence: Divergence | None = None
 
-    def see(self, frame: Frame) -> None:
+    def check(self, frame: Frame) -> None:
         """Compare one frame; of one that is not stored any more, the loss alone where it is known."""
-        if self.first is not None:
+        if self.divergence is not None:
             return
         stored = self._stored(frame.index)
         if stored is not None:
-            self.first = None if stored.same(frame) else _between(stored, frame)
+            self.divergence = None if stored.same(frame) else _divergence(stored, frame)
         elif frame.phase is Phase.FORWARD and frame.loss is not None:
-            self.see_losses(frame.index, array("d", [frame.loss]))
+            self.check_losses(frame.index, array("d", [frame.loss]))
 
-    def see_losses(self, index: int, losses: array[float]) -> None:
+    def check_losses(self, index: int, losses: array[float]) -> None:
         """Compare the losses of whole iterations without frames, the first of them measured by frame `index`."""
-        known = self._history.loss
-        place, end = bisect_left(known.indices, index), index + len(Phase) * len(losses)
-        while self.first is None and place < len(known) and known.indices[place] < end:
-            which, off = divmod(known.indices[place] - index, len(Phase))
-            if not off and not _equal(known.values[place], losses[which]):
-                self.first = Divergence(known.indices[place], "loss", known.values[place], losses[which])
-            place += 1
+        if self.divergence is not None:
+            return
+        series = self._history.loss
+        start, end = (bisect_left(series.indices, each) for each in (index, index + len(Phase) * len(losses)))
+        for frame, before in zip(series.indices[start:end], series.values[start:end], strict=True):
+            iteration, phase = divmod(frame - index, len(Phase))
+            if not phase and not _equal(before, losses[iteration]):
+                self.divergence = Divergence(frame, "loss", before, losses[iteration])
+                return
 
 
 class RerunChecker(ReplayChecker):
-    """Takes down what the frames after `after` bring, of a run that this program sees for the first time."""
+    """Adds the frames after `after` to the history, of a branch that this program computes for the first time."""
 
     def __init__(self, stored: Callable[[int], Frame | None], history: History, *, after: int) -> None:
         super().__init__(stored, history)
         self._after = after
 
-    def see(self, frame: Frame) -> None:
-        """Compare a frame that is known, or take it down."""
+    def check(self, frame: Frame) -> None:
+        """Compare a frame that is stored, or add it to the history."""
         if frame.index <= self._after:
-            super().see(frame)
+            super().check(frame)
         else:
             self._history.append(frame)
 
 
-def _between(stored: Frame, frame: Frame) -> Divergence:
-    """Name the number that differs: the loss before all, else of each kind of tensor the one furthest apart."""
+def _divergence(stored: Frame, frame: Frame) -> Divergence:
+    """Return the number that differs: the loss first, else of each kind of tensor the one furthest apart."""
     if not _equal(stored.loss, frame.loss):
         return Divergence(frame.index, "loss", stored.loss, frame.loss)
     kinds = (
@@ -76,19 +81,19 @@ def _between(stored: Frame, frame: Frame) -> Divergence:
         ("buffer", stored.buffers, frame.buffers),
         ("state", stored.optimizer_state, frame.optimizer_state),
     )
-    found = (_furthest(frame.index, *kind) for kind in kinds)
-    return next((difference for difference in found if difference), Divergence(frame.index, ""))
+    divergences = (_furthest(frame.index, *kind) for kind in kinds)
+    return next((each for each in divergences if each), Divergence(frame.index, ""))
 
 
 def _furthest(index: int, kind: str, before: StatsTable, now: StatsTable) -> Divergence | None:
     if before == now:
         return None
-    known = {row.name: row for row in before}
+    rows = {row.name: row for row in before}
     pairs = [
         (f"{kind} {row.name}", *pair)
         for row in now
-        if row.name in known
-        for pair in _numbers(known[row.name], row)
+        if row.name in rows
+        for pair in _numbers(rows[row.name], row)
         if not _equal(*pair)
     ]
     if not pairs:
@@ -97,7 +102,7 @@ def _furthest(index: int, kind: str, before: StatsTable, now: StatsTable) -> Div
 
 
 def _numbers(before: TensorStats, now: TensorStats) -> Iterator[tuple[float, float]]:
-    """Pair what two rows hold: each value where all are known, else norm, mean and the like."""
+    """Yield pairs of what two rows hold: each value where all are known, else norm, mean and the like."""
     if before.values is not None and now.values is not None:
         yield from zip(before.values, now.values, strict=False)
         return

@@ -27,7 +27,7 @@ class TorchError:
     code: str = ""  # the user's first line on the way from that call to the error
 
     def leaves_half_done(self, phase: Phase | None) -> bool:
-        """Tell whether the phase that raised it may have changed what it cannot put back itself."""
+        """Return whether the phase that raised it may have changed what it cannot restore itself."""
         return phase in (Phase.STEP, Phase.ZERO_GRAD) or self.call == "parameter"
 
 
@@ -63,7 +63,7 @@ class Frame:
     step_rate: float | None = None  # the learning rate that the last step used
     groups: ParamGroups | None = None  # the parameter groups, where there are several or one leaves some out
     step_rates: tuple[float, ...] = ()  # those of all groups that the last step used
-    frozen: frozenset[int] = frozenset()  # places of parameters with requires_grad=False
+    frozen: frozenset[int] = frozenset()  # indices of parameters with requires_grad=False
     frozen_before: frozenset[int] = frozenset()  # those before the last command that froze or unfroze some
     unused: frozenset[int] = frozenset()  # of those that the last backward did not reach: the loss does not use them
     command: Command | None = None
@@ -80,7 +80,7 @@ class Frame:
     graph: Literal["none", "alive", "freed"] = "none"
     before: StatsTable | None = None  # the parameters before the last step, setting, or forward that moved some itself
     mover: Command | None = None  # that step, setting or forward
-    moves: array[float] | None = None  # each parameter's way in it, a norm: estimated above 1,024 values; or NaN
+    moves: array[float] | None = None  # the norm of each parameter's move in it: estimated above 1,024 values; or NaN
     grads_params: StatsTable | None = None  # the parameters that all gradients were made with; None: with several
     strays: tuple[StrayLeaf, ...] | None = None  # reached by the first backward; None before it, () after any other
     added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
@@ -93,7 +93,7 @@ class Frame:
     trace: Trace | None = None  # what happened inside the phase, where it was recorded
 
     @property
-    def old(self) -> bool:
+    def loss_is_old(self) -> bool:
         """Whether loss and prediction belong to parameters that are no longer there."""
         if not self.moved or self.loss_params is None:
             return False
@@ -101,27 +101,27 @@ class Frame:
         return not (exact and self.params == self.loss_params)
 
     @property
-    def ways(self) -> Sequence[float | None] | None:
-        """Each parameter's way in the last move, None where it was not measured; None before the first."""
+    def move_norms(self) -> Sequence[float | None] | None:
+        """The norm of each parameter's last move, None where it was not measured; None before the first move."""
         layout = self.params.layout
         unknown = layout.sparse | layout.left_out()
         if self.moves is None or not unknown:
             return self.moves
-        return [None if place in unknown else moved for place, moved in enumerate(self.moves)]
+        return [None if index in unknown else norm for index, norm in enumerate(self.moves)]
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rate of each parameter group."""
         return self.groups.learning_rates if self.groups else (self.learning_rate,)
 
-    def step_rate_of(self, place: int) -> float | None:
-        """Give the learning rate that the last step used for one parameter."""
-        group = self.groups.of[place] if self.groups else None
+    def step_rate_of(self, index: int) -> float | None:
+        """Return the learning rate that the last step used for one parameter."""
+        group = self.groups.of[index] if self.groups else None
         return self.step_rates[group] if group is not None and self.step_rates else self.step_rate
 
-    def optimizer_of(self, place: int) -> str:
-        """Spell the optimizer with the options that it has for one parameter."""
-        group = self.groups.of[place] if self.groups else None
+    def optimizer_of(self, index: int) -> str:
+        """Return the optimizer as a command spells it, with the options that it has for one parameter."""
+        group = self.groups.of[index] if self.groups else None
         return self.groups.optimizers[group] if self.groups and group is not None else self.optimizer
 
     @property
@@ -130,11 +130,11 @@ class Frame:
 
     def __repr__(self) -> str:
         raised = f", raised {self.error.type}" if self.error else ""
-        loss = "none yet" if self.loss_params is None else f"{self.loss}{' (old)' * self.old}"
+        loss = "none yet" if self.loss_params is None else f"{self.loss}{' (old)' * self.loss_is_old}"
         return f"<Frame {self.index} after {self.command}: iteration {self.iteration}, loss {loss}{raised}>"
 
     def same(self, other: Frame) -> bool:
-        """Tell whether two frames say the same; NaN equals NaN; times, memory and traces are left out."""
+        """Return whether two frames hold the same values; NaN equals NaN; times, memory and traces are left out."""
         return all(
             _same(getattr(self, field.name), getattr(other, field.name))
             for field in fields(Frame)
@@ -142,7 +142,7 @@ class Frame:
         )
 
     def plain(self) -> dict[str, Any]:
-        """Give the frame as strict JSON values: NaN and infinities as strings, None for "there is none"."""
+        """Return the frame as strict JSON values: NaN and infinities as strings, None for "there is none"."""
         return {
             "index": self.index,
             "command": None if self.command is None else str(self.command),
@@ -153,7 +153,7 @@ class Frame:
             "learning_rate": plain_number(self.learning_rate),
             "learning_rates": [plain_number(each) for each in self.learning_rates],
             "metrics": {name: plain_number(value) for name, value in self.metrics},
-            "frozen": [self.params.layout.names[place] for place in sorted(self.frozen)],
+            "frozen": [self.params.layout.names[index] for index in sorted(self.frozen)],
             "params": {row.name: plain_row(row) for row in self.params},
             "grads": {
                 name: row and plain_row(row) for name, row in zip(self.params.layout.names, self.grads, strict=True)
@@ -168,14 +168,14 @@ class Frame:
 
 
 def plain_row(row: TensorStats) -> dict[str, Any]:
-    """Give one row of statistics as strict JSON values."""
+    """Return one row of statistics as strict JSON values."""
     left_out = ("name",) if row.stored is not None else ("name", "stored")
     pairs = ((field.name, getattr(row, field.name)) for field in fields(row) if field.name not in left_out)
     return {name: _plain(value) for name, value in pairs}
 
 
 def plain_number(value: float | None) -> float | str | None:
-    """Give a number as strict JSON can hold it."""
+    """Return a number as strict JSON can hold it."""
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -47,20 +47,20 @@ class FrameStore:
                 self._bytes -= self._frames.popitem(last=False)[1][1]
 
     def get(self, index: int) -> Frame | None:
-        """Give frame `index`, on any thread; None where there is none, or none any more."""
+        """Return frame `index`, on any thread; None where it is not stored."""
         with self._changing:
-            kept = self._frames.get(index)
-        return kept and kept[0]
+            pair = self._frames.get(index)
+        return pair and pair[0]
 
     def nearest(self, index: int, by: int) -> int:
-        """Give the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last.
+        """Return the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last.
 
         Any thread may ask.
         """
         with self._changing:
-            places = list(self._frames) or [index]
-        at = bisect_left(places, index) if by > 0 else bisect_right(places, index) - 1
-        return places[min(max(at, 0), len(places) - 1)]
+            indices = list(self._frames) or [index]
+        position = bisect_left(indices, index) if by > 0 else bisect_right(indices, index) - 1
+        return indices[min(max(position, 0), len(indices) - 1)]
 
     def truncate_to(self, frame: Frame) -> None:
         """Drop the frames after `frame`, which is then the newest."""
@@ -77,15 +77,15 @@ class FrameStore:
 def _own_bytes(frame: Frame, previous: Frame | None) -> int:
     """Count the bytes of the tables that the frame before does not share."""
     shared = _tables(previous) if previous else {}
-    own = [table.numbers for place, table in _tables(frame).items() if place not in shared]
+    own = [table.numbers for key, table in _tables(frame).items() if key not in shared]
     return sum(numbers.itemsize * len(numbers) for numbers in own)
 
 
 def _tables(frame: Frame) -> dict[int, StatsTable]:
-    """Give the tables that a frame holds, each once."""
-    held = [frame.params, frame.grads.table, frame.optimizer_state, frame.buffers, frame.before, frame.loss_params]
-    held += [grads.table for grads in (frame.added_to, frame.last_grads) if grads is not None]
-    return {id(table): table for table in held if table is not None}
+    """Return the tables that a frame holds, each once, by id."""
+    tables = [frame.params, frame.grads.table, frame.optimizer_state, frame.buffers, frame.before, frame.loss_params]
+    tables += [grads.table for grads in (frame.added_to, frame.last_grads) if grads is not None]
+    return {id(table): table for table in tables if table is not None}
 
 
 MAX_BRANCHES = 100  # the newest ones are kept; a log is small, a history up to 200 kB
@@ -99,7 +99,7 @@ class Branch:
     log: CommandLog
     history: History | None  # None where another program ran it: taking it runs it once more
     fork: int  # the last frame that it shared with what took its place
-    told: float | None = None  # its last loss, where there is no history
+    last_loss: float | None = None  # where there is no history
     ends_as: Callable[[Frame], bool] | None = None  # there, whether a frame is the one that it ended with
 
     def __len__(self) -> int:
@@ -107,35 +107,35 @@ class Branch:
 
     @property
     def loss(self) -> float | None:
-        """Give the last loss that it measured."""
-        return self.told if self.history is None else self.history.last_loss
+        """The last loss that it measured."""
+        return self.last_loss if self.history is None else self.history.last_loss
 
 
 class Branches:
     """Branches in order of abandonment; the one that is returned to leaves the list."""
 
     def __init__(self) -> None:
-        self._left = 0  # by now
-        self.kept: tuple[Branch, ...] = ()  # replaced, never changed: any thread may read it
+        self._count = 0  # of all that were left
+        self.newest: tuple[Branch, ...] = ()  # replaced, never changed: any thread may read it
 
-    def leave(self, log: CommandLog, history: History | None, *, fork: int, told: float | None = None) -> Branch | None:
-        """Keep a run whose frames after `fork` are about to be left, where there are any, as a branch; give it."""
+    def leave(self, log: CommandLog, history: History | None, *, fork: int, loss: float | None = None) -> Branch | None:
+        """Add and return the branch of a run whose frames after `fork` are about to be left, where there are any."""
         if len(log) <= fork:
             return None
-        self._left += 1
-        left = Branch(self._left, log, history, fork, told)
-        self.kept = (*self.kept, left)[-MAX_BRANCHES:]
-        return left
+        self._count += 1
+        branch = Branch(self._count, log, history, fork, loss)
+        self.newest = (*self.newest, branch)[-MAX_BRANCHES:]
+        return branch
 
     def get(self, number: int) -> Branch:
-        """Give a branch by its number; raises Refused where there is none, or none any more."""
-        found = next((branch for branch in self.kept if branch.number == number), None)
-        if found is None:
-            numbers = [str(branch.number) for branch in self.kept]
-            there = f"there is {' '.join(numbers[-8:])}" if numbers else "nothing has been rewound over yet"
-            raise Refused(f"there is no branch {number}: {there}.")
-        return found
+        """Return a branch by its number; raises Refused where there is none, or none any more."""
+        for branch in self.newest:
+            if branch.number == number:
+                return branch
+        numbers = [str(branch.number) for branch in self.newest]
+        listed = f"there is {' '.join(numbers[-8:])}" if numbers else "nothing has been rewound over yet"
+        raise Refused(f"there is no branch {number}: {listed}.")
 
     def remove(self, branch: Branch) -> None:
         """Take a branch out: it is the present one now."""
-        self.kept = tuple(each for each in self.kept if each is not branch)
+        self.newest = tuple(each for each in self.newest if each is not branch)

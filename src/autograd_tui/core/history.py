@@ -1,4 +1,4 @@
-"""The columns that plots need, thinned as they grow."""
+"""The series that plots need, thinned as they grow."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Point:
 
 @dataclass(slots=True)
 class Series:
-    """One column: every point is a real one, and thinning keeps each stretch's least and greatest."""
+    """The points of one curve; thinning drops some, and keeps the least and the greatest of each bucket."""
 
     capacity: int = 4096
-    stretch: int = 1  # iterations that share one pair of extremes, once thinned
+    bucket: int = 1  # iterations that share one pair of extremes, once thinned
     indices: array[int] = field(default_factory=lambda: array("q"))
     iterations: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("d"))
@@ -44,18 +44,16 @@ class Series:
 
     def extend(self, values: array[float], *, index: int, iteration: int, spacing: int) -> None:
         """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `spacing` apart."""
-        place = 0
-        while place < len(values):
-            # Of those that share a stretch, what thinning would keep.
-            end = min(place + self.stretch - (iteration + place) % self.stretch, len(values))
-            kept = {place + each for each in _extremes(values[place:end])} | (
-                {end - 1} if end == len(values) else set()
-            )
-            for each in sorted(kept):
-                self.indices.append(index + each * spacing)
-                self.iterations.append(iteration + each)
-                self.values.append(values[each])
-            place = end
+        start = 0
+        while start < len(values):
+            # Of those that share a bucket, what thinning would keep.
+            end = min(start + self.bucket - (iteration + start) % self.bucket, len(values))
+            offsets = {start + each for each in _extremes(values[start:end])}
+            for offset in sorted(offsets | {end - 1} if end == len(values) else offsets):
+                self.indices.append(index + offset * spacing)
+                self.iterations.append(iteration + offset)
+                self.values.append(values[offset])
+            start = end
             if len(self) > self.capacity:
                 self._thin()
 
@@ -66,80 +64,80 @@ class Series:
                 column.pop()
 
     def points(self) -> list[Point]:
-        """Give the points in order, oldest first."""
+        """Return the points in order, oldest first."""
         columns = zip(self.indices, self.iterations, self.values, strict=True)
         return [Point(*point) for point in columns]
 
     def at(self, index: int) -> Point | None:
-        """Give the newest point that frame `index` or one before it brought."""
-        place = bisect_right(self.indices, index) - 1
-        return self._point(place) if place >= 0 else None
+        """Return the newest point that frame `index` or one before it brought."""
+        position = bisect_right(self.indices, index) - 1
+        return self._point(position) if position >= 0 else None
 
     def thinned(self, columns: int) -> list[Point]:
-        """Give points for a plot: the least and the greatest of each column, the newest, and all where they are few."""
+        """Return points for a plot: the extremes of each column and the newest, or all where they are few."""
         if len(self) <= columns * 2:
             return self.points()
         first, width = self.iterations[0], (self.iterations[-1] - self.iterations[0]) / columns
         bounds = [bisect_left(self.iterations, first + column * width) for column in range(columns)]
-        kept = {len(self) - 1}
+        positions = {len(self) - 1}
         for start, end in pairwise([*bounds, len(self)]):
-            kept.update(start + each for each in (_extremes(self.values[start:end]) if start < end else ()))
-        return [self._point(place) for place in sorted(kept)]
+            positions.update(start + each for each in (_extremes(self.values[start:end]) if start < end else ()))
+        return [self._point(position) for position in sorted(positions)]
 
     def share_since(self, other: Series) -> float:
-        """Give the share of all iterations by which this column and an earlier copy of it differ in length."""
+        """Return the share of all iterations by which this series and an earlier copy of it differ in length."""
         if not self or not other:
             return float(len(self) != len(other))
         first, last = self.iterations[0], self.iterations[-1]
         return abs(last - other.iterations[-1]) / max(last - first, 1)
 
     def after(self, index: int, *, columns: int = 64) -> Series:
-        """Give a column of what frames after `index` brought, the extremes alone where there is much."""
-        place = bisect_right(self.indices, index)
-        rest = Series(self.capacity, self.stretch, self.indices[place:], self.iterations[place:], self.values[place:])
-        found = Series(self.capacity, self.stretch)
+        """Return a series of what frames after `index` brought, the extremes alone where there is much."""
+        start = bisect_right(self.indices, index)
+        rest = Series(self.capacity, self.bucket, self.indices[start:], self.iterations[start:], self.values[start:])
+        thinned = Series(self.capacity, self.bucket)
         for point in rest.thinned(columns):
-            found.append(point.index, point.iteration, point.value)
-        return found
+            thinned.append(point.index, point.iteration, point.value)
+        return thinned
 
-    def _point(self, place: int) -> Point:
-        return Point(self.indices[place], self.iterations[place], self.values[place])
+    def _point(self, position: int) -> Point:
+        return Point(self.indices[position], self.iterations[position], self.values[position])
 
     def copy(self) -> Series:
-        """Give a column of its own, for another thread to read."""
-        return Series(self.capacity, self.stretch, self.indices[:], self.iterations[:], self.values[:])
+        """Return a copy, for another thread to read."""
+        return Series(self.capacity, self.bucket, self.indices[:], self.iterations[:], self.values[:])
 
     def _thin(self) -> None:
-        """Keep the first, the last, and of each stretch of iterations the least and the greatest.
+        """Keep the first, the last, and of each bucket of iterations the least and the greatest.
 
-        Stretches are as short as fit in half of the capacity.
+        Buckets are as small as fit in half of the capacity.
         """
-        kept = self._kept()
-        while len(kept) > self.capacity // 2:
-            self.stretch *= 2
-            kept = self._kept()
-        self.indices = array("q", [self.indices[each] for each in kept])
-        self.iterations = array("q", [self.iterations[each] for each in kept])
-        self.values = array("d", [self.values[each] for each in kept])
+        positions = self._thinned_positions()
+        while len(positions) > self.capacity // 2:
+            self.bucket *= 2
+            positions = self._thinned_positions()
+        self.indices = array("q", [self.indices[each] for each in positions])
+        self.iterations = array("q", [self.iterations[each] for each in positions])
+        self.values = array("d", [self.values[each] for each in positions])
 
-    def _kept(self) -> list[int]:
-        kept: list[int] = []
-        for _, group in groupby(range(len(self)), key=lambda each: self.iterations[each] // self.stretch):
-            places = list(group)
-            kept += [places[each] for each in _extremes(self.values[places[0] : places[-1] + 1])]
-        return sorted({0, *kept, len(self) - 1})
+    def _thinned_positions(self) -> list[int]:
+        positions: list[int] = []
+        for _, group in groupby(range(len(self)), key=lambda each: self.iterations[each] // self.bucket):
+            bucket = list(group)
+            positions += [bucket[each] for each in _extremes(self.values[bucket[0] : bucket[-1] + 1])]
+        return sorted({0, *positions, len(self) - 1})
 
 
 def _extremes(values: array[float]) -> list[int]:
-    """Give the places of the least and the greatest value."""
+    """Return the positions of the least and the greatest value."""
     if isnan(sum(values)):  # a NaN ranks above all: it is as worth seeing as any extreme
         ranks = [(isnan(value), 0.0 if isnan(value) else value) for value in values]
         return sorted({ranks.index(min(ranks)), ranks.index(max(ranks))})
     return sorted({values.index(min(values)), values.index(max(values))})
 
 
-def _other_group(frame: Frame) -> bool:
-    """Tell whether the command has changed the learning rate of some group, be it not that of the first."""
+def _changes_group_rate(frame: Frame) -> bool:
+    """Return whether the command has changed the learning rate of some group, perhaps not that of the first."""
     if frame.groups is None or frame.command is None or frame.error:
         return False
     scheduled = frame.phase is Phase.STEP and frame.step_rates != frame.learning_rates
@@ -156,16 +154,16 @@ class History:
     metrics: dict[str, Series] = field(default_factory=dict)  # a free run fills them in at its frames alone
 
     def plotted(self, name: str) -> Series:
-        """Give the column that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
+        """Return the series that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
         return {**self.metrics, "loss": self.loss, "grad": self.grad_norm}.get(name) or Series()
 
     @property
     def last_loss(self) -> float | None:
-        """Give the newest loss."""
+        """The newest loss."""
         return self.loss.values[-1] if self.loss.values else None
 
     def append(self, frame: Frame) -> None:
-        """Take in what a new frame brought."""
+        """Add the points of a new frame."""
         name = None if frame.command is None or frame.error else frame.command.name
         if name == "forward" and frame.loss is not None:
             self.loss.append(frame.index, frame.iteration, frame.loss)
@@ -174,7 +172,7 @@ class History:
         norm = frame.grads.norm() if name == "backward" else None  # None too where it would leave a gradient out
         if norm is not None:
             self.grad_norm.append(frame.index, frame.iteration, norm)
-        if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _other_group(frame):
+        if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _changes_group_rate(frame):
             self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
 
     def truncate_after(self, index: int) -> None:
@@ -183,6 +181,6 @@ class History:
             series.truncate_after(index)
 
     def copy(self) -> History:
-        """Give a history of its own, for another thread to read."""
+        """Return a copy, for another thread to read."""
         metrics = {name: series.copy() for name, series in self.metrics.items()}
         return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics)

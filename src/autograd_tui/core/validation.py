@@ -248,7 +248,7 @@ def _series(series: Series) -> bool:
     return (
         series.capacity in SERIES_CAPACITIES
         and len(series.values) == len(series.indices) == len(series.iterations) <= series.capacity
-        and series.stretch > 0
+        and series.bucket > 0
         and all(one < next_one for one, next_one in pairwise([-1, *series.indices]))
         and all(one <= next_one for one, next_one in pairwise([0, *series.iterations]))
     )

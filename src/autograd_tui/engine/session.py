@@ -193,7 +193,7 @@ class Session:
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The runs that were rewound over, in order of abandonment; any thread may ask."""
-        return self._timeline.branches.kept
+        return self._timeline.branches.newest
 
     def take_branch(self, number: int) -> Frame:
         """Return to the end of a branch; what is left for it becomes a branch itself."""

@@ -71,10 +71,10 @@ def decode_history(plain: Any) -> History:
 
 
 def encode_series(series: Series) -> list[Any]:
-    """Return a series as JSON values: capacity, stretch, and each column in base64."""
+    """Return a series as JSON values: capacity, bucket, and each column in base64."""
     return [
         series.capacity,
-        series.stretch,
+        series.bucket,
         *(_encode_array(each) for each in (series.indices, series.iterations, series.values)),
     ]
 
@@ -83,10 +83,10 @@ def decode_series(column: Any) -> Series:
     """Return the series that `encode_series` was given; raises ValueError where the values are not one."""
     if not isinstance(column, list) or len(column) != len(fields(Series)):
         raise ValueError("no column")
-    capacity, stretch, *columns = column
+    capacity, bucket, *columns = column
     indices, iterations, values = map(unpacked, "qqd", columns)
     names = (each.name for each in fields(Series))
-    return made(Series, dict(zip(names, (capacity, stretch, indices, iterations, values), strict=True)))
+    return made(Series, dict(zip(names, (capacity, bucket, indices, iterations, values), strict=True)))
 
 
 def _encode_array(column: array[Any]) -> str:

@@ -41,7 +41,7 @@ class BranchRebuilder:
         self._end = entry.id
 
     def _take_branch(self, entry: Entry) -> None:
-        taken = next((each for each in self.branches.kept if self.ends[each.number] == entry.parent), None)
+        taken = next((each for each in self.branches.newest if self.ends[each.number] == entry.parent), None)
         if taken is None:
             raise Refused(f"the journal's line {entry.id + 1} returns to a branch that no line before it has left.")
         left, self.log = self.log, taken.log
@@ -51,7 +51,7 @@ class BranchRebuilder:
 
     def _leave(self, log: CommandLog, entry: Entry, *, fork: int) -> None:
         loss = None if entry.left is None else float(entry.left)
-        if (left := self.branches.leave(log, None, fork=fork, told=loss)) is not None:
+        if (left := self.branches.leave(log, None, fork=fork, loss=loss)) is not None:
             self.ends[left.number] = self._end
 
 
@@ -76,9 +76,9 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
         session.resume(saved.checkpoint, rebuilt.log.up_to(saved.checkpoint.frame.index), saved.history)
     for entry, end in journal.path_to(journal.branch_tip):
         replayer.run(entry, end)
-    rebuilt.branches.kept = tuple(
+    rebuilt.branches.newest = tuple(
         replace(each, ends_as=partial(replayer.matches, journal.entries[rebuilt.ends[each.number] - 1]))
-        for each in rebuilt.branches.kept
+        for each in rebuilt.branches.newest
     )
     session.resume_branches(rebuilt.branches)
     session.rewind(journal.frame)

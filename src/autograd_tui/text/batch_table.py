@@ -32,7 +32,7 @@ def prediction_lines(frame: Frame) -> list[Line]:
     row = frame.prediction
     if row is None or row.min is None:
         return []
-    old = ("  old" if frame.old else "", "warn")
+    old = ("  old" if frame.loss_is_old else "", "warn")
     if row.nonfinite:
         # Infinities are a mask where the loss is finite all the same.
         ill = row.min != row.min or frame.loss is None or not math.isfinite(frame.loss)
@@ -71,7 +71,7 @@ def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
 
 def _age(frame: Frame) -> str:
     """Say which parameters an old prediction was made with, where they are few."""
-    if not frame.old or frame.loss_params is None:
+    if not frame.loss_is_old or frame.loss_params is None:
         return ""
     if len(frame.params) > 3 or any(row.size > 1 for row in frame.params):
         return "old"
@@ -123,7 +123,7 @@ def _summary_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     lines: list[Line] = []
     for (name, row), shape in zip(rows, shapes, strict=True):
         line: Line = [(f"{name:<{name_width}}  ", "strong"), (f"{shape:<{max(map(len, shapes))}}", "dim")]
-        old = row is frame.prediction and frame.old
+        old = row is frame.prediction and frame.loss_is_old
         line.append(("  old" if old else "", "warn"))
         if row.mean is not None:
             texts = (f"  mean {measured(row.mean, sampled=row.sampled)}", f"  {number(row.min)} to {number(row.max)}")

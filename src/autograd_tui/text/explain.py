@@ -90,11 +90,10 @@ def _forward(frame: Frame) -> list[str]:
 
 def _moved_by_forward(frame: Frame) -> str:
     """Say which parameters the code of the forward has moved, if any."""
-    if frame.mover is not frame.command or not frame.ways:
+    if frame.mover is not frame.command or not frame.move_norms:
         return "No parameter has moved."
-    names = [
-        name for name, way in zip(frame.params.layout.names, frame.ways, strict=True) if way is not None and way > 0
-    ]
+    norms = zip(frame.params.layout.names, frame.move_norms, strict=True)
+    names = [name for name, norm in norms if norm is not None and norm > 0]
     what = (f"{len(names)} parameters" if len(names) > MAX_NAMED else list_names(names)) if names else "parameters"
     return f"Its own code has changed {what}: no step did that."
 

@@ -133,7 +133,7 @@ def _factors(frame: Frame, grads: Mapping[int, GradStats]) -> dict[str, tuple[fl
     """
     errors, q, params = errors_of_mean_square(frame), frame.prediction, frame.loss_params
     x = frame.inputs.values if frame.inputs else None
-    if frame.old or not (errors and x and q and q.values and params and len(x) == len(errors) <= 4):
+    if frame.loss_is_old or not (errors and x and q and q.values and params and len(x) == len(errors) <= 4):
         return {}
     weights = [value for row in params for value in row.values or ()] if len(params) <= 2 and params.whole else []
     if len(weights) != len(params) or any(grad.backwards > 1 for grad in grads.values()):
@@ -158,9 +158,9 @@ def _direction(frame: Frame, grad: GradStats) -> str:
     (value,) = grad.values or (math.nan,)
     if not math.isfinite(value) or frame.loss is None or not math.isfinite(frame.loss):
         return ""
-    there = ", where it was measured" if frame.old else ""
+    there = ", where it was measured" if frame.loss_is_old else ""
     if value == 0:
-        return f": flat {'there' if frame.old else 'here'}"
+        return f": flat {'there' if frame.loss_is_old else 'here'}"
     return f": raising {grad.name} {'raises' if value > 0 else 'lowers'} the loss{there}"
 
 

@@ -45,7 +45,7 @@ def explain_step(frame: Frame) -> list[str]:
 
 def loss_age(frame: Frame) -> list[str]:
     """Say that the loss belongs to parameters that are gone, where it does."""
-    if frame.loss is None or not frame.old:
+    if frame.loss is None or not frame.loss_is_old:
         return []
     return [f"The loss {number(frame.loss)} is from before the parameters moved: forward makes a new one."]
 
@@ -108,7 +108,7 @@ def _moves(frame: Frame) -> list[str]:
     assert frame.before is not None
     if len(frame.params) > 4:
         return _most_and_least(frame)
-    rows = zip(frame.before, frame.params, frame.grads, frame.ways or (), strict=False)
+    rows = zip(frame.before, frame.params, frame.grads, frame.move_norms or (), strict=False)
     return ["  " + _move(frame, index, *row) for index, row in enumerate(rows)]
 
 
@@ -145,7 +145,7 @@ def _move(
 def _most_and_least(frame: Frame) -> list[str]:
     """Name the parameters that moved most and least for their size, of those that had a gradient."""
     assert frame.before is not None
-    rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.ways or (), strict=False))
+    rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.move_norms or (), strict=False))
     shares = [
         (moved / norm, index) for index, (norm, backwards, moved) in rows if norm and backwards and moved is not None
     ]

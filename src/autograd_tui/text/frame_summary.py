@@ -19,7 +19,7 @@ def frame_line(frame: Frame) -> str:
     loss = "-" if frame.loss is None else f"{frame.loss:.6g}"
     columns = printable(
         f"{frame.index:>6}  {frame.command!s:<12}  {frame.iteration:>9}  {frame.steps:>5}  "
-        f"{loss + ' old' * frame.old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}{_metrics(frame)}"
+        f"{loss + ' old' * frame.loss_is_old:>12}  {rate(frame.learning_rate):>8}  {_tensors(frame)}{_metrics(frame)}"
     )
     if frame.error is None:
         return columns
@@ -55,7 +55,7 @@ def _norm(table: StatsTable) -> str:
 
 def _metrics(frame: Frame) -> str:
     """Name the metrics, which are of the prediction, and as old as it is."""
-    return "".join(f"   {name} {value:.6g}{' old' * frame.old}" for name, value in frame.metrics)
+    return "".join(f"   {name} {value:.6g}{' old' * frame.loss_is_old}" for name, value in frame.metrics)
 
 
 def _values(row: TensorStats | None) -> str:

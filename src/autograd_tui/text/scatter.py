@@ -46,10 +46,10 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
             for between in range(min(truth, predicted) + 1, max(truth, predicted)):
                 cells[between, at] = ("┊", "dim")
             beside = int(math.isfinite(y) and truth == predicted and not equal)  # near, not the same: side by side
-            cells[predicted, at + beside] = ("*", "warn" if frame.old else "accent")
+            cells[predicted, at + beside] = ("*", "warn" if frame.loss_is_old else "accent")
         if math.isfinite(y):
             cells[row(y), at] = ("@", "up") if equal else ("o", "strong")
-    if frame.old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
+    if frame.loss_is_old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
         cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
     lines: list[Line] = []
     for index in range(rows):
@@ -62,7 +62,7 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
     under = f"{fitted(left, 7)} to {fitted(right, 7)}"
     if len(under) + 4 > columns:
         under = ""
-    age = " the prediction is old " if frame.old and columns > 44 else ""
+    age = " the prediction is old " if frame.loss_is_old and columns > 44 else ""
     return [
         *lines,
         [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' * bool(under) + under:─>{columns - 2 - len(age)}}", "dim")],

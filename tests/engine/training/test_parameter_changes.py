@@ -118,7 +118,7 @@ def test_what_a_forward_moves_itself_is_no_move_of_a_step(
     assert explain(forward, session.about)[0].endswith(
         "Its own code has changed teacher.weight, teacher.bias: no step did that."
     )
-    assert not forward.old
+    assert not forward.loss_is_old
     session.run("b")
     step = session.run("s")
     assert step.moves is not None

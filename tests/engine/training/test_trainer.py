@@ -167,7 +167,7 @@ def test_a_forward_that_raises_begins_no_iteration() -> None:
     ],
 )
 def test_a_loss_is_old_once_its_parameters_are_no_longer_there(commands: str, old: bool) -> None:
-    assert run(open_session("linear"), commands).old is old
+    assert run(open_session("linear"), commands).loss_is_old is old
 
 
 def large(seed: int) -> tuple[nn.Module, Batch]:
@@ -177,11 +177,11 @@ def large(seed: int) -> tuple[nn.Module, Batch]:
 
 def test_a_step_makes_the_loss_of_a_large_model_old() -> None:
     frames = list(open_session(as_scenario(large)).run_all("f S fbs"))
-    assert [frame.old for frame in frames] == [False, False, False, False, True]
+    assert [frame.loss_is_old for frame in frames] == [False, False, False, False, True]
 
 
 def test_a_step_by_nothing_leaves_the_loss_of_a_large_model_as_it_is() -> None:
-    assert not run(open_session(as_scenario(large)), "lr=0 fbs").old
+    assert not run(open_session(as_scenario(large)), "lr=0 fbs").loss_is_old
 
 
 def still(seed: int) -> tuple[nn.Module, Batch]:
@@ -192,20 +192,20 @@ def still(seed: int) -> tuple[nn.Module, Batch]:
 def test_a_step_by_gradients_of_zero_leaves_the_loss_as_it_is() -> None:
     frame = run(open_session(as_scenario(still)), "fbs")
     assert not frame.params.whole
-    assert not frame.old
+    assert not frame.loss_is_old
 
 
 def test_a_value_set_to_what_it_is_leaves_the_loss_of_a_large_model_as_it_is() -> None:
     session = open_session(as_scenario(large))
     values = run(session, "f").params[-1].values
     assert values is not None
-    ages = [session.run(command).old for command in (f"1.bias[0]={values[0]!r}", "1.bias[0]=3", "f", "b", "s")]
+    ages = [session.run(command).loss_is_old for command in (f"1.bias[0]={values[0]!r}", "1.bias[0]=3", "f", "b", "s")]
     assert ages == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize("spelling", ["adam,fused=true", "sgd,fused=true", "adam,foreach=true"])
 def test_a_step_that_moves_all_parameters_at_once_makes_the_loss_old(spelling: str) -> None:
-    assert run(open_session(as_scenario(gated), optimizer=spelling), "fbs").old
+    assert run(open_session(as_scenario(gated), optimizer=spelling), "fbs").loss_is_old
 
 
 # What frames share.

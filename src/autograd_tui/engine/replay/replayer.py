@@ -66,7 +66,7 @@ class Replay:
                 for command in pattern:
                     self._run(command, settled=not skipped)
                 if skipped:  # only the last of these frames shows nothing of an earlier iteration
-                    self._checker.see(self._trainer.frame)
+                    self._checker.check(self._trainer.frame)
                     self._frames = deque([self._trainer.frame], maxlen=MAX_FRAMES)
                 remaining -= skipped + 1
         return list(self._frames)
@@ -88,7 +88,7 @@ class Replay:
         checkpoints.spend(perf_counter() - started, frames=done * len(Phase))
         if run.raised is not None:
             raise ReplayDiverged from run.raised
-        self._checker.see_losses(start + 1, run.losses)
+        self._checker.check_losses(start + 1, run.losses)
         self._check_wanted()
         return done
 
@@ -111,7 +111,7 @@ class Replay:
         if checkpoint:
             (checkpoints.drop if trainer.frame.error else checkpoints.keep)(checkpoint)
         if settled:
-            self._checker.see(trainer.frame)
+            self._checker.check(trainer.frame)
         self._frames.append(trainer.frame)
         self._check_wanted()
 
@@ -163,8 +163,8 @@ class Replayer:
 
     def note_divergence(self, checker: ReplayChecker) -> None:
         """Remember where a move computed other frames than there had been, if anywhere."""
-        self.divergence = checker.first
-        self._trainer.differed |= checker.first is not None
+        self.divergence = checker.divergence
+        self._trainer.differed |= checker.divergence is not None
 
     def take_divergence(self) -> Divergence | None:
         """Return, once, where the last move computed another frame than there had been."""
@@ -216,7 +216,7 @@ class Replayer:
                 self._trainer.restore(checkpoint)
             else:
                 self._trainer.start_over()
-                checker.see(self._trainer.frame)
+                checker.check(self._trainer.frame)
         replay = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
         try:
             return replay.to(index, skipping=skipping)

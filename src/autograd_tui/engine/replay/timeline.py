@@ -224,8 +224,8 @@ class Timeline:
         left_log, left_history = self.replayer.log, self.history
         checker, history = self._checker_of(branch, shared)
         frames = self.replayer.switch_to(branch.log.copy(), checker, skipping=branch.history is not None)
-        if checker.first is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
-            checker.first = Divergence(self.trainer.frame.index, "numbers")
+        if checker.divergence is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
+            checker.divergence = Divergence(self.trainer.frame.index, "numbers")
             self.replayer.note_divergence(checker)
         self.branches.remove(branch)
         self._leave(left_log, left_history, fork=shared)

@@ -38,12 +38,12 @@ def norm_over(table: StatsTable) -> str:
 
 def gradient_status(frame: Frame, index: int) -> str:
     """Say in a word or two what has become of a parameter's gradient."""
-    return _status(frame, index, old=frame.old)
+    return _status(frame, index, old=frame.loss_is_old)
 
 
 def gradient_statuses(frame: Frame) -> list[str]:
     """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
-    indices, old = range(len(frame.grads)), frame.old
+    indices, old = range(len(frame.grads)), frame.loss_is_old
     marks = ([index in marked for index in indices] for marked in (frame.frozen, frame.unused, frame.grads.outside))
     left = (_is_of_an_earlier_forward(frame, index) for index in indices)
     kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
@@ -73,7 +73,7 @@ def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
     if grad.used:
         return f"{summed}, used" if summed else FULL_WORDS["used"]
-    if frame.old and frame.mover is not None:
+    if frame.loss_is_old and frame.mover is not None:
         return f"{summed or 'fresh'}, but from before {frame.mover}"
     return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, index) else "fresh")
 

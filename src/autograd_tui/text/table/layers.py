@@ -60,7 +60,7 @@ class ParameterColumns:
             tuple(map(math.prod, frame.params.layout.shapes)),
             frame.params.norms(),
             frame.grads.norms(),
-            frame.ways,
+            frame.move_norms,
             frame.before.norms() if frame.before is not None else (),
             frame.params.layout.left_out(),
             frozenset(held[row] for row in frame.grads.table.layout.left_out()),

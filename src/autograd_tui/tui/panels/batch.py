@@ -68,7 +68,7 @@ class OutputPanel(Panel):
             line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
             line.append((f"  label {number(target)}" if target is not None else "", "dim"))
-            lines.append([*line, ("  old" if frame.old else "", "warn")])
+            lines.append([*line, ("  old" if frame.loss_is_old else "", "warn")])
         return lines
 
 

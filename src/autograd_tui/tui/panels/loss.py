@@ -97,17 +97,17 @@ class LossPanel(Panel):
 def _number_and_age(frame: Frame, width: int) -> Line:
     if frame.loss is None:
         return [("none before the first forward" if frame.loss_params is None else "not one number", "dim")]
-    short = "  old" if frame.old else "  fresh"
-    age = f"{short}: a parameter has moved since" if frame.old else short
+    short = "  old" if frame.loss_is_old else "  fresh"
+    age = f"{short}: a parameter has moved since" if frame.loss_is_old else short
     if not math.isfinite(frame.loss):
         age = f"{short}, {'not a number' if math.isnan(frame.loss) else 'not finite'}"
     looks = (
-        number_style(frame.loss, "dim" if frame.old else "strong"),
-        number_style(frame.loss, "warn" if frame.old else "up"),
+        number_style(frame.loss, "dim" if frame.loss_is_old else "strong"),
+        number_style(frame.loss, "warn" if frame.loss_is_old else "up"),
     )
     line: Line = [(number(frame.loss), looks[0]), (age if len(age) + 8 <= width else short, looks[1])]
     for name, value in frame.metrics:
         metric = f"   {name} {number(value)}"
         if length(line) + len(metric) <= width:
-            line.append((metric, number_style(value, "dim" if frame.old else "")))
+            line.append((metric, number_style(value, "dim" if frame.loss_is_old else "")))
     return line

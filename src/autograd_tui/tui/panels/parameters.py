@@ -73,7 +73,8 @@ def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, widths
     line += [(f"{number(was):>{width}} → ", number_style(was, "dim"))]
     line += [(f"{number(now):>{width}}", number_style(now, "strong" if by else ""))]
     line += [(f"  {arrow} {number(moved, signed=True)}", number_style(moved, style if by else "dim"))]
-    changed = arrow != "=" or bool(math.isfinite(now) and frame.ways and frame.ways[place])  # the norm may have stayed
+    moved_by = frame.move_norms[place] if frame.move_norms else None
+    changed = arrow != "=" or bool(math.isfinite(now) and moved_by)  # the norm may have stayed
     if frozen and not changed:
         return [*line, ("  frozen", "dim")]
     if by:

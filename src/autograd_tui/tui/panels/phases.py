@@ -77,7 +77,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
     if frame.error is not None and frame.phase is phase:
         return "raised"
     if phase is Phase.FORWARD and frame.loss is not None:
-        return f"loss {number(frame.loss)}{' old' if frame.old else ''}"
+        return f"loss {number(frame.loss)}{' old' if frame.loss_is_old else ''}"
     if phase is Phase.BACKWARD and frame.grads.state != "none":
         few = frame.grads if len(frame.grads) <= MOST_NAMED else ()
         each = [(f"d{row.name}", row.values[0]) for row in few if row and row.size == 1 and row.values]
@@ -99,7 +99,7 @@ def _taken(frame: Frame) -> list[str]:
 
 def _move(frame: Frame) -> str:
     estimated = any(math.prod(shape) > SAMPLE_SIZE for shape in frame.params.layout.shapes)
-    known = [way for way in frame.ways or () if way is not None]
+    known = [way for way in frame.move_norms or () if way is not None]
     moved = math.hypot(*known) if known else None
     partly = len(known) < len(frame.params)
     least = "≥" * (partly and moved is not None)
