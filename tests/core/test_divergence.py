@@ -115,7 +115,7 @@ def test_a_parameter_that_differs_is_named() -> None:
     def otherwise() -> bool:
         step()
         with torch.no_grad():
-            trainer._state.params["w"].add_(1.0)
+            trainer.state.params["w"].add_(1.0)
         return True
 
     session.rewind(0)

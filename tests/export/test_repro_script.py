@@ -104,7 +104,7 @@ def opened(scenario: str, words: str, **options: object) -> Session:
 
 def values(session: Session) -> tuple[dict[str, object], list[object]]:
     """Give the gradients and parameters of a session, as a script's are given."""
-    state = session._trainer._state
+    state = session._trainer.state
     grads = {name: bits(param.grad) for name, param in state.params.items() if param.grad is not None}
     return grads, [bits(param) for param in state.params.values()]  # type: ignore[return-value]
 

@@ -376,7 +376,7 @@ def begun_with_a_file(folder: Path, scenario: str, kind: str, lr: float | None) 
     """Train, save what a script would, and begin another run with that."""
     before = open_session(scenario, optimizer="sgd,momentum=0.9")
     list(before.run_all("fbsz*4"))
-    state = before._trainer._state
+    state = before._trainer.state
     model = {key: value.clone() for key, value in state.model.state_dict().items()}
     saved = {"both": {"model": model, "optim": state.optimizer.state_dict()}, "model": {"state_dict": model}}
     path = folder / f"{kind}-{Path(scenario).stem}.pt"

@@ -24,7 +24,7 @@ FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 
 def state_of(session: Session) -> TrainingState:
     """Give the live training state inside a session."""
-    return session._trainer._state
+    return session._trainer.state
 
 
 def tensors(session: Session) -> Tensors:

@@ -203,7 +203,7 @@ def _open(
         return state
 
     trainer = Trainer(StateBuilder(build, global_state), PhaseTracer)
-    parts = trainer.parts
+    parts = trainer.state.parts
     paths = {} if folder == current_folder else files  # names that are meant from elsewhere are told whole
     config = RunConfig(
         scenario if isinstance(scenario, str) else found.title,
@@ -223,7 +223,7 @@ def _open(
         config,
         parts.names,
         parts.class_names,
-        tied=trainer.tied,
+        tied=trainer.state.tied_names(),
         listing=_listing(parts, lr_decay),
         memory=budget,
     )

@@ -29,6 +29,7 @@ from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.repro import Repro, latest_case
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
 
@@ -202,8 +203,12 @@ class Session:
     @property
     def warning(self) -> str | None:
         """Say where it is not the run that it goes on with, and what going back will cost, or whether it is exact."""
-        doubt = self._trainer.doubt
-        inexact = f"going back in this model runs forward again and may give other numbers: {doubt}." if doubt else None
+        unrepeatable_reason = self._trainer.unrepeatable_reason
+        inexact = (
+            f"going back in this model runs forward again and may give other numbers: {unrepeatable_reason}."
+            if unrepeatable_reason
+            else None
+        )
         return self.departure or self._replayer.checkpoints.warning or inexact
 
     def take_divergence(self) -> Divergence | None:
@@ -230,7 +235,7 @@ class Session:
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
         """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
-        return self._trainer.groups(optimizer)
+        return group_specs(self._trainer.state.groups, optimizer, self._trainer.state.params)
 
     def checkpoint(self) -> Checkpoint:
         """Give all that the next forward depends on, where one could run now."""

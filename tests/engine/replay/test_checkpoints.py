@@ -42,7 +42,7 @@ def test_a_checkpoint_is_taken_before_a_forward_once_it_is_due() -> None:
 def test_no_checkpoint_is_kept_of_a_forward_that_raises() -> None:
     session = open_with_many_checkpoints("linear")
     run(session, "fbsz")
-    session._trainer._state.parts.model.forward = None  # type: ignore[assignment]
+    session._trainer.state.parts.model.forward = None  # type: ignore[assignment]
     assert session.run("f").error is not None
     assert kept(session) == [0]
 

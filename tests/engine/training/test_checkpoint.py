@@ -81,18 +81,18 @@ def test_another_optimizer_gives_way_to_the_one_before() -> None:
     run(session, "optimizer=adam,lr=0.5 fbsz")
     trainer_of(session).restore(checkpoint)
     assert differing(held(session), expected) == []
-    assert trainer_of(session)._state.optimizer.param_groups[0]["nesterov"]
+    assert trainer_of(session).state.optimizer.param_groups[0]["nesterov"]
 
 
 def test_the_plateau_goes_back_too() -> None:
     session = open_session("linear", lr=0.0, decay="plateau")
     run(session, "fbsz*3")
-    scheduler = trainer_of(session)._state.scheduler
+    scheduler = trainer_of(session).state.scheduler
     assert scheduler is not None
     expected, checkpoint = scheduler.state_dict(), trainer_of(session).checkpoint()
     run(session, "lr=0.1 fbsz*3")
     trainer_of(session).restore(checkpoint)
-    scheduler = trainer_of(session)._state.scheduler
+    scheduler = trainer_of(session).state.scheduler
     assert scheduler is not None
     assert scheduler.state_dict() == expected
 

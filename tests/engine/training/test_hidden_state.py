@@ -370,9 +370,9 @@ def test_nothing_is_said_of_what_can_be_put_back(kind: str) -> None:
 
 def test_a_backward_on_the_live_graph_is_shown_without_the_forward_where_that_may_not_repeat() -> None:
     session = open_session(as_scenario(of(Elsewhere)))
-    session._trainer.differed = True  # as a re-run would have shown
+    session._trainer.diverged = True  # as a re-run would have shown
     list(session.run_all("f"))
-    session._trainer._tracer.forget()  # as if it had not been recorded as it ran
+    session._trainer.tracer.forget()  # as if it had not been recorded as it ran
     calls = state_of(session).model.elsewhere.calls  # type: ignore[union-attr]
     trace = session.run("i:b").trace
     assert trace is not None

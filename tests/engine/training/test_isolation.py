@@ -120,7 +120,7 @@ def test_code_that_changes_globals_for_good_leaves_the_callers_alone() -> None:
 
 def test_metrics_leave_no_trace_in_the_random_numbers() -> None:
     session, straight = (open_session(as_scenario(gated)) for _ in range(2))
-    session._trainer._state.parts.metrics["noise"] = lambda prediction, target: torch.rand(())  # type: ignore[index]
+    session._trainer.state.parts.metrics["noise"] = lambda prediction, target: torch.rand(())  # type: ignore[index]
     for each in (session, straight):
         run(each, "fbsz*2")
     assert dict(session.frame.metrics).keys() == {"noise"}

@@ -59,9 +59,9 @@ def test_the_old_graph_outlives_a_forward_that_raises() -> None:
 
 def test_a_buffer_that_a_raising_forward_replaced_is_the_old_one_again() -> None:
     session = open_session(as_scenario(wilful))
-    last = session._trainer._state.model.get_buffer("last")
+    last = session._trainer.state.model.get_buffer("last")
     list(session.run_all("w=4 f"))
-    assert session._trainer._state.model.get_buffer("last") is last
+    assert session._trainer.state.model.get_buffer("last") is last
 
 
 def test_the_same_batch_is_tried_again_after_a_forward_that_raised(capfd: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def opened(**parts: Any) -> Session:
 
 
 def model_of(session: Session) -> Net:
-    model = session._trainer._state.model
+    model = session._trainer.state.model
     assert isinstance(model, Net)
     return model
 

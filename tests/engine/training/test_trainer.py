@@ -292,7 +292,7 @@ def test_state_that_the_first_optimizer_makes_at_once_is_in_frame_0() -> None:
 
 
 def plateau(session: Session) -> tuple[int, int]:
-    scheduler = session._trainer._state.scheduler
+    scheduler = session._trainer.state.scheduler
     assert scheduler is not None
     return int(scheduler.num_bad_epochs), int(scheduler.last_epoch)
 
@@ -373,4 +373,4 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
     run(session, "fbsz*2")
     torch.manual_seed(3)
     large(3)
-    assert torch.equal(session._trainer._state.global_state._inside.torch[0], torch.get_rng_state())
+    assert torch.equal(session._trainer.state.global_state._inside.torch[0], torch.get_rng_state())

@@ -10,7 +10,7 @@ from math import log
 from time import perf_counter
 
 from autograd_tui.core.run_config import DEFAULT_MEMORY, size_in_words
-from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.checkpoint import Checkpoint, can_take_checkpoint, checkpoint_size
 from autograd_tui.engine.training.trainer import Trainer
 
 QUICK_GAP = 2.2  # seconds of stepped training in a gap that is re-run within 2: most of it without frames
@@ -93,7 +93,7 @@ class CheckpointStore:
         self._start_leads = False  # whether a forward starts there that did not raise
         self._start_restarts = 0  # of the trainer, when it was taken
         self._fixed = 1  # how many of them stay, from the first on
-        self._size = trainer.checkpoint_bytes()  # of one, at first
+        self._size = checkpoint_size(trainer.state)  # of one, at first
         if self._makes_room():
             self._checkpoints.append(self._take())
 
@@ -133,7 +133,11 @@ class CheckpointStore:
         """Take a checkpoint where the last one is long enough ago; `keep` it once its forward has succeeded."""
         here = self._trainer.frame.index
         before = self._checkpoints[: self._insertion_index(here)][-1:]
-        if not self.is_due() or any(each.frame.index == here for each in before) or not self._trainer.can_be_kept():
+        if (
+            not self.is_due()
+            or any(each.frame.index == here for each in before)
+            or not can_take_checkpoint(self._trainer.state)
+        ):
             return None
         if self._makes_room():
             return self._take()
@@ -142,14 +146,14 @@ class CheckpointStore:
 
     def take_iteration_start(self) -> Checkpoint | None:
         """Take a checkpoint beside the budget, into the memory of the last iteration start, which it replaces."""
-        if not self._trainer.can_be_kept():
+        if not can_take_checkpoint(self._trainer.state):
             return None
         last, self._iteration_start = self._iteration_start, None
         return self._trainer.checkpoint(last)
 
     def keep_iteration_start(self, checkpoint: Checkpoint, *, raised: bool) -> None:
         """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
-        self._iteration_start, self._start_leads, self._start_restarts = checkpoint, not raised, self._trainer.starts
+        self._iteration_start, self._start_leads, self._start_restarts = checkpoint, not raised, self._trainer.builds
 
     def drop_iteration_start(self) -> None:
         """Keep no iteration start any more."""
@@ -158,7 +162,7 @@ class CheckpointStore:
     @property
     def iteration_start(self) -> Checkpoint | None:
         """The start of the latest iteration, if it is of the model that is there now."""
-        return self._iteration_start if self._start_restarts == self._trainer.starts else None
+        return self._iteration_start if self._start_restarts == self._trainer.builds else None
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that a forward has followed."""
@@ -226,7 +230,7 @@ class CheckpointStore:
 
     def _makes_room(self) -> bool:
         """Drop what is in the way of one more within the budget; return whether it fits."""
-        room = self._budget - self._trainer.checkpoint_bytes()
+        room = self._budget - checkpoint_size(self._trainer.state)
         if room < sum(each.bytes for each in self._checkpoints[: self._fixed]):
             return False
         self._gap = 0.0

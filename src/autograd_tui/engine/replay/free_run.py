@@ -50,7 +50,7 @@ def _run_iterations(timeline: Timeline, goal: Goal, stopped: Callable[[], bool],
     regular = False  # whether the last iteration was f b s z, so that the next ones will be too
     while not goal.is_past(trainer.frame):
         start = trainer.frame
-        if trainer.doubt is not None:  # what no run can return to goes phase by phase, and never too far
+        if trainer.unrepeatable_reason is not None:  # what no run can return to goes phase by phase, and never too far
             yield from _run_watched(timeline, goal, stopped, every=every)
             return
         if regular and start.iteration + 1 != goal.iteration:

@@ -158,13 +158,13 @@ class Replayer:
 
     def check_repeats(self, why: str) -> None:
         """Raise Refused where running a forward again only to look at it may give other numbers, and change the run."""
-        if doubt := self._trainer.doubt:
-            raise Refused(f"{why}, and no forward of this model runs again just to be looked at: {doubt}.")
+        if reason := self._trainer.unrepeatable_reason:
+            raise Refused(f"{why}, and no forward of this model runs again just to be looked at: {reason}.")
 
     def note_divergence(self, checker: ReplayChecker) -> None:
         """Remember where a move computed other frames than there had been, if anywhere."""
         self.divergence = checker.divergence
-        self._trainer.differed |= checker.divergence is not None
+        self._trainer.diverged |= checker.divergence is not None
 
     def take_divergence(self) -> Divergence | None:
         """Return, once, where the last move computed another frame than there had been."""
@@ -215,7 +215,7 @@ class Replayer:
             if checkpoint:
                 self._trainer.restore(checkpoint)
             else:
-                self._trainer.start_over()
+                self._trainer.rebuild()
                 checker.check(self._trainer.frame)
         replay = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
         try:

@@ -35,16 +35,17 @@ class TraceCache:
 
         A forward that may not repeat does not run again: the backward is then shown without it.
         """
-        here = self._trainer.frame
-        if here.graph == "alive" and not self._trainer.knows_forward and self._trainer.doubt is None:
-            self._replayer.record(self._replayer.last(Phase.FORWARD, here.index), checker)
-            self._replayer.return_to(here.index, checker)
+        trainer, current = self._trainer, self._trainer.frame
+        is_missing = current.graph == "alive" and not trainer.tracer.knows_forward
+        if is_missing and trainer.unrepeatable_reason is None:
+            self._replayer.record(self._replayer.last(Phase.FORWARD, current.index), checker)
+            self._replayer.return_to(current.index, checker)
 
     def store(self, frame: Frame) -> Trace:
         """Store and return the trace of the phase that has just been recorded, and led to `frame`."""
         assert frame.phase is not None
         # A step that raised is not run again.
-        trace = self._trainer.trace or self._trainer.trace_of_raised_step()
+        trace = self._trainer.trace or self._trainer.tracer.raised_step(frame)
         self._traces.pop(frame.index, None)
         self._traces[frame.index] = trace
         while len(self._traces) > MAX_TRACES:
