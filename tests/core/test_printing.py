@@ -167,9 +167,9 @@ def test_what_is_said_on_leaving_the_screen_is_harmless(
     failure: BaseException | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     about = SessionInfo(HOSTILE, "cpu", 0, RunConfig(HOSTILE, own={"width": HOSTILE}))
-    driver = SimpleNamespace(unkept=[HOSTILE], earlier_command_lines=[about.command_line_with(CommandLog())])
+    runner = SimpleNamespace(unkept=[HOSTILE], earlier_command_lines=[about.command_line_with(CommandLog())])
     main = SimpleNamespace(
-        trainer=SimpleNamespace(driver=driver, can=LIVE), last_command_line=lambda: about.command_line
+        trainer=SimpleNamespace(runner=runner, can=LIVE), last_command_line=lambda: about.command_line
     )
     app: Any = SimpleNamespace(failure=failure, main=main)
     output = CapturedOutput()

@@ -165,7 +165,7 @@ def test_a_nan_in_a_model_of_ones_own_comes_again(tmp_path: Path) -> None:
     for _ in session.run_free(Goal(iteration=500), lambda: False):
         pass
     assert session.fired is not None
-    assert session.fired.said == "the loss is NaN"
+    assert session.fired.reason == "the loss is NaN"
     session.run("b")
     said = export_repro(tmp_path / "fault.pt", session)
     assert said == "fault.py repeats it"
@@ -173,7 +173,7 @@ def test_a_nan_in_a_model_of_ones_own_comes_again(tmp_path: Path) -> None:
     first = next(row.name for row in session.frame.grads.table if row.nonfinite)
     assert str(out).splitlines()[0] == f"iteration {session.frame.iteration}  loss nan"
     assert str(out).splitlines()[1].startswith(f"{first}.grad has ")
-    assert session.fired.said in (tmp_path / "fault.py").read_text().splitlines()[0]
+    assert session.fired.reason in (tmp_path / "fault.py").read_text().splitlines()[0]
 
 
 def test_what_raised_last_raises_in_the_script_too(tmp_path: Path) -> None:

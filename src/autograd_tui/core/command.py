@@ -1,4 +1,4 @@
-"""Commands: what a session can be told to do, each with one spelling."""
+"""Commands: what a session can be asked to do, each with one spelling."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Command:
 
     @property
     def kind(self) -> str:
-        """Say what it sets: "lr", "requires_grad", or as its name does."""
+        """What it sets: "lr", "requires_grad", or its name."""
         if isinstance(self.value, bool):
             return "requires_grad"
         return "lr" if _LR.fullmatch(self.name) else self.name
@@ -113,17 +113,17 @@ class Commands(Sequence[Command]):
                     yield from pattern
 
     def blocks(self) -> Iterator[tuple[tuple[Command, ...], int]]:
-        """Give the same commands as patterns, and how often each is to run."""
+        """Yield the same commands as patterns, and how often each is to run."""
         for _ in range(self._times):
             yield from self._blocks
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index] % self._once
-        block = bisect_right(self._ends, place)
+            return [self[each] for each in range(len(self))[index]]
+        offset = range(len(self))[index] % self._once
+        block = bisect_right(self._ends, offset)
         pattern = self._blocks[block][0]
-        return pattern[(place - (self._ends[block - 1] if block else 0)) % len(pattern)]
+        return pattern[(offset - (self._ends[block - 1] if block else 0)) % len(pattern)]
 
     def __mul__(self, times: int) -> Commands:
         if len(self._blocks) == 1 and self._times == 1:
@@ -143,7 +143,7 @@ class Commands(Sequence[Command]):
 
 
 def can_be_spelled(name: str) -> bool:
-    """Tell whether a command can name a parameter of this name."""
+    """Return whether a command can name a parameter of this name."""
     return _TENSOR.fullmatch(name) is not None and "[" not in name
 
 
@@ -155,11 +155,11 @@ def parse(text: str) -> Commands:
     blocks: list[tuple[tuple[Command, ...], int]] = []
     room = MAX_COMMANDS
     words = text.split()
-    for place, word in enumerate(words, 1):
+    for number, word in enumerate(words, 1):
         try:
             pattern, times = _parse_word(word, room=room)
         except UnknownCommand as error:
-            raise UnknownCommand(f"word {place}: {error}" if len(words) > 1 else str(error)) from None
+            raise UnknownCommand(f"word {number}: {error}" if len(words) > 1 else str(error)) from None
         blocks.append((pattern, times))
         room -= len(pattern) * times
     return Commands(blocks)
@@ -175,7 +175,7 @@ def parse_one(text: str) -> Command:
 
 
 def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:
-    """Give the commands of one word, and how often they are to run."""
+    """Return the commands of one word, and how often they are to run."""
     if run := _RUN.fullmatch(word):
         letters, times = run[2], float(run[3] or 1)
         one = (Command(letters),) if letters in PHASES else tuple(COMMAND_BY_LETTER[letter] for letter in letters)

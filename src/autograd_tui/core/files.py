@@ -32,7 +32,7 @@ OTHER_KINDS = {
 
 
 def other_kind(mode: int) -> str | None:
-    """Say what it is that has a mode, "a pipe"; None for a regular file."""
+    """Return what has this mode, "a pipe"; None for a regular file."""
     return None if stat.S_ISREG(mode) else OTHER_KINDS.get(stat.S_IFMT(mode), "a link")
 
 
@@ -74,7 +74,7 @@ def new_file(path: Path, mode: int = 0o666, *, flags: int = 0) -> int:
 
 
 def new_part(path: Path, mode: int = 0o666) -> tuple[Path, int]:
-    """Make a file beside `path` that is to take its place; return its name, drawn by lot, and its descriptor.
+    """Make a file beside `path` that is to take its place; return its random name and its descriptor.
 
     The mode is what the umask leaves of `mode`. Raises OSError.
     """
@@ -83,7 +83,7 @@ def new_part(path: Path, mode: int = 0o666) -> tuple[Path, int]:
 
 
 def part_of(path: Path) -> Path:
-    """Draw a name beside `path`, for what is to take its place: "run.csv.3f9a20c1.new"."""
+    """Return a random name beside `path`, for what is to take its place: "run.csv.3f9a20c1.new"."""
     return path.with_name(f"{path.name}.{token_hex(4)}.new")
 
 
@@ -169,7 +169,7 @@ def file_sha256(path: str) -> str | None:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Tell whether two names lead to one file, be it by a link of either kind or another spelling."""
+    """Return whether two names lead to one file, also by a link of either kind or another spelling."""
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):  # one of them is not there

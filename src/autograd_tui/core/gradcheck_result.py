@@ -11,7 +11,7 @@ Verdict = Literal["agrees", "wrong", "differs", "kink"]
 
 @dataclass(frozen=True, slots=True)
 class GradCheck:
-    """One gradient, found in three ways, or four: element by element, or along random directions of length 1.
+    """One gradient, computed in three ways, or four: element by element, or along random directions of length 1.
 
     `verdict`: "wrong" where autograd itself, in float64, is not what the differences are, "differs" where only the
     run's gradient is not, "kink" where the loss has no slope.
@@ -31,7 +31,7 @@ class GradCheck:
     coarsest: str = "float32"  # on the run's way, by a cast or autocast
     backwards: int = 1  # that are summed in it
     kinks: int = 0  # elements or directions in which the loss has no slope
-    held_still: tuple[str, ...] = ()  # the places at which gradients are told not to follow, "detach (line 18)"
+    held_still: tuple[str, ...] = ()  # the lines at which gradients are cut off, "detach (line 18)"
     casts: tuple[str, ...] = ()  # the calls that asked for less than float64, "float (line 18)"
     autocast: bool = False  # whether the forward asks for it
 

@@ -37,7 +37,7 @@ class OptimizerSpec:
         return spec
 
     def with_option(self, option: str, value: OptionValue) -> OptimizerSpec:
-        """Give the same spec with one option set; the learning rate is one of them."""
+        """Return the same spec with one option set; the learning rate is one of them."""
         if option == "lr":
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise UnknownCommand(f'the learning rate must be a number, not "{value}".')
@@ -70,10 +70,11 @@ class LrDecay:
     def parse(cls, text: str, *, min_lr: float = DEFAULT_MIN_LR) -> LrDecay:
         """Read it; `min_lr` is for a text that gives none. Raises UnknownCommand or Refused."""
         kind, *words = text.split(":")
-        given = [parse_number(word) for word in words]
-        if kind != "plateau" or len(given) > 3 or None in given:
+        numbers = [parse_number(word) for word in words]
+        if kind != "plateau" or len(numbers) > 3 or None in numbers:
             raise UnknownCommand(f'"--decay {text}" is not understood: use plateau, or as in plateau:0.1:10:1e-5.')
-        factor, patience, floor = [*(each for each in given if each is not None), *(0.1, 10.0, min_lr)[len(given) :]]
+        defaults = (0.1, 10.0, min_lr)[len(numbers) :]
+        factor, patience, floor = [*(each for each in numbers if each is not None), *defaults]
         if not 0 < factor < 1:
             raise Refused(f"--decay {text}: the factor must lie between 0 and 1.")
         if not (patience >= 0 and patience.is_integer()):
@@ -87,7 +88,7 @@ class LrDecay:
 
     @property
     def line(self) -> str:
-        """Give the line of a script that steps it."""
+        """The line of a script that steps it."""
         floor = f", not below {self.min_lr:g}" if self.min_lr else ""
         return f"scheduler.step(loss)  # plateau: lr x {self.factor:g} after {self.patience} without improvement{floor}"
 

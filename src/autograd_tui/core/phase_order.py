@@ -19,7 +19,7 @@ def next_command(frame: Frame) -> Command:
 
 
 def refusal(frame: Frame, command: Command) -> str | None:
-    """Say why a backward or step is out of turn and what would follow; None for a phase that may run.
+    """Return a sentence on why a phase is out of turn and what would follow; None where it may run.
 
     forward and zero_grad always may, and so may a backward that adds to gradients that are there.
     """

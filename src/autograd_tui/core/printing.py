@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str, longest: int = 1000) -> str:
-    """Give text of others as one printable line, shortened where it is longer than anyone reads."""
+    """Return text of others as one printable line, shortened where it is longer than anyone reads."""
     line = printable(" ".join(text[: 2 * longest].split()))
     return line if len(line) <= longest else line[: longest - 1] + "…"
 

@@ -43,19 +43,19 @@ class RunConfig:
 
     @property
     def named(self) -> dict[str, str]:
-        """Give the files and folders that options name, by option, as they were given."""
+        """The files and folders that options name, by option, as they were given."""
         both = {**self.arguments, **self.own}
         return {name: str(both[name]) for name in self.hashes or () if name in both}
 
     def changed(self, now: RunConfig) -> list[str]:
-        """Give, as they were named, the files that are not now as they were."""
+        """Return the names of the files that are not now as they were."""
         before, after = self.hashes or {}, now.hashes or {}
         scenario = [now.scenario] * (self.sha256 != now.sha256)
-        return scenario + [said for name, said in self.named.items() if before[name] != after.get(name)]
+        return scenario + [file for name, file in self.named.items() if before[name] != after.get(name)]
 
     @property
     def command_line(self) -> str:
-        """Give the command line that opens it."""
+        """The command line that opens it."""
         words = ["autograd-tui", self.scenario]
         flags = {**self.arguments, **{name: value for name, value in self.own.items() if name in FLAG_OPTIONS}}
         for name, value in flags.items():
@@ -66,10 +66,10 @@ class RunConfig:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Give what may be a file that the run is made of, by what it is to it; some lead nowhere."""
-        given = {**self.arguments, **self.own}
+        """The paths of what may be files that the run is made of, by what they are to it; some lead nowhere."""
+        options = {**self.arguments, **self.own}
         texts = {"the scenario's own file": str(_file_of(self.scenario))}
-        texts |= {f"the file given as {name}": value for name, value in given.items() if isinstance(value, str)}
+        texts |= {f"the file given as {name}": value for name, value in options.items() if isinstance(value, str)}
         folders = self.folder, working_folder()
         return {what: Path(found_in(folders, value)) for what, value in texts.items()}
 
@@ -79,13 +79,13 @@ def _written(value: Any) -> str:
 
 
 def sha256(scenario: str) -> str | None:
-    """Give the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
+    """Return the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
     path = _file_of(scenario)
     return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and os.path.isfile(path) else None
 
 
 def _file_of(scenario: str) -> Path:
-    """Give the file of a scenario, "my_model.py" or "my_model.py:name"; a path where nothing is for one of no file."""
+    """Return the file of a scenario, "my_model.py" or "my_model.py:name"; a path to nothing for one of no file."""
     return Path(scenario.rpartition(":")[0] if ".py:" in scenario else scenario)
 
 
@@ -96,10 +96,10 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([kmg]i?b|b|)", re.IGNORECASE)
 
 def read_size(text: str) -> int:
     """Read "1GiB", "500MB", "64MiB" or a plain number of bytes; raises Refused."""
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
         raise Refused(f"--memory must be a size such as 1GiB, 500MB or a number of bytes, not {text}.")
-    return int(float(found[1]) * UNIT_BYTES[found[2].upper()])
+    return int(float(match[1]) * UNIT_BYTES[match[2].upper()])
 
 
 def size_in_words(size: int) -> str:
@@ -122,5 +122,5 @@ ENTRY_POINT_GROUP = "autograd_tui.scenarios"
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Give the scenarios of other packages by name; nothing of theirs is imported."""
+    """Return the scenarios of other packages by name; nothing of theirs is imported."""
     return {each.name: each for each in entry_points(group=ENTRY_POINT_GROUP) if each.name not in BUILT_IN}

@@ -1,4 +1,4 @@
-"""Who is told of a run: the observer of everything that runs, and the callback that can cancel what takes long."""
+"""What observes a run: the observer of everything that runs, and the callback that can cancel what takes long."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autograd_tui.core.history import History
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What of a run is not kept."""
+    """What of a run is not stored on disk."""
 
     mark: str  # in a word or two: "not kept"
     sentence: str
 
 
 class RunObserver(Protocol):
-    """Is told of everything that runs, as a journal's writer is; it never raises, and never holds training up long."""
+    """Called with everything that runs, as a journal's writer is; it never raises, and never holds training up long."""
 
     def on_command(self, command: str, frame: Frame) -> None:
         """Take in one command that has led to a frame."""
@@ -58,7 +58,7 @@ class RunObserver(Protocol):
 
     @property
     def problem(self) -> Problem | None:
-        """What is not kept, for as long as that is so."""
+        """What is not stored, for as long as that is so."""
 
     def take_problem(self) -> str | None:
         """Return a sentence about `problem`, once, where it has changed since the last call."""
@@ -78,7 +78,7 @@ Watch = Callable[[Progress], bool]  # called at each frame, iteration or forward
 
 
 class Cancelled(Refused):
-    """Says that going back was cancelled, and that all is as it was."""
+    """Going back was cancelled, and all is as it was."""
 
 
 def unwatched(progress: Progress) -> bool:

@@ -26,7 +26,7 @@ from autograd_tui.core.watchpoint import Watchpoint
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session's name, place and source lines."""
+    """What does not change while a session is open: its name, configuration and source lines."""
 
     title: str
     device: str
@@ -118,7 +118,7 @@ class SessionView(Protocol):
 
     @property
     def observer(self) -> RunObserver | None:
-        """What is told of everything that runs, such as a journal's writer."""
+        """What observes everything that runs, such as a journal's writer."""
 
     def stored(self, index: int) -> Frame | None:
         """Return frame `index` where it is stored."""

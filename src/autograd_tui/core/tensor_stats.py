@@ -15,7 +15,7 @@ SAMPLE_SIZE = 1024  # mean, std and histogram of a larger tensor come from a fix
 ROW_WIDTH = (
     6 + MAX_LISTED_VALUES + 1
 )  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
-NONFINITE_COLUMN = 3  # its place among them
+NONFINITE_COLUMN = 3  # its position among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TensorStats:
 
     @property
     def size(self) -> int:
-        """Count the tensor's values."""
+        """The number of values."""
         return math.prod(self.shape)
 
 
@@ -51,7 +51,7 @@ class GradStats(TensorStats):
 
 
 def without_history(row: TensorStats, name: str) -> TensorStats:
-    """Give a row's numbers alone, under another name."""
+    """Return a row's statistics alone, under another name."""
     return TensorStats(**{field.name: getattr(row, field.name) for field in fields(TensorStats)} | {"name": name})
 
 
@@ -67,19 +67,19 @@ class StatsLayout:
     dtypes: tuple[str, ...]
     measurable: tuple[bool, ...]  # bool, quantized, nested and empty tensors are not
     exact: bool = True
-    sparse: frozenset[int] = frozenset()  # places of measurable tensors that have norm, min and max alone
+    sparse: frozenset[int] = frozenset()  # indices of measurable tensors that have norm, min and max alone
 
     def ordinary(self, index: int) -> bool:
-        """Tell whether a tensor is dense and real, so that it has values, mean and histogram."""
+        """Return whether a tensor is dense and real, so that it has values, mean and histogram."""
         real = self.measurable[index] and not self.dtypes[index].startswith("complex")
         return real and index not in self.sparse
 
     def left_out(self) -> frozenset[int]:
-        """Find the places of tensors that have values and no norm: sums are without them."""
+        """Return the indices of tensors that have values and no norm: sums are without them."""
         if all(self.measurable):
             return frozenset()
-        unknown = (place for place, measurable in enumerate(self.measurable) if not measurable)
-        return frozenset(place for place in unknown if math.prod(self.shapes[place]))
+        unknown = (index for index, measurable in enumerate(self.measurable) if not measurable)
+        return frozenset(index for index in unknown if math.prod(self.shapes[index]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ class StatsTable(Sequence[TensorStats]):
         return self._row(range(len(self))[index])
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether two tables hold the same bits, so NaN equals NaN."""
+        """Return whether two tables hold the same bits, so NaN equals NaN."""
         if not isinstance(other, StatsTable):
             return NotImplemented
         if self is other:
@@ -117,26 +117,26 @@ class StatsTable(Sequence[TensorStats]):
         return all(size <= MAX_LISTED_VALUES for size in sizes) and all(map(self.layout.ordinary, range(len(self))))
 
     def named(self, name: str) -> TensorStats | None:
-        """Find the row of one tensor by its name."""
+        """Return the row of one tensor by its name; None where there is none."""
         return self[self.layout.names.index(name)] if name in self.layout.names else None
 
     def first(self, index: int) -> float | None:
-        """Give the first value of a tensor that is too large to have all in its row; None for others."""
+        """Return the first value of a tensor that is too large to have all in its row; None for others."""
         if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MAX_LISTED_VALUES:
             return None
         return self.numbers[(index + 1) * ROW_WIDTH - 1]
 
     def norms(self) -> tuple[float | None, ...]:
-        """Give the Euclidean norm of each tensor, None where it has none."""
+        """Return the Euclidean norm of each tensor, None where it has none."""
         pairs = zip(self.numbers[::ROW_WIDTH], self.layout.measurable, strict=True)
         return tuple(norm if measurable else None for norm, measurable in pairs)
 
     def norm(self) -> float | None:
-        """Give the Euclidean norm over all tensors together, None where one has none."""
+        """Return the Euclidean norm over all tensors together, None where one has none."""
         return None if self.layout.left_out() else self.least_norm()
 
     def least_norm(self) -> float | None:
-        """Give the norm over those that have one: the norm over all is no less. None where no tensor has one."""
+        """Return the norm over those that have one: the norm over all is no less. None where no tensor has one."""
         if len(self.layout.left_out()) == len(self) > 0:
             return None
         return math.hypot(*self.numbers[::ROW_WIDTH]) if self.layout.names else 0.0
@@ -189,7 +189,7 @@ class Grads(Sequence[GradStats | None]):
     table: StatsTable  # of those that there are
     backwards: tuple[int, ...]  # 0 where `.grad` is None
     used: tuple[bool, ...]
-    outside: frozenset[int] = frozenset()  # places that the optimizer does not hold: it neither uses nor clears them
+    outside: frozenset[int] = frozenset()  # indices that the optimizer does not hold: it neither uses nor clears them
 
     def __len__(self) -> int:
         return len(self.backwards)
@@ -202,43 +202,43 @@ class Grads(Sequence[GradStats | None]):
         return self._grad(sum(map(bool, self.backwards[:index])), index)
 
     def __iter__(self) -> Iterator[GradStats | None]:
-        places = accumulate(map(bool, self.backwards), initial=0)  # of each gradient in the table
+        positions = accumulate(map(bool, self.backwards), initial=0)  # of each gradient in the table
         return (
-            self._grad(place, index) if backwards else None
-            for index, (place, backwards) in enumerate(zip(places, self.backwards, strict=False))
+            self._grad(position, index) if backwards else None
+            for index, (position, backwards) in enumerate(zip(positions, self.backwards, strict=False))
         )
 
-    def _grad(self, place: int, index: int) -> GradStats:
-        row = self.table[place]
+    def _grad(self, position: int, index: int) -> GradStats:
+        row = self.table[position]
         numbers: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(TensorStats)}
         return GradStats(**numbers, backwards=self.backwards[index], used=self.used[index])
 
     def first(self, index: int) -> float | None:
-        """Give the first value of a gradient that is too large to have all in its row; None for others."""
+        """Return the first value of a gradient that is too large to have all in its row; None for others."""
         return self.table.first(sum(map(bool, self.backwards[:index]))) if self.backwards[index] else None
 
     @property
     def state(self) -> str:
-        """Say in one word what those of the optimizer are together: "none", "fresh" (some unused) or "used"."""
+        """What those of the optimizer are together: "none", "fresh" (some unused) or "used"."""
         pairs = enumerate(zip(self.used, self.backwards, strict=True))
-        held = [used for place, (used, backwards) in pairs if backwards and place not in self.outside]
+        held = [used for index, (used, backwards) in pairs if backwards and index not in self.outside]
         return "none" if not held else "used" if all(held) else "fresh"
 
     def norms(self) -> tuple[float | None, ...]:
-        """Give the Euclidean norm of each gradient, None where `.grad` is None, or has none."""
+        """Return the Euclidean norm of each gradient, None where `.grad` is None, or has none."""
         held = iter(self.table.norms())
         return tuple(next(held) if backwards else None for backwards in self.backwards)
 
-    def left_out(self, places: Iterable[int]) -> bool:
-        """Tell whether some of these gradients have values and no norm."""
+    def left_out(self, indices: Iterable[int]) -> bool:
+        """Return whether some of these gradients have values and no norm."""
         out = self.table.layout.left_out()
         if not out:
             return False
-        held = [place for place, backwards in enumerate(self.backwards) if backwards]
-        return not {held[row] for row in out}.isdisjoint(places)
+        held = [index for index, backwards in enumerate(self.backwards) if backwards]
+        return not {held[row] for row in out}.isdisjoint(indices)
 
     def norm(self) -> float | None:
-        """Give the Euclidean norm over all gradients together, None where there are none, or one has no norm."""
+        """Return the Euclidean norm over all gradients together, None where there are none, or one has no norm."""
         return self.table.norm() if any(self.backwards) else None
 
 

@@ -36,7 +36,7 @@ class Value:
 
     @property
     def nonfinite(self) -> int:
-        """Count the values that are NaN or infinite."""
+        """The number of values that are NaN or infinite."""
         return self.stats.nonfinite or 0
 
 
@@ -62,7 +62,7 @@ class Operation:
     ("grad") and the optimizer's state, by role. Of zero_grad: one parameter's gradient before and after, if any.
     """
 
-    number: int  # its place in the trace, from 0
+    number: int  # its index in the trace
     name: str  # as torch calls it: "conv2d", "MulBackward0", "AccumulateGrad"; in a step, the parameter's name
     module: str = ""  # the path of the module that called it, "" in the model itself and outside
     source: Source | None = None
@@ -97,7 +97,7 @@ class Operation:
         return next((value for value in self.output if value.role == role), None)
 
     def plain(self) -> dict[str, Any]:
-        """Give the operation as strict JSON values."""
+        """Return the operation as strict JSON values."""
         return {
             "name": self.name,
             "module": self.module,
@@ -125,7 +125,7 @@ class InplaceHazard:
 class Node:
     """A node of the autograd graph, `grad_fn` of some tensor."""
 
-    number: int  # its place in `Trace.nodes`
+    number: int  # its index in `Trace.nodes`
     name: str  # "MulBackward0"
     next: tuple[int | None, ...]  # the nodes that its gradients go to; None where autograd follows nothing
     param: str | None = None  # of an AccumulateGrad: whose `.grad`; "" for a leaf that is no parameter
@@ -171,7 +171,7 @@ class Trace:
         return self
 
     def plain(self) -> dict[str, Any]:
-        """Give the trace as strict JSON values."""
+        """Return the trace as strict JSON values."""
         ops = [op.plain() for op in self.ops]
         return {"phase": self.phase.value, "ops": ops, **({"notes": list(self.notes)} if self.notes else {})}
 

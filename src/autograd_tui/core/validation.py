@@ -66,13 +66,13 @@ def made(of: type[Made], values: Any) -> Made:
         if name not in checks or not checks[name](value):
             raise ValueError(f"{of.__name__} has no such {name[:40]}")
     try:
-        found = of(**values)
+        instance = of(**values)
     except TypeError:
         raise ValueError(f"{of.__name__} lacks a field") from None
     fits = _FITTING.get(of)
-    if fits is not None and not fits(found):
+    if fits is not None and not fits(instance):
         raise ValueError(f"{of.__name__} whose parts do not fit together")
-    return found
+    return instance
 
 
 @cache
@@ -124,7 +124,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Tell whether an option may have this value."""
+    """Return whether an option may have this value."""
     if isinstance(value, (tuple, list)):
         return all(map(_is_json, value))
     return value is None or isinstance(value, bool) or any(is_one(value) for is_one in (_is_text, _is_number))
@@ -147,37 +147,37 @@ def _layout(layout: StatsLayout) -> bool:
     count = len(layout.names)
     return (
         count == len(set(layout.names)) == len(layout.shapes) == len(layout.dtypes) == len(layout.measurable)
-        and all(place < count and layout.measurable[place] for place in layout.sparse)
+        and all(index < count and layout.measurable[index] for index in layout.sparse)
         and all(math.prod(shape) < INTEGER_LIMIT for shape in layout.shapes)
         and all(map(math.prod, _of_measurable(layout)))
     )
 
 
 def _of_measurable(layout: StatsLayout) -> list[tuple[int, ...]]:
-    """Give the shapes of tensors that have numbers: an empty one has none."""
+    """Return the shapes of tensors that have numbers: an empty one has none."""
     return [shape for shape, measurable in zip(layout.shapes, layout.measurable, strict=True) if measurable]
 
 
 def _table(table: StatsTable) -> bool:
     layout, numbers = table.layout, table.numbers
     return len(numbers) == ROW_WIDTH * len(layout.names) and all(
-        _row(layout, place, numbers[place * ROW_WIDTH : (place + 1) * ROW_WIDTH])
-        for place, measurable in enumerate(layout.measurable)
+        _row(layout, index, numbers[index * ROW_WIDTH : (index + 1) * ROW_WIDTH])
+        for index, measurable in enumerate(layout.measurable)
         if measurable
     )
 
 
-def _row(layout: StatsLayout, place: int, row: array[float]) -> bool:
-    """Tell whether counts are counts, and values lie between the least and the greatest."""
-    size = math.prod(layout.shapes[place])
+def _row(layout: StatsLayout, index: int, row: array[float]) -> bool:
+    """Return whether counts are counts, and values lie between the least and the greatest."""
+    size = math.prod(layout.shapes[index])
     _, low, high, nonfinite, _, _, *rest, _ = row
-    ordinary, exact = layout.ordinary(place), layout.exact or size <= SAMPLE_SIZE
+    ordinary, exact = layout.ordinary(index), layout.exact or size <= SAMPLE_SIZE
     if not exact and ordinary:
         return True  # what it has of counts is not read
     if not _is_count(nonfinite):
         return False
     if not ordinary:
-        return place not in layout.sparse or not math.isfinite(row[4]) or _is_count(row[4])
+        return index not in layout.sparse or not math.isfinite(row[4]) or _is_count(row[4])
     finite = math.isfinite(low) and math.isfinite(high)
     if size <= MAX_LISTED_VALUES:
         return not finite or all(low <= value <= high for value in rest[:size])
@@ -193,7 +193,7 @@ def _grads(grads: Grads) -> bool:
     return (
         count == len(grads.used)
         and sum(map(bool, grads.backwards)) == len(grads.table)
-        and all(place < count for place in grads.outside)
+        and all(index < count for index in grads.outside)
     )
 
 
@@ -232,7 +232,7 @@ def _frame(frame: Frame) -> bool:
     return (
         count > 0
         and all(len(each) == count for each in parallel if each is not None)
-        and all(place < count for places in (frame.frozen, frame.frozen_before, frame.unused) for place in places)
+        and all(index < count for indices in (frame.frozen, frame.frozen_before, frame.unused) for index in indices)
         and (frame.groups is None or len(frame.step_rates) in (0, len(frame.groups.learning_rates)))
         and (group is None or group < len(frame.learning_rates) or frame.error is not None)
         and _is_optimizer(frame.optimizer)

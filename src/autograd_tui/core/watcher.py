@@ -20,11 +20,11 @@ class ConditionMemory:
     iteration: int = -1
     loss: float | None = None
     rises: int = 0
-    still: dict[int, int] = field(default_factory=dict)  # iterations in a row, by the parameter's place
+    still: dict[int, int] = field(default_factory=dict)  # iterations in a row, by the parameter's index
 
 
-def check(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
-    """Say what holds, one sentence; None where the condition does not. `memory` is that of this watchpoint."""
+def reason_to_fire(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
+    """Return a sentence on what holds; None where the condition does not. `memory` is that of this watchpoint."""
     match watchpoint.kind:
         case "bound":
             return _outside(watchpoint, frame)
@@ -37,7 +37,7 @@ def check(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str 
 
 
 def _is_new(name: str, frame: Frame) -> bool:
-    """Tell whether the command of a frame has made this number anew."""
+    """Return whether the command of a frame has computed this number."""
     if name == LOSS:
         return frame.phase is Phase.FORWARD
     if name == GRAD_NORM or _is_grad(name, frame):
@@ -50,7 +50,7 @@ def _is_grad(name: str, frame: Frame) -> bool:
 
 
 def _value(name: str, frame: Frame) -> float | None:
-    """Give the number that is compared; None where there is none."""
+    """Return the number that is compared; None where there is none."""
     if name == LOSS:
         return frame.loss
     if name == GRAD_NORM:
@@ -74,7 +74,7 @@ def _outside(watchpoint: Watchpoint, frame: Frame) -> str | None:
 
 
 def _nonfinite(frame: Frame) -> Iterator[str]:
-    """Say which of the new numbers are not finite, the nearest to the loss first.
+    """Yield sentences on which of the new numbers are not finite, the nearest to the loss first.
 
     Infinities in a prediction of which the loss is finite, or in what stayed as it was, are a mask.
     """
@@ -96,19 +96,15 @@ def _has_nan(row: TensorStats) -> bool:
 
 
 def _first_of(table: StatsTable, ending: str, before: StatsTable | None = None) -> Iterator[str]:
-    """Name the first tensor that is not finite; as many infinities as `before`, and no NaN, are nothing new."""
-    known = before.numbers if before is not None and before.layout == table.layout else None
-    places = [place for place, many in enumerate(table.numbers[NONFINITE_COLUMN::ROW_WIDTH]) if many]
-    if known is not None:
-        places = [
-            place
-            for place in places
-            if _has_nan(table[place])
-            or table.numbers[place * ROW_WIDTH + NONFINITE_COLUMN] > known[place * ROW_WIDTH + NONFINITE_COLUMN]
-        ]
-    if places:
-        row: TensorStats = table[places[0]]
-        yield _counted(f"{row.name}{ending}", row) + f", as has {len(places) - 1} more" * (len(places) > 1)
+    """Yield a sentence on the first tensor that is not finite: with a NaN, or more infinities than `before`."""
+    counts = table.numbers[NONFINITE_COLUMN::ROW_WIDTH]
+    indices = [index for index, count in enumerate(counts) if count]
+    if before is not None and before.layout == table.layout:
+        counts_before = before.numbers[NONFINITE_COLUMN::ROW_WIDTH]
+        indices = [index for index in indices if counts[index] > counts_before[index] or _has_nan(table[index])]
+    if indices:
+        row: TensorStats = table[indices[0]]
+        yield _counted(f"{row.name}{ending}", row) + f", as has {len(indices) - 1} more" * (len(indices) > 1)
 
 
 def _counted(name: str, row: TensorStats) -> str:
@@ -116,7 +112,7 @@ def _counted(name: str, row: TensorStats) -> str:
 
 
 def _rises(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
-    """Count the iterations in which the loss was greater than in the one before."""
+    """Count the iterations in which the loss was greater than before; return a sentence where they are enough."""
     if frame.phase is not Phase.FORWARD or frame.loss is None or frame.iteration == memory.iteration:
         return None
     before, memory.loss, memory.iteration = memory.loss, frame.loss, frame.iteration
@@ -127,59 +123,59 @@ def _rises(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str
 
 
 def _still(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
-    """Count the steps that have left a parameter as it was."""
+    """Count the steps that have left a parameter as it was; return a sentence where they are enough."""
     if frame.phase is not Phase.STEP or frame.before is None or frame.moves is None:
         return None
-    for place in _trained(watchpoint, frame):
-        memory.still[place] = memory.still.get(place, 0) + 1 if _has_rested(frame, place) else 0
-    found = [place for place, count in memory.still.items() if count and count % watchpoint.times == 0]
-    if not found:
+    for index in _trained(watchpoint, frame):
+        memory.still[index] = memory.still.get(index, 0) + 1 if _is_unmoved(frame, index) else 0
+    indices = [index for index, count in memory.still.items() if count and count % watchpoint.times == 0]
+    if not indices:
         return None
-    more = f", as {len(found) - 1} more" * (len(found) > 1)
-    return f"{frame.params.layout.names[found[0]]} has not changed for {memory.still[found[0]]} iterations{more}"
+    more = f", as {len(indices) - 1} more" * (len(indices) > 1)
+    return f"{frame.params.layout.names[indices[0]]} has not changed for {memory.still[indices[0]]} iterations{more}"
 
 
 def _trained(watchpoint: Watchpoint, frame: Frame) -> list[int]:
-    """Give the places of what is looked at: the one named, else all that the optimizer is to move."""
+    """Return the indices of the parameters to look at: the one named, else all that the optimizer is to move."""
     names = frame.params.layout.names
     if watchpoint.name:
         return [names.index(watchpoint.name)]
-    held = frame.groups.of if frame.groups else (0,) * len(names)
-    return [place for place in range(len(names)) if held[place] is not None and place not in frame.frozen]
+    groups = frame.groups.of if frame.groups else (0,) * len(names)
+    return [index for index in range(len(names)) if groups[index] is not None and index not in frame.frozen]
 
 
-def _has_rested(frame: Frame, place: int) -> bool:
-    """Tell whether a step has left a parameter alone, as far as its numbers tell."""
+def _is_unmoved(frame: Frame, index: int) -> bool:
+    """Return whether a step has left a parameter as it was, as far as its statistics show."""
     assert frame.before is not None
     assert frame.moves is not None
-    row = slice(place * ROW_WIDTH, (place + 1) * ROW_WIDTH)
-    return not frame.moves[place] and frame.params.numbers[row].tobytes() == frame.before.numbers[row].tobytes()
+    row = slice(index * ROW_WIDTH, (index + 1) * ROW_WIDTH)
+    return not frame.moves[index] and frame.params.numbers[row].tobytes() == frame.before.numbers[row].tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class FiredWatchpoint:
-    """A frame at which conditions hold; `said` is one sentence about all of them."""
+    """A frame at which conditions hold; `reason` is one sentence about all of them."""
 
     index: int
     iteration: int
-    said: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"frame {self.index}: {self.said}"
+        return f"frame {self.index}: {self.reason}"
 
 
 class Watcher:
-    """The watchpoints that are armed, and what they have seen of this branch."""
+    """The watchpoints that are armed, and what they remember of this branch."""
 
     def __init__(self) -> None:
         self.armed: tuple[Watchpoint, ...] = ()
         self.fired: FiredWatchpoint | None = None  # the frame at which one fired last
-        self._unsaid: FiredWatchpoint | None = None
+        self._untaken: FiredWatchpoint | None = None
         self._memories: dict[Watchpoint, ConditionMemory] = {}
-        self._seen = -1  # the frame looked at last
+        self._last_index = -1  # of the frame that was checked last
 
     def arm(self, watchpoint: Watchpoint | str, frame: Frame) -> None:
-        """Look out for one more, be it in words; raises Refused where `frame`, of the model, has no such parameter."""
+        """Arm one more watchpoint, or its spelling; raises Refused where the model of `frame` has no such parameter."""
         if isinstance(watchpoint, str):
             watchpoint = parse_watchpoint(watchpoint)
         names, name = frame.params.layout.names, watchpoint.tensor
@@ -190,28 +186,28 @@ class Watcher:
             self.armed += (watchpoint,)
 
     def disarm(self) -> None:
-        """Look out for nothing any more."""
+        """Disarm all."""
         self.armed, self._memories = (), {}
 
-    def see(self, frame: Frame) -> None:
-        """Look at the frame that has just been made: whether anything holds of the numbers that are new in it."""
-        if frame.index != self._seen + 1:  # training has gone back, or on without frames
+    def check(self, frame: Frame) -> None:
+        """Check the conditions against the numbers that are new in a frame that has just been made."""
+        if frame.index != self._last_index + 1:  # training has gone back, or on without frames
             self._memories = {}
-        self._seen = frame.index
+        self._last_index = frame.index
         if not self.armed or frame.error or frame.command is None:
             return
         memories = [(each, self._memories.setdefault(each, ConditionMemory())) for each in self.armed]
-        said = [holds for watchpoint, memory in memories if (holds := check(watchpoint, frame, memory))]
-        if said:
-            self.fired = self._unsaid = FiredWatchpoint(frame.index, frame.iteration, "; ".join(said))
+        reasons = [reason for watchpoint, memory in memories if (reason := reason_to_fire(watchpoint, frame, memory))]
+        if reasons:
+            self.fired = self._untaken = FiredWatchpoint(frame.index, frame.iteration, "; ".join(reasons))
 
     def fired_at(self, frame: Frame) -> bool:
-        """Tell whether one fired at this frame."""
+        """Return whether one fired at this frame."""
         return self.fired is not None and self.fired.index == frame.index
 
     def take_fired(self) -> FiredWatchpoint | None:
-        """Tell, once, where one has fired since this was asked last."""
-        fired, self._unsaid = self._unsaid, None
+        """Return, once, where one has fired since the last call."""
+        fired, self._untaken = self._untaken, None
         return fired
 
     def truncate_after(self, index: int) -> None:
@@ -221,7 +217,7 @@ class Watcher:
 
 
 def _no_such(watchpoint: Watchpoint, names: Sequence[str]) -> str:
-    """Say that a model has nothing of this name to watch, and what is most like it."""
+    """Return a sentence: the model has nothing of this name to watch, and what is most like it."""
     more = () if watchpoint.kind == "still" else (LOSS, GRAD_NORM, PARAM_NORM, *(f"{name}.grad" for name in names))
     near = nearest(watchpoint.name, (*names, *more))
     has = f"this model has {', '.join(names[:4])}{', ...' * (len(names) > 4)}"

@@ -11,7 +11,7 @@ from autograd_tui.core.errors import UnknownCommand, clipped, nearest
 from autograd_tui.core.optimizer_spec import format_number, parse_number
 
 LOSS, GRAD_NORM, PARAM_NORM = "loss", "grad_norm", "param_norm"
-DEFAULT_TIMES = 5  # iterations, where none are said
+DEFAULT_TIMES = 5  # iterations, where none are given
 MAX_QUOTED_LENGTH = 60  # characters of what is quoted in a sentence
 EXAMPLES = ("nonfinite", "loss > 10", "grad_norm > 10", "w.grad < 1e-6", "w still", "loss rises 5")
 _NAME = r"\w+(?:\.\w+)*"
@@ -41,7 +41,7 @@ class Watchpoint:
         return None if self.name in usual else self.name
 
     def holds_for(self, value: float) -> bool:
-        """Tell whether a value leaves the range; a NaN lies in none."""
+        """Return whether a value is beyond the bound; a NaN always is."""
         return math.isnan(value) or (value > self.bound if self.sign == ">" else value < self.bound)
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ def parse_watchpoint(text: str) -> Watchpoint:
 
 
 def _meant(text: str) -> str:
-    """Say which condition a text is most like, or else which there are."""
+    """Return a sentence: which condition a text is most like, or else which there are."""
     if text.lower() in ("nan", "inf", "infinity", "infinite"):
         return "nonfinite watches for NaN and infinity"
     name, blank, _ = text.partition(" ")

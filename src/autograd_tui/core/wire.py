@@ -68,18 +68,18 @@ class FrameEncoder:
         return {_NAMES[type(value)]: inside}
 
     def _table(self, table: StatsTable, before: Mapping[int, tuple[int, StatsTable]], new: dict[int, Any]) -> int:
-        """Give a table's number; one that the frame before did not have is written out."""
-        held = self._tables.get(id(table)) or before.get(id(table))
-        if held is None:
+        """Return a table's number; one that the frame before did not have is written out."""
+        entry = self._tables.get(id(table)) or before.get(id(table))
+        if entry is None:
             self._count += 1
-            held = (self._count, table)
-            known = self._layouts.get(id(table.layout))
-            layout = known[0] if known else self._plain(table.layout, before, new)
+            entry = (self._count, table)
+            written_layout = self._layouts.get(id(table.layout))
+            layout = written_layout[0] if written_layout else self._plain(table.layout, before, new)
             new[self._count] = [layout, _packed(table.numbers)]
-            if known is None:
+            if written_layout is None:
                 self._layouts[id(table.layout)] = (self._count, table.layout)
-        self._tables[id(table)] = held
-        return held[0]
+        self._tables[id(table)] = entry
+        return entry[0]
 
 
 class FrameDecoder:
@@ -94,11 +94,11 @@ class FrameDecoder:
         """Read one line; raises ValueError where it is none, or follows lines that were not read."""
         try:
             written = strict(line)
-            known = self._tables | {
+            tables = self._tables | {
                 int(number): self._table(int(number), *each) for number, each in written["tables"].items()
             }
             self._tables, self._commands = {}, {}
-            return made(Frame, {name: self._value(value, known) for name, value in written["frame"].items()})
+            return made(Frame, {name: self._value(value, tables) for name, value in written["frame"].items()})
         except (KeyError, TypeError, AttributeError, RecursionError, UnknownCommand) as error:
             raise ValueError(f"no frame: {error}") from None
 
@@ -108,9 +108,9 @@ class FrameDecoder:
             layout = number
         return made(StatsTable, {"layout": self._layouts[layout], "numbers": unpacked("d", numbers)})
 
-    def _value(self, value: Any, known: Mapping[int, StatsTable]) -> Any:
+    def _value(self, value: Any, tables: Mapping[int, StatsTable]) -> Any:
         if isinstance(value, list):
-            return tuple(self._value(each, known) for each in value)
+            return tuple(self._value(each, tables) for each in value)
         if not isinstance(value, dict):
             return value
         ((kind, inside),) = value.items()
@@ -123,9 +123,9 @@ class FrameDecoder:
         if kind == "Command":
             return self._commands.setdefault(inside, parse_one(inside))
         if kind == "table":
-            self._tables[inside] = known[inside]
-            return known[inside]
-        return made(_CLASSES[kind], {name: self._value(each, known) for name, each in inside.items()})
+            self._tables[inside] = tables[inside]
+            return tables[inside]
+        return made(_CLASSES[kind], {name: self._value(each, tables) for name, each in inside.items()})
 
 
 def _packed(numbers: array[float]) -> str:

@@ -15,7 +15,6 @@ import torch
 from autograd_tui import __version__
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
-from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, RunConfig, read_size, sha256
 from autograd_tui.core.session_view import SessionInfo
@@ -28,7 +27,7 @@ from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.state_file import InitialState
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
 from autograd_tui.scenarios.find import find
 
 HOST_RNG_TRIAL_COMMANDS = 16  # after which it is known whether a model draws random numbers of Python's or NumPy's

@@ -13,7 +13,6 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.session_view import SessionInfo
 from autograd_tui.core.watcher import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
@@ -24,7 +23,7 @@ from autograd_tui.engine.training.python_state import to_plain_data
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
 
 MAX_NESTING = 100  # lists and dicts within each other, in a batch
 Repro = dict[str, Any]  # what torch.load reads with weights_only=True
@@ -44,7 +43,7 @@ def latest_case(
         raise Refused("there is no iteration to write yet: run forward first.")
     checkpoint = replayer.state_at(forward - 1, known)
     commands = list(replayer.log.with_errors(forward - 1, here.index))
-    fault = fired.said if fired is not None and forward <= fired.index <= here.index else ""
+    fault = fired.reason if fired is not None and forward <= fired.index <= here.index else ""
     with trainer.borrow_state() as state:
         case = _make_case(state, checkpoint, commands, about)
     return case | {"iteration": here.iteration, "end": here.index, "fault": fault}

@@ -14,10 +14,9 @@ from types import ModuleType
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, go_to, other_kind, working_folder
-from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.training.user_code import in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
 from autograd_tui.scenarios.script_scenario import script_scenario
 
 MAX_NAME_LENGTH = 60  # characters of a name that is compared, or shown in a sentence

@@ -124,7 +124,7 @@ class Timeline:
         if self.observer is not None:
             self.observer.on_command(str(command), frame)
             self._offer_checkpoint(self.observer)
-        self.watcher.see(frame)
+        self.watcher.check(frame)
         return frame
 
     def run_recorded(self, command: Command) -> Frame:

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.errors import UserCodeError
-from autograd_tui.core.fork_guard import ForkGuard
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Trace
 from autograd_tui.engine.training.predict import Losses, draw_batch, one_number, predict, to_device
 from autograd_tui.engine.training.state import TrainingState, check_memory
 from autograd_tui.engine.training.tensor_properties import shape_of
-from autograd_tui.engine.training.user_code import in_call, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_call, is_user_error
 
 Predict = Callable[[Any], tuple[Tensor, Any, Losses]]  # a batch into the loss, the prediction and losses by name
 

@@ -1,4 +1,4 @@
-"""Errors that other people's code raises: as text that is safe to show, with the line that raised."""
+"""What other people's code raises, as text that is safe to show with the line that raised; and what ends its forks."""
 
 from __future__ import annotations
 
@@ -100,3 +100,24 @@ def _source_lines(error: BaseException) -> tuple[list[tuple[str, int]], tuple[st
         lines.append((error.filename, error.lineno if type(error.lineno) is int else 0))
     user_lines = [each for each in lines if is_user_file(each[0])]
     return user_lines, (user_lines or lines or [("", 0)])[-1]
+
+
+class ForkGuard:
+    """Runs other people's code; a copy of this process that it has made by os.fork ends when it is through with it.
+
+    It would read the same keys, and write to the same terminal and journal.
+    """
+
+    __slots__ = ("_process",)
+
+    def __enter__(self) -> ForkGuard:
+        self._process = os.getpid()
+        return self
+
+    def check(self) -> None:
+        """End here if this is a copy."""
+        if os.getpid() != self._process:
+            os._exit(0)
+
+    def __exit__(self, *raised: object) -> None:
+        self.check()
