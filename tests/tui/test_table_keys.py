@@ -147,7 +147,8 @@ async def test_the_table_is_sorted_in_words(tmp_path: Path) -> None:
 async def test_the_cursor_stays_on_its_row_where_the_order_changes(tmp_path: Path) -> None:
     async with screen(written(tmp_path), do="fbs") as shown:
         await shown.press("down", "down")
-        shown.app.main.sort_table("grad")
+        shown.app.main.state.sort_table("grad")
+        shown.app.main.draw()
         await shown.settle()
         assert cursor_rows(shown)[0].startswith("stem")
 

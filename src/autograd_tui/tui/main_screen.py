@@ -13,11 +13,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from autograd_tui.core.command import COMMAND_BY_LETTER, Command
-from autograd_tui.core.errors import Refused, clipped
-from autograd_tui.core.frame import Frame
+from autograd_tui.core.errors import Refused
 from autograd_tui.core.goal import Goal
-from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
-from autograd_tui.text.table.view import TableView, find_parameter, list_rows, move_cursor, row_name, toggle_layer
+from autograd_tui.text.table.layers import Layers
+from autograd_tui.text.table.view import TableView, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS, unbound
@@ -226,10 +225,8 @@ class MainScreen(SessionScreen):
 
     def action_select(self, by: int) -> None:
         """Move the cursor of the table, by as many rows as were counted."""
-        view = self.state.view
-        if view.frame is not None:
-            listed = list_rows(*_table(view.frame), view.table)
-            self.state.change(table=move_cursor(view.table, listed, by * self.state.take_count()))
+        if self.state.view.frame is not None:
+            self.state.select_row(by * self.state.take_count())
             self.say(None)
 
     def action_open(self) -> None:
@@ -241,7 +238,8 @@ class MainScreen(SessionScreen):
             self.set_table(toggle_layer(table, table.cursor.layer))
         else:
             self.set_table(replace(table, asked=True))
-            self.in_turn(partial(self._inspect, row_name(_table(frame)[0], table.cursor)))
+            layers = Layers.of(frame.params.layout.names)
+            self.in_turn(partial(self._inspect, row_name(layers, table.cursor)))
 
     def _inspect(self, name: str) -> None:
         if self.state.looking is not None:
@@ -263,24 +261,6 @@ class MainScreen(SessionScreen):
     def on_row_panel_turned(self, event: RowPanel.Turned) -> None:
         """Move the cursor of the table with the mouse wheel."""
         self.action_select(event.by)
-
-    def sort_table(self, column: str) -> None:
-        """Sort the table by a column, "model" for the model's order; raises Refused where it has few rows."""
-        frame = self.state.view.frame
-        if frame is not None and len(frame.params) <= MAX_PARAMETER_ROWS:
-            raise Refused(f"a table of {len(frame.params)} rows stays in the model's order.")
-        self.set_table(replace(self.state.view.table, column=column))
-
-    def find_parameter(self, text: str) -> None:
-        """Move the cursor to the next parameter with `text`, or what was looked for last, in its name, or raise."""
-        view = self.state.view
-        text = text or view.table.search
-        if not text or view.frame is None:
-            raise Refused("give a part of a parameter's name behind the /.")
-        table = find_parameter(*_table(view.frame), view.table, text)
-        if table is None:
-            raise Refused(f'no parameter has "{clipped(text)}" in its name.')
-        self.set_table(table)
 
     # Panels.
 
@@ -405,7 +385,3 @@ class MainScreen(SessionScreen):
             self.say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
         else:
             self.say(Note("nothing runs; ctrl+c once more quits", "warn"))
-
-
-def _table(frame: Frame) -> tuple[Layers, ParameterColumns]:
-    return Layers.of(frame.params.layout.names), ParameterColumns.of(frame)

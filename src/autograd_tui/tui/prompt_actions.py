@@ -105,13 +105,15 @@ class PromptActions:
             case "help", _:
                 main.action_help()
             case "/", str(part):
-                main.find_parameter(part)
+                state.find_parameter(part)
+                main.draw()
             case "quit", _:
                 main.app.exit(0)
             case "plot", str(name):
                 self._plot(name)
             case "sort", str(column):
-                main.sort_table(column)
+                state.sort_table(column)
+                main.draw()
             case "model", str(scenario):
                 main.ask(state.train(Open(scenario)))
             case "console", _:

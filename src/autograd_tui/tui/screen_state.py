@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
@@ -16,7 +17,8 @@ from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.styled_text import one_line
-from autograd_tui.text.table.view import TableView
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
+from autograd_tui.text.table.view import TableView, find_parameter, list_rows, move_cursor
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training
@@ -185,6 +187,36 @@ class ScreenState:
         """Show the next part of what is covered."""
         self.stage += 1
         self._cover()
+
+    # The table of parameters.
+
+    def select_row(self, by: int) -> None:
+        """Move the cursor of the table by so many rows."""
+        layers, columns = self._table()
+        rows = list_rows(layers, columns, self.view.table)
+        self.change(table=move_cursor(self.view.table, rows, by))
+
+    def sort_table(self, column: str) -> None:
+        """Sort the table by a column, "model" for the model's order; raises Refused where it has few rows."""
+        frame = self.view.frame
+        if frame is not None and len(frame.params) <= MAX_PARAMETER_ROWS:
+            raise Refused(f"a table of {len(frame.params)} rows stays in the model's order.")
+        self.change(table=replace(self.view.table, column=column))
+
+    def find_parameter(self, text: str) -> None:
+        """Move the cursor to the next parameter with `text`, or what was looked for last, in its name; else Refused."""
+        text = text or self.view.table.search
+        if not text or self.view.frame is None:
+            raise Refused("give a part of a parameter's name behind the /.")
+        layers, columns = self._table()
+        table = find_parameter(layers, columns, self.view.table, text)
+        if table is None:
+            raise Refused(f'no parameter has "{clipped(text)}" in its name.')
+        self.change(table=table)
+
+    def _table(self) -> tuple[Layers, ParameterColumns]:
+        assert self.view.frame is not None
+        return Layers.of(self.view.frame.params.layout.names), ParameterColumns.of(self.view.frame)
 
     @property
     def gone_back(self) -> bool:
