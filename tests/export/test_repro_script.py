@@ -193,7 +193,7 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
     if watched:
         session.arm(watched)
     list(session.run_all("fbsz*2 fb gate=2 F"))
-    session.write_case(BytesIO())
+    session.write_repro(BytesIO())
     list(session.run_all("s gate=0 zfb"))
     other = opened(str(tmp_path / "gated.py"), "fbsz*2 fb gate=2 F s gate=0 zfb")
     assert session.frame.same(other.frame)
@@ -203,15 +203,15 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
 def test_what_a_closure_remembers_is_in_no_case_and_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(CLOSED)
     session = opened(str(tmp_path / "own.py"), "f")
-    session.write_case(BytesIO())
+    session.write_repro(BytesIO())
     list(session.run_all("bsz fb"))
     with pytest.raises(Refused, match="no case can hold what the model remembers in calls"):
-        session.write_case(BytesIO())
+        session.write_repro(BytesIO())
 
 
 def test_it_is_read_without_running_any_code() -> None:
     session = opened("linear", "fb", momentum=0.9)
-    session.write_case(file := BytesIO())
+    session.write_repro(file := BytesIO())
     file.seek(0)
     case = torch.load(file, weights_only=True)
     assert case["steps"] == [("f", None), ("b", None)]

@@ -137,12 +137,12 @@ class SessionOptions:
 
     @property
     def optimizer_options(self) -> dict[str, float]:
-        """The optimizer's options that are given, the learning rate left out."""
+        """The optimizer's options that are not None, without the learning rate."""
         both = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         return {name: value for name, value in both.items() if value is not None}
 
-    def given(self, lr_decay: LrDecay | None) -> dict[str, Any]:
-        """Give what is not the default."""
+    def non_defaults(self, lr_decay: LrDecay | None) -> dict[str, Any]:
+        """Return the options that are not the default."""
         values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
         values |= {"optimizer": self.optimizer, "lr": self.lr, **self.optimizer_options}
         values |= {"decay": None if lr_decay is None else str(lr_decay)}
@@ -162,7 +162,7 @@ def _open(
 
     check: may raise Refused, knowing by option what would be opened, before it is.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    own_options = {name: value for name, value in options.items() if value is not None}
     if requested.threads is not None:
         torch.set_num_threads(requested.threads)
     budget = requested.budget
@@ -178,24 +178,26 @@ def _open(
     with global_state:
         torch.manual_seed(requested.seed)  # for what a file does before, or without, a build
         HostRng.seed(requested.seed)  # before the import, since a file may seed them itself
-        found = find(scenario) if isinstance(scenario, str) else scenario
-        chosen_device = choose_device(found.defaults.get("device") if requested.device is None else requested.device)
-    check(state_option | found.opened_options(given, own_code=not (isinstance(scenario, str) and scenario in BUILT_IN)))
-    build_folder, named = working_folder(), found.file_options(given)
-    files = {name: found_in((folder, current_folder), path) for name, path in (state_option | named).items()}
+        definition = find(scenario) if isinstance(scenario, str) else scenario
+        device = definition.defaults.get("device") if requested.device is None else requested.device
+        chosen_device = choose_device(device)
+    own_code = not (isinstance(scenario, str) and scenario in BUILT_IN)
+    check(state_option | definition.opened_options(own_options, own_code=own_code))
+    build_folder, file_options = working_folder(), definition.file_options(own_options)
+    files = {name: found_in((folder, current_folder), path) for name, path in (state_option | file_options).items()}
     hashes = _Hashes(files)
     initial_state = InitialState(files["state"], optimizer_options) if state_option else None
-    own = given | {name: files[name] for name in named}
+    build_options = own_options | {name: files[name] for name in file_options}
 
     def build(global_state: GlobalState) -> TrainingState:
         go_to(build_folder)
         global_state.add_device(chosen_device)
         torch.manual_seed(requested.seed)
-        parts = _build(found, found.options(requested.seed, own, device=chosen_device))
+        parts = _build(definition, definition.options(requested.seed, build_options, device=chosen_device))
         spec = override_spec(
             OptimizerSpec.parse(parts.optimizer), requested.optimizer, requested.lr, requested.optimizer_options
         )
-        with _refusing_user_errors(found.title):  # the model's own `to` and `train` are called
+        with _refusing_user_errors(definition.title):  # the model's own `to` and `train` are called
             state = TrainingState(parts, spec, device=chosen_device, decay=lr_decay, global_state=global_state)
         if initial_state is not None:
             initial_state.put_into(state)
@@ -205,9 +207,9 @@ def _open(
     parts = trainer.state.parts
     paths = {} if folder == current_folder else files  # names that are meant from elsewhere are told whole
     config = RunConfig(
-        scenario if isinstance(scenario, str) else found.title,
-        requested.given(lr_decay) | {name: paths[name] for name in state_option if name in paths},
-        {**given, **parts.settled, **{name: paths.get(name, given[name]) for name in named}},
+        scenario if isinstance(scenario, str) else definition.title,
+        requested.non_defaults(lr_decay) | {name: paths[name] for name in state_option if name in paths},
+        {**own_options, **parts.settled, **{name: paths.get(name, own_options[name]) for name in file_options}},
         device=chosen_device,
         threads=torch.get_num_threads(),
         versions=_versions(),
@@ -216,7 +218,7 @@ def _open(
         folder=current_folder,
     )
     about = SessionInfo(
-        found.title,
+        definition.title,
         chosen_device,
         requested.seed,
         config,
@@ -233,24 +235,24 @@ class _Hashes:
     """Hashes files on a thread beside what loads them: neither waits for the other."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
-        self._files, self._found = files, dict[str, str | None]()
+        self._files, self._hashes = files, dict[str, str | None]()
         self._thread = Thread(target=self._hash, daemon=True)
         if files:
             self._thread.start()
 
     def _hash(self) -> None:
         for name, path in self._files.items():
-            self._found[name] = file_sha256(path)
+            self._hashes[name] = file_sha256(path)
 
     def result(self) -> dict[str, str | None]:
-        """Give the hashes by option; None for what is no file."""
+        """Return the hashes by option; None for what is no file."""
         if self._files:
             self._thread.join()
-        return self._found
+        return self._hashes
 
 
 def choose_device(requested: str | None) -> str:
-    """Give the device that is asked for, else the accelerator where there is one, else "cpu"."""
+    """Return the device that is asked for, else the accelerator where there is one, else "cpu"."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if requested is None:
         return "cpu" if accelerator is None else accelerator.type
@@ -292,23 +294,23 @@ def _refusing_user_errors(title: str) -> Iterator[None]:
 
 
 def _listing(parts: Parts, decay: LrDecay | None) -> dict[str, tuple[str, ...]]:
-    """Give the source lines of each phase: the scenario's own, else what any loop would say."""
+    """Return the source lines of each phase: the scenario's own, else those of any loop."""
     predicts = "prediction = model(inputs)\nloss = loss_function(prediction, targets)"
-    lines = {
+    sources = {
         "setup": "",
         "forward": predicts if parts.loss else "loss = forward(model, batch)",
         "backward": "loss.backward()",
         "step": "optimizer.step()",
         "zero_grad": "optimizer.zero_grad()",
     }
-    lines |= parts.listing
+    sources |= parts.listing
     if decay:
-        lines["step"] += "\n" + decay.line
-    return {phase: tuple(source.splitlines()) for phase, source in lines.items()}
+        sources["step"] += "\n" + decay.line
+    return {phase: tuple(source.splitlines()) for phase, source in sources.items()}
 
 
 def _versions() -> dict[str, str]:
-    """Say what the numbers depend on; torchvision is asked without importing it."""
+    """Return the versions that the numbers depend on; torchvision's without importing it."""
     return {
         "autograd-tui": __version__,
         "python": platform.python_version(),

@@ -29,30 +29,30 @@ MAX_NESTING = 100  # lists and dicts within each other, in a batch
 Repro = dict[str, Any]  # what torch.load reads with weights_only=True
 
 
-def latest_case(
-    trainer: Trainer, replayer: Replayer, known: ReplayChecker, *, about: SessionInfo, fired: FiredWatchpoint | None
+def latest_repro(
+    trainer: Trainer, replayer: Replayer, checker: ReplayChecker, *, about: SessionInfo, fired: FiredWatchpoint | None
 ) -> Repro:
-    """Tell the iteration up to where training stands, with all that it begins with; training stays where it is.
+    """Return the iteration up to where training stands, with the state before it; training stays where it is.
 
-    `known` is what there was on the way; `fired`, where a watchpoint did last. Raises Refused where there has been no
-    forward.
+    checker: compares what is recomputed on the way. fired: the last watchpoint that did. Raises Refused where there
+    has been no forward.
     """
     here = trainer.frame
     forward = replayer.latest_forward(here.index)
     if not forward:
         raise Refused("there is no iteration to write yet: run forward first.")
-    checkpoint = replayer.state_at(forward - 1, known)
+    checkpoint = replayer.state_at(forward - 1, checker)
     commands = list(replayer.log.with_errors(forward - 1, here.index))
     fault = fired.reason if fired is not None and forward <= fired.index <= here.index else ""
     with trainer.borrow_state() as state:
-        case = _make_case(state, checkpoint, commands, about)
-    return case | {"iteration": here.iteration, "end": here.index, "fault": fault}
+        repro = _repro_at(state, checkpoint, commands, about)
+    return repro | {"iteration": here.iteration, "end": here.index, "fault": fault}
 
 
-def _make_case(
+def _repro_at(
     state: TrainingState, checkpoint: Checkpoint, commands: Sequence[RanCommand], about: SessionInfo
 ) -> Repro:
-    """Tell all that the commands begin with at a checkpoint; call it inside the loop's global_state.
+    """Return commands with the state of a checkpoint before them; call it inside the loop's global_state.
 
     The tensors are the checkpoint's own, on the host.
     """
@@ -82,25 +82,26 @@ def _make_case(
 
 
 def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Tell what modules have in plain attributes that they had not in the beginning: modes, hidden states, counters.
+    """Return the plain attributes of modules that have changed since the start: modes, hidden states, counters.
 
-    Raises Refused where something is remembered that a script could not be given.
+    Raises Refused where one of them is nothing that a script could load.
     """
-    names, found = {module: name for name, module in state.model.named_modules()}, dict[str, dict[str, Any]]()
+    names, attributes = {module: name for name, module in state.model.named_modules()}, dict[str, dict[str, Any]]()
     loaders = (getattr(each, "generators", ()) for each, _ in checkpoint.mark.rewindables)
-    elsewhere = {id(each) for generators in loaders for each in generators}  # which stand in the case by themselves
+    # Generators of loaders stand in the repro by themselves.
+    loader_generators = {id(each) for generators in loaders for each in generators}
     for module, name, value in checkpoint.python.changes_since(state.initial_python):
         try:
             if module is None:
-                if all(id(getattr(each, "value", None)) in elsewhere for each in value):
+                if all(id(getattr(each, "value", None)) in loader_generators for each in value):
                     continue
                 raise TypeError("none of a module's own")
             if module not in names:
                 raise TypeError("of a module that is not in the model now")
-            found.setdefault(names[module], {})[name] = to_plain_data(value)
+            attributes.setdefault(names[module], {})[name] = to_plain_data(value)
         except TypeError as error:
             raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
-    return found
+    return attributes
 
 
 def _optimizer(state: TrainingState, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -114,10 +115,10 @@ def _optimizer(state: TrainingState, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _random_states(mark: GlobalSnapshot) -> dict[str, Any]:
-    """Give the random states; Python's and NumPy's as plain numbers."""
-    states, on_device, *_ = mark.torch
-    host_rng: HostRng = mark.host_rng
+def _random_states(snapshot: GlobalSnapshot) -> dict[str, Any]:
+    """Return the random states; Python's and NumPy's as plain numbers."""
+    states, on_device, *_ = snapshot.torch
+    host_rng: HostRng = snapshot.host_rng
     version, numbers, gauss = host_rng.python
     numpy = host_rng.numpy
     return {
@@ -136,27 +137,28 @@ def _random_states(mark: GlobalSnapshot) -> dict[str, Any]:
 
 
 def _batches(state: TrainingState, checkpoint: Checkpoint, count: int) -> tuple[list[Any] | None, GlobalSnapshot]:
-    """Draw the batches of so many forwards, and give the random states that the first forward finds after its own.
+    """Draw the batches of so many forwards, and return them with the random states just after the first one.
 
-    A later batch that comes out of the loop's random numbers is None, for the script to draw; all are, with the states
-    before them, where they are not plain. Raises Refused where a script could not draw those.
+    A later batch that comes out of the loop's random numbers is None, for the script to draw; where batches are not
+    plain there are none, and the states are those before them. Raises Refused where a script could not draw those.
     """
     global_state = state.global_state
     here = global_state.exact_snapshot()
     global_state.restore(checkpoint.mark)
-    marks, batches = [global_state.exact_snapshot()], []
-    for each in range(count):
-        batches.append(_batch(state, checkpoint.forwards + each))
-        marks.append(global_state.exact_snapshot())
+    snapshots, batches = [global_state.exact_snapshot()], []
+    for index in range(count):
+        batches.append(_batch(state, checkpoint.forwards + index))
+        snapshots.append(global_state.exact_snapshot())
     global_state.restore(here)
-    moves = _places(marks[0]) != _places(marks[-1])  # whether a loader is at another place by then
+    moves = _loader_positions(snapshots[0]) != _loader_positions(snapshots[-1])
     if all(map(_is_plain, batches)):
-        drawn = [not (a.same(b) and a.host_rng.same(b.host_rng)) for a, b in pairwise(marks)]
-        kept = [not (place and draws) or moves for place, draws in enumerate(drawn)]
-        return [_on_host(batch) if keep else None for batch, keep in zip(batches, kept, strict=True)], marks[1]
+        draws = [not (a.same(b) and a.host_rng.same(b.host_rng)) for a, b in pairwise(snapshots)]
+        are_stored = [index == 0 or moves or not is_drawn for index, is_drawn in enumerate(draws)]
+        stored = [_on_host(batch) if stores else None for batch, stores in zip(batches, are_stored, strict=True)]
+        return stored, snapshots[1]
     if moves:
         raise Refused("the loader's batches are no plain tensors, which a case could keep: it cannot be written.")
-    return None, marks[0]
+    return None, snapshots[0]
 
 
 def _batch(state: TrainingState, number: int) -> Any:
@@ -171,17 +173,16 @@ def _batch(state: TrainingState, number: int) -> Any:
 
 
 def _tensors(states: Sequence[Any]) -> list[Tensor] | None:
-    """Give the states of a loader's generators, where they are PyTorch's, which a model may draw from too."""
+    """Return the states of a loader's generators, where they are PyTorch's, which a model may draw from too."""
     return list(states) if states and all(isinstance(state, Tensor) for state in states) else None
 
 
-def _places(mark: GlobalSnapshot) -> list[Any]:
-    """Name the place of each loader."""
-    return [(position.epoch, position.index) for _, (position, _) in mark.rewindables]
+def _loader_positions(snapshot: GlobalSnapshot) -> list[Any]:
+    return [(position.epoch, position.index) for _, (position, _) in snapshot.rewindables]
 
 
 def _is_plain(value: Any, depth: int = MAX_NESTING) -> bool:
-    """Tell whether torch.load reads a value back without running any code; one that holds itself it does not."""
+    """Return whether torch.load reads a value back without running any code; one that holds itself it does not."""
     if type(value) in (dict, list, tuple) and not depth:
         return False
     if type(value) is dict:

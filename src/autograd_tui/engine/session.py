@@ -27,7 +27,7 @@ from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.replay.free_run import run_free, run_until
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.timeline import Timeline
-from autograd_tui.engine.repro import Repro, latest_case
+from autograd_tui.engine.repro import Repro, latest_repro
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
@@ -53,7 +53,7 @@ class Session:
 
     @property
     def observer(self) -> RunObserver | None:
-        """What is told of everything that runs from now on."""
+        """What observes everything that runs from now on."""
         return self._timeline.observer
 
     @observer.setter
@@ -78,7 +78,7 @@ class Session:
     # Going on.
 
     def run(self, command: Command | str) -> Frame:
-        """Run one command, "f" or "forward" or "lr=0.01", and give the frame arrived at.
+        """Run one command, "f" or "forward" or "lr=0.01", and return the frame that it leads to.
 
         What PyTorch raises is in the frame's `error`. Raises Refused, with nothing changed, where the command is out
         of turn or impossible, and UnknownCommand where it is none.
@@ -90,20 +90,20 @@ class Session:
         return self._timeline.go_back(command) if command.goes_back else self._timeline.run(command)
 
     def run_all(self, text: str) -> Iterator[Frame]:
-        """Run several commands, "fbsz*3 lr=0.01 f", giving each frame as it comes."""
+        """Run several commands, "fbsz*3 lr=0.01 f", yielding each frame as it comes."""
         for command in parse(text):
             yield self.run(command)
 
     def next_command(self) -> Command:
-        """Give the phase that goes on from here."""
+        """Return the phase that comes next."""
         return next_command(self.frame)
 
     def run_until(self, goal: Goal) -> Iterator[Frame]:
-        """Run phase after phase until `goal` is reached, a watchpoint fires or something raises, giving each frame."""
+        """Run phase by phase until `goal` is reached, a watchpoint fires or something raises, yielding each frame."""
         return run_until(self._timeline, goal)
 
     def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float = 0.1) -> Iterator[Frame]:
-        """Run iterations at the loop's own speed until `goal`, `stopped` or an error; give a frame now and then.
+        """Run iterations at the loop's own speed until `goal`, `stopped` or an error; yield a frame now and then.
 
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
         not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
@@ -111,7 +111,7 @@ class Session:
         return run_free(self._timeline, goal, stopped, every=every)
 
     def end_of(self, iterations: int) -> Goal:
-        """Give the goal that is so many iterations from here, the one that has begun included."""
+        """Return the goal so many iterations from here, the one that has begun included."""
         return Goal.from_here(self.frame, iterations)
 
     # Pausing.
@@ -129,7 +129,7 @@ class Session:
         self._timeline.watcher.arm(watchpoint, self.frame)
 
     def disarm(self) -> None:
-        """Pause at no condition any more."""
+        """Disarm all watchpoints."""
         self._timeline.watcher.disarm()
         self._replayer.checkpoints.drop_iteration_start()
 
@@ -139,36 +139,36 @@ class Session:
         return self._timeline.watcher.fired
 
     def take_fired(self) -> FiredWatchpoint | None:
-        """Tell, once, where a watchpoint has fired since this was asked last."""
+        """Return, once, where a watchpoint has fired since the last call."""
         return self._timeline.watcher.take_fired()
 
     # Looking: training stays where it is.
 
     def stored(self, index: int) -> Frame | None:
-        """Give a frame without touching the engine, as any thread may; None where only `look` can make it again."""
+        """Return a frame without touching the engine, as any thread may; None where only `look` can recompute it."""
         return self._timeline.stored(index)
 
     def nearest(self, index: int, by: int) -> int:
-        """Give the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1), on any thread."""
+        """Return the index of the stored frame nearest to `index`: at or after it (`by` 1), at or before it (-1)."""
         return self._timeline.frames.nearest(index, by)
 
     def look(self, index: int) -> Frame:
-        """Give frame `index` to look at."""
+        """Return frame `index`, recomputed where it is not stored."""
         return self._timeline.look(index)
 
     def look_alike(self, index: int, by: int) -> Frame | None:
-        """Give the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
+        """Return the frame of the same phase one iteration before (`by` -1) or after (1) frame `index`, or None."""
         return self._timeline.look_alike(index, by)
 
     def trace(self, index: int) -> Trace:
-        """Tell what happened inside the phase that led to frame `index`.
+        """Return what happened inside the phase that led to frame `index`.
 
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
         return self._timeline.trace(index)
 
     def inspect(self, name: str) -> Inspection:
-        """Give exact numbers of a parameter where training stands; nothing is changed, and nothing recorded."""
+        """Return exact statistics of a parameter where training stands; nothing is changed, and nothing recorded."""
         return self._trainer.inspect(name)
 
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
@@ -202,7 +202,7 @@ class Session:
 
     @property
     def warning(self) -> str | None:
-        """Say where it is not the run that it goes on with, and what going back will cost, or whether it is exact."""
+        """A sentence: where this is another run than its journal's, what going back costs, or why it is not exact."""
         unrepeatable_reason = self._trainer.unrepeatable_reason
         inexact = (
             f"going back in this model runs forward again and may give other numbers: {unrepeatable_reason}."
@@ -212,21 +212,21 @@ class Session:
         return self.departure or self._replayer.checkpoints.warning or inexact
 
     def take_divergence(self) -> Divergence | None:
-        """Tell, once, where going back last made another frame than there had been; None where all agreed."""
+        """Return, once, where going back last computed another frame than there had been; None where all agreed."""
         return self._replayer.take_divergence()
 
     def watch(self, watch: Watch) -> None:
-        """Have `watch` told how far going back or a gradient check has come; where it gives False, all stays."""
+        """Call `watch` with the progress of going back and gradient checks; it cancels them by returning False."""
         self._replayer.watch = watch
 
     # Keeping.
 
     def command_line(self) -> str:
-        """Give the command line that repeats the run up to where training stands."""
+        """Return the command line that repeats the run up to where training stands."""
         return self.about.command_line_with(self.log())
 
     def commands(self) -> str:
-        """Give the commands that lead from the start to where training stands, as `--do` takes them."""
+        """Return the commands that lead from the start to where training stands, as `--do` takes them."""
         return str(self.log())
 
     def log(self) -> CommandLog:
@@ -234,22 +234,22 @@ class Session:
         return self._replayer.log.up_to(self.frame.index)
 
     def groups(self, optimizer: str) -> tuple[GroupSpec, ...]:
-        """Give the parameter groups as an optimizer of this name, such as "sgd", has them."""
+        """Return the parameter groups as an optimizer of this name, such as "sgd", has them."""
         return group_specs(self._trainer.state.groups, optimizer, self._trainer.state.params)
 
     def checkpoint(self) -> Checkpoint:
-        """Give all that the next forward depends on, where one could run now."""
+        """Return all that the next forward depends on, where one could run now."""
         return self._trainer.checkpoint()
 
-    def write_case(self, file: BinaryIO) -> Repro:
-        """Write the iteration up to where training stands into a file, with all that it begins with; give the same.
+    def write_repro(self, file: BinaryIO) -> Repro:
+        """Write the iteration up to where training stands into a file, with the state before it; return the same.
 
         It is read with `torch.load(path, weights_only=True)`. Raises Refused where there has been no forward, OSError.
         """
-        known, fired = self._timeline.checker(), self.fired
-        case = latest_case(self._trainer, self._replayer, known, about=self.about, fired=fired)
-        save(case, file)
-        return case
+        checker = self._timeline.checker()
+        repro = latest_repro(self._trainer, self._replayer, checker, about=self.about, fired=self.fired)
+        save(repro, file)
+        return repro
 
     def resume(self, checkpoint: Checkpoint, log: CommandLog, history: History) -> None:
         """Continue at the end of a log that another program ran, whose last state is a checkpoint."""
@@ -260,6 +260,6 @@ class Session:
         self._timeline.branches = branches
 
     def close(self, *, in_order: bool) -> None:
-        """Let the observer end, if there is one; not `in_order`, the run waits to be resumed."""
+        """End the observer, if there is one; where not `in_order`, the run waits to be resumed."""
         if self.observer is not None:
             self.observer.close(in_order=in_order)

@@ -116,7 +116,7 @@ def export_repro(
     protection: dict[str, Any] = {"overwrite": overwrite, "sources": sources or session.about.config.files}
     path, beside = output_paths(path)
     with write_whole(path, **protection) as file, write_whole(beside, **protection) as script_file:
-        repro = session.write_case(file)
+        repro = session.write_repro(file)
         script_file.write(checked_script(repro_script(session.about.config, repro), beside.name))
     return f"{beside.name} repeats it"
 

@@ -305,7 +305,7 @@ def looked(session: Session) -> list[str]:
         ]
         if number in PROVEN:
             looks += [(session.check_gradient, (here, first)), (session.check_gradient, (here, 0))]
-            looks += [(session.write_case, (io.BytesIO(),))]
+            looks += [(session.write_repro, (io.BytesIO(),))]
         for look, about in looks:
             try:
                 look(*about)
