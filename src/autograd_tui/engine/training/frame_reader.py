@@ -1,4 +1,4 @@
-"""The numbers of a training state, as the fields that a frame has for them."""
+"""Reads the numbers of a training state as fields of a frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
 from autograd_tui.engine.training.param_groups import optimizer_text
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor
+from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor, version_of
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 _TOP_NAMES = ("classes", "values", "targets")
@@ -30,7 +30,7 @@ class FrameReader:
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
 
     def first_frame(self) -> Frame:
-        """Give the frame before any command."""
+        """Return the frame before any command."""
         state = self._state
         groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.current())}
         read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
@@ -39,7 +39,7 @@ class FrameReader:
         )
 
     def forward(self, frame: Frame) -> Changes:
-        """Read loss, prediction, metrics and buffers; a batch that was just read is not read again."""
+        """Return loss, prediction, metrics, buffers and, where it is another one than was read last, the batch."""
         state = self._state
         seen: dict[str, Any] = {"loss": state.loss, "prediction": state.prediction}
         top = _largest(state.prediction, state.batch[1] if state.parts.loss else None)
@@ -67,7 +67,6 @@ class FrameReader:
         return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
 
     def grads(self) -> Grads:
-        """Read the gradients."""
         state = self._state
         grads_by_name = {name: param.grad for name, param in state.params.items() if param.grad is not None}
         table = self._reader.read({"grads": TensorGroup(grads_by_name)})["grads"]
@@ -75,11 +74,11 @@ class FrameReader:
         return Grads(table, tuple(state.backwards), tuple(state.used), outside)
 
     def watch_params(self) -> Callable[[], array[float]]:
-        """Remember the parameters as last read; what is given back tells, once read again, how far each has moved."""
+        """Return a function that, once the parameters were read again, returns how far each has moved: (params,)."""
         return self._reader.watch("params", TensorGroup(self._state.params))
 
     def params(self, frame: Frame, *, optimizer_state: bool) -> Changes:
-        """Read the parameters, which may be those of `frame` still, and on wish the optimizer's state."""
+        """Return the parameters, the very table of `frame` where none has changed, and maybe the optimizer's state."""
         groups = {"params": TensorGroup(self._state.params)}
         if optimizer_state:
             groups["optimizer_state"] = self._optimizer_state()
@@ -87,51 +86,49 @@ class FrameReader:
         return {**read, "params": _shared(read["params"], frame.params)}
 
     def after_many(self) -> Changes:
-        """Read what a frame after iterations without frames must hold."""
+        """Return what a frame after iterations without frames must hold."""
         self._batch_read = []
         read = self._reader.read(
             {"params": TensorGroup(self._state.params), "buffers": TensorGroup(self._state.buffers.current())}
         )
         return {**read, "grads": self.grads(), **self.rates()}
 
-    def begin_anew(self) -> None:
-        """Take note that the state has been put elsewhere: moves are counted from here."""
+    def reset(self) -> None:
+        """Read the parameters of a state that was restored: moves are measured from here."""
         self._batch_read = []
         self._reader.read({"params": TensorGroup(self._state.params)})
 
     def optimizer(self) -> Changes:
-        """Read what there is of an optimizer that has just been started."""
+        """Return the fields of an optimizer that has just been started."""
         read = self._reader.read({"optimizer_state": self._optimizer_state()})
         return {**read, "optimizer": self._optimizer(), **self.rates()}
 
     def rates(self) -> Changes:
-        """Read the learning rates, and the parameter groups that have them."""
+        """Return the learning rates, and the parameter groups that have them."""
         rates = self.learning_rates()
         return {"learning_rate": rates[0], "groups": self._groups(rates)}
 
     def learning_rates(self) -> tuple[float, ...]:
-        """Read the learning rate of each parameter group."""
+        """Return the learning rate of each parameter group."""
         return tuple(float(group["lr"]) for group in self._state.optimizer.param_groups)
 
     def frozen(self) -> frozenset[int]:
-        """Find the places of parameters with requires_grad=False."""
+        """Return the indices of parameters with requires_grad=False."""
         params = self._state.params.values()
         return frozenset(index for index, param in enumerate(params) if not param.requires_grad)
 
     def unused(self) -> frozenset[int]:
-        """Find what a backward has not reached, though nothing froze it."""
+        """Return the indices of parameters that a backward has not reached, though nothing froze them."""
         state = self._state
         empty = {index for index, param in enumerate(state.params.values()) if param.grad is None}
         return frozenset(empty - self.frozen() - state.frozen_in_graph)
 
     def _is_fresh(self, batch: dict[str, Any]) -> bool:
-        """Tell whether a batch is another than the one read last, or has been changed since."""
-        version = [
-            (each, 0 if each.is_inference() else each._version) for each in batch.values() if isinstance(each, Tensor)
-        ]
-        before, self._batch_read = self._batch_read, version
-        return len(version) != len(before) or any(
-            new is not old or now != then for (new, now), (old, then) in zip(version, before, strict=True)
+        """Return whether a batch is another than the one read last, or has been changed since."""
+        versions = [(each, version_of(each)) for each in batch.values() if isinstance(each, Tensor)]
+        before, self._batch_read = self._batch_read, versions
+        return len(versions) != len(before) or any(
+            new is not old or now != then for (new, now), (old, then) in zip(versions, before, strict=True)
         )
 
     def _groups(self, rates: tuple[float, ...]) -> ParamGroups | None:
@@ -141,7 +138,7 @@ class FrameReader:
         return ParamGroups(state.group_of, rates, tuple(optimizer_text(state.spec, group) for group in state.groups))
 
     def _optimizer_state(self) -> TensorGroup:
-        """Name the optimizer's state as rows: "w.momentum_buffer"."""
+        """Return the optimizer's state by rows: "w.momentum_buffer"."""
         entries = self._state.optimizer.state
         rows = {
             f"{name}.{key}": torch.as_tensor(value)
@@ -156,12 +153,15 @@ class FrameReader:
 
 
 def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
-    """Give the old table where nothing has changed."""
+    """Return the old table where nothing has changed."""
     return old if new == old else new
 
 
 def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
-    """Pick the first sample's five largest of many outputs, one a class, with their targets where those fit."""
+    """Return the classes and values of the first sample's five largest outputs, with targets of the same shape, (5,).
+
+    {} unless there are more than MAX_LISTED_VALUES classes.
+    """
     if not isinstance(prediction, Tensor) or prediction.layout is not torch.strided or prediction.is_nested:
         return {}
     if prediction.dim() != 2 or not prediction.is_floating_point() or prediction.itemsize < 2:
@@ -177,7 +177,7 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
 
 
 def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
-    """Arrange what `_largest` picked as rows: class, output, target."""
+    """Return what `_largest` picked as rows: class, output, target."""
     classes, values, targets = (row.values if (row := read.named(name)) else None for name in _TOP_NAMES)
     if not classes or not values:
         return ()

@@ -1,4 +1,4 @@
-"""Files with the initial state of a model and an optimizer: checked against those that train, and loaded."""
+"""Loads the initial state of a model and an optimizer from a file, checked against those that train."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_file import kind_of, model_state, optimizer_state, read_saved, wrong_kind
 from autograd_tui.engine.training.user_code import in_words
 
-BY_FACTORS = ("row_var", "col_var")  # an optimizer's tensors that rightly differ in shape from their parameter
-NUMBERS = ("step", "eta", "mu", "mu_product")  # what older versions of PyTorch have saved as such
-Saved = Mapping[str, Any]
+FACTORED_KEYS = ("row_var", "col_var")  # an optimizer's tensors that rightly differ in shape from their parameter
+NUMBER_KEYS = ("step", "eta", "mu", "mu_product")  # that older versions of PyTorch save as numbers
+StateDict = Mapping[str, Any]
 
 
-def check_state(saved: Saved, state: TrainingState, path: str) -> None:
-    """Raise Refused where what is saved is not of these parameters; to be asked before it is loaded."""
+def check_optimizer_state(saved: StateDict, state: TrainingState, path: str) -> None:
+    """Raise Refused where an optimizer's state dict does not fit these parameters; call it before loading."""
     if not _is_state_dict(saved):
         raise Refused(f'"{path}" holds no state dict of an optimizer: that has state and param_groups.')
     sizes = [len(group["params"]) for group in saved["param_groups"]]
     wanted = [len(group["params"]) for group in state.optimizer.param_groups]
     if sizes != wanted:
-        found, expected = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
+        listed, expected = ", ".join(map(str, sizes)) or "no", ", ".join(map(str, wanted))
         raise Refused(
-            f'"{path}" does not fit the optimizer: its groups hold {found} parameters in place of {expected}.'
+            f'"{path}" does not fit the optimizer: its groups hold {listed} parameters in place of {expected}.'
         )
-    for key, name, param, value in _remembered(saved, state):
-        if wrong := _wrong(key, value, param):
-            raise Refused(f'"{path}" does not fit {type(state.optimizer).__name__}: {key} of {name} {wrong}.')
+    for key, name, param, value in _optimizer_entries(saved, state):
+        if misfit := _misfit(key, value, param):
+            raise Refused(f'"{path}" does not fit {type(state.optimizer).__name__}: {key} of {name} {misfit}.')
 
 
 def check_options(state: TrainingState, path: str) -> None:
-    """Raise Refused where options are missing, or are none that this optimizer can have; asked once it is loaded."""
+    """Raise Refused where options are missing, or have values of other types than the defaults; call it once loaded."""
     name, defaults = type(state.optimizer).__name__, state.optimizer.defaults
     for group in state.optimizer.param_groups:
         if missing := [option for option in defaults if option not in group]:
@@ -47,17 +47,21 @@ def check_options(state: TrainingState, path: str) -> None:
                 raise Refused(f'"{path}" does not fit {name}: its {option} is {kind_of(group[option])}.')
 
 
-def _wrong(key: str, value: Any, param: Tensor) -> str | None:
-    """Say why a value cannot be what is remembered of a parameter under a key; None where it can."""
+def _misfit(key: str, value: Any, param: Tensor) -> str | None:
+    """Return why a value cannot be an optimizer's state of a parameter under a key; None where it can."""
     if not isinstance(value, Tensor):
-        return None if value is None or (key in NUMBERS and isinstance(value, (int, float))) else f"is {kind_of(value)}"
+        return (
+            None
+            if value is None or (key in NUMBER_KEYS and isinstance(value, (int, float)))
+            else f"is {kind_of(value)}"
+        )
     if kind := wrong_kind(value, param):
         return f"is {kind}"
-    unlike = value.dim() and key not in BY_FACTORS and value.shape != param.shape
+    unlike = value.dim() and key not in FACTORED_KEYS and value.shape != param.shape
     return f"has shape {tuple(value.shape)}" if unlike else None
 
 
-def _is_state_dict(saved: Saved) -> bool:
+def _is_state_dict(saved: StateDict) -> bool:
     state, groups = saved.get("state"), saved.get("param_groups")
     if not isinstance(state, Mapping) or not isinstance(groups, list):
         return False
@@ -70,8 +74,8 @@ def _is_state_dict(saved: Saved) -> bool:
     )
 
 
-def _remembered(saved: Saved, state: TrainingState) -> Iterator[tuple[str, str, Tensor, Any]]:
-    """Give what is remembered of each parameter: its key, the parameter's name, the parameter, and the value."""
+def _optimizer_entries(saved: StateDict, state: TrainingState) -> Iterator[tuple[str, str, Tensor, Any]]:
+    """Yield each entry of the optimizer's state: its key, the parameter's name, the parameter, and the value."""
     names = {id(param): name for name, param in state.params.items()}
     indices = (index for group in saved["param_groups"] for index in group["params"])
     params = (param for group in state.optimizer.param_groups for param in group["params"])
@@ -81,7 +85,7 @@ def _remembered(saved: Saved, state: TrainingState) -> Iterator[tuple[str, str, 
 
 
 def _alike(value: Any, default: Any) -> bool:
-    """Tell whether a value may stand where an optimizer has this default: a number for a number, and so on."""
+    """Return whether a value has the type of an optimizer's default: a number for a number, and so on."""
     if isinstance(default, (tuple, list)):
         same = isinstance(value, (tuple, list)) and len(value) == len(default)
         return same and all(_alike(*pair) for pair in zip(value, default, strict=True))
@@ -93,14 +97,14 @@ def _alike(value: Any, default: Any) -> bool:
 
 
 class InitialState:
-    """What a file holds for a model and an optimizer: read once, and put in as often as the loop is built.
+    """What a file holds for a model and an optimizer: read once, and loaded as often as the loop is built.
 
-    `asked` are options of the optimizer that hold whatever the file says. Raises Refused, in one sentence.
+    `options`: of the optimizer, which override the file's. Raises Refused, in one sentence.
     """
 
-    def __init__(self, path: str, asked: Mapping[str, float]) -> None:
+    def __init__(self, path: str, options: Mapping[str, float]) -> None:
         saved = read_saved(path)
-        self._path, self._asked = path, asked
+        self._path, self._options = path, options
         self._model = model_state(saved, path)
         self._optimizer = optimizer_state(saved, path)
 
@@ -109,13 +113,13 @@ class InitialState:
         put_into_model(state.model, self._model, self._path)
         if self._optimizer is None:
             return
-        check_state(self._optimizer, state, self._path)
+        check_optimizer_state(self._optimizer, state, self._path)
         try:
-            # Copied, since `load_state_dict` shares its tensors, which the steps to come would change.
+            # Copied: `load_state_dict` shares its tensors, which later steps would change.
             state.optimizer.load_state_dict(deepcopy(dict(self._optimizer)))
             check_options(state, self._path)
             for group in state.optimizer.param_groups:
-                group.update(self._asked)
+                group.update(self._options)
             state.spec = optimizer_to_spec(state.optimizer)
         except Refused:
             raise
@@ -127,9 +131,9 @@ class InitialState:
 
 def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
     """Load a state dict, copied; raises Refused, saying which names do not fit."""
-    wrong = _misfits(model.state_dict(), state)
-    if any(wrong.values()):
-        raise Refused(_unfit(path, wrong))
+    misfits = _misfits(model.state_dict(), state)
+    if any(misfits.values()):
+        raise Refused(_misfit_sentence(path, misfits))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,30 +141,31 @@ def put_into_model(model: nn.Module, state: Mapping[str, Any], path: str) -> Non
     except Exception as error:
         raise Refused(f'"{path}" does not fit the model: {in_words(error)}.') from error
     if missing or unexpected:
-        raise Refused(_unfit(path, {"missing": missing, "unexpected": unexpected}))
+        raise Refused(_misfit_sentence(path, {"missing": missing, "unexpected": unexpected}))
 
 
-def _misfits(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Find by name what cannot be copied, by what is wrong with it."""
-    pairs = {name: (value, state[name]) for name, value in own.items() if isinstance(value, Tensor) and name in state}
+def _misfits(own_state: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of what cannot be copied, by what is wrong with them."""
+    own_tensors = {name: value for name, value in own_state.items() if isinstance(value, Tensor)}
+    pairs = {name: (value, state[name]) for name, value in own_tensors.items() if name in state}
     tensors = {name: pair for name, pair in pairs.items() if isinstance(pair[1], Tensor)}
     return {
         "of another shape": [
-            f"{name} {tuple(given.shape)} in place of {tuple(value.shape)}"
-            for name, (value, given) in tensors.items()
-            if given.shape != value.shape
+            f"{name} {tuple(loaded.shape)} in place of {tuple(own.shape)}"
+            for name, (own, loaded) in tensors.items()
+            if loaded.shape != own.shape
         ],
         "of another kind": [
-            f"{name} {kind}" for name, (value, given) in tensors.items() if (kind := wrong_kind(given, value))
+            f"{name} {kind}" for name, (own, loaded) in tensors.items() if (kind := wrong_kind(loaded, own))
         ],
         "no tensors": [name for name in pairs if name not in tensors],
     }
 
 
-def _unfit(path: str, wrong: Mapping[str, list[str]]) -> str:
-    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in wrong.items() if names]
+def _misfit_sentence(path: str, misfits: Mapping[str, list[str]]) -> str:
+    parts = [f"{len(names)} {what} ({_first(names)})" for what, names in misfits.items() if names]
     return f'"{path}" does not fit the model: {"; ".join(parts)}.'
 
 
-def _first(names: list[str], most: int = 3) -> str:
-    return ", ".join(name or '""' for name in names[:most]) + ", …" * (len(names) > most)
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(name or '""' for name in names[:count]) + ", …" * (len(names) > count)

@@ -15,9 +15,9 @@ from torch import Tensor
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
 
-MODEL = ("model", "model_state_dict", "state_dict", "model_state")  # as scripts spell it in what they save
-OPTIMIZER = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state")
-DAMAGED = "is cut short, damaged, or not what torch.save or safetensors writes."
+MODEL_KEYS = ("model", "model_state_dict", "state_dict", "model_state")  # that scripts use in what they save
+OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state")
+_DAMAGED = "is cut short, damaged, or not what torch.save or safetensors writes."
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+) ")
 
 
@@ -30,7 +30,7 @@ def save(content: Any, file: BinaryIO) -> None:
 
 
 def read_saved(path: str) -> Any:
-    """Read a file to the host; nothing in it is run. Raises Refused, in one sentence."""
+    """Return what a file holds, on the host; nothing in it is run. Raises Refused, in one sentence."""
     file = Path(path)
     try:
         with open_to_read(file) as opened, warnings.catch_warnings():
@@ -41,9 +41,9 @@ def read_saved(path: str) -> Any:
     except Refused:
         raise
     except OSError as error:
-        # A damaged file may send its reader to a place where there is none.
-        said = DAMAGED if error.errno == errno.EINVAL else f"could not be read: {error.strerror or error}."
-        raise Refused(f'"{path}" {said}') from error
+        # A damaged file may send its reader to an offset that does not exist.
+        reason = _DAMAGED if error.errno == errno.EINVAL else f"could not be read: {error.strerror or error}."
+        raise Refused(f'"{path}" {reason}') from error
     except Exception as error:
         raise Refused(f'"{path}" {_wrong(error)}') from error
 
@@ -57,18 +57,18 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _wrong(error: Exception) -> str:
-    if found := _GLOBAL.search(str(error)):
-        return f"holds {found[1]}, which is neither a tensor nor a plain value: nothing in it was run."
-    return DAMAGED
+    if match := _GLOBAL.search(str(error)):
+        return f"holds {match[1]}, which is neither a tensor nor a plain value: nothing in it was run."
+    return _DAMAGED
 
 
 def kind_of(value: object) -> str:
-    """Say what a value is that should be another one."""
+    """Return the type of a value that should be another one, as a part of a sentence."""
     return f"a value of type {type(value).__name__}"
 
 
 def wrong_kind(value: Tensor, own: Tensor) -> str | None:
-    """Say why the numbers of one tensor cannot become those of another; None where they can."""
+    """Return why one tensor's numbers cannot be copied into another; None where they can."""
     if value.is_meta:
         return "without values"
     if value.is_quantized and not own.is_quantized:
@@ -79,19 +79,20 @@ def wrong_kind(value: Tensor, own: Tensor) -> str | None:
 
 
 def model_state(saved: Any, path: str) -> Mapping[str, Any]:
-    """Find a model's state dict in what a file holds: under one of the usual names, or bare. Raises Refused."""
+    """Return the model's state dict in what a file holds: under one of MODEL_KEYS, or bare. Raises Refused."""
     if not isinstance(saved, Mapping):
         raise Refused(f'"{path}" holds {kind_of(saved)}, and no state dict.')
-    found = _named(saved, MODEL, path)
-    state: Mapping[Any, Any] = saved if found is None else found
-    if not state or not all(isinstance(name, str) for name in state) or (found is None and _not_tensors(state)):
-        raise Refused(f'"{path}" holds no state dict, neither bare nor as one of {", ".join(MODEL)}.')
+    named = _named(saved, MODEL_KEYS, path)
+    state: Mapping[Any, Any] = saved if named is None else named
+    has_tensors = named is not None or any(isinstance(value, Tensor) for value in state.values())
+    if not state or not all(isinstance(name, str) for name in state) or not has_tensors:
+        raise Refused(f'"{path}" holds no state dict, neither bare nor as one of {", ".join(MODEL_KEYS)}.')
     return state
 
 
 def optimizer_state(saved: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
-    """Find an optimizer's state dict beside the model's; None where there is none. Raises Refused."""
-    return _named(saved, OPTIMIZER, path) if _named(saved, MODEL, path) is not None else None
+    """Return the optimizer's state dict beside the model's; None where there is none. Raises Refused."""
+    return _named(saved, OPTIMIZER_KEYS, path) if _named(saved, MODEL_KEYS, path) is not None else None
 
 
 def _named(saved: Mapping[str, Any], names: Iterable[str], path: str) -> Mapping[str, Any] | None:
@@ -101,7 +102,3 @@ def _named(saved: Mapping[str, Any], names: Iterable[str], path: str) -> Mapping
                 raise Refused(f'"{path}" holds {kind_of(saved[name])} as {name}, and no state dict.')
             return saved[name]  # type: ignore[no-any-return]
     return None
-
-
-def _not_tensors(state: Mapping[str, Any]) -> bool:
-    return not any(isinstance(value, Tensor) for value in state.values())

@@ -191,7 +191,7 @@ class Trainer:
         """Return to a checkpoint, which has no graph: a forward must come next."""
         with self.state.global_state:
             restore_checkpoint(self.state, checkpoint)
-            self._reader.begin_anew()
+            self._reader.reset()
         self.frame = checkpoint.frame
         self.tracer.forget()
 
