@@ -17,7 +17,7 @@ import torch
 from stepping import plain_iteration
 
 from autograd_tui import Session, open_session
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import size_in_words
 from autograd_tui.engine import session as session_file
 from autograd_tui.engine.replay import checkpoints as checkpoint_line

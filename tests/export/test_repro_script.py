@@ -15,7 +15,7 @@ from test_script import LOADER, OWN
 
 from autograd_tui.cli import main
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.export.formats import export_repro

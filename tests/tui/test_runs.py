@@ -8,7 +8,7 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.requests import Train
 from autograd_tui.tui.screen_state import SPEEDS, faster, slower, speed_in_words

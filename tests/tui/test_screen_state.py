@@ -13,8 +13,8 @@ import pytest
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.goal import Goal
 from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.session_view import READ_ONLY
 from autograd_tui.core.tensor_stats import Inspection

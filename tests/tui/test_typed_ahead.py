@@ -12,8 +12,8 @@ from textual import events
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.goal import Goal
 from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.tui.requests import Look, RequestQueue, Train
 from autograd_tui.tui.trace_screen import TraceScreen

@@ -12,16 +12,15 @@ from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
-from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.printing import quoted
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
 from autograd_tui.core.run_observer import RunObserver, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
-from autograd_tui.core.watcher import FiredWatchpoint
-from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 
 
 @dataclass(frozen=True, slots=True)

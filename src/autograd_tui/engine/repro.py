@@ -14,7 +14,7 @@ from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.core.watcher import FiredWatchpoint
+from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng

@@ -14,7 +14,7 @@ from textual.binding import BindingType
 
 from autograd_tui.core.command import COMMAND_BY_LETTER, Command
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.view import TableView, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused, UnknownCommand, unknown
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, installed
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.messages import watch_line

@@ -9,7 +9,7 @@ from time import monotonic
 from autograd_tui.core.command import Commands, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.tui.requests import Record, Train
 from autograd_tui.tui.session_runner import SAMPLE_SECONDS, SessionRunner
 

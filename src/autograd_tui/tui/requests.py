@@ -12,8 +12,8 @@ from typing import Literal
 
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.goal import Goal
 from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import Watchpoint

@@ -14,7 +14,7 @@ from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_view import InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.core.trace import Trace

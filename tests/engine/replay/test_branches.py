@@ -6,7 +6,7 @@ import pytest
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame_store import MAX_BRANCHES
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, words

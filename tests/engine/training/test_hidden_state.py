@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, Build, copied, differing, plain_loop

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autograd_tui import Options, Parts, Session, open_session
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.text.explain import explain
 from session_internals import state_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.training.scenario import Scenario
 from session_internals import state_of
 

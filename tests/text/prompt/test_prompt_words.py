@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.command import Commands, parse
 from autograd_tui.core.errors import UnknownCommand, nearest
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.prompt.parser import EXAMPLE, OTHER_PROGRAMS, SETTINGS, ScreenCommand, parse_prompt
 from autograd_tui.text.prompt.word_readers import SORT_COLUMNS

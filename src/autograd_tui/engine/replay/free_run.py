@@ -14,8 +14,7 @@ from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.goal import Goal
-from autograd_tui.core.phase_order import next_command
+from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.trainer import FreeRunResult
 

@@ -7,8 +7,8 @@ import re
 
 from autograd_tui.core.command import MAX_COMMANDS, PHASES
 from autograd_tui.core.errors import UnknownCommand, clipped, unknown
-from autograd_tui.core.goal import Goal
 from autograd_tui.core.optimizer_spec import parse_number
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.core.watchpoint import Watchpoint, parse_watchpoint
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from autograd_tui.core.command import Command, parse
 from autograd_tui.core.errors import UnknownCommand, unknown
-from autograd_tui.core.goal import Goal
+from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.prompt.word_readers import (
     SORT_COLUMNS,
