@@ -383,6 +383,6 @@ def test_the_latest_iteration_is_walked_inside_from_its_own_beginning(monkeypatc
     session = opened("loss < 2.9", memory=1)
     run(session)
     session.run("b")
-    monkeypatch.setattr(session._trainer, "start_over", lambda: pytest.fail("all was run again"))
+    monkeypatch.setattr(session._trainer, "rebuild", lambda: pytest.fail("all was run again"))
     trace = session.trace(session.frame.index)
     assert [op.accumulates_into for op in trace.ops if op.accumulates_into] == ["b", "w"]
