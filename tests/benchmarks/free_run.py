@@ -6,13 +6,10 @@ import argparse
 import re
 import subprocess
 import sys
-from contextlib import suppress
 from math import inf
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
-
-import pexpect
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
@@ -54,8 +51,7 @@ def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> fl
     shown.type("r")
     written, looks = b"", 1  # drawn afterwards: an emulator written in Python takes more time than a terminal does
     while (passed := perf_counter() - started) < seconds:
-        with suppress(pexpect.TIMEOUT):
-            written += shown.child.read_nonblocking(65536, 0.05)
+        written += shown.receive(0.05)
         if passed > looks * memory_every:
             print(f"  after {looks * memory_every:4g} s: {resident(shown):.1f} MB", flush=True)
             looks += 1
@@ -72,12 +68,12 @@ def watch_memory(shown: Terminal, seconds: float, every: float) -> None:
     print(f"memory before the run: {resident(shown):.1f} MB")
     speed = run_freely(shown, seconds, every)
     print(f"{iteration(shown):,} iterations, {speed:,.1f} a second: {resident(shown):.1f} MB")
-    shown.child.close(force=True)
+    shown.close()
 
 
 def resident(shown: Terminal) -> float:
     """Give the megabytes of memory that the program holds."""
-    status = Path(f"/proc/{shown.child.pid}/status").read_text()
+    status = Path(f"/proc/{shown.process.pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+)", status)
     assert found
     return int(found[1]) / 1024
@@ -91,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument("--memory-every", type=float, help="one run alone, its memory told so often, in seconds")
     arguments = parser.parse_args()
-    shown = Terminal(arguments.scenario, width=120, height=40)
+    shown = Terminal(arguments.scenario, width=120, height=40, anew=True)
     shown.wait_for("frame 0 of 0")
     if arguments.memory_every:
         watch_memory(shown, arguments.seconds, arguments.memory_every)
@@ -115,7 +111,7 @@ def main() -> None:
     print(f"memory after the last turn, iteration {iteration(shown):,}: {resident(shown):.0f} MB")
     print(f"{arguments.scenario}: free run / plain loop = {median(ratios):.3f} iterations a second")
     print(f"  (median of {arguments.turns} turns of {arguments.seconds:g} s, plain {median(speeds):,.1f} a second)")
-    shown.child.close(force=True)
+    shown.close()
     plain.kill()
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import pexpect
-
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from pseudo_terminal import Terminal
@@ -32,40 +30,39 @@ WALK = (("\x1b[C", 9), ("\x1b[D", 2), ("n", 1), ("\x1b[B", 2))  # right, left, n
 QUIET = 0.08  # seconds without a byte after which a key's drawing is done
 
 
-def press(child: pexpect.spawn[bytes], key: str) -> tuple[float, int]:
+def press(shown: Terminal, key: str) -> tuple[float, int]:
     """Send a key; give the seconds to its last byte, and the bytes."""
     sent = last = perf_counter()
-    child.send(key.encode())
+    shown.type(key)
     count = 0
     while True:
-        try:
-            count += len(child.read_nonblocking(65536, QUIET))
+        if data := shown.receive(QUIET):
+            count += len(data)
             last = perf_counter()
-        except pexpect.TIMEOUT:
-            if count:
-                return last - sent, count
+        elif count:
+            return last - sent, count
 
 
 def walk(scenario: str, rounds: int) -> None:
     """Walk inside a backward, and print the median and the slowest of each key."""
-    ours = Terminal(scenario, "--do", "f", width=120, height=40)
+    ours = Terminal(scenario, "--do", "f", width=120, height=40, anew=True)
     ours.wait_for("frame 1 of 1")
     ours.type("i")
     ours.wait_for("operation 1 of")
     times: dict[str, list[float]] = {key: [] for key, _ in WALK}
     sizes: dict[str, list[int]] = {key: [] for key, _ in WALK}
-    press(ours.child, "\x1b[C")
+    press(ours, "\x1b[C")
     for _ in range(rounds):
         for key, repeats in WALK:
             for _ in range(repeats):
-                seconds, count = press(ours.child, key)
+                seconds, count = press(ours, key)
                 times[key].append(seconds)
                 sizes[key].append(count)
     print(f"{scenario}, 120 x 40, inside a backward:")
     for (key, _), name in zip(WALK, ("right", "left", "n", "down"), strict=True):
         middle, slowest = median(times[key]) * 1000, max(times[key]) * 1000
         print(f"  {name:<5} {middle:5.1f} ms  {median(sizes[key]) / 1000:4.1f} kB  slowest {slowest:.1f} ms")
-    ours.child.close(force=True)
+    ours.close()
 
 
 def main() -> None:
@@ -79,19 +76,18 @@ def main() -> None:
         walk(arguments.scenario or "resnet18", arguments.rounds)
         return
     scenario = arguments.scenario or "linear"
-    ours = Terminal(scenario, width=120, height=40)
-    bare = pexpect.spawn(sys.executable, ["-c", BARE], dimensions=(40, 120), timeout=60)
-    bare.delaybeforesend = None
+    ours = Terminal(scenario, width=120, height=40, anew=True)
+    bare = Terminal(width=120, height=40, program=(sys.executable, "-c", BARE), anew=True)
     ours.wait_for("frame 0 of 0")
-    for child in (ours.child, bare):
+    for shown in (ours, bare):
         for _ in range(8):
-            press(child, "n" if child is ours.child else "x")
+            press(shown, "n" if shown is ours else "x")
     times: dict[str, list[float]] = {key: [] for key in "fbsz"}
     sizes: dict[str, list[int]] = {key: [] for key in "fbsz"}
     bare_times, bare_sizes = [], []
     for _ in range(arguments.rounds):
         for key in "fbsz":
-            seconds, count = press(ours.child, key)
+            seconds, count = press(ours, key)
             times[key].append(seconds)
             sizes[key].append(count)
             seconds, count = press(bare, "x")
@@ -104,8 +100,8 @@ def main() -> None:
         print(f"  {key}  {median(times[key]) * 1000:5.1f} ms  {median(sizes[key]) / 1000:4.1f} kB")
     print(f"  all {median(everything) * 1000:4.1f} ms  {median(all_sizes) / 1000:4.1f} kB")
     print(f"  a bare app's changed number: {median(bare_times) * 1000:.1f} ms  {median(bare_sizes) / 1000:.2f} kB")
-    ours.child.close(force=True)
-    bare.close(force=True)
+    ours.close()
+    bare.close()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from autograd_tui import __version__
 from autograd_tui.cli import main
 from autograd_tui.core.command import parse
+from fork_server import PipedProcess
 from program import Done, Run
 
 NOISY = """
@@ -202,9 +203,7 @@ def test_ctrl_c_ends_the_program_with_its_code(run: Run, monkeypatch: pytest.Mon
 
 def test_a_reader_that_leaves_is_no_error() -> None:
     line = [*PROGRAM, "linear", "--headless", "--json", "--do", "fbsz*2000"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
-        assert program.stdout
-        assert program.stderr
+    with PipedProcess(line) as program:
         assert json.loads(program.stdout.readline())["index"] == 1
         program.stdout.close()
         assert (program.stderr.read(), program.wait()) == ("", 0)

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -23,6 +22,7 @@ from autograd_tui.engine.open import open_session
 from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
+from fork_server import PipedProcess
 from program import Done, Run
 from suite_options import LONG
 
@@ -182,9 +182,7 @@ def test_a_pipe_is_no_place_for_a_journal(do: Do, path: Path) -> None:
 
 def test_a_killed_run_loses_no_command(path: Path) -> None:
     words = ["linear", "--headless", "--json", "--do", "-", "--journal", str(path)]
-    with subprocess.Popen([*PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdin
-        assert program.stdout
+    with PipedProcess([*PROGRAM, *words]) as program:
         program.stdin.write("fbsz fb\n")
         program.stdin.flush()
         for _ in range(6):

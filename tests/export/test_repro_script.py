@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from hashlib import sha256
 from io import BytesIO
@@ -13,6 +12,7 @@ import pytest
 import torch
 from test_script import LOADER, OWN
 
+import fork_server
 from autograd_tui.cli import main
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
@@ -87,10 +87,10 @@ def build(options):
 """
 
 
-def run_together(paths: list[Path]) -> list[list[object]]:
-    """Run scripts in one fresh interpreter; give what each printed, our modules, its gradients and parameters."""
+def run_together(paths: list[Path], *, anew: bool = False) -> list[list[object]]:
+    """Run scripts in one process; give what each printed, our modules, its gradients and parameters."""
     text = json.dumps(list(map(str, paths)))
-    done = subprocess.run([sys.executable, "-c", RUN_ALL], input=text, capture_output=True, text=True, check=False)
+    done = fork_server.run([sys.executable, "-c", RUN_ALL], input=text, anew=anew)
     assert done.returncode == 0, done.stderr
     found: list[list[object]] = json.loads(done.stdout)
     return found
@@ -140,7 +140,8 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Session, li
     paths = [folder / f"case{number}.pt" for number, _ in enumerate(sessions)]
     for path, session in zip(paths, sessions, strict=True):
         export_repro(path, session)
-    return list(zip(sessions, run_together([path.with_suffix(".py") for path in paths]), strict=True))
+    scripts = [path.with_suffix(".py") for path in paths]
+    return list(zip(sessions, run_together(scripts, anew=True), strict=True))  # which has none of our modules yet
 
 
 def test_the_script_prints_the_very_loss_and_ends_in_the_same_tensors(
@@ -180,7 +181,7 @@ def test_what_raised_last_raises_in_the_script_too(tmp_path: Path) -> None:
     (tmp_path / "gated.py").write_text(OWN)
     session = opened(str(tmp_path / "gated.py"), "fbsz gate=2 F")
     export_repro(tmp_path / "fault.pt", session)
-    done = subprocess.run([sys.executable, tmp_path / "fault.py"], capture_output=True, text=True, check=False)
+    done = fork_server.run([sys.executable, str(tmp_path / "fault.py")])
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "LookupError: the gate is shut"
 

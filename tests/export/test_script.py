@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import random
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fork_server
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.param_groups import optimizer_classes
@@ -96,21 +96,17 @@ print(json.dumps(found))
 
 
 def run_together(scripts: list[str]) -> list[str]:
-    """Run scripts in a fresh interpreter, each in a namespace of its own; give what each printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL], input=json.dumps(scripts), capture_output=True, text=True, check=False
-    )
+    """Run scripts in one process, each in a namespace of its own; give what each printed."""
+    done = fork_server.run([sys.executable, "-c", RUN_ALL], input=json.dumps(scripts))
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout)
     return found
 
 
-def run_alone(text: str, folder: Path) -> str:
-    """Run a script as a user does."""
+def run_alone(text: str, folder: Path, *, anew: bool = False) -> str:
+    """Run a script as a user does, with `anew` in an interpreter that has nothing imported."""
     (folder / "run.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "run.py"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = fork_server.run([sys.executable, "-W", "error", "run.py"], folder=folder, anew=anew)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -248,7 +244,7 @@ def test_a_seed_set_on_the_way_is_set_in_the_script(tmp_path: Path) -> None:
 def test_resnet18_prints_the_same_losses_by_itself(tmp_path: Path) -> None:
     session = open_session("resnet18", optimizer="adam", image_size=40, data="fresh", batch_size=2)
     frames = list(session.run_all("fbsz*3 fbBs lr=0.01 fbszf"))
-    assert printed(run_alone(exported(session), tmp_path)) == losses(frames)
+    assert printed(run_alone(exported(session), tmp_path, anew=True)) == losses(frames)
 
 
 def test_a_forward_of_resnet18_that_raises_leaves_no_trace(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+
+import fork_server
 
 KILLS = Path(__file__).parents[1] / "support" / "kills.py"
 
 
 def test_runs_that_are_killed_in_twelve_ways_have_kept_what_they_ran() -> None:
     """In a process of its own: one whose copies are killed must have no threads."""
-    done = subprocess.run([sys.executable, KILLS, "12"], capture_output=True, text=True, timeout=300)
+    done = fork_server.run([sys.executable, str(KILLS), "12"])
     assert done.stdout.startswith("12 runs killed, 0 not kept as promised"), done.stdout + done.stderr
     assert done.returncode == 0

@@ -1,16 +1,24 @@
-"""The installed program in a real pseudo-terminal, its screen read by an emulator."""
+"""The program in a real pseudo-terminal, its screen read by an emulator."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
+import signal
+import struct
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
-import pexpect
 import pyte
+
+from fork_server import READ_AT_THE_START, Process
 
 PROGRAM = (sys.executable, "-m", "autograd_tui")
 # The same beside a shell, which keeps the terminal open when the program has ended.
@@ -19,10 +27,20 @@ PATIENCE = 90  # seconds; a test that waits so long has failed
 
 
 class Terminal:
-    """Types keys, and keeps the screen as a person would see it."""
+    """Types keys, and keeps the screen as a person would see it.
+
+    The program is forked from one that has all modules at hand. It is started anew where `anew` says so, where the
+    environment holds what is read at the start, and where it is another program.
+    """
 
     def __init__(
-        self, *arguments: str, width: int, height: int, program: tuple[str, ...] = PROGRAM, **environment: str
+        self,
+        *arguments: str,
+        width: int,
+        height: int,
+        program: tuple[str, ...] = PROGRAM,
+        anew: bool = False,
+        **environment: str,
     ) -> None:
         outside = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_CTYPE", "LANG")
         kept = {name: value for name, value in os.environ.items() if name not in outside}
@@ -30,15 +48,19 @@ class Terminal:
         kept["XDG_CONFIG_HOME"] = os.devnull  # nothing chosen earlier, nothing remembered
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
-        self.child = pexpect.spawn(
-            program[0],
-            [*program[1:], *arguments],
-            dimensions=(height, width),
-            env={**kept, **environment},
-            timeout=PATIENCE,
+        self.descriptor, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        self.process = Process(
+            [*program, *arguments],
+            [theirs] * 3,
+            environment={**kept, **environment},
+            terminal=True,
+            anew=anew
+            or any(
+                name.startswith(READ_AT_THE_START) and value != kept.get(name) for name, value in environment.items()
+            ),
         )
-        self.child.delaybeforesend = None
-        self.child.ptyproc.delayafterterminate = 5.0  # seconds for the system to end it: machines are busy
+        os.close(theirs)
         self.bytes = b""
         self.echoed = True  # whether what is typed was shown by the terminal itself, when the program had ended
 
@@ -48,16 +70,22 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         """Type keys, all at once; a byte that is no UTF-8 as Python writes it, such as \\udcff."""
-        self.child.send(keys.encode(errors="surrogateescape"))
+        data = keys.encode(errors="surrogateescape")
+        while data:
+            data = data[os.write(self.descriptor, data) :]
+
+    def receive(self, seconds: float) -> bytes:
+        """Return what the program writes, having waited for it at most so long; do not draw it."""
+        if not select.select([self.descriptor], [], [], seconds)[0]:
+            return b""
+        try:
+            return os.read(self.descriptor, 1 << 16)
+        except OSError:  # the program has ended, and so has the other end of its terminal
+            return b""
 
     def read(self, seconds: float = 0.2) -> int:
         """Take in what the program writes, waiting for it at most so long; count the bytes."""
-        try:
-            data = self.child.read_nonblocking(65536, seconds)
-        except pexpect.TIMEOUT:
-            return 0
-        except pexpect.EOF:
-            data = b""
+        data = self.receive(seconds)
         self.draw(data)
         return len(data)
 
@@ -72,7 +100,7 @@ class Terminal:
         until = monotonic() + PATIENCE
         while not condition():
             assert monotonic() < until, f"{what} did not come:\n{self.text}"
-            assert self.child.isalive(), f"{what} did not come, the program ended:\n{self.text}"
+            assert self.is_running, f"{what} did not come, the program ended:\n{self.text}"
             self.read()
 
     def wait_for(self, text: str) -> None:
@@ -86,25 +114,57 @@ class Terminal:
         while monotonic() < until:
             before = len(self.bytes)
             self.read()
-            if not self.child.isalive() and len(self.bytes) == before:
+            if not self.is_running and len(self.bytes) == before:
                 break
-        self.echoed = self.child.getecho()
-        self.child.close()
+        self.echoed = self.echoes
+        self.close()
         return self.bytes[start:].decode(errors="replace")
 
     @property
+    def modes(self) -> list[Any]:
+        """What termios says of the terminal."""
+        return termios.tcgetattr(self.descriptor)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal itself shows what is typed."""
+        return bool(self.modes[3] & termios.ECHO)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.wait(0) is None
+
+    @property
     def exit_code(self) -> int | None:
-        code: int | None = self.child.exitstatus
-        return code
+        """How the program ended: -9 where SIGKILL ended it."""
+        return self.process.returncode
+
+    def hang_up(self) -> None:
+        """Take the terminal away, as closing its window does."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+    def close(self) -> None:
+        """Take the terminal away, and end a program that does not end by that."""
+        self.hang_up()
+        if self.process.wait(5.0) is None:  # machines are busy
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
 
 
 @contextmanager
 def terminal(
-    *arguments: str, width: int = 120, height: int = 40, program: tuple[str, ...] = PROGRAM, **environment: str
+    *arguments: str,
+    width: int = 120,
+    height: int = 40,
+    program: tuple[str, ...] = PROGRAM,
+    anew: bool = False,
+    **environment: str,
 ) -> Iterator[Terminal]:
     """Start the program and end it after the test, whatever happens."""
-    opened = Terminal(*arguments, width=width, height=height, program=program, **environment)
+    opened = Terminal(*arguments, width=width, height=height, program=program, anew=anew, **environment)
     try:
         yield opened
     finally:
-        opened.child.close(force=True)
+        opened.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +13,7 @@ import pytest
 import torch
 from torch import nn, optim
 
+import fork_server
 import plain_scripts
 from autograd_tui.engine.open import open_session
 from autograd_tui.engine.session import Session
@@ -114,7 +114,7 @@ def test_20_iterations_of_a_shipped_scenario_equal_the_plain_loop(name: str, see
 def lesson() -> list[dict[str, Any]]:
     """Run the lesson through the installed program."""
     words = ["-m", "autograd_tui", "linear", "--headless", "--do", "f b s z", "--repeat", "3", "--json"]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    done = fork_server.run([sys.executable, *words])
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

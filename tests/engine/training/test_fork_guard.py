@@ -11,6 +11,7 @@ from socket import socketpair
 
 import pytest
 
+import fork_server
 from autograd_tui import open_session
 from autograd_tui.core.files import is_locked
 from autograd_tui.journal.writer import JournalWriter
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.
 
 def headless(scenario: str, do: str, journal: Path) -> subprocess.CompletedProcess[str]:
     words = [scenario, "--headless", "--do", do, "--json", "--journal", str(journal), "--threads", "1"]
-    return subprocess.run([sys.executable, "-m", "autograd_tui", *words], capture_output=True, text=True, timeout=300)
+    return fork_server.run([sys.executable, "-m", "autograd_tui", *words])
 
 
 @pytest.mark.parametrize(("place", "code"), [(place, COMES_BACK) for place in PLACES] + FORWARD if LONG else FORWARD)
@@ -52,7 +53,7 @@ print(session.frame.index, session.frame.error)
 @pytest.mark.parametrize(("place", "code"), [("batch", COMES_BACK), *FORWARD] if LONG else [("batch", COMES_BACK)])
 def test_a_free_run_goes_on_in_one_process(tmp_path: Path, place: str, code: str) -> None:
     words = [sys.executable, "-c", FREELY, write(tmp_path, code, place)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = fork_server.run(words)
     assert (done.stdout, done.stderr) == ("160 None\n", "")
 
 
