@@ -48,7 +48,7 @@ class FrameReplay:
 
 
 def write_json_lines(file: BinaryIO, frames: Iterable[Frame]) -> None:
-    """Write what `Frame.plain` says of each."""
+    """Write the values of `Frame.plain` of each frame as a line of JSON."""
     for frame in frames:
         file.write((json.dumps(frame.plain(), allow_nan=False) + "\n").encode())
 

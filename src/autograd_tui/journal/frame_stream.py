@@ -143,7 +143,7 @@ class FrameStream:
             else:
                 self._append(f"{announcement}\n{self._encoder.line(frame)}")
             self.problem = None
-        except OSError as error:  # a follower then stands still
+        except OSError as error:  # a follower then sees nothing new
             self.problem = error.strerror or str(error)
             self._close_file()
         self._unchanged_to, self._write_time = newest, monotonic()

@@ -50,7 +50,7 @@ class JournalFile:
         file = cls(journal.path, mode=0o600)
         try:
             file._open_at_end_of(journal)
-        except OSError as error:  # such as a disk that is read-only: the run goes on, and says that it is not kept
+        except OSError as error:  # such as a read-only disk: the run goes on, and `error` is shown
             file._stop_writing(error)
         file.written_to = file.last_frame = journal.frame
         return file
@@ -126,7 +126,7 @@ class JournalFile:
             self.written_to = self.written_to if file.st_nlink else None
             return "it has been moved" if file.st_nlink else "it has been removed"
         except OSError:
-            pass  # a folder that may be looked into no more tells nothing of its files
+            pass  # a folder that cannot be read any more shows nothing of its files
         if not os.path.samestat(file, at_path):
             self.written_to = self.written_to if file.st_nlink else None
             return "another file has taken its place"

@@ -211,7 +211,7 @@ def _start_is_unknown(entries: Sequence[Entry]) -> bool:
 
 
 def _check_unfinished(rest: bytes, number: int) -> None:
-    """Raise ValueError where what stands behind the last whole line is not the beginning of one of ours.
+    """Raise ValueError where the bytes after the last whole line are not the beginning of a line of this run.
 
     A disk that lost its power may have put zeros in its place.
     """

@@ -239,7 +239,7 @@ class _LoopReader:
         return ast.unparse(call.func) == self._roles.model
 
     def _affects_training(self, node: ast.AST) -> bool:
-        """Return whether something does more with what is trained than to tell of it."""
+        """Return whether something does more with what is trained than to report on it."""
         attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
         stored = [each for each in ast.walk(node) if isinstance(getattr(each, "ctx", None), ast.Store)]
         if "param_groups" in attributes and any(isinstance(each, ast.Attribute | ast.Subscript) for each in stored):

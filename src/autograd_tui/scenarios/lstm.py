@@ -1,4 +1,4 @@
-"""A small LSTM that reads a sine, step by step, and says what comes next."""
+"""A small LSTM that reads a sine, value by value, and predicts the next one."""
 
 from __future__ import annotations
 
