@@ -82,7 +82,7 @@ def asked(folder: Path) -> Iterator[Terminal]:
 Moment = Callable[[Path], AbstractContextManager[Terminal]]
 MOMENTS: list[Moment] = [opening, importing, building, in_a_phase, running, asked]
 SIGNALS = [(moment, sent) for moment in MOMENTS for sent in CODES]
-SOME_SIGNALS = [*((moment, signal.SIGTERM) for moment in MOMENTS), (importing, signal.SIGHUP), (running, signal.SIGINT)]
+SOME_SIGNALS = [*((moment, signal.SIGTERM) for moment in MOMENTS), (asked, signal.SIGHUP), (running, signal.SIGINT)]
 
 
 def check_left(shown: Terminal, code: int) -> None:
@@ -137,9 +137,16 @@ def test_a_program_that_was_stopped_goes_on_and_leaves_the_terminal_as_it_was(tm
 @contextmanager
 def deaf(folder: Path) -> Iterator[Terminal]:
     """Give the program while a PyTorch is imported that holds the interpreter's lock for ever."""
-    begins = f"import pathlib, re; pathlib.Path({str(folder / 'begun')!r}).touch()"
-    with terminal("linear", PYTHONPATH=torch_that(folder, f"{begins}; re.match('(a+)+$', 'a' * 99 + 'b')")) as shown:
-        shown.wait((folder / "begun").exists, "the regular expression")
+    does = f"""
+import ctypes, pathlib
+c, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+c.pthread_mutex_init(mutex, None)
+c.pthread_mutex_lock(mutex)
+pathlib.Path({str(folder / "begun")!r}).touch()
+c.pthread_mutex_lock(mutex)
+"""
+    with terminal("linear", PYTHONPATH=torch_that(folder, does)) as shown:
+        shown.wait((folder / "begun").exists, "the lock that nobody releases")
         yield shown
 
 
@@ -169,11 +176,17 @@ def press_until_it_ends(shown: Terminal, key: str) -> None:
         shown.read(0.5)
 
 
-def test_ctrl_c_ends_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
-    with deaf(tmp_path) as shown:
+def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
+    """In two programs at a time: each takes seconds in which nothing happens."""
+    by_key, by_signal = tmp_path / "by_key", tmp_path / "by_signal"
+    by_key.mkdir()
+    by_signal.mkdir()
+    with deaf(by_signal) as signalled, deaf(by_key) as shown:
+        signalled.process.send_signal(signal.SIGTERM)
         press_until_it_ends(shown, "\x03")
         assert "no longer answered" in shown.text
         check_ended(shown)
+        check_ended(signalled)
 
 
 def test_keys_are_read_again_once_the_interpreters_lock_is_free(tmp_path: Path) -> None:
@@ -215,12 +228,6 @@ time.sleep(1000)
         shown.end()
         check_modes(shown.bytes)
         assert shown.exit_code == 0
-
-
-def test_sigterm_ends_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
-    with deaf(tmp_path) as shown:
-        shown.process.send_signal(signal.SIGTERM)
-        check_ended(shown)
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", *["os._exit(7)", "os.abort()"] * LONG])
