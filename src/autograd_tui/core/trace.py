@@ -162,12 +162,12 @@ class Trace:
         """Return the node that an operation of a backward is; None where that is not known."""
         return self.nodes[op.node] if op.node is not None else None
 
-    def made(self) -> Trace:
-        """Have everything made by now that would be once it is looked at."""
+    def built(self) -> Trace:
+        """Return itself once all operations and nodes are built, so that reading them takes no time."""
         for row in (self.ops, self.nodes):
             tuple(row)
         if self.forward is not None:
-            self.forward.made()
+            self.forward.built()
         return self
 
     def plain(self) -> dict[str, Any]:

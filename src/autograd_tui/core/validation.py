@@ -36,7 +36,7 @@ MAX_TEXT_LENGTH = 20_000  # characters of a text: the engine keeps 10,000 of wha
 SERIES_CAPACITIES = range(8, 1 << 20)  # points of a series: with fewer it could not be thinned
 
 
-def strict(line: bytes | str) -> Any:
+def parse_json(line: bytes | str) -> Any:
     """Read one line of strict JSON; raises ValueError where it is none, or is nested deeper than any frame."""
     try:
         return json.loads(line if isinstance(line, str) else line.decode(), parse_constant=_refuse)
@@ -48,7 +48,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def unpacked(typecode: str, text: Any) -> array[Any]:
+def decode_array(typecode: str, text: Any) -> array[Any]:
     """Read an array that was written in base64; raises ValueError."""
     if not isinstance(text, str):
         raise ValueError("an array that is no text")
@@ -57,8 +57,8 @@ def unpacked(typecode: str, text: Any) -> array[Any]:
     return column
 
 
-def made(of: type[Made], values: Any) -> Made:
-    """Make a dataclass of its fields by name, the nested ones being made already; raises ValueError."""
+def validated(of: type[Made], values: Any) -> Made:
+    """Return an instance of a dataclass, made of its fields by name; raises ValueError where they do not match it."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{of.__name__} without fields")
     checks = _fields(cast("Any", of))

@@ -1,4 +1,4 @@
-"""Frames as lines of strict JSON and back, to the bit."""
+"""Frames as lines of parse_json JSON and back, to the bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autograd_tui.core.command import Command, parse_one
 from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.frame import Frame, ParamGroups, StrayLeaf, TorchError
 from autograd_tui.core.tensor_stats import Grads, GradStats, StatsLayout, StatsTable, TensorStats
-from autograd_tui.core.validation import made, strict, unpacked
+from autograd_tui.core.validation import decode_array, parse_json, validated
 
 _CLASSES: dict[str, type[Any]] = {  # by the names that files have for them, which never change
     "TorchError": TorchError,
@@ -93,12 +93,12 @@ class FrameDecoder:
     def frame(self, line: str | bytes) -> Frame:
         """Read one line; raises ValueError where it is none, or follows lines that were not read."""
         try:
-            written = strict(line)
+            written = parse_json(line)
             tables = self._tables | {
                 int(number): self._table(int(number), *each) for number, each in written["tables"].items()
             }
             self._tables, self._commands = {}, {}
-            return made(Frame, {name: self._value(value, tables) for name, value in written["frame"].items()})
+            return validated(Frame, {name: self._value(value, tables) for name, value in written["frame"].items()})
         except (KeyError, TypeError, AttributeError, RecursionError, UnknownCommand) as error:
             raise ValueError(f"no frame: {error}") from None
 
@@ -106,7 +106,7 @@ class FrameDecoder:
         if not isinstance(layout, int):
             self._layouts[number] = self._value(layout, {})
             layout = number
-        return made(StatsTable, {"layout": self._layouts[layout], "numbers": unpacked("d", numbers)})
+        return validated(StatsTable, {"layout": self._layouts[layout], "numbers": decode_array("d", numbers)})
 
     def _value(self, value: Any, tables: Mapping[int, StatsTable]) -> Any:
         if isinstance(value, list):
@@ -119,13 +119,13 @@ class FrameDecoder:
         if kind == "set":
             return frozenset(inside)
         if kind == "array":
-            return unpacked("d", inside)
+            return decode_array("d", inside)
         if kind == "Command":
             return self._commands.setdefault(inside, parse_one(inside))
         if kind == "table":
             self._tables[inside] = tables[inside]
             return tables[inside]
-        return made(_CLASSES[kind], {name: self._value(each, tables) for name, each in inside.items()})
+        return validated(_CLASSES[kind], {name: self._value(each, tables) for name, each in inside.items()})
 
 
 def _packed(numbers: array[float]) -> str:

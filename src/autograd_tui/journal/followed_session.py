@@ -16,7 +16,7 @@ from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
-from autograd_tui.core.validation import made, strict
+from autograd_tui.core.validation import parse_json, validated
 from autograd_tui.core.wire import FrameDecoder
 from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header
 from autograd_tui.journal.journal_file import first_line_hash
@@ -37,10 +37,10 @@ class FrameAnnouncement:
     @classmethod
     def read(cls, line: bytes) -> FrameAnnouncement:
         """Parse the line; raises ValueError where it is not one."""
-        written = strict(line)
+        written = parse_json(line)
         try:
             losses = decode_series(written["losses"])
-            announcement = made(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
+            announcement = validated(cls, {"newest": written["newest"], "kept": written["kept"], "losses": losses})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no news: {error}") from None
         if not announcement.kept <= announcement.newest or any(

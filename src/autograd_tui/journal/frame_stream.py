@@ -18,7 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_view import SessionInfo
-from autograd_tui.core.validation import made, strict, unpacked
+from autograd_tui.core.validation import decode_array, parse_json, validated
 from autograd_tui.core.wire import FrameEncoder
 from autograd_tui.journal.journal_file import first_line_hash
 
@@ -36,7 +36,7 @@ def stream_header(about: SessionInfo, history: History, *, run: str) -> str:
 def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]:
     """Parse the first line; raises ValueError where it is not one, or belongs to another run."""
     try:
-        first = strict(line)
+        first = parse_json(line)
         if first["autograd-tui frames"] != FORMAT:
             raise ValueError(f"it is of another format than {FORMAT}, which this version reads")
         if first.get("run", run) != run:  # older versions did not say
@@ -45,10 +45,10 @@ def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]
         listing, tied = (
             {name: tuple(texts) for name, texts in about.pop(what).items()} for what in ("listing", "tied")
         )
-        config = made(RunConfig, about.pop("opening"))
+        config = validated(RunConfig, about.pop("opening"))
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
         rest = {"config": config, "listing": listing, "tied": tied}
-        return made(SessionInfo, {**about, **tuples, **rest}), decode_history(first["history"])
+        return validated(SessionInfo, {**about, **tuples, **rest}), decode_history(first["history"])
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no first line: {error}") from None
 
@@ -84,9 +84,9 @@ def decode_series(column: Any) -> Series:
     if not isinstance(column, list) or len(column) != len(fields(Series)):
         raise ValueError("no column")
     capacity, bucket, *columns = column
-    indices, iterations, values = map(unpacked, "qqd", columns)
+    indices, iterations, values = map(decode_array, "qqd", columns)
     names = (each.name for each in fields(Series))
-    return made(Series, dict(zip(names, (capacity, bucket, indices, iterations, values), strict=True)))
+    return validated(Series, dict(zip(names, (capacity, bucket, indices, iterations, values), strict=True)))
 
 
 def _encode_array(column: array[Any]) -> str:

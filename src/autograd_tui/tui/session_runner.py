@@ -345,4 +345,4 @@ def _walkable(trace: Trace | None) -> Trace:
     if not trace.ops:
         why = "raised before its first operation" if trace.error else "had no operation"
         raise Refused(f"{trace.phase.value} {why}: there is nothing inside it to walk.")
-    return trace.made()
+    return trace.built()
