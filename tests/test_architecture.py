@@ -105,7 +105,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
                 others |= reached[by]
     return sorted(
         {tuple(sorted(b for b in graph if b in reached[a] and a in reached[b])) for a in graph if a in reached[a]}  # type: ignore[misc]
-    )  # type: ignore[misc]
+    )
 
 
 def test_a_circle_is_found() -> None:

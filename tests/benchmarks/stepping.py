@@ -32,7 +32,7 @@ def plain_phases(optimizer: str) -> dict[str, Callable[[], Tensor | None]]:
         return losses[0]
 
     def backward() -> None:
-        losses[0].backward()  # type: ignore[no-untyped-call]
+        losses[0].backward()
 
     return {"f": forward, "b": backward, "s": made.step, "z": made.zero_grad}
 

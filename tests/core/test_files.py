@@ -100,7 +100,7 @@ def test_a_file_takes_the_place_of_a_link_and_not_of_what_that_leads_to(tmp_path
 
 def test_a_file_that_is_not_finished_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(TypeError), replacing(tmp_path / "new") as file:
-        file.write("no bytes")  # type: ignore[arg-type, call-overload]
+        file.write("no bytes")  # type: ignore[call-overload]
     assert list(tmp_path.iterdir()) == []
 
 

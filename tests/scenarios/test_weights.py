@@ -115,7 +115,7 @@ def test_pretrained_resnet18_equals_the_plain_script_to_the_bit(hub: Hub, seed: 
     for _ in range(2):
         optimizer.zero_grad()
         loss = mse(model(data), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     for _ in session.run_all("fbsz fbs"):
         pass

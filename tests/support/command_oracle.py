@@ -167,7 +167,7 @@ class PlainRun:
         if self.loss is None:
             raise NameError("name 'loss' is not defined")
         self.graph = "freed" if self.graph == "alive" else self.graph
-        self.loss.backward()  # type: ignore[no-untyped-call]
+        self.loss.backward()
         for name, param in self.params.items():
             if self._reached[name] and param.requires_grad:
                 self.backwards[name] += 1

@@ -107,7 +107,7 @@ def plain(plan: Plan) -> Iterator[Tensors]:
     for i in range(1000):
         now = batch(i)
         loss = measure(plan, model, now if plan.dicts else {"x": now[0], "y": now[1]})
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if scheduler:
             scheduler.step(loss.detach())

@@ -30,7 +30,7 @@ def classifier_script() -> tuple[list[float], nn.Module]:
         for x, y in loader:
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(loss.item())
     return losses, model
@@ -101,7 +101,7 @@ class CharacterModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, _ = self.lstm(self.dropout(self.embedding(x)))
-        return self.head(hidden).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.head(hidden).transpose(1, 2)
 
 
 class InfiniteLoader:
@@ -122,7 +122,7 @@ def characters_script() -> tuple[list[float], nn.Module]:
         x, y = loader.next()
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     return losses, model
@@ -165,7 +165,7 @@ def gan_script() -> tuple[list[float], nn.Module]:
             for turn, loss_of in (("D", discriminator_loss), ("G", generator_loss)):
                 loss = loss_of(nets, real)
                 optimizers[turn].zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizers[turn].step()
                 losses.append(loss.item())
     return losses, nets

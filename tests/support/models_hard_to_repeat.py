@@ -49,7 +49,7 @@ class Tripwire(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tripped = _Trip.apply(self.w * self.w * x, self.w.item() > 3)
-        return tripped + self.b  # type: ignore[no-any-return]
+        return tripped + self.b
 
 
 class Words(nn.Module):
@@ -58,7 +58,7 @@ class Words(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # So it is by default too, but then PyTorch warns of it.
-        torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
+        torch.sparse.check_sparse_tensor_invariants.disable()
         self.out = nn.Linear(3, 1)
         self.words = nn.Embedding(5, 3, sparse=True)
 

@@ -39,7 +39,7 @@ class Shared(nn.Module):
         self.second.weight = self.first.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(torch.tanh(self.first(x)))  # type: ignore[no-any-return]
+        return self.second(torch.tanh(self.first(x)))
 
 
 class UsedTwice(nn.Module):
@@ -50,7 +50,7 @@ class UsedTwice(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(torch.sigmoid(self.layer(x)))  # type: ignore[no-any-return]
+        return self.layer(torch.sigmoid(self.layer(x)))
 
 
 class Unused(nn.Module):
@@ -62,7 +62,7 @@ class Unused(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.idle(x)
-        return self.layer(x)  # type: ignore[no-any-return]
+        return self.layer(x)
 
 
 class Wrong(torch.autograd.Function):
@@ -85,7 +85,7 @@ class Custom(nn.Module):
         self.layer = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return Wrong.apply(self.layer(x)) + 1  # type: ignore[no-any-return]
+        return Wrong.apply(self.layer(x)) + 1
 
 
 class Partly(nn.Module):
@@ -98,7 +98,7 @@ class Partly(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             x = torch.relu(self.frozen(x))
-        return self.layer(x)  # type: ignore[no-any-return]
+        return self.layer(x)
 
 
 class Checkpointed(nn.Module):
@@ -113,7 +113,7 @@ class Checkpointed(nn.Module):
         if self.reentrant:
             x = x.detach().requires_grad_()
         hidden = checkpoint(self.net, x, use_reentrant=self.reentrant)
-        return self.out(hidden)  # type: ignore[no-any-return]
+        return self.out(hidden)
 
 
 class Attention(nn.Module):
@@ -126,7 +126,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.layer.train(not self.quick)
-        return self.layer(x[:, None])[:, 0]  # type: ignore[no-any-return]
+        return self.layer(x[:, None])[:, 0]
 
 
 class Recurrent(nn.Module):
@@ -138,7 +138,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.lstm(x.view(-1, 2, 2))
-        return self.out(states[:, -1])  # type: ignore[no-any-return]
+        return self.out(states[:, -1])
 
 
 class MixedDtypes(nn.Module):
@@ -149,7 +149,7 @@ class MixedDtypes(nn.Module):
         self.first, self.second = nn.Linear(4, 4).double(), nn.Linear(4, 2).bfloat16()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x.double()).bfloat16()).float()  # type: ignore[no-any-return]
+        return self.second(self.first(x.double()).bfloat16()).float()
 
 
 class Views(nn.Module):
@@ -165,7 +165,7 @@ class Views(nn.Module):
         base.mul_(2)
         view.mul_(self.scale)
         base[:, 3] = 0.5
-        return base + view.sum()  # type: ignore[no-any-return]
+        return base + view.sum()
 
 
 class Hooked(nn.Module):
@@ -179,8 +179,8 @@ class Hooked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = torch.tanh(self.layer(x))
-        hidden.register_hook(lambda grad: grad * 0.5)  # type: ignore[no-untyped-call]
-        return self.out(hidden)  # type: ignore[no-any-return]
+        hidden.register_hook(lambda grad: grad * 0.5)
+        return self.out(hidden)
 
 
 class Transformed(nn.Module):
@@ -207,7 +207,7 @@ class Packed(nn.Module):
             return packed
 
         with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved.clone(), unpack):
-            return self.net(x)  # type: ignore[no-any-return]
+            return self.net(x)
 
 
 class Flags(nn.Module):

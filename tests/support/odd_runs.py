@@ -172,7 +172,7 @@ class Walker:
         return None
 
     def open(self) -> Session | None:
-        return self.attempt("open", lambda: open_session(str(self.file), device="cpu"))  # type: ignore[no-any-return]
+        return self.attempt("open", lambda: open_session(str(self.file), device="cpu"))
 
     def walk(self, session: Session) -> None:
         """Run a usual iteration, or anything."""

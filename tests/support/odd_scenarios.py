@@ -51,7 +51,7 @@ def some_error(rng: random.Random) -> BaseException:
         lambda: type("Huge", (Exception,), {"__str__": huge})(),
         lambda: type("Hashless", (Exception,), {"__eq__": raising, "__hash__": None})(),
         lambda: KeyError(object_with(rng)),
-        lambda: SyntaxError(rng.choice(TEXTS), ("file.py", rng.choice([None, 0, -1, 10**9]), 0, "text")),  # type: ignore[list-item]
+        lambda: SyntaxError(rng.choice(TEXTS), ("file.py", rng.choice([None, 0, -1, 10**9]), 0, "text")),
         lambda: SyntaxError(),
         lambda: ExceptionGroup("several", [ValueError("x")]),
         lambda: StopIteration(3),

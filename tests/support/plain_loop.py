@@ -83,7 +83,7 @@ def plain_loop(
     while True:
         inputs, targets = batch(i)
         loss = loss_function(model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if scheduler:
             scheduler.step(loss.detach())

@@ -33,7 +33,7 @@ def make(name: str) -> nn.Module:
         options["image_size"] = size_for(name)
     if name in ("inception_v3", "googlenet"):
         options["init_weights"] = True
-    return models.get_model(name, **options)  # type: ignore[no-any-return]
+    return models.get_model(name, **options)
 
 
 def size_for(name: str) -> int:
@@ -75,7 +75,7 @@ def plainly(name: str) -> Tensors:
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)
     loss, _ = loss_of(model, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return copied(named_tensors(model, optimizer, loss, torch.get_rng_state()))
 

@@ -76,7 +76,7 @@ async def drawn(picture: Picture) -> str:
     """Show a scene and draw the screen."""
     preferences = Preferences(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
     session = SCENES[picture.scene]
-    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, preferences=preferences)  # type: ignore[arg-type, return-value]
+    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, preferences=preferences)
     async with running(app, picture.size) as shown:
         for key in picture.keys:
             await shown.press(key)

@@ -97,7 +97,7 @@ class Wrong(nn.Module):
         self.b = nn.Parameter(torch.tensor([6.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return Scaled.apply(self.w * x) + self.b  # type: ignore[no-any-return, no-untyped-call]
+        return Scaled.apply(self.w * x) + self.b
 
 
 def test_a_wrong_backward_of_ones_own_is_caught_where_it_is_and_nowhere_else() -> None:
@@ -240,7 +240,7 @@ class Casting(nn.Module):
         self.w = nn.Parameter(torch.ones(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (InNumPy.apply(self.w * x) * self.w).sum()  # type: ignore[no-any-return, no-untyped-call]
+        return (InNumPy.apply(self.w * x) * self.w).sum()
 
 
 ELSEWHERE: Any = ModuleType("elsewhere")  # where nobody looks for a counter
@@ -250,7 +250,7 @@ ELSEWHERE.calls = 0
 class Unsteady(Casting):
     def forward(self, x: Tensor) -> Tensor:
         ELSEWHERE.calls += 1
-        return (self.w * x).sum() * ELSEWHERE.calls  # type: ignore[no-any-return]
+        return (self.w * x).sum() * ELSEWHERE.calls
 
 
 class Stubborn(Casting):
@@ -593,12 +593,12 @@ def test_what_gradients_follow_is_not_held_still(loss: Callable[[Two, Tensor], T
 
 def test_a_wrong_backward_is_caught_beside_what_is_held_still() -> None:
     def loss(two: Two, x: Tensor) -> Tensor:
-        wrong: Tensor = Scaled.apply(two.a(x))  # type: ignore[no-untyped-call]
+        wrong: Tensor = Scaled.apply(two.a(x))
         return two.b(wrong).square().mean() * two.a(x).detach().mean()
 
     proof = proven(loss)
     assert (proof.verdict, len(proof.held_still)) == ("wrong", 1)
-    assert proven(lambda two, x: Scaled.apply(two.a(x)).square().mean()).verdict == "wrong"  # type: ignore[no-untyped-call]
+    assert proven(lambda two, x: Scaled.apply(two.a(x)).square().mean()).verdict == "wrong"
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")

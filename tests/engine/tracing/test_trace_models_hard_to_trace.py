@@ -138,7 +138,7 @@ def test_a_forward_that_raises_leaves_the_operations_before_it_and_the_one_that_
             self.layer = nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.layer(x) @ torch.rand(3, 3)  # type: ignore[no-any-return]
+            return self.layer(x) @ torch.rand(3, 3)
 
     frame = open_session(strange(Broken)).run("i:f")
     assert frame.error is not None
@@ -182,7 +182,7 @@ class Normed(nn.Module):
         self.norm = nn.BatchNorm1d(3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.norm(x) * 2 + 1)  # type: ignore[no-any-return]
+        return self.norm(self.norm(x) * 2 + 1)
 
 
 def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:

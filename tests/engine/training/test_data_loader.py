@@ -374,7 +374,7 @@ class Once(data.IterableDataset[Tensor]):
     """Is its own iterator."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        return self  # type: ignore[return-value]
+        return self
 
     def __next__(self) -> Tensor:
         return torch.ones(1)

@@ -39,7 +39,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out, hidden = self.lstm(x, self.hidden)
         self.hidden = tuple(each.detach() for each in hidden)
-        return self.out(out)  # type: ignore[no-any-return]
+        return self.out(out)
 
 
 class Scaled(nn.Module):
@@ -50,7 +50,7 @@ class Scaled(nn.Module):
         self.layer = nn.Linear(3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) * self.take()  # type: ignore[no-any-return]
+        return self.layer(x) * self.take()
 
     def take(self) -> float | Tensor:
         raise NotImplementedError
@@ -139,7 +139,7 @@ class Averaged(Scaled):
     def forward(self, x: Tensor) -> Tensor:
         for norm in self.norms:
             norm(x)
-        return self.layer(x) + self.norms[1].running_var.mean()  # type: ignore[no-any-return,union-attr]
+        return self.layer(x) + self.norms[1].running_var.mean()  # type: ignore[union-attr]
 
 
 class Streaming(Scaled):
@@ -195,7 +195,7 @@ def hidden_optimizer(seed: int) -> tuple[nn.Module, Batch]:
             optimizer.zero_grad()
             (critic(out.detach()) ** 2).mean().backward()
             optimizer.step()
-            return out + critic(out)  # type: ignore[no-any-return]
+            return out + critic(out)
 
     return Adversarial(), batch(seed)
 
@@ -207,7 +207,7 @@ def averaged_teacher(seed: int) -> tuple[nn.Module, Batch]:
         def forward(self, x: Tensor) -> Tensor:
             for theirs, ours in zip(teacher.parameters(), self.parameters(), strict=True):
                 theirs.data.mul_(0.9).add_(ours.data, alpha=0.1)
-            return self.layer(x) + teacher(x).detach()  # type: ignore[no-any-return]
+            return self.layer(x) + teacher(x).detach()
 
     return Student(), batch(seed)
 
@@ -406,7 +406,7 @@ class Attached(Recurrent):
 
     def forward(self, x: Tensor) -> Tensor:
         out, self.hidden = self.lstm(x, self.hidden)
-        return self.out(out)  # type: ignore[no-any-return]
+        return self.out(out)
 
 
 @pytest.mark.parametrize("words", ["fbsz f i:b", "fbsz f b @5 i:b", "fbsz f b u i:b", "ff i:b", "fbsz f @4 f i:b"])

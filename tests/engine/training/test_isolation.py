@@ -186,7 +186,7 @@ class Late(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1  # type: ignore[assignment, operator]
         noise = random.random() + numpy.random.rand() if self.calls >= 10 else 1.0  # type: ignore[operator]
-        return self.layer(x) * noise  # type: ignore[no-any-return]
+        return self.layer(x) * noise
 
 
 def late(seed: int) -> tuple[nn.Module, Batch]:

@@ -67,7 +67,7 @@ def test_a_buffer_that_a_raising_forward_replaced_is_the_old_one_again() -> None
 def test_the_same_batch_is_tried_again_after_a_forward_that_raised(capfd: pytest.CaptureFixture[str]) -> None:
     def build(seed: int) -> tuple[nn.Module, Batch]:
         model, batch = gated(seed)
-        return model, lambda i: (print(i), batch(i))[1]  # type: ignore[func-returns-value]
+        return model, lambda i: (print(i), batch(i))[1]
 
     list(open_session(as_scenario(build)).run_all("f gate=4 f gate=0 f f"))
     assert capfd.readouterr().out.split() == ["0", "1", "1", "2"]
@@ -115,7 +115,7 @@ def test_gradients_that_build_left_behind_are_counted() -> None:
     def build(seed: int) -> tuple[nn.Module, Batch]:
         model, batch = mixed(seed)
         inputs, targets = batch(0)
-        mse(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        mse(model(inputs), targets).backward()
         return model, batch
 
     assert open_session(as_scenario(build)).frame.grads.backwards == (1, 1)

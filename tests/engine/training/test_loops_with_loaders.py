@@ -90,7 +90,7 @@ def test_a_loader_of_the_whole_file_begins_anew_in_each_session_and_wherever_all
     for _ in range(3):
         for x, y in shared:
             loss = F.cross_entropy(model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             script += [loss.item()] * 4

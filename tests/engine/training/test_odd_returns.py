@@ -81,7 +81,7 @@ RESIZED: list[Change] = [
 def test_a_parameter_that_a_forward_resizes_is_an_error_and_as_it_was(change: Change) -> None:
     session = opened()
     list(session.run_all("fbsz"))
-    Net.does = staticmethod(change)  # type: ignore[assignment]
+    Net.does = staticmethod(change)
     try:
         error = session.run("F").error
     finally:
@@ -98,7 +98,7 @@ def test_a_parameter_that_is_resized_during_a_free_run_ends_it_with_that_error()
         model.spare.data = torch.ones(5)
 
     list(session.run_all("fbsz*2"))
-    Net.does = staticmethod(change)  # type: ignore[assignment]
+    Net.does = staticmethod(change)
     try:
         *_, frame = session.run_free(session.end_of(20), lambda: False)
     finally:
@@ -158,7 +158,7 @@ def test_what_has_no_values_any_more_is_an_error_and_as_it_was(name: str) -> Non
 
     session, usual = built(), built()
     list(session.run_all("fbsz f b"))
-    Net.does = staticmethod(lambda model: (setattr(Net, "does", None), change(model)))  # type: ignore[assignment, func-returns-value]
+    Net.does = staticmethod(lambda model: (setattr(Net, "does", None), change(model)))  # type: ignore[func-returns-value]
     try:
         frames = [session.run(phase) for phase in phases.split()]
     finally:
@@ -237,7 +237,7 @@ def test_a_recorded_forward_that_raises_leaves_the_one_before_it_to_be_walked() 
     def change(model: nn.Linear) -> None:
         raise ValueError("mine")
 
-    Net.does = staticmethod(change)  # type: ignore[assignment]
+    Net.does = staticmethod(change)
     try:
         assert session.run("i:F").error is not None
     finally:
@@ -257,7 +257,7 @@ def test_how_far_parameters_move_is_measured_also_where_they_have_become_another
     place = frame.params.layout.names.index("bias")
     assert [way for at, way in enumerate(frame.moves) if at != place] == [0, 0]
     before, now = before.params[place].values, frame.params[place].values
-    assert frame.moves[place] == pytest.approx(abs(now[0] - before[0]))  # type: ignore[index]
+    assert frame.moves[place] == pytest.approx(abs(now[0] - before[0]))
 
 
 class Jealous(Tensor):
@@ -321,7 +321,7 @@ def test_an_attribute_that_cannot_be_looked_into_is_named_as_what_cannot_be_put_
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_quantized_tensor_among_the_attributes_does_not_end_the_program() -> None:
     model = Net()
-    model.quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)  # type: ignore[assignment]
+    model.quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
     session = opened(model=model)
     list(session.run_all("fbszf"))
     assert not session.checkpoint().remembers

@@ -74,7 +74,7 @@ def test_sparse_adam_trains_what_has_sparse_gradients() -> None:
     for _ in range(3):
         inputs, targets = plain.batch(0)
         loss = nn.functional.mse_loss(plain.model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

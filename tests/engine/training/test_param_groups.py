@@ -40,7 +40,7 @@ def plain(iterations: int, form: Form = two) -> list[Tensor]:
     model, x, y = net()
     optimizer = torch.optim.SGD(form(model), lr=0.01)
     for _ in range(iterations):
-        nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+        nn.functional.mse_loss(model(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()
     return [*model.parameters(), *(param.grad for param in model.parameters() if param.grad is not None)]

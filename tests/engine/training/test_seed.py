@@ -61,7 +61,7 @@ def test_a_seed_set_before_a_forward_is_what_manual_seed_is_in_a_plain_loop() ->
     for place in range(2):
         inputs, targets = batch(place)
         loss = nn.functional.mse_loss(model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         torch.manual_seed(3)

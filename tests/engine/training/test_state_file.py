@@ -37,7 +37,7 @@ def plainly(make: Callable[[Any], torch.optim.Optimizer], *, iterations: int, sa
     for i in range(iterations):
         inputs, targets = batch(i)
         loss = mse(model.train()(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if i < iterations - 1:
             optimizer.zero_grad()

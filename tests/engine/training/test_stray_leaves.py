@@ -24,7 +24,7 @@ class Net(nn.Module):
         self.own, self.body, self.head = own, body, nn.Linear(4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(self, x))  # type: ignore[no-any-return]
+        return self.head(self.body(self, x))
 
 
 class Robust(nn.Module):

@@ -28,9 +28,9 @@ def run(session: Session, commands: str) -> Frame:
 def test_a_second_backward_gives_the_text_of_pytorch_itself() -> None:
     model, batch = line(0)
     loss = mse(model(batch(0)[0]), batch(0)[1])
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     with pytest.raises(RuntimeError) as raised:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     error = run(open_session("linear"), "f b B").error
     assert error is not None
     assert (error.type, error.message) == ("RuntimeError", str(raised.value))

@@ -207,7 +207,7 @@ def test_attention_in_one_call_says_what_a_wholly_masked_row_gives() -> None:
     attention = torch.nn.MultiheadAttention(3, 1)
 
     def padded(a: Tensor) -> Tensor:
-        return attention(a, a, a, key_padding_mask=torch.ones(3, dtype=torch.bool))[0]  # type: ignore[no-any-return]
+        return attention(a, a, a, key_padding_mask=torch.ones(3, dtype=torch.bool))[0]
 
     forward, _ = traces(padded, {"a": torch.randn(3, 3)})
     assert "3 of 3 values): a row that it masks wholly is 0 / 0 in the softmax." in health_text(forward)
