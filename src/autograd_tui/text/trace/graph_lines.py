@@ -36,14 +36,14 @@ class GraphView:
 
     def __init__(self, trace: Trace) -> None:
         self.rows = graph_rows(trace)
-        self._trace, self._columns = trace, GraphColumns(trace, self.rows)
-        self._op_indices = [_op_index(trace, row) for row in self.rows]
+        self._trace = trace
+        self._row_ops = _row_operations(trace, self.rows)
+        self._columns: dict[int, GraphColumns] = {}  # by their width
         self._edge_lines = draw_edges([row.edges for row in self.rows], [row.mark for row in self.rows])
         widest = max((len(row) for row, _ in self._edge_lines), default=0)
         self._edge_cells = [f"{row:<{widest}} " for row, _ in self._edge_lines]
-        names = [_short_name(row) for row in self.rows]
         tensors = [shorten_name(one_line(row.tensor), MAX_TENSOR_NAME) for row in self.rows]
-        self._name_cells, self._tensor_cells = _pad(names), _pad(tensors)
+        self._name_cells, self._tensor_cells = _pad(map(_short_name, self.rows)), _pad(tensors)
         self._digits = len(str(len(trace.ops)))
 
     def rows_wanted(self) -> int:
@@ -52,21 +52,23 @@ class GraphView:
 
     def current_rows(self, position: TracePosition) -> list[int]:
         """Return the indices of the rows that show the current operation."""
-        op = position.op
-        return [index for index, row in enumerate(self.rows) if _shows(row, op)]
+        return [index for index, op in enumerate(self._row_ops) if op is position.op]
 
     def moved(self, position: TracePosition, by: int) -> TracePosition:
         """Go to the operation that is drawn `by` rows further down; up for a negative number."""
         current = self.current_rows(position) or [0]
         rows = range(current[-1] + 1, len(self.rows)) if by > 0 else range(current[0] - 1, -1, -1)
-        indices = [op_index for index in rows if (op_index := self._op_indices[index]) is not None]
+        indices = [op.number for row in rows if (op := self._row_ops[row]) is not None]
         return position.at(indices[min(abs(by), len(indices)) - 1]) if indices else position
 
     def lines(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw as many rows as fit, always with those of the current operation."""
         current = self.current_rows(position)
         indent = self._digits + 3 + len(self._edge_cells[0]) + len(self._name_cells[0]) + len(self._tensor_cells[0])
-        columns = self._columns.fitted(width - indent)
+        room = width - indent
+        if room not in self._columns:
+            self._columns[room] = GraphColumns(self._trace, self.rows, self._row_ops, room)
+        columns = self._columns[room]
         heading: list[Line] = [[(f"{'':{indent}}{columns.heading}"[:width], "dim")]] if height >= 5 else []
         lines = [
             [*self._left_cells(position, index, index in current), *columns.row(position, index)]
@@ -99,12 +101,12 @@ class GraphView:
 
     def _left_cells(self, position: TracePosition, index: int, is_current: bool) -> Line:
         """Return a row's mark, operation number, edges and names."""
-        op_index, row = self._op_indices[index], self.rows[index]
-        is_reached = op_index is not None and op_index <= position.index
+        op, row = self._row_ops[index], self.rows[index]
+        is_reached = op is not None and op.number <= position.index
         name = self._name_cells[index].rstrip()
         return [
             ("▶ " if is_current else "  ", "accent"),
-            (f"{'' if op_index is None else op_index + 1:>{self._digits}} ", "strong" if is_current else "dim"),
+            (f"{'' if op is None else op.number + 1:>{self._digits}} ", "strong" if is_current else "dim"),
             (self._edge_cells[index], "accent" if is_current else ""),
             (name, "now" if is_current else "strong" if is_reached else "dim" if row.untracked_reason else ""),
             (self._name_cells[index][len(name) :], ""),
@@ -120,85 +122,62 @@ def _short_name(row: GraphRow) -> str:
     return f"{name[: MAX_NAME - 1]}…" if row.edges else shorten_name(name, MAX_NAME)
 
 
-def _pad(texts: list[str]) -> list[str]:
+def _pad(texts: Iterable[str]) -> list[str]:
     """Pad texts to one width, a space longer than the longest; empty ones to nothing if all are empty."""
+    texts = list(texts)
     longest = max(map(len, texts), default=0)
     return [f"{text:<{longest + 1}}" if longest else "" for text in texts]
 
 
-def _shows(row: GraphRow, op: Operation) -> bool:
-    return row.node == op.node if op.node is not None else row.call == op.number
-
-
-def _op_index(trace: Trace, row: GraphRow) -> int | None:
-    """Return the index of a row's operation in the trace; None where the phase has none."""
+def _row_operations(trace: Trace, rows: Sequence[GraphRow]) -> list[Operation | None]:
+    """Return each row's operation in the trace; None where the phase has none."""
     if trace.phase is Phase.FORWARD:
-        return row.call
-    return next((op.number for op in trace.ops if op.node is not None and op.node == row.node), None)
+        calls = {op.number: op for op in trace.ops}
+        return [None if row.call is None else calls.get(row.call) for row in rows]
+    node_ops = {op.node: op for op in trace.ops if op.node is not None}
+    return [None if row.node is None else node_ops.get(row.node) for row in rows]
 
 
 class GraphColumns:
-    """The two columns beside a graph: a tensor's value, and its node or gradient."""
+    """The two columns beside a graph, `room` characters together: a tensor's value, and its node or gradient."""
 
-    def __init__(self, trace: Trace, rows: Sequence[GraphRow]) -> None:
-        self.trace, self.rows = trace, rows
-        self.forward = trace.phase is Phase.FORWARD
-        by_node = {op.node: op for op in trace.ops if op.node is not None}
-        self.ops = [by_node.get(row.node) if row.node is not None else None for row in rows]
-        self._fitted: dict[int, FittedColumns] = {}
-
-    def fitted(self, room: int) -> FittedColumns:
-        """Return the columns for a width of `room` characters."""
-        if room not in self._fitted:
-            values = [row.value for row in self.rows]
-            grads = [_incoming_gradient(op) for op in self.ops]
-            widest = ValueColumn.of(grads, max(room // 2, 0), norms=True)
-            texts = [each.name for each in self.trace.nodes] if self.forward else map(widest.write, grads)
-            min_last = max([0, *map(len, texts)])
-            value = ValueColumn.of(values, max(room - COLUMN_GAP - min_last, (room - COLUMN_GAP) // 2, 0))
-            width = max(5, *(len(value.write(each)) for each in values)) + COLUMN_GAP
-            self._fitted[room] = FittedColumns(
-                self, value, width, ValueColumn.of(grads, max(room - width, 0), norms=True), room - width
-            )
-        return self._fitted[room]
-
-
-@dataclass(frozen=True, slots=True)
-class FittedColumns:
-    """Both columns at one width."""
-
-    columns: GraphColumns
-    value: ValueColumn
-    value_width: int
-    grad: ValueColumn
-    room: int  # for the last column
+    def __init__(self, trace: Trace, rows: Sequence[GraphRow], ops: Sequence[Operation | None], room: int) -> None:
+        self._trace, self._rows, self._ops = trace, rows, ops
+        self._is_forward = trace.phase is Phase.FORWARD
+        values, grads = [row.value for row in rows], [_incoming_gradient(op) for op in ops]
+        widest = ValueColumn.of(grads, max(room // 2, 0), norms=True)
+        texts = [node.name for node in trace.nodes] if self._is_forward else map(widest.write, grads)
+        min_last = max([0, *map(len, texts)])
+        self._value = ValueColumn.of(values, max(room - COLUMN_GAP - min_last, (room - COLUMN_GAP) // 2, 0))
+        self._value_width = max(5, *(len(self._value.write(value)) for value in values)) + COLUMN_GAP
+        self._room = room - self._value_width  # for the last column
+        self._grad = ValueColumn.of(grads, max(self._room, 0), norms=True)
 
     @property
     def heading(self) -> str:
-        heading = FORWARD_HEADING if self.columns.forward else BACKWARD_HEADING
-        return f"{'value':<{self.value_width}}{heading if len(heading) <= self.room else heading.split(':')[0]}"
+        heading = FORWARD_HEADING if self._is_forward else BACKWARD_HEADING
+        return f"{'value':<{self._value_width}}{heading if len(heading) <= self._room else heading.split(':')[0]}"
 
     def row(self, position: TracePosition, row_index: int) -> Line:
         """Write one row: what lies ahead of the position is left out."""
-        row, op = self.columns.rows[row_index], self.columns.ops[row_index]
-        forward = self.columns.forward
-        is_ahead = forward and row.call is not None and row.call > position.index
-        text = NOT_REACHED if is_ahead else self.value.write(row.value)
-        is_current = row.call == position.op.number if forward else op is position.op
-        style = "dim" if is_ahead or row.untracked_reason else "strong" if is_current else ""
-        value = (f"{text:<{self.value_width}}", style)
-        return [value, *(self._node_cell(row, is_ahead) if forward else self._gradient_cell(position, row, op))]
+        row, op = self._rows[row_index], self._ops[row_index]
+        is_ahead = self._is_forward and op is not None and op.number > position.index
+        text = NOT_REACHED if is_ahead else self._value.write(row.value)
+        style = "dim" if is_ahead or row.untracked_reason else "strong" if op is position.op else ""
+        value = (f"{text:<{self._value_width}}", style)
+        cells = self._node_cell(row, is_ahead) if self._is_forward else self._gradient_cell(position, row, op)
+        return [value, *cells]
 
     def _reason_cell(self, row: GraphRow) -> Line:
         reason = row.untracked_reason
-        return [(reason if len(reason) <= self.room else "not followed"[: self.room], "dim")]
+        return [(reason if len(reason) <= self._room else "not followed"[: self._room], "dim")]
 
     def _node_cell(self, row: GraphRow, is_ahead: bool) -> Line:
         if row.untracked_reason:
             return self._reason_cell(row)
         if row.node is None or row.call is None or is_ahead:
             return []
-        return [(self.columns.trace.nodes[row.node].name[: self.room], "up")]
+        return [(self._trace.nodes[row.node].name[: self._room], "up")]
 
     def _gradient_cell(self, position: TracePosition, row: GraphRow, op: Operation | None) -> Line:
         """Write the gradient, and the `.grad` that it fills, once the position has reached it."""
@@ -206,10 +185,10 @@ class FittedColumns:
             return self._reason_cell(row)
         if op is None or op.number > position.index:
             return [(NOT_REACHED, "dim")]
-        text, target = self.grad.write(_incoming_gradient(op)), ""
+        text, target = self._grad.write(_incoming_gradient(op)), ""
         if op.accumulates_into:
             target = f"  → {op.accumulates_into}.grad" if op.grad_before is None else f"  + {op.accumulates_into}.grad"
-        fits = len(text) + len(target) <= self.room
+        fits = len(text) + len(target) <= self._room
         return [(text, "strong" if op is position.op else "up"), (target if fits else "", "accent")]
 
 
