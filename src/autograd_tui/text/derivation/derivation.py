@@ -12,7 +12,6 @@ from autograd_tui.text.derivation.small_tensor import (
     Shape,
     SmallTensor,
     all_close,
-    broadcast_shape,
     map_values,
     summed_to,
 )
@@ -21,7 +20,7 @@ from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.trace.tensor_words import nested, value_words
 
-MAX_WRITTEN_PRODUCTS = 4  # that are written one by one
+MAX_WRITTEN_PAIRS = 4  # that are written one by one
 MAX_LISTED_VALUES = 8  # above it only the first is worked
 MAX_PRODUCT_TERMS = 4  # of a value of a matrix product that are written out
 FIRST_VALUE = "first value: "  # in front of the arithmetic of one value of many
@@ -29,10 +28,10 @@ FIRST_VALUE = "first value: "  # in front of the arithmetic of one value of many
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What a rule derives: the output of a call, the gradient of one input of a node, or one row of a step.
+    """What a rule derives: the output of a call, or the gradient of one input of a node.
 
     Of a gradient, `result` is upstream × local, before what broadcasting stretched is summed. Numbers are written in
-    full in `arithmetic` and `local`; the presenter chooses their digits.
+    full in `arithmetic` and `local`; the rows below choose their digits.
     """
 
     formula: str  # "w × x", "d(w × x)/dw = x"
@@ -54,12 +53,12 @@ class Derivation:
         assert self.result is not None
         return summed_to(self.result, shape)
 
-    def agrees(self, recorded: SmallTensor, error: float) -> bool:
-        """Compare the sums with PyTorch's values, `error` relative to the largest number; longer sums round more."""
+    def agrees(self, recorded: SmallTensor, tolerance: float) -> bool:
+        """Return whether PyTorch's values are the same, by `tolerance` × the largest number; longer sums round more."""
         assert self.result is not None
         terms = max(len(self.result.values) / len(recorded.values), 1)
         largest = max(self.magnitude, self.result.max_abs) * math.sqrt(terms)
-        return all_close(self.summed_to(recorded.shape), recorded, tolerance=error, magnitude=largest)
+        return all_close(self.summed_to(recorded.shape), recorded, tolerance=tolerance, magnitude=largest)
 
 
 def product_magnitude(upstream: SmallTensor, local: SmallTensor) -> float:
@@ -73,16 +72,29 @@ def written_values(tensor: SmallTensor) -> str:
     return written if len(tensor.values) == 1 else f"[{written}]"
 
 
-def written_product(upstream: SmallTensor, local: SmallTensor) -> str:
-    """Write an elementwise product: [2 × 1, 3 × 2], or [2, 3, ...] × [1, 2, ...], or the first element if long."""
-    shape = broadcast_shape(upstream.shape, local.shape)
-    both = map_values(lambda up, _: up, upstream, local), map_values(lambda _, by: by, upstream, local)
-    if both[0] is None or both[1] is None or len(both[0].values) > MAX_LISTED_VALUES:
-        return f"{FIRST_VALUE}{exact(upstream.values[0])} × {parenthesized(local.values[0])}"
-    if len(both[0].values) > MAX_WRITTEN_PRODUCTS:
-        return f"{written_values(both[0])} × {written_values(both[1])}"
-    terms = [f"{exact(up)} × {parenthesized(by)}" for up, by in zip(both[0].values, both[1].values, strict=True)]
-    return terms[0] if not shape or len(terms) == 1 else f"[{', '.join(terms)}]"
+def written_or_first(tensor: SmallTensor) -> str:
+    """Write values in full in one row, the first alone where they are many."""
+    is_short = len(tensor.values) <= MAX_LISTED_VALUES
+    return written_values(tensor) if is_short else f"{FIRST_VALUE}{exact(tensor.values[0])}"
+
+
+def written_pairs(left: SmallTensor, sign: str, right: SmallTensor) -> str:
+    """Write arithmetic value by value: [2 × 1, 3 × 2], or [2, 3, ...] × [1, 2, ...], or the first alone if long."""
+    lefts, rights = map_values(lambda a, _: a, left, right), map_values(lambda _, b: b, left, right)
+    assert lefts is not None
+    assert rights is not None
+    if len(lefts.values) > MAX_LISTED_VALUES:
+        return FIRST_VALUE + _pair(lefts.values[0], sign, rights.values[0])
+    if len(lefts.values) > MAX_WRITTEN_PAIRS:
+        return f"{written_values(lefts)} {sign} {written_values(rights)}"
+    terms = [_pair(a, sign, b) for a, b in zip(lefts.values, rights.values, strict=True)]
+    return terms[0] if len(terms) == 1 else f"[{', '.join(terms)}]"
+
+
+def _pair(a: float, sign: str, b: float) -> str:
+    if sign == "^":
+        return f"{parenthesized(a)}^{parenthesized(b)}"
+    return f"{exact(a)} {sign} {parenthesized(b)}"
 
 
 def written_products(pairs: Sequence[tuple[float, float]]) -> str:
@@ -140,12 +152,9 @@ def agreeing_lines(
 
 def contradiction_lines(computed: str, recorded: Value, width: int, *, cause: str = "") -> list[Line]:
     """Write that the formula and PyTorch differ; with a `cause` in two sentences."""
-    sentences = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out{cause or '.'}"
-    if not cause:
-        sentences = (" ".join(sentences), "")
-    return [
-        line for sentence in sentences if sentence for line in wrapped_rows(sentence, width, indent="  ", style="warn")
-    ]
+    computed_text, recorded_text = f"this formula gives {computed},", f"but {value_words(recorded, width - 8)} came out"
+    sentences = [computed_text, recorded_text + cause] if cause else [f"{computed_text} {recorded_text}."]
+    return [line for text in sentences for line in wrapped_rows(text, width, indent="  ", style="warn")]
 
 
 def dtype_lines(inputs: Iterable[Value | None], outputs: Iterable[Value | None], width: int) -> list[Line]:

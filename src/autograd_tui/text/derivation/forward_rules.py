@@ -9,11 +9,10 @@ from autograd_tui.text.derivation.derivation import (
     FIRST_VALUE,
     MAX_LISTED_VALUES,
     MAX_PRODUCT_TERMS,
-    MAX_WRITTEN_PRODUCTS,
     Derivation,
+    written_pairs,
     written_products,
     written_sum,
-    written_values,
 )
 from autograd_tui.text.derivation.rule_context import CallContext, ForwardRule
 from autograd_tui.text.derivation.small_tensor import (
@@ -71,26 +70,7 @@ def binary(call: CallContext) -> Derivation:
     if result is None or left is None or right is None:
         return Derivation(formula, elementwise=not is_unsupported)
     magnitude = max(left.max_abs, right.max_abs, left.max_abs * right.max_abs if sign == "×" else 0.0)
-    return Derivation(formula, result, _written_pairs(left, sign, right), magnitude, elementwise=True)
-
-
-def _written_pairs(left: SmallTensor, sign: str, right: SmallTensor) -> str:
-    """Write the arithmetic of broadcast operands: [1 + 2, 3 + 4], or [1, 3, ...] + [2, 4, ...], or the first alone."""
-    lefts, rights = map_values(lambda a, _: a, left, right), map_values(lambda _, b: b, left, right)
-    assert lefts is not None
-    assert rights is not None
-    if len(lefts.values) > MAX_LISTED_VALUES:
-        return FIRST_VALUE + _pair(lefts.values[0], sign, rights.values[0])
-    if len(lefts.values) > MAX_WRITTEN_PRODUCTS:
-        return f"{written_values(lefts)} {sign} {written_values(rights)}"
-    terms = [_pair(a, sign, b) for a, b in zip(lefts.values, rights.values, strict=True)]
-    return terms[0] if len(terms) == 1 else f"[{', '.join(terms)}]"
-
-
-def _pair(a: float, sign: str, b: float) -> str:
-    if sign == "^":
-        return f"{parenthesized(a)}^{parenthesized(b)}"
-    return f"{exact(a)} {sign} {parenthesized(b)}"
+    return Derivation(formula, result, written_pairs(left, sign, right), magnitude, elementwise=True)
 
 
 def unary(template: str, function: Callable[[float], float]) -> ForwardRule:

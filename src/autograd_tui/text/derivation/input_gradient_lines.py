@@ -26,9 +26,7 @@ from autograd_tui.text.styled_text import Line
 from autograd_tui.text.trace.tensor_words import nested, saved_name, shape_words, value_words
 
 MAX_WRITTEN_TERMS = 8  # of a sum that is written out
-NO_GRADIENT = "None: it needs no gradient."
-NO_TENSOR = "None: it is no tensor."
-ANOTHER = ": something else was computed, or changed it."
+CAUSE = ": something else was computed, or changed it."
 
 
 def input_gradient_lines(context: NodeContext, index: int, rule: BackwardRule | None, width: int) -> list[Line]:
@@ -85,7 +83,7 @@ def _why_none(context: NodeContext, index: int) -> str:
         return "None: the node gave no gradient for it."
     if not context.is_whole_call:
         return "None: autograd follows nothing there."
-    return NO_GRADIENT if context.call_input(index) else NO_TENSOR
+    return "None: it needs no gradient." if context.call_input(index) else "None: it is no tensor."
 
 
 def _number_lines(
@@ -111,7 +109,7 @@ def _number_lines(
 def _contradiction_lines(context: NodeContext, computed: SmallTensor, recorded: Value, width: int) -> list[Line] | None:
     if not context.is_whole_call:
         return None
-    return contradiction_lines(nested(computed.values, computed.shape), recorded, width, cause=ANOTHER)
+    return contradiction_lines(nested(computed.values, computed.shape), recorded, width, cause=CAUSE)
 
 
 def _tolerance(context: NodeContext, recorded: Value) -> float:
@@ -134,7 +132,7 @@ def _agreeing_lines(
 
 def _unchanged_text(context: NodeContext, recorded: Value) -> str:
     """Write that a gradient is passed on unchanged, save a change of dtype."""
-    upstream = context.op.grad_in[0] if context.op.grad_in else None
+    upstream = context.upstream_value
     same = upstream is None or upstream.stats.dtype == recorded.stats.dtype
     return "handed on as it is" if same else f"handed on as {recorded.stats.dtype}"
 
@@ -159,10 +157,9 @@ def _first_value_lines(
     context: NodeContext, derivation: Derivation, recorded: Value, rule: BackwardRule | None, width: int
 ) -> list[Line] | None:
     """Write the first element of a large tensor in numbers; None if PyTorch has another and that is no error."""
-    upstream = context.op.grad_in[0] if context.op.grad_in else None
-    first = replace(context, one_value=True)
+    upstream, first = context.upstream_value, replace(context, one_value=True)
     values = first.small(recorded)
-    if not (derivation.elementwise and rule and values and upstream) or upstream.stats.shape != recorded.stats.shape:
+    if not (derivation.elementwise and values and upstream) or upstream.stats.shape != recorded.stats.shape:
         return []
     one = _derivation(first, derivation.index, rule)
     if nonfinite_of(context.op, derivation.index) or one is None or one.result is None:  # another value is worked
@@ -176,7 +173,7 @@ def _first_value_lines(
 
 def _broadcast_note(context: NodeContext, derivation: Derivation, recorded: Value) -> str:
     """Write that the gradient of a broadcast input is summed; "" if the input was not broadcast."""
-    upstream = context.op.grad_in[0] if derivation.elementwise and context.op.grad_in else None
+    upstream = context.upstream_value if derivation.elementwise else None
     result = derivation.result
     shape = result.shape if result else upstream.stats.shape if upstream else recorded.stats.shape
     count = math.prod(shape) // max(recorded.stats.size, 1)

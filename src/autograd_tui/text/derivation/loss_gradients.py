@@ -5,16 +5,9 @@ from __future__ import annotations
 import math
 
 from autograd_tui.core.trace import Value
-from autograd_tui.text.derivation.derivation import (
-    FIRST_VALUE,
-    MAX_LISTED_VALUES,
-    Derivation,
-    product_magnitude,
-    written_values,
-)
+from autograd_tui.text.derivation.derivation import Derivation, product_magnitude, written_or_first
 from autograd_tui.text.derivation.rule_context import BackwardRule, NodeContext
 from autograd_tui.text.derivation.small_tensor import MAX_SIZE, Shape, SmallTensor, full, indices, map_values, sigmoid
-from autograd_tui.text.equation import exact
 from autograd_tui.text.trace.expression import differential
 
 
@@ -31,15 +24,13 @@ def sum_or_mean(context: NodeContext) -> list[Derivation]:
     if len(upstream.values) > 1:
         upstream = map_values(lambda up, _: up, upstream, full(shape)) or upstream
     result = map_values(lambda up, _: up / count, upstream, full(shape))
-    is_short = len(upstream.values) <= MAX_LISTED_VALUES
-    text = written_values(upstream) if is_short else f"{FIRST_VALUE}{exact(upstream.values[0])}"
-    arithmetic = f"{text} × 1/{count}" if count > 1 else ""
+    arithmetic = f"{written_or_first(upstream)} × 1/{count}" if count > 1 else ""
     return [Derivation(formula, result, arithmetic, product_magnitude(upstream, full((), 1.0)))]
 
 
 def _values_per_result(context: NodeContext) -> int:
     """Return how many input elements went into each output element."""
-    upstream, shape = context.op.grad_in[0] if context.op.grad_in else None, context.input_shape
+    upstream, shape = context.upstream_value, context.input_shape
     return math.prod(shape) // upstream.stats.size if shape is not None and upstream and upstream.stats.size else 1
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from autograd_tui.core.trace import Node, NonFinite, Operation, Trace, Value
 from autograd_tui.text.derivation.derivation import (
-    FIRST_VALUE,
     MAX_LISTED_VALUES,
     Derivation,
     product_magnitude,
-    written_product,
+    written_or_first,
+    written_pairs,
     written_values,
 )
 from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, full, map_values
-from autograd_tui.text.equation import evaluated, exact, parenthesized, with_digits
+from autograd_tui.text.equation import evaluated, parenthesized, with_digits
 from autograd_tui.text.numbers import parse_float, parse_integers
 from autograd_tui.text.trace.expression import expression, operands
 from autograd_tui.text.trace.tensor_words import name_of, op_name
@@ -143,9 +143,14 @@ class NodeContext(RuleContext):
         return node.param in ("", value.name) if node.param is not None else node.op == value.maker
 
     @property
+    def upstream_value(self) -> Value | None:
+        """The gradient of the loss by the node's first output, as it was recorded."""
+        return self.op.grad_in[0] if self.op.grad_in else None
+
+    @property
     def upstream(self) -> SmallTensor | None:
-        """The gradient of the loss by the node's output, for elementwise arithmetic."""
-        return self.small(self.op.grad_in[0] if self.op.grad_in else None)
+        """The same for elementwise arithmetic."""
+        return self.small(self.upstream_value)
 
     @property
     def whole_upstream(self) -> SmallTensor | None:
@@ -228,7 +233,7 @@ class NodeContext(RuleContext):
         if shows_local and len(result.values) <= MAX_LISTED_VALUES:
             text = with_digits(written_values(local))
             text = f"local: {evaluated(calculation, local.values, text) if calculation else text}"
-        arithmetic, magnitude = written_product(upstream, local), product_magnitude(upstream, local)
+        arithmetic, magnitude = written_pairs(upstream, "×", local), product_magnitude(upstream, local)
         return Derivation(formula, result, arithmetic, magnitude, elementwise=True, index=index, local=text)
 
     def scaled(self, formula: str, factor: float | None, *, index: int = 0) -> Derivation:
@@ -237,9 +242,7 @@ class NodeContext(RuleContext):
         if upstream is None or factor is None:
             return Derivation(formula, elementwise=True, index=index)
         result = SmallTensor(upstream.shape, tuple(up * factor for up in upstream.values))
-        is_short = len(upstream.values) <= MAX_LISTED_VALUES
-        text = written_values(upstream) if is_short else f"{FIRST_VALUE}{exact(upstream.values[0])}"
-        arithmetic = "" if factor == 1 else f"{text} × {parenthesized(factor)}"
+        arithmetic = "" if factor == 1 else f"{written_or_first(upstream)} × {parenthesized(factor)}"
         magnitude = product_magnitude(upstream, full((), factor))
         return Derivation(formula, result, arithmetic, magnitude, elementwise=True, index=index, unchanged=factor == 1)
 
