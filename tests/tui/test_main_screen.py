@@ -120,7 +120,7 @@ async def test_a_colon_takes_commands_in_words() -> None:
 async def test_words_without_meaning_get_a_sentence_and_stay_to_be_mended() -> None:
     async with screen() as shown:
         await shown.press("colon", *"lr", "enter")
-        assert '"lr" is not understood: lr=0.1 sets the learning rate.' in shown.note
+        assert '"lr" needs a value, as in lr=0.01.' in shown.note
         await shown.press(*"=1", "enter")
         assert shown.session.commands() == "lr=1"
 

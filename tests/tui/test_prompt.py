@@ -301,7 +301,9 @@ KEYS = st.sampled_from([*"fblr=01,@ w", "tab", "up", "down", "enter", "left", "b
 async def test_random_keys_never_break_the_prompt(keys: list[str]) -> None:
     async with screen(size=(60, 15)) as shown:
         await burst(shown, "colon", *keys)
-        assert shown.app.is_running
+        if not shown.app.is_running:
+            assert shown.app.return_code == 0  # they have chosen quit, the last word of the list
+            return
         assert sum(row.startswith("▶") for row in candidates(shown)) == bool(candidates(shown))
 
 
