@@ -71,7 +71,7 @@ def test_no_file_that_the_run_is_made_of_is_written_over_though_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A case, `.pt`, writes a script beside it."""
+    """A repro, `.pt`, writes a script beside it."""
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("mine.py").write_text("mine")
@@ -91,7 +91,7 @@ def test_the_journal_that_tells_the_run_is_not_written_over(run: tuple[Session, 
     assert journal.read_text() == "a journal"
 
 
-def test_the_script_beside_a_case_is_written_over_only_when_told(
+def test_the_script_beside_a_repro_is_written_over_only_when_told(
     run: tuple[Session, list[Frame]], tmp_path: Path
 ) -> None:
     (tmp_path / "fault.py").write_text("mine")

@@ -1,4 +1,4 @@
-"""A case is one iteration in two files; its script repeats it in an interpreter of its own, to the bit."""
+"""A repro is one iteration in two files; its script repeats it in an interpreter of its own, to the bit."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_raised_last_raises_in_the_script_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("memory", [1, 1 << 30])
 @pytest.mark.parametrize("watched", ["loss > 1e9", None])
-def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: str | None, tmp_path: Path) -> None:
+def test_training_goes_on_as_if_no_repro_had_been_written(memory: int, watched: str | None, tmp_path: Path) -> None:
     (tmp_path / "gated.py").write_text(OWN)
     session = open_session(str(tmp_path / "gated.py"), memory=memory)
     if watched:
@@ -201,12 +201,12 @@ def test_training_goes_on_as_if_no_case_had_been_written(memory: int, watched: s
     assert values(session) == values(other)
 
 
-def test_what_a_closure_remembers_is_in_no_case_and_it_says_so(tmp_path: Path) -> None:
+def test_what_a_closure_remembers_is_in_no_repro_and_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(CLOSED)
     session = opened(str(tmp_path / "own.py"), "f")
     session.write_repro(BytesIO())
     list(session.run_all("bsz fb"))
-    with pytest.raises(Refused, match="no case can hold what the model remembers in calls"):
+    with pytest.raises(Refused, match="no repro can hold what the model remembers in calls"):
         session.write_repro(BytesIO())
 
 
@@ -219,7 +219,7 @@ def test_it_is_read_without_running_any_code() -> None:
     assert case["params"]["w"].tolist() == [2.0]
 
 
-def test_where_nothing_has_run_there_is_no_case(tmp_path: Path) -> None:
+def test_where_nothing_has_run_there_is_no_repro(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no iteration to write yet: run forward first"):
         export_repro(tmp_path / "fault.pt", open_session())
     assert list(tmp_path.iterdir()) == []
@@ -232,7 +232,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fault.py"]
 
 
-def test_a_kept_run_becomes_a_case_at_any_frame(tmp_path: Path) -> None:
+def test_a_kept_run_becomes_a_repro_at_any_frame(tmp_path: Path) -> None:
     journal, to = str(tmp_path / "run.journal"), str(tmp_path / "fault.pt")
     assert main(["linear", "--headless", "--do", "fbsz*3", "--journal", journal]) == 0
     assert main(["export", journal, "--to", to, "--frame", "6"]) == 0

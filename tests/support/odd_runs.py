@@ -197,7 +197,7 @@ class Walker:
             ("look", lambda: session.look(rng.randrange(session.newest + 1))),
             ("inspect", lambda: session.inspect(rng.choice([*session.frame.params.layout.names, "nobody"]))),
             (
-                "prove",
+                "check_gradient",
                 lambda: session.check_gradient(
                     session.frame.index,
                     rng.choice([*session.frame.params.layout.names, 0]),  # type: ignore[arg-type]

@@ -24,9 +24,9 @@ def test_going_back_says_how_far_it_has_come_and_how_to_give_it_up() -> None:
     assert progress_line(Progress(40, 1200, home=True)) == "returning: 40 of 1,200 frames"
 
 
-def test_a_proof_says_how_many_slopes_are_measured_and_that_escape_gives_it_up() -> None:
-    assert progress_line(Progress(0, 0, proof="w.grad")) == "proving w.grad, escape gives it up"
-    assert progress_line(Progress(3, 8, proof="w.grad")) == "proving w.grad: 3 of 8, escape gives it up"
+def test_a_gradient_check_says_how_many_slopes_are_measured_and_that_escape_gives_it_up() -> None:
+    assert progress_line(Progress(0, 0, gradient="w.grad")) == "checking w.grad, escape gives it up"
+    assert progress_line(Progress(3, 8, gradient="w.grad")) == "checking w.grad: 3 of 8, escape gives it up"
 
 
 @pytest.mark.parametrize(

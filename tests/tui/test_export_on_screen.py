@@ -59,7 +59,7 @@ async def test_training_goes_on_as_if_nothing_had_been_exported(name: str, do: s
 
 
 async def test_what_is_there_is_not_written_over() -> None:
-    """The file may be the scenario's own, beside a case, or a link that leads nowhere."""
+    """The file may be the scenario's own, beside a repro, or a link that leads nowhere."""
     for name in ("run.py", "run.svg"):
         Path(name).write_text("mine")
     for name in ("link.csv", "link.svg"):
@@ -100,7 +100,7 @@ async def test_what_a_model_that_goes_to_another_folder_lets_be_written_is_writt
     (start / "goes.py").write_text(GOES.format(elsewhere=str(elsewhere)))
     async with screen("goes.py", do="fbsz f") as shown:
         assert Path.cwd() == elsewhere
-        for name in ("run.csv", "run.svg", "case.pt"):
+        for name in ("run.csv", "run.svg", "repro.pt"):
             await say(shown, f"export {name}")
             assert shown.note.startswith(f"written: {name}")
         await shown.press("e")

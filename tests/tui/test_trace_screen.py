@@ -77,7 +77,7 @@ async def test_words_are_understood_inside_and_never_run_as_keys() -> None:
         assert note(shown) == '"plod" is not understood: the nearest is plot.'
         await shown.press("escape", ":", *"help", "enter")
         panel = shown.app.screen.query_one(KeyTablePanel)
-        assert "prove the gradient" in "".join(panel.render_line(y).text for y in range(panel.size.height))
+        assert "check the gradient" in "".join(panel.render_line(y).text for y in range(panel.size.height))
         await shown.press("escape", ":", *"/sub", "enter")
         assert "operation 3 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press(":", *"plot grad", "enter", "left")
@@ -364,29 +364,29 @@ async def test_training_goes_on_after_a_walk() -> None:
         assert shown.session.commands() == "fbsz f"
 
 
-async def test_p_proves_the_gradient_at_hand_and_walking_on_puts_the_proof_away() -> None:
+async def test_p_checks_the_gradient_at_hand_and_walking_on_puts_the_check_away() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", "greater_than_sign", "p")
-        assert "w.grad: proven" in text(shown, "ChainRulePanel")
+        assert "w.grad: agrees" in text(shown, "ChainRulePanel")
         assert "+1.3333" in text(shown, "ChainRulePanel")
         await shown.press("left")
-        assert "proven" not in text(shown, "ChainRulePanel")
+        assert "agrees" not in text(shown, "ChainRulePanel")
         await shown.press("p")
-        assert "dLoss/d(mul 1): proven" in text(shown, "ChainRulePanel")
+        assert "dLoss/d(mul 1): agrees" in text(shown, "ChainRulePanel")
 
 
-async def test_in_a_step_p_proves_the_gradient_that_moved_the_parameter() -> None:
+async def test_in_a_step_p_checks_the_gradient_that_moved_the_parameter() -> None:
     for do in ("fb", "fbs"):
         async with screen(do=do) as shown:
             await shown.press("i", "p")
-            assert "w.grad: proven" in text(shown, "ChainRulePanel"), do
+            assert "w.grad: agrees" in text(shown, "ChainRulePanel"), do
 
 
 class Gated(nn.Linear):
-    """Waits in its forward in float64, which nothing but a proof runs, until it is let through."""
+    """Waits in its forward in float64, which nothing but a gradient check runs, until it is let through."""
 
     through, reached = threading.Event(), threading.Event()
-    forwards: Any = ModuleType("forwards")  # which nobody puts back after a proof
+    forwards: Any = ModuleType("forwards")  # which nobody puts back after a gradient check
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype is torch.float64:
@@ -401,7 +401,7 @@ def gated_scenario() -> Scenario:
     return as_scenario(lambda seed: (Gated(3, 1), lambda i: (x, x[:, :1])))
 
 
-async def test_a_proof_says_how_far_it_is_and_each_key_that_leaves_gives_it_up() -> None:
+async def test_a_gradient_check_says_how_far_it_is_and_each_key_that_leaves_gives_it_up() -> None:
     async with screen(gated_scenario(), do="fbs") as shown:  # type: ignore[arg-type]
         main = shown.app.main
         await shown.press("left", "left", "i", "end", "left")
@@ -412,22 +412,22 @@ async def test_a_proof_says_how_far_it_is_and_each_key_that_leaves_gives_it_up()
             Gated.forwards.count = 0
             await shown.pilot.press("p", "p")
             await shown.until(Gated.reached.is_set)
-            await shown.until(lambda: note(shown).startswith("proving dLoss/d(pow 3)"))
+            await shown.until(lambda: note(shown).startswith("checking dLoss/d(pow 3)"))
             assert not main.trainer.status.waiting  # the second p asked for nothing
 
         async def let_through() -> None:
             Gated.through.set()
             await shown.settle()
             assert Gated.forwards.count == 1
-            assert "proven" not in text(shown, "ChainRulePanel")
+            assert "agrees" not in text(shown, "ChainRulePanel")
 
         for key in ("escape", "q", "ctrl+c", "right"):
             await begin()
             await shown.pilot.press(key)
             await let_through()
-            assert note(shown) == "the proof was given up.", key
+            assert note(shown) == "the gradient check was given up.", key
         await shown.press("left", "p")
-        assert "dLoss/d(pow 3): proven" in text(shown, "ChainRulePanel")
+        assert "dLoss/d(pow 3): agrees" in text(shown, "ChainRulePanel")
         assert note(shown) == ""
         await begin()
         await shown.pilot.press("i", "space")

@@ -23,7 +23,7 @@ async def test_a_run_pauses_where_a_watchpoint_fires_and_says_so() -> None:
         frame = shown.session.frame
         assert frame.loss is not None
         assert (
-            shown.note == f"paused at frame {frame.index}: loss {frame.loss:.4g} < 3; i looks inside, e writes a case"
+            shown.note == f"paused at frame {frame.index}: loss {frame.loss:.4g} < 3; i looks inside, e writes a repro"
         )
 
 
@@ -40,14 +40,14 @@ async def test_many_iterations_in_words_pause_too() -> None:
         await say(shown, "watch grad_norm > 2")
         await say(shown, "fbsz*100")
         assert shown.session.frame.index == 2
-        assert shown.note == "paused at frame 2: grad_norm 2.404 > 2; i looks inside, e writes a case"
+        assert shown.note == "paused at frame 2: grad_norm 2.404 > 2; i looks inside, e writes a repro"
 
 
 async def test_a_single_phase_says_that_one_fires() -> None:
     async with screen() as shown:
         await say(shown, "watch grad_norm > 2")
         await shown.press("f", "b")
-        assert shown.note == "frame 2: grad_norm 2.404 > 2; i looks inside, e writes a case"
+        assert shown.note == "frame 2: grad_norm 2.404 > 2; i looks inside, e writes a repro"
         await shown.press("s")
         assert shown.note == ""
 
@@ -77,31 +77,31 @@ async def test_the_prompt_offers_conditions() -> None:
         assert {"nonfinite", "off", "w>", "b.grad>"} <= set(offered)
 
 
-async def test_at_the_frame_where_it_fired_e_writes_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_the_frame_where_it_fired_e_writes_a_repro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with screen() as shown:
         await say(shown, "watch grad_norm > 2")
         await shown.press("r", "e")
-        assert shown.note == "written: case-2.pt; case-2.py repeats it"
+        assert shown.note == "written: repro-2.pt; repro-2.py repeats it"
         await shown.press("s", "e")
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pt", ".py", ".svg", ".txt"]
 
 
-async def test_each_e_there_writes_a_case_of_its_own_and_names_it(
+async def test_each_e_there_writes_a_repro_of_its_own_and_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "case-2-3.py").write_text("mine")
+    (tmp_path / "repro-2-3.py").write_text("mine")
     async with screen() as shown:
         await say(shown, "watch grad_norm > 2")
         await shown.press("r", "e", "e")
-        assert shown.note == "written: case-2-2.pt; case-2-2.py repeats it"
+        assert shown.note == "written: repro-2-2.pt; repro-2-2.py repeats it"
         await shown.press("e")
-        assert shown.note == "written: case-2-4.pt; case-2-4.py repeats it"
-        assert (tmp_path / "case-2-3.py").read_text() == "mine"
+        assert shown.note == "written: repro-2-4.pt; repro-2-4.py repeats it"
+        assert (tmp_path / "repro-2-3.py").read_text() == "mine"
 
 
-async def test_a_case_of_a_given_name_goes_over_no_script(tmp_path: Path) -> None:
+async def test_a_repro_of_a_given_name_goes_over_no_script(tmp_path: Path) -> None:
     (tmp_path / "fault.py").write_text("mine")
     async with screen(do="f") as shown:
         await say(shown, f"export {tmp_path / 'fault.pt'}")
@@ -123,6 +123,6 @@ async def test_i_looks_inside_the_phase_of_the_fault_and_the_next_i_goes_on(
         assert inside.trace_position is not None
         assert (inside.trace_position.trace.phase, inside.trace_position.op.name) == (Phase.FORWARD, "mul")
         await shown.press("e", "i")
-        assert (tmp_path / "case-6.pt").exists()
+        assert (tmp_path / "repro-6.pt").exists()
         await shown.press("i")
         assert shown.session.newest == 7

@@ -54,7 +54,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         required=True,
         help="its ending says what: .py a PyTorch script, .csv, .jsonl, .tb TensorBoard, .svg a screen, .html all, "
-        ".pt the last iteration as a case",
+        ".pt the last iteration as a repro",
     )
     parser.add_argument(
         "--force",

@@ -71,7 +71,7 @@ class Progress:
     done: int
     of: int  # of a gradient check 0 until it is known
     home: bool = False  # on the way back to where training was, which cannot be cancelled
-    proof: str = ""  # the gradient that is checked
+    gradient: str = ""  # the one that is checked; "" for going back
 
 
 Watch = Callable[[Progress], bool]  # called at each frame, iteration or forward on the way; False cancels

@@ -100,7 +100,7 @@ def _attributes(state: TrainingState, checkpoint: Checkpoint) -> dict[str, dict[
                 raise TypeError("of a module that is not in the model now")
             attributes.setdefault(names[module], {})[name] = to_plain_data(value)
         except TypeError as error:
-            raise Refused(f"no case can hold what the model remembers in {name}: it is {error}.") from None
+            raise Refused(f"no repro can hold what the model remembers in {name}: it is {error}.") from None
     return attributes
 
 
@@ -157,7 +157,7 @@ def _batches(state: TrainingState, checkpoint: Checkpoint, count: int) -> tuple[
         stored = [_on_host(batch) if stores else None for batch, stores in zip(batches, are_stored, strict=True)]
         return stored, snapshots[1]
     if moves:
-        raise Refused("the loader's batches are no plain tensors, which a case could keep: it cannot be written.")
+        raise Refused("the loader's batches are no plain tensors, which a repro could keep: it cannot be written.")
     return None, snapshots[0]
 
 
@@ -169,7 +169,7 @@ def _batch(state: TrainingState, number: int) -> Any:
     except BaseException as error:
         if not is_user_error(error):
             raise
-        raise Refused(f"a case holds its batches, and one cannot be had: {in_words(error)}.") from error
+        raise Refused(f"a repro holds its batches, and one cannot be had: {in_words(error)}.") from error
 
 
 def _tensors(states: Sequence[Any]) -> list[Tensor] | None:

@@ -102,7 +102,7 @@ def export_file(
 
 
 def output_paths(path: Path) -> list[Path]:
-    """Return the paths that an export to a path writes: a case has a script beside it."""
+    """Return the paths that an export to a path writes: a repro has a script beside it."""
     return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
 
 

@@ -20,7 +20,7 @@ def export_live(
 ) -> str:
     """Write what has led to where the session stands, which it does not move; return a sentence on what was written.
 
-    folder: where the program was started, which code of the session may have left. numbered: a case goes to a name of
+    folder: where the program was started, which code of the session may have left. numbered: a repro goes to a name of
     its own where its files exist already.
     Raises Refused, also where it is `stopped`, with nothing written.
     """

@@ -35,7 +35,7 @@ def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
     commands = [(parse_one(command), raised) for command, raised in repro["steps"]]
     new_optimizer = any(isinstance(command.value, OptimizerSpec) for command, _ in commands)
     if new_optimizer and len(repro["optimizer"]["groups"]) > 1:
-        raise Refused("a case in which an optimizer with several parameter groups is started cannot be written yet.")
+        raise Refused("a repro in which an optimizer with several parameter groups is started cannot be written yet.")
     scenario = (plain_model_lines if config.scenario in OPTION_DEFAULTS else user_scenario_lines)(config)
     decay, is_user_model, on_host = decay_line(config), scenario.is_user_model, config.device == "cpu"
     generators = is_user_model and any(states is not None for states in repro["generators"])

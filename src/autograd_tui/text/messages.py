@@ -19,10 +19,10 @@ def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
 
 
 def progress_line(progress: Progress) -> str:
-    """Say how far going back or a proof has come."""
-    if progress.proof:
+    """Return how far going back or a gradient check has come."""
+    if progress.gradient:
         so_far = f": {progress.done:,} of {progress.of:,}" if progress.of else ""
-        return f"proving {progress.proof}{so_far}, escape gives it up"
+        return f"checking {progress.gradient}{so_far}, escape gives it up"
     frames = f"{progress.done:,} of {progress.of:,} frames"
     return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
 

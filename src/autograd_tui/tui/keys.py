@@ -23,7 +23,7 @@ _TRACE_KEYS = [
     Binding(
         "colon", "words", id="inside-words", tooltip="a command in words; one that runs or changes the run leads out"
     ),
-    Binding("p", "prove", id="inside-prove", tooltip="prove the gradient at hand by finite differences"),
+    Binding("p", "check_gradient", id="inside-check", tooltip="check the gradient at hand by finite differences"),
     Binding("e", "export", id="inside-export", tooltip="write a picture of the screen"),
     Binding("question_mark", "help", id="inside-help", tooltip="the keys that matter; again: all keys, then all words"),
     Binding("i", "out", id="inside-out", tooltip="out of the phase"),
@@ -45,7 +45,7 @@ FIRST_INSIDE_KEYS: dict[str, str] = {
     "inside-first inside-last": "the first and the last operation",
     "inside-up inside-down inside-open": "choose a row of the tree, and open it",
     "inside-find": "",
-    "inside-prove": "",
+    "inside-check": "",
     "inside-out": "",
 }
 
@@ -90,7 +90,7 @@ _MAIN_KEYS = [
         "e",
         "export",
         id="export",
-        tooltip="write a picture and the line that repeats the run; where a watchpoint fired, a case",
+        tooltip="write a picture and the line that repeats the run; where a watchpoint fired, a repro",
     ),
     Binding("ctrl+p", "prompt('theme ')", id="theme", tooltip="choose a theme"),
     Binding("question_mark", "help", id="help", tooltip="the keys that matter; again: all keys, then all words"),

@@ -311,13 +311,13 @@ class MainScreen(SessionScreen):
         self.prompt.open(text)
 
     def action_export(self) -> None:
-        """Write a case where a watchpoint has fired, else a picture and the line that repeats the run."""
+        """Write a repro where a watchpoint has fired, else a picture and the line that repeats the run."""
         self.in_turn(self._export)
 
     def _export(self) -> None:
         fired, frame = self.trainer.status.fired, self.state.view.frame
         if fired is not None and frame is not None and frame is self.state.latest and frame.index == fired:
-            self.ask(Export(Path(f"case-{fired}.pt"), numbered=True))
+            self.ask(Export(Path(f"repro-{fired}.pt"), numbered=True))
         else:
             self.write_picture_and_line()
 

@@ -231,7 +231,7 @@ class SessionRunner:
 
     def _check_gradient(self, request: CheckGradient) -> None:
         self._check_can(self._here.can.check_gradients)
-        self._publisher.begin("the proof runs")
+        self._publisher.begin("the gradient check runs")
         request.gradcheck = self._here.check_gradient(request.index, request.target, stopped=self._stopped)
 
     def _export(self, request: Export) -> None:
@@ -334,7 +334,7 @@ class SessionRunner:
         fired = self._here.take_fired()
         if fired is not None:
             paused = "paused at " * (self._publisher.status.run is not None)
-            self._publisher.fired = f"{paused}{fired}; i looks inside, e writes a case"
+            self._publisher.fired = f"{paused}{fired}; i looks inside, e writes a repro"
         return fired is not None
 
 

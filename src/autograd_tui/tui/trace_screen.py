@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RULE = "Arrows walk, space goes on and at the end out, escape leaves the innermost."
 STAYING_WORDS = ("theme", "ascii", "unicode", "speed", "watch", "export", "help", "quit")  # those that do not lead out
-ENDING = "the proof ends after the forward that runs"
+ENDING = "the gradient check ends after the forward that runs"
 WHOLE = 1000  # characters: a sentence in one row
 Way = Literal["next", "back", "next_of_module", "first", "last"]
 
@@ -259,14 +259,14 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note(ENDING, "accent"))
         return awaited is not None
 
-    def action_prove(self) -> None:
+    def action_check_gradient(self) -> None:
         """Ask for a check of the gradient at hand, once."""
         assert self.trace_position is not None
         if self._gradcheck is not None:
             return
         target = gradcheck_target(self.trace_position.trace, self.trace_position.op)
         if target is None:
-            self.say(Note("no parameter's gradient and no operation's output is at hand here to be proven", "warn"))
+            self.say(Note("no parameter's gradient and no operation's output is at hand here to be checked", "warn"))
             return
         self._gradcheck = CheckGradient(*target)
         self._main.state.interrupted = False
@@ -295,7 +295,7 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note(f"{ENDING}; ctrl+c once more quits", "warn"))
 
     def action_leave(self) -> None:
-        """Leave the innermost thing: the prompt, a proof that is being made, the cursor, the phase."""
+        """Leave the innermost thing: the prompt, a gradient check that runs, the cursor, the phase."""
         if self.prompt.is_open:
             self.prompt.close()
             self.say(None)

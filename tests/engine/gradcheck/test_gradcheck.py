@@ -1,4 +1,4 @@
-"""A gradient is proven by finite differences: what autograd says is computed again, and never assumed."""
+"""A gradient is checked by finite differences: what autograd says is computed again, and never assumed."""
 
 from __future__ import annotations
 
@@ -56,26 +56,26 @@ def of(module: Callable[[], nn.Module], x: Tensor | None = None) -> Build:
 
 
 def test_the_lines_gradient_is_that_of_differences_of_autograd_and_of_the_formula() -> None:
-    proof = after("fb").check_gradient(2, "w")
-    assert proof.verdict == "agrees"
-    assert proof.held == pytest.approx([4 / 3])
-    assert proof.numeric == pytest.approx([4 / 3], rel=1e-9)
-    assert proof.exact == pytest.approx([4 / 3], rel=1e-14)
-    assert proof.closed == pytest.approx([4 / 3], rel=1e-14)
+    check = after("fb").check_gradient(2, "w")
+    assert check.verdict == "agrees"
+    assert check.held == pytest.approx([4 / 3])
+    assert check.numeric == pytest.approx([4 / 3], rel=1e-9)
+    assert check.exact == pytest.approx([4 / 3], rel=1e-14)
+    assert check.closed == pytest.approx([4 / 3], rel=1e-14)
     assert after("fb").check_gradient(2, "b").closed == pytest.approx([2.0])
 
 
-def test_any_frame_that_has_a_gradient_can_be_proven() -> None:
+def test_any_frame_that_has_a_gradient_can_be_checked() -> None:
     session = after("fbsz*4 fbs")
     assert [session.check_gradient(index, "w").verdict for index in (2, 3, 6, 19)] == ["agrees"] * 4
     assert session.check_gradient(6, "w").held != session.check_gradient(2, "w").held
 
 
-def test_a_sum_of_backwards_is_proven_as_one() -> None:
-    proof = after("fb FB").check_gradient(4, "b")
-    assert (proof.verdict, proof.backwards) == ("agrees", 1)
-    assert proof.held == pytest.approx([4.0])
-    assert proof.numeric == pytest.approx([4.0])
+def test_a_sum_of_backwards_is_checked_as_one() -> None:
+    check = after("fb FB").check_gradient(4, "b")
+    assert (check.verdict, check.backwards) == ("agrees", 1)
+    assert check.held == pytest.approx([4.0])
+    assert check.numeric == pytest.approx([4.0])
 
 
 class Scaled(torch.autograd.Function):
@@ -129,8 +129,8 @@ class Kinked(nn.Module):
 
 
 def test_a_kink_is_said_to_be_one() -> None:
-    proof = after("fb", of(Kinked)).check_gradient(2, "w")
-    assert (proof.verdict, proof.kinks) == ("kink", 3)
+    check = after("fb", of(Kinked)).check_gradient(2, "w")
+    assert (check.verdict, check.kinks) == ("kink", 3)
 
 
 def networks() -> st.SearchStrategy[tuple[Build, int]]:
@@ -182,27 +182,27 @@ def test_noise_and_dropout_draw_what_the_run_drew() -> None:
 
     session = after("fbsz fb", of(Noisy))
     for name in ("net.0.weight", "net.1.weight", "net.4.bias"):
-        proof = session.check_gradient(6, name)
-        assert (proof.verdict, name) == ("agrees", name)
-        assert proof.relative_held_error < 1e-4
+        check = session.check_gradient(6, name)
+        assert (check.verdict, name) == ("agrees", name)
+        assert check.relative_held_error < 1e-4
 
 
 def test_a_gradient_that_is_nothing_but_rounding_is_not_said_to_differ() -> None:
     session = after("fbsz*2 fb", small_net_fresh)
-    proof = session.check_gradient(session.frame.index, "0.bias")  # which the batch norm behind it takes out again
-    assert max(map(abs, proof.exact)) < 1e-12 < max(map(abs, proof.held))
-    assert proof.verdict == "agrees"
+    check = session.check_gradient(session.frame.index, "0.bias")  # which the batch norm behind it takes out again
+    assert max(map(abs, check.exact)) < 1e-12 < max(map(abs, check.held))
+    assert check.verdict == "agrees"
 
 
-def test_a_large_gradient_is_proven_along_random_directions() -> None:
-    proof = after("fbsz fb", of(lambda: nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 1)))).check_gradient(
+def test_a_large_gradient_is_checked_along_random_directions() -> None:
+    check = after("fbsz fb", of(lambda: nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 1)))).check_gradient(
         6, "0.weight"
     )
-    assert (proof.kind, len(proof.numeric), proof.verdict) == ("directions", 8, "agrees")
+    assert (check.kind, len(check.numeric), check.verdict) == ("directions", 8, "agrees")
 
 
 @pytest.mark.parametrize("build", [small_net_fresh, gated])
-def test_a_proof_leaves_everything_as_it_was(build: Build) -> None:
+def test_a_gradient_check_leaves_everything_as_it_was(build: Build) -> None:
     session, other = after("fbsz*2 fbs", build), after("fbsz*2 fbs", build)
     before = copied(tensors(session))
     session.check_gradient(session.frame.index, session.frame.params.layout.names[0])
@@ -288,7 +288,7 @@ class Picky(Casting):
         (Picky, "the model cannot run in float64: TypeError: only float32 is welcome (test_gradcheck.py, line "),
     ],
 )
-def test_what_cannot_be_proven_is_said_in_a_sentence(module: type[nn.Module], said: str) -> None:
+def test_what_cannot_be_checked_is_said_in_a_sentence(module: type[nn.Module], said: str) -> None:
     assert refused(after("fb", of(module)), 2, "w").startswith(said)
 
 
@@ -308,7 +308,7 @@ def test_a_loss_that_reaches_around_the_copy_is_refused() -> None:
     assert refused(session, 2, "weight").startswith("the loss reaches around the copy to the model itself")
 
 
-def test_where_there_is_no_gradient_there_is_no_proof() -> None:
+def test_where_there_is_no_gradient_there_is_no_gradient_check() -> None:
     session = after("fbsz")
     for index in (0, 1, 4):
         said = f"w has no gradient at frame {index}: there is one after backward, until zero_grad."
@@ -329,7 +329,7 @@ def test_it_can_be_given_up_before_any_of_its_forwards(what: str | int) -> None:
     before = copied(tensors(session))
     for forwards in (0, 1, 2, 5):
         ELSEWHERE.calls = 0
-        with pytest.raises(Refused, match="the proof was given up"):
+        with pytest.raises(Refused, match="the gradient check was given up"):
             session.check_gradient(2, what, stopped=lambda most=forwards: ELSEWHERE.calls >= most)  # type: ignore[misc]
         assert ELSEWHERE.calls - 2 <= forwards  # two more made frame 2 again, which nobody gives up
         assert differing(tensors(session), before) == []
@@ -339,7 +339,7 @@ def test_who_watches_is_told_how_far_it_has_come() -> None:
     session, told = after("fb", of(lambda: nn.Linear(3, 2))), list[Progress]()
     session.watch(lambda progress: told.append(progress) is None)  # type: ignore[func-returns-value]
     session.check_gradient(2, "weight")
-    far = [(each.done, each.of) for each in told if each.proof == "weight.grad"]
+    far = [(each.done, each.of) for each in told if each.gradient == "weight.grad"]
     assert far == sorted(far)
     assert set(far) == {(0, 0), *((done, 6) for done in range(6))}
 
@@ -360,7 +360,7 @@ class Two(nn.Module):
         return self.loss(self, x)
 
 
-def proven(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> GradCheck:
+def checked(loss: Callable[[Two, Tensor], Tensor], words: str = "fb") -> GradCheck:
     session = after(words, of(lambda: Two(loss), torch.rand(6, 3)))
     assert session.frame.error is None
     return session.check_gradient(session.frame.index, "a.weight")
@@ -455,10 +455,10 @@ def quantized(two: Two, x: Tensor) -> Tensor:
 def test_what_autograd_was_told_to_hold_still_is_held_still_and_said(
     loss: Callable[[Two, Tensor], Tensor], through: str
 ) -> None:
-    proof = proven(loss, "fbsz fb")
-    assert proof.verdict == "agrees"
-    assert {place.partition(" (")[0] for place in proof.held_still} == {through}
-    assert proof.relative_held_error < 1e-4
+    check = checked(loss, "fbsz fb")
+    assert check.verdict == "agrees"
+    assert {place.partition(" (")[0] for place in check.held_still} == {through}
+    assert check.relative_held_error < 1e-4
 
 
 class Padded(nn.Module):
@@ -476,15 +476,15 @@ class Padded(nn.Module):
 def test_the_padding_of_an_embedding_is_held_still(padding: int) -> None:
     indices = torch.tensor([[1, 2, 0], [3, 0, 0]])
     model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=padding)), indices)
-    proof = after("fbsz fb", model).check_gradient(6, "words")
-    assert proof.verdict == "agrees"
-    assert [place.partition(" (")[0] for place in proof.held_still] == ["padding_idx"]
+    check = after("fbsz fb", model).check_gradient(6, "words")
+    assert check.verdict == "agrees"
+    assert [place.partition(" (")[0] for place in check.held_still] == ["padding_idx"]
 
 
-def test_an_embedding_whose_padding_does_not_come_is_proven_as_it_is() -> None:
+def test_an_embedding_whose_padding_does_not_come_is_checked_as_it_is() -> None:
     model = of(lambda: Padded(lambda x, words: F.embedding(x, words, padding_idx=4)), torch.tensor([[1, 2, 0]]))
-    proof = after("fb", model).check_gradient(2, "words")
-    assert (proof.verdict, proof.held_still) == ("agrees", ())
+    check = after("fb", model).check_gradient(2, "words")
+    assert (check.verdict, check.held_still) == ("agrees", ())
 
 
 class ByTurns(nn.Module):
@@ -501,13 +501,13 @@ class ByTurns(nn.Module):
         return self.b(self.a(x).tanh())
 
 
-def test_a_gradient_is_proven_where_the_forward_freezes_by_turns() -> None:
+def test_a_gradient_is_checked_where_the_forward_freezes_by_turns() -> None:
     session = after("fbsz fbsz fb", of(ByTurns))
-    proofs = [session.check_gradient(*asked) for asked in ((2, "a.weight"), (6, "b.weight"), (10, "a.weight"))]
-    assert [proof.verdict for proof in proofs] == ["agrees"] * 3
+    checks = [session.check_gradient(*asked) for asked in ((2, "a.weight"), (6, "b.weight"), (10, "a.weight"))]
+    assert [check.verdict for check in checks] == ["agrees"] * 3
 
 
-def test_what_comes_out_of_an_operation_is_proven_where_a_forward_counts_in_python() -> None:
+def test_what_comes_out_of_an_operation_is_checked_where_a_forward_counts_in_python() -> None:
     count, noise = [0], torch.Generator().manual_seed(1)
 
     def loss(two: Two, x: Tensor) -> Tensor:
@@ -519,8 +519,8 @@ def test_what_comes_out_of_an_operation_is_proven_where_a_forward_counts_in_pyth
 
 
 def test_it_is_said_at_which_lines() -> None:
-    proof = proven(with_a_target)
-    assert proof.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)
+    check = checked(with_a_target)
+    assert check.held_still == (f"no_grad (line {with_a_target.__code__.co_firstlineno + 1})",)
 
 
 def test_a_number_that_decides_what_runs_is_held_still() -> None:
@@ -531,16 +531,16 @@ def test_a_number_that_decides_what_runs_is_held_still() -> None:
         return y
 
     torch.manual_seed(0)
-    proof = proven(loss)
-    assert proof.verdict == "agrees"
-    assert [place.partition(" ")[0] for place in proof.held_still] == ["item", "detach"]
+    check = checked(loss)
+    assert check.verdict == "agrees"
+    assert [place.partition(" ")[0] for place in check.held_still] == ["item", "detach"]
 
 
 def test_the_power_iteration_of_a_spectral_norm_is_held_still() -> None:
     session = after("fbsz fb", of(lambda: nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.Tanh())))
-    proof = session.check_gradient(6, "0.parametrizations.weight.original")
-    assert proof.verdict == "agrees"
-    assert [place.partition(",")[0] for place in proof.held_still] == ["no_grad (parametrizations.py"]
+    check = session.check_gradient(6, "0.parametrizations.weight.original")
+    assert check.verdict == "agrees"
+    assert [place.partition(",")[0] for place in check.held_still] == ["no_grad (parametrizations.py"]
 
 
 class Honest(torch.autograd.Function):
@@ -586,9 +586,9 @@ def implicit(two: Two, x: Tensor) -> Tensor:
     ],
 )
 def test_what_gradients_follow_is_not_held_still(loss: Callable[[Two, Tensor], Tensor]) -> None:
-    proof = proven(loss)
-    assert (proof.verdict, proof.held_still) == ("agrees", ())
-    assert proof.relative_held_error < 1e-4
+    check = checked(loss)
+    assert (check.verdict, check.held_still) == ("agrees", ())
+    assert check.relative_held_error < 1e-4
 
 
 def test_a_wrong_backward_is_caught_beside_what_is_held_still() -> None:
@@ -596,14 +596,14 @@ def test_a_wrong_backward_is_caught_beside_what_is_held_still() -> None:
         wrong: Tensor = Scaled.apply(two.a(x))
         return two.b(wrong).square().mean() * two.a(x).detach().mean()
 
-    proof = proven(loss)
-    assert (proof.verdict, len(proof.held_still)) == ("wrong", 1)
-    assert proven(lambda two, x: Scaled.apply(two.a(x)).square().mean()).verdict == "wrong"
+    check = checked(loss)
+    assert (check.verdict, len(check.held_still)) == ("wrong", 1)
+    assert checked(lambda two, x: Scaled.apply(two.a(x)).square().mean()).verdict == "wrong"
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("norm", [weight_norm, nn.utils.weight_norm])
-def test_a_weight_norm_is_proven(norm: Callable[[nn.Module], nn.Module]) -> None:
+def test_a_weight_norm_is_checked(norm: Callable[[nn.Module], nn.Module]) -> None:
     session = after("fbsz fb", of(lambda: nn.Sequential(norm(nn.Linear(3, 4)), nn.Tanh())))
     assert {session.check_gradient(6, name).verdict for name in session.frame.params.layout.names} == {"agrees"}
 
@@ -613,7 +613,7 @@ def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
         two.remembered = [two.a(x)]  # type: ignore[assignment]
         return two.b(two.remembered[0]).square().mean()  # type: ignore[index]
 
-    assert proven(loss, "fbsz fb").verdict == "agrees"
+    assert checked(loss, "fbsz fb").verdict == "agrees"
 
 
 def test_what_a_forward_writes_into_is_put_back() -> None:
@@ -646,8 +646,8 @@ def test_a_teacher_that_is_none_of_the_models_is_held_still_and_left_as_it_was()
     session = open_session(Scenario("teacher", lambda options: Parts(model=model, batch=lambda i: x, forward=forward)))
     list(session.run_all("fb lr=1 sz fb"))
     before = copied(dict(teacher.named_parameters()))
-    proof = session.check_gradient(session.frame.index, "weight")
-    assert (proof.verdict, len(proof.held_still)) == ("agrees", 1)
+    check = session.check_gradient(session.frame.index, "weight")
+    assert (check.verdict, len(check.held_still)) == ("agrees", 1)
     assert differing(dict(teacher.named_parameters()), before) == []
 
 
@@ -680,44 +680,44 @@ def under_autocast(two: Two, x: Tensor) -> Tensor:
 def test_what_asks_for_less_than_float64_gets_it_all_the_same(
     loss: Callable[[Two, Tensor], Tensor], casts: list[str] | None, coarsest: str
 ) -> None:
-    proof = proven(loss)
-    assert (proof.verdict, proof.coarsest, proof.held_still) == ("agrees", coarsest, ())
-    assert casts is None or [cast.partition(" ")[0] for cast in proof.casts] == casts
-    assert proof.autocast == (loss is under_autocast)
-    assert proof.relative_error < 1e-6
+    check = checked(loss)
+    assert (check.verdict, check.coarsest, check.held_still) == ("agrees", coarsest, ())
+    assert casts is None or [cast.partition(" ")[0] for cast in check.casts] == casts
+    assert check.autocast == (loss is under_autocast)
+    assert check.relative_error < 1e-6
 
 
 WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
-def test_operations_are_found_behind_casts_and_a_cast_is_none_to_prove() -> None:
+def test_operations_are_found_behind_casts_and_a_cast_is_none_to_check() -> None:
     session = after("fb", of(lambda: Two(lambda two, x: two.b(two.a(x).half().float().tanh()).mean())))
     names = [op.name for op in session.trace(1).ops]
     assert names[1:4] == ["half", "float", "tanh"]
     assert {session.check_gradient(2, number).verdict for number in (0, 3, 4)} == {"agrees"}
-    assert refused(session, 2, 2) == "float changes dtypes alone, and the copy is in float64: prove what went in."
+    assert refused(session, 2, 2) == "float changes dtypes alone, and the copy is in float64: check what went in."
 
 
 # Of what comes out of operations.
 
 
-def test_what_comes_out_of_each_operation_of_the_line_is_proven() -> None:
-    proofs = [after("fb").check_gradient(2, number) for number in range(5)]
-    assert [proof.name for proof in proofs] == ["mul 1", "add 2", "sub 3", "pow 4", "mean 5"]
-    assert {proof.verdict for proof in proofs} == {"agrees"}
-    assert proofs[1].numeric == pytest.approx([2, 2 / 3, -2 / 3])
-    assert proofs[2].numeric == pytest.approx([-2, -2 / 3, 2 / 3])
-    assert proofs[4].numeric == pytest.approx([1])
+def test_what_comes_out_of_each_operation_of_the_line_is_checked() -> None:
+    checks = [after("fb").check_gradient(2, number) for number in range(5)]
+    assert [check.name for check in checks] == ["mul 1", "add 2", "sub 3", "pow 4", "mean 5"]
+    assert {check.verdict for check in checks} == {"agrees"}
+    assert checks[1].numeric == pytest.approx([2, 2 / 3, -2 / 3])
+    assert checks[2].numeric == pytest.approx([-2, -2 / 3, 2 / 3])
+    assert checks[4].numeric == pytest.approx([1])
 
 
-def test_an_operation_in_place_is_proven_too() -> None:
+def test_an_operation_in_place_is_checked_too() -> None:
     def module() -> nn.Module:
         return nn.Sequential(nn.Linear(3, 5), nn.ReLU(inplace=True), nn.Linear(5, 1))
 
     session = after("fb", of(module))
     number = next(op.number for op in session.trace(1).ops if op.mutates)
-    proof: GradCheck = session.check_gradient(2, number)
-    assert proof.verdict == "agrees"
+    check: GradCheck = session.check_gradient(2, number)
+    assert check.verdict == "agrees"
 
 
 def test_a_wrong_backward_is_caught_before_it_and_not_behind_it() -> None:

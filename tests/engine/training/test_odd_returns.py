@@ -327,7 +327,7 @@ def test_a_quantized_tensor_among_the_attributes_does_not_end_the_program() -> N
     assert not session.checkpoint().remembers
 
 
-def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None:
+def test_a_batch_that_can_be_had_only_once_makes_no_repro(tmp_path: Path) -> None:
     calls: list[int] = []
 
     def batch(i: int) -> tuple[Tensor, Tensor]:
@@ -338,20 +338,20 @@ def test_a_batch_that_can_be_had_only_once_makes_no_case(tmp_path: Path) -> None
 
     session = opened(batch=batch)
     session.run("f")
-    with pytest.raises(Refused, match="a case holds its batches, and one cannot be had: ValueError: once"):
+    with pytest.raises(Refused, match="a repro holds its batches, and one cannot be had: ValueError: once"):
         export_repro(tmp_path / "case.pt", session)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-def test_what_cannot_be_proven_of_a_traced_model_is_said_in_one_sentence() -> None:
+def test_what_cannot_be_checked_of_a_traced_model_is_said_in_one_sentence() -> None:
     session = opened(model=torch.jit.trace(nn.Linear(2, 1), torch.ones(4, 2)))
     list(session.run_all("fb"))
     with pytest.raises(Refused, match="the loss reaches around the copy to the model itself"):
         session.check_gradient(2, "bias")
 
 
-def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_drawn_once_more_checks_nothing(tmp_path: Path) -> None:
     x, y, over = torch.ones(4, 2), torch.zeros(4, 1), tmp_path / "over"  # which going back does not take back
 
     def batch(number: int) -> tuple[Tensor, Tensor]:
@@ -366,7 +366,7 @@ def test_a_batch_that_cannot_be_drawn_once_more_proves_nothing(tmp_path: Path) -
         session.check_gradient(session.frame.index, "weight")
 
 
-def test_a_batch_that_holds_itself_makes_a_case_of_its_mark_alone(tmp_path: Path) -> None:
+def test_a_batch_that_holds_itself_makes_a_repro_of_its_mark_alone(tmp_path: Path) -> None:
     x, y, over = torch.ones(4, 2), torch.zeros(4, 1), tmp_path / "over"  # which going back does not take back
     endless: list[Any] = [x, y]
     endless.append({"again": endless})
@@ -391,7 +391,7 @@ def test_a_buffer_that_lets_nobody_read_it_ends_nothing() -> None:
     assert all(frame.error is None for frame in frames)
 
 
-def test_a_buffer_larger_than_any_memory_cannot_be_copied_for_a_proof() -> None:
+def test_a_buffer_larger_than_any_memory_cannot_be_copied_for_a_gradient_check() -> None:
     model = Net()
     model.register_buffer("own", torch.ones(1).expand(10**15))
     session = opened(model=model)

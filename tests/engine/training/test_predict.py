@@ -128,7 +128,7 @@ def test_a_loss_function_may_give_a_dict_of_losses() -> None:
     assert frame.loss == loss.item()
 
 
-def test_a_gradient_of_a_sum_of_losses_can_be_proven() -> None:
+def test_a_gradient_of_a_sum_of_losses_can_be_checked() -> None:
     session = opened(two)
     list(session.run_all("fb"))
     assert session.check_gradient(2, "weight").verdict == "agrees"

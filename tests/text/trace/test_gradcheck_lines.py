@@ -23,7 +23,7 @@ def text(check: GradCheck, width: int = 78) -> str:
 
 def test_the_line_shows_its_gradient_in_four_ways(check: GradCheck) -> None:
     title, verdict, heading, row, *_ = text(check, 140).splitlines()
-    assert title == "w.grad: proven"
+    assert title == "w.grad: agrees"
     assert verdict.startswith("Autograd in float64 is off by")
     assert heading.split() == ["differences", "the", "run", "float64", "formula"]
     assert row.split() == ["[0]", *["+1.3333"] * 4]
@@ -82,4 +82,4 @@ def test_what_is_another_in_the_copy_is_said(check: GradCheck) -> None:
 
 
 def test_what_comes_out_of_an_operation_is_named_as_such(check: GradCheck) -> None:
-    assert text(replace(check, name="mul 1")).startswith("dLoss/d(mul 1): proven")
+    assert text(replace(check, name="mul 1")).startswith("dLoss/d(mul 1): agrees")

@@ -100,7 +100,7 @@ def _storage(tensor: Tensor) -> torch.UntypedStorage | None:
 
 
 _REENTRANT = "CheckpointFunctionBackward"
-HIDES = "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False lets it be proven."
+HIDES = "a checkpoint with use_reentrant=True hides from autograd what it runs: use_reentrant=False lets it be checked."
 
 
 class Float64Copy:
@@ -203,11 +203,11 @@ class Float64Copy:
     def _check(self, loss: Tensor) -> None:
         """Refuse a loss that is no number, or does not depend on this copy alone, in float64 all the way."""
         if loss.numel() != 1:
-            raise Refused("the loss is not one number, so it has no gradient to prove.")
+            raise Refused("the loss is not one number, so it has no gradient to check.")
         if not bool(loss.isfinite()):
             raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
         if loss.grad_fn is None:
-            raise Refused("the loss depends on no parameter, so there is no gradient to prove.")
+            raise Refused("the loss depends on no parameter, so there is no gradient to check.")
         if self._dtype is None:
             return
         own = {id(param) for param in self._state.params.values()}
@@ -236,7 +236,7 @@ def _cloned(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     if any(param.is_complex() for param in module.parameters()):
-        raise Refused("the model has complex parameters, whose gradients cannot be proven yet.")
+        raise Refused("the model has complex parameters, whose gradients cannot be checked yet.")
     try:
         with _DetachedCopies():
             copy = deepcopy(module)

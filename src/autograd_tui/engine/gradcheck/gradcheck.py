@@ -55,7 +55,7 @@ class GradChecker:
         The replayer's `watch` sees the progress. Raises Refused where there is no gradient, the differences say
         nothing, or the check is given up, by `watch` or `stopped`.
         """
-        self._replayer.check_repeats("a proof measures the loss many times")
+        self._replayer.check_repeats("a gradient check measures the loss many times")
         watch = self._replayer.watch
         self._replayer.watch = lambda progress: watch(progress) and not stopped()
         try:
@@ -93,14 +93,14 @@ class GradChecker:
         current, replayer = self._trainer.frame.index, self._replayer
         forward = replayer.last(Phase.FORWARD, index)
         if not forward:
-            raise Refused(f"there is no forward before frame {index}, so there is nothing to prove.")
+            raise Refused(f"there is no forward before frame {index}, so there is nothing to check.")
         ops = self._traces.get(forward, checker).ops
         if not 0 <= number < len(ops):
             raise Refused(f"the forward has {len(ops)} operations, and none is number {number + 1}.")
         if ops[number].opaque:
             raise Refused(f"{ops[number].name} is known by what came out of it alone, which cannot be shifted.")
         if ops[number].name in CASTS:
-            raise Refused(f"{ops[number].name} changes dtypes alone, and the copy is in float64: prove what went in.")
+            raise Refused(f"{ops[number].name} changes dtypes alone, and the copy is in float64: check what went in.")
         uncast = sum(op.name not in CASTS for op in ops[:number])
         name = f"{ops[number].name} {number + 1}"
         progress = CheckProgress(f"dLoss/d({name})", replayer.watch)

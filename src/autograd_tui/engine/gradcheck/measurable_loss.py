@@ -31,8 +31,8 @@ class CheckProgress:
 
     def report(self) -> None:
         """Call `watch`; raises Refused where it returns that the check is not wanted any more."""
-        if not self.watch(Progress(self.done, self.of, proof=self.name)):
-            raise Refused("the proof was given up.")
+        if not self.watch(Progress(self.done, self.of, gradient=self.name)):
+            raise Refused("the gradient check was given up.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def loss_by_parameter(state: TrainingState, name: str, progress: CheckProgress, 
     grads = dict(zip(trained, all_grads, strict=True))
     exact = grads.get(name)
     if exact is None:
-        raise Refused(f"no gradient comes back to {name} in the forward before, so there is nothing to prove.")
+        raise Refused(f"no gradient comes back to {name} in the forward before, so there is nothing to check.")
 
     def loss_at(shift: Tensor, detaching: DetachedValuesMode | None) -> float:
         with torch.no_grad():
@@ -125,7 +125,7 @@ def _output_gradient(model_copy: Float64Copy, number: int, name: str) -> tuple[T
     shifted = PerturbingMode(model_copy, number, name)
     (grad,), detached = model_copy.grads(shifted.shifts, shifted)
     if grad is None:
-        raise Refused(f"no gradient comes back to what came out of {name}, so there is nothing to prove.")
+        raise Refused(f"no gradient comes back to what came out of {name}, so there is nothing to check.")
     return grad, shifted.size, detached
 
 
@@ -165,7 +165,7 @@ class PerturbingMode(ForwardTracer):
         if isinstance(result, (tuple, list)):
             return type(result)((self._shifted(result[0]), *result[1:]))
         if not isinstance(result, Tensor) or not result.is_floating_point():
-            raise Refused(f"{self._name} gives no floating-point numbers, so there is no gradient to prove.")
+            raise Refused(f"{self._name} gives no floating-point numbers, so there is no gradient to check.")
         if self._shift is None:
             self._shift = torch.zeros_like(result, requires_grad=True)
         self.size = _typical_size(result.detach())

@@ -250,7 +250,7 @@ class Replayer:
 
     def state_at(self, index: int, checker: ReplayChecker) -> Checkpoint:
         """Return the state at a frame that a forward follows; training stays where it is."""
-        self.check_repeats("a case runs the iteration again")
+        self.check_repeats("a repro runs the iteration again")
         if checkpoint := self.checkpoints.state_at(index):
             return checkpoint
         here = self._trainer.frame.index

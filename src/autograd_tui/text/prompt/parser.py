@@ -123,7 +123,7 @@ OTHER_PROGRAMS = {
     "exit q q! wq x close leave bye": "quit leaves, as the key q does",
     "save write dump": "export run.py writes the run to a file, and export alone a picture",
     "screenshot picture e": "export writes a picture, and export run.py the run",
-    "case": "export case.pt writes this iteration",
+    "case repro": "export repro.pt writes this iteration",
     "h ? man info keys": "help shows the keys",
     "load open scenario": "model spiral trains another, and so does model my_model.py",
     "v": "veil hides new numbers until the next space",

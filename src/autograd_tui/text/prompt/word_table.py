@@ -223,7 +223,7 @@ _WORDS = (
             "run.jsonl": "a line of JSON for each frame",
             "run.svg": "this screen",
             "run.tb": "a folder for TensorBoard",
-            "case.pt": "this iteration, and a script that repeats it",
+            "repro.pt": "this iteration, and a script that repeats it",
         },
     ),
     PromptWord("/", "screen", "/TEXT", "find a parameter by a part of its name", "/weight", str, spellings={}),

@@ -13,7 +13,7 @@ from autograd_tui.text.styled_text import Line, wrapped
 MAX_ROWS = 8  # of the table
 MAX_LISTED_PLACES = 3  # in the code, in one sentence
 COLUMN_WIDTH = 13  # characters, with the spaces before a number
-VERDICT_HEADINGS = {"agrees": "proven", "wrong": "refuted", "differs": "not the run's own", "kink": "a kink"}
+VERDICT_HEADINGS = {"agrees": "agrees", "wrong": "wrong", "differs": "not the run's own", "kink": "a kink"}
 
 
 def gradcheck_target(trace: Trace, op: Operation) -> tuple[int, str | int] | None:

@@ -41,7 +41,7 @@ INSIDE = (
     ("space", "next", 9),
     ("← →", "walk", 8),
     ("n", "of this module", 3),
-    ("p", "prove", 6),
+    ("p", "check", 6),
     ("/", "find", 4),
     ("enter", "opens", 2),
     ("e", "picture", 1),

@@ -94,14 +94,16 @@ TITLES = {
 
 
 class ChainRulePanel(TracePanel):
-    """Numbers where they are few, else shapes and norms; in their place a proof, once there is one."""
+    """Numbers where they are few, else shapes and norms; in their place a gradient check, once there is one."""
 
     DRAWN_FROM = ("trace_position", "gradcheck")
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
         if self.has_class("framed"):
-            self.retitle("Proof   by finite differences" if self.view.gradcheck else TITLES[position.trace.phase])
+            self.retitle(
+                "Gradient check   by finite differences" if self.view.gradcheck else TITLES[position.trace.phase]
+            )
         if self.view.gradcheck is not None:
             return cut(gradcheck_lines(self.view.gradcheck, width), height)
         lines = chain_rule_lines(position.trace, position.op, width)
