@@ -158,7 +158,7 @@ INSIDE_ROWS = [  # the backward behind the first forward
     Row("down", "operation 2 of 7"),
     Row("up", "operation 1 of 7"),
     Row("enter", "the whole graph is open"),
-    Row("p", "w.grad: agrees"),
+    Row("p", "dLoss/d(mean 5): agrees"),
     Row("slash", "a part of an operation's"),
     Row("escape", goes="a part of an operation's"),
     Row("colon", "words for the screen"),
