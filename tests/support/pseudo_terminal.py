@@ -100,8 +100,8 @@ class Terminal:
         until = monotonic() + PATIENCE
         while not condition():
             assert monotonic() < until, f"{what} did not come:\n{self.text}"
-            assert self.is_running, f"{what} did not come, the program ended:\n{self.text}"
-            self.read()
+            running = self.is_running  # asked first: what it wrote last is still to be read when it has ended
+            assert self.read() or running or condition(), f"{what} did not come, the program ended:\n{self.text}"
 
     def wait_for(self, text: str) -> None:
         """Read until the screen shows a text."""

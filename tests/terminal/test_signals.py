@@ -184,8 +184,8 @@ def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_pa
     with deaf(by_signal) as signalled, deaf(by_key) as shown:
         signalled.process.send_signal(signal.SIGTERM)
         press_until_it_ends(shown, "\x03")
-        assert "no longer answered" in shown.text
         check_ended(shown)
+        assert "no longer answered" in shown.text
         check_ended(signalled)
 
 
