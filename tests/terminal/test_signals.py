@@ -169,13 +169,6 @@ def makes_signals(shown: Terminal) -> bool:
     return bool(shown.modes[3] & termios.ISIG)
 
 
-def press_until_it_ends(shown: Terminal, key: str) -> None:
-    until = monotonic() + PATIENCE
-    while shown.is_running and monotonic() < until:
-        shown.type(key)
-        shown.read(0.5)
-
-
 def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
     """In two programs at a time: each takes seconds in which nothing happens."""
     by_key, by_signal = tmp_path / "by_key", tmp_path / "by_signal"
@@ -183,7 +176,11 @@ def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_pa
     by_signal.mkdir()
     with deaf(by_signal) as signalled, deaf(by_key) as shown:
         signalled.process.send_signal(signal.SIGTERM)
-        press_until_it_ends(shown, "\x03")
+        until = monotonic() + PATIENCE
+        while shown.is_running and monotonic() < until:
+            shown.type("\x03")
+            shown.read(0.25)
+            signalled.read(0.25)  # or its terminal would take no more of what the watchdog writes
         check_ended(shown)
         assert "no longer answered" in shown.text
         check_ended(signalled)
