@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from unittest.mock import patch
 
 from textual.pilot import Pilot
 
@@ -32,16 +34,32 @@ class Screen:
         return session  # type: ignore[return-value]
 
     async def press(self, *keys: str) -> None:
-        """Press keys, then wait until all that they asked for is on the screen."""
-        await self.pilot.press(*keys)
+        """Press keys, then wait until all that they asked for is on the screen.
+
+        Between two keys it waits for that too, but no longer than half a second: a run may go on for ever.
+        """
+        for key in keys:
+            await self.pilot.press(key)
+            next_key_at = monotonic() + 0.5
+            while self.app.is_running and not self.app.main.up_to_date and monotonic() < next_key_at:
+                await asyncio.sleep(0.001)
+            await self.pilot.pause(0)
         await self.settle()
 
     async def settle(self) -> None:
         """Wait until the trainer thread has nothing to do and its news is shown."""
+        await self.pilot.pause()
         while self.app.is_running and not self.app.main.up_to_date:
-            await self.pilot.pause(0.01)
-        await self.pilot.pause()
-        await self.pilot.pause()
+            while self.app.is_running and not self.app.main.up_to_date:
+                await asyncio.sleep(0.001)
+            await self.pilot.pause()
+        await self.pilot.pause()  # once more, for what follows the screen's refresh
+
+    async def resize(self, width: int, height: int) -> None:
+        """Give the terminal another size, and wait until the screen has it."""
+        await self.pilot.resize_terminal(width, height)
+        await self.pilot.pause(0.02)  # Textual waits 1/120 s for a size that follows at once
+        await self.settle()
 
     async def until(self, true: Callable[[], bool], *, seconds: float = 100) -> None:
         """Wait for what the app comes to by itself."""
@@ -49,7 +67,7 @@ class Screen:
         while not true():
             if not self.app.is_running or monotonic() > given_up:
                 raise AssertionError(f'it did not come; the note is "{self.note}"')
-            await self.pilot.pause(0.01)
+            await asyncio.sleep(0.002)
 
     def text(self, panel: str) -> str:
         """Give what a panel shows, cut to its size; `panel` is its class name."""
@@ -95,7 +113,20 @@ async def screen(
 @asynccontextmanager
 async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Screen]:
     """Run an app on a screen of a size and wait until its session is there."""
-    async with app.run_test(size=size) as pilot:
-        opened = Screen(app, pilot)
-        await opened.settle()
-        yield opened
+    with patch("textual.app.wait_for_idle", wait_until_quiet), patch("textual.pilot.wait_for_idle", wait_until_quiet):
+        async with app.run_test(size=size) as pilot:
+            opened = Screen(app, pilot)
+            await opened.settle()
+            yield opened
+
+
+async def wait_until_quiet(*_: float) -> None:
+    """Wait until the event loop has nothing to do, or a second.
+
+    Textual's pilot waits instead until the process has used no CPU for 20 ms: twice a key, and a second each time
+    while a run goes on.
+    """
+    loop, deadline = asyncio.get_running_loop(), monotonic() + 1
+    await asyncio.sleep(0)
+    while loop._ready and monotonic() < deadline:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)

@@ -119,8 +119,7 @@ class Player:
         return math.nan if moment.before is None else self._plain.slope_along(moment.before, moment.params)
 
     async def resize(self, size: tuple[int, int]) -> None:
-        await self._shown.pilot.resize_terminal(*size)
-        await self._shown.settle()
+        await self._shown.resize(*size)
         self.keys.append(f"[{size[0]}x{size[1]}]")
 
     async def _press(self, *keys: str) -> None:

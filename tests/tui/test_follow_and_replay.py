@@ -163,8 +163,7 @@ async def test_a_run_that_is_kept_no_further_is_marked_on_every_screen_until_it_
         await shown.press("b")
         assert shown.note == ""
         for size in [(200, 60), (80, 24), (60, 15)]:
-            await shown.pilot.resize_terminal(*size)
-            await shown.settle()
+            await shown.resize(*size)
             assert shown.text("StatusPanel").startswith(" not kept  the line")
         await shown.press("i")
         await shown.until(lambda: shown.app.screen.query_one(TraceHeaderPanel).trace_position is not None)

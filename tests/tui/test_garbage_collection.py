@@ -12,4 +12,4 @@ def test_what_is_there_with_a_session_is_not_looked_through_again() -> None:
         assert gc.get_freeze_count() > 100_000
         assert str(session.run("f").phase) == "forward"  # type: ignore[arg-type]
     finally:
-        gc.unfreeze()
+        gc.freeze()  # as it is for all tests

@@ -54,7 +54,8 @@ async def test_the_second_help_shows_every_key_whole(size: tuple[int, int]) -> N
 
 async def test_the_second_help_scrolls_to_its_end() -> None:
     async with screen(size=(60, 15)) as shown:
-        await shown.press("question_mark", "question_mark", "down")
+        await shown.press("question_mark", "question_mark")
+        await shown.press("down")
         assert box(shown).scroll_target_y == 1
         await shown.press("end")
         assert box(shown).scroll_target_y == box(shown).max_scroll_y > 0

@@ -191,8 +191,7 @@ async def test_every_size_shows_a_whole_cycle(scenario: str, size: tuple[int, in
 async def test_resizing_while_running_changes_the_layout() -> None:
     async with screen(do="fb") as shown:
         assert "loss.backward()" in shown.text("CodePanel")
-        await shown.pilot.resize_terminal(80, 24)
-        await shown.settle()
+        await shown.resize(80, 24)
         assert shown.text("CodePanel").startswith("▶ loss.backward()")
 
 
@@ -204,8 +203,7 @@ async def test_there_is_one_layout_at_a_time(scenario: str) -> None:
             ((80, 24), "NarrowLayout"),
             ((60, 15), "SmallLayout"),
         ]:
-            await shown.pilot.resize_terminal(*size)
-            await shown.settle()
+            await shown.resize(*size)
             (layout,) = shown.app.main.query(Layout)
             assert type(layout).__name__ in name
 
@@ -222,8 +220,7 @@ async def test_keys_typed_while_the_layout_changes_all_run() -> None:
 async def test_another_layout_shows_what_the_one_before_did() -> None:
     async with screen(do="fbsz*3 fb") as shown:
         await shown.press("left", "down", "y")
-        await shown.pilot.resize_terminal(80, 24)
-        await shown.settle()
+        await shown.resize(80, 24)
         assert "frame 13 of 14" in shown.text("StatusPanel")
         assert "▶ w" in shown.text("CompactParametersPanel")
         assert shown.app.main.query_one(LossPanel).border_title == "Loss   log scale"
@@ -232,8 +229,7 @@ async def test_another_layout_shows_what_the_one_before_did() -> None:
 async def test_what_a_model_prints_is_noted_and_kept() -> None:
     async with screen() as shown:
         shown.app.main.output.take_in(b"hello from the model\n")
-        await shown.pilot.pause(0.3)
-        assert shown.note == "1 line printed, :console shows it: hello from the model"
+        await shown.until(lambda: shown.note == "1 line printed, :console shows it: hello from the model")
 
 
 async def test_a_warning_that_a_model_raises_shows_its_first_line() -> None:
@@ -241,6 +237,7 @@ async def test_a_warning_that_a_model_raises_shows_its_first_line() -> None:
         tail = "  return F.mse_loss(input, target)\n"
         shown.app.main.output.take_in(f"/a/loss.py:610: UserWarning: sizes differ{', and so on' * 20}\n{tail}".encode())
         await shown.until(lambda: "2 lines printed, :console shows them: UserWarning: sizes differ" in shown.note)
+        await shown.settle()
         rows = shown.text("ConsolePanel").splitlines()
         assert rows[0].startswith("UserWarning: sizes differ")
         assert rows[-1].endswith("…")

@@ -54,8 +54,7 @@ async def test_keys_still_run_while_a_panel_is_alone() -> None:
 async def test_another_size_shows_all_panels_again() -> None:
     async with screen(do="f") as shown:
         await shown.press("tab", "a")
-        await shown.pilot.resize_terminal(80, 24)
-        await shown.settle()
+        await shown.resize(80, 24)
         assert len(visible(shown)) > 3
 
 
@@ -63,8 +62,7 @@ async def test_a_chosen_panel_stays_chosen_at_another_size() -> None:
     async with screen(do="f") as shown:
         await shown.press("shift+tab")
         chosen = type(shown.app.main.focused)
-        await shown.pilot.resize_terminal(80, 24)
-        await shown.settle()
+        await shown.resize(80, 24)
         assert type(shown.app.main.focused) is chosen
         assert shown.app.main.layout_shown in (shown.app.main.focused or shown.app.main).ancestors
 
@@ -72,8 +70,7 @@ async def test_a_chosen_panel_stays_chosen_at_another_size() -> None:
 async def test_a_chosen_panel_that_another_size_has_no_room_for_leaves_none_chosen() -> None:
     async with screen(do="f") as shown:
         await shown.press("tab")
-        await shown.pilot.resize_terminal(60, 15)
-        await shown.settle()
+        await shown.resize(60, 15)
         assert shown.app.main.focused is None
 
 
@@ -90,7 +87,7 @@ async def test_what_a_model_prints_stands_in_the_console() -> None:
     async with screen() as shown:
         assert "ConsolePanel" not in visible(shown)
         shown.app.main.output.take_in(b"one\ntwo\n")
-        await shown.pilot.pause(0.3)
+        await shown.until(lambda: "ConsolePanel" in visible(shown))
         assert "one\ntwo" in shown.text("ConsolePanel")
 
 
@@ -100,7 +97,7 @@ async def test_the_console_comes_at_any_size_when_asked_for() -> None:
         assert "printed nothing" in shown.note
         await shown.press("escape")
         shown.app.main.output.take_in("".join(f"line {place}\n" for place in range(300)).encode())
-        await shown.pilot.pause(0.3)
+        await shown.until(lambda: len(shown.app.main.view.printed) > 100)
         await shown.press("colon", *"console", "enter")
         assert visible(shown) == ["ConsolePanel"]
         assert shown.text("ConsolePanel").endswith("line 299")
@@ -116,8 +113,8 @@ async def test_thousands_of_printed_lines_ask_for_few_looks() -> None:
         )
         for place in range(5000):
             shown.app.main.output.take_in(f"{place}\n".encode())
-        await shown.pilot.pause(0.5)
-        assert 1 <= len(looks) <= 6
+        await shown.until(lambda: shown.app.main.view.printed[-1:] == ("4999",))
+        assert len(looks) <= 6
 
 
 async def test_a_click_on_a_phase_runs_it() -> None:

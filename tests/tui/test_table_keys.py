@@ -235,7 +235,8 @@ async def test_enter_gives_exact_numbers_until_the_next_command(tmp_path: Path) 
 
 async def test_looking_back_shows_that_frames_own_numbers_and_the_way_home_the_exact_ones(tmp_path: Path) -> None:
     async with screen(written(tmp_path, size=3000), do="fb") as shown:
-        await shown.press("down", "enter", "left")
+        await shown.press("down", "enter")
+        await shown.press("left")
         assert "exact" not in shown.text("SelectedPanel")
         await shown.press("enter")
         assert "escape returns" in shown.note

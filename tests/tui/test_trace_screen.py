@@ -334,7 +334,8 @@ async def test_a_frame_without_a_phase_has_no_inside() -> None:
 
 async def test_ctrl_c_twice_quits() -> None:
     async with screen(do="f") as shown:
-        await shown.press("i", "ctrl+c")
+        await shown.press("i")
+        await shown.press("ctrl+c")
         assert "once more quits" in note(shown)
         await shown.press("ctrl+c")
         assert shown.app.return_code == 130
@@ -351,8 +352,7 @@ async def test_help_lists_the_keys_inside() -> None:
 async def test_another_size_brings_another_layout_of_the_same_place() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", "right")
-        await shown.pilot.resize_terminal(80, 24)
-        await shown.settle()
+        await shown.resize(80, 24)
         assert "pow 2" in lit(shown)
         await shown.press("escape")
         assert shown.app.screen is shown.app.main
