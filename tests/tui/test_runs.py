@@ -6,6 +6,7 @@ from time import monotonic
 
 import pytest
 
+import suite_options
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.phase_order import Goal
@@ -148,7 +149,7 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
     chance = Random(0)
     async with screen(lr=0.001) as shown:
         main, panel = shown.app.main, shown.app.main.query_one(LossPanel)
-        for time in range(200):
+        for time in range(200 if suite_options.LONG else 40):
             main.state.change(plotted=("loss", "grad")[time % 2])
             main.draw()
             kind, frame = chance.choice(["count", "loss", "words", "stop", "look"]), shown.session.frame
