@@ -10,7 +10,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from autograd_tui.core.command import parse
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.offscreen import by_itself
 

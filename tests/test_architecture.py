@@ -34,7 +34,7 @@ WALLS = {  # by the longest beginning that fits
     "engine/gradcheck/": GRADCHECK,
     "engine/repro": GRADCHECK,
     "engine/session": ENGINE,
-    "engine/open": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
+    "engine/open_session": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
     "scenarios/": {"torchvision", *BUILDING},
     "scenarios/find": {
         "autograd_tui.engine.training.scenario",
@@ -192,7 +192,7 @@ def test_files_are_opened_in_one_place() -> None:
             assert name is None or known, f"{file}, line {node.lineno}: {name} opens a file"  # type: ignore[attr-defined]
 
 
-PRINTERS = ("core/printing.py", "tui/terminal_watchdog.py")  # the latter nothing but what it holds itself
+PRINTERS = ("core/terminal_text.py", "tui/terminal_watchdog.py")  # the latter nothing but what it holds itself
 
 
 def prints(call: ast.Call) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from autograd_tui import Parts
 from autograd_tui.cli import main
 from autograd_tui.core.command import parse
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.headless import run_headless
 from autograd_tui.text.frame_summary import HEADER

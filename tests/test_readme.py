@@ -9,7 +9,7 @@ import pytest
 from autograd_tui.cli import main
 from autograd_tui.cli.program import RUN_COMMANDS
 from autograd_tui.core.run_config import BUILT_IN, FLAG_OPTIONS
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios.find import find
 from autograd_tui.text.prompt.parser import parse_prompt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograd_tui.core.command import Phase
     from autograd_tui.core.frame import Frame
-    from autograd_tui.engine.open import open_session
+    from autograd_tui.engine.open_session import open_session
     from autograd_tui.engine.session import Session
     from autograd_tui.engine.training.data_loader import from_loader
     from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
@@ -24,7 +24,7 @@ _HOMES = {
     "Phase": "core.command",
     "Session": "engine.session",
     "from_loader": "engine.training.data_loader",
-    "open_session": "engine.open",
+    "open_session": "engine.open_session",
     "scenario": "engine.training.scenario",
 }
 

@@ -9,7 +9,7 @@ from typing import TextIO
 from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.printing import print_lines, say
+from autograd_tui.core.terminal_text import print_lines, say
 from autograd_tui.engine.session import Session
 from autograd_tui.text.explain_backward import stray_lines
 from autograd_tui.text.frame_summary import HEADER, frame_line, raised_line

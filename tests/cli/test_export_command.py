@@ -10,7 +10,7 @@ import pytest
 from autograd_tui.cli import export as cli_export
 from autograd_tui.cli.export import add_export_arguments, run_export
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 
 
 def export(*words: str) -> int:

@@ -18,7 +18,7 @@ import pytest
 from autograd_tui.cli.arguments import with_journal
 from autograd_tui.core.files import make_folder, new_file
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter

@@ -10,7 +10,7 @@ import torch
 
 from autograd_tui.cli import running as cli_running
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.export.live_export import export_live
 from autograd_tui.journal.reader import read_journal
 from program import Run

@@ -15,7 +15,7 @@ import pytest
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import make_folder, new_file, open_file, read_file, replacing
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter

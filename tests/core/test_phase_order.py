@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import next_phase
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from plain_loop import copied, differing
 from session_internals import tensors

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from plain_loop import small_net
 from session_internals import as_scenario
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autograd_tui.core.errors import Refused, UnknownCommand
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, mixed, tripwire, wilful, words
 from plain_loop import Build, copied, differing

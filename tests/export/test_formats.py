@@ -16,7 +16,7 @@ import pytest
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.export.formats import FORMATS, PictureOptions, export_file
 

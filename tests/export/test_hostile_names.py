@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.export import formats as file
 from autograd_tui.export.csv_table import FORMULA_PREFIXES

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.export.formats import export_file
 from autograd_tui.export.html_page import sample_frames, sampling_note
 from autograd_tui.text.explain import explain

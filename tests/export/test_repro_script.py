@@ -16,7 +16,7 @@ import fork_server
 from autograd_tui.cli import main
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.export.formats import export_repro
 from random_runs import printed

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fork_server
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.export.script import training_script

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import checkpoint_file as kept

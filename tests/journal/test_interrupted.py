@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal.interrupted import interrupted_run
 from autograd_tui.journal.paths import list_journals, new_journal_paths
 from autograd_tui.journal.writer import JournalWriter

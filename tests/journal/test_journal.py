@@ -16,7 +16,7 @@ import pytest
 
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import TorchError
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import journal_file
 from autograd_tui.journal import reader as reading

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
 from program import Done, Run

@@ -15,9 +15,9 @@ from hypothesis.stateful import invariant, precondition, rule
 from torch import nn
 
 from autograd_tui import __version__
-from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.core.replay_check import Divergence
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.reader import read_journal

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import BUILT_IN
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.scenarios.find import find
 
 GOOD = """

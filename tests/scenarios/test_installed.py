@@ -8,7 +8,7 @@ import pytest
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import installed
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.scenarios.find import find
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, scenario
 from autograd_tui.scenarios.find import find
 

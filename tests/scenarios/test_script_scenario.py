@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.scenarios.find import find
 
 SCRIPT = """

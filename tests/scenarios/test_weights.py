@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.scenarios import weights
 from hub_server import HubServer, serving

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from textual.pilot import Pilot
 
 from autograd_tui.core.command import parse
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.export.live_export import export_live
 from autograd_tui.tui.app import AutogradApp

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.tensor_stats import TensorStats
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from command_oracle import OPTIMIZERS, PlainRun, two_groups
 from models_hard_to_repeat import gated, mixed, tripwire, wilful, words

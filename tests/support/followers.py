@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autograd_tui.core.run_config import BUILT_IN
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal.writer import JournalWriter
 
 WATCHED = ("open", "os.mkdir", "os.listdir", "os.scandir", "socket.connect", "socket.getaddrinfo", "urllib.Request")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import Capabilities, ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.trace import Trace
 
 

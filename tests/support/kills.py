@@ -33,7 +33,7 @@ import torch
 from autograd_tui.cli import main as program
 from autograd_tui.core.command import parse
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing

@@ -23,7 +23,7 @@ from autograd_tui.core.command import Commands, parse
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Trace
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.export.formats import export_file, export_repro
 from autograd_tui.headless import run_headless

@@ -10,7 +10,7 @@ from dataclasses import replace
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import (
     HISTOGRAM_BINS,
     MAX_LISTED_VALUES,

@@ -380,7 +380,7 @@ def warm_up(folder: str) -> None:
     import torch
 
     import autograd_tui.cli
-    import autograd_tui.engine.open
+    import autograd_tui.engine.open_session
     import autograd_tui.tui.app
     import autograd_tui.tui.terminal_driver  # noqa: F401
 

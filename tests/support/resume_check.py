@@ -9,7 +9,7 @@ from pathlib import Path
 from autograd_tui.core.command import parse
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal

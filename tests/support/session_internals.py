@@ -9,7 +9,7 @@ from torch import nn
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame_store import FrameStore
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import READ_ONLY
-from autograd_tui.engine.open import open_session
+from autograd_tui.core.session_protocol import READ_ONLY
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.journal.followed_session import FollowedSession
@@ -33,7 +33,7 @@ from autograd_tui.journal.frame_stream import FrameStream, frames_path
 from autograd_tui.text.frame_summary import frame_line
 from autograd_tui.text.hidden_results import hide_results
 from autograd_tui.text.table.layers import Layers
-from autograd_tui.text.table.view import TableView, ViewRow
+from autograd_tui.text.table.table_view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
     BuffersPanel,

@@ -19,7 +19,7 @@ from unittest.mock import patch
 from torchvision import models
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.replay import free_run
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.interrupted import interrupted_run, journal_summary

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from plain_loop import Tensors, copied, differing, mse, named_tensors
 from session_internals import state_of, tensors

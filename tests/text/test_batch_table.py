@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.text.batch_table import outputs_and_positions, prediction_lines
 from autograd_tui.text.styled_text import plain

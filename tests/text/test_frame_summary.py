@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.frame import Frame, TorchError
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from autograd_tui.text.frame_summary import HEADER, error_line, frame_line
 

@@ -4,9 +4,9 @@ import pytest
 
 from autograd_tui.core.command import parse
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
+from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.text.messages import branch_line, divergence_line, left_branch_line, progress_line
 from autograd_tui.text.prompt.completion import complete, completion_heading

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.panels.code import CodePanel

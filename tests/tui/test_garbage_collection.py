@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.tui.app import out_of_the_collector
 
 

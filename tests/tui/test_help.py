@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from app_screen import Screen, screen
 from autograd_tui.core.command import COMMAND_BY_LETTER, Phase
 from autograd_tui.core.phase_order import refusal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.prompt.word_table import COMMANDS, WORDS, word_rows
 from autograd_tui.tui.help_screen import WORDS_RULE, HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS

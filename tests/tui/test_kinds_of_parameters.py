@@ -9,7 +9,7 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel

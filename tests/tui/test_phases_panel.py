@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.screen_state import View

@@ -52,4 +52,4 @@ async def test_sizes_that_come_at_once_are_taken_once_by_every_screen(keys: str)
         assert [type(each).__name__ for each in shown.app.main.query(Layout)] == ["WideLayout"]
         if keys.startswith("i"):
             await shown.press(*["escape"] * (len(keys.split()) - 1))
-            assert [type(each).__name__ for each in shown.app.screen.query(TraceLayout)] == ["WideTrace"]
+            assert [type(each).__name__ for each in shown.app.screen.query(TraceLayout)] == ["WideTraceLayout"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from app_screen import Screen, running
 from autograd_tui.core.command import parse
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.trace_screen import TraceScreen

@@ -16,7 +16,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Problem, Progress
-from autograd_tui.core.session_view import READ_ONLY
+from autograd_tui.core.session_protocol import READ_ONLY
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.requests import Export, Inspect, Look, Request, Train

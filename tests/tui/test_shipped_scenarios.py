@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app_screen import screen
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.tui.panels.batch import OutputPanel
 from autograd_tui.tui.screen_state import View
 

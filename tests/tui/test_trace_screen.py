@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.footer import KeyTablePanel
@@ -201,7 +201,7 @@ async def test_a_zero_grad_shows_what_it_clears() -> None:
 async def test_the_state_of_each_grad_is_told_as_far_as_the_walk_has_come() -> None:
     async with screen(do="f") as shown:
         await shown.press("i", *["space"] * 4)
-        assert text(shown, "WalkGradsPanel").splitlines() == ["▶ b  None → 2", "  w  None, until operation 7"]
+        assert text(shown, "TraceGradsPanel").splitlines() == ["▶ b  None → 2", "  w  None, until operation 7"]
 
 
 async def test_the_line_of_source_is_lit() -> None:
@@ -322,7 +322,7 @@ async def test_inside_a_step_that_raised_everything_is_as_it_was() -> None:
         assert "▌STEP▐" in text(shown, "TraceHeaderPanel")
         assert "6 → 6" in text(shown, "GraphPanel")
         assert "the step raised, and what it had moved was put back." in " ".join(text(shown, "ChainRulePanel").split())
-        assert "used" not in text(shown, "WalkGradsPanel")
+        assert "used" not in text(shown, "TraceGradsPanel")
 
 
 async def test_a_frame_without_a_phase_has_no_inside() -> None:

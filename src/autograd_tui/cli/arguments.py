@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, other_kind, working_folder
-from autograd_tui.core.printing import quoted, say
 from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.core.terminal_text import quoted, say
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -158,7 +158,7 @@ def open_recorded_session(
     journal: Journal, named: str, options: argparse.Namespace, *, memory: str | None = None
 ) -> Session:
     """Open the session that a journal began with, writing no journal; raises Refused."""
-    from autograd_tui.engine.open import open_again
+    from autograd_tui.engine.open_session import open_again
 
     wanted = {"allow_files": options.allow_files or journal.is_own, "changed": options.changed}
     return open_again(journal.config, named, memory=memory, **wanted)

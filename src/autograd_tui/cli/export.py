@@ -21,7 +21,7 @@ from autograd_tui.cli.arguments import (
 )
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, working_folder
-from autograd_tui.core.printing import print_lines, say
+from autograd_tui.core.terminal_text import print_lines, say
 
 if TYPE_CHECKING:
     from autograd_tui.core.command_log import CommandLog

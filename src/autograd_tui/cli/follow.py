@@ -5,7 +5,7 @@ from __future__ import annotations
 from autograd_tui.cli.arguments import add_display_arguments, chosen_journal_path, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
-from autograd_tui.core.session_view import READ_ONLY
+from autograd_tui.core.session_protocol import READ_ONLY
 
 
 def follow(words: list[str]) -> int:

@@ -18,7 +18,7 @@ from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
-from autograd_tui.core.printing import print_traceback, print_warnings_as_lines, say
+from autograd_tui.core.terminal_text import print_traceback, print_warnings_as_lines, say
 
 RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "resume": resume,

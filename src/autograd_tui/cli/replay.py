@@ -18,8 +18,8 @@ from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import parse
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import parse_number
-from autograd_tui.core.printing import print_lines
-from autograd_tui.core.session_view import REPLAYED
+from autograd_tui.core.session_protocol import REPLAYED
+from autograd_tui.core.terminal_text import print_lines
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

@@ -14,7 +14,7 @@ from autograd_tui.cli.arguments import (
 )
 from autograd_tui.cli.running import initial_commands, run_session
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.printing import say
+from autograd_tui.core.terminal_text import say
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session

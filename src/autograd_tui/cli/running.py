@@ -129,7 +129,7 @@ def _open_another(scenario: str, options: argparse.Namespace, folder: str | None
 
     folder: where this program was started, which code of the present one may have left.
     """
-    from autograd_tui.engine.open import open_session
+    from autograd_tui.engine.open_session import open_session
 
     wanted = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
     arguments: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}

@@ -11,7 +11,7 @@ from pathlib import Path
 from autograd_tui.cli.arguments import new_parser
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read, try_lock
-from autograd_tui.core.printing import print_lines
+from autograd_tui.core.terminal_text import print_lines
 
 MAX_HEADER_BYTES = 1 << 20  # bytes
 

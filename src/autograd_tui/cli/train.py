@@ -93,7 +93,7 @@ def _word_list(*groups: Group) -> str:
 
 def _open(options: argparse.Namespace, path: Path | None) -> Session:
     """Open the session; torch is imported here, and no sooner."""
-    from autograd_tui.engine.open import open_session
+    from autograd_tui.engine.open_session import open_session
 
     wanted = {name: getattr(options, name) for name in SESSION_OPTIONS}
     arguments = {name: value for name, value in wanted.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import Any
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import found_in, read_file, working_folder
 from autograd_tui.core.optimizer_spec import format_number
-from autograd_tui.core.printing import quoted
+from autograd_tui.core.terminal_text import quoted
 
 FLAG_OPTIONS = (
     "batch_size",

@@ -1,4 +1,4 @@
-"""Frames as lines of parse_json JSON and back, to the bit."""
+"""Frames as lines of strict JSON and back, to the bit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import fields
 from typing import Any
 
 from autograd_tui.core.command import Command, parse_one
+from autograd_tui.core.decoding import decode_array, parse_json, validated
 from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.frame import Frame, ParamGroups, StrayLeaf, TorchError
 from autograd_tui.core.tensor_stats import Grads, GradStats, StatsLayout, StatsTable, TensorStats
-from autograd_tui.core.validation import decode_array, parse_json, validated
 
 _CLASSES: dict[str, type[Any]] = {  # by the names that files have for them, which never change
     "TorchError": TorchError,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.command_log import RanCommand
-from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.replay_check import ReplayChecker
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint

@@ -8,15 +8,15 @@ from typing import BinaryIO
 
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import Goal, next_command
+from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import RunObserver, Watch
-from autograd_tui.core.session_view import LIVE, SessionInfo
+from autograd_tui.core.session_protocol import LIVE, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint

@@ -15,7 +15,7 @@ from rich.style import Style
 
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.export.template import read_template
 from autograd_tui.text.explain import explain
 from autograd_tui.tui.offscreen import Cells, Shown, drawing, moments

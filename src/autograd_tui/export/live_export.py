@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, go_to, working_folder
-from autograd_tui.engine.open import open_again
+from autograd_tui.engine.open_session import open_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.global_state import HostRng
 from autograd_tui.export.formats import export_file, export_repro, output_paths

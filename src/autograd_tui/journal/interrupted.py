@@ -10,8 +10,8 @@ from pathlib import Path
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import is_locked
-from autograd_tui.core.printing import one_line, quoted
 from autograd_tui.core.run_config import BUILT_IN, size_in_words
+from autograd_tui.core.terminal_text import one_line, quoted
 from autograd_tui.journal.paths import companion_files, list_journals
 from autograd_tui.journal.reader import Journal, read_journal
 

@@ -13,7 +13,7 @@ from autograd_tui.core.command_log import CommandLog, Pattern
 from autograd_tui.core.frame import Frame, TorchError, plain_number
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.journal.entry import Entry, closing_line, frame_digest, header_line
 from autograd_tui.journal.frame_stream import FrameStream
 from autograd_tui.journal.journal_file import JournalFile, error_reason

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import read_file
-from autograd_tui.core.printing import print_lines
+from autograd_tui.core.terminal_text import print_lines
 from autograd_tui.engine.training.data_loader import from_loader, holds_loader
 from autograd_tui.engine.training.optimizers import initial_spec, optimizer_to_groups
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, fitted, measured, number, short
 from autograd_tui.text.sparkline import sparkline

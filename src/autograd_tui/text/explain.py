@@ -6,7 +6,7 @@ import math
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame, TorchError
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.batch_table import errors_of_mean_square
 from autograd_tui.text.equation import evaluated, exact
 from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, explain_backward, list_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autograd_tui.core.frame import Frame, TorchError
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.numbers import number

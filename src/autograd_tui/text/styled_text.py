@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from autograd_tui.core.printing import one_line, printable
+from autograd_tui.core.terminal_text import one_line, printable
 
 __all__ = ["Line", "Span", "justified", "length", "one_line", "plain", "printable", "wrapped"]
 

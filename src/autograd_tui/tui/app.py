@@ -19,8 +19,8 @@ from textual import events
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.printing import print_lines, print_traceback, say
-from autograd_tui.core.session_view import LIVE, Capabilities
+from autograd_tui.core.session_protocol import LIVE, Capabilities
+from autograd_tui.core.terminal_text import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.main_screen import MainScreen
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.driver import Driver
 
-    from autograd_tui.core.session_view import InteractiveSession, OpenSession
+    from autograd_tui.core.session_protocol import InteractiveSession, OpenSession
 
 
 def out_of_the_collector(open_session: OpenSession) -> OpenSession:

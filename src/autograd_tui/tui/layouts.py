@@ -25,8 +25,8 @@ from autograd_tui.tui.panels.trace_panels import (
     HealthPanel,
     OperationPanel,
     SourcePanel,
+    TraceGradsPanel,
     TraceHeaderPanel,
-    WalkGradsPanel,
 )
 from autograd_tui.tui.rendering import CachedHorizontal, CachedRows, CachedVertical
 from autograd_tui.tui.screen_state import View
@@ -189,7 +189,7 @@ class TraceLayout(PanelLayout):
         yield SourcePanel(classes="line")
 
 
-class WideTrace(TraceLayout):
+class WideTraceLayout(TraceLayout):
     """From 100 x 30: the graph beside what the operation holds, the arithmetic below, beside the source."""
 
     def panels(self) -> ComposeResult:
@@ -199,14 +199,14 @@ class WideTrace(TraceLayout):
             yield GraphPanel(title="Graph")
             with CachedVertical():
                 yield OperationPanel(title="Operation")
-                yield WalkGradsPanel(title=".grad")
+                yield TraceGradsPanel(title=".grad")
                 yield HealthPanel(title="Health")
         with CachedHorizontal(classes="below"):
             yield ChainRulePanel(title="Chain rule")
             yield SourcePanel(title="Source")
 
 
-class NarrowTrace(TraceLayout):
+class NarrowTraceLayout(TraceLayout):
     """From 72 x 20, as a lecture hall sees it: the graph over the chain rule."""
 
     def panels(self) -> ComposeResult:
@@ -216,7 +216,7 @@ class NarrowTrace(TraceLayout):
         yield ChainRulePanel(title="Chain rule")
 
 
-class SmallTrace(TraceLayout):
+class SmallTraceLayout(TraceLayout):
     """Below that: the chain rule over as much of the graph as there is room for."""
 
     def panels(self) -> ComposeResult:
@@ -229,5 +229,5 @@ class SmallTrace(TraceLayout):
 def trace_layout_for(size: Size) -> type[TraceLayout]:
     """Choose the layout that a terminal of this size has room for."""
     if size.width >= 100 and size.height >= 30:
-        return WideTrace
-    return NarrowTrace if size.width >= 72 and size.height >= 20 else SmallTrace
+        return WideTraceLayout
+    return NarrowTraceLayout if size.width >= 72 and size.height >= 20 else SmallTraceLayout

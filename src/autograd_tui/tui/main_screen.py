@@ -16,7 +16,7 @@ from autograd_tui.core.command import COMMAND_BY_LETTER, Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.text.table.layers import Layers
-from autograd_tui.text.table.view import TableView, row_name, toggle_layer
+from autograd_tui.text.table.table_view import TableView, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS, unbound

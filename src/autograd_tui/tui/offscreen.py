@@ -16,7 +16,7 @@ from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import ReadOnlySession, SessionInfo
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.themes import theme_named

@@ -11,14 +11,14 @@ from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
-from autograd_tui.text.table.view import TableView, find_parameter, list_rows, move_cursor
+from autograd_tui.text.table.table_view import TableView, find_parameter, list_rows, move_cursor
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training

@@ -16,7 +16,7 @@ from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.core.session_view import InteractiveSession, OpenSession, SessionInfo
+from autograd_tui.core.session_protocol import InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import left_branch_line, watch_line
 from autograd_tui.tui.requests import (

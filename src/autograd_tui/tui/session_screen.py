@@ -11,7 +11,7 @@ from textual.reactive import var
 from textual.timer import Timer
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.layouts import SHORT, Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel

@@ -57,7 +57,7 @@ class AsciiOnly(LineFilter):
         return [Segment(to_ascii(text, cell_len(text)), style, control) for text, style, control in segments]
 
 
-class Of256(LineFilter):
+class In256Colours(LineFilter):
     """Takes the nearest of 256 colours, where Rich would turn a dark grey into blue or green."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
@@ -100,7 +100,11 @@ class ReadableApp(App[int]):
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal  # first, since Textual asks for the colours while it makes itself
         self._ascii = AsciiOnly(enabled=False)
-        self._own_filters = (Of256(enabled=terminal.colors == 256), NoColour(enabled=terminal.colorless), self._ascii)
+        self._own_filters = (
+            In256Colours(enabled=terminal.colors == 256),
+            NoColour(enabled=terminal.colorless),
+            self._ascii,
+        )
         super().__init__()
         self.no_color = terminal.colorless  # for Textual it is, even where NO_COLOR is set to nothing
         for usual in USUAL:

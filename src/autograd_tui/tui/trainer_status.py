@@ -11,7 +11,7 @@ from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem, Progress
-from autograd_tui.core.session_view import LIVE, Capabilities, InteractiveSession
+from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession
 from autograd_tui.text.messages import divergence_line
 from autograd_tui.tui.requests import Request
 

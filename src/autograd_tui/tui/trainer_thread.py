@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autograd_tui.core.command import Commands
-from autograd_tui.core.session_view import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
+from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
 from autograd_tui.tui.session_runner import SessionRunner

@@ -21,7 +21,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.float64_copy import RestoringMode
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from models_hard_to_repeat import gated

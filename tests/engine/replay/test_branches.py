@@ -7,7 +7,7 @@ import pytest
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame_store import MAX_BRANCHES
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, words
 from plain_loop import copied, differing, small_net

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Phase, parse
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, differing, small_net_fresh
 from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors

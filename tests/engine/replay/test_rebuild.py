@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from plain_loop import Batch, copied, differing, small_net, small_net_fresh

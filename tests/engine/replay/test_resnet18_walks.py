@@ -8,7 +8,7 @@ import pytest
 
 import suite_options
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import copied, differing
 from session_internals import open_with_many_checkpoints, tensors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from expected_journal import spelled
 

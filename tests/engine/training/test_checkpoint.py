@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from autograd_tui.engine.training.trainer import Trainer

@@ -15,7 +15,7 @@ from torch import nn, optim
 
 import fork_server
 import plain_scripts
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Tensors, differing, line, line_fresh, plain_loop, resnet18, small_net, small_net_fresh
 from session_internals import as_scenario, tensors

@@ -11,7 +11,7 @@ import torch
 from test_equality import assert_equal
 from torch import nn
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from plain_loop import Tensors, named_tensors
 from session_internals import state_of

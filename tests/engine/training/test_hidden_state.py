@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Batch, Build, copied, differing, plain_loop
 from session_internals import FEW, as_scenario, open_with_many_checkpoints, state_of, tensors

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.tensor_stats import HISTOGRAM_BINS
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training import inspection as exact
 from autograd_tui.engine.training.inspection import cosine, exact_row
 from float_tensors import float_tensors

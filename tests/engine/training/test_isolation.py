@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated
 from plain_loop import Batch, Build, copied, differing, plain_loop, small_net, small_net_fresh

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from models_hard_to_repeat import Gated, gated, mixed, tripwire, wilful, words
 from plain_loop import Batch, Build, copied, differing, mse

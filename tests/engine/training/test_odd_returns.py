@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.export.formats import export_repro

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from session_internals import open_with_many_checkpoints, state_of

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.errors import Refused, UnknownCommand
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import line, mse
 from session_internals import as_scenario, open_with_many_checkpoints, state_of

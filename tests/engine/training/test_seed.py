@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.errors import UnknownCommand
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import small_net
 from session_internals import as_scenario

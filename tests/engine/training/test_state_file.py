@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from plain_loop import Tensors, copied, differing, mse, named_tensors, small_net
 from program import Run

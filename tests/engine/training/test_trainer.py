@@ -10,7 +10,7 @@ from torch import nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, tripwire, words
 from plain_loop import Batch, PlainLine, copied, differing, line, mse, small_net

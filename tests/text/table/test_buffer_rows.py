@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.table.buffer_rows import buffer_lines
 from plain_loop import Batch, small_net

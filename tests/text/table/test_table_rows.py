@@ -12,7 +12,7 @@ from autograd_tui.text.prompt.word_readers import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.table_rows import TableRows, shorten_name
-from autograd_tui.text.table.view import TableView, ViewRow, list_rows
+from autograd_tui.text.table.table_view import TableView, ViewRow, list_rows
 from nested_models import NAMES, open_nested
 from session_internals import state_of
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.text.prompt.word_readers import SORT_COLUMNS as SORTABLE
 from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.view import (
+from autograd_tui.text.table.table_view import (
     TableView,
     ViewRow,
     count_rows,

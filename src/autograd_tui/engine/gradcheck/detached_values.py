@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.tracing.torch_calls import call_name, is_transformed, line_label, requires_grad_setting
+from autograd_tui.engine.tracing.call_description import call_name, is_transformed, line_label, requires_grad_setting
 from autograd_tui.engine.training.tensor_properties import tensors_in
 
 

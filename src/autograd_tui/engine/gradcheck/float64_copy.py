@@ -16,7 +16,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
 from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
 from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
-from autograd_tui.engine.tracing.torch_calls import is_transformed, requires_grad_setting, writes_in_place
+from autograd_tui.engine.tracing.call_description import is_transformed, requires_grad_setting, writes_in_place
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState

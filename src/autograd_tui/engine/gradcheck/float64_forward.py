@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from autograd_tui.engine.tracing.autograd_graph import node_name
-from autograd_tui.engine.tracing.torch_calls import line_label, writes_in_place
+from autograd_tui.engine.tracing.call_description import line_label, writes_in_place
 from autograd_tui.engine.training.tensor_properties import tensors_in
 
 CASTS = ("float", "half", "bfloat16", "double", "to", "type", "type_as")

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck, Verdict
+from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.engine.gradcheck.detached_values import OperationsDiffer
 from autograd_tui.engine.gradcheck.float64_forward import CASTS
-from autograd_tui.engine.gradcheck.measurable_loss import (
+from autograd_tui.engine.gradcheck.perturbed_loss import (
     CheckProgress,
     MeasurableLoss,
     RunGradient,

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.command_log import ITERATION
-from autograd_tui.core.divergence import ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal, next_command
+from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.trainer import FreeRunResult
 

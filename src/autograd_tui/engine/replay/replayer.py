@@ -11,10 +11,10 @@ from torch import Tensor
 
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.command_log import ITERATION, CommandLog
-from autograd_tui.core.divergence import Divergence, ReplayChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
+from autograd_tui.core.replay_check import Divergence, ReplayChecker
 from autograd_tui.core.run_observer import Cancelled, Progress, Watch, unwatched
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint

@@ -7,12 +7,12 @@ from time import perf_counter
 
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.divergence import Divergence, ReplayChecker, RerunChecker
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import refusal
+from autograd_tui.core.replay_check import Divergence, ReplayChecker, RerunChecker
 from autograd_tui.core.run_observer import RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import Watcher

@@ -24,8 +24,8 @@ from autograd_tui.engine.tracing.autograd_graph import (
     node_name,
     root_node,
 )
+from autograd_tui.engine.tracing.call_description import CallArguments, CallSites, call_name, is_transformed
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, TensorRecord, TensorRegistry, first_nonfinite
-from autograd_tui.engine.tracing.torch_calls import CallArguments, CallSites, call_name, is_transformed
 from autograd_tui.engine.training.tensor_properties import tensors_in, version_of
 
 

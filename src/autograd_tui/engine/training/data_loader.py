@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.printing import print_lines
+from autograd_tui.core.terminal_text import print_lines
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
 
 MAX_STATES_BETWEEN = 4096  # batches of an epoch for which random states are kept

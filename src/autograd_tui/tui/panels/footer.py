@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autograd_tui.core.session_view import LIVE, Capabilities
+from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.tui.panels.panel import Panel
 

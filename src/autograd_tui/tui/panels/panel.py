@@ -17,7 +17,7 @@ from textual.reactive import var
 from textual.strip import Strip
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
 from autograd_tui.tui.rendering import CachedRows

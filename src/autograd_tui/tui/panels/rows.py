@@ -10,7 +10,7 @@ from textual.message import Message
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.styled_text import Line, more_line, scrolled
 from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.view import ViewRow, count_rows, list_rows, row_parameters
+from autograd_tui.text.table.table_view import ViewRow, count_rows, list_rows, row_parameters
 from autograd_tui.tui.panels.panel import Panel
 
 

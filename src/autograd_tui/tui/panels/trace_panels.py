@@ -133,7 +133,7 @@ class OperationPanel(TracePanel):
         return cut(operation_lines(position.trace, position.op, width), height)
 
 
-class WalkGradsPanel(SidePanel):
+class TraceGradsPanel(SidePanel):
     """A row a parameter in the order in which they have their turn."""
 
     def rows_wanted(self) -> int:

@@ -17,7 +17,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, RunConfig, read_size, sha256
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.tracing.phase_tracer import PhaseTracer

@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.divergence import Divergence
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.printing import quoted
+from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
 from autograd_tui.core.run_observer import RunObserver, Watch
 from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.terminal_text import quoted
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 

@@ -17,7 +17,7 @@ from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.history import Series
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.core.session_view import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import (
     HISTOGRAM_BINS,
     MAX_LISTED_VALUES,

@@ -15,9 +15,9 @@ import pytest
 
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.printing import print_warnings_as_lines, quoted
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_view import LIVE, SessionInfo
+from autograd_tui.core.session_protocol import LIVE, SessionInfo
+from autograd_tui.core.terminal_text import print_warnings_as_lines, quoted
 from autograd_tui.tui.app import _say_last
 from autograd_tui.tui.captured_output import CapturedOutput
 from program import Run
