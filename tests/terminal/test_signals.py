@@ -12,12 +12,11 @@ from time import monotonic
 
 import pytest
 
+from autograd_tui.tui.terminal_watchdog import PRESSES
 from hostile_scenarios import write
 from pseudo_terminal import IN_A_SHELL, PATIENCE, Terminal, terminal
 from random_input import check_modes
 from suite_options import LONG
-
-from autograd_tui.tui.terminal_watchdog import PRESSES
 
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 OPEN = b"\x1b[?1049h"  # the alternate screen
