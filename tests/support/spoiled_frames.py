@@ -340,7 +340,7 @@ def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     width, height = rng.choice(SIZES)
     for new in PANELS:
         panel = new()
-        shown = View(frame, following.about, following.newest, history, view)
+        shown = View(frame, following.about, following.newest, history, table=view)
         shown = replace(shown, log_scale=rng.random() < 0.5, plotted=rng.choice(["loss", "grad", *history.metrics]))
         for veil in veils:
             panel.set_reactive(Panel.view, replace(shown, hidden=veil))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.history import Point
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.text.plot import GUTTER, plot_columns, plot_lines
+from autograd_tui.text.plot import GUTTER, MIN_ROWS, plot_columns, plot_lines
 from autograd_tui.text.sparkline import LEVELS
 from autograd_tui.text.styled_text import length, plain
 from suite_options import examples
@@ -34,17 +34,29 @@ def test_every_row_fits_the_width_and_all_rows_the_height() -> None:
     assert max(map(length, lines)) == 50
 
 
-def test_the_axis_names_the_greatest_and_the_least() -> None:
+def test_the_axes_name_round_values() -> None:
     drawn = text(3.6667, 3.3185, 3.1588).split("\n")
-    assert drawn[0].lstrip().startswith("3.6667 ┤")
-    assert drawn[-3].lstrip().startswith("3.1588 ┤")
-    assert drawn[-1].endswith("iteration 3")
+    assert [row.split("┤")[0].strip() for row in drawn if "┤" in row] == ["3.6", "3.5", "3.4", "3.3", "3.2"]
+    axis = drawn[-1].lstrip()
+    assert axis.startswith("└1─")
+    assert "─2─" in axis
+    assert axis.endswith("─ iteration")
+
+
+def test_where_no_two_round_values_are_the_axis_names_the_greatest_and_the_least() -> None:
+    drawn = text(3.6667, 3.3185, 3.1588, height=5).split("\n")
+    assert [row.split("┤")[0].strip() for row in drawn if "┤" in row] == ["3.6667", "3.1588"]
+
+
+def test_a_changed_learning_rate_is_marked_on_the_axis_where_its_first_iteration_is() -> None:
+    *_, axis = plot_lines(points(*range(11)), GUTTER + 51, 9, changes=[5])
+    assert plain(axis)[GUTTER + 25] == "▲"
 
 
 def test_few_points_are_dots_where_they_belong() -> None:
     drawn = text(2.0, 1.0).split("\n")
     assert drawn[0][GUTTER] == "•"
-    assert drawn[-3][-1] == "•"
+    assert drawn[-2][-1] == "•"
 
 
 def test_the_shown_frame_is_marked() -> None:
@@ -95,7 +107,7 @@ def ink(rows: Sequence[str], column: int) -> list[float]:
 def check_upright(values: Sequence[float], width: int, height: int, *, log_scale: bool) -> None:
     listed = points(*values)
     drawn = [plain(line) for line in plot_lines(listed, width, height, log_scale=log_scale)]
-    rows, columns = drawn[: height if height < 4 else height - 2], plot_columns(width)
+    rows, columns = drawn[: 1 if height <= MIN_ROWS else height - 1], plot_columns(width)
     if not rows or columns < 8:
         return
     first, last = listed[0].iteration, max(listed[-1].iteration, listed[0].iteration + 1)
@@ -107,10 +119,15 @@ def check_upright(values: Sequence[float], width: int, height: int, *, log_scale
     assert least, (values, width, height)
     assert min(greatest) <= max(least), (values, width, height)
     if len(rows) > 1 and len(set(values)) > 1:  # the labels stand beside the rows that they name
-        labelled = [place for place, row in enumerate(rows) if row[: GUTTER - 2].strip()]
-        assert labelled == [0, len(rows) - 1]
         assert min(greatest) < 4
         assert max(least) >= len(rows) * 4 - 4
+        scale = math.log10 if log_scale else float
+        low, high = scale(min(values)), scale(max(values))
+        labels = {index: float(row[: GUTTER - 2]) for index, row in enumerate(rows) if row[: GUTTER - 2].strip()}
+        assert len(labels) >= 2
+        for index, value in labels.items():
+            share = (high - scale(value)) / ((high - low) or 1.0)
+            assert abs(share * (len(rows) - 1) - index) < 0.51 or high - low < 1e-6 * abs(high), (values, labels)
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 6, 11, 24, 45, 60])

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import isnan
+from typing import Any
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
@@ -136,6 +137,53 @@ def _extremes(values: array[float]) -> list[int]:
     return sorted({values.index(min(values)), values.index(max(values))})
 
 
+@dataclass(slots=True)
+class Path:
+    """Where two parameter values stood, frame by frame; empty for a model that has others. Thinned as it grows."""
+
+    capacity: int = 2048
+    indices: array[int] = field(default_factory=lambda: array("q"))  # of the frames that brought the points
+    iterations: array[int] = field(default_factory=lambda: array("q"))  # that ended there
+    xs: array[float] = field(default_factory=lambda: array("d"))
+    ys: array[float] = field(default_factory=lambda: array("d"))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def append(self, frame: Frame) -> None:
+        """Add the point where a frame's two values stand, if that is another one than the last."""
+        values = [value for row in frame.params for value in row.values or ()]
+        if len(values) != 2 or (self.indices and values == [self.xs[-1], self.ys[-1]]):
+            return
+        for column, value in zip(self._columns(), (frame.index, frame.iteration, *values), strict=True):
+            column.append(value)
+        if len(self) > self.capacity:  # every second point of the older half goes
+            half = self.capacity // 2
+            for column in self._columns():
+                column[:half] = column[:half:2]
+
+    def points(self) -> list[tuple[float, float]]:
+        """Return the points, oldest first."""
+        return list(zip(self.xs, self.ys, strict=True))
+
+    def count(self, index: int) -> int:
+        """Return how many points frames up to `index` have brought."""
+        return bisect_right(self.indices, index)
+
+    def truncate_after(self, index: int) -> None:
+        """Drop the points that frames after `index` brought."""
+        for column in self._columns()[1:]:
+            del column[self.count(index) :]
+        del self.indices[self.count(index) :]
+
+    def copy(self) -> Path:
+        """Return a copy for another thread to read."""
+        return Path(self.capacity, *(column[:] for column in self._columns()))
+
+    def _columns(self) -> tuple[array[Any], ...]:
+        return self.indices, self.iterations, self.xs, self.ys
+
+
 def _changes_group_rate(frame: Frame) -> bool:
     """Return whether the command has changed the learning rate of some group, perhaps not that of the first."""
     if frame.groups is None or frame.command is None or frame.error:
@@ -152,6 +200,7 @@ class History:
     grad_norm: Series = field(default_factory=Series)
     learning_rate: Series = field(default_factory=Series)  # its changes alone, the first at frame 0
     metrics: dict[str, Series] = field(default_factory=dict)  # a free run fills them in at its frames alone
+    path: Path = field(default_factory=Path)
 
     def plotted(self, name: str) -> Series:
         """Return the series that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
@@ -174,13 +223,16 @@ class History:
             self.grad_norm.append(frame.index, frame.iteration, norm)
         if not self.learning_rate or self.learning_rate.values[-1] != frame.learning_rate or _changes_group_rate(frame):
             self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
+        if len(frame.params) <= 2:
+            self.path.append(frame)
 
     def truncate_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
         for series in (self.loss, self.grad_norm, self.learning_rate, *self.metrics.values()):
             series.truncate_after(index)
+        self.path.truncate_after(index)
 
     def copy(self) -> History:
         """Return a copy, for another thread to read."""
         metrics = {name: series.copy() for name, series in self.metrics.items()}
-        return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics)
+        return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics, self.path.copy())

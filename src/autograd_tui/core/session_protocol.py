@@ -13,6 +13,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
@@ -183,6 +184,9 @@ class InteractiveSession(SessionView, Protocol):
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences."""
 
+    def surface(self, *, stopped: Callable[[], bool]) -> LossSurface | None:
+        """Return the loss over the model's two parameter values; None where it has others, or `stopped` held."""
+
     def watch(self, watch: Watch) -> None:
         """Report the progress of replays to a callback, which may cancel them."""
 
@@ -260,6 +264,10 @@ class ReadOnlySession:
 
     def take_divergence(self) -> Divergence | None:
         """Return None: nothing is replayed."""
+        return None
+
+    def surface(self, *, stopped: Callable[[], bool]) -> LossSurface | None:
+        """Return None: there is no model here to measure."""
         return None
 
     def watch(self, watch: Watch) -> None:

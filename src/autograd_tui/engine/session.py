@@ -12,6 +12,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.replay_check import Divergence
@@ -26,6 +27,7 @@ from autograd_tui.engine.replay.free_run import run_free, run_until
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.repro import Repro, latest_repro
+from autograd_tui.engine.surface_sampler import SurfaceSampler
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
@@ -47,6 +49,7 @@ class Session:
         self._replayer = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
         self._timeline = Timeline(trainer, self._replayer)
         is_linear = about.config.scenario == "linear"
+        self._sampler = SurfaceSampler(trainer)
         self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
@@ -178,6 +181,14 @@ class Session:
         """
         self._timeline.check(index)
         return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
+
+    def surface(self, *, stopped: Callable[[], bool] = lambda: False) -> LossSurface | None:
+        """Return the loss over the model's two parameter values, with the batch of the last forward.
+
+        It is measured on a copy, and again where the data have changed or training has left it. None where the model
+        has other parameters or cannot be copied, and until a measurement that was `stopped` is complete.
+        """
+        return self._sampler.surface(self.history.path, stopped)
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""

@@ -13,7 +13,9 @@ from autograd_tui.core.history import Point
 from autograd_tui.text.numbers import fitted
 from autograd_tui.text.sparkline import LEVELS
 from autograd_tui.text.styled_text import Line
+from autograd_tui.text.ticks import linear_ticks, log_ticks, tick_label
 
+MIN_ROWS = 4  # of drawing, below which a plot is a sparkline
 GUTTER = 10  # columns for the labels of the y axis, and the axis
 
 
@@ -28,12 +30,13 @@ def plot_lines(
 ) -> list[Line]:
     """Draw values over iterations in `height` rows, few points a column; the point `shown` is marked.
 
-    One row is a sparkline: a block as high as the curve in each column.
-    `changes` are the iterations after which the learning rate changed, marked under the axis. NaN, infinities, and on
+    The axes have round numbers, the one below in its line. Where there is no room for MIN_ROWS of drawing it is a
+    sparkline: a block as high as the curve in each column of one row.
+    `changes` are the iterations after which the learning rate changed, marked by ▲ on the axis. NaN, infinities, and on
     a log scale what is not positive, have no place on a scale: they are marked on the top row.
     """
-    bare = height < 4  # no room for the axis below
-    columns, rows = plot_columns(width), height if bare else height - 2
+    bare = height <= MIN_ROWS  # no room for the axis below
+    columns, rows = plot_columns(width), min(height, 1) if bare else height - 1
     if columns < 8 or rows < 1:
         return []
     placed = _on_scale(points, log_scale)
@@ -54,7 +57,7 @@ def plot_lines(
         low, high = limits
         return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
 
-    labels = _labels(placed, row, rows, log_scale)
+    labels = _labels(placed, limits, rows, log_scale)
     if len(placed) * 4 <= columns and rows > 1:
         for point in placed:
             canvas[row(point)][column(point.iteration)] = "•"
@@ -75,11 +78,7 @@ def plot_lines(
             lines.append([*axis, *_curve(text)])
     if bare:
         return lines
-    under = ["─"] * columns
-    for change in changes:
-        under[max(column(min(change + 1, span[1])), 0)] = "▲"
-    lines.append([(" " * (GUTTER - 1) + "└" + "".join(under), "dim")])
-    return [*lines, _iterations(points, columns, changes)]
+    return [*lines, [(" " * (GUTTER - 1) + "└" + _axis(span, columns, column, changes), "dim")]]
 
 
 def plot_columns(width: int) -> int:
@@ -92,28 +91,43 @@ def _curve(text: str) -> Line:
     return [(part, "error" if part.startswith("!") else "accent") for part in re.split("(!+)", text) if part]
 
 
-def _labels(placed: Sequence[Point], row: Callable[[Point], int], rows: int, log_scale: bool) -> dict[int, str]:
-    """Name the greatest and the least value beside their rows."""
+def _labels(placed: Sequence[Point], limits: tuple[float, float], rows: int, log_scale: bool) -> dict[int, str]:
+    """Name round values beside their rows; where there are fewer than two, the greatest and the least one."""
     if rows == 1:
         return {}
-    ends = (max(placed, key=lambda point: point.value), min(placed, key=lambda point: point.value))
-    return {row(end): fitted(_power(end.value) if log_scale else end.value, GUTTER - 2) for end in ends}
+    low, high = limits
+    values = [point.value for point in placed]
+    ticks = (log_ticks if log_scale else linear_ticks)(low, high, max((rows + 1) // 2, 2))
+
+    def row(value: float) -> int:
+        return min(int((high / 2 - value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
+
+    if len(ticks) >= 2 and min(values) < max(values):
+        return {row(math.log10(tick) if log_scale else tick): tick_label(tick, GUTTER - 2) for tick in ticks}
+    return {row(end): fitted(_power(end) if log_scale else end, GUTTER - 2) for end in (max(values), min(values))}
 
 
 def _power(exponent: float) -> float:
     return 10**exponent if exponent < 308 else sys.float_info.max
 
 
-def _iterations(points: Sequence[Point], columns: int, changes: Sequence[int]) -> Line:
-    """Name the first and the last iteration, and what the marks between them mean, as far as there is room."""
-    left, right = str(points[0].iteration), f"iteration {points[-1].iteration}"
-    middle = "▲ lr changed" if changes else ""
-    if len(left) + len(middle) + len(right) + 4 > columns:
-        middle = ""
-    gap = columns - len(left) - len(right)
-    if gap < 1:
-        return [(" " * GUTTER + f"{points[-1].iteration:>{columns}}"[-columns:], "dim")]
-    return [(" " * GUTTER + left + f"{middle:^{gap}}" + right, "dim")]
+def _axis(span: tuple[int, int], columns: int, column: Callable[[int], int], changes: Sequence[int]) -> str:
+    """Draw the axis of iterations with round numbers in it, each beginning at its column, and its name at the end."""
+    line = ["─"] * columns
+    name = " iteration"
+    room = columns - len(name) if columns >= 24 else columns
+    if room < columns:
+        line[room:] = name
+    ticks = [int(tick) for tick in linear_ticks(*span, max(columns // 10, 1)) if tick.is_integer()]
+    free = 0
+    for tick in dict.fromkeys([span[0], *ticks]):
+        text, at = str(tick), column(tick)
+        if free <= at and at + len(text) < room:
+            line[at : at + len(text)] = text
+            free = at + len(text) + 2
+    for change in changes:
+        line[max(column(min(change + 1, span[1])), 0)] = "▲"
+    return "".join(line)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, ExplanationPanel
 from autograd_tui.tui.panels.trace_panels import (
@@ -59,6 +60,8 @@ class Layout(PanelLayout):
             self.set_class(bool(new.printed), "-printed")
         if new.frame is not old.frame and new.frame is not None:
             self._class_model(new.frame)
+        if new.surface is not old.surface:
+            self.set_class(new.surface is not None, "-surface")
         if new.table is not old.table:
             self.set_class(new.table.cursor is not None and not self.has_class("-folded"), "-cursor")
             self.set_class(new.table.asked, "-asked")
@@ -106,13 +109,14 @@ class WideLayout(Layout):
                 yield CodePanel(title="Code")
                 yield ExplanationPanel(title="What happened")
                 yield DataPanel(title="Data")
+                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
                 yield OutputPanel(title="Output")
                 yield from self.console()
             with CachedVertical(classes="half"):
                 yield ParametersPanel(title="Parameters")
                 yield GradientsPanel(title="Gradients")
                 yield from self.details()
-                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
+                yield SurfacePanel(title="Loss over two values")
                 yield LossPanel(title="Loss")
 
 
@@ -138,21 +142,37 @@ class FoldedLayout(Layout):
 
 
 class NarrowLayout(Layout):
-    """From 72 x 20, as a lecture hall sees it: the phase and its line of code first."""
+    """From 72 x 20, as a lecture hall sees it, few parameters: the line of code and its story beside the pictures."""
+
+    def panels(self) -> ComposeResult:
+        """Yield the panels."""
+        yield PhasesPanel()
+        with CachedHorizontal():
+            with CachedVertical(classes="left"):
+                yield CodePanel(running_line_only=True)
+                yield ExplanationPanel()
+                yield CompactParametersPanel(title="Parameters   .grad")
+                yield DataPanel(title="Data")
+            with CachedVertical(classes="right"):
+                yield SurfacePanel(title="Loss over two values")
+                yield ScatterPanel(title="Fit  o truth  * prediction")
+                yield LossPanel(title="Loss")
+                yield SelectedPanel(title="Selected")
+        yield from self.console()
+
+
+class NarrowFoldedLayout(Layout):
+    """From 72 x 20, many parameters: the table by layer over the whole width."""
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
         yield from self.phase_and_line()
         yield ExplanationPanel()
+        yield TablePanel(title="By layer", hint="enter opens · / finds a name")
         with CachedHorizontal():
-            with CachedVertical(classes="left"):
-                yield CompactParametersPanel(title="Parameters   .grad")
-                yield TablePanel(title="By layer", hint="enter opens · / finds a name")
-                yield DataPanel(title="Data")
-            with CachedVertical(classes="right"):
-                yield ScatterPanel(title="Fit  o truth  * prediction")
-                yield LossPanel(title="Loss")
-                yield SelectedPanel(title="Selected")
+            yield LossPanel(title="Loss")
+            yield OutputPanel(title="Output")
+            yield SelectedPanel(title="Selected")
         yield from self.console()
 
 
@@ -172,7 +192,9 @@ def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
     """Choose the layout that a terminal of this size has room for; before there is a frame, that of a small model."""
     if size.width >= 100 and size.height >= 30:
         return FoldedLayout if frame is not None and is_folded(frame) else WideLayout
-    return NarrowLayout if size.width >= 72 and size.height >= 20 else SmallLayout
+    if size.width >= 72 and size.height >= 20:
+        return NarrowFoldedLayout if frame is not None and is_folded(frame) else NarrowLayout
+    return SmallLayout
 
 
 def is_folded(frame: Frame) -> bool:

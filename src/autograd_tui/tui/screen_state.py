@@ -9,8 +9,10 @@ from typing import Any
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
@@ -47,6 +49,8 @@ class View:
     about: SessionInfo | None = None
     newest: int = 0  # the index of the branch's last frame
     history: History | None = None
+    surface: LossSurface | None = None  # over the model's two parameter values
+    branches: tuple[Branch, ...] = ()  # the runs that were left
     table: TableView = field(default_factory=TableView)
     inspection: Inspection | None = None  # exact numbers of the parameter that enter was pressed on last
     hidden: HiddenResults | None = None  # what the veil covers of the frame
@@ -121,6 +125,8 @@ class ScreenState:
             frame=update.frame,
             newest=update.newest,
             history=update.history,
+            surface=update.surface,
+            branches=update.branches,
             table=TableView(),
             inspection=None,
             unkept=update.unkept,
@@ -135,6 +141,8 @@ class ScreenState:
         self.change(
             newest=update.newest,
             history=self._next_history(update),
+            surface=update.surface,
+            branches=update.branches,
             inspection=request.inspection if isinstance(request, Inspect) else None,
             unkept=update.unkept,
         )

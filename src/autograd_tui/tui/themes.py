@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+from rich.style import Style
 from textual.color import BLACK, WHITE, Color
 from textual.theme import BUILTIN_THEMES, Theme
 
 from autograd_tui.core.errors import UnknownCommand, unknown
+from autograd_tui.text.loss_map import LEVELS
 from autograd_tui.tui.preferences import THEMES
 
 STEPS = 40  # from a colour to white or black
@@ -64,6 +67,37 @@ USUAL = [
 ]
 KINDS = ("primary", "secondary", "accent", "success", "warning", "error")
 MUTED = ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled")
+
+
+# From the lowest to the highest, each the colours of a published map whose lightness rises evenly: viridis without its
+# yellow end on dark grounds, ColorBrewer's GnBu without its darkest on light ones.
+RAMPS = {
+    True: ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70"),
+    False: ("#f7fcf0", "#e0f3db", "#ccebc5", "#a8ddb5", "#7bccc4", "#4eb3d3", "#2b8cbe"),
+}
+
+
+@lru_cache(maxsize=1024)
+def ramp_style(kind: str, levels: str, *, dark: bool) -> Style:
+    """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3"."""
+    upper, _, lower = levels.partition("/")
+    if kind == "mark":
+        ground = _ramp_color(int(upper), dark=dark)
+        text = max(WHITE, BLACK, key=lambda color: contrast(color, ground))
+        return Style(color=text.rich_color, bgcolor=ground.rich_color, bold=True)
+    return Style(
+        color=_ramp_color(int(upper), dark=dark).rich_color, bgcolor=_ramp_color(int(lower), dark=dark).rich_color
+    )
+
+
+def _ramp_color(level: int, *, dark: bool) -> Color:
+    """Return the colour of a level; grey where the loss is none."""
+    if level < 0:
+        return Color(128, 128, 128)
+    colors = [Color.parse(each) for each in RAMPS[dark]]
+    place = level / (LEVELS - 1) * (len(colors) - 1)
+    index = min(int(place), len(colors) - 2)
+    return colors[index].blend(colors[index + 1], place - index)
 
 
 def theme_named(name: str) -> str:

@@ -129,11 +129,21 @@ class TrainerThread(threading.Thread):
         while not self.requests.closed:
             if self.session.refresh():
                 self.publisher.publish(self.session)
+            self._measure_surface(self.session)
             seconds = None if self.can.advance else POLL_SECONDS
             request = self.requests.next(self._rest, self._begin, seconds=seconds)
             if request is not None:
                 return request
         return None
+
+    def _measure_surface(self, session: InteractiveSession) -> None:
+        """Measure the loss around where training stands, if nothing waits, and tell the screen."""
+        if len(self.requests) or self.publisher.update is None:
+            return
+        surface = session.surface(stopped=lambda: bool(len(self.requests)) or self.requests.closed)
+        if surface is not self.publisher.surface:
+            self.publisher.surface = surface
+            self.publisher.publish(session)
 
     def _begin(self) -> None:
         self.publisher.begin("what was asked for runs")

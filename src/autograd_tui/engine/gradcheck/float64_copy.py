@@ -111,18 +111,23 @@ class Float64Copy:
     """
 
     def __init__(
-        self, state: TrainingState, *, dtype: torch.dtype | None = torch.float64, before: Callable[[], None]
+        self,
+        state: TrainingState,
+        *,
+        dtype: torch.dtype | None = torch.float64,
+        before: Callable[[], None],
+        batch: Any = None,
     ) -> None:
         """Copy what a loop holds just before its forward; with no `dtype` in its own ones.
 
-        `before` is called before each forward.
+        `before` is called before each forward. `batch`: another than that of the next forward.
         """
         self._state, self._dtype, self._before_forward = state, dtype, before
         self.model, loss = _copied(state.model, dtype), state.parts.loss
         self._parts = replace(
             state.parts, model=self.model, loss=_copied(loss, dtype) if isinstance(loss, nn.Module) else loss
         )
-        self.batch = _batch(state, dtype)
+        self.batch = _batch(state, dtype) if batch is None else _cast(batch, dtype)
         snapshot, buffers = state.global_state.exact_snapshot(), ModelBuffers.of(self.model)
         copies = _cloned(buffers.tensors())
         python = PythonState(ReachableState(self._parts), buffers.modules)
@@ -164,6 +169,13 @@ class Float64Copy:
         with refusing, detaching or nullcontext(), self._in_float64(), observer or nullcontext():
             loss, _, _ = predict(self._parts, self.model, self._parts.loss, batch)
         return loss
+
+    def loss_as_is(self) -> float:
+        """Run the forward with nothing put back before or after it, and return the loss.
+
+        For a forward that repeats itself: no buffer, no random number.
+        """
+        return float(predict(self._parts, self.model, self._parts.loss, self.batch)[0].item())
 
     def restore(self) -> None:
         """Put back what the last forward has left in Python and the global state, where another copy may see it."""

@@ -86,6 +86,17 @@ class ParameterColumns:
         """Give the norm of the gradients together; None where none has one."""
         return _combined_norm(self.grads[index] for index in indices)
 
+    def grad_rms(self, indices: Indices) -> float | None:
+        """Return the root mean square of the gradients' values: the size of one, which a norm hides in a large layer.
+
+        None where some have no norm.
+        """
+        norms = [self.grads[index] for index in indices]
+        size = self.size(indices)
+        if not size or any(norm is None for norm in norms):
+            return None
+        return math.hypot(*(norm for norm in norms if norm is not None)) / math.sqrt(size)
+
     def update(self, indices: Indices) -> float | None:
         """Give the last move over what it moved from: infinite from zero, None before the first or if not measured."""
         if self.ways is None or not self.starts:

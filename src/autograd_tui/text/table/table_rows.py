@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.nonfinite import shows_nonfinite
-from autograd_tui.text.numbers import count, percentage
+from autograd_tui.text.numbers import bar, count, number, percentage
 from autograd_tui.text.sparkline import GradientSparklines
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.gradient_status import gradient_statuses
@@ -18,6 +18,7 @@ from autograd_tui.text.table.table_view import TableView, ViewRow, row_parameter
 GUTTER = 3  # cursor, opened, a blank
 MIN_NAME_WIDTH = 17  # characters of the longest names that other columns leave
 TOTAL = "all"
+BAR_WIDTH = 14  # cells of the bar that compares gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,34 @@ class Column:
     style: Callable[[Indices], str]
 
 
+@dataclass(frozen=True, slots=True)
+class LogScale:
+    """A logarithmic scale between two powers of ten, for bars."""
+
+    low: int = -1  # exponents
+    high: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> LogScale:
+        """Return the scale that holds the positive finite ones of some values."""
+        logs = [math.log10(value) for value in values if 0 < value < math.inf]
+        if not logs:
+            return cls()
+        low = math.floor(min(logs))
+        return cls(low, max(math.ceil(max(logs)), low + 1))
+
+    def share(self, value: float) -> float:
+        """Return how far up the scale a value lies, from 0 to 1; 0 for what has no place on it."""
+        if not 0 < value < math.inf:
+            return 0.0
+        return min(max((math.log10(value) - self.low) / (self.high - self.low), 0.02), 1.0)
+
+    def heading(self, width: int) -> str:
+        """Name both ends over a bar of a width."""
+        ends = f"1e{self.low}", f"1e{self.high}"
+        return f"{ends[0]}{'log':^{width - len(ends[0]) - len(ends[1])}}{ends[1]}"
+
+
 class TableRows:
     """Writes the rows of one frame."""
 
@@ -40,6 +69,8 @@ class TableRows:
         self._everything = tuple(range(len(layers.names)))
         self._ages = gradient_statuses(frame)
         self._mixed = len(set(self._ages)) > 1
+        sizes = [columns.grad_rms(indices) for indices in layers.groups.values()]
+        self._scale = LogScale.of([size for size in sizes if size is not None])
 
     def shape(self, view: TableView, listed: Sequence[ViewRow], width: int) -> TableLayout:
         """Choose the columns that fit: those that matter least go first, but never the one that is sorted by."""
@@ -74,7 +105,7 @@ class TableRows:
 
     def total(self, shape: TableLayout) -> Line:
         """Write the row for all parameters together."""
-        cells = self._cells(shape, self._everything, but="spread")
+        cells = self._cells(shape, self._everything, but=("spread", "flow"))
         return [(f"{'':{GUTTER}}{TOTAL:<{shape.name_width}}", "strong"), *cells]
 
     def _label(self, row: ViewRow) -> str:
@@ -83,8 +114,8 @@ class TableRows:
         short = self._layers.names[row.place].removeprefix(row.layer)
         return f" {short}" if short else row.layer
 
-    def _cells(self, shape: TableLayout, at: Indices, *, but: str = "") -> Line:
-        written = [(column, "" if column.key == but else column.write(at)) for column in shape.columns]
+    def _cells(self, shape: TableLayout, at: Indices, *, but: Sequence[str] = ()) -> Line:
+        written = [(column, "" if column.key in but else column.write(at)) for column in shape.columns]
         return [
             (f"{text:>{column.width}}", "error" if shows_nonfinite(text) else column.style(at))
             for column, text in written
@@ -97,6 +128,8 @@ class TableRows:
             Column("values", "values", max(values, 9), lambda at: count(columns.size(at)), _dim),
             Column("|params|", "params", 11, columns.norm_words, _plain),
             Column("|grad|", "grad", 11, self._grad, self._grad_style),
+            Column("per value", "rms", 10, self._rms, self._grad_style),
+            Column(self._scale.heading(BAR_WIDTH), "flow", BAR_WIDTH + 2, self._bar, self._grad_style),
             Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
             Column(".grad is", "state", 17, self._state, self._grad_style),
             Column(self._moved_by(), "update", 10, self._update, self._update_style),
@@ -110,6 +143,15 @@ class TableRows:
     def _grad(self, at: Indices) -> str:
         held = any(self._frame.grads.backwards[index] for index in at)
         return self._columns.grad_words(at) if held else "frozen" if self._frame.frozen.issuperset(at) else "None"
+
+    def _rms(self, at: Indices) -> str:
+        rms = self._columns.grad_rms(at)
+        return "" if rms is None else f"{rms:.1e}" if math.isfinite(rms) else number(rms)
+
+    def _bar(self, at: Indices) -> str:
+        rms = self._columns.grad_rms(at)
+        drawn = bar(self._scale.share(rms), BAR_WIDTH) if rms is not None else ""
+        return f"{drawn:<{BAR_WIDTH}}"
 
     def _state(self, at: Indices) -> str:
         words = {self._ages[index] for index in at}
@@ -140,7 +182,17 @@ class TableLayout:
     view: TableView
 
 
-COLUMNS_BY_WORTH = ("grad", "update", "state", "values", "spread", "params", "tensors")  # those that matter most first
+COLUMNS_BY_WORTH = (
+    "grad",
+    "flow",
+    "update",
+    "rms",
+    "state",
+    "values",
+    "spread",
+    "params",
+    "tensors",
+)  # those that matter most first
 
 
 def shorten_name(name: str, width: int) -> str:

@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import MouseEvent
-from textual.geometry import Offset, Region
+from textual.geometry import Offset, Region, Size
 from textual.reactive import var
 from textual.strip import Strip
 
@@ -22,6 +22,7 @@ from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
 from autograd_tui.tui.rendering import CachedRows
 from autograd_tui.tui.screen_state import View
+from autograd_tui.tui.themes import ramp_style
 
 
 class Face(CachedRows):
@@ -81,6 +82,7 @@ class Panel(CachedRows):
         self._strips: list[Strip] = []  # the same in the theme's colours
         self._seen = False  # what nobody sees is not drawn
         self._rows_wanted = 0
+        self.offered_width = 40  # columns of content, where the layout has asked for the height
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         self._title = ""
         if title:
@@ -100,8 +102,9 @@ class Panel(CachedRows):
         """Say how many rows there are to show, where the layout asks: `height: auto`."""
         return 1
 
-    def get_content_height(self, *_: object) -> int:
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Answer the layout."""
+        self.offered_width = width
         return self.rows_wanted()
 
     def under(self, event: MouseEvent) -> Offset | None:
@@ -210,7 +213,11 @@ class Panel(CachedRows):
 
     def _look(self, name: str) -> Style:
         if name not in self._looks:
-            self._looks[name] = self.get_component_rich_style(f"panel--{name}") if name else self.rich_style
+            kind, _, levels = name.partition(":")
+            if levels:
+                self._looks[name] = ramp_style(kind, levels, dark=self.app.current_theme.dark)
+            else:
+                self._looks[name] = self.get_component_rich_style(f"panel--{name}") if name else self.rich_style
         return self._looks[name]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.buffer_rows import buffer_lines
-from autograd_tui.text.table.gradient_status import gradient_summary
+from autograd_tui.text.table.gradient_status import gradient_summary, largest_gradient
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.selected_row import layer_lines, no_selection_lines, parameter_lines
 from autograd_tui.text.table.table_rows import TableLayout, TableRows
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
+
+MIN_ROWS_WITH_SUMMARY = 14  # from which a table says what is true of all gradients though not all its rows fit
 
 
 class SelectedPanel(Panel):
@@ -21,13 +23,25 @@ class SelectedPanel(Panel):
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the lines; an inspection of another frame is not used."""
         cursor = self.view.table.cursor
+        if cursor is not None:
+            self.retitle("Selected")
         if cursor is None:
-            return no_selection_lines(width)
+            return self._largest(frame, width)
         if cursor.place is not None:
             also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
             return parameter_lines(frame, cursor.place, inspection=self.view.inspection, width=width, also=also)
         places = Layers.of(frame.params.layout.names).groups[cursor.layer]
         return layer_lines(frame, cursor.layer, places, width=width)
+
+    def _largest(self, frame: Frame, width: int) -> list[Line]:
+        """Describe the parameter with the largest gradient, until somebody chooses another."""
+        largest = largest_gradient(frame.grads)
+        if largest is None:
+            self.retitle("Selected")
+            return no_selection_lines(width)
+        self.retitle("The largest gradient   ↑ ↓ choose another")
+        index = frame.params.layout.names.index(largest.name)
+        return parameter_lines(frame, index, inspection=None, width=width)
 
 
 class TablePanel(RowPanel):
@@ -51,7 +65,7 @@ class TablePanel(RowPanel):
         shape = table.shape(self.view.table, listed, width)
         above = [table.heading(shape)] if height >= 3 else []
         below = [table.total(shape)] if height >= 5 else []
-        if height >= 7:
+        if height >= len(above) + len(listed) + len(below) + 1 or height >= MIN_ROWS_WITH_SUMMARY:
             below.append(_gradients(frame, shape, width))
         visible, more = self.fitting(listed, height - len(above) - len(below))
         self._shown = [*[None] * len(above), *visible]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from rich.cells import cell_len, chop_cells
 
+from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.explain import explain
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.nonfinite import nonfinite_warnings
-from autograd_tui.text.styled_text import Line, one_line, wrapped
+from autograd_tui.text.story import story
+from autograd_tui.text.styled_text import Line, Span, one_line, wrapped
 from autograd_tui.tui.captured_output import headline, newest_message
 from autograd_tui.tui.panels.panel import Panel
 
@@ -56,17 +58,46 @@ class NotePanel(Panel):
 
 
 class ExplanationPanel(Panel):
-    """A few sentences about the command that led to this frame."""
+    """A few sentences about the command that led to this frame, in as many rows as the longest of them has taken."""
+
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "history", "surface")
+    DEFAULT_CSS = "ExplanationPanel { height: auto; max-height: 50%; }"
+    MIN_ROWS = 4
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._most = self.MIN_ROWS, 0  # rows that a text has taken at a width: panels below must not jump at each key
+
+    def rows_wanted(self) -> int:
+        """Take the rows of the longest text so far."""
+        rows, width = self._most
+        if width != self.offered_width:
+            rows = self.MIN_ROWS
+        if self.frame is not None:
+            rows = max(rows, len(self.lines(self.offered_width, 0)))
+        self._most = rows, self.offered_width
+        return rows
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw sentences wrapped, arithmetic set off, an error in its own colour."""
         if self.about is None:
             return []
-        lines: list[Line] = []
         warnings = 1 if frame.error else len(nonfinite_warnings(frame))  # sentences that come first
-        for index, sentence in enumerate(explain(frame, self.about)):
-            style = "error" if index < warnings else "strong" if sentence.startswith("  ") else ""
-            lines += wrapped(sentence, width, style=style, indent="  " if sentence.startswith("  ") else "")
+        sentences = [
+            (sentence, "error" if index < warnings else "strong" if sentence.startswith("  ") else "")
+            for index, sentence in enumerate(explain(frame, self.about))
+        ]
+        # The story stands behind the arithmetic, before what is the same each time.
+        arithmetic = [index for index, (sentence, _) in enumerate(sentences) if sentence.startswith("  ")]
+        at = arithmetic[-1] + 1 if arithmetic else 0 if frame.phase is Phase.ZERO_GRAD else warnings + 1
+        sentences[at:at] = story(frame, self.view.history, self.view.surface)
+        lines = _wrapped(sentences, width)
+        if len(lines) > height > 0:  # what is the same each time goes first, from the end
+            for spare in [each for each in reversed(sentences) if not each[1]]:
+                if len(lines) <= height:
+                    break
+                sentences.remove(spare)
+                lines = _wrapped(sentences, width)
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
@@ -75,6 +106,17 @@ class ExplanationPanel(Panel):
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Ask in place of an answer."""
         return wrapped(hidden.question, width, style="strong")
+
+
+def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
+    """Break sentences into rows; of arithmetic that needs more than one, what it means is left out."""
+    lines: list[Line] = []
+    for sentence, style in sentences:
+        indent = "  " if sentence.startswith("  ") else ""
+        if indent and len(sentence) > width:
+            sentence = sentence.partition(": ")[0]
+        lines += wrapped(sentence, width, style=style, indent=indent)
+    return lines
 
 
 class ConsolePanel(Panel):

@@ -1,0 +1,172 @@
+"""The loss over two values as a map: how high it is, the way that training took, and where it is lowest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface
+from autograd_tui.text.styled_text import Line, Span
+
+LEVELS = 16  # of the colours
+CHARACTERS = " .:-=+*#%"  # of the levels where there are no colours, the lowest first
+FLOOR = 1e-4  # of the greatest loss: what is below is all of the lowest level
+GUTTER = 7  # columns for the labels of the y axis, and the axis
+NOW, LOWEST, PASSED, AHEAD, LEFT = "@", "X", "•", "o", "·"
+
+Point = tuple[float, float]
+
+
+def map_lines(
+    surface: LossSurface,
+    width: int,
+    height: int,
+    *,
+    way: Sequence[tuple[int, Point]],
+    ahead: Sequence[Point] = (),
+    branches: Iterable[tuple[str, Sequence[Point]]] = (),
+    colors: bool = True,
+) -> list[Line]:
+    """Draw the map in `height` rows, the axes below and at the left included.
+
+    way: the points that training went through, each with the iteration that begins there; it stands at the last one.
+    ahead: points of the present branch after the shown one. branches: points of the runs that were left, each with a
+    label. With colours a cell shows two heights, one over the other, by styles "levels:UPPER/LOWER", and a mark has
+    the style "mark:LEVEL"; without, a height is a character.
+    """
+    columns, rows = width - GUTTER, height - 1
+    if columns < 12 or rows < 4:
+        return []
+    levels = _levels(surface, columns, rows * 2 if colors else rows, LEVELS if colors else len(CHARACTERS))
+    marks = _Marks(surface, columns, rows)
+    for label, points in branches:
+        marks.add(points, LEFT)
+        marks.label(label, points)
+    marks.add(ahead, AHEAD)
+    marks.add((point for _, point in way), PASSED)
+    first = dict(reversed([(iteration, point) for iteration, point in way if iteration < 10]))
+    for iteration in sorted(first, reverse=True):
+        marks.add([first[iteration]], str(iteration))
+    if surface.quadratic:
+        marks.add([(surface.quadratic.x, surface.quadratic.y)], LOWEST)
+    marks.add((point for _, point in way[-1:]), NOW)
+    lines = []
+    for row in range(rows):
+        if colors:
+            cells = _colored(levels[2 * row], levels[2 * row + 1], marks.cells[row])
+        else:
+            cells = _plain(levels[row], marks.cells[row])
+        lines.append([(_y_label(surface, row, rows), "dim"), *cells])
+    return [*lines, [(_x_labels(surface, columns), "dim")]]
+
+
+class _Marks:
+    """What stands on the map, by row and column; later marks cover earlier ones."""
+
+    def __init__(self, surface: LossSurface, columns: int, rows: int) -> None:
+        self._surface, self._columns, self._rows = surface, columns, rows
+        self.cells: list[dict[int, str]] = [{} for _ in range(rows)]
+
+    def add(self, points: Iterable[Point], mark: str) -> None:
+        for point in points:
+            if (cell := self._cell(point)) is not None:
+                self.cells[cell[0]][cell[1]] = mark
+
+    def label(self, text: str, points: Sequence[Point]) -> None:
+        """Write a label beside the last of the points that is on the map."""
+        cells = [cell for point in points if (cell := self._cell(point)) is not None]
+        if not cells:
+            return
+        row, column = cells[-1]
+        start = column + 2 if column + 2 + len(text) <= self._columns else column - 1 - len(text)
+        if start >= 0:
+            self.cells[row].update({start + offset: letter for offset, letter in enumerate(text)})
+
+    def _cell(self, point: Point) -> tuple[int, int] | None:
+        x, y = point
+        surface = self._surface
+        if not surface.contains(x, y):
+            return None
+        across = (x - surface.x[0]) / (surface.x[1] - surface.x[0])
+        down = (surface.y[1] - y) / (surface.y[1] - surface.y[0])
+        return min(int(down * self._rows), self._rows - 1), min(int(across * self._columns), self._columns - 1)
+
+
+@lru_cache(maxsize=8)
+def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[list[int]]:
+    """Return the level of each cell, 0 for the lowest, in rows from the top; -1 where the loss is none.
+
+    The levels divide the logarithm of the loss, and the loss itself where some of it is not positive.
+    """
+    grid = np.frombuffer(surface.losses).reshape(ROWS, COLUMNS)[::-1]
+    finite = grid[np.isfinite(grid)]
+    if not finite.size:
+        return [[-1] * columns for _ in range(rows)]
+    low, high = float(finite.min()), float(finite.max())
+    heights = grid
+    if low >= 0 < high:
+        low = max(low, high * FLOOR)
+        heights, low, high = np.log(np.maximum(grid, low)), float(np.log(low)), float(np.log(high))
+    at_row, at_column = ((np.arange(size) + 0.5) / size for size in (rows, columns))
+    sampled = _bilinear(heights, at_row * (ROWS - 1), at_column * (COLUMNS - 1))
+    share = (sampled - low) / ((high - low) or 1.0)
+    level = np.where(np.isfinite(share), np.clip(np.nan_to_num(share) * count, 0, count - 1), -1).astype(int)
+    return [list(map(int, row)) for row in level]
+
+
+def _bilinear(grid: Any, rows: Any, columns: Any) -> Any:
+    """Return the values of a grid between its points, of shape (rows, columns)."""
+    top, left = (np.minimum(at.astype(int), size - 2) for at, size in ((rows, ROWS), (columns, COLUMNS)))
+    down, across = (rows - top)[:, None], (columns - left)[None, :]
+    above = grid[np.ix_(top, left)] * (1 - across) + grid[np.ix_(top, left + 1)] * across
+    below = grid[np.ix_(top + 1, left)] * (1 - across) + grid[np.ix_(top + 1, left + 1)] * across
+    return above * (1 - down) + below * down
+
+
+def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str]) -> list[Span]:
+    cells = []
+    for column, (above, below) in enumerate(zip(upper, lower, strict=True)):
+        mark = marks.get(column)
+        if mark is not None:
+            cells.append((mark, "now" if mark == NOW else f"mark:{max(above, below)}"))
+        else:
+            cells.append(("▀", f"levels:{above}/{below}"))
+    return _joined(cells)
+
+
+def _plain(levels: Sequence[int], marks: dict[int, str]) -> list[Span]:
+    cells = []
+    for column, level in enumerate(levels):
+        mark = marks.get(column)
+        style = "dim" if mark is None else "now" if mark == NOW else "strong"
+        cells.append((mark or ("!" if level < 0 else CHARACTERS[level]), style))
+    return _joined(cells)
+
+
+def _joined(cells: Iterable[Span]) -> list[Span]:
+    """Join neighbours of the same style."""
+    spans: list[Span] = []
+    for text, style in cells:
+        if spans and spans[-1][1] == style:
+            spans[-1] = spans[-1][0] + text, style
+        else:
+            spans.append((text, style))
+    return spans
+
+
+def _y_label(surface: LossSurface, row: int, rows: int) -> str:
+    name, (low, high) = surface.names[1], surface.y
+    if row == 0:
+        return f"{high:>5.5g} ┤"
+    if row == rows - 1:
+        return f"{low:>5.5g} ┤"
+    return f"{name[:5] if row == rows // 2 else '':>5} │"
+
+
+def _x_labels(surface: LossSurface, columns: int) -> str:
+    name, (low, high) = surface.names[0], surface.x
+    left, right = f"{low:.5g}", f"{high:.5g}"
+    return " " * (GUTTER - 1) + "└" + left + f"{name:^{max(columns - len(left) - len(right), 0)}}" + right

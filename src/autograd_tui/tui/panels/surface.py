@@ -1,0 +1,67 @@
+"""The loss over two parameter values, with the way that training took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import Path
+from autograd_tui.text.hidden_results import HiddenResults
+from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines
+from autograd_tui.text.numbers import number
+from autograd_tui.text.styled_text import Line
+from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.terminal import ReadableApp
+
+
+class SurfacePanel(Panel):
+    """A map of the loss: the iterations' starts by number, where training stands, and the lowest point."""
+
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "history", "surface", "branches")
+
+    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Draw the way up to the frame, and what came after it."""
+        return self._map(frame.index, width, height)
+
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
+        """Leave out where a step has led while that is hidden."""
+        assert self.frame is not None
+        return self._map(self.frame.index - (hidden.known.params is not self.frame.params), width, height)
+
+    def _map(self, index: int, width: int, height: int) -> list[Line]:
+        surface, history = self.view.surface, self.view.history
+        if surface is None or history is None:
+            return [[("the loss around here is being measured", "dim")]]
+        x, y = surface.names
+        path, count = history.path, history.path.count(index)
+        legend = f"   {NOW} now   {LOWEST} lowest" + f"   {AHEAD} later" * (count < len(path))
+        self.retitle(f"Loss over {x} → {y} ↑{legend if width > 40 else ''}")
+        way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
+        hides = self.view.hidden is not None
+        return map_lines(
+            surface,
+            width,
+            height,
+            way=way[:count],
+            ahead=[] if hides else [point for _, point in way[count:]],
+            branches=list(self._branches(path)),
+            colors=self._has_ramp(),
+        )
+
+    def _branches(self, path: Path) -> Iterator[tuple[str, list[Point]]]:
+        """Yield the ways of the runs that were left, each with what differs in it from the present one."""
+        assert self.view.history is not None
+        rate = self.view.history.learning_rate.values[-1:]
+        for branch in self.view.branches:
+            if branch.history is None:
+                continue
+            theirs = branch.history.learning_rate.values[-1:]
+            label = f"lr {number(theirs[0])}" if theirs != rate else f"branch {branch.number}"
+            yield label, branch.history.path.points()[branch.history.path.count(branch.fork) :]
+
+    def _has_ramp(self) -> bool:
+        """Return whether the terminal and the theme have colours enough for a ramp."""
+        app = self.app
+        assert isinstance(app, ReadableApp)
+        terminal = app.terminal
+        return not (app.ascii_only or terminal.colorless or terminal.colors < 256 or app.current_theme.ansi)
