@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.surface_sampler import two_values
 
 X = torch.tensor([1.0, 2.0, 3.0])

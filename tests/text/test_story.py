@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from autograd_tui.engine.open import open_session
+from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.story import story
 
 
