@@ -12,7 +12,8 @@ from textual.color import Color
 
 from autograd_tui.tui.themes import contrast
 
-FRAMES = "▔▁" + "".join(map(chr, range(0x2500, 0x2580)))  # borders and axes: nothing to read
+MAP = "▀"  # two heights of a map, one over the other
+FRAMES = MAP + "▔▁" + "".join(map(chr, range(0x2500, 0x2580)))  # borders and axes: nothing to read
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
 from app_screen import Screen, screen
+from autograd_tui.text.loss_map import LEVELS
 from autograd_tui.tui import terminal
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
-from autograd_tui.tui.themes import contrast, readable
+from autograd_tui.tui.themes import contrast, luminance, ramp_color, ramp_style, readable, unchanged
 from screen_cells import cells, words
 from suite_options import some
 
@@ -104,6 +105,24 @@ async def test_textuals_own_colours_would_not_pass(theme: str, monkeypatch: pyte
 
     monkeypatch.setattr(terminal, "readable", only_what_textual_lacks)
     assert await faults(theme, 7.0 if theme in MOST else 4.5)
+
+
+@pytest.mark.parametrize("shown", [unchanged, nearest_of_256], ids=["all colours", "256"])
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_a_map_is_brighter_or_darker_from_level_to_level_and_its_marks_stand_out(
+    dark: bool, shown: Callable[[Color], Color]
+) -> None:
+    ramp = [ramp_color(level, dark=dark, shown=shown) for level in range(LEVELS)]
+    assert [shown(color) for color in ramp] == ramp
+    lights = [luminance(color) for color in ramp]
+    assert lights == sorted(lights, reverse=not dark)
+    assert len(set(lights)) >= 6
+    for level in range(-1, LEVELS):
+        style = ramp_style("mark", str(level), dark=dark, shown=shown)
+        assert style.color is not None
+        assert style.bgcolor is not None
+        text, ground = (shown(Color(*color.get_truecolor())) for color in (style.color, style.bgcolor))
+        assert contrast(text, ground) >= 7.0, level
 
 
 @pytest.mark.parametrize("theme", ANSI)

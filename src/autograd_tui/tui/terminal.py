@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import var
 
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.tui.themes import USUAL, readable
+from autograd_tui.tui.themes import USUAL, readable, unchanged
 
 _COLORS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
@@ -65,6 +65,7 @@ class In256Colours(LineFilter):
         return [Segment(text, style and _of_256(style), control) for text, style, control in segments]
 
 
+@lru_cache(1024)
 def nearest_of_256(color: Color) -> Color:
     """Give the nearest of the 256 colours that are the same on every terminal."""
     return Color(*_PALETTE[_PALETTE.match(color.rgb)])
@@ -119,9 +120,12 @@ class ReadableApp(App[int]):
     def get_css_variables(self) -> dict[str, str]:
         """Put colours that can be read in place of the theme's own."""
         variables = super().get_css_variables()
-        if self.terminal.colors == 256:
-            return variables | readable(self.current_theme, variables, shown=nearest_of_256)
-        return variables | readable(self.current_theme, variables)
+        return variables | readable(self.current_theme, variables, shown=self.shown)
+
+    @property
+    def shown(self) -> Callable[[Color], Color]:
+        """What the terminal makes of a colour."""
+        return nearest_of_256 if self.terminal.colors == 256 else unchanged
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Add those of this app; without colours Textual's leave greys."""

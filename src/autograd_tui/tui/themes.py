@@ -31,8 +31,13 @@ def contrast(one: Color, other: Color) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+def unchanged(color: Color) -> Color:
+    """Return what a terminal that shows all colours makes of one."""
+    return color
+
+
 def legible(
-    color: Color, grounds: Sequence[Color], ratio: float, *, shown: Callable[[Color], Color] = lambda color: color
+    color: Color, grounds: Sequence[Color], ratio: float, *, shown: Callable[[Color], Color] = unchanged
 ) -> Color:
     """Move a colour no further towards white or black than it takes to reach a contrast with every ground.
 
@@ -75,25 +80,36 @@ RAMPS = {
     True: ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70"),
     False: ("#f7fcf0", "#e0f3db", "#ccebc5", "#a8ddb5", "#7bccc4", "#4eb3d3", "#2b8cbe"),
 }
+# Those of the 256 colours that come near: blends of the above would be no brighter from one level to the next.
+RAMPS_OF_256 = {
+    True: ("#5f005f", "#5f0087", "#5f00af", "#005f87", "#008787", "#00af87", "#5fd787"),
+    False: ("#ffffff", "#d7ffd7", "#afd7d7", "#87d7d7", "#5fafd7", "#0087d7"),
+}
 
 
 @lru_cache(maxsize=1024)
-def ramp_style(kind: str, levels: str, *, dark: bool) -> Style:
-    """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3"."""
+def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Style:
+    """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3".
+
+    A mark is white or black; what it stands on is moved away from that until the mark can be read. `shown` tells what
+    the terminal makes of a colour.
+    """
     upper, _, lower = levels.partition("/")
+    ground = ramp_color(int(upper), dark=dark, shown=shown)
     if kind == "mark":
-        ground = _ramp_color(int(upper), dark=dark)
-        text = max(WHITE, BLACK, key=lambda color: contrast(color, ground))
+        text = max(WHITE, BLACK, key=lambda color: contrast(shown(color), shown(ground)))
+        ground = legible(ground, [text], MORE, shown=shown)
         return Style(color=text.rich_color, bgcolor=ground.rich_color, bold=True)
-    return Style(
-        color=_ramp_color(int(upper), dark=dark).rich_color, bgcolor=_ramp_color(int(lower), dark=dark).rich_color
-    )
+    return Style(color=ground.rich_color, bgcolor=ramp_color(int(lower), dark=dark, shown=shown).rich_color)
 
 
-def _ramp_color(level: int, *, dark: bool) -> Color:
+def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
     """Return the colour of a level; grey where the loss is none."""
     if level < 0:
         return Color(128, 128, 128)
+    if shown is not unchanged:
+        few = RAMPS_OF_256[dark]
+        return Color.parse(few[level * len(few) // LEVELS])
     colors = [Color.parse(each) for each in RAMPS[dark]]
     place = level / (LEVELS - 1) * (len(colors) - 1)
     index = min(int(place), len(colors) - 2)
@@ -109,7 +125,7 @@ def theme_named(name: str) -> str:
 
 
 def readable(
-    theme: Theme, variables: Mapping[str, str], *, shown: Callable[[Color], Color] = lambda color: color
+    theme: Theme, variables: Mapping[str, str], *, shown: Callable[[Color], Color] = unchanged
 ) -> dict[str, str]:
     """Give the variables that this app draws with, in place of the theme's own.
 

@@ -22,6 +22,7 @@ from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
 from autograd_tui.tui.rendering import CachedRows
 from autograd_tui.tui.screen_state import View
+from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.themes import ramp_style
 
 
@@ -215,7 +216,9 @@ class Panel(CachedRows):
         if name not in self._looks:
             kind, _, levels = name.partition(":")
             if levels:
-                self._looks[name] = ramp_style(kind, levels, dark=self.app.current_theme.dark)
+                app = self.app
+                assert isinstance(app, ReadableApp)
+                self._looks[name] = ramp_style(kind, levels, dark=app.current_theme.dark, shown=app.shown)
             else:
                 self._looks[name] = self.get_component_rich_style(f"panel--{name}") if name else self.rich_style
         return self._looks[name]
