@@ -347,9 +347,8 @@ def _loss(page: Page, facts: Facts) -> None:
 
     page.read(rf"^[ ]*({NUMBER})[ ]?[┤│]", in_range)
     last = series[-1].iteration if series else 0
-    page.read(r"iteration (\d+)[ ]*$", lambda m: (int(m[1]) == last,))
-    page.read(r"^[ ]+(\d+)(?=[ ]+.*iteration \d+[ ]*$)", lambda m: (series[0].iteration <= int(m[1]) <= last,))
-    page.read(r"(?<=[ ])(\d+)(?=[ ]+(?:\d+[ ]+)*iteration \d+[ ]*$)", lambda m: (1 <= int(m[1]) <= last,))
+    page.read(r"└(\d+)─", lambda m: (int(m[1]) == series[0].iteration,))
+    page.read(r"─(\d+)(?=─)", lambda m: (series[0].iteration < int(m[1]) <= max(last, series[0].iteration + 1),))
 
 
 def _series(page: Page, facts: Facts) -> tuple[list[Moment], list[float]]:
@@ -523,6 +522,50 @@ def _explanation(page: Page, facts: Facts) -> None:
     )
     for name in moment.params:
         _explained(page, facts, name)
+    _story(page, facts)
+
+
+def _story(page: Page, facts: Facts) -> None:
+    """Read how the loss compares with the one before, what an iteration brought, and where the line's w is best."""
+    moment = facts.moment
+    losses = [
+        math.nan if each.loss is None else each.loss
+        for each in facts.moments[1 : moment.index + 1]
+        if each.phase == "forward" and not each.raised
+    ]
+    before, now = losses[-2:] if len(losses) > 1 else (math.nan, math.nan)
+    change = rf"(the same|(?:up|down) (?:{NUMBER} %|{NUMBER}-fold|by {NUMBER}))"
+    page.read(rf"The loss before it was ({MARKED}): {change}\.", lambda m: (before, _is_change(m[2], before, now)))
+    page.read(
+        rf"Iteration (\d+): loss ({MARKED}) → ({MARKED}), {change}",
+        lambda m: (m[1] == str(moment.iteration), before, now, _is_change(m[4], before, now)),
+    )
+    if moment.before is not None:
+        for name, new in moment.params.items():
+            move = float(new - moment.before[name]) if new.numel() == 1 else math.nan
+            page.read(rf"Iteration .*?, {name} ([+-]{NUMBER})", lambda m, move=move: (move,))  # type: ignore[misc]
+    if (x := moment.inputs) is None or (y := moment.targets) is None or set(moment.params) != {"w", "b"}:
+        return
+    w, b = (float(moment.params[name]) for name in "wb")
+    best = float((x * (y - b)).sum() / (x * x).sum())
+    page.read(
+        rf"With b at ({MARKED}) the best w is ({MARKED}), (above|below) ({MARKED}): w goes (up|down)",
+        lambda m: (b, best, (m[3] == "above") == (best > w), w, (m[5] == "up") == (best > w)),
+    )
+
+
+def _is_change(said: str, before: float, now: float) -> bool:
+    """Return whether "down 9.5 %", "up 12-fold" or "the same" is what two losses say."""
+    if said == "the same" or before == now:
+        return said == "the same" and before == now
+    way, amount = said.split(" ", 1)
+    if amount.startswith("by "):
+        true = abs(now - before)
+    elif amount.endswith("-fold"):
+        true = now / before
+    else:
+        true = abs(now - before) / before * 100
+    return (way == "up") == (now > before) and agrees(amount.removeprefix("by ").split("-fold")[0].split()[0], true)
 
 
 def _values(moment: Moment) -> int:

@@ -146,10 +146,9 @@ class NarrowLayout(Layout):
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield PhasesPanel()
+        yield from self.phase_and_line()
         with CachedHorizontal():
             with CachedVertical(classes="left"):
-                yield CodePanel(running_line_only=True)
                 yield ExplanationPanel()
                 yield CompactParametersPanel(title="Parameters   .grad")
                 yield DataPanel(title="Data")

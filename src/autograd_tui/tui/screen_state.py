@@ -125,7 +125,7 @@ class ScreenState:
             frame=update.frame,
             newest=update.newest,
             history=update.history,
-            surface=update.surface,
+            surface=None,
             branches=update.branches,
             table=TableView(),
             inspection=None,
@@ -141,7 +141,6 @@ class ScreenState:
         self.change(
             newest=update.newest,
             history=self._next_history(update),
-            surface=update.surface,
             branches=update.branches,
             inspection=request.inspection if isinstance(request, Inspect) else None,
             unkept=update.unkept,

@@ -11,6 +11,7 @@ from textual.reactive import var
 from textual.timer import Timer
 
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.layouts import SHORT, Layout, layout_for
@@ -40,6 +41,7 @@ class SessionScreen(SizedScreen, CachedRows):
             opened=lambda about, update: self.later(self._open, about, update),
             failed=lambda error: self.later(self.post_message, self.Failed(error)),
             updated=lambda update: self.later(self._take, update),
+            measured=lambda surface: self.later(self._show_surface, surface),
         )
         self.trace_screen: TraceScreen | None = None  # while it lies over this one
         self.zoomed = False  # whether one panel is alone
@@ -110,6 +112,10 @@ class SessionScreen(SizedScreen, CachedRows):
         if isinstance(update.request, ScreenAction):
             update.request.act()
         self.watch_the_clock()
+
+    def _show_surface(self, surface: LossSurface | None) -> None:
+        self.state.change(surface=surface)
+        self.draw()
 
     def show_frame(self, frame: Frame) -> None:
         """Show a frame, which may be the one where training stands."""

@@ -11,7 +11,6 @@ from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
-from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession
 from autograd_tui.text.messages import divergence_line
@@ -63,7 +62,6 @@ class Update:
     request: Request | None = None  # the one that was answered
     refused: str | None = None  # why it was not
     warning: str | None = None  # what the user has to know besides
-    surface: LossSurface | None = None  # over the model's two parameter values
     branches: tuple[Branch, ...] = ()  # the runs that were left
     problem: Problem | None = None  # with keeping the run on disk, as long as there is one
 
@@ -81,7 +79,6 @@ class StatusPublisher:
         self.status = Status(busy, monotonic())
         self.update: Update | None = None  # the latest
         self.warning: str | None = None  # for the next update
-        self.surface: LossSurface | None = None  # measured last
         self.fired: str | None = None  # for the next update: where a watchpoint has
         self._updated = updated
 
@@ -139,7 +136,6 @@ class StatusPublisher:
             request=request,
             refused=refused,
             warning=warning,
-            surface=self.surface,
             branches=session.branches,
             problem=problem_of(session),
         )

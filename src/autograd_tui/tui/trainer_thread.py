@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autograd_tui.core.command import Commands
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
@@ -20,8 +21,9 @@ POLL_SECONDS = 0.05  # between two looks at what another program has written of 
 class TrainerThread(threading.Thread):
     """Answers the requests of a queue, one after the other, by a runner that owns the session.
 
-    A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed` and `updated` are
-    called on this thread. `speed` is the most commands a second that a run does, None for as many as it can.
+    A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed`, `updated`, and
+    `measured` with the loss around where training stands, are called on this thread. `speed` is the most commands a
+    second that a run does, None for as many as it can.
     """
 
     def __init__(
@@ -33,12 +35,15 @@ class TrainerThread(threading.Thread):
         opened: Callable[[SessionInfo, Update], None],
         failed: Callable[[BaseException], None],
         updated: Callable[[Update], None],
+        measured: Callable[[LossSurface | None], None],
         can: Capabilities = LIVE,
         speed: float | None = None,
         exporter: Callable[..., str] | None = None,
     ) -> None:
         super().__init__(name="trainer", daemon=True)
         self._first, self._failed = first, failed
+        self._surface: LossSurface | None = None  # measured last
+        self._measured = measured
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
         self.publisher = StatusPublisher(f"loading PyTorch and {title}", updated)
@@ -138,12 +143,12 @@ class TrainerThread(threading.Thread):
 
     def _measure_surface(self, session: InteractiveSession) -> None:
         """Measure the loss around where training stands, if nothing waits, and tell the screen."""
-        if len(self.requests) or self.publisher.update is None:
+        if len(self.requests):
             return
         surface = session.surface(stopped=lambda: bool(len(self.requests)) or self.requests.closed)
-        if surface is not self.publisher.surface:
-            self.publisher.surface = surface
-            self.publisher.publish(session)
+        if surface is not self._surface:
+            self._surface = surface
+            self._measured(surface)
 
     def _begin(self) -> None:
         self.publisher.begin("what was asked for runs")

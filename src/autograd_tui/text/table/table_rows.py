@@ -184,10 +184,10 @@ class TableLayout:
 
 COLUMNS_BY_WORTH = (
     "grad",
-    "flow",
-    "update",
-    "rms",
     "state",
+    "update",
+    "flow",
+    "rms",
     "values",
     "spread",
     "params",

@@ -69,7 +69,9 @@ class LossPanel(Panel):
 
     def _name_what_is_plotted(self) -> None:
         of = "" if self.view.plotted == "loss" else f"   plot of {NAMES.get(self.view.plotted, self.view.plotted)}"
-        self.retitle("Loss" + of + (", log" if of else "   log scale") * self.view.log_scale)
+        scale = (", log" if of else "   log scale") * self.view.log_scale
+        changed = self.view.history is not None and len(self.view.history.learning_rate) > 1
+        self.retitle("Loss" + of + scale + "   ▲ lr changed" * changed)
 
     def _plot(self, index: int, width: int, height: int) -> list[Line]:
         """Plot what frames up to `index` measured, that one marked, and those after it where it is an older one."""
