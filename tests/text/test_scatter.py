@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from autograd_tui import Frame, open_session
-from autograd_tui.text.scatter import scatter_lines
+from autograd_tui.text.scatter import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import length, plain
 
 
@@ -20,16 +22,27 @@ def test_each_point_has_its_truth_and_its_prediction() -> None:
     assert drawn.count("*") == 3
 
 
-def test_predictions_that_are_near_are_not_drawn_as_equal() -> None:
-    assert "@" not in text(after("f"), height=4)
+def test_a_prediction_in_the_row_of_its_truth_stays_over_its_own_input() -> None:
+    frame = after("f")
+    columns = {
+        place for line in scatter_lines(frame, 50, 4) for place, mark in enumerate(plain(line)[9:]) if mark in "o*@"
+    }
+    assert len(columns) == 3
+    assert "@" in text(frame, height=4)
+    assert "@" not in text(frame, height=12)
 
 
 def test_a_fit_that_is_exact_is_drawn_as_equal() -> None:
     assert text(after("w=4 b=1 f")).count("@") == 3
 
 
-def test_an_old_prediction_says_so() -> None:
-    assert "the prediction is old" in text(after("fbs"), width=60)
+@pytest.mark.parametrize("width", [10, 20, 30, 40, 60])
+def test_an_old_prediction_says_so_in_the_title_and_not_among_the_points(width: int) -> None:
+    old = after("fbs")
+    assert ", old" in scatter_title(old, width)
+    assert len(scatter_title(old, width)) <= width
+    assert "old" not in text(old, width)
+    assert "old" not in scatter_title(after("f"), width)
 
 
 def test_before_the_first_forward_there_is_nothing_to_draw() -> None:

@@ -16,8 +16,23 @@ def can_scatter(frame: Frame) -> bool:
     return len(sizes) == 1 and sizes != {0}
 
 
+def scatter_title(frame: Frame, width: int) -> str:
+    """Return the longest title that a frame of `width` columns has room for: what the marks are, and an old age."""
+    old = ", old" * frame.loss_is_old
+    titles = (
+        f"Fit   o truth   * prediction{old}   @ both   ┊ error",
+        f"Fit   o truth   * prediction{old}   @ both",
+        f"Fit  o truth  * prediction{old}",
+        f"Fit  o y  * Q{old}",
+    )
+    return next((title for title in titles if len(title) <= width), f"Fit{old}")
+
+
 def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
-    """Draw o for the truth, * for the prediction, @ where they agree, and the error between them."""
+    """Draw o for the truth, * for the prediction, @ for both in one row, and the error between them.
+
+    The title says how old the prediction is: see `scatter_title`.
+    """
     bare = height < 6  # no room for the axis below
     gutter, columns, rows = 8, width - 8, height if bare else height - 1
     if columns < 6 or rows < 2:
@@ -39,18 +54,20 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
         return 3 + (round((x - left) / (right - left) * span) if 0 < right - left < math.inf else span // 2)
 
     cells: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def mark(cell: tuple[int, int], glyph: str, style: str) -> None:
+        both = cells.get(cell, (glyph, ""))[0] not in (glyph, "┊")
+        cells[cell] = ("@", "strong") if both else (glyph, style)
+
     for x, y, q in zip(xs, ys, qs, strict=True):
-        at, equal = column(x), math.isfinite(q) and abs(q - y) <= 0.005 * (high - low)
+        at = column(x)
         if math.isfinite(q):
             predicted, truth = row(q), row(y) if math.isfinite(y) else row(q)
             for between in range(min(truth, predicted) + 1, max(truth, predicted)):
-                cells[between, at] = ("┊", "dim")
-            beside = int(math.isfinite(y) and truth == predicted and not equal)  # near, not the same: side by side
-            cells[predicted, at + beside] = ("*", "warn" if frame.loss_is_old else "accent")
+                cells.setdefault((between, at), ("┊", "dim"))
+            mark((predicted, at), "*", "warn" if frame.loss_is_old else "accent")
         if math.isfinite(y):
-            cells[row(y), at] = ("@", "up") if equal else ("o", "strong")
-    if frame.loss_is_old and (bare or columns <= 44):  # no room below: left of all points, where three columns are free
-        cells |= {(rows // 2, at): (letter, "warn") for at, letter in enumerate("old")}
+            mark((row(y), at), "o", "strong")
     lines: list[Line] = []
     for index in range(rows):
         label = fitted(high, 6) if index == 0 else fitted(low, 6) if index == rows - 1 and high > low else ""
@@ -62,8 +79,4 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
     under = f"{fitted(left, 7)} to {fitted(right, 7)}"
     if len(under) + 4 > columns:
         under = ""
-    age = " the prediction is old " if frame.loss_is_old and columns > 44 else ""
-    return [
-        *lines,
-        [(" " * 7 + "└──", "dim"), (age, "warn"), (f"{' ' * bool(under) + under:─>{columns - 2 - len(age)}}", "dim")],
-    ]
+    return [*lines, [(" " * 7 + "└──", "dim"), (f"{' ' * bool(under) + under:─>{columns - 2}}", "dim")]]

@@ -109,7 +109,7 @@ class WideLayout(Layout):
                 yield CodePanel(title="Code")
                 yield ExplanationPanel(title="What happened")
                 yield DataPanel(title="Data")
-                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
+                yield ScatterPanel(title="Fit")
                 yield OutputPanel(title="Output")
                 yield from self.console()
             with CachedVertical(classes="half"):
@@ -138,7 +138,7 @@ class FoldedLayout(Layout):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
                 yield from self.details()
-                yield ScatterPanel(title="Fit   o truth   * prediction   ┊ error")
+                yield ScatterPanel(title="Fit")
 
 
 class NarrowLayout(Layout):
@@ -154,7 +154,7 @@ class NarrowLayout(Layout):
                 yield DataPanel(title="Data")
             with CachedVertical(classes="right"):
                 yield SurfacePanel(title="Loss over two values")
-                yield ScatterPanel(title="Fit  o truth  * prediction")
+                yield ScatterPanel(title="Fit")
                 yield LossPanel(title="Loss")
                 yield SelectedPanel(title="Selected")
         yield from self.console()

@@ -6,7 +6,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.numbers import bar, number
-from autograd_tui.text.scatter import scatter_lines
+from autograd_tui.text.scatter import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
@@ -26,10 +26,11 @@ class DataPanel(Panel):
 
 
 class ScatterPanel(Panel):
-    """Truth o, prediction *, both @."""
+    """Truth o, prediction *, both @; the title says so, and whether the prediction is old."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the points."""
+        self.retitle(scatter_title(frame, width))
         return scatter_lines(frame, width, height)
 
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
