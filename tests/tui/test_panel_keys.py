@@ -5,6 +5,7 @@ import pytest
 from app_screen import Screen, screen
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.text_panels import ConsolePanel
 
 
 def visible(shown: Screen) -> list[str]:
@@ -20,7 +21,7 @@ async def test_tab_chooses_a_panel_and_a_shows_it_alone() -> None:
         await shown.press("tab", "shift+tab")
         assert shown.app.main.focused is chosen
         await shown.press("a")
-        assert visible(shown) == [type(chosen).__name__]
+        assert visible(shown) == ["PhasesPanel", type(chosen).__name__]
         await shown.press("a")
         assert visible(shown) == before
 
@@ -34,9 +35,20 @@ async def test_every_panel_can_be_alone(scenario: str, size: tuple[int, int]) ->
             await shown.press("tab")
             assert shown.app.main.focused is panel
             await shown.press("a")
-            assert visible(shown) == [type(panel).__name__]
+            assert visible(shown) == ["PhasesPanel", type(panel).__name__]
             assert panel.region.width == size[0]
             await shown.press("escape")
+
+
+@pytest.mark.parametrize(("size", "rows"), [((120, 40), 2), ((80, 24), 2), ((60, 15), 1)])
+async def test_the_phases_stay_over_a_panel_that_is_alone(size: tuple[int, int], rows: int) -> None:
+    async with screen(do="fb", size=size) as shown:
+        main = shown.app.main
+        main.zoom(main.layout_shown.query_one(ConsolePanel))
+        await shown.press("s")
+        assert "STEP" in shown.text("PhasesPanel")
+        assert main.query_one("PhasesPanel").region.height == rows
+        assert main.query_one("ConsolePanel").region.height > size[1] - 7
 
 
 async def test_a_without_a_chosen_panel_says_how_to_choose_one() -> None:
@@ -99,7 +111,7 @@ async def test_the_console_comes_at_any_size_when_asked_for() -> None:
         shown.app.main.output.take_in("".join(f"line {place}\n" for place in range(300)).encode())
         await shown.until(lambda: len(shown.app.main.view.printed) > 100)
         await shown.press("colon", *"console", "enter")
-        assert visible(shown) == ["ConsolePanel"]
+        assert visible(shown) == ["PhasesPanel", "ConsolePanel"]
         assert shown.text("ConsolePanel").endswith("line 299")
         await shown.press("escape")
         assert "ConsolePanel" not in visible(shown)
@@ -149,3 +161,11 @@ async def test_where_there_is_no_panel_to_choose_both_keys_say_so() -> None:
         for key in ("a", "tab"):
             await shown.press(key)
             assert shown.note == "there is room for one panel alone here"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)])
+@pytest.mark.parametrize("scenario", ["linear", "spiral"])
+async def test_code_and_sentences_begin_in_one_column(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, do="f", size=size) as shown:
+        code, sentences = (shown.app.main.query_one(name) for name in ("CodePanel", "ExplanationPanel"))
+        assert code.content_region.x == sentences.content_region.x == 1

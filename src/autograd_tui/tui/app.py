@@ -23,7 +23,9 @@ from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.core.terminal_text import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
+from autograd_tui.tui.keys import key_labelled
 from autograd_tui.tui.main_screen import MainScreen
+from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.preferences import THEMES, Preferences, load_preferences, preferences_file, save_preferences
 from autograd_tui.tui.rendering import SizedScreen
 from autograd_tui.tui.screen_state import Note, View
@@ -117,12 +119,23 @@ class AutogradApp(ReadableApp):
         if not isinstance(event, events.Key):
             await super().on_event(event)
             return
+        await self._press(event)
+
+    async def _press(self, key: events.Key) -> None:
+        """Put a key behind those that wait, and answer what can be answered."""
         if monotonic() - self._dropped_at > BURST_SECONDS:
             self._main.state.dropped_keys, self._dropped = None, 0
-        if (inside := self._main.trace_screen) and inside.gives_up(event):
+        if (inside := self._main.trace_screen) and inside.gives_up(key):
             self.keys.clear()
-        self.keys.append(event)
+        self.keys.append(key)
         await self._answer_keys()
+
+    async def on_keys_panel_clicked(self, event: KeysPanel.Clicked) -> None:
+        """Press the key that was clicked; a word beside several keys leaves open which one is meant."""
+        if len(event.labels) == 1:
+            await self._press(key_labelled(event.labels[0]))
+        else:
+            self._main.say(Note(f"{', '.join(event.labels)}: click the key itself, or press it"))
 
     async def _answer_keys(self) -> None:
         """Answer the keys that were typed, in their order, up to one that needs what is still being recorded.

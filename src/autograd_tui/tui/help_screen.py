@@ -13,28 +13,10 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from autograd_tui.text.prompt.word_table import COMMANDS, word_rows
-from autograd_tui.tui.keys import unbound
+from autograd_tui.tui.keys import LABELS, unbound
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.rendering import SizedScreen
 
-NAMES = {
-    "colon": ":",
-    "comma": ",",
-    "full_stop": ".",
-    "greater_than_sign": ">",
-    "less_than_sign": "<",
-    "plus": "+",
-    "question_mark": "?",
-    "equals_sign": "=",
-    "slash": "/",
-    "up": "↑",
-    "down": "↓",
-    "left": "←",
-    "minus": "-",
-    "right": "→",
-    "pagedown": "page down",
-    "pageup": "page up",
-}
 RULE = "Letters run, arrows look, capitals insist, : says it in words, escape leaves the innermost."
 WORDS_RULE = (
     "Typed after : and read by --do and session.run too, but for the last group, which is for the screen alone."
@@ -67,7 +49,7 @@ def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> lis
 
 
 def _names(binding: Binding) -> list[str]:
-    return [NAMES.get(key, key) for key in binding.key.split(",") if not re.fullmatch(r"shift\+.", key)]
+    return [LABELS.get(key, key) for key in binding.key.split(",") if not re.fullmatch(r"shift\+.", key)]
 
 
 class HelpScreen(SizedScreen, ModalScreen[None]):
@@ -94,6 +76,21 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Yield the table in a box that scrolls."""
         yield self._box
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what the words on the lower edge say; a click beside the box closes it."""
+        box = self._box.region
+        if not box.contains_point(event.screen_offset):
+            self.dismiss()
+        elif event.screen_y == box.bottom - 1:
+            words = str(self._box.border_subtitle)
+            column = event.screen_x - (box.right - 3 - len(words))  # a blank, the edge and its corner stand behind them
+            before = words[: max(column, 0)]
+            part = words.split(", ")[before.count(", ")] if 0 <= column < len(words) else ""
+            if part.startswith("?"):
+                self.action_more()
+            elif part.startswith("escape"):
+                self.dismiss()
 
     def on_key(self, event: events.Key) -> None:
         """Answer a key that nothing is bound to here."""

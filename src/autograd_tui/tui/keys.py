@@ -9,6 +9,33 @@ from dataclasses import replace
 from textual import events
 from textual.binding import Binding, BindingType
 
+LABELS = {  # of keys, as people write them, where Textual has another name
+    "colon": ":",
+    "comma": ",",
+    "full_stop": ".",
+    "greater_than_sign": ">",
+    "less_than_sign": "<",
+    "plus": "+",
+    "question_mark": "?",
+    "equals_sign": "=",
+    "slash": "/",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "minus": "-",
+    "right": "→",
+    "pagedown": "page down",
+    "pageup": "page up",
+}
+
+
+def key_labelled(label: str) -> events.Key:
+    """Return the key that the screen shows under a label, as a terminal would send it."""
+    name = next((name for name, shown in LABELS.items() if shown == label), label)
+    typed = " " if name == "space" else label if len(label) == 1 and label not in "↑↓←→" else None
+    return events.Key(name, typed)
+
+
 _TRACE_KEYS = [
     Binding("space,pagedown", "on", id="inside-on", tooltip="the next operation; behind the last one, out again"),
     Binding("right", "go('next')", id="inside-next", tooltip="the operation after"),
@@ -109,8 +136,8 @@ FIRST_KEYS: dict[str, str] = {
     "force-forward force-backward force-step force-zero_grad": "the same; B and S even out of turn",
     "iteration run": "to the end of this iteration; run, and pause",
     "inside": "inside a phase, one operation a key",
-    "back on": "look at the frame before, after",
-    "undo": "undo the last command",
+    "back on undo": "look before, after; undo the last command",
+    "learning-rate optimizer": "learning rate; another optimizer",
     "prompt": "a command in words: a list says which",
     "veil": "hide new numbers until the next space",
     "quit": "leave the innermost, at the top the program",

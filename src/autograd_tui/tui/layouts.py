@@ -77,10 +77,11 @@ class Layout(PanelLayout):
             self.set_class(outputs_and_positions(frame) is not None, "-positions")
 
     def zoom(self, panel: Panel | None) -> None:
-        """Show one panel alone, or all of them again."""
+        """Show one panel alone below the phases, or all of them again."""
+        self.set_class(panel is not None, "-alone")
         for each in self.query("*"):
             around = panel is None or each in panel.ancestors_with_self or panel in each.ancestors
-            each.set_class(not around, "-aside")
+            each.set_class(not around and not isinstance(each, PhasesPanel), "-aside")
             each.set_class(each is panel, "-zoomed")
 
     def phase_and_line(self) -> ComposeResult:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from textual import events
+from textual.message import Message
+
 from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.tui.panels.panel import Panel
@@ -22,19 +25,21 @@ def key_lines(rows: Sequence[tuple[str, str]], width: int) -> list[Line]:
 
 
 KEYS = (  # how long each stays where room is short: the greater, the longer
-    ("space", "next", 9),
-    ("f b s z", "phases", 8),
-    ("n", "iteration", 5),
-    ("i", "inside", 4),
-    ("r", "run", 2),
-    ("← →", "look", 4),
-    ("v", "veil", 3),
-    (":", "command", 1),
-    ("?", "keys", 7),
-    ("q", "quit", 6),
+    ("space", "next", 11),
+    ("f b s z", "phases", 10),
+    ("n", "iteration", 7),
+    ("i", "inside", 6),
+    ("r", "run", 5),
+    ("← →", "look", 3),
+    ("l", "lr", 4),
+    ("o", "optimizer", 0),
+    ("v", "veil", 1),
+    (":", "words", 2),
+    ("?", "keys", 9),
+    ("q", "quit", 8),
 )
 
-RUN_KEYS = ("f b s z", "i", "v", ":")  # of no use where the user cannot choose what runs
+RUN_KEYS = ("f b s z", "i", "l", "o", "v", ":")  # of no use where the user cannot choose what runs
 ADVANCE_KEYS = ("space", "n", "r")  # where nothing runs at all
 
 INSIDE = (
@@ -45,14 +50,14 @@ INSIDE = (
     ("/", "find", 4),
     ("enter", "opens", 2),
     ("e", "picture", 1),
-    (":", "command", 0),
+    (":", "words", 0),
     ("?", "keys", 5),
     ("i", "out", 7),
 )
 
 
 class KeysPanel(Panel):
-    """As many as fit, without those that the session has no use for."""
+    """As many as fit, without those that the session has no use for; a click on one presses it."""
 
     DRAWN_FROM = ()
 
@@ -61,12 +66,34 @@ class KeysPanel(Panel):
         unused = {*(() if can.run else RUN_KEYS), *(() if can.advance else ADVANCE_KEYS)}
         self._keys = [key for key in keys if key[0] not in unused]
 
+    class Clicked(Message):
+        """The mouse has pressed keys: one, or the word beside several."""
+
+        def __init__(self, labels: Sequence[str]) -> None:
+            super().__init__()
+            self.labels = labels
+
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw them; they never change."""
+        return [_row(self.fitting(width))]
+
+    def fitting(self, width: int) -> list[tuple[str, str, int]]:
+        """Return the keys that a row of `width` columns has room for."""
         kept = list(self._keys)
-        while kept and length(_row(kept)) > width:
+        while kept and length(_row(kept)) - 1 > width:  # the blank behind the last one needs no room
             kept.remove(min(kept, key=lambda key: key[2]))
-        return [_row(kept)]
+        return kept
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which key was clicked; a word is its key, one beside several keys all of them."""
+        column = event.x
+        for keys, word, _ in self.fitting(self.content_size.width):
+            if column < len(f" {keys} {word} "):
+                labels = keys.split()
+                place = keys[: max(column - 1, 0)].count(" ")
+                self.post_message(self.Clicked([labels[place]] if column <= len(keys) else labels))
+                return
+            column -= len(f" {keys} {word} ")
 
 
 def _row(keys: list[tuple[str, str, int]]) -> Line:
