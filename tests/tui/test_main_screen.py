@@ -377,11 +377,12 @@ async def test_an_error_has_signs_besides_its_colour(size: tuple[int, int]) -> N
         assert "! loss.backward()" in shown.text("CodePanel")
 
 
-async def test_an_old_prediction_is_called_old_beside_its_points() -> None:
+async def test_an_old_prediction_is_called_old_over_its_points() -> None:
     async with screen(do="fb") as shown:
-        assert "old" not in shown.text("ScatterPanel")
+        fit = shown.app.main.query_one("ScatterPanel")
+        assert "old" not in str(fit.border_title)
         await shown.press("s")
-        assert "old" in shown.text("ScatterPanel")
+        assert "* prediction, old" in str(fit.border_title)
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
