@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.messages import InBandWindowResize
 
 from autograd_tui.tui.prompt import MAX_LINE_LENGTH
+from autograd_tui.tui.style_codes import shorten_styles
 
 if TYPE_CHECKING:
     from autograd_tui.tui.app import AutogradApp
@@ -131,6 +132,10 @@ class TerminalDriver(LinuxDriver):
         self._modes: list[Any] = []  # the terminal's own, while the screen is open
         self._posted = 0  # keys and clicks, of which the app counts those that it has taken
         self._dropped: int | None = None  # of them, since the last quiet moment; None where all were taken
+
+    def write(self, data: str) -> None:
+        """Write to the terminal, in few bytes."""
+        super().write(shorten_styles(data))
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """Ask the terminal itself: what COLUMNS and LINES say may be of another one."""

@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 try:
@@ -181,6 +181,7 @@ class _Watch:
     def _end(self) -> NoReturn:
         """Give the terminal back and end the program."""
         self._give_back(ended=True)
+        sleep(LOOK)  # a terminal whose session ends with the program, as over ssh, drops what it has not read by then
         if not (select.select([self._pipe], [], [], 0)[0] and not os.read(self._pipe, 65536)):  # it is still there
             os.kill(self._program, signal.SIGKILL)
         os._exit(0)
