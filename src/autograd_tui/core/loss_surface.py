@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, isfinite
+from typing import Literal
 
-ROWS, COLUMNS = 48, 64  # of the grid on which the loss is measured
+ROWS, COLUMNS = 48, 64  # of the grid on which the loss of a model with two values is measured
+
+# What a surface is wanted over: two values, as a command sets them ("w", "weight[0,1]"); "usual": a model's only two
+# values, or else the plane of the last step and a random direction; "off": none is to be shown.
+SurfaceChoice = tuple[str, str] | Literal["usual", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,44 @@ class Quadratic:
         return self.y - self.xy / self.yy * (x - self.x)
 
 
+@dataclass(frozen=True, slots=True)
+class SurfacePoint:
+    """Where training stood at one frame, on the surface's axes."""
+
+    index: int  # of the frame
+    iteration: int
+    x: float
+    y: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LossSurface:
-    """Losses on a grid of ROWS x COLUMNS, evaluated by the model's own forward on a copy."""
+    """Losses on a grid of `rows` x `columns` points, evaluated by the model's own forward on a copy."""
 
-    names: tuple[str, str]  # of the values along x and y, as a command sets them: "w", "weight[0,1]"
+    names: tuple[str, str]  # of what x and y are: values as a command sets them ("w", "weight[0,1]"), or directions
     x: tuple[float, float]  # the value at the first column, and at the last
     y: tuple[float, float]  # at the first row, and at the last
-    losses: array[float]  # row by row, float64; NaN where the loss is none
+    losses: array[float]  # row by row, float64; NaN where the loss is none, and in rows that are not measured yet
     quadratic: Quadratic | None  # None where no lowest point was found
+    rows: int = ROWS
+    columns: int = COLUMNS
+    measured_rows: int = ROWS  # those after them are to come
+    frame: int | None = None  # at which all other parameters are held still; None where there are no others
+    path: tuple[SurfacePoint, ...] | None = None  # as far as it was seen; None: the history has it
 
     def contains(self, x: float, y: float) -> bool:
         """Return whether a point lies within the grid."""
         return self.x[0] <= x <= self.x[1] and self.y[0] <= y <= self.y[1]
+
+    @property
+    def lowest(self) -> tuple[float, float] | None:
+        """Where the loss is lowest: at the quadratic's lowest point, or else at the lowest point that was measured."""
+        if self.quadratic is not None:
+            return self.quadratic.x, self.quadratic.y
+        finite = [(loss, place) for place, loss in enumerate(self.losses) if isfinite(loss)]
+        if not finite:
+            return None
+        row, column = divmod(min(finite)[1], self.columns)
+        x, y = self.x, self.y
+        across, up = column / (self.columns - 1), row / (self.rows - 1)
+        return x[0] + (x[1] - x[0]) * across, y[0] + (y[1] - y[0]) * up

@@ -66,12 +66,13 @@ class RunObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many frames of a replay are computed, or how many slopes of a gradient check are measured."""
+    """How many frames of a replay are computed, slopes of a gradient check or points of a surface are measured."""
 
     done: int
     of: int  # of a gradient check 0 until it is known
     home: bool = False  # on the way back to where training was, which cannot be cancelled
     gradient: str = ""  # the one that is checked; "" for going back
+    surface: bool = False  # whether points of a loss surface are measured
 
 
 Watch = Callable[[Progress], bool]  # called at each frame, iteration or forward on the way; False cancels

@@ -13,11 +13,11 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
-from autograd_tui.core.run_observer import RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, RunObserver, Watch
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.terminal_text import quoted
 from autograd_tui.core.trace import Trace
@@ -184,8 +184,18 @@ class InteractiveSession(SessionView, Protocol):
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences."""
 
-    def surface(self, *, stopped: Callable[[], bool]) -> LossSurface | None:
-        """Return the loss over the model's two parameter values; None where it has others, or `stopped` held."""
+    def choose_surface(self, choice: SurfaceChoice) -> None:
+        """Choose the surface that `surface` measures."""
+
+    def give_up_surface(self) -> str | None:
+        """Measure no further what was chosen; return a sentence about it, None where nothing was being measured."""
+
+    @property
+    def surface_so_far(self) -> LossSurface | None:
+        """What is measured of the surface, with where training stands on it."""
+
+    def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
+        """Measure the surface until `stopped`, and return what there is of it; None where there is none."""
 
     def watch(self, watch: Watch) -> None:
         """Report the progress of replays to a callback, which may cancel them."""
@@ -257,6 +267,8 @@ class ReadOnlySession:
         raise Refused(self.can.refusal)
 
     run = next_command = run_until = run_free = rewind = arm = disarm = trace = inspect = check_gradient = refuse
+    choose_surface = refuse
+    surface_so_far: LossSurface | None = None
 
     def take_fired(self) -> FiredWatchpoint | None:
         """Return None: nothing runs."""
@@ -266,7 +278,11 @@ class ReadOnlySession:
         """Return None: nothing is replayed."""
         return None
 
-    def surface(self, *, stopped: Callable[[], bool]) -> LossSurface | None:
+    def give_up_surface(self) -> str | None:
+        """Return None: nothing is measured."""
+        return None
+
+    def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
         """Return None: there is no model here to measure."""
         return None
 

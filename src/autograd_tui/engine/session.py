@@ -12,11 +12,11 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.replay_check import Divergence
-from autograd_tui.core.run_observer import RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, RunObserver, Watch
 from autograd_tui.core.session_protocol import LIVE, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
@@ -49,7 +49,7 @@ class Session:
         self._replayer = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
         self._timeline = Timeline(trainer, self._replayer)
         is_linear = about.config.scenario == "linear"
-        self._sampler = SurfaceSampler(trainer)
+        self._sampler = SurfaceSampler(trainer, self._replayer, self._timeline.checker)
         self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
@@ -182,13 +182,33 @@ class Session:
         self._timeline.check(index)
         return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
 
-    def surface(self, *, stopped: Callable[[], bool] = lambda: False) -> LossSurface | None:
-        """Return the loss over the model's two parameter values, with the batch of the last forward.
+    def choose_surface(self, choice: SurfaceChoice) -> None:
+        """Choose the surface that `surface` measures; raises Refused where there is none."""
+        self._sampler.choose(choice)
 
-        It is measured on a copy, and again where the data have changed or training has left it. None where the model
-        has other parameters or cannot be copied, and until a measurement that was `stopped` is complete.
+    def give_up_surface(self) -> str | None:
+        """Measure no further what was chosen; return a sentence about it, None where nothing was being measured."""
+        return self._sampler.give_up()
+
+    @property
+    def surface_so_far(self) -> LossSurface | None:
+        """What is measured of the surface, with where training stands on it."""
+        return self._sampler.so_far(self.newest)
+
+    def surface(
+        self,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> LossSurface | None:
+        """Return the loss over the model's two parameter values, or the surface that was chosen.
+
+        It is measured on a copy, with the batch of the last forward; that of a model with two values is measured again
+        where the data have changed or training has left it. None where there is no surface, or the model cannot be
+        copied. `stopped` is asked before each row or point, and ends it for now; `watch` is told behind each point of a
+        chosen one.
         """
-        return self._sampler.surface(self.history.path, stopped)
+        return self._sampler.surface(self.history.path, stopped, watch, newest=self.newest)
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""

@@ -1,27 +1,29 @@
-"""Measures the loss over two parameter values, on a copy of the model: nothing of the run moves."""
+"""Measures the loss surfaces that a screen shows, on a copy of the model: nothing of the run moves."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import TextIOBase
 from itertools import product
-from math import ceil, floor, hypot, isfinite, log10, nan, prod
+from math import ceil, floor, hypot, isfinite, log10, prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.history import Path
-from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
+from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic, SurfaceChoice
+from autograd_tui.core.replay_check import ReplayChecker
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.tensor_stats import StatsLayout
-from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
+from autograd_tui.engine.replay.replayer import Replayer
+from autograd_tui.engine.surface_slice import LossAt, PlaneAxes, Point, SurfaceSlice, ValueAxes, last_step
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
 
-Point = tuple[float, float]
 MAX_REACH = 8  # times the way from the first point to the lowest: what is farther away is not shown
 MARGIN = 0.2  # on each side of what must be seen, as a share of its extent
 MAX_NEWTON_ITERATIONS = 20
@@ -43,19 +45,75 @@ def two_values(layout: StatsLayout) -> tuple[str, str] | None:
 
 
 class SurfaceSampler:
-    """Measures the surface of a model with two parameter values, and keeps it until the data or the range change."""
+    """Measures the surface of a model with two parameter values, and of any model those that are asked for.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    The first is kept until the data or the range change, one that was asked for until another is.
+    """
+
+    def __init__(self, trainer: Trainer, replayer: Replayer, checker: Callable[[], ReplayChecker]) -> None:
+        """`checker` makes one for what has to run again."""
+        self._trainer, self._replayer, self._checker = trainer, replayer, checker
         self._surface: LossSurface | None = None
         self._batch: Any = None  # that it was measured with
         self._refused = False
+        self._off = False
+        self._slice: SurfaceSlice | None = None  # that was asked for
 
-    def surface(self, path: Path, stopped: Callable[[], bool]) -> LossSurface | None:
-        """Return the surface over a path; the last one, or None, where `stopped` holds before another is measured.
+    def choose(self, choice: SurfaceChoice) -> None:
+        """Begin with the surface that is asked for; raises Refused where there is none."""
+        only_values = two_values(self._trainer.frame.params.layout)
+        if choice == "off" or (only_values and (choice == "usual" or set(choice) == set(only_values))):
+            self._off, self._slice = choice == "off", None
+            return
+        step = last_step(self._trainer, self._replayer, self._checker()) if choice == "usual" else None
+        with self._trainer.borrow_state() as state, silenced():
+            axes = PlaneAxes(state, step) if step else ValueAxes(state, choice)
+            wanted = SurfaceSlice(state, axes, self._trainer.frame)
+            if step:
+                wanted.path = tuple(axes.points_of(step))
+        self._off, self._slice = False, wanted
 
-        `stopped` is asked before each row. None too where the model has other parameters, or cannot be copied.
+    def give_up(self) -> str | None:
+        """Measure no further; return a sentence about what there is, or None where nothing was being measured."""
+        wanted = self._slice
+        if wanted is None or wanted.finished:
+            return None
+        so_far = f"{wanted.progress.done:,} of {wanted.progress.of:,} points"
+        if wanted.complete:
+            wanted.finished = True
+            return f"the surface stays as it is: {so_far} of its next, finer grid are measured."
+        self._slice, self._off = None, True
+        return f"the surface was given up after {so_far}."
+
+    def so_far(self, newest: int) -> LossSurface | None:
+        """Return what there is, with where training stands on it; `newest`: the index of the branch's last frame."""
+        if self._off or self._slice is None:
+            return None if self._off else self._surface
+        wanted = self._slice
+        wanted.see(self._trainer.state, self._trainer.frame, newest=newest)
+        return wanted.surface
+
+    def surface(
+        self,
+        path: Path,
+        stopped: Callable[[], bool],
+        watch: Callable[[Progress], None] = lambda progress: None,
+        *,
+        newest: int = 0,
+    ) -> LossSurface | None:
+        """Return the surface; what there is of it where `stopped` holds before all of it is measured.
+
+        path: that is to be on the surface of a model with two values. `stopped` is asked before each row, or each point
+        of a surface that was asked for, behind which `watch` is called. None where there is none, or the model cannot
+        be copied.
         """
+        if self._off:
+            return None
+        if self._slice is not None:
+            if not self._slice.finished:
+                with self._trainer.borrow_state(), silenced():
+                    self._slice.advance(stopped, watch)
+            return self.so_far(newest)
         names = two_values(self._trainer.frame.params.layout)
         if names is None or self._refused or not path:
             return None
@@ -106,65 +164,17 @@ def _sample(
 
     Use it inside the state's `global_state`, which is left as it was. Raises Refused where the model cannot be copied.
     """
-    snapshot = state.global_state.exact_snapshot()
-    silence = _Silence()  # a forward that prints would print some thousand times
-    try:
-        with redirect_stdout(silence), redirect_stderr(silence):
-            quadratic = _lowest(state, names, shown[-1])
-            corners = [*shown, (quadratic.x, quadratic.y)] if quadratic else list(shown)
-            x, y = (_span([corner[axis] for corner in corners]) for axis in (0, 1))
-            losses = _grid(_LossOf(state, names, dtype=None), x, y, stopped)
-    finally:
-        state.global_state.restore(snapshot)
+    axes = ValueAxes(state, names)
+    with silenced():
+        quadratic = _lowest(state, axes, shown[-1])
+        corners = [*shown, (quadratic.x, quadratic.y)] if quadratic else list(shown)
+        x, y = (_span([corner[axis] for corner in corners]) for axis in (0, 1))
+        losses = _grid(LossAt(state, axes.mover, axes.origin, dtype=None), x, y, stopped)
     return None if losses is None else LossSurface(names, x, y, losses, quadratic)
 
 
-class _LossOf:
-    """The loss of a copy of the model as a function of two parameter values; NaN where there is none."""
-
-    def __init__(self, state: TrainingState, names: tuple[str, str], *, dtype: torch.dtype | None) -> None:
-        self._copy = Float64Copy(state, dtype=dtype, before=lambda: None, batch=state.batch)
-        self._places = [_place(self._copy.params, name) for name in names]
-        self._repeats = False
-        if dtype is None:
-            self._repeats = self._is_repeatable(self._at())
-
-    def __call__(self, x: float, y: float) -> float:
-        with torch.no_grad():
-            for (param, index), value in zip(self._places, (x, y), strict=True):
-                param[index] = value
-            try:
-                return self._copy.loss_as_is() if self._repeats else float(self._copy.loss().item())
-            except Exception:
-                return nan
-
-    def put_back(self) -> None:
-        """Put back what the forwards have left in Python objects that the copy shares with the run."""
-        self._copy.restore()
-
-    def _at(self) -> Point:
-        x, y = (float(param[index].item()) for param, index in self._places)
-        return x, y
-
-    def _is_repeatable(self, at: Point) -> bool:
-        """Return whether the forward gives the same without anything put back before it: no buffer, no noise."""
-        points = [at, (at[0] + 1.0, at[1] - 1.0)]
-        expected = [self(*point) for point in points]
-        noise = torch.get_rng_state()
-        self._repeats = True
-        repeated = [self(*point) for point in (*points, *points)]
-        return repeated == expected * 2 and bool(torch.equal(noise, torch.get_rng_state()))
-
-
-def _place(params: dict[str, nn.Parameter], name: str) -> tuple[nn.Parameter, tuple[int, ...]]:
-    """Return a parameter and the index of one of its values, of a name such as "w" or "weight[0,1]"."""
-    param, bracket, index = name.partition("[")
-    found = params[param]
-    return found, tuple(map(int, index.rstrip("]").split(","))) if bracket else (0,) * found.dim()
-
-
 def _grid(
-    loss: _LossOf, x: tuple[float, float], y: tuple[float, float], stopped: Callable[[], bool]
+    loss: LossAt, x: tuple[float, float], y: tuple[float, float], stopped: Callable[[], bool]
 ) -> array[float] | None:
     losses = array("d")
     xs = [x[0] + (x[1] - x[0]) * column / (COLUMNS - 1) for column in range(COLUMNS)]
@@ -188,10 +198,10 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return floor((low - margin) / tick) * tick, ceil((high + margin) / tick) * tick
 
 
-def _lowest(state: TrainingState, names: tuple[str, str], start: Point) -> Quadratic | None:
+def _lowest(state: TrainingState, axes: ValueAxes, start: Point) -> Quadratic | None:
     """Find the lowest point by Newton's method on a float64 copy; None where it does not come to one."""
     try:
-        loss = _LossOf(state, names, dtype=torch.float64)
+        loss = LossAt(state, axes.mover, axes.origin, dtype=torch.float64)
     except Refused:
         return None
     try:
@@ -235,6 +245,14 @@ def _derivatives(
     diagonal = loss(x + h, y + k) - loss(x + h, y - k) - loss(x - h, y + k) + loss(x - h, y - k)
     gradient = (right - left) / (2 * h), (above - below) / (2 * k)
     return here, gradient, ((right - 2 * here + left) / h**2, diagonal / (4 * h * k), (above - 2 * here + below) / k**2)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep nothing of what is printed: a forward that prints would do so some thousand times."""
+    silence = _Silence()
+    with redirect_stdout(silence), redirect_stderr(silence):
+        yield
 
 
 class _Silence(TextIOBase):

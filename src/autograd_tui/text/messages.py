@@ -10,6 +10,8 @@ from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.numbers import number
 
+BAR_LENGTH = 10  # characters of a progress bar
+
 
 def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
     """Say at which conditions a run pauses."""
@@ -19,7 +21,11 @@ def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
 
 
 def progress_line(progress: Progress) -> str:
-    """Return how far going back or a gradient check has come."""
+    """Return how far going back, a gradient check or a surface has come."""
+    if progress.surface:
+        share = progress.done * BAR_LENGTH // max(progress.of, 1)
+        bar = "█" * share + "·" * (BAR_LENGTH - share)
+        return f"measuring the loss {bar} {progress.done:,} of {progress.of:,} points, escape gives it up"
     if progress.gradient:
         so_far = f": {progress.done:,} of {progress.of:,}" if progress.of else ""
         return f"checking {progress.gradient}{so_far}, escape gives it up"
