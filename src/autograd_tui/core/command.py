@@ -147,6 +147,11 @@ def can_be_spelled(name: str) -> bool:
     return _TENSOR.fullmatch(name) is not None and "[" not in name
 
 
+def is_value_name(name: str) -> bool:
+    """Return whether this names a parameter, or one of its values: "w", "weight[0,1]"."""
+    return _TENSOR.fullmatch(name) is not None
+
+
 def parse(text: str) -> Commands:
     """Read commands in words, as after `--do`: "fbsz*3 lr=0.01 f".
 

@@ -155,8 +155,13 @@ class Path:
         values = [value for row in frame.params for value in row.values or ()]
         if len(values) != 2 or (self.indices and values == [self.xs[-1], self.ys[-1]]):
             return
-        for column, value in zip(self._columns(), (frame.index, frame.iteration, *values), strict=True):
-            column.append(value)
+        self.insert(frame.index, frame.iteration, *values)
+
+    def insert(self, index: int, iteration: int, x: float, y: float) -> None:
+        """Add a point that frame `index` brought, behind those of the frames before it."""
+        position = bisect_left(self.indices, index)
+        for column, value in zip(self._columns(), (index, iteration, x, y), strict=True):
+            column.insert(position, value)
         if len(self) > self.capacity:  # every second point of the older half goes
             half = self.capacity // 2
             for column in self._columns():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import hypot, isfinite
 from typing import Literal
 
+from autograd_tui.core.history import Path
+
 ROWS, COLUMNS = 48, 64  # of the grid on which the loss of a model with two values is measured
 
 # What a surface is wanted over: two values, as a command sets them ("w", "weight[0,1]"); "usual": a model's only two
@@ -47,16 +49,6 @@ class Quadratic:
         return self.y - self.xy / self.yy * (x - self.x)
 
 
-@dataclass(frozen=True, slots=True)
-class SurfacePoint:
-    """Where training stood at one frame, on the surface's axes."""
-
-    index: int  # of the frame
-    iteration: int
-    x: float
-    y: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LossSurface:
     """Losses on a grid of `rows` x `columns` points, evaluated by the model's own forward on a copy."""
@@ -70,7 +62,7 @@ class LossSurface:
     columns: int = COLUMNS
     measured_rows: int = ROWS  # those after them are to come
     frame: int | None = None  # at which all other parameters are held still; None where there are no others
-    path: tuple[SurfacePoint, ...] | None = None  # as far as it was seen; None: the history has it
+    path: Path | None = None  # where training stood on it, as far as that was seen; None: the history has it
 
     def contains(self, x: float, y: float) -> bool:
         """Return whether a point lies within the grid."""

@@ -184,7 +184,7 @@ class Session:
 
     def choose_surface(self, choice: SurfaceChoice) -> None:
         """Choose the surface that `surface` measures; raises Refused where there is none."""
-        self._sampler.choose(choice)
+        self._sampler.choose(choice, next(iter(self.branches[-1:]), None))
 
     def give_up_surface(self) -> str | None:
         """Measure no further what was chosen; return a sentence about it, None where nothing was being measured."""
@@ -193,7 +193,7 @@ class Session:
     @property
     def surface_so_far(self) -> LossSurface | None:
         """What is measured of the surface, with where training stands on it."""
-        return self._sampler.so_far(self.newest)
+        return self._sampler.so_far(newest=self.newest, branch=next(iter(self.branches[-1:]), None))
 
     def surface(
         self,
@@ -208,7 +208,8 @@ class Session:
         copied. `stopped` is asked before each row or point, and ends it for now; `watch` is told behind each point of a
         chosen one.
         """
-        return self._sampler.surface(self.history.path, stopped, watch, newest=self.newest)
+        surface = self._sampler.surface(self.history.path, stopped, watch)
+        return surface or self.surface_so_far
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import Path
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic, SurfaceChoice
 from autograd_tui.core.replay_check import ReplayChecker
@@ -59,18 +60,23 @@ class SurfaceSampler:
         self._off = False
         self._slice: SurfaceSlice | None = None  # that was asked for
 
-    def choose(self, choice: SurfaceChoice) -> None:
-        """Begin with the surface that is asked for; raises Refused where there is none."""
+    def choose(self, choice: SurfaceChoice, branch: Branch | None) -> None:
+        """Begin with the surface that is asked for; raises Refused where there is none.
+
+        branch: the run that was left last.
+        """
         only_values = two_values(self._trainer.frame.params.layout)
         if choice == "off" or (only_values and (choice == "usual" or set(choice) == set(only_values))):
             self._off, self._slice = choice == "off", None
             return
         step = last_step(self._trainer, self._replayer, self._checker()) if choice == "usual" else None
         with self._trainer.borrow_state() as state, silenced():
-            axes = PlaneAxes(state, step) if step else ValueAxes(state, choice)
-            wanted = SurfaceSlice(state, axes, self._trainer.frame)
-            if step:
-                wanted.path = tuple(axes.points_of(step))
+            if step is not None:
+                plane = PlaneAxes(state, step)
+                wanted = SurfaceSlice(state, plane, self._trainer.frame, branch=branch, path=plane.path_of(step))
+            else:
+                assert isinstance(choice, tuple)
+                wanted = SurfaceSlice(state, ValueAxes(state, choice), self._trainer.frame, branch=branch)
         self._off, self._slice = False, wanted
 
     def give_up(self) -> str | None:
@@ -85,27 +91,27 @@ class SurfaceSampler:
         self._slice, self._off = None, True
         return f"the surface was given up after {so_far}."
 
-    def so_far(self, newest: int) -> LossSurface | None:
-        """Return what there is, with where training stands on it; `newest`: the index of the branch's last frame."""
+    def so_far(self, *, newest: int, branch: Branch | None) -> LossSurface | None:
+        """Return what there is, with where training stands on it.
+
+        newest: the index of the present branch's last frame. branch: the run that was left last.
+        """
         if self._off or self._slice is None:
             return None if self._off else self._surface
         wanted = self._slice
-        wanted.see(self._trainer.state, self._trainer.frame, newest=newest)
+        wanted.see(self._trainer.state, self._trainer.frame, newest=newest, branch=branch)
         return wanted.surface
 
     def surface(
         self,
         path: Path,
         stopped: Callable[[], bool],
-        watch: Callable[[Progress], None] = lambda progress: None,
-        *,
-        newest: int = 0,
+        watch: Callable[[Progress], None],
     ) -> LossSurface | None:
-        """Return the surface; what there is of it where `stopped` holds before all of it is measured.
+        """Return the surface of a model with two values; measure on at the one that was asked for, and return None.
 
-        path: that is to be on the surface of a model with two values. `stopped` is asked before each row, or each point
-        of a surface that was asked for, behind which `watch` is called. None where there is none, or the model cannot
-        be copied.
+        path: that is to be on the first. `stopped` is asked before each row, or each point of a surface that was asked
+        for, behind which `watch` is called. None where there is none, or the model cannot be copied.
         """
         if self._off:
             return None
@@ -113,7 +119,7 @@ class SurfaceSampler:
             if not self._slice.finished:
                 with self._trainer.borrow_state(), silenced():
                     self._slice.advance(stopped, watch)
-            return self.so_far(newest)
+            return None
         names = two_values(self._trainer.frame.params.layout)
         if names is None or self._refused or not path:
             return None

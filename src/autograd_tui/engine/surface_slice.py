@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, isfinite, nan
 from time import perf_counter
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.loss_surface import LossSurface, SurfacePoint
+from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.history import Path
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
@@ -210,10 +212,12 @@ class PlaneAxes:
             return right[0] / a, 0.0
         return (c * right[0] - b * right[1]) / determinant, (a * right[1] - b * right[0]) / determinant
 
-    def points_of(self, step: StepDirection) -> list[SurfacePoint]:
+    def path_of(self, step: StepDirection) -> Path:
         """Return where the step began and ended."""
-        start = SurfacePoint(step.frame - 1, step.iteration, *self.nearest(step.before))
-        return [start, SurfacePoint(step.frame, step.iteration, *self.nearest(step.after))]
+        path = Path()
+        path.insert(step.frame - 1, step.iteration - 1, *self.nearest(step.before))
+        path.insert(step.frame, step.iteration, *self.nearest(step.after))
+        return path
 
     def extent(self, loss: Callable[[float, float], float]) -> Generator[None, None, Point]:
         """Look along the last step until the loss is above the present one: a valley's other side is in the picture."""
@@ -221,6 +225,8 @@ class PlaneAxes:
         while steps < MAX_STEPS:
             yield
             if not loss(steps, 0.0) <= here:
+                yield
+                steps = steps if loss(0.75 * steps, 0.0) <= here else 0.75 * steps
                 break
             steps *= 2
         return steps / (COARSE_COLUMNS - 1 - self.zero[0]), 1 / self.zero[1]
@@ -252,14 +258,27 @@ class SurfaceSlice:
     between the commands of a run, whatever those change.
     """
 
-    def __init__(self, state: TrainingState, axes: Axes, frame: Frame) -> None:
-        """Begin at a frame, inside the state's global state; raises Refused where the model has no surface."""
+    def __init__(
+        self,
+        state: TrainingState,
+        axes: Axes,
+        frame: Frame,
+        *,
+        branch: Branch | None,
+        path: Path | None = None,
+    ) -> None:
+        """Begin at a frame, inside the state's global state; raises Refused where the model has no surface.
+
+        branch: the run that was left last. path: what is known of it already.
+        """
         self.axes = axes
         self.surface: LossSurface | None = None
         self.complete = False  # at least coarsely
         self.finished = False
-        self.path: tuple[SurfacePoint, ...] = ()
+        self._path = path or Path()
         self._frame = frame.index
+        self._left = branch.number if branch else 0  # the last run that was left
+        self._seen: tuple[int, int, int] | None = None
         self._loss = LossAt(state, axes.mover, axes.origin, dtype=None)
         self._loss.or_raise(*axes.origin)
         self._done, self._of = 0, COARSE_COLUMNS * COARSE_ROWS
@@ -283,13 +302,27 @@ class SurfaceSlice:
         finally:
             self._loss.put_back()
 
-    def see(self, state: TrainingState, frame: Frame, *, newest: int) -> None:
-        """Add where training stands to the path, in place of what was rewound over."""
-        point = SurfacePoint(frame.index, frame.iteration, *self.axes.position(state.params))
-        if point not in self.path:
-            self.path = (*(each for each in self.path if each.index < point.index), point)
-        elif self.path[-1].index > newest:
-            self.path = tuple(each for each in self.path if each.index <= newest)
+    def see(self, state: TrainingState, frame: Frame, *, newest: int, branch: Branch | None) -> None:
+        """Add where training stands to the path; `branch` is the run that was left last, whose points go.
+
+        newest: the index of the last frame of the present branch.
+        """
+        left = branch.number if branch else 0
+        if self._seen == (frame.index, newest, left):
+            return
+        fork = newest if branch is None or left == self._left else branch.fork
+        self._seen, self._left = (frame.index, newest, left), left
+        path = self._path.copy()
+        path.truncate_after(min(newest, fork))
+        x, y = self.axes.position(state.params)
+        before = path.count(frame.index) - 1
+        if before < 0 or (path.xs[before], path.ys[before]) != (x, y):
+            begins = frame.iteration == 0 or frame.steps > frame.loss_steps  # the next iteration, from these parameters
+            path.insert(frame.index, frame.iteration if begins else frame.iteration - 1, x, y)
+        if (path.indices, path.xs, path.ys) != (self._path.indices, self._path.xs, self._path.ys):
+            self._path = path
+            if self.surface is not None:
+                self.surface = replace(self.surface, path=path)
 
     def _measure(self) -> Iterator[None]:
         units = yield from self.axes.extent(self._loss)
@@ -333,7 +366,7 @@ class SurfaceSlice:
                 columns=columns,
                 measured_rows=row + 1 if fineness == 1 else rows,
                 frame=self._frame,
-                path=self.path,
+                path=self._path,
             )
 
 

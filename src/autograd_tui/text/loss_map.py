@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from math import hypot
 from typing import Any
 
 import numpy as np
 
-from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.text.styled_text import Line, Span
 
 LEVELS = 16  # of the colours
 CHARACTERS = " .:-=+*#%"  # of the levels where there are no colours, the lowest first
 FLOOR = 1e-4  # of the greatest loss: what is below is all of the lowest level
 GUTTER = 7  # columns for the labels of the y axis, and the axis
+MIN_COLUMNS, MIN_ROWS = 12, 4  # of a map
+CELL_HEIGHT = 2  # of a terminal's cell, in widths of it
+NONE, TO_COME = -1, -2  # in place of a level: where the loss is none, and where it is not measured yet
+NO_LOSS = "!"  # NaN, infinity, or what raised
 NOW, LOWEST, PASSED, AHEAD, LEFT = "@", "X", "•", "o", "·"
 
 Point = tuple[float, float]
@@ -37,8 +42,8 @@ def map_lines(
     label. With colours a cell shows two heights, one over the other, by styles "levels:UPPER/LOWER", and a mark has
     the style "mark:LEVEL"; without, a height is a character.
     """
-    columns, rows = width - GUTTER, height - 1
-    if columns < 12 or rows < 4:
+    columns, rows = _room(width, height)
+    if columns < MIN_COLUMNS or rows < MIN_ROWS:
         return []
     levels = _levels(surface, columns, rows * 2 if colors else rows, LEVELS if colors else len(CHARACTERS))
     marks = _Marks(surface, columns, rows)
@@ -50,8 +55,8 @@ def map_lines(
     first = dict(reversed([(iteration, point) for iteration, point in way if iteration < 10]))
     for iteration in sorted(first, reverse=True):
         marks.add([first[iteration]], str(iteration))
-    if surface.quadratic:
-        marks.add([(surface.quadratic.x, surface.quadratic.y)], LOWEST)
+    if lowest := surface.lowest:
+        marks.add([lowest], LOWEST)
     marks.add((point for _, point in way[-1:]), NOW)
     lines = []
     for row in range(rows):
@@ -86,40 +91,66 @@ class _Marks:
             self.cells[row].update({start + offset: letter for offset, letter in enumerate(text)})
 
     def _cell(self, point: Point) -> tuple[int, int] | None:
-        x, y = point
-        surface = self._surface
-        if not surface.contains(x, y):
-            return None
-        across = (x - surface.x[0]) / (surface.x[1] - surface.x[0])
-        down = (surface.y[1] - y) / (surface.y[1] - surface.y[0])
-        return min(int(down * self._rows), self._rows - 1), min(int(across * self._columns), self._columns - 1)
+        return _cell(self._surface, point, self._columns, self._rows)
+
+
+def _room(width: int, height: int) -> tuple[int, int]:
+    """Return how many columns and rows of a panel the map itself has."""
+    return width - GUTTER, height - 1
+
+
+def _cell(surface: LossSurface, point: Point, columns: int, rows: int) -> tuple[int, int] | None:
+    """Return the row and the column of a point; None where it is not on the map."""
+    x, y = point
+    if not surface.contains(x, y):
+        return None
+    across = (x - surface.x[0]) / (surface.x[1] - surface.x[0])
+    down = (surface.y[1] - y) / (surface.y[1] - surface.y[0])
+    return min(int(down * rows), rows - 1), min(int(across * columns), columns - 1)
+
+
+def nearest_point(
+    surface: LossSurface, points: Sequence[Point], width: int, height: int, *, column: int, row: int
+) -> int | None:
+    """Return the index of the point that is drawn nearest to a cell of a map of this size; of several the last one."""
+    columns, rows = _room(width, height)
+    best: tuple[float, int] | None = None
+    for index, point in enumerate(points):
+        cell = _cell(surface, point, columns, rows)
+        if cell is not None:
+            distance = hypot(CELL_HEIGHT * (cell[0] - row), cell[1] + GUTTER - column)
+            if best is None or distance <= best[0]:
+                best = distance, index
+    return None if best is None else best[1]
 
 
 @lru_cache(maxsize=8)
 def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[list[int]]:
-    """Return the level of each cell, 0 for the lowest, in rows from the top; -1 where the loss is none.
+    """Return the level of each cell, 0 for the lowest, in rows from the top; NONE or TO_COME where there is none.
 
     The levels divide the logarithm of the loss, and the loss itself where some of it is not positive.
     """
-    grid = np.frombuffer(surface.losses).reshape(ROWS, COLUMNS)[::-1]
+    grid = np.frombuffer(surface.losses).reshape(surface.rows, surface.columns)[::-1]
     finite = grid[np.isfinite(grid)]
     if not finite.size:
-        return [[-1] * columns for _ in range(rows)]
+        return [[NONE] * columns for _ in range(rows)]
     low, high = float(finite.min()), float(finite.max())
     heights = grid
     if low >= 0 < high:
         low = max(low, high * FLOOR)
         heights, low, high = np.log(np.maximum(grid, low)), float(np.log(low)), float(np.log(high))
     at_row, at_column = ((np.arange(size) + 0.5) / size for size in (rows, columns))
-    sampled = _bilinear(heights, at_row * (ROWS - 1), at_column * (COLUMNS - 1))
+    at_row, at_column = at_row * (surface.rows - 1), at_column * (surface.columns - 1)
+    sampled = _bilinear(heights, at_row, at_column)
     share = (sampled - low) / ((high - low) or 1.0)
-    level = np.where(np.isfinite(share), np.clip(np.nan_to_num(share) * count, 0, count - 1), -1).astype(int)
+    level = np.where(np.isfinite(share), np.clip(np.nan_to_num(share) * count, 0, count - 1), NONE).astype(int)
+    level[at_row < surface.rows - surface.measured_rows] = TO_COME
     return [list(map(int, row)) for row in level]
 
 
 def _bilinear(grid: Any, rows: Any, columns: Any) -> Any:
     """Return the values of a grid between its points, of shape (rows, columns)."""
-    top, left = (np.minimum(at.astype(int), size - 2) for at, size in ((rows, ROWS), (columns, COLUMNS)))
+    top, left = (np.minimum(at.astype(int), size - 2) for at, size in zip((rows, columns), grid.shape, strict=True))
     down, across = (rows - top)[:, None], (columns - left)[None, :]
     above = grid[np.ix_(top, left)] * (1 - across) + grid[np.ix_(top, left + 1)] * across
     below = grid[np.ix_(top + 1, left)] * (1 - across) + grid[np.ix_(top + 1, left + 1)] * across
@@ -130,19 +161,27 @@ def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str]) 
     cells = []
     for column, (above, below) in enumerate(zip(upper, lower, strict=True)):
         mark = marks.get(column)
-        if mark is not None:
-            cells.append((mark, "now" if mark == NOW else f"mark:{max(above, below)}"))
-        else:
+        level = max(above, below)
+        if mark is None and level == TO_COME:
+            cells.append((" ", ""))
+        elif mark is None and level == NONE:
+            cells.append((NO_LOSS, "dim"))
+        elif mark is None:
             cells.append(("▀", f"levels:{above}/{below}"))
+        elif level < 0:
+            cells.append((mark, "now" if mark == NOW else "strong"))
+        else:
+            cells.append((mark, "now" if mark == NOW else f"mark:{level}"))
     return _joined(cells)
 
 
 def _plain(levels: Sequence[int], marks: dict[int, str]) -> list[Span]:
+    signs = {NONE: NO_LOSS, TO_COME: " "}
     cells = []
     for column, level in enumerate(levels):
         mark = marks.get(column)
         style = "dim" if mark is None else "now" if mark == NOW else "strong"
-        cells.append((mark or ("!" if level < 0 else CHARACTERS[level]), style))
+        cells.append((mark or signs.get(level) or CHARACTERS[level], style))
     return _joined(cells)
 
 
@@ -163,7 +202,8 @@ def _y_label(surface: LossSurface, row: int, rows: int) -> str:
         return f"{high:>5.5g} ┤"
     if row == rows - 1:
         return f"{low:>5.5g} ┤"
-    return f"{name[:5] if row == rows // 2 else '':>5} │"
+    label = name if len(name) <= 5 else "↑"
+    return f"{label if row == rows // 2 else '':>5} │"
 
 
 def _x_labels(surface: LossSurface, columns: int) -> str:

@@ -138,6 +138,7 @@ class FoldedLayout(Layout):
             with CachedVertical(classes="more"):
                 hint = "~ from a sample · enter opens · / finds · :sort update"
                 yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
+                yield SurfacePanel(title="Loss over two values")
                 yield from self.details()
                 yield ScatterPanel(title="Fit")
 
@@ -171,6 +172,7 @@ class NarrowFoldedLayout(Layout):
         yield TablePanel(title="By layer", hint="enter opens · / finds a name")
         with CachedHorizontal():
             yield LossPanel(title="Loss")
+            yield SurfacePanel(title="Loss over two values")
             yield OutputPanel(title="Output")
             yield SelectedPanel(title="Selected")
         yield from self.console()

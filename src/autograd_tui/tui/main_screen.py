@@ -26,6 +26,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.rows import RowPanel
+from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
@@ -194,6 +195,10 @@ class MainScreen(SessionScreen):
         state, frame = self.state, self.state.view.frame
         stays = not state.pending_looks and (state.looking is not None or self.up_to_date or state.run_in_sight)
         return frame.index if frame is not None and stays else state.start
+
+    def on_surface_panel_clicked(self, event: SurfacePanel.Clicked) -> None:
+        """Show the frame of the point that was clicked."""
+        self.look_at(event.index)
 
     def on_loss_panel_clicked(self, event: LossPanel.Clicked) -> None:
         """Show the frame of the point that was clicked."""

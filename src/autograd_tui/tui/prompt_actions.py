@@ -15,7 +15,7 @@ from autograd_tui.text.messages import watch_line
 from autograd_tui.text.prompt.completion import Candidate, complete, completion_heading
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.tui.preferences import THEMES
-from autograd_tui.tui.requests import Arm, Export, Open, Record
+from autograd_tui.tui.requests import Arm, ChooseSurface, Export, Open, Record
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.themes import theme_named
@@ -94,6 +94,8 @@ class PromptActions:
             case "watch", _:
                 session = main.trainer.session
                 main.say(Note(watch_line(session.watchpoints if session else ()), "accent"))
+            case "surface", ("usual" | "off") | (str(), str()) as choice:
+                main.ask(ChooseSurface(choice))
             case "export", str(name) if not name.endswith(".svg"):
                 main.ask(Export(Path(name).expanduser()))
             case "export", str() | None as name:

@@ -13,6 +13,7 @@ from typing import Literal
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
+from autograd_tui.core.loss_surface import SurfaceChoice
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
@@ -114,6 +115,13 @@ class CheckGradient(Request):
 
 
 @dataclass(slots=True)
+class ChooseSurface(Request):
+    """Choose the surface that is measured from now on, whenever nothing else waits."""
+
+    choice: SurfaceChoice
+
+
+@dataclass(slots=True)
 class Arm(Request):
     """Arm a watchpoint; None disarms all."""
 
@@ -172,6 +180,10 @@ class RequestQueue:
     def stopped(self) -> bool:
         """Whether what runs is to stop."""
         return self._stop.is_set()
+
+    def forget_stop(self) -> None:
+        """Take back a stop: what it was meant for has ended."""
+        self._stop.clear()
 
     def interrupts(self, *, endless: bool) -> bool:
         """Tell whether what waits first has its turn while a run goes on, which may be `endless`.

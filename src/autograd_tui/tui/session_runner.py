@@ -22,6 +22,7 @@ from autograd_tui.text.messages import left_branch_line, watch_line
 from autograd_tui.tui.requests import (
     Arm,
     CheckGradient,
+    ChooseSurface,
     Export,
     Inspect,
     Look,
@@ -74,6 +75,7 @@ class SessionRunner:
             CheckGradient: self._check_gradient,
             Export: self._export,
             Arm: self._arm,
+            ChooseSurface: self._choose_surface,
             ScreenAction: lambda _: None,
         }
 
@@ -233,6 +235,12 @@ class SessionRunner:
         self._check_can(self._here.can.check_gradients)
         self._publisher.begin("the gradient check runs")
         request.gradcheck = self._here.check_gradient(request.index, request.target, stopped=self._stopped)
+
+    def _choose_surface(self, request: ChooseSurface) -> None:
+        """Choose a surface, which is measured behind all that waits."""
+        self._check_can(self._here.can.check_gradients)
+        self._publisher.begin("the surface begins")
+        self._here.choose_surface(request.choice)
 
     def _export(self, request: Export) -> None:
         self._check_can(self._here.can.export)

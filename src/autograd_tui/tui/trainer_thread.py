@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
@@ -142,10 +143,28 @@ class TrainerThread(threading.Thread):
         return None
 
     def _measure_surface(self, session: InteractiveSession) -> None:
-        """Measure the loss around where training stands, if nothing waits, and tell the screen."""
+        """Measure the loss around where training stands, as long as nothing waits, and tell the screen."""
         if len(self.requests):
             return
-        surface = session.surface(stopped=lambda: bool(len(self.requests)) or self.requests.closed)
+        self.requests.forget_stop()
+
+        def stopped() -> bool:
+            return bool(len(self.requests)) or self.requests.stopped or self.requests.closed
+
+        def watch(progress: Progress) -> None:
+            if self.publisher.status.progress is None:
+                self.publisher.begin("the loss is measured")
+            self.publisher.show_progress(progress)
+            self._show_surface(session.surface_so_far)
+
+        self._show_surface(session.surface(stopped=stopped, watch=watch))
+        given_up = session.give_up_surface() if self.requests.stopped and not self.requests.closed else None
+        if given_up:
+            self.publisher.warning = given_up
+            self.publisher.publish(session)
+            self._show_surface(session.surface_so_far)
+
+    def _show_surface(self, surface: LossSurface | None) -> None:
         if surface is not self._surface:
             self._surface = surface
             self._measured(surface)

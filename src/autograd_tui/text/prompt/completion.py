@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 from autograd_tui.core.command import can_be_spelled
 from autograd_tui.core.frame import Frame
@@ -104,7 +104,8 @@ def complete(
     if last.startswith("/") and not before:
         return _name_candidates(last[1:], frame)
     if before and is_screen_word(before[0]):
-        offered = _value_candidates(before[0], themes, models, frame) if len(before) == 1 else []
+        values = 2 if before[0] == "surface" else 1  # behind the word
+        offered = _value_candidates(before[0], themes, models, frame) if len(before) <= values else []
     elif setting := re.match(r"lr(\[\d+\])?=", last):
         offered = candidates(WORDS["lr"].values, setting[0])
     elif last.startswith("optimizer="):
@@ -228,6 +229,19 @@ def _watch_candidates(frame: Frame | None) -> list[Candidate]:
     return [Candidate(f"{name}{end}>", f"the norm of {name}{end}") for name in names for end in ("", ".grad")]
 
 
+def _surface_candidates(frame: Frame | None) -> list[Candidate]:
+    """Return the values that a surface may be over; of a parameter with many the first."""
+    layout = frame.params.layout if frame else None
+    offered = {}
+    for name, shape in zip(layout.names, layout.shapes, strict=True) if layout else ():
+        size = math.prod(shape)
+        indices = islice(product(*map(range, shape)), MAX_LISTED_VALUES if size <= MAX_LISTED_VALUES else 1)
+        for index in indices if can_be_spelled(name) else ():
+            value = f"{name}[{','.join(map(str, index))}]" if size > 1 else name
+            offered[value] = "a parameter" if size == 1 else f"of {'×'.join(map(str, shape))}, counted from 0"
+    return candidates(offered)
+
+
 def _value_candidates(
     name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None
 ) -> list[Candidate]:
@@ -237,6 +251,8 @@ def _value_candidates(
         return candidates({**usual, **{metric: f"a metric, now {number(value)}" for metric, value in metrics}})
     if name == "model":
         return candidates(models)
+    if name == "surface":
+        return _surface_candidates(frame) + candidates(usual)
     if name == "watch":
         return candidates(usual) + _watch_candidates(frame)
     if name == "theme":

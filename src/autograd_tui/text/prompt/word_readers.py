@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 
-from autograd_tui.core.command import MAX_COMMANDS, PHASES
+from autograd_tui.core.command import MAX_COMMANDS, PHASES, is_value_name
 from autograd_tui.core.errors import UnknownCommand, clipped, unknown
+from autograd_tui.core.loss_surface import SurfaceChoice
 from autograd_tui.core.optimizer_spec import parse_number
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import BUILT_IN, installed
@@ -83,6 +84,16 @@ def _suggest_run(text: str) -> str:
     if times := re.fullmatch(r"(?:for )?(\d{1,15}) (?:iterations?|epochs?|steps?|times)", text):
         return f"the nearest is run {times[1]}"
     return "say run, run 100 or run loss<0.01"
+
+
+def read_surface(text: str) -> SurfaceChoice:
+    """Return the two values to draw the loss over, "off", or "usual" where nothing is said."""
+    if text in ("", "off"):
+        return "off" if text else "usual"
+    names = text.replace(", ", ",").split()
+    if len(names) != 2 or not all(map(is_value_name, names)):
+        raise UnknownCommand(f'"surface {clipped(text)}" needs two values, as in surface w b or fc.bias[0] fc.bias[1].')
+    return names[0], names[1]
 
 
 def read_watch(text: str) -> Watchpoint | str | None:

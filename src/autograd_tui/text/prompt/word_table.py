@@ -17,10 +17,11 @@ from autograd_tui.text.prompt.word_readers import (
     read_run,
     read_scenario,
     read_speed,
+    read_surface,
     read_watch,
 )
 
-Value = str | float | Goal | Watchpoint | None
+Value = str | float | Goal | Watchpoint | tuple[str, str] | None
 Group = Literal["phase", "setting", "frame", "screen"]
 COMMANDS: tuple[Group, ...] = ("phase", "setting", "frame")  # the groups that a session takes too
 
@@ -200,6 +201,16 @@ _WORDS = (
         "plot grad",
         str,
         values={"loss": "the usual one", "grad": "the norm of all gradients after each backward"},
+    ),
+    PromptWord(
+        "surface",
+        "screen",
+        "surface [A B | off]",
+        "the loss over two values, or a plane",
+        "surface w b",
+        read_surface,
+        optional=True,
+        values={"off": "show no surface any more"},
     ),
     PromptWord("log", "screen", "log", "the loss on a log scale", "log"),
     PromptWord("linear", "screen", "linear", "the loss on a plain scale", "linear"),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from textual import events
+from textual.message import Message
+
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import Path
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.text.hidden_results import HiddenResults
-from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines
+from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines, nearest_point
 from autograd_tui.text.numbers import number
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
@@ -28,14 +32,37 @@ class SurfacePanel(Panel):
         assert self.frame is not None
         return self._map(self.frame.index - (hidden.known.params is not self.frame.params), width, height)
 
-    def _map(self, index: int, width: int, height: int) -> list[Line]:
+    class Clicked(Message):
+        """The mouse has chosen a point of the way."""
+
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which frame the point nearest to the mouse belongs to."""
+        offset, surface, way = self.under(event), self.view.surface, self._way()
+        if offset is None or surface is None or way is None or self.view.hidden is not None:
+            return
+        size = self.content_size
+        nearest = nearest_point(surface, way.points(), size.width, size.height, column=offset.x, row=offset.y)
+        if nearest is not None:
+            self.post_message(self.Clicked(way.indices[nearest]))
+
+    def _way(self) -> Path | None:
+        """Return where training stood, as far as it is known."""
         surface, history = self.view.surface, self.view.history
-        if surface is None or history is None:
+        if surface is not None and surface.path is not None:
+            return surface.path
+        return history.path if history is not None else None
+
+    def _map(self, index: int, width: int, height: int) -> list[Line]:
+        surface, path = self.view.surface, self._way()
+        if surface is None or path is None:
             return [[("the loss around here is being measured", "dim")]]
-        x, y = surface.names
-        path, count = history.path, history.path.count(index)
+        count = path.count(index)
         legend = f"   {NOW} now   {LOWEST} lowest" + f"   {AHEAD} later" * (count < len(path))
-        self.retitle(f"Loss over {x} → {y} ↑{legend if width > 40 else ''}")
+        self.retitle(_title(surface) + legend * (width > 40))
         way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
         hides = self.view.hidden is not None
         return map_lines(
@@ -44,11 +71,11 @@ class SurfacePanel(Panel):
             height,
             way=way[:count],
             ahead=[] if hides else [point for _, point in way[count:]],
-            branches=list(self._branches(path)),
+            branches=list(self._branches()) if surface.frame is None else (),
             colors=self._has_ramp(),
         )
 
-    def _branches(self, path: Path) -> Iterator[tuple[str, list[Point]]]:
+    def _branches(self) -> Iterator[tuple[str, list[Point]]]:
         """Yield the ways of the runs that were left, each with what differs in it from the present one."""
         assert self.view.history is not None
         rate = self.view.history.learning_rate.values[-1:]
@@ -65,3 +92,11 @@ class SurfacePanel(Panel):
         assert isinstance(app, ReadableApp)
         terminal = app.terminal
         return not (app.ascii_only or terminal.colorless or terminal.colors < 256 or app.current_theme.ansi)
+
+
+def _title(surface: LossSurface) -> str:
+    """Say what the loss is over, and where the other parameters are held still."""
+    x, y = surface.names
+    if surface.frame is None:
+        return f"Loss over {x} → {y} ↑"
+    return f"Loss around frame {surface.frame}   {x} → {y} ↑"
