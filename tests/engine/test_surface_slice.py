@@ -129,7 +129,7 @@ def test_each_filter_of_the_random_direction_is_as_long_as_the_weights_own() -> 
     for name, direction in first.items():
         assert torch.equal(direction, again[name])
         lengths = [each.flatten(1).norm(dim=1) for each in (direction, weights[name])]
-        assert torch.allclose(*lengths, rtol=1e-5)
+        assert torch.allclose(lengths[0], lengths[1], rtol=1e-5)
     assert set(surface_slice._random_direction({"bias": weights["bias"]})) == {"bias"}
 
 

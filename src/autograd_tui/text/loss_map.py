@@ -61,9 +61,9 @@ def map_lines(
     lines = []
     for row in range(rows):
         if colors:
-            cells = _colored(levels[2 * row], levels[2 * row + 1], marks.cells[row])
+            cells = _colored(levels[2 * row], levels[2 * row + 1], marks.cells[row], marks.dim[row])
         else:
-            cells = _plain(levels[row], marks.cells[row])
+            cells = _plain(levels[row], marks.cells[row], marks.dim[row])
         lines.append([(_y_label(surface, row, rows), "dim"), *cells])
     return [*lines, [(_x_labels(surface, columns), "dim")]]
 
@@ -74,11 +74,16 @@ class _Marks:
     def __init__(self, surface: LossSurface, columns: int, rows: int) -> None:
         self._surface, self._columns, self._rows = surface, columns, rows
         self.cells: list[dict[int, str]] = [{} for _ in range(rows)]
+        self.dim: list[set[int]] = [set() for _ in range(rows)]  # columns of what belongs to runs that were left
 
     def add(self, points: Iterable[Point], mark: str) -> None:
         for point in points:
             if (cell := self._cell(point)) is not None:
-                self.cells[cell[0]][cell[1]] = mark
+                self._put(*cell, mark)
+
+    def _put(self, row: int, column: int, mark: str, *, dim: bool = False) -> None:
+        self.cells[row][column] = mark
+        (self.dim[row].add if dim else self.dim[row].discard)(column)
 
     def label(self, text: str, points: Sequence[Point]) -> None:
         """Write a label beside the last of the points that is on the map."""
@@ -88,7 +93,8 @@ class _Marks:
         row, column = cells[-1]
         start = column + 2 if column + 2 + len(text) <= self._columns else column - 1 - len(text)
         if start >= 0:
-            self.cells[row].update({start + offset: letter for offset, letter in enumerate(text)})
+            for offset, letter in enumerate(text):
+                self._put(row, start + offset, letter, dim=True)
 
     def _cell(self, point: Point) -> tuple[int, int] | None:
         return _cell(self._surface, point, self._columns, self._rows)
@@ -157,30 +163,27 @@ def _bilinear(grid: Any, rows: Any, columns: Any) -> Any:
     return above * (1 - down) + below * down
 
 
-def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str]) -> list[Span]:
+def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
     cells = []
     for column, (above, below) in enumerate(zip(upper, lower, strict=True)):
         mark = marks.get(column)
         level = max(above, below)
-        if mark is None and level == TO_COME:
-            cells.append((" ", ""))
-        elif mark is None and level == NONE:
-            cells.append((NO_LOSS, "dim"))
-        elif mark is None:
-            cells.append(("▀", f"levels:{above}/{below}"))
-        elif level < 0:
-            cells.append((mark, "now" if mark == NOW else "strong"))
+        if mark is None:
+            signs = {NONE: (NO_LOSS, "dim"), TO_COME: (" ", "")}
+            cells.append(signs.get(level) or ("▀", f"levels:{above}/{below}"))
+        elif mark == NOW or column in dim:
+            cells.append((mark, "now" if mark == NOW else "dim"))
         else:
-            cells.append((mark, "now" if mark == NOW else f"mark:{level}"))
+            cells.append((mark, f"mark:{level}" if level >= 0 else "strong"))
     return _joined(cells)
 
 
-def _plain(levels: Sequence[int], marks: dict[int, str]) -> list[Span]:
+def _plain(levels: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
     signs = {NONE: NO_LOSS, TO_COME: " "}
     cells = []
     for column, level in enumerate(levels):
         mark = marks.get(column)
-        style = "dim" if mark is None else "now" if mark == NOW else "strong"
+        style = "dim" if mark is None or column in dim else "now" if mark == NOW else "strong"
         cells.append((mark or signs.get(level) or CHARACTERS[level], style))
     return _joined(cells)
 

@@ -12,7 +12,7 @@ from autograd_tui.core.history import Path
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines, nearest_point
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import rate
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.terminal import ReadableApp
@@ -78,12 +78,12 @@ class SurfacePanel(Panel):
     def _branches(self) -> Iterator[tuple[str, list[Point]]]:
         """Yield the ways of the runs that were left, each with what differs in it from the present one."""
         assert self.view.history is not None
-        rate = self.view.history.learning_rate.values[-1:]
+        present = self.view.history.learning_rate.values[-1:]
         for branch in self.view.branches:
             if branch.history is None:
                 continue
             theirs = branch.history.learning_rate.values[-1:]
-            label = f"lr {number(theirs[0])}" if theirs != rate else f"branch {branch.number}"
+            label = f"lr {rate(theirs[0])}" if theirs != present else f"branch {branch.number}"
             yield label, branch.history.path.points()[branch.history.path.count(branch.fork) :]
 
     def _has_ramp(self) -> bool:

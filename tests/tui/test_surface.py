@@ -1,0 +1,133 @@
+"""The loss surface on the screen: asked for in words, measured behind the keys, chosen from with the mouse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app_screen import Screen, screen
+from autograd_tui.engine import surface_slice
+from autograd_tui.text.loss_map import GUTTER
+from autograd_tui.tui.panels.surface import SurfacePanel
+
+# Eight parameters, so that it is shown by layers; each forward waits as long as it is told.
+MODEL = """
+import time
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(3, 3) for _ in range(8)))
+    def forward(self, x):
+        time.sleep(WAIT)
+        return self.layers(x)
+
+@scenario("deep")
+def deep(options):
+    x, y = torch.rand(4, 3), torch.rand(4, 3)
+    return Parts(model=Deep(), batch=lambda i: (x, y), loss=nn.functional.mse_loss, optimizer="sgd,lr=0.1")
+"""
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop at the first grid."""
+    monkeypatch.setattr(surface_slice, "BUDGET_SECONDS", 0.0)
+
+
+def write(folder: Path, *, wait: float = 0.0) -> str:
+    file = folder / "deep.py"
+    file.write_text(MODEL.replace("WAIT", str(wait)))
+    return str(file)
+
+
+async def say(shown: Screen, words: str) -> None:
+    """Type words at the prompt, without waiting for what they lead to."""
+    await shown.pilot.press("escape", "colon", *("space" if each == " " else each for each in words), "enter")
+
+
+def title(shown: Screen) -> str:
+    return str(shown.app.main.query_one(SurfacePanel).border_title)
+
+
+def is_shown(shown: Screen) -> bool:
+    return any(each.content_size.area for each in shown.app.main.query(SurfacePanel))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (200, 60)], ids=str)
+async def test_the_plane_of_a_larger_model_comes_when_asked_and_goes_again(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    async with screen(write(tmp_path), do="fbs", size=size) as shown:
+        assert not is_shown(shown)
+        await say(shown, "surface")
+        await shown.settle()
+        assert title(shown).startswith("Loss around frame 3   last step → random ↑")
+        drawn = shown.text("SurfacePanel")
+        assert all(mark in drawn for mark in "▀@X")
+        assert "last step" in drawn
+        await say(shown, "surface layers.0.weight[1,2] layers.7.bias[0]")
+        await shown.settle()
+        assert title(shown).startswith("Loss around frame 3   layers.0.weight[1,2]")
+        await say(shown, "surface off")
+        await shown.settle()
+        assert not is_shown(shown)
+
+
+async def test_keys_are_answered_while_the_surface_is_measured_and_escape_gives_it_up(tmp_path: Path) -> None:
+    async with screen(write(tmp_path, wait=0.05), do="fbs") as shown:
+        await say(shown, "surface")
+        await shown.until(lambda: "measuring the loss" in shown.note)
+        assert "of 99 points, escape gives it up" in shown.note
+        await shown.pilot.press("z")
+        await shown.until(lambda: shown.app.main.view.frame is not None and shown.app.main.view.frame.index == 4)
+        assert not shown.app.main.trainer.status.idle
+        await shown.until(lambda: is_shown(shown) and shown.app.main.view.surface is not None)
+        surface = shown.app.main.view.surface
+        assert surface is not None
+        assert (surface.frame, surface.rows) == (3, 9)
+        assert 1 <= surface.measured_rows < 9
+        await shown.until(lambda: "measuring the loss" in shown.note)
+        await shown.pilot.press("escape")
+        await shown.settle()
+        assert "the surface was given up after" in shown.note
+        assert not is_shown(shown)
+
+
+async def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    async with screen(write(tmp_path), do="f") as shown:
+        for words, why in [
+            ("surface", "there is no step yet"),
+            ("surface layers.0.weight", "needs two values"),
+            ("surface layers.0.weight layers.0.bias", "has 9 values: name one of them"),
+            ("surface a b", 'no parameter "a"'),
+        ]:
+            await say(shown, words)
+            await shown.settle()
+            assert why in shown.note
+
+
+async def test_a_click_on_the_map_shows_the_frame_of_the_nearest_point() -> None:
+    async with screen(do="fbsz*5") as shown:
+        rows = shown.text("SurfacePanel").splitlines()
+        row, column = next((y, line.index("3")) for y, line in enumerate(rows) if "3" in line[GUTTER:])
+        panel = shown.app.main.query_one(SurfacePanel)
+        await shown.pilot.click(panel, offset=(column + 2, row + 1))  # beside the frame and its padding
+        await shown.settle()
+        frame = shown.app.main.view.frame
+        assert frame is not None
+        assert (frame.iteration, frame.phase) == (2, "step")  # iteration 3 begins there
+        assert "o later" in title(shown)
+        assert "o" in shown.text("SurfacePanel")[GUTTER:]
+
+
+async def test_a_branch_that_was_left_stays_on_the_map_with_what_differs() -> None:
+    async with screen(do="fbsz*5") as shown:
+        await say(shown, "@4 lr=0.15 fbsz*3")
+        await shown.settle()
+        assert "lr 0.1" in shown.text("SurfacePanel")
+        assert "·" in shown.text("SurfacePanel")
