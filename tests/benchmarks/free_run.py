@@ -48,7 +48,7 @@ def iteration(shown: Terminal) -> int:
 def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> float:
     """Run for so long; give the iterations a second."""
     first, started = iteration(shown), perf_counter()
-    shown.type("r")
+    shown.type("+r")
     written, looks = b"", 1  # drawn afterwards: an emulator written in Python takes more time than a terminal does
     while (passed := perf_counter() - started) < seconds:
         written += shown.receive(0.05)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.frame import TorchError
-from autograd_tui.core.history import History, Series
+from autograd_tui.core.history import History, Path, Series
 from autograd_tui.core.tensor_stats import Grads
 from handmade_frames import frame, table
 
@@ -161,3 +161,25 @@ def test_a_copied_history_does_not_follow_its_original() -> None:
     copied = made.copy()
     made.append(frame(1, "f", loss=1.0))
     assert (len(made.loss), len(copied.loss)) == (1, 0)
+
+
+def test_a_path_that_is_too_long_keeps_its_shape_and_its_ends() -> None:
+    path = Path(capacity=64)
+    spiral = [(0.99**each * math.cos(each / 9), 0.99**each * math.sin(each / 9)) for each in range(1000)]
+    path.extend([(each, each, *point) for each, point in enumerate(spiral)])
+    path.extend([(1000 + each, 1000 + each, *spiral[-1 - each % 2]) for each in range(1000)])  # it trembles at its end
+    assert len(path) <= 64
+    assert path.points()[0] == spiral[0]
+    assert list(path.indices) == sorted(path.indices)
+    assert path.indices[-1] == 1999
+    for point in spiral[:200]:
+        assert min(math.dist(point, kept) for kept in path.points()) < 0.6
+
+
+@given(st.lists(st.tuples(st.floats(), st.floats()), max_size=60))
+def test_a_path_takes_any_numbers(points: list[tuple[float, float]]) -> None:
+    path = Path(capacity=8)
+    for each, point in enumerate(points):
+        path.extend([(each, each, *point)])
+    assert len(path) <= 8
+    assert not points or str(path.points()[0]) == str(points[0])

@@ -92,6 +92,7 @@ async def screen(
     terminal: Terminal | None = None,
     theme: str | None = None,
     greeting: str | None = None,
+    begins_slowly: bool = False,
     **options: str | float,
 ) -> AsyncIterator[Screen]:
     """Open a scenario on a screen of a size and wait until it is there."""
@@ -103,6 +104,7 @@ async def screen(
         preferences_file=preferences_file,
         terminal=terminal,
         theme=theme,
+        begins_slowly=begins_slowly,
         greeting=greeting,
         exporter=export_live,
     )

@@ -12,7 +12,15 @@ from autograd_tui.core.command import parse
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.requests import Train
-from autograd_tui.tui.screen_state import SPEEDS, faster, slower, speed_in_words
+from autograd_tui.tui.run_speed import (
+    SPEEDS,
+    faster,
+    iterations_between_frames,
+    pace_in_words,
+    rising_pace,
+    slower,
+    speed_in_words,
+)
 from autograd_tui.tui.trainer_status import Update
 
 
@@ -199,3 +207,93 @@ async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
         goes_on, since, _ = heard[-1]
         assert not goes_on
         assert since > last_of_the_run
+
+
+def test_a_pace_begins_at_ten_iterations_a_second_and_is_in_the_thousands_after_fifteen_seconds() -> None:
+    seconds, iteration, paces = 0.0, 0, [rising_pace(0)]
+    while seconds < 15:
+        pace = rising_pace(iteration)
+        seconds += iterations_between_frames(pace) / pace
+        iteration += iterations_between_frames(pace)
+        paces.append(rising_pace(iteration))
+        assert paces[-1] < paces[-2] * 1.15  # smoothly
+    assert paces[0] == 10
+    assert 3_000 < paces[-1] < 30_000
+    assert iterations_between_frames(10) == 1
+
+
+@pytest.mark.parametrize(
+    ("pace", "words"),
+    [(3, "10"), (10, "10"), (19.9, "10"), (55, "50"), (100, "100"), (2_400, "2,000"), (99_000, "50,000")],
+)
+def test_a_pace_is_said_in_steps(pace: float, words: str) -> None:
+    assert pace_in_words(pace) == f"about {words} iterations a second"
+
+
+async def test_the_first_run_begins_so_slowly_that_one_sees_it_and_goes_to_full_speed_with_plus() -> None:
+    async with screen(begins_slowly=True, lr=0.001) as shown:
+        began = monotonic()
+        await shown.pilot.press("r")
+        await to_frame(shown, 12)
+        await shown.pilot.pause()
+        assert shown.note == "running at about 10 iterations a second, rising: + full speed, space pauses"
+        assert shown.session.frame.iteration <= 12 * (monotonic() - began) + 3
+        await shown.pilot.press("plus")
+        await to_frame(shown, 2000)
+        await shown.pilot.pause()
+        assert shown.note == "running at full speed: space pauses, + - change it"
+        await shown.press("space")
+        assert shown.app.main.trainer.status.run is None
+
+
+async def test_a_pause_is_answered_while_a_slow_run_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograd_tui.tui.session_runner.rising_pace", lambda iteration: 0.01)
+    async with screen(begins_slowly=True) as shown:
+        for keys in ("rr", "r ", "rf"):
+            newest, began = shown.session.newest, monotonic()
+            await shown.pilot.press(keys[0])
+            await to_frame(shown, newest + 4)
+            await shown.press("space" if keys[1] == " " else keys[1])
+            assert monotonic() - began < 20  # and not the hundred seconds between two iterations
+            assert shown.app.main.trainer.status.run is None
+            assert shown.app.main.trainer.status.pace is None
+        assert shown.session.frame.phase == "forward"
+
+
+async def test_a_setting_changes_a_slow_run_and_lets_it_go_on() -> None:
+    async with screen(begins_slowly=True) as shown:
+        await shown.pilot.press("r")
+        await to_frame(shown, 8)
+        await shown.pilot.press("l", *"0.05", "enter")
+        await shown.until(lambda: shown.session.frame.learning_rate == 0.05)
+        await to_frame(shown, shown.session.newest + 5)
+        assert "rising" in shown.note
+        await shown.press("space")
+
+
+async def test_minus_slows_a_run_down_whose_pace_rises() -> None:
+    async with screen(begins_slowly=True) as shown:
+        await shown.pilot.press("r")
+        await to_frame(shown, 4)
+        await shown.pilot.press("minus")
+        assert shown.app.main.trainer.speed == 20  # commands a second: less than the 40 and more of the pace
+        await shown.press("space")
+
+
+async def test_a_run_with_an_end_is_at_full_speed() -> None:
+    async with screen(begins_slowly=True) as shown:
+        began = monotonic()
+        await shown.press(*"200", "n")
+        assert shown.session.frame.iteration == 200
+        shown.app.main.trainer.requests.put(Train(Goal(below=1e-3)))
+        await shown.settle()
+        assert monotonic() - began < 10  # at ten a second it would be 20 and more
+
+
+async def test_a_run_that_cannot_keep_its_pace_goes_on_at_full_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograd_tui.tui.session_runner.rising_pace", lambda iteration: 1e6)
+    async with screen(begins_slowly=True, lr=0.001) as shown:
+        await shown.pilot.press("r")
+        await shown.until(lambda: shown.app.main.trainer.status.run is not None)
+        await shown.until(lambda: "full speed: space" in shown.note)
+        await shown.press("space")

@@ -83,7 +83,9 @@ def _run_on_screen(
 
     greeting = interrupted_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    return run_on_screen(open_one, commands, title=title, greeting=greeting, exporter=export_session, **looks)
+    return run_on_screen(
+        open_one, commands, title=title, begins_slowly=True, greeting=greeting, exporter=export_session, **looks
+    )
 
 
 def export_session(*arguments: Any, **options: Any) -> str:

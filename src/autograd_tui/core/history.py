@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from math import isnan
 from typing import Any
 
 from autograd_tui.core.command import Phase
@@ -131,8 +132,8 @@ class Series:
 
 def _extremes(values: array[float]) -> list[int]:
     """Return the positions of the least and the greatest value."""
-    if isnan(sum(values)):  # a NaN ranks above all: it is as worth seeing as any extreme
-        ranks = [(isnan(value), 0.0 if isnan(value) else value) for value in values]
+    if math.isnan(sum(values)):  # a NaN ranks above all: it is as worth seeing as any extreme
+        ranks = [(math.isnan(value), 0.0 if math.isnan(value) else value) for value in values]
         return sorted({ranks.index(min(ranks)), ranks.index(max(ranks))})
     return sorted({values.index(min(values)), values.index(max(values))})
 
@@ -153,19 +154,35 @@ class Path:
     def append(self, frame: Frame) -> None:
         """Add the point where a frame's two values stand, if that is another one than the last."""
         values = [value for row in frame.params for value in row.values or ()]
-        if len(values) != 2 or (self.indices and values == [self.xs[-1], self.ys[-1]]):
-            return
-        self.insert(frame.index, frame.iteration, *values)
+        if len(values) == 2:
+            self.extend([(frame.index, frame.iteration, values[0], values[1])])
+
+    def extend(self, points: Iterable[tuple[int, int, float, float]]) -> None:
+        """Add points, each with its frame and iteration in front, but for those that are where the last one is."""
+        for index, iteration, x, y in points:
+            if not self.indices or (x, y) != (self.xs[-1], self.ys[-1]):
+                self.insert(index, iteration, x, y)
 
     def insert(self, index: int, iteration: int, x: float, y: float) -> None:
         """Add a point that frame `index` brought, behind those of the frames before it."""
         position = bisect_left(self.indices, index)
         for column, value in zip(self._columns(), (index, iteration, x, y), strict=True):
             column.insert(position, value)
-        if len(self) > self.capacity:  # every second point of the older half goes
-            half = self.capacity // 2
-            for column in self._columns():
-                column[:half] = column[:half:2]
+        if len(self) > self.capacity:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Drop points that lie close to the one kept before them, so that what is left has the same shape."""
+        distances = [math.hypot(x - u, y - v) for (u, v), (x, y) in pairwise(self.points())]
+        spacing = 2 * math.fsum(filter(math.isfinite, distances)) / self.capacity
+        kept, last = [0], (self.xs[0], self.ys[0])
+        for position, (x, y) in enumerate(self.points()):
+            if math.hypot(x - last[0], y - last[1]) > spacing:
+                kept.append(position)
+                last = (x, y)
+        kept = sorted({*kept[-self.capacity // 2 :], 0, len(self) - 1})
+        for column in self._columns():
+            column[:] = array(column.typecode, [column[each] for each in kept])
 
     def points(self) -> list[tuple[float, float]]:
         """Return the points, oldest first."""

@@ -77,6 +77,7 @@ class AutogradApp(ReadableApp):
         theme: str | None = None,
         can: Capabilities = LIVE,
         speed: float | None = None,
+        begins_slowly: bool = False,
         greeting: str | None = None,
         watchdog: TerminalWatchdog | None = None,
         exporter: Callable[..., str] | None = None,
@@ -84,7 +85,8 @@ class AutogradApp(ReadableApp):
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
         `can` is what the session that `open_session` opens can do, known before it is open; runs do at first `speed`
-        commands a second. `greeting` is said at the start, until there is something else to say.
+        commands a second, or with `begins_slowly` come to full speed little by little where they have no end.
+        `greeting` is said at the start, until there is something else to say.
         `exporter` writes a run to a file, as `export.live_export.export_live` does.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
@@ -95,7 +97,16 @@ class AutogradApp(ReadableApp):
         self._theme = theme or self._preferences.theme
         self._watchdog = watchdog or TerminalWatchdog()
         self.failure: BaseException | None = None
-        make_trainer = partial(TrainerThread, open_session, first, title=title, can=can, speed=speed, exporter=exporter)
+        make_trainer = partial(
+            TrainerThread,
+            open_session,
+            first,
+            title=title,
+            can=can,
+            speed=speed,
+            begins_slowly=begins_slowly,
+            exporter=exporter,
+        )
         self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title)
         self._main.state.greeting = greeting or (LOG_SCALE if self._preferences.log_scale else None)
 
@@ -223,6 +234,7 @@ def run_on_screen(
     ascii_only: bool | None,
     can: Capabilities = LIVE,
     speed: float | None = None,
+    begins_slowly: bool = False,
     greeting: str | None = None,
     exporter: Callable[..., str] | None = None,
 ) -> int:
@@ -248,6 +260,7 @@ def run_on_screen(
         theme=THEMES["ansi"] if theme is None and terminal.colors <= 16 else None,
         can=can,
         speed=speed,
+        begins_slowly=begins_slowly,
         greeting=greeting,
         watchdog=watchdog,
         exporter=exporter,

@@ -12,7 +12,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from autograd_tui.core.command import COMMAND_BY_LETTER, Command
+from autograd_tui.core.command import COMMAND_BY_LETTER, Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.text.table.layers import Layers
@@ -31,7 +31,8 @@ from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusP
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
 from autograd_tui.tui.requests import Export, Inspect, Look, Record
-from autograd_tui.tui.screen_state import Note, faster, slower, speed_in_words
+from autograd_tui.tui.run_speed import faster, slower, speed_in_words
+from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_screen import TraceScreen
@@ -128,8 +129,12 @@ class MainScreen(SessionScreen):
         self.say(None if self.state.veiled else Note("the veil is gone"))
 
     def action_speed(self, which: Literal["faster", "slower"]) -> None:
-        """Run faster or slower."""
-        self.set_speed((faster if which == "faster" else slower)(self.trainer.speed))
+        """Run faster or slower; a run whose pace rises by itself goes to full speed, or keeps below that pace."""
+        pace = self.trainer.status.pace
+        if which == "faster":
+            self.set_speed(faster(self.trainer.speed))
+        else:
+            self.set_speed(slower(self.trainer.speed if pace is None else pace * len(Phase)))
 
     def set_speed(self, speed: float | None) -> None:
         """Have runs do so many commands a second, None for as many as they can, and say so."""

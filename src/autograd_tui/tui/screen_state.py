@@ -24,6 +24,7 @@ from autograd_tui.text.table.table_view import TableView, find_parameter, list_r
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training
+from autograd_tui.tui.run_speed import pace_in_words, speed_in_words
 from autograd_tui.tui.trainer_status import Status, Update
 
 MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
@@ -297,30 +298,12 @@ def _run_sentence(status: Status, goal: str) -> str:
     if status.silent > SILENCE:
         return f"this iteration has run for {duration(status.silent)}: space pauses behind it"
     until, watched = f" until {goal}" if goal else "", ", watched" * status.watched
+    if status.pace is not None:
+        pace = f"{pace_in_words(status.pace)}, rising{watched}{_queue_words(status)}"
+        return f"running at {pace}: + full speed, space pauses"
     speed = f"{speed_in_words(status.speed)}{watched}{until}{_queue_words(status)}"
     return f"running at {speed}: space pauses, + - change it"
 
 
 def _queue_words(status: Status) -> str:
     return f", {status.waiting} wait{'s' * (status.waiting == 1)}" if status.waiting else ""
-
-
-SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, None)  # commands a second; None: as many as it can
-
-
-def faster(speed: float | None) -> float | None:
-    """Return the next higher speed."""
-    return next((each for each in SPEEDS if speed is not None and each is not None and each > speed), None)
-
-
-def slower(speed: float | None) -> float | None:
-    """Return the next lower speed, the lowest at the end."""
-    lower = [each for each in SPEEDS if each is not None and (speed is None or each < speed)]
-    return lower[-1] if lower else SPEEDS[0]
-
-
-def speed_in_words(speed: float | None) -> str:
-    """Return a speed as a reader says it: "5 commands a second"."""
-    if speed is None:
-        return "full speed"
-    return f"{speed:g} command{'s' * (speed != 1)} a second"

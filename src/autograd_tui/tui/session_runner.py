@@ -34,10 +34,13 @@ from autograd_tui.tui.requests import (
     ScreenAction,
     Train,
 )
+from autograd_tui.tui.run_speed import iterations_between_frames, rising_pace
 from autograd_tui.tui.trainer_status import StatusPublisher, Update, problem_of
 
-SAMPLE_SECONDS = 0.1  # between the frames of a run that the screen gets to see
+SAMPLE_SECONDS = 0.25  # between the frames of a run that the screen gets to see
 MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
+MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none
+MAX_LATE = 3  # such times in a row that took longer than they should
 
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
 
@@ -57,12 +60,15 @@ class SessionRunner:
         *,
         opened: Callable[[SessionInfo, Update], None],
         speed: float | None,
+        begins_slowly: bool,
         exporter: Callable[..., str] | None,
     ) -> None:
         self._open_session, self._opened, self._exporter = open_session, opened, exporter
         self._requests, self._publisher = requests, publisher
         self.folder = working_folder()  # where the program was started: code of a scenario may go elsewhere
         self.speed = speed  # the most commands a second that a run does, None for as many as it can
+        self.begins_slowly = begins_slowly  # whether a run without an end comes to full speed little by little
+        self.pace: float | None = None  # iterations a second that such a run keeps to now
         self.session: InteractiveSession | None = None
         self.earlier_command_lines: list[str] = []  # of sessions that another one has replaced
         self._earlier_unkept: list[str] = []  # what of them is not kept on disk
@@ -271,23 +277,69 @@ class SessionRunner:
 
     def _run_at_speed(self, goal: Goal) -> bool:
         """Run until something waits, stops the run or changes the speed; return whether there is more to run."""
-        speed = self.speed
+        speed, begins_slowly, is_endless = self.speed, self.begins_slowly, goal == Goal()
 
         def over() -> bool:
-            return self._stopped() or self._requests.interrupts(endless=goal == Goal()) or self.speed != speed
+            changed = self.speed != speed or self.begins_slowly != begins_slowly
+            return changed or self._stopped() or self._requests.interrupts(endless=is_endless)
 
         self._publisher.begin("the run goes on")
-        for frame in self._here.run_until(goal) if speed else self._here.run_free(goal, over, every=SAMPLE_SECONDS):
+        frames = self._at_speed(goal, speed, over) if speed else self._at_full_speed(goal, over)
+        if is_endless and begins_slowly:
+            frames = self._at_rising_pace(over)
+        for frame in frames:
             self._publisher.publish(self._here)
             if goal.is_out_of_reach(frame):
                 self._publisher.warning = NOTHING_LEARNS
             if frame.error or goal.reached_by(frame) or self._fires():
                 return False
-            if speed:
-                self._requests.sleep(1 / speed, over)
             if over():
                 break
         return over() and not self._stopped()
+
+    def _at_speed(self, goal: Goal, speed: float, over: Callable[[], bool]) -> Iterator[Frame]:
+        """Run so many commands a second, yielding each frame."""
+        for frame in self._here.run_until(goal):
+            yield frame
+            self._requests.sleep(1 / speed, over)
+
+    def _at_full_speed(self, goal: Goal, over: Callable[[], bool]) -> Iterator[Frame]:
+        """Run at the loop's own speed, yielding a frame now and then."""
+        return self._here.run_free(goal, over, every=SAMPLE_SECONDS)
+
+    def _at_rising_pace(self, over: Callable[[], bool]) -> Iterator[Frame]:
+        """Run a few iterations and wait, then more of them, yielding the last frame of each time.
+
+        Once the run cannot keep up with the pace any more it goes on at full speed.
+        """
+        late = 0  # times in a row: one alone may be a first one, in which libraries are loaded
+        try:
+            while late < MAX_LATE and not over():
+                began, self.pace = monotonic(), rising_pace(self._here.frame.iteration)
+                count = iterations_between_frames(self.pace)
+                seconds = count / self.pace
+                yield from self._slice(count, over, until=began + 2 * seconds)
+                spare = began + seconds - monotonic()
+                late = 0 if spare > 0 else late + 1
+                self._requests.sleep(max(spare, 0.0), over)
+        finally:
+            self.pace = None
+        if not over():
+            yield from self._at_full_speed(Goal(), over)
+
+    def _slice(self, count: int, over: Callable[[], bool], *, until: float) -> Iterator[Frame]:
+        """Run so many iterations, many of them no longer than `until`, and yield the last frame, if there is any."""
+        goal, last = self._here.end_of(count), None
+        if count < MIN_SLICE:
+            frames = self._here.run_until(goal)
+        else:
+            frames = self._here.run_free(goal, lambda: over() or monotonic() > until, every=SAMPLE_SECONDS)
+        for frame in frames:
+            last = frame
+            if over():
+                break
+        if last is not None:
+            yield last
 
     def _answer_beside(self) -> bool:
         """Answer what waits where a run can go on behind it; return whether it can."""

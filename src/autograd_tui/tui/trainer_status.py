@@ -29,6 +29,7 @@ class Status:
     updated: float = 0.0  # when the screen got its latest update
     waiting: int = 0  # requests in the queue
     speed: float | None = None  # commands a second that a run does at most
+    pace: float | None = None  # iterations a second that a run keeps to now, more and more; None at its speed
     watched: bool = False  # whether a watchpoint is armed
     fired: int | None = None  # the frame at which a watchpoint fired last
     can: Capabilities = LIVE  # what the session can do

@@ -24,7 +24,8 @@ class TrainerThread(threading.Thread):
 
     A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed`, `updated`, and
     `measured` with the loss around where training stands, are called on this thread. `speed` is the most commands a
-    second that a run does, None for as many as it can.
+    second that a run does, None for as many as it can; with `begins_slowly` a run without an end comes to full speed
+    little by little.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TrainerThread(threading.Thread):
         measured: Callable[[LossSurface | None], None],
         can: Capabilities = LIVE,
         speed: float | None = None,
+        begins_slowly: bool = False,
         exporter: Callable[..., str] | None = None,
     ) -> None:
         super().__init__(name="trainer", daemon=True)
@@ -50,7 +52,13 @@ class TrainerThread(threading.Thread):
         self.publisher = StatusPublisher(f"loading PyTorch and {title}", updated)
         is_replay = can.advance and not can.run
         self.runner = (ReplayRunner if is_replay else SessionRunner)(
-            open_session, self.requests, self.publisher, opened=opened, speed=speed, exporter=exporter
+            open_session,
+            self.requests,
+            self.publisher,
+            opened=opened,
+            speed=speed,
+            begins_slowly=begins_slowly,
+            exporter=exporter,
         )
 
     # Called on any thread.
@@ -70,6 +78,7 @@ class TrainerThread(threading.Thread):
             status,
             waiting=waiting,
             speed=self.speed,
+            pace=self.runner.pace,
             watched=bool(session and session.watchpoints),
             fired=fired.index if fired else None,
             can=self.can,
@@ -87,8 +96,8 @@ class TrainerThread(threading.Thread):
         return self.runner.speed
 
     def set_speed(self, speed: float | None) -> None:
-        """Change how many commands a second a run does, also while it goes on."""
-        self.runner.speed = speed
+        """Change how many commands a second a run does, from its first one on, also while it goes on."""
+        self.runner.speed, self.runner.begins_slowly = speed, False
         self.requests.nudge()
 
     def stop(self) -> bool:

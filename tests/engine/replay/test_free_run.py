@@ -191,3 +191,26 @@ def test_a_run_ends_where_the_graph_leads_to_no_parameter() -> None:
     session = open_session(as_scenario(build))  # type: ignore[arg-type]
     *_, frame = run(session, session.end_of(50))
     assert (str(frame.command), frame.iteration) == ("b", 1)
+
+
+def test_the_way_of_two_values_is_that_of_the_plain_run() -> None:
+    session, stepped = open_session("linear"), open_session("linear")
+    for _ in session.run_free(session.end_of(300), lambda: False, every=60):
+        pass
+    for _ in stepped.run_all("fbsz*300"):
+        pass
+    path, there = (
+        session.history.path,
+        dict(zip(stepped.history.path.indices, stepped.history.path.points(), strict=True)),
+    )
+    assert 50 < len(path) < 120
+    assert list(path.iterations[:17]) == list(range(17))
+    assert path.iterations[-1] == 300
+    assert all(there[index] == point for index, point in zip(path.indices, path.points(), strict=True))
+
+
+def test_a_model_with_other_parameters_has_no_way() -> None:
+    session = open_session("spiral")
+    for _ in session.run_free(session.end_of(5), lambda: False, every=60):
+        pass
+    assert not len(session.history.path)

@@ -143,6 +143,9 @@ class FreeRun:
         self._replayer.log.append_block(ITERATION, len(run.losses))
         iteration = first.iteration + rises
         self._history.loss.extend(run.losses, index=first.index + 1, iteration=iteration, spacing=spacing)
+        self._history.path.extend(
+            (first.index + done * spacing - 1, iteration + done - 1, x, y) for done, x, y in run.way
+        )
         for done, rate in run.rates:
             self._history.learning_rate.append(first.index + done * spacing - 1, iteration + done - 1, rate)
 

@@ -6,13 +6,13 @@ import gc
 import math
 import weakref
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.errors import Refused, UserCodeError
@@ -32,6 +32,7 @@ from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
 from autograd_tui.engine.training.user_code import is_user_error, torch_error
 
+MAX_WAY_POINTS, FIRST_WAY_POINTS = 64, 16  # of iterations without frames, and of the first of them, which are all kept
 WATCHED_FORWARDS = 3  # at the beginning: whether they move parameters themselves
 
 
@@ -41,7 +42,43 @@ class FreeRunResult:
 
     losses: array[float]  # (iterations,)
     rates: tuple[tuple[int, float], ...]  # where the scheduler changed the learning rate: after how many, to what
+    way: tuple[tuple[int, float, float], ...]  # of two parameter values: after how many iterations, and the values
     raised: BaseException | None  # by the iteration that came next
+
+
+class _Way:
+    """Notes where two parameter values stand, every so many iterations; nothing for a model that has others."""
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self._params = list(params)
+        ordinary = all(type(each) is nn.Parameter and each.layout is torch.strided for each in self._params)
+        self._follows = ordinary and sum(each.numel() for each in self._params) == 2
+        self._points: list[tuple[int, Tensor]] = []  # after how many iterations, and both values, on their device
+        self._stride = 1
+
+    def note(self, done: int) -> None:
+        """Note the values after so many iterations, if it is their turn."""
+        if not self._follows or not self._has_turn(done):
+            return
+        self._points.append((done, self._now()))
+        if len(self._points) > MAX_WAY_POINTS:  # every second goes
+            self._stride *= 2
+            self._points = [point for point in self._points if self._has_turn(point[0])]
+
+    def _now(self) -> Tensor:
+        return torch.cat([each.detach().reshape(-1) for each in self._params])
+
+    def _has_turn(self, done: int) -> bool:
+        return done <= FIRST_WAY_POINTS or done % self._stride == 0
+
+    def points(self, done: int) -> tuple[tuple[int, float, float], ...]:
+        """Return them and that after the last iteration, with one copy to the host; () if a parameter was resized."""
+        if self._follows and self._points and self._points[-1][0] != done:
+            self._points.append((done, self._now()))
+        if not self._points or any(each.numel() != 2 or each.is_complex() for _, each in self._points):
+            return ()
+        values = torch.stack([each for _, each in self._points]).tolist()
+        return tuple((done, x, y) for (done, _), (x, y) in zip(self._points, values, strict=True))
 
 
 class Trainer:
@@ -145,11 +182,13 @@ class Trainer:
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
         raised, all_rates = None, self._reader.learning_rates()
+        way = _Way(self.state.params.values())
         self.tracer.forget()
         with self.state.global_state:
             try:
                 for loss in self._loop.iterations():
                     losses.append(loss)
+                    way.note(len(losses))
                     if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
                         rates.append((len(losses), all_rates[0]))
                     if not goes_on(len(losses), loss):
@@ -163,7 +202,7 @@ class Trainer:
                 raised = error
             else:
                 self.frame = self._frame_after(len(losses))
-        return FreeRunResult(_as_doubles(losses), tuple(rates), raised)
+        return FreeRunResult(_as_doubles(losses), tuple(rates), way.points(len(losses)), raised)
 
     def _frame_after(self, iterations: int) -> Frame:
         """Return the frame after so many iterations, with all that the frames of the next iteration build upon."""
