@@ -174,7 +174,7 @@ class Path:
     def _thin(self) -> None:
         """Drop points that lie close to the one kept before them, so that what is left has the same shape."""
         distances = [math.hypot(x - u, y - v) for (u, v), (x, y) in pairwise(self.points())]
-        spacing = 2 * math.fsum(filter(math.isfinite, distances)) / self.capacity
+        spacing = 2 * sum(filter(math.isfinite, distances)) / self.capacity
         kept, last = [0], (self.xs[0], self.ys[0])
         for position, (x, y) in enumerate(self.points()):
             if math.hypot(x - last[0], y - last[1]) > spacing:
