@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Size
+from textual.layout import Layout as TextualLayout
 from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import outputs_and_positions
 from autograd_tui.text.scatter import can_scatter
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
+from autograd_tui.tui.arrangement import Arrangement, Column, Room
 from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.loss import LossPanel
@@ -32,8 +37,35 @@ from autograd_tui.tui.panels.trace_panels import (
 from autograd_tui.tui.rendering import CachedHorizontal, CachedRows, CachedVertical
 from autograd_tui.tui.screen_state import View
 
-SHORT = 36  # rows, below which the wide layouts leave out what matters least
-MANY = 6  # parameters, from which a small model's lists leave room for what is selected
+MANY = 2  # parameter values, above which a model has more to show of one parameter than its row
+WIDE = 160  # columns from which panels stand in three columns
+
+# What each kind of panel asks for, in the order of what matters most.
+ROOMS: dict[type, Room] = {
+    PhasesPanel: Room(least=2, wanted=2),
+    TablePanel: Room(least=3, limit=0.6),
+    CodePanel: Room(least=1),
+    CompactParametersPanel: Room(least=2, limit=0.6),
+    ParametersPanel: Room(least=3, limit=0.4),
+    GradientsPanel: Room(least=2, limit=0.3),
+    ExplanationPanel: Room(least=3, wanted=5),
+    Column: Room(least=4, wanted=8),
+    LossPanel: Room(least=2, wanted=6, share=2),
+    SurfacePanel: Room(least=7, wanted=9, share=3),
+    SelectedPanel: Room(least=4, wanted=7, share=1),
+    DataPanel: Room(optional=True),
+    ScatterPanel: Room(least=5, wanted=7, share=3, optional=True),
+    OutputPanel: Room(least=1, optional=True),
+    BuffersPanel: Room(least=2, wanted=5, limit=0.25, optional=True),
+    ConsolePanel: Room(least=3, wanted=3),
+}
+SMALL_ROOMS = ROOMS | {
+    ExplanationPanel: Room(least=3, wanted=6),
+    SurfacePanel: Room(least=7, wanted=9, share=3, optional=True),
+    LossPanel: Room(least=6, wanted=6, share=2, optional=True),
+    SelectedPanel: Room(least=4, wanted=9, share=1, optional=True),
+}
+ASKED_BLOCK = Room(least=8, wanted=10)  # of columns below a table, where enter has asked for a row's numbers
 
 
 class PanelLayout(Container, CachedRows):
@@ -54,6 +86,23 @@ class PanelLayout(Container, CachedRows):
 class Layout(PanelLayout):
     """The panels of the main screen; its classes say for the stylesheet what there is to show."""
 
+    ROOMS: ClassVar[dict[type, Room]] = ROOMS
+    ABOVE: ClassVar[tuple[type[Panel], ...]] = (PhasesPanel,)  # over the whole width
+    COLUMNS: ClassVar[tuple[Column, ...]] = ()
+    WIDE_COLUMNS: ClassVar[tuple[Column, ...]] = ()  # where a terminal is wide
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrangement = Arrangement(self.ROOMS, self.ABOVE)
+
+    @property
+    def layout(self) -> TextualLayout:
+        """What places the panels."""
+        wide = self.WIDE_COLUMNS and self.app.size.width >= WIDE
+        self._arrangement.columns = self.WIDE_COLUMNS if wide else self.COLUMNS
+        self._arrangement.block = ASKED_BLOCK if self.has_class("-asked") else ROOMS[Column]
+        return self._arrangement
+
     def watch_view(self, old: View, new: View) -> None:
         """Set the classes of what has changed."""
         if new.printed is not old.printed:
@@ -62,6 +111,8 @@ class Layout(PanelLayout):
             self._class_model(new.frame)
         if new.surface is not old.surface:
             self.set_class(new.surface is not None, "-surface")
+        if new.history is not old.history:
+            self.set_class(new.history is not None and bool(new.history.loss), "-loss")
         if new.table is not old.table:
             self.set_class(new.table.cursor is not None and not self.has_class("-folded"), "-cursor")
             self.set_class(new.table.asked, "-asked")
@@ -69,8 +120,10 @@ class Layout(PanelLayout):
     def _class_model(self, frame: Frame) -> None:
         """Mark a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
         self.set_class(is_folded(frame), "-folded")
-        self.set_class(len(frame.params) > MANY, "-many")
+        self.set_class(sum(map(prod, frame.params.layout.shapes)) > MANY, "-many")
         self.set_class(bool(frame.buffers), "-buffers")
+        if frame.inputs is not None:
+            self.add_class("-data")
         if frame.prediction is not None:
             self.set_class(can_scatter(frame), "-points")
             self.set_class(bool(frame.top), "-classes")
@@ -78,16 +131,9 @@ class Layout(PanelLayout):
 
     def zoom(self, panel: Panel | None) -> None:
         """Show one panel alone below the phases, or all of them again."""
-        self.set_class(panel is not None, "-alone")
-        for each in self.query("*"):
-            around = panel is None or each in panel.ancestors_with_self or panel in each.ancestors
-            each.set_class(not around and not isinstance(each, PhasesPanel), "-aside")
+        for each in self.query(Panel):
+            each.set_class(panel is not None and each is not panel and not isinstance(each, PhasesPanel), "-aside")
             each.set_class(each is panel, "-zoomed")
-
-    def phase_and_line(self) -> ComposeResult:
-        """Yield what comes first where there is little room: the phases, and the line of code."""
-        yield PhasesPanel()
-        yield CodePanel(running_line_only=True)
 
     def console(self) -> ComposeResult:
         """Yield the console."""
@@ -102,91 +148,139 @@ class Layout(PanelLayout):
 class WideLayout(Layout):
     """From 100 x 30, few parameters: everything side by side."""
 
+    COLUMNS = (
+        Column(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
+        Column(1, (ParametersPanel, GradientsPanel, SurfacePanel, SelectedPanel, BuffersPanel, LossPanel)),
+    )
+    WIDE_COLUMNS = (
+        Column(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
+        Column(6, (ParametersPanel, GradientsPanel, SurfacePanel, SelectedPanel)),
+        Column(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
+    )
+
     def panels(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel()
-        with CachedHorizontal():
-            with CachedVertical(classes="half"):
-                yield CodePanel(title="Code")
-                yield ExplanationPanel(title="What happened")
-                yield DataPanel(title="Data")
-                yield ScatterPanel(title="Fit")
-                yield OutputPanel(title="Output")
-                yield from self.console()
-            with CachedVertical(classes="half"):
-                yield ParametersPanel(title="Parameters")
-                yield GradientsPanel(title="Gradients")
-                yield from self.details()
-                yield SurfacePanel(title="Loss over two values")
-                yield LossPanel(title="Loss")
+        yield CodePanel(title="Code")
+        yield ExplanationPanel(title="What happened")
+        yield DataPanel(title="Data")
+        yield ScatterPanel(title="Fit")
+        yield OutputPanel(title="Output")
+        yield from self.console()
+        yield ParametersPanel(title="Parameters")
+        yield GradientsPanel(title="Gradients")
+        yield from self.details()
+        yield SurfacePanel(title="Loss over two values")
+        yield LossPanel(title="Loss")
 
 
 class FoldedLayout(Layout):
     """From 100 x 30, many parameters: the table by layer has the larger half."""
 
+    COLUMNS = (
+        Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
+        Column(7, (TablePanel, SurfacePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)),
+    )
+    WIDE_COLUMNS = (
+        Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
+        Column(7, (TablePanel, SurfacePanel, SelectedPanel, ScatterPanel)),
+        Column(5, (OutputPanel, BuffersPanel)),
+    )
+
     def panels(self) -> ComposeResult:
         """Yield the panels."""
         yield PhasesPanel()
-        with CachedHorizontal():
-            with CachedVertical(classes="less"):
-                yield CodePanel(title="Code")
-                yield ExplanationPanel(title="What happened")
-                yield DataPanel(title="Data")
-                yield OutputPanel(title="Output")
-                yield LossPanel(title="Loss")
-                yield from self.console()
-            with CachedVertical(classes="more"):
-                hint = "~ from a sample · enter opens · / finds · :sort update"
-                yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
-                yield SurfacePanel(title="Loss over two values")
-                yield from self.details()
-                yield ScatterPanel(title="Fit")
+        yield CodePanel(title="Code")
+        yield ExplanationPanel(title="What happened")
+        yield DataPanel(title="Data")
+        yield OutputPanel(title="Output")
+        yield LossPanel(title="Loss")
+        yield from self.console()
+        hint = "~ from a sample · enter opens · / finds · :sort update"
+        yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
+        yield SurfacePanel(title="Loss over two values")
+        yield from self.details()
+        yield ScatterPanel(title="Fit")
 
 
 class NarrowLayout(Layout):
     """From 72 x 20, as a lecture hall sees it, few parameters: the line of code and its story beside the pictures."""
 
+    ABOVE = (PhasesPanel, CodePanel)
+    COLUMNS = (
+        Column(7, (ExplanationPanel, CompactParametersPanel, DataPanel)),
+        Column(5, (SurfacePanel, ScatterPanel, SelectedPanel, LossPanel)),
+    )
+
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield from self.phase_and_line()
-        with CachedHorizontal():
-            with CachedVertical(classes="left"):
-                yield ExplanationPanel()
-                yield CompactParametersPanel(title="Parameters   .grad")
-                yield DataPanel(title="Data")
-            with CachedVertical(classes="right"):
-                yield SurfacePanel(title="Loss over two values")
-                yield ScatterPanel(title="Fit")
-                yield LossPanel(title="Loss")
-                yield SelectedPanel(title="Selected")
+        yield PhasesPanel()
+        yield CodePanel(running_line_only=True)
+        yield ExplanationPanel()
+        yield CompactParametersPanel(title="Parameters   .grad")
+        yield DataPanel(title="Data")
+        yield SurfacePanel(title="Loss over two values")
+        yield ScatterPanel(title="Fit")
+        yield LossPanel(title="Loss")
+        yield SelectedPanel(title="Selected")
         yield from self.console()
 
 
 class NarrowFoldedLayout(Layout):
     """From 72 x 20, many parameters: the table by layer over the whole width."""
 
+    ABOVE = (PhasesPanel, CodePanel, ExplanationPanel, TablePanel)
+    COLUMNS = (
+        Column(1, (LossPanel,)),
+        Column(1, (SurfacePanel, SelectedPanel, OutputPanel)),
+    )
+
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield from self.phase_and_line()
+        yield PhasesPanel()
+        yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
         yield TablePanel(title="By layer", hint="enter opens · / finds a name")
-        with CachedHorizontal():
-            yield LossPanel(title="Loss")
-            yield SurfacePanel(title="Loss over two values")
-            yield OutputPanel(title="Output")
-            yield SelectedPanel(title="Selected")
+        yield LossPanel(title="Loss")
+        yield SurfacePanel(title="Loss over two values")
+        yield OutputPanel(title="Output")
+        yield SelectedPanel(title="Selected")
         yield from self.console()
 
 
 class SmallLayout(Layout):
-    """Below that: the phases, the line of code, one table, and as much of the explanation as there is room for."""
+    """Below that: one thing below the other, as far as there is room."""
+
+    ROOMS = SMALL_ROOMS
+    COLUMNS = (
+        Column(
+            1,
+            (
+                CodePanel,
+                CompactParametersPanel,
+                TablePanel,
+                ExplanationPanel,
+                SurfacePanel,
+                LossPanel,
+                DataPanel,
+                SelectedPanel,
+                OutputPanel,
+            ),
+        ),
+    )
 
     def panels(self) -> ComposeResult:
         """Yield the panels."""
-        yield from self.phase_and_line()
+        yield PhasesPanel()
+        yield CodePanel(running_line_only=True)
         yield CompactParametersPanel()
         yield TablePanel()
         yield ExplanationPanel()
+        yield SurfacePanel(title="Loss over two values")
+        yield LossPanel(title="Loss")
+        yield DataPanel(title="Data")
+        yield SelectedPanel(title="Selected")
+        yield OutputPanel(title="Output")
         yield from self.console()
 
 

@@ -14,7 +14,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
-from autograd_tui.tui.layouts import SHORT, Layout, layout_for
+from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
@@ -171,7 +171,6 @@ class SessionScreen(SizedScreen, CachedRows):
     async def on_resize(self, event: events.Resize) -> None:
         """Show all panels again, where the terminal's size wants them."""
         self.unzoom()
-        self.set_class(event.size.height < SHORT, "-short")
         await self.lay_out(self.state.view.frame)
 
     async def lay_out(self, frame: Frame | None) -> None:

@@ -9,7 +9,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import ROW_WIDTH, StatsTable, TensorStats
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, number
-from autograd_tui.text.styled_text import Line
+from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.text.table.table_rows import shorten_name
 
 
@@ -18,10 +18,11 @@ def buffer_lines(frame: Frame, layer: str, width: int, height: int) -> list[Line
     names = frame.buffers.layout.names
     changed = _changed(frame)
     order = sorted(range(len(names)), key=lambda index: not f"{names[index]}.".startswith(f"{layer}."))
-    room = height - 1 if len(names) < height else height - 2
+    lines: list[Line] = wrapped(buffer_summary(frame, sum(changed)), width, style="dim")
+    room = height - len(lines)
+    room -= len(names) > room  # for the row that counts the others
     shown = order[: max(room, 0)]
     name_width = min(max((len(names[index]) for index in shown), default=0), max(width - 24, 8))
-    lines: list[Line] = [[(buffer_summary(frame, sum(changed)), "dim")]]
     lines += [_row(frame, index, name_width=name_width, width=width) for index in shown]
     if len(shown) < len(names):
         lines.append([(f"... {len(names) - len(shown)} more", "dim")])

@@ -89,7 +89,8 @@ def cleared_cells(frame: Frame, index: int, *, room: int) -> Line:
     if index in frame.frozen:
         return [(f"{'frozen':>10}", "dim")]
     if index in frame.unused:
-        return [(f"{'None':>10}", ""), ("  no gradient reached it", "dim")]
+        words = "  no gradient reached it"
+        return [(f"{'None':>{min(max(room - len(words), 4), 10)}}", ""), (words, "dim")]
     last = frame.last_grads and frame.last_grads[index]
     was = f"was {main_words(last)}" if last else ""
     words = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""

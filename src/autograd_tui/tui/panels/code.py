@@ -28,13 +28,14 @@ class CodePanel(Panel):
         return max(counts) if self._running_line_only else sum(map(len, self.about.listing.values()))
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw all lines; where there is no room, the set-up lines go first."""
+        """Draw all lines; where there is no room, the set-up lines go first.
+
+        Of the running line alone, what comes next is drawn too, as far as there is room.
+        """
         if self.about is None:
             return []
         lines: list[Line] = []
         listing = self.about.listing
-        if self._running_line_only:
-            listing = {phase: source for phase, source in listing.items() if phase == (frame.phase or "setup")}
         marks = _marks(frame, self.about.listing)
         for phase, source in listing.items():
             for place, code in enumerate(source):
@@ -44,7 +45,14 @@ class CodePanel(Panel):
                 mark = marks.get((phase, place), "" if phase == "setup" else "  ")
                 style = "error" if mark == "! " else "strong" if mark.strip() else "dim" if phase == "setup" else ""
                 lines.append([(mark, "error" if frame.error else "accent"), *_code(code, style)])
-        return lines[max(len(lines) - height, 0) :]
+        if not self._running_line_only:
+            return lines[max(len(lines) - height, 0) :]
+        phase = frame.phase.value if frame.phase else "setup"
+        first = sum(len(source) for source in list(listing.values())[: list(listing).index(phase)])
+        last = first + len(listing[phase])
+        if last - first > height:  # the loss stands in the last line of a forward
+            return lines[last - height : last]
+        return lines[min(first, max(len(lines) - height, 0)) :]
 
 
 def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str, int], str]:

@@ -94,8 +94,10 @@ class BuffersPanel(Panel):
     DRAWN_FROM = (*Panel.DRAWN_FROM, "table")
 
     def rows_wanted(self) -> int:
-        """Take a row for each buffer, and one to say what has changed."""
-        return len(self.frame.buffers) + 1 if self.frame else 1
+        """Take a row for each buffer, and those that say what has changed."""
+        if self.frame is None:
+            return 1
+        return len(buffer_lines(self.frame, "", self.offered_width, 1)) + len(self.frame.buffers) - 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the rows."""
