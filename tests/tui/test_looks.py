@@ -11,6 +11,7 @@ from textual.theme import BUILTIN_THEMES
 from app_screen import Screen, screen
 from autograd_tui.text.loss_map import LEVELS
 from autograd_tui.tui import terminal
+from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
@@ -50,7 +51,7 @@ IN_SHORT = {
     "help": "escape question_mark",
     "the end of it": "escape",
 }
-NOTES = ("", "dim", "strong", "accent", "now", "up", "down", "warn", "error")
+NOTES = ("", "dim", "strong", "accent", "now", "up", "positive", "negative", "warn", "error")
 
 
 async def states(shown: Screen, keys: Mapping[str, str]) -> AsyncIterator[str]:
@@ -101,7 +102,7 @@ def test_text_stands_out_in_every_theme_of_256_colours(theme: str) -> None:
 async def test_textuals_own_colours_would_not_pass(theme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def only_what_textual_lacks(*given: object, **options: object) -> dict[str, str]:
         ours = readable(*given, **options)  # type: ignore[arg-type]
-        return {name: ours[name] for name in ("mark", "on-mark", "mark-text-style", "frame")}
+        return {name: ours[name] for name in ours if name not in given[1]}  # type: ignore[operator]
 
     monkeypatch.setattr(terminal, "readable", only_what_textual_lacks)
     assert await faults(theme, 7.0 if theme in MOST else 4.5)
@@ -134,6 +135,22 @@ async def test_the_terminals_own_colours_are_those_that_read_on_black_and_on_whi
                 assert not any(color.triplet for color in cell.colors), (state, cell)
                 assert not cell.style.dim, (state, cell)
                 assert cell.style.bgcolor is None or cell.style.bgcolor.is_default, (state, cell)
+
+
+@pytest.mark.parametrize("theme", [*MOST, "ansi-dark"])
+async def test_red_is_for_errors_and_signs_alone_and_old_is_not_red(theme: str) -> None:
+    async with screen(do="fbs", preferences=Preferences(theme=theme)) as shown:
+        panel = shown.app.main.query_one(LossPanel)
+        looks = {name: panel._look(name).color for name in ("up", "warn", "error", "positive", "negative")}
+        assert looks["warn"] != looks["error"]
+        if theme in MOST:
+            hues = {name: Color(*color.get_truecolor()).hsl.h * 360 for name, color in looks.items() if color}
+            assert 100 < hues["up"] < 160  # green: new
+            assert 15 < hues["warn"] < 45  # orange: old
+            assert min(hues["positive"], 360 - hues["positive"]) < 12  # red
+            assert 195 < hues["negative"] < 225  # blue
+        drawn = "".join(cell.character for cell in words(shown.app) if cell.style.color == looks["error"])
+        assert set(drawn) <= set("▲█▉▊▋▌▍▎▏")
 
 
 @pytest.mark.parametrize("terminal", [Terminal(colorless=True), Terminal()], ids=["without colours", "ansi"])

@@ -8,7 +8,8 @@ from autograd_tui.core.terminal_text import one_line, printable
 
 __all__ = ["Line", "Span", "justified", "length", "one_line", "plain", "printable", "wrapped"]
 
-# A style is a name: "" (plain), dim, strong, accent, now, up, down, warn, error. The theme gives it its look.
+# A style is a name: "" (plain), dim, strong, accent, now, up (new), positive, negative, warn, error,
+# or a level of a ramp, as in text/loss_map. The theme gives it its look.
 Span = tuple[str, str]  # text, style
 Line = list[Span]
 

@@ -147,6 +147,7 @@ def readable(
     frame = fit(panel, background, surface, ratio=LINES).hex
     mark = fit(Color.parse(variables["primary"]), background).hex
     found |= {"foreground": text.hex, "frame": frame}
+    found |= {"text-positive": found["text-error"], "text-negative": found["text-primary"]}
     return found | _scrollbar(frame, surface.hex) | _marked(mark, background.hex)
 
 
@@ -165,8 +166,8 @@ def _scrollbar(thumb: str, track: str) -> dict[str, str]:
 
 def _of_the_terminal() -> dict[str, str]:
     """Give the terminal's own colours: only what reads on black and on white alike, and never colour alone."""
-    plain = ("text", "text-success", "text-primary", "text-secondary", "frame", *MUTED)
-    found = dict.fromkeys(plain, "ansi_default")
-    found |= {"text-accent": "ansi_magenta", "text-warning": "ansi_red", "text-error": "ansi_red"}
+    plain = ("success", "primary", "secondary", "accent", "positive", "negative")
+    found = dict.fromkeys(("text", "frame", *MUTED, *(f"text-{kind}" for kind in plain)), "ansi_default")
+    found |= {"text-warning": "ansi_magenta", "text-error": "ansi_red"}  # what is old is no error
     found |= _scrollbar("ansi_default", "ansi_default")
     return found | _marked("ansi_default", "ansi_default", look="reverse")

@@ -49,7 +49,8 @@ class Panel(CachedRows):
         "panel--accent",
         "panel--now",
         "panel--up",
-        "panel--down",
+        "panel--positive",
+        "panel--negative",
         "panel--warn",
         "panel--error",
     }
@@ -62,7 +63,8 @@ class Panel(CachedRows):
         .panel--now { background: $mark; color: $on-mark; text-style: $mark-text-style; }
         &:nocolor .panel--now { text-style: bold reverse; }
         .panel--up { color: $text-success; }
-        .panel--down { color: $text-primary; }
+        .panel--positive { color: $text-positive; }
+        .panel--negative { color: $text-negative; }
         .panel--warn { color: $text-warning; }
         .panel--error { color: $text-error; text-style: bold; }
     }

@@ -91,7 +91,7 @@ def way_of(was: float, now: float) -> tuple[str, str]:
     """Give the arrow from one number to another, and its style: "!" where one of them is NaN or infinite."""
     if not (math.isfinite(was) and math.isfinite(now)):
         return ("=", "dim") if was == now or (was != was and now != now) else ("!", "error")
-    return ("▲", "up") if now > was else ("▼", "down") if now < was else ("=", "dim")
+    return ("▲", "positive") if now > was else ("▼", "negative") if now < was else ("=", "dim")
 
 
 def mover(frame: Frame) -> str:
@@ -166,9 +166,16 @@ def _gradient(frame: Frame, place: int, width: int, room: int) -> Line:
     if room > 2:
         longest = min(room, 8)
         drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
-        line.append((f"{drawn:<{longest}}", number_style(value, "dim" if grad.used else "up")))
+        line.append((f"{drawn:<{longest}}", number_style(value, "dim" if grad.used else _bar_style(grad))))
     state = gradient_status(frame, place)
     return [*line, (f" {state}", "" if state == "fresh" else "warn")]
+
+
+def _bar_style(grad: GradStats) -> str:
+    """Return the style of a fresh gradient's bar: that of its sign, where it is a single value."""
+    if grad.size > 1 or not grad.values:
+        return "up"
+    return "positive" if grad.values[0] > 0 else "negative"
 
 
 class GradientsPanel(Panel):
@@ -206,7 +213,9 @@ def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> 
     said = full_status(frame, grad, place)
     if bar_width > 2:
         share = abs(value) / most if most and value is not None else 0.0
-        line.append((f"  {bar(share, bar_width):<{bar_width}}", number_style(value, "up" if fresh else "dim")))
+        line.append(
+            (f"  {bar(share, bar_width):<{bar_width}}", number_style(value, _bar_style(grad) if fresh else "dim"))
+        )
     return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
 
 
