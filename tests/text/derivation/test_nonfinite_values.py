@@ -170,3 +170,23 @@ def test_powers_and_quotients_are_pytorchs() -> None:
 )
 def test_any_values_have_a_sum(values: list[float], total: float) -> None:
     assert repr(exact_sum(values)) == repr(total)
+
+
+def test_a_finite_value_that_is_worked_is_said_to_be_no_nan_where_others_are() -> None:
+    given = torch.ones(40, 50)
+    given[0, 1] = -1.0
+
+    def function(a: Tensor) -> Tensor:
+        return torch.log(a) * 3 * 2
+
+    forward, _ = traces(function, {"a": given})
+    sentence = "This value is finite; 1 of 2 000 values is NaN or infinite, as are some of "
+    _, second, *_ = [op for op in forward.ops if op.name == "mul"]
+    assert f"first value: 0 × 2 = 0 {sentence}" in " ".join(said(forward, second).split())
+
+
+def test_the_range_of_a_large_input_is_written_where_all_is_finite() -> None:
+    forward, _ = traces(torch.relu, {"a": torch.linspace(-2, 5, 2000).reshape(40, 50)})
+    assert "What went in: a from -2 to 5." in said(forward, called(forward, "relu"))
+    few, _ = traces(torch.relu, {"a": torch.tensor([-2.0, 5.0])})
+    assert "What went in" not in said(few, called(few, "relu"))

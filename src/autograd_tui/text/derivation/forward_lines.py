@@ -16,7 +16,12 @@ from autograd_tui.text.derivation.derivation import (
     written_result,
 )
 from autograd_tui.text.derivation.forward_rules import FORWARD_RULES
-from autograd_tui.text.derivation.nonfinite_lines import nonfinite_equation, nonfinite_lines
+from autograd_tui.text.derivation.nonfinite_lines import (
+    finite_example_lines,
+    nonfinite_equation,
+    nonfinite_lines,
+    range_lines,
+)
 from autograd_tui.text.derivation.rule_context import CallContext, ForwardRule
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message, tolerance_of
 from autograd_tui.text.equation import headed_rows, wrapped_rows
@@ -44,7 +49,10 @@ def forward_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         lines = [*_unknown_lines(trace, op, width), *_nonfinite_lines(call, None, width)]
     else:
         lines = _formula_lines(call, rule, width)
-    return [*lines, *dtype_lines(op.inputs, op.output, width), *saved_lines(trace, op, width)]
+    lines += dtype_lines(op.inputs, op.output, width)
+    if rule is not None and not op.not_finite and any(value.stats.values is None for value in op.inputs):
+        lines += range_lines([(name_of(trace, value), value) for value in op.inputs], width, style="dim")
+    return [*lines, *saved_lines(trace, op, width)]
 
 
 def _input_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
@@ -107,7 +115,9 @@ def _first_value_lines(call: CallContext, rule: ForwardRule, derivation: Derivat
     if not (first.result and recorded and first.arithmetic):
         return lines
     if first.agrees(recorded, _tolerance(call)):
-        return [*first_value_lines(first, recorded, width), *lines]
+        inputs = [(name_of(call.trace, value), value) for value in call.op.inputs]
+        example = finite_example_lines(recorded.values[0], output, inputs, width)
+        return [*first_value_lines(first, recorded, width), *example, *lines]
     if overflow_message(first.result, output):
         return lines
     return contradiction_lines(f"{terse(first.result.values[0])} first", output, width)

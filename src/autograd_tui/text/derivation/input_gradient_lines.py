@@ -17,7 +17,12 @@ from autograd_tui.text.derivation.derivation import (
     written_result,
     written_sum,
 )
-from autograd_tui.text.derivation.nonfinite_lines import nonfinite_equation, nonfinite_lines, nonfinite_of
+from autograd_tui.text.derivation.nonfinite_lines import (
+    finite_example_lines,
+    nonfinite_equation,
+    nonfinite_lines,
+    nonfinite_of,
+)
 from autograd_tui.text.derivation.rule_context import LETTERS, BackwardRule, NodeContext
 from autograd_tui.text.derivation.small_tensor import SmallTensor, broadcast_shape, overflow_message, tolerance_of
 from autograd_tui.text.equation import evaluated, headed_rows, wrapped_rows
@@ -168,7 +173,8 @@ def _first_value_lines(
         return _contradiction_lines(context, one.result, recorded, width)
     if one.unchanged:
         return wrapped_rows(_unchanged_text(context, recorded), width, indent="  ")
-    return first_value_lines(one, values, width)
+    example = finite_example_lines(values.values[0], recorded, [("upstream", upstream)], width)
+    return [*first_value_lines(one, values, width), *example]
 
 
 def _broadcast_note(context: NodeContext, derivation: Derivation, recorded: Value) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from autograd_tui.core.trace import NonFinite, Operation, Value
@@ -38,11 +39,16 @@ def nonfinite_lines(
     elements = _element_words(first, result, inputs) if with_elements and not equation else ""
     origin = f" {subject}: {equation}." if equation else f" {subject}{elements}." if position else ""
     lines = wrapped_rows(f"{nonfinite_counts(first, result.stats.size)}.{origin}", width, indent="  ", style="error")
+    return [*lines, *range_lines(inputs, width)]
+
+
+def range_lines(inputs: Sequence[tuple[str, Value]], width: int, *, style: str = "") -> list[Line]:
+    """Write the least and the greatest value of what went in, as far as they are known."""
     ranges = [(name, _range_words(value)) for name, value in inputs if value.stats.min is not None]
     ranged_inputs = [f"{name} {words}" for name, words in ranges if name != words]
     more = f" and {len(ranged_inputs) - MAX_LISTED_INPUTS} more" * (len(ranged_inputs) > MAX_LISTED_INPUTS)
     listed = f"What went in: {', '.join(ranged_inputs[:MAX_LISTED_INPUTS])}{more}."
-    return [*lines, *(wrapped_rows(listed, width, indent="  ") if ranged_inputs else [])]
+    return wrapped_rows(listed, width, indent="  ", style=style) if ranged_inputs else []
 
 
 def nonfinite_counts(first: NonFinite, size: int) -> str:
@@ -50,6 +56,17 @@ def nonfinite_counts(first: NonFinite, size: int) -> str:
     counts = [(number, kind) for number, kind in ((first.nans, "NaN"), (first.infinities, "infinite")) if number]
     words = [f"{count(number)} of {count(size)} values {_is_or_are(number)} {kind}" for number, kind in counts[:1]]
     return " and ".join([*words, *(f"{count(number)} {_is_or_are(number)} {kind}" for number, kind in counts[1:])])
+
+
+def finite_example_lines(worked: float, result: Value, inputs: Sequence[tuple[str, Value]], width: int) -> list[Line]:
+    """Say of a `worked` value that it is finite where others of its tensor are not, and in which inputs some are."""
+    if not result.nonfinite or not math.isfinite(worked):
+        return []
+    number, size = result.nonfinite, result.stats.size
+    names = [name for name, value in inputs if value.nonfinite]
+    cause = f", as are some of {' and '.join(names)}" if names else ""
+    others = f"{count(number)} of {count(size)} values {_is_or_are(number)} NaN or infinite{cause}"
+    return wrapped_rows(f"This value is finite; {others}.", width, indent="  ", style="error")
 
 
 def _is_or_are(number: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autograd_tui.core.trace import Operation, Trace
+from autograd_tui.text.derivation.nonfinite_lines import finite_example_lines
 from autograd_tui.text.derivation.rule_context import first_value
 from autograd_tui.text.derivation.small_tensor import is_close, tolerance_of
 from autograd_tui.text.equation import evaluated, exact, with_digits, wrapped_rows
@@ -145,6 +146,9 @@ class StepDerivation:
             lines += wrapped_rows("of the first value:", width, style="dim")
         for equation in self.equations:
             lines += equation.lines(width, tolerance=tolerance)
+        after = self.update.after("value")
+        if value is not None and after is not None:
+            lines += finite_example_lines(after, value, [(each.role, each) for each in op.inputs], width)
         for note in self.notes:
             lines += wrapped_rows(note, width, style="dim")
         return lines
