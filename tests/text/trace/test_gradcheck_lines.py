@@ -33,7 +33,7 @@ def test_the_line_shows_its_gradient_in_four_ways(check: GradCheck) -> None:
     ("verdict", "sentence"),
     [
         ("agrees", "Autograd in float64 is off by"),
-        ("wrong", "some operation's backward is not the slope of its forward"),
+        ("wrong", "some operation's backward is not the slope of its forward, or a hook has changed"),
         ("differs", "more than float32 rounds, so something else has changed it, such as a hook"),
         ("kink", "In 1 of 1 the loss has a kink"),
     ],

@@ -52,7 +52,10 @@ def _verdict_sentences(check: GradCheck) -> Iterator[str]:
     error = _error_words(check.error, check.relative_error)
     run_error = _error_words(check.held_error, check.relative_held_error)
     if check.verdict == "wrong":
-        yield f"Autograd in float64 is off by {error}: some operation's backward is not the slope of its forward."
+        yield (
+            f"Autograd in float64 is off by {error}: some operation's backward is not the slope of its forward, or a "
+            "hook has changed the gradient on its way."
+        )
     elif check.verdict == "differs":
         yield (
             f"Autograd in float64 agrees with the differences (off by {error}), but the run's gradient is off by "
