@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from textual import events
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 
@@ -59,6 +60,18 @@ async def test_the_second_help_scrolls_to_its_end() -> None:
         assert box(shown).scroll_target_y == 1
         await shown.press("end")
         assert box(shown).scroll_target_y == box(shown).max_scroll_y > 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "row"), [("?? down down", 2), ("? down ?", 0), ("?? down ? down", 1), ("?? end home pagedown up", 12)]
+)
+async def test_keys_typed_before_a_page_is_there_scroll_it(keys: str, row: int) -> None:
+    async with screen(size=(60, 15)) as shown:
+        for key in keys.replace("??", "? ?").split():
+            shown.app.post_message(events.Key("question_mark" if key == "?" else key, "?" if key == "?" else None))
+        await shown.settle()
+        await shown.settle()
+        assert box(shown).scroll_target_y == row
 
 
 @pytest.mark.parametrize("key", ["escape", "q", "space", "enter"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual import events
 
 from app_screen import Screen, screen
 from autograd_tui.text.numbers import number
@@ -242,6 +243,16 @@ async def test_looking_back_shows_that_frames_own_numbers_and_the_way_home_the_e
         assert "escape returns" in shown.note
         await shown.press("escape")
         assert "exact" in shown.text("SelectedPanel")
+
+
+async def test_quick_keys_there_and_back_keep_the_exact_numbers() -> None:
+    async with screen(do="fbs") as shown:
+        for key in ("down", "enter", "left", "enter", "escape"):
+            shown.app.post_message(events.Key(key, None))
+        await shown.settle()
+        await shown.settle()
+        assert shown.app.main.state.looking is None
+        assert shown.app.main.view.inspection == shown.session.inspect("w")
 
 
 async def test_exact_numbers_are_no_way_behind_the_veil(tmp_path: Path) -> None:

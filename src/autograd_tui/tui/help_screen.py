@@ -17,6 +17,14 @@ from autograd_tui.tui.keys import LABELS, unbound
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.rendering import SizedScreen
 
+SCROLLING = {  # keys, and by how many rows and pages they scroll
+    "up": (-1, 0),
+    "down": (1, 0),
+    "pageup": (0, -1),
+    "pagedown": (0, 1),
+    "home": (0, -1000),
+    "end": (0, 1000),
+}
 RULE = "Letters run, arrows look, capitals insist, : says it in words, escape leaves the innermost."
 WORDS_RULE = (
     "Typed after : and read by --do and session.run too, but for the last group, which is for the screen alone."
@@ -59,6 +67,7 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
         Binding("question_mark", "more", "all keys, all words", priority=True),
         Binding("escape,q,space,enter", "dismiss", "close", priority=True),
         Binding("ctrl+c", "interrupt", "close and stop", priority=True),
+        *(Binding(key, f"scroll{by}", priority=True) for key, by in SCROLLING.items()),
     ]
 
     def __init__(
@@ -102,11 +111,19 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
         self.dismiss()
         await self.app.screen.run_action("interrupt")
 
+    def action_scroll(self, rows: int, pages: int) -> None:
+        """Scroll by rows and pages, once the page is there: keys may come before it has been laid out."""
+        self.call_after_refresh(self._scroll, rows, pages)
+
+    def _scroll(self, rows: int, pages: int) -> None:
+        by = rows + pages * self._box.scrollable_content_region.height
+        self._box.scroll_relative(y=by, animate=False, immediate=True)
+
     def action_more(self) -> None:
         """Show the next page; behind the last one, close."""
         if not self._pages:
             self.dismiss()
             return
         self._box.border_title, self._box.border_subtitle, sentence, rows = self._pages.pop(0)
-        self._box.scroll_home(animate=False)
         self._table.show(sentence, rows)
+        self.action_scroll(*SCROLLING["home"])  # behind what was typed for the page before

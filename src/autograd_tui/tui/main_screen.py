@@ -30,9 +30,9 @@ from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
-from autograd_tui.tui.requests import Export, Inspect, Look, Record
+from autograd_tui.tui.requests import Export, Inspect, Look, Record, ScreenAction
 from autograd_tui.tui.run_speed import faster, slower, speed_in_words
-from autograd_tui.tui.screen_state import Note
+from autograd_tui.tui.screen_state import PATIENCE, Note
 from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_screen import TraceScreen
@@ -358,16 +358,27 @@ class MainScreen(SessionScreen):
     # Leaving.
 
     def action_leave(self) -> bool:
-        """Leave the innermost thing; return whether there was one."""
-        state = self.state
+        """Leave the innermost thing, which may be what runs and waits; return whether there was one."""
+        status = self.trainer.status
         if self.prompt.is_open:
             self.prompt.close()
-        elif self.trainer.session is not None and self.trainer.status.can_be_stopped:
-            self.stop()
+            self.say(None)
+        elif self.trainer.session is not None and status.can_be_stopped:
+            soon_over = status.run is None and status.progress is None and status.silent < PATIENCE
+            if soon_over and self.trainer.requests.only_shows:
+                self.ask(ScreenAction(self._leave_what_is_shown))  # what waits would show something else first
+            else:
+                self.stop()
+        else:
+            return self._leave_what_is_shown()
+        return True
+
+    def _leave_what_is_shown(self) -> bool:
+        """Leave a panel alone, a count, a frame looked at, the cursor, a chosen panel; return whether there was one."""
+        state = self.state
+        if self.unzoom():
             return True
-        elif self.unzoom():
-            return True
-        elif state.count:
+        if state.count:
             state.count = ""
         elif state.looking is not None and state.latest is not None:
             self.show_frame(state.latest)

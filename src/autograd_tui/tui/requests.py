@@ -195,6 +195,12 @@ class RequestQueue:
         with self._changed:
             return bool(self._waiting) and (endless or self._waiting[0].in_sight)
 
+    @property
+    def only_shows(self) -> bool:
+        """Whether nothing that waits runs or writes anything: it is soon over, and need not be dropped."""
+        with self._changed:
+            return all(isinstance(each, (Look, Inspect, ScreenAction)) for each in self._waiting)
+
     def nudge(self) -> None:
         """Wake who sleeps: something else has changed."""
         with self._changed:

@@ -136,6 +136,9 @@ class ScreenState:
     def take(self, update: Update) -> None:
         """Show what an update brings: the latest frame, or the one that a look was answered with."""
         request = update.request
+        inspection = self.view.inspection if self.latest is update.frame else None
+        if isinstance(request, Inspect):
+            inspection = request.inspection
         if self.latest is not update.frame:
             self.stage = STAGES if update.goes_on else 0  # questions would stop a run
         self.latest, self.commands = update.frame, update.log
@@ -143,7 +146,7 @@ class ScreenState:
             newest=update.newest,
             history=self._next_history(update),
             branches=update.branches,
-            inspection=request.inspection if isinstance(request, Inspect) else None,
+            inspection=inspection,
             unkept=update.unkept,
         )
         if any(look is request for look in self.pending_looks):
