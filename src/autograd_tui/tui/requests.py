@@ -142,7 +142,7 @@ class Export(Request):
 class ScreenAction(Request):
     """A key that the screen answers by itself, once all that was asked for before it is shown."""
 
-    act: Callable[[], None]
+    act: Callable[[], object]
 
 
 class RequestQueue:
