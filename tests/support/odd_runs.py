@@ -311,7 +311,9 @@ class Walker:
 def drawn(kind: type[Panel], session: Session, frame: Frame, width: int, height: int) -> None:
     """Draw a panel as its screen would."""
     panel = kind()
-    panel.set_reactive(Panel.view, View(frame=frame, about=session.about, history=session.history))
+    panel.set_reactive(
+        Panel.view, View(frame=frame, about=session.about, history=session.history, newest_history=session.history)
+    )
     for line in panel.draw(frame, width, height):
         for text, style in line:
             assert isinstance(text, str), text

@@ -534,8 +534,10 @@ def _story(page: Page, facts: Facts) -> None:
         if each.phase == "forward" and not each.raised
     ]
     before, now = losses[-2:] if len(losses) > 1 else (math.nan, math.nan)
-    change = rf"(the same|(?:up|down) (?:{NUMBER} %|{NUMBER}-fold|by {NUMBER}))"
-    page.read(rf"The loss before it was ({MARKED}): {change}\.", lambda m: (before, _is_change(m[2], before, now)))
+    change = rf"(the same|(?:up|down) (?:{NUMBER} %|less than 0\.1 %|{NUMBER}-fold|by {NUMBER}))"
+    page.read(rf"\bLoss ({MARKED}) → ({MARKED}): {change}", lambda m: (before, now, _is_change(m[3], before, now)))
+    page.read(r"(the step before went too far)", lambda m: (now > before,))
+    page.read(rf"Iteration (\d+): loss ({MARKED}),", lambda m: (m[1] == str(moment.iteration), now))
     page.read(
         rf"Iteration (\d+): loss ({MARKED}) → ({MARKED}), {change}",
         lambda m: (m[1] == str(moment.iteration), before, now, _is_change(m[4], before, now)),
@@ -549,7 +551,7 @@ def _story(page: Page, facts: Facts) -> None:
     w, b = (float(moment.params[name]) for name in "wb")
     best = float((x * (y - b)).sum() / (x * x).sum())
     page.read(
-        rf"With b at ({MARKED}) the best w is ({MARKED}), (above|below) ({MARKED}): w goes (up|down)",
+        rf"With b at ({MARKED}) the best w is ({MARKED}), (above|below) ({MARKED}): the gradient sends w (up|down)",
         lambda m: (b, best, (m[3] == "above") == (best > w), w, (m[5] == "up") == (best > w)),
     )
 
@@ -559,6 +561,8 @@ def _is_change(said: str, before: float, now: float) -> bool:
     if said == "the same" or before == now:
         return said == "the same" and before == now
     way, amount = said.split(" ", 1)
+    if amount.startswith("less than"):
+        return (way == "up") == (now > before) and abs(now - before) / before < 0.001
     if amount.startswith("by "):
         true = abs(now - before)
     elif amount.endswith("-fold"):

@@ -1,7 +1,24 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from autograd_tui.engine.open_session import open_session
+from autograd_tui.text.numbers import number
 from autograd_tui.text.story import story
+
+NOISY = """
+import torch
+from torch import nn
+from autograd_tui import Options, Parts, scenario
+
+@scenario("noisy")
+def build(options):
+    def batch(i):
+        x = torch.rand(8, 1, generator=torch.Generator().manual_seed(i))
+        return x, 3 * x + torch.randn(8, 1, generator=torch.Generator().manual_seed(i))
+    return Parts(model=nn.Linear(1, 1), batch=batch, loss=nn.functional.mse_loss, optimizer="sgd,lr=0.05")
+"""
 
 
 def told(do: str, scenario: str = "linear", **options: str) -> list[tuple[str, str]]:
@@ -9,34 +26,107 @@ def told(do: str, scenario: str = "linear", **options: str) -> list[tuple[str, s
     session = open_session(scenario, **options)  # type: ignore[arg-type]
     for _ in session.run_all(do):
         pass
-    return story(session.frame, session.history, session.surface())
+    sentences = story(session.frame, session.history, session.surface())
+    return [(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in sentences]
 
 
 def test_the_first_backward_answers_why_w_goes_down() -> None:
     assert told("fb") == [
-        ("With b at 6 the best w is 1.857, below 2: w goes down, away from 4, its best in the end.", "strong")
+        (
+            "With b at 6 the best w is 1.857, below 2: the gradient sends w down, away from 4, its best in the end.",
+            "strong",
+        )
     ]
 
 
 def test_the_third_one_says_why_it_rises_again() -> None:
-    assert told("fbsz*2 fb") == [("With b at 5.693 the best w is 1.989, above 1.938: w goes up.", "strong")]
+    (sentence,) = told("fbsz*2 fb")
+    assert sentence == ("With b at 5.693 the best w is 1.989, above 1.938: the gradient sends w up.", "strong")
 
 
 def test_a_forward_compares_its_loss_with_the_one_before() -> None:
     assert told("f") == []
-    assert told("fbszf") == [("The loss before it was 3.6667: down 9.5 %.", "")]
+    assert told("fbszf") == [("Loss 3.6667 → 3.3185: down 9.5 %.", "strong")]
+
+
+def test_a_loss_that_rose_says_what_made_it_rise_and_what_to_press() -> None:
+    session, rises = open_session("linear", momentum=0.9), 0
+    for frame in session.run_all("fbsz*60"):
+        sentences = story(frame, session.history, session.surface())
+        if frame.phase == "forward" and len(sentences) == 2:
+            rises += 1
+            assert re.fullmatch(r"Loss .* up.*: the step before went too far\.", sentences[0][0])
+            assert sentences[1] == ("l sets a smaller learning rate, u undoes the step.", "error")
+            assert sentences[0][1] == "error"
+    assert rises
+    assert told("fbsz w=9 f") == [("Loss 3.6667 → 235.7067: up 64-fold.", "error")]
+
+
+def test_of_other_data_nothing_is_said_to_go_too_far(tmp_path: Path) -> None:
+    source = tmp_path / "noisy.py"
+    source.write_text(NOISY)
+    session = open_session(str(source))
+    rises = 0
+    for frame in session.run_all("fbsz*40"):
+        for sentence, _ in story(frame, session.history, session.surface()):
+            rises += "up" in sentence
+            assert "too far" not in sentence
+            assert "too large" not in sentence
+    assert rises
+
+
+def test_a_forward_run_again_is_not_said_to_lie_behind_a_step() -> None:
+    assert told("fbsz f f") == [("Loss 3.3185 → 3.3185: the same, with no step between.", "strong")]
+
+
+def test_what_a_plot_no_longer_keeps_is_not_taken_for_the_loss_before() -> None:
+    session = open_session("linear", lr=0.001)
+    for _ in session.run_free(session.end_of(30_000), lambda: False, every=60):
+        pass
+    told_since = 0
+    seen = [4 * each for each in session.history.loss.iterations[1000:1100:9]]
+    for index in seen:
+        frame = session.look(index)
+        for sentence, _ in story(frame, session.history, session.surface()):
+            before, since = re.search(r"loss (\S+) →", sentence), re.search(r"since iteration (\d+)", sentence)
+            earlier = int(since[1]) if since else frame.iteration - 1
+            told_since += bool(since)
+            assert not before or before[1] == number(session.look(4 * earlier).loss)
+    assert told_since > 3
+
+
+def test_a_history_that_lags_behind_is_not_compared() -> None:
+    session = open_session("linear")
+    for _ in session.run_all("fbsz*5"):
+        pass
+    old = session.history.copy()
+    for _ in session.run_all("fbsz*5"):
+        pass
+    ((sentence, _),) = story(session.frame, old, None)
+    assert "→" not in sentence
+    assert f"loss {session.frame.loss:.4f}" in sentence
+
+
+def test_after_a_backward_that_adds_nothing_is_said_about_one_gradient() -> None:
+    assert told("fbsz fb s fb") == []
+    assert told("w.requires_grad=False fb") == []
 
 
 def test_a_loss_that_rose_is_red_and_names_the_critical_learning_rate() -> None:
     sentences = told("lr=0.19 fbsz*30 f")
     assert [style for _, style in sentences] == ["error", "error"]
     assert ": up " in sentences[0][0]
-    assert sentences[1][0] == "lr 0.19 is too large: above 0.1803 this loss diverges. l sets another."
+    assert sentences[1][0] == "On these data lr 0.19 is too large: above 0.1803 the loss diverges. l sets another."
+
+
+def test_it_is_named_as_soon_as_it_is_set() -> None:
+    assert told("f lr=0.181")[0][0].startswith("On these data lr 0.181 is too large: above 0.1803")
+    assert told("f lr=0.18") == []
 
 
 def test_it_is_named_before_the_loss_rises() -> None:
     assert told("lr=0.19 fbsz*2")[1] == (
-        "lr 0.19 is too large: above 0.1803 this loss diverges. l sets another.",
+        "On these data lr 0.19 is too large: above 0.1803 the loss diverges. l sets another.",
         "warn",
     )
 
@@ -48,12 +138,30 @@ def test_below_the_critical_learning_rate_no_sentence_says_that_it_is_too_large(
 
 def test_momentum_moves_the_critical_learning_rate() -> None:
     assert not any("too large" in sentence for sentence, _ in told("lr=0.19 fbsz*5", optimizer="sgd,momentum=0.5"))
+    for momentum in (0.5, 0.9):
+        critical = 0.180292 * (1 + momentum)
+        for factor, diverges in ((0.99, False), (1.01, True)):
+            session = open_session("linear", optimizer=f"sgd,momentum={momentum}", lr=factor * critical)
+            for _ in session.run_free(session.end_of(3000), lambda: False, every=60):
+                pass
+            assert (session.frame.loss is None or not session.frame.loss < 1) == diverges
+            sentences = told(f"lr={factor * critical} fbsz*5", optimizer=f"sgd,momentum={momentum}")
+            assert any("too large" in sentence for sentence, _ in sentences) == diverges
 
 
 def test_of_adam_no_critical_learning_rate_is_known() -> None:
     for count in range(1, 12):
         sentences = told(f"lr=3 fbsz*{count} f", optimizer="adam")
         assert not any("diverges" in sentence for sentence, _ in sentences)
+
+
+def test_the_end_of_the_first_iteration_says_its_loss() -> None:
+    assert told("fbsz") == [("Iteration 1: loss 3.6667, w -0.1333, b -0.2000.", "strong")]
+
+
+def test_an_iteration_in_which_nothing_moved_says_so() -> None:
+    ((sentence, _),) = told("lr=0 fbsz*2")
+    assert sentence == "Iteration 2: loss 3.6667 → 3.6667, the same, and no parameter has moved."
 
 
 def test_the_end_of_an_iteration_says_what_it_brought() -> None:

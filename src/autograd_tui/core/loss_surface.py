@@ -40,6 +40,11 @@ class Quadratic:
         """
         return 2 * (1 + momentum) / self.max_curvature
 
+    def loss_at(self, x: float, y: float) -> float:
+        """Return the loss of this model at a point."""
+        across, up = x - self.x, y - self.y
+        return self.loss + (self.xx * across * across + 2 * self.xy * across * up + self.yy * up * up) / 2
+
     def best_x(self, y: float) -> float:
         """Return the x at which the loss is lowest for a fixed y."""
         return self.x - self.xy / self.xx * (y - self.y)

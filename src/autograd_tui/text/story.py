@@ -6,19 +6,26 @@ import math
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.history import History
+from autograd_tui.core.history import History, Point
 from autograd_tui.core.loss_surface import LossSurface, Quadratic
 from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.text.numbers import number, short
 from autograd_tui.text.styled_text import Span
 
 MAX_NAMED_MOVES = 2  # parameters whose moves an iteration's summary names
+LESS = "l sets a smaller learning rate, u undoes the step."
+NBSP = "\N{NO-BREAK SPACE}"  # where a row must not end
 
 
 def story(frame: Frame, history: History | None, surface: LossSurface | None) -> list[Span]:
     """Return sentences, each with its style, about how a frame stands to the frames before it; maybe none."""
-    if frame.error or history is None or frame.phase is None:
+    if surface is not None and surface.frame is not None:  # it is of some values of many: others move too
+        surface = None
+    if frame.error or history is None or frame.command is None:
         return []
+    if frame.command.name == "lr":
+        return _too_large(frame, surface, risen=False)
     if frame.phase is Phase.FORWARD:
         return _compared_loss(frame, history, surface)
     if frame.phase is Phase.BACKWARD and surface is not None:
@@ -28,34 +35,56 @@ def story(frame: Frame, history: History | None, surface: LossSurface | None) ->
     return []
 
 
-def _losses(frame: Frame, history: History) -> tuple[float, float] | None:
-    """Return the loss before and now, as far as both are known and finite."""
-    now = history.loss.at(frame.index)
-    before = history.loss.at(now.index - 1) if now else None
-    if now is None or before is None or not (math.isfinite(now.value) and math.isfinite(before.value)):
+def losses_of(frame: Frame, history: History | None) -> tuple[Point, Point] | None:
+    """Return the loss before a frame's and its own, as far as both are known and finite."""
+    now = history.loss.at(frame.index) if history is not None else None
+    if history is None or now is None or now.value != frame.loss:
         return None
-    return before.value, now.value
+    before = history.loss.at(now.index - 1)
+    return (before, now) if before is not None and math.isfinite(before.value) and math.isfinite(now.value) else None
 
 
-def _change(before: float, now: float) -> str:
+def change_of_loss(before: float, now: float) -> str:
     """Write how far a loss has changed: "down 9.5 %", "up 3 %", "the same"."""
     if before == now:
         return "the same"
     way = "down" if now < before else "up"
     if before <= 0 or now < 0:
-        return f"{way} by {number(abs(now - before))}"
+        return f"{way} by{NBSP}{number(abs(now - before))}"
     share = abs(now - before) / before
-    return f"{way} {share:.1%}".replace("%", " %") if share < 10 else f"{way} {now / before:.0f}-fold"
+    return f"{way}{NBSP}{_percent(share)}" if share < 10 else f"{way}{NBSP}{now / before:.0f}-fold"
+
+
+def _percent(share: float) -> str:
+    """Write a share of 1 in percent, small ones as less than the least that is written."""
+    return f"{share:.1%}".replace("%", f"{NBSP}%") if share >= 0.0005 else f"less than 0.1{NBSP}%"
 
 
 def _compared_loss(frame: Frame, history: History, surface: LossSurface | None) -> list[Span]:
-    losses = _losses(frame, history)
+    losses = losses_of(frame, history)
     if losses is None:
         return []
     before, now = losses
-    risen = now > before
-    compared = f"The loss before it was {number(before)}: {_change(before, now)}."
-    return [(compared, "error" if risen else ""), *_too_large(frame, surface, risen=risen)]
+    risen = now.value > before.value
+    since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
+    if now.iteration == before.iteration:
+        since = ", with no step between" if frame.loss_params == frame.params and not frame.moved else ""
+    compared = f"Loss {number(before.value)} → {number(now.value)}: {change_of_loss(before.value, now.value)}{since}"
+    cause = _cause(frame, before.value, surface) if risen else ""
+    advice = _too_large(frame, surface, risen=risen) or ([(LESS, "error")] if cause else [])
+    return [(f"{compared}{cause}.", "error" if risen else "strong"), *advice]
+
+
+def _cause(frame: Frame, before: float, surface: LossSurface | None) -> str:
+    """Say that a step made the loss rise, where that is known: the data are the same, and nothing else has moved."""
+    lowest = surface.quadratic if surface is not None else None
+    stepped = frame.mover is not None and frame.mover.phase is Phase.STEP
+    if lowest is None or not lowest.exact or not stepped or frame.before is None:
+        return ""
+    x, y = (value for row in frame.before for value in row.values or ())
+    if not math.isclose(lowest.loss_at(x, y), before, rel_tol=1e-3):
+        return ""  # other data, or the parameters were others then
+    return ": the step before went too far"
 
 
 def _too_large(frame: Frame, surface: LossSurface | None, *, risen: bool) -> list[Span]:
@@ -64,52 +93,60 @@ def _too_large(frame: Frame, surface: LossSurface | None, *, risen: bool) -> lis
     critical = _critical_lr(frame, lowest) if lowest is not None and lowest.exact else None
     if critical is None or frame.learning_rate <= critical:
         return []
-    rate = short(frame.learning_rate)
-    return [
-        (
-            f"lr {rate} is too large: above {short(critical)} this loss diverges. l sets another.",
-            "error" if risen else "warn",
-        )
-    ]
+    sentence = f"On these data lr {short(frame.learning_rate)} is too large: above {short(critical)} the loss diverges."
+    return [(f"{sentence} l sets another.", "error" if risen else "warn")]
 
 
 def _critical_lr(frame: Frame, lowest: Quadratic) -> float | None:
     """Return the learning rate from which on the run diverges; None for another optimizer than SGD with momentum."""
     spec = OptimizerSpec.parse(frame.optimizer)
     options = dict(spec.options)
-    if spec.name != "sgd" or set(options) - {"momentum"} or frame.groups is not None:
+    if spec.name != "sgd" or set(options) - {"momentum"} or frame.groups is not None or frame.frozen:
         return None
     momentum = options.get("momentum", 0.0)
     return lowest.critical_lr(momentum) if isinstance(momentum, (int, float)) else None
 
 
 def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
-    """Say why the first value goes where the gradient sends it, where that is not where it will end."""
+    """Say why the gradient sends the first value where it does, from where the loss is lowest for the other one."""
     values = [value for row in frame.params for value in row.values or ()]
+    slopes = [value for grad in frame.grads for value in (grad.values if grad and grad.backwards == 1 else ()) or ()]
     lowest = surface.quadratic
-    if lowest is None or not lowest.exact or len(values) != 2:
+    if lowest is None or not lowest.exact or len(values) != 2 or len(slopes) != 2 or frame.grads_params != frame.params:
         return []
     (x, y), (x_name, y_name) = values, surface.names
     best = lowest.best_x(y)
-    if abs(best - x) < 1e-4 * max(1.0, abs(x)):
+    if abs(best - x) < 1e-4 * max(1.0, abs(x)) or (best > x) != (slopes[0] < 0):
         return []
     way, side = ("up", "above") if best > x else ("down", "below")
-    sentence = f"With {y_name} at {short(y)} the best {x_name} is {short(best)}, {side} {short(x)}: {x_name} goes {way}"
+    sentence = (
+        f"With {y_name} at {short(y)} the best {x_name} is {short(best)}, {side} {short(x)}: "
+        f"the gradient sends {x_name} {way}"
+    )
     away = (best > x) != (lowest.x > x)
     return [(f"{sentence}{f', away from {short(lowest.x)}, its best in the end' if away else ''}.", "strong")]
 
 
 def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> list[Span]:
-    losses = _losses(frame, history)
-    if losses is None or frame.before is None or frame.mover is None or frame.mover.phase is not Phase.STEP:
+    if frame.loss is None or frame.before is None or frame.mover is None or frame.mover.phase is not Phase.STEP:
         return []
-    before, now = losses
+    loss, risen = f"loss {number(frame.loss)}", False
+    if losses := losses_of(frame, history):
+        before, now = losses
+        risen = now.value > before.value
+        since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
+        loss = f"loss {number(before.value)} → {number(now.value)}, {change_of_loss(before.value, now.value)}{since}"
+    sentence = f"Iteration {frame.iteration}: {loss}{_moves(frame, frame.before)}."
+    return [(sentence, "error" if risen else "strong"), *_too_large(frame, surface, risen=risen)]
+
+
+def _moves(frame: Frame, before: StatsTable) -> str:
+    """Write how far each of a few parameters has moved, or that none has."""
+    if frame.params.whole and before == frame.params:
+        return ", and no parameter has moved"
     moves = [
-        f"{new.name} {number(new.values[0] - old.values[0], signed=True)}"
-        for old, new in zip(frame.before, frame.params, strict=True)
+        f"{new.name}{NBSP}{number(new.values[0] - old.values[0], signed=True)}"
+        for old, new in zip(before, frame.params, strict=True)
         if new.size == 1 and new.values and old.values
     ]
-    moved = f", {', '.join(moves)}" if 0 < len(moves) <= MAX_NAMED_MOVES and len(moves) == len(frame.params) else ""
-    what = f"Iteration {frame.iteration}: loss {number(before)} → {number(now)}, {_change(before, now)}{moved}."
-    risen = now > before
-    return [(what, "error" if risen else "strong"), *_too_large(frame, surface, risen=risen)]
+    return f", {', '.join(moves)}" if len(moves) == len(frame.params) <= MAX_NAMED_MOVES else ""

@@ -27,7 +27,7 @@ from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training
 from autograd_tui.tui.run_speed import pace_in_words, speed_in_words
 from autograd_tui.tui.trainer_status import Status, Update
 
-MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.15, 1.0  # between the plots of a run
+MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.09, 1.0  # between the plots of a run
 MIN_PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 SILENCE = 3.0  # seconds without a new frame before a run is said to wait for one
 MAX_PRINTED_WIDTH = 160  # characters of what was printed, in the note
@@ -49,7 +49,8 @@ class View:
     frame: Frame | None = None
     about: SessionInfo | None = None
     newest: int = 0  # the index of the branch's last frame
-    history: History | None = None
+    history: History | None = None  # to be plotted: in a run it may lag behind the frame
+    newest_history: History | None = None
     surface: LossSurface | None = None  # over the model's two parameter values
     branches: tuple[Branch, ...] = ()  # the runs that were left
     table: TableView = field(default_factory=TableView)
@@ -126,6 +127,7 @@ class ScreenState:
             frame=update.frame,
             newest=update.newest,
             history=update.history,
+            newest_history=update.history,
             surface=None,
             branches=update.branches,
             table=TableView(),
@@ -145,6 +147,7 @@ class ScreenState:
         self.change(
             newest=update.newest,
             history=self._next_history(update),
+            newest_history=update.history,
             branches=update.branches,
             inspection=inspection,
             unkept=update.unkept,

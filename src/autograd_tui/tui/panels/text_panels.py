@@ -60,7 +60,7 @@ class NotePanel(Panel):
 class ExplanationPanel(Panel):
     """A few sentences about the command that led to this frame, in as many rows as the longest of them has taken."""
 
-    DRAWN_FROM = (*Panel.DRAWN_FROM, "history", "surface")
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "surface")
     DEFAULT_CSS = "ExplanationPanel { height: auto; max-height: 50%; }"
     MIN_ROWS = 4
 
@@ -90,7 +90,7 @@ class ExplanationPanel(Panel):
         # The story stands behind the arithmetic, before what is the same each time.
         arithmetic = [index for index, (sentence, _) in enumerate(sentences) if sentence.startswith("  ")]
         at = arithmetic[-1] + 1 if arithmetic else 0 if frame.phase is Phase.ZERO_GRAD else warnings + 1
-        sentences[at:at] = story(frame, self.view.history, self.view.surface)
+        sentences[at:at] = story(frame, self.view.newest_history, self.view.surface)
         lines = _wrapped(sentences, width)
         if len(lines) > height > 0:  # what is the same each time goes first, from the end
             for spare in [each for each in reversed(sentences) if not each[1]]:
@@ -115,7 +115,8 @@ def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
         indent = "  " if sentence.startswith("  ") else ""
         if indent and len(sentence) > width:
             sentence = sentence.partition(": ")[0]
-        lines += wrapped(sentence, width, style=style, indent=indent)
+        rows = wrapped(sentence, width, style=style, indent=indent)
+        lines += [[(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in row] for row in rows]
     return lines
 
 
