@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from array import array
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autograd_tui.core.command import parse_one
 from autograd_tui.core.frame import TorchError
-from autograd_tui.core.history import History, Path, Series
+from autograd_tui.core.history import MISSING, RECENT_ROWS, History, Path, Point, Series, SizeTable
 from autograd_tui.core.tensor_stats import Grads
 from handmade_frames import frame, table
 
@@ -183,3 +186,57 @@ def test_a_path_takes_any_numbers(points: list[tuple[float, float]]) -> None:
         path.extend([(each, each, *point)])
     assert len(path) <= 8
     assert not points or str(path.points()[0]) == str(points[0])
+
+
+def test_sizes_are_values_of_scalars_and_norms_of_others_as_pytorch_gives_them() -> None:
+    grads = Grads(table(w=[-2.0], layer=[3.0, 4.0]), (1, 1, 0), (False,) * 3)
+    params = table(w=[5.0], layer=[6.0, 8.0], frozen=[1.0])
+    made = history(frame(params=params), frame(1, "b", params=params, grads=grads, iteration=1))
+    assert made.grads.sizes([0]) == [-2.0]
+    assert made.grads.sizes([1]) == [torch.tensor([3.0, 4.0]).norm().item()]
+    assert made.grads.sizes([2]) == [MISSING]
+    assert made.grads.sizes([0, 1, 2]) == pytest.approx([torch.tensor([-2.0, 3.0, 4.0]).norm().item()])
+    assert len(made.grads.series([2])) == 0
+    assert made.params.series([0]).points() == [Point(0, 0, 5.0)]
+
+
+def test_an_update_is_what_a_step_moved_over_the_norm_before_it() -> None:
+    step = parse_one("s")
+    before, after = table(a=[3.0], b=[0.0, 4.0]), table(a=[3.0], b=[0.0, 3.0])
+    moved = {"before": before, "mover": step, "moves": array("d", [0.0, 1.0])}
+    made = history(frame(params=before), frame(3, "s", params=after, iteration=1, **moved))
+    assert made.updates([0, 1]).values.tolist() == [1 / 5]
+    assert made.updates([1]).values.tolist() == [1 / 4]
+    assert made.params.sizes([0, 1]) == [5.0, math.hypot(3.0, 3.0)]
+
+
+def test_a_step_from_zero_has_no_update() -> None:
+    moved = {"before": table(w=[0.0]), "mover": parse_one("s"), "moves": array("d", [1.0])}
+    assert len(history(frame(3, "s", **moved)).updates([0])) == 0
+
+
+def test_sizes_of_many_parameters_over_a_long_run_take_no_more_than_a_few_megabytes() -> None:
+    sizes = SizeTable()
+    row = array("d", [1.0]) * 2000
+    for iteration in range(1, 20_000):
+        sizes.append(iteration * 4, iteration, row)
+    assert len(sizes) <= 2 * RECENT_ROWS
+    assert sizes.iterations[0] == 1
+    assert list(sizes.iterations[-RECENT_ROWS:]) == list(range(20_000 - RECENT_ROWS, 20_000))
+    spaces = {later - earlier for earlier, later in pairwise(sizes.iterations[1:-RECENT_ROWS])}
+    assert len(spaces) <= 2  # the older ones stand evenly
+
+
+def test_sizes_of_one_iteration_run_again_and_again_are_thinned_too() -> None:
+    sizes = SizeTable()
+    for index in range(5000):
+        sizes.append(index, 1, array("d", [1.0]))
+    assert len(sizes) <= 1024
+
+
+def test_a_truncated_history_knows_nothing_of_later_frames() -> None:
+    grads = Grads(table(w=[1.0]), (1,), (False,))
+    made = history(frame(), frame(2, "b", grads=grads), frame(6, "b", grads=grads))
+    kept = made.copy()
+    kept.truncate_after(3)
+    assert (len(kept.grads), len(kept.grads.iterations), len(made.grads)) == (1, 1, 2)

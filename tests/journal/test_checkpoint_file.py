@@ -114,7 +114,9 @@ def test_every_earlier_frame_can_be_returned_to(tmp_path: Path) -> None:
 def test_the_plots_go_on(tmp_path: Path) -> None:
     first = recorded(tmp_path / "j", "linear", "fbsz*20")
     again, _ = resumed(tmp_path / "j", "linear")
-    assert again.history.loss == first.history.loss
+    assert again.history == first.history
+    assert len(again.history.path) == 21
+    assert len(again.history.grads) == 20
 
 
 def test_two_files_are_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal.followed_session import FollowedSession
-from autograd_tui.journal.frame_stream import FrameStream, frames_path
+from autograd_tui.journal.frame_stream import FrameStream, decode_history, encode_history, frames_path
 from autograd_tui.journal.writer import JournalWriter
 
 
@@ -376,3 +376,11 @@ def test_following_needs_no_torch(leader: Leader) -> None:
     leader.run("f")
     done = subprocess.run([sys.executable, "-c", FOLLOW, leader.path], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_history_of_an_older_version_has_no_path_and_no_sizes(leader: Leader) -> None:
+    written = encode_history(leader.session.history)
+    older = {name: written[name] for name in ("loss", "grad_norm", "learning_rate", "metrics")}
+    assert decode_history(written) == leader.session.history
+    assert decode_history(older).loss == leader.session.history.loss
+    assert len(decode_history(older).path) == len(decode_history(older).grads) == 0

@@ -353,7 +353,7 @@ def _loss(page: Page, facts: Facts) -> None:
 
 def _series(page: Page, facts: Facts) -> tuple[list[Moment], list[float]]:
     """Give the moments that the plot has a point of, and their values."""
-    if "plot of |grad|" in page.title:
+    if "Plot of |grad|" in page.title:
         series = [each for each in facts.moments[1:] if each.phase == "backward" and not each.raised]
         return series, [size(each.grads.values()) for each in series]
     series = [each for each in facts.moments[1:] if each.phase == "forward" and not each.raised]

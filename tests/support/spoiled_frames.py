@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
 from autograd_tui.core.session_protocol import READ_ONLY
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
@@ -32,6 +33,7 @@ from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.frame_stream import FrameStream, frames_path
 from autograd_tui.text.frame_summary import frame_line
 from autograd_tui.text.hidden_results import hide_results
+from autograd_tui.text.plot_view import PlotView, plot_words
 from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.table_view import TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
@@ -341,13 +343,23 @@ def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     for new in PANELS:
         panel = new()
         shown = View(frame, following.about, following.newest, history, table=view)
-        shown = replace(shown, log_scale=rng.random() < 0.5, plotted=rng.choice(["loss", "grad", *history.metrics]))
+        shown = replace(shown, log_scale=rng.random() < 0.5, plot=_plot_view(rng, frame, history))
         for veil in veils:
             panel.set_reactive(Panel.view, replace(shown, hidden=veil))
             panel.rows_wanted()
             for line in panel.lines(width, height):
                 assert all(isinstance(text, str) and isinstance(style, str) for text, style in line)
     frame_line(frame)
+
+
+def _plot_view(rng: random.Random, frame: Frame, history: History) -> PlotView:
+    """Choose what is plotted, and how."""
+    words = [*(word for word, _ in plot_words(frame)), *history.metrics, "missing"]
+    ends = sorted(rng.choices(range(20), k=2))
+    first, last = ends if rng.random() < 0.3 else (None, None)
+    cursor = rng.choice([None, rng.randrange(30)])
+    names = tuple(rng.sample(words, rng.randint(1, 3)))
+    return PlotView(names, first, last, rng.choice([0.0, 0.9]), cursor)
 
 
 def follow(what: Spoiled, whole: Original, path: Path, rng: random.Random) -> str | None:

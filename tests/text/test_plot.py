@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.history import Point
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.text.plot import GUTTER, MIN_ROWS, plot_columns, plot_lines
+from autograd_tui.text.plot import GUTTER, MIN_ROWS, Curve, plot_columns, plot_lines
 from autograd_tui.text.sparkline import LEVELS
 from autograd_tui.text.styled_text import length, plain
 from suite_options import examples
@@ -172,7 +173,7 @@ import json, math, sys
 from hypothesis import given, settings, strategies as st
 from autograd_tui.core.history import Point
 from autograd_tui.text.styled_text import length
-from autograd_tui.text.plot import plot_lines
+from autograd_tui.text.plot import Curve, plot_lines
 
 @settings(max_examples=400, deadline=None, database=None)
 @given(
@@ -181,7 +182,10 @@ from autograd_tui.text.plot import plot_lines
 )
 def draw(values, width, height, stretch):
     points = [Point(i, 1 + i * stretch, value) for i, value in enumerate(values)]
-    lines = plot_lines(points, width, height, shown=points[len(points) // 2] if points else None)
+    middle = len(points) // 2
+    left = Curve(points[:middle], label="lr 0.1", behind=True)
+    others = [left, Curve(points[::2], letter="b", dots=True)][: width % 3]
+    lines = plot_lines(points, width, height, shown=points[middle] if points else None, others=others, cursor=stretch)
     assert all(length(line) <= max(width, 40) for line in lines), (width, [length(line) for line in lines])
     assert len(lines) <= max(height, 1)
 
@@ -195,3 +199,61 @@ def test_any_floats_at_any_size_are_drawn_without_harm() -> None:
     done = subprocess.run([sys.executable, "-c", ALL_FLOATS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == "survived"
+
+
+def drawn(*others: Curve, height: int = 12, width: int = GUTTER + 60, **options: object) -> list[str]:
+    listed = points(*(3.0 - 0.2 * place for place in range(10)))
+    return [plain(line) for line in plot_lines(listed, width, height, others=others, **options)]  # type: ignore[arg-type]
+
+
+def test_a_run_that_was_left_is_dim_cut_off_where_it_leaves_the_scale_and_labelled() -> None:
+    left = Curve(points(3.0, 4.0, 5.0, 900.0, 1e6), "dim", label="lr 0.19", behind=True)
+    listed = points(*(3.0 - 0.2 * place for place in range(10)))
+    lines = plot_lines(listed, GUTTER + 60, 12, others=[left])
+    text = "\n".join(map(plain, lines))
+    assert "lr 0.19" in text
+    labels = [float(plain(line)[: GUTTER - 2]) for line in lines[:-1] if plain(line)[: GUTTER - 2].strip()]
+    assert max(labels) <= 3.0 + (3.0 - 1.2)
+    braille = {style for line in lines for piece, style in line if any("\u2801" <= each <= "\u28ff" for each in piece)}
+    assert braille == {"", "dim"}
+
+
+def test_several_curves_have_letters_along_them() -> None:
+    second = Curve(points(*(1.0 + 0.1 * place for place in range(10))), "accent", "b")
+    text = "\n".join(drawn(second, letter="a"))
+    assert "a" in text
+    assert "b" in text
+
+
+def test_a_cursor_is_a_line_with_a_ring_on_each_curve() -> None:
+    rows = drawn(cursor=5)
+    column = rows[0].index("┊")
+    assert all(row[column] in "┊○" or "\u2801" <= row[column] <= "\u28ff" for row in rows[:-1])
+    assert "".join(rows).count("○") == 1
+
+
+def test_a_changed_learning_rate_never_leaves_half_a_number_on_the_axis() -> None:
+    for change in range(1, 99):
+        *_, axis = plot_lines(points(*range(100)), GUTTER + 60, 9, changes=[change])
+        numbers = [int(each) for each in re.findall(r"\d+", plain(axis))]
+        assert all(each == 1 or each % 10 == 0 for each in numbers)
+
+
+def test_a_schedule_that_changes_the_learning_rate_all_the_time_is_not_marked() -> None:
+    *_, axis = plot_lines(points(*range(100)), GUTTER + 60, 9, changes=range(100))
+    assert "▲" not in plain(axis)
+
+
+def test_raw_values_behind_an_average_are_dots_without_a_line() -> None:
+    raw = Curve(points(*[1.0, 3.0] * 15), "dim", dots=True)
+    smooth = plot_lines(points(*[2.0] * 30), GUTTER + 60, 12, others=[raw])
+    inked = [sum("\u2801" <= each <= "\u28ff" for each in plain(line)) for line in smooth[:-1]]
+    assert 0 < inked[0] <= 15
+    assert 0 < inked[-1] <= 15
+    assert sum(inked) <= 30 + 60
+
+
+def test_a_range_is_the_axis_though_the_points_are_few() -> None:
+    rows = drawn(span=(1, 101))
+    assert "80" in rows[-1]
+    assert all(not row[GUTTER + 12 :].strip() for row in rows[:-1])

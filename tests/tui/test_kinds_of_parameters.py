@@ -181,17 +181,17 @@ async def test_a_metric_can_be_plotted_in_place_of_the_loss(tmp_path: Path) -> N
         mae = shown.session.history.metrics["mae"]
         assert len(mae) == 3
         panel = next(panel for panel in shown.app.main.query("LossPanel") if panel.content_size.area)
-        assert panel.border_title == "Loss   plot of mae"
+        assert panel.border_title == "Plot of mae"
         await shown.press("y")
-        assert panel.border_title == "Loss   plot of mae, log"
+        assert panel.border_title == "Plot of mae   log scale"
         ticks = [float(row.partition("┤")[0]) for row in shown.text("LossPanel").splitlines() if "┤" in row]
         assert min(mae.values) * 0.9 < min(ticks) < max(ticks) < max(mae.values) * 1.1
 
 
 def test_names_in_a_panels_title_are_text_and_never_markup() -> None:
     panel = LossPanel(title="Loss")
-    panel.retitle("Loss   plot of [/b]\x1b]0;x\x07[red]")
-    assert str(panel._border_title) == "Loss   plot of [/b][red]"
+    panel.retitle("Plot of [/b]\x1b]0;x\x07[red]")
+    assert str(panel._border_title) == "Plot of [/b][red]"
 
 
 def test_values_and_norms_stand_below_each_other() -> None:

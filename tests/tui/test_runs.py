@@ -10,6 +10,7 @@ import suite_options
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.text.plot_view import PlotView
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.requests import Train
 from autograd_tui.tui.run_speed import (
@@ -158,7 +159,7 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
     async with screen(lr=0.001) as shown:
         main, panel = shown.app.main, shown.app.main.query_one(LossPanel)
         for time in range(200 if suite_options.LONG else 40):
-            main.state.change(plotted=("loss", "grad")[time % 2])
+            main.state.change(plot=PlotView((("loss", "grad")[time % 2],)))
             main.draw()
             kind, frame = chance.choice(["count", "loss", "words", "stop", "look"]), shown.session.frame
             goals = {
@@ -179,15 +180,16 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
             main.action_look_at(-1)
             assert main.view.frame is shown.session.frame
             assert main.view.history == shown.session.history
-            newest = main.view.history.plotted(main.view.plotted).at(main.view.frame.index)
+            (name,) = main.view.plot.names
+            newest = main.view.history.plotted(name).at(main.view.frame.index)
             assert newest or time < 3
-            assert main.view.plotted == "grad" or newest is None or newest.iteration == main.view.frame.iteration
+            assert name == "grad" or newest is None or newest.iteration == main.view.frame.iteration
             if newest is None:
                 continue  # there may be no plot yet
             await shown.pilot.pause()
             drawn = shown.text("LossPanel")
             assert "◆" in drawn, f"{kind}, {time}: {drawn}"
-            panel._kept = None, []
+            panel._plots = None, []
             panel.redraw()
             assert shown.text("LossPanel") == drawn, f"{kind}, {time}"
 

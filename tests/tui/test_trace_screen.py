@@ -82,7 +82,7 @@ async def test_words_are_understood_inside_and_never_run_as_keys() -> None:
         assert "operation 3 of 7" in text(shown, "TraceHeaderPanel")
         await shown.press(":", *"plot grad", "enter", "left")
         assert shown.app.screen is shown.app.main
-        assert (shown.app.main.view.plotted, shown.session.newest) == ("grad", 2)
+        assert (shown.app.main.view.plot.names, shown.session.newest) == (("grad",), 2)
         await shown.press("escape", "i", ":", *"lr=0.5", "enter", "z")
         assert shown.session.commands() == "fbs lr=0.5 z"
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_o
 from autograd_tui.core.command import PHASES
 from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.frame import Frame, ParamGroups
-from autograd_tui.core.history import Series
+from autograd_tui.core.history import MAX_ROWS, Path, Series, SizeTable
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import (
@@ -254,6 +254,29 @@ def _series(series: Series) -> bool:
     )
 
 
+def _path(path: Path) -> bool:
+    lengths = {len(path.indices), len(path.iterations), len(path.xs), len(path.ys)}
+    return (
+        path.capacity in SERIES_CAPACITIES and len(lengths) == 1 and _is_in_order(path) and len(path) <= path.capacity
+    )
+
+
+def _size_table(table: SizeTable) -> bool:
+    return (
+        len(table.rows) == len(table.indices) == len(table.iterations) <= MAX_ROWS
+        and len({len(row) for row in table.rows}) <= 1
+        and 0 < table.spacing < INTEGER_LIMIT
+        and _is_in_order(table)
+    )
+
+
+def _is_in_order(table: Path | SizeTable) -> bool:
+    """Return whether neither frames nor iterations go back."""
+    return all(
+        one <= next_one for column in (table.indices, table.iterations) for one, next_one in pairwise([0, *column])
+    )
+
+
 _FITTING: dict[type[Any], Callable[[Any], bool]] = {
     StatsLayout: _layout,
     StatsTable: _table,
@@ -263,4 +286,6 @@ _FITTING: dict[type[Any], Callable[[Any], bool]] = {
     Frame: _frame,
     SessionInfo: _about,
     Series: _series,
+    Path: _path,
+    SizeTable: _size_table,
 }

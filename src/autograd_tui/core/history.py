@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import FIRST_VALUE_COLUMN, ROW_WIDTH, Grads, StatsTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,13 @@ class Series:
         for start, end in pairwise([*bounds, len(self)]):
             positions.update(start + each for each in (_extremes(self.values[start:end]) if start < end else ()))
         return [self._point(position) for position in sorted(positions)]
+
+    def between(self, first: int, last: int | None) -> Series:
+        """Return a series of the points from iteration `first` to `last`, None for the newest."""
+        start = bisect_left(self.iterations, first)
+        end = len(self) if last is None else bisect_right(self.iterations, last)
+        columns = (self.indices[start:end], self.iterations[start:end], self.values[start:end])
+        return Series(self.capacity, self.bucket, *columns)
 
     def share_since(self, other: Series) -> float:
         """Return the share of all iterations by which this series and an earlier copy of it differ in length."""
@@ -206,6 +215,134 @@ class Path:
         return self.indices, self.iterations, self.xs, self.ys
 
 
+MISSING = -math.inf  # in a row of sizes, of a tensor that is not there or has no norm
+RECENT_ROWS = 32  # that are never thinned, for trends
+MAX_ROWS = 1024
+MAX_ROW_VALUES = 1 << 16  # of all rows together, where that leaves enough of them
+
+
+@dataclass(slots=True)
+class SizeTable:
+    """How large each of many tensors was, a row a frame: the value of one that has one alone, else its norm.
+
+    Rows are shared between copies. The older ones are thinned evenly as they become too many.
+    """
+
+    spacing: int = 1  # iterations that share one of the older rows
+    indices: array[int] = field(default_factory=lambda: array("q"))  # of the frames that brought the rows
+    iterations: array[int] = field(default_factory=lambda: array("q"))
+    rows: tuple[array[float], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def append(self, index: int, iteration: int, sizes: array[float]) -> None:
+        """Add a row that frame `index` brought."""
+        self.indices.append(index)
+        self.iterations.append(iteration)
+        self.rows = (*self.rows, sizes)
+        if len(self.rows) > self._capacity:
+            self._thin()
+
+    def sizes(self, tensors: Sequence[int]) -> list[float]:
+        """Return how large some tensors were together, row by row: the norm over those that are there, or MISSING.
+
+        Of one tensor alone that is its value, which has a sign, where it has only one.
+        """
+        if len(tensors) == 1:
+            return [row[tensors[0]] for row in self.rows]
+        return [_joint_norm(each) for each in self._picked(tensors)]
+
+    def shares(self, wholes: SizeTable, tensors: Sequence[int]) -> Series:
+        """Return the norm of some tensors here over that in another table with the same rows.
+
+        Rows in which a tensor is missing are left out, and those whose whole is zero.
+        """
+        series = Series()
+        pairs = zip(self._picked(tensors), wholes._picked(tensors), strict=True)
+        for index, iteration, (parts, whole) in zip(self.indices, self.iterations, pairs, strict=True):
+            norm = _joint_norm(whole)
+            if MISSING not in parts and norm != MISSING and norm != 0:
+                series.append(index, iteration, math.hypot(*parts) / norm if math.isfinite(norm) else math.nan)
+        return series
+
+    def _picked(self, tensors: Sequence[int]) -> Iterator[tuple[float, ...]]:
+        """Yield the sizes of some tensors, row by row; 2,000 of them take no longer than a plot may."""
+        if len(tensors) == 1:
+            yield from ((row[tensors[0]],) for row in self.rows)
+        else:
+            yield from map(itemgetter(*tensors), self.rows)
+
+    def series(self, tensors: Sequence[int]) -> Series:
+        """Return what `sizes` does as a series, without the rows in which all are missing."""
+        series = Series()
+        for index, iteration, size in zip(self.indices, self.iterations, self.sizes(tensors), strict=True):
+            if size != MISSING:
+                series.append(index, iteration, size)
+        return series
+
+    def latest(self, index: int, iterations: int) -> SizeTable:
+        """Return a table of the rows of so many iterations, the last one that of frame `index` or one before it."""
+        end = bisect_right(self.indices, index)
+        start = bisect_right(self.iterations, self.iterations[end - 1] - iterations, 0, end) if end else 0
+        return SizeTable(self.spacing, self.indices[start:end], self.iterations[start:end], self.rows[start:end])
+
+    def truncate_after(self, index: int) -> None:
+        """Drop the rows that frames after `index` brought."""
+        count = bisect_right(self.indices, index)
+        del self.iterations[count:], self.indices[count:]
+        self.rows = self.rows[:count]
+
+    def copy(self) -> SizeTable:
+        """Return a copy for another thread to read."""
+        return SizeTable(self.spacing, self.indices[:], self.iterations[:], self.rows)
+
+    @property
+    def _capacity(self) -> int:
+        return min(max(MAX_ROW_VALUES // max(len(self.rows[-1]), 1), 2 * RECENT_ROWS), MAX_ROWS)
+
+    def _thin(self) -> None:
+        """Keep the newest rows, and of the older ones the first of each so many iterations."""
+        kept, older = list(range(len(self))), len(self) - RECENT_ROWS
+        while len(kept) > self._capacity * 3 // 4:
+            self.spacing *= 2
+            groups = [iteration // self.spacing for iteration in self.iterations[:older]]
+            firsts = [each for each in range(older) if each == 0 or groups[each] != groups[each - 1]]
+            kept = [*firsts, *range(older, len(self))]
+        self.indices = array("q", [self.indices[each] for each in kept])
+        self.iterations = array("q", [self.iterations[each] for each in kept])
+        self.rows = tuple(self.rows[each] for each in kept)
+
+
+def _joint_norm(sizes: tuple[float, ...]) -> float:
+    if MISSING not in sizes:
+        return math.hypot(*sizes)
+    known = [size for size in sizes if size != MISSING]
+    return math.hypot(*known) if known else MISSING
+
+
+def _sizes(table: StatsTable) -> array[float]:
+    """Return the value of each tensor that has one alone, the norm of any other; MISSING where there is neither."""
+    layout, sizes = table.layout, table.numbers[::ROW_WIDTH]
+    for index, shape in enumerate(layout.shapes):
+        if not layout.measurable[index]:
+            sizes[index] = MISSING
+        elif all(length == 1 for length in shape) and layout.ordinary(index):
+            value = table.numbers[index * ROW_WIDTH + FIRST_VALUE_COLUMN]
+            sizes[index] = abs(value) if math.isinf(value) else value
+    return sizes
+
+
+def _grad_sizes(grads: Grads) -> array[float]:
+    held = iter(_sizes(grads.table))
+    return array("d", [next(held) if backwards else MISSING for backwards in grads.backwards])
+
+
+def _moves_parameters(frame: Frame) -> bool:
+    """Return whether the frame's own command has moved parameters, or it is the first frame."""
+    return frame.index == 0 or (frame.command is not None and frame.command == frame.mover and not frame.error)
+
+
 def _changes_group_rate(frame: Frame) -> bool:
     """Return whether the command has changed the learning rate of some group, perhaps not that of the first."""
     if frame.groups is None or frame.command is None or frame.error:
@@ -216,13 +353,20 @@ def _changes_group_rate(frame: Frame) -> bool:
 
 @dataclass(slots=True)
 class History:
-    """Loss, gradient norm and metrics by iteration, and where a learning rate changed."""
+    """Loss, gradient norm and metrics by iteration, where a learning rate changed, and sizes of each parameter.
+
+    A free run brings all losses and changes of the learning rate, and the rest at its frames alone.
+    """
 
     loss: Series = field(default_factory=Series)
     grad_norm: Series = field(default_factory=Series)
     learning_rate: Series = field(default_factory=Series)  # its changes alone, the first at frame 0
-    metrics: dict[str, Series] = field(default_factory=dict)  # a free run fills them in at its frames alone
+    metrics: dict[str, Series] = field(default_factory=dict)
     path: Path = field(default_factory=Path)
+    grads: SizeTable = field(default_factory=SizeTable)  # after each backward, one a parameter
+    params: SizeTable = field(default_factory=SizeTable)  # at first, and after all that moved some
+    moves: SizeTable = field(default_factory=SizeTable)  # norms of what each step changed
+    starts: SizeTable = field(default_factory=SizeTable)  # the parameters before each of these steps
 
     def plotted(self, name: str) -> Series:
         """Return the series that a plot calls so: "loss", "grad" or a metric; an empty one where there is none."""
@@ -232,6 +376,15 @@ class History:
     def last_loss(self) -> float | None:
         """The newest loss."""
         return self.loss.values[-1] if self.loss.values else None
+
+    def is_of(self, params: int) -> bool:
+        """Return whether the sizes are those of so many parameters."""
+        tables = (self.grads, self.params, self.moves, self.starts)
+        return all(len(row) == params for table in tables for row in table.rows[:1])
+
+    def updates(self, params: Sequence[int]) -> Series:
+        """Return the norm of what each step changed of some parameters together, over their norm before it."""
+        return self.moves.shares(self.starts, params)
 
     def append(self, frame: Frame) -> None:
         """Add the points of a new frame."""
@@ -247,14 +400,30 @@ class History:
             self.learning_rate.append(frame.index, frame.iteration, frame.learning_rate)
         if len(frame.params) <= 2:
             self.path.append(frame)
+        self._append_sizes(name, frame)
+
+    def _append_sizes(self, name: str | None, frame: Frame) -> None:
+        """Add what is known of each parameter."""
+        if name == "backward":
+            self.grads.append(frame.index, frame.iteration, _grad_sizes(frame.grads))
+        if _moves_parameters(frame):
+            self.params.append(frame.index, frame.iteration, _sizes(frame.params))
+        if name == "step" and frame.move_norms is not None and frame.before is not None:
+            moves = array("d", [MISSING if norm is None else norm for norm in frame.move_norms])
+            self.moves.append(frame.index, frame.iteration, moves)
+            self.starts.append(frame.index, frame.iteration, _sizes(frame.before))
 
     def truncate_after(self, index: int) -> None:
         """Drop what frames after `index` brought."""
         for series in (self.loss, self.grad_norm, self.learning_rate, *self.metrics.values()):
             series.truncate_after(index)
-        self.path.truncate_after(index)
+        for table in (self.path, self.grads, self.params, self.moves, self.starts):
+            table.truncate_after(index)
 
     def copy(self) -> History:
         """Return a copy, for another thread to read."""
         metrics = {name: series.copy() for name, series in self.metrics.items()}
-        return History(self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics, self.path.copy())
+        sizes = (self.grads.copy(), self.params.copy(), self.moves.copy(), self.starts.copy())
+        return History(
+            self.loss.copy(), self.grad_norm.copy(), self.learning_rate.copy(), metrics, self.path.copy(), *sizes
+        )

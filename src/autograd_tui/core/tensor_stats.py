@@ -16,6 +16,7 @@ ROW_WIDTH = (
     6 + MAX_LISTED_VALUES + 1
 )  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
 NONFINITE_COLUMN = 3  # its position among them
+FIRST_VALUE_COLUMN = 6  # of the values, where a row has them all
 
 
 @dataclass(frozen=True, slots=True)

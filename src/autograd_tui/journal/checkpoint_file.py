@@ -161,9 +161,9 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
                 content = torch.load(file, weights_only=True)
             leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(log, content["index"])
             if content["format"] == FORMAT and leads_on:
-                checkpoint = _decode_checkpoint(content, template)
-                if _belongs_to(journal, checkpoint.frame, content):
-                    return CheckpointFile(checkpoint, decode_history(content["history"]))
+                checkpoint, history = _decode_checkpoint(content, template), decode_history(content["history"])
+                if _belongs_to(journal, checkpoint.frame, content) and history.is_of(len(checkpoint.frame.params)):
+                    return CheckpointFile(checkpoint, history)
         except Exception:  # whatever a damaged file makes torch raise
             continue
     return None

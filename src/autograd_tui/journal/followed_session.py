@@ -209,6 +209,8 @@ class FollowedSession(ReadOnlySession):
             raise ValueError("a frame of another model")
         if self._header is None and not self._is_in_order(frame, announcement):
             raise ValueError("a frame of an iteration that is over")
+        if self._header is not None and not self._header[1].is_of(len(frame.params)):
+            raise ValueError("a history of another model")
         self._latest, self.newest, self.left = frame, announcement.newest, False
         if self._header is not None:
             self._set_header(*self._header)

@@ -9,14 +9,15 @@ from array import array
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import asdict, fields
-from pathlib import Path
+from itertools import chain
+from pathlib import Path as FilePath
 from time import monotonic
 from typing import Any
 
 from autograd_tui.core.decoding import decode_array, parse_json, validated
 from autograd_tui.core.files import new_part
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.history import History, Series
+from autograd_tui.core.history import History, Path, Series, SizeTable
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.wire import FrameEncoder
@@ -53,21 +54,57 @@ def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]
         raise ValueError(f"no first line: {error}") from None
 
 
+SERIES = ("loss", "grad_norm", "learning_rate")
+SIZE_TABLES = ("grads", "params", "moves", "starts")  # of a history; files of older versions have none, and no path
+
+
 def encode_history(history: History) -> dict[str, Any]:
     """Return all series of a history as JSON values."""
-    series = {name: getattr(history, name) for name in ("loss", "grad_norm", "learning_rate")}
     metrics = {name: encode_series(column) for name, column in history.metrics.items()}
-    return {name: encode_series(column) for name, column in series.items()} | {"metrics": metrics}
+    series = {name: encode_series(getattr(history, name)) for name in SERIES}
+    tables = {name: _encode_sizes(getattr(history, name)) for name in SIZE_TABLES}
+    return {**series, "metrics": metrics, "path": _encode_path(history.path), **tables}
 
 
 def decode_history(plain: Any) -> History:
     """Return the history that `encode_history` was given; raises ValueError where the values are not one."""
     try:
         metrics = {name: decode_series(column) for name, column in plain["metrics"].items()}
-        loss, grad_norm, learning_rate = (decode_series(plain[name]) for name in ("loss", "grad_norm", "learning_rate"))
+        parts: dict[str, Any] = {name: decode_series(plain[name]) for name in SERIES}
+        parts |= {name: _decode_sizes(plain[name]) for name in SIZE_TABLES if name in plain}
+        if "path" in plain:
+            parts["path"] = _decode_path(plain["path"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no history: {error}") from None
-    return History(loss, grad_norm, learning_rate, metrics)
+    history = History(**parts, metrics=metrics)
+    if list(history.moves.indices) != list(history.starts.indices):
+        raise ValueError("no history: steps without what they moved from")
+    return history
+
+
+def _encode_path(path: Path) -> list[Any]:
+    return [path.capacity, *(_encode_array(each) for each in (path.indices, path.iterations, path.xs, path.ys))]
+
+
+def _decode_path(column: Any) -> Path:
+    capacity, *columns = column
+    values = (capacity, *(decode_array(*pair) for pair in zip("qqdd", columns, strict=True)))
+    return validated(Path, dict(zip((each.name for each in fields(Path)), values, strict=True)))
+
+
+def _encode_sizes(table: SizeTable) -> list[Any]:
+    """Return a table as JSON values, all of its rows joined in one array."""
+    joined = array("d", chain.from_iterable(table.rows))
+    return [table.spacing, *(_encode_array(each) for each in (table.indices, table.iterations, joined))]
+
+
+def _decode_sizes(column: Any) -> SizeTable:
+    spacing, *columns = column
+    indices, iterations, joined = (decode_array(*pair) for pair in zip("qqd", columns, strict=True))
+    width = len(joined) // max(len(indices), 1)
+    rows = tuple(joined[start : start + width] for start in range(0, len(joined), width)) if width else ()
+    values = {"spacing": spacing, "indices": indices, "iterations": iterations, "rows": rows}
+    return validated(SizeTable, values)
 
 
 def encode_series(series: Series) -> list[Any]:
@@ -99,7 +136,7 @@ CLOSING_LINE = b'{"left": true}'  # the line that a leader leaves with
 MAX_BYTES = 16 << 20  # of the file, which then begins anew
 
 
-def frames_path(journal: Path) -> Path:
+def frames_path(journal: FilePath) -> FilePath:
     """Return the path of the frame stream of a journal."""
     return journal.with_name(journal.name + SUFFIX)
 
@@ -107,7 +144,7 @@ def frames_path(journal: Path) -> Path:
 class FrameStream:
     """Appends frames to the file that followers read. Errors are kept in `problem`, and never raised."""
 
-    def __init__(self, journal: Path, about: SessionInfo, *, mode: int, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, journal: FilePath, about: SessionInfo, *, mode: int, max_bytes: int = MAX_BYTES) -> None:
         self._journal, self._path = journal, frames_path(journal)
         self._about, self._mode, self._max_bytes = about, mode, max_bytes
         self._descriptor: int | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from autograd_tui.core.history import Point
 from autograd_tui.text.numbers import fitted
@@ -17,6 +17,21 @@ from autograd_tui.text.ticks import linear_ticks, log_ticks, tick_label
 
 MIN_ROWS = 4  # of drawing, below which a plot is a sparkline
 GUTTER = 10  # columns for the labels of the y axis, and the axis
+LETTER_SPACING = 24  # columns between two letters along a curve
+MAX_MARKS = 8  # columns a mark of a changed learning rate: where there are more of them, none is drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values over iterations, and how they are drawn beside others."""
+
+    points: Sequence[Point]
+    style: str = ""
+    letter: str = ""  # written along it, since colours alone tell nobody which it is
+    label: str = ""  # written at its end
+    dots: bool = False  # its points alone, with no line between them
+    behind: bool = False  # drawn on the scale of the others, and cut off where it leaves that far
+    shown: Point | None = None  # marked on it
 
 
 def plot_lines(
@@ -27,58 +42,57 @@ def plot_lines(
     shown: Point | None = None,
     changes: Sequence[int] = (),
     log_scale: bool = False,
+    what: str = "loss",
+    others: Sequence[Curve] = (),
+    letter: str = "",
+    span: tuple[int, int] | None = None,
+    cursor: int | None = None,
 ) -> list[Line]:
     """Draw values over iterations in `height` rows, few points a column; the point `shown` is marked.
 
     The axes have round numbers, the one below in its line. Where there is no room for MIN_ROWS of drawing it is a
     sparkline: a block as high as the curve in each column of one row.
-    `changes` are the iterations after which the learning rate changed, marked by ▲ on the axis. NaN, infinities, and on
+    changes: iterations after which the learning rate changed, marked by ▲ on the axis. cursor: an iteration, marked by
+    a line. span: the first and the last iteration of the axis, by default those of all curves. NaN, infinities, and on
     a log scale what is not positive, have no place on a scale: they are marked on the top row.
     """
     bare = height <= MIN_ROWS  # no room for the axis below
     columns, rows = plot_columns(width), min(height, 1) if bare else height - 1
     if columns < 8 or rows < 1:
         return []
-    placed = _on_scale(points, log_scale)
+    given = (Curve(points, letter=letter, shown=shown), *others)
+    curves = [replace(each, points=_on_scale(each.points, log_scale)) for each in given]
+    placed = [point for curve in curves for point in curve.points]
     if not placed:
-        return [[("no loss to plot yet", "dim")]] if not points else [[("no finite loss", "warn")]]
-    span = (points[0].iteration, max(points[-1].iteration, points[0].iteration + 1))
-    limits = _limits([point.value for point in placed])
-
-    def column(iteration: int) -> int:
-        return min(int((iteration - span[0]) / (span[1] - span[0]) * (columns - 1) + 0.5), columns - 1)
-
+        anything = any(curve.points for curve in given)
+        return [[(f"no finite {what}", "warn")]] if anything else [[(f"no {what} to plot yet", "dim")]]
+    ends = [point.iteration for curve in given for point in (*curve.points[:1], *curve.points[-1:])]
+    first, last = span or (min(ends), max(ends))
+    scale = _Scale(first, max(last, first + 1), _curve_limits(curves), columns, rows)
+    cells = _Cells(scale)
     if rows == 1:  # plotext would draw it upside down
-        canvas = [_blocks([(column(point.iteration), point.value) for point in placed], columns, limits)]
+        cells.draw_blocks(curves[0].points)
     else:
-        canvas = [list(row) for row in _canvas(tuple(placed), columns, rows, span, limits)]
-
-    def row(point: Point) -> int:
-        low, high = limits
-        return min(int((high / 2 - point.value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
-
-    labels = _labels(placed, limits, rows, log_scale)
-    if len(placed) * 4 <= columns and rows > 1:
-        for point in placed:
-            canvas[row(point)][column(point.iteration)] = "•"
-    seen = {point.index for point in placed}
-    for point in points:
-        if point.index not in seen:
-            canvas[0][column(point.iteration)] = "!"
-    marked = next(iter(_on_scale([shown], log_scale)), None) if shown else None
+        for curve in reversed(curves):
+            cells.draw_curve(curve)
+        for curve in curves:
+            cells.write_letters(curve)
+        for curve in curves:
+            cells.write_label(curve)
+    for before, curve in zip(given, curves, strict=True):
+        cells.mark_unplaced(before, {point.index for point in curve.points})
+    if cursor is not None and first <= cursor <= last:
+        cells.draw_cursor(cursor, curves)
+    for each in curves:
+        cells.mark_shown(_on_scale([each.shown], log_scale) if each.shown else [])
+    labels = _labels([point.value for point in curves[0].points or placed], scale, log_scale=log_scale)
     lines: list[Line] = []
-    for index, characters in enumerate(canvas):
-        label = labels.get(index, "")
-        axis: Line = [(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim")]
-        text = "".join(characters)
-        if marked and row(marked) == index:
-            at = column(marked.iteration)
-            lines.append([*axis, *_curve(text[:at]), ("◆", "now"), *_curve(text[at + 1 :])])
-        else:
-            lines.append([*axis, *_curve(text)])
+    for index, drawn in enumerate(cells.lines()):
+        label = letter if bare and letter else labels.get(index, "")
+        lines.append([(f"{label:>{GUTTER - 2}}", "dim"), (" ┤" if label else " │", "dim"), *drawn])
     if bare:
         return lines
-    return [*lines, [(" " * (GUTTER - 1) + "└" + _axis(span, columns, column, changes), "dim")]]
+    return [*lines, [(" " * (GUTTER - 1) + "└", "dim"), *_axis(scale, changes)]]
 
 
 def plot_columns(width: int) -> int:
@@ -86,48 +100,213 @@ def plot_columns(width: int) -> int:
     return max(width - GUTTER, 1)
 
 
-def _curve(text: str) -> Line:
-    """Give a part of a row its looks: what has no place on the scale is an error."""
-    return [(part, "error" if part.startswith("!") else "accent") for part in re.split("(!+)", text) if part]
+def too_many_to_mark(changes: Sequence[int], columns: int) -> bool:
+    """Tell whether the changes of a learning rate would fill the axis: then none is marked."""
+    return len(changes) * MAX_MARKS > max(columns, 2 * MAX_MARKS)
 
 
-def _labels(placed: Sequence[Point], limits: tuple[float, float], rows: int, log_scale: bool) -> dict[int, str]:
-    """Name round values beside their rows; where there are fewer than two, the greatest and the least one."""
-    if rows == 1:
-        return {}
-    low, high = limits
-    values = [point.value for point in placed]
-    ticks = (log_ticks if log_scale else linear_ticks)(low, high, max((rows + 1) // 2, 2))
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where iterations and values stand in the drawing."""
 
-    def row(value: float) -> int:
-        return min(int((high / 2 - value / 2) / (high / 2 - low / 2) * (rows - 1) + 0.5), rows - 1)
+    first: int
+    last: int
+    limits: tuple[float, float]
+    columns: int
+    rows: int
 
+    def column(self, iteration: float) -> int:
+        share = (iteration - self.first) / (self.last - self.first)
+        return max(min(int(share * (self.columns - 1) + 0.5), self.columns - 1), 0)
+
+    def row(self, value: float) -> int:
+        low, high = self.limits
+        share = (high / 2 - value / 2) / (high / 2 - low / 2)
+        return max(min(int(share * (self.rows - 1) + 0.5), self.rows - 1), 0)
+
+
+class _Cells:
+    """The characters of the drawing, each with its style."""
+
+    def __init__(self, scale: _Scale) -> None:
+        self._scale = scale
+        self._cells = [[(" ", "")] * scale.columns for _ in range(scale.rows)]
+
+    def put(self, row: int, column: int, character: str, style: str) -> None:
+        self._cells[row][column] = (character, style)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the rows, neighbours of one style together."""
+        for row in self._cells:
+            yield [
+                ("".join(cell[0] for cell in group), style) for style, group in groupby(row, key=lambda cell: cell[1])
+            ]
+
+    def draw_blocks(self, points: Sequence[Point]) -> None:
+        """Draw a curve in one row of blocks."""
+        drawn = _blocks([(self._scale.column(point.iteration), point.value) for point in points], self._scale)
+        for column, character in enumerate(drawn):
+            self.put(0, column, character, "")
+
+    def draw_curve(self, curve: Curve) -> None:
+        """Draw a curve over what is there; where two share a cell, both are seen, in the style of the later one."""
+        scale = self._scale
+        parts = tuple(_parts(curve.points, scale))
+        for row, line in enumerate(_canvas(parts, scale, dots=curve.dots)):
+            for column, character in enumerate(line):
+                if character != " ":
+                    before = self._cells[row][column][0]
+                    self.put(row, column, _overlaid(before, character), curve.style)
+        if not curve.dots and len(curve.points) * 4 <= scale.columns:
+            for iteration, value in (point for part in parts for point in part):
+                if not curve.behind or iteration.is_integer():
+                    self.put(scale.row(value), scale.column(iteration), "•", curve.style)
+
+    def write_letters(self, curve: Curve) -> None:
+        """Write a curve's letter along it, at other columns than the letters before stand in."""
+        if not curve.letter:
+            return
+        scale = self._scale
+        wanted = LETTER_SPACING // 4 * (1 + ord(curve.letter) % 4)
+        for point in curve.points:
+            column = scale.column(point.iteration)
+            is_last_alone = point is curve.points[-1] and wanted - column < LETTER_SPACING * 3 // 4
+            if column >= wanted or is_last_alone:
+                self.put(scale.row(point.value), column, curve.letter, curve.style or "strong")
+                wanted = column + LETTER_SPACING
+
+    def write_label(self, curve: Curve) -> None:
+        """Write a curve's label beside its end, where there is nothing else."""
+        parts = [part for part in _parts(curve.points, self._scale) if part]
+        if not curve.label or not parts:
+            return
+        end = parts[-1][-1]
+        row, text = self._scale.row(end[1]), curve.label
+        column = min(self._scale.column(end[0]) + 2, self._scale.columns - len(text))
+        for each in (row, row - 1, row + 1, row + 2, row - 2):
+            if 0 <= each < self._scale.rows and column >= 0:
+                room = self._cells[each][max(column - 1, 0) : column + len(text) + 1]
+                if all(character == " " for character, _ in room):
+                    for place, character in enumerate(text):
+                        self.put(each, column + place, character, "dim")
+                    return
+
+    def mark_unplaced(self, curve: Curve, placed: set[int]) -> None:
+        """Mark on the top row the points that have no place on the scale: all but those of the frames given."""
+        for point in curve.points:
+            if point.index not in placed and not curve.behind:
+                self.put(0, self._scale.column(point.iteration), "!", "error")
+
+    def mark_shown(self, points: Sequence[Point]) -> None:
+        """Mark where the frame that is shown stands, if it is in the drawing."""
+        for point in points:
+            if self._scale.first <= point.iteration <= self._scale.last:
+                self.put(self._scale.row(point.value), self._scale.column(point.iteration), "◆", "now")
+
+    def draw_cursor(self, iteration: int, curves: Sequence[Curve]) -> None:
+        """Draw a line where values are read, and a ring on each curve."""
+        column = self._scale.column(iteration)
+        for row in range(self._scale.rows):
+            if self._cells[row][column][0] == " ":
+                self.put(row, column, "┊", "accent")
+        for curve in curves:
+            nearest = nearest_point(curve.points, iteration)
+            if nearest is not None and not curve.behind:
+                self.put(self._scale.row(nearest.value), column, "○", "accent")
+
+
+def nearest_point(points: Sequence[Point], iteration: int) -> Point | None:
+    """Return the last point up to an iteration, or the first one after it; None where there is none."""
+    before = [point for point in points if point.iteration <= iteration]
+    return before[-1] if before else next(iter(points), None)
+
+
+def _overlaid(before: str, character: str) -> str:
+    """Put one braille cell over another."""
+    if "\u2800" <= before <= "\u28ff" and "\u2800" <= character <= "\u28ff":
+        return chr(ord(before) | ord(character))
+    return character
+
+
+def _parts(points: Sequence[Point], scale: _Scale) -> Iterator[tuple[tuple[float, float], ...]]:
+    """Yield a curve as pieces that lie within the limits, each an (iteration, value) a point; most have one piece."""
+    low, high = scale.limits
+    if all(low <= point.value <= high for point in points):
+        yield tuple((float(point.iteration), point.value) for point in points)
+        return
+    part: list[tuple[float, float]] = []
+    for before, point in pairwise([None, *points]):
+        assert point is not None
+        inside = low <= point.value <= high
+        was_inside = before is not None and low <= before.value <= high
+        if before is not None and inside != was_inside:
+            part.append(_crossing(before, point, low, high))
+        if inside:
+            part.append((float(point.iteration), point.value))
+        elif part:
+            yield tuple(part)
+            part = []
+    if part:
+        yield tuple(part)
+
+
+def _crossing(before: Point, after: Point, low: float, high: float) -> tuple[float, float]:
+    """Return where the line between two points, one of them within the limits, leaves these."""
+    outside = after if low <= before.value <= high else before
+    edge = high if outside.value > high else low
+    share = (edge / 2 - before.value / 2) / (after.value / 2 - before.value / 2)
+    return before.iteration + share * (after.iteration - before.iteration), edge
+
+
+def _labels(values: Sequence[float], scale: _Scale, *, log_scale: bool) -> dict[int, str]:
+    """Give the labels of the y axis, by row: round numbers, or the ends where there are not two of them."""
+    low, high = scale.limits
+    ticks = (log_ticks if log_scale else linear_ticks)(low, high, max((scale.rows + 1) // 2, 2))
     if len(ticks) >= 2 and min(values) < max(values):
-        return {row(math.log10(tick) if log_scale else tick): tick_label(tick, GUTTER - 2) for tick in ticks}
-    return {row(end): fitted(_power(end) if log_scale else end, GUTTER - 2) for end in (max(values), min(values))}
+        return {scale.row(math.log10(tick) if log_scale else tick): tick_label(tick, GUTTER - 2) for tick in ticks}
+    ends = (max(values), min(values))
+    return {scale.row(end): fitted(_power(end) if log_scale else end, GUTTER - 2) for end in ends if low <= end <= high}
 
 
 def _power(exponent: float) -> float:
     return 10**exponent if exponent < 308 else sys.float_info.max
 
 
-def _axis(span: tuple[int, int], columns: int, column: Callable[[int], int], changes: Sequence[int]) -> str:
+def _axis(scale: _Scale, changes: Sequence[int]) -> Line:
     """Draw the axis of iterations with round numbers in it, each beginning at its column, and its name at the end."""
+    columns = scale.columns
     line = ["─"] * columns
     name = " iteration"
     room = columns - len(name) if columns >= 24 else columns
     if room < columns:
         line[room:] = name
-    ticks = [int(tick) for tick in linear_ticks(*span, max(columns // 10, 1)) if tick.is_integer()]
+    within = [change for change in changes if scale.first <= change + 1 and change <= scale.last]
+    if not too_many_to_mark(within, columns):
+        for change in within:
+            line[scale.column(min(change + 1, scale.last))] = "▲"
+    ticks = [int(tick) for tick in linear_ticks(scale.first, scale.last, max(columns // 10, 1)) if tick.is_integer()]
     free = 0
-    for tick in dict.fromkeys([span[0], *ticks]):
-        text, at = str(tick), column(tick)
-        if free <= at and at + len(text) < room:
+    for tick in dict.fromkeys([scale.first, *ticks]):
+        text, at = str(tick), scale.column(tick)
+        if free <= at and at + len(text) < room and "▲" not in line[at : at + len(text)]:
             line[at : at + len(text)] = text
             free = at + len(text) + 2
-    for change in changes:
-        line[max(column(min(change + 1, span[1])), 0)] = "▲"
-    return "".join(line)
+    text = "".join(line)
+    pieces: Line = []
+    for before, mark in zip(text.split("▲"), [*"▲" * text.count("▲"), ""], strict=True):
+        pieces += [(before, "dim"), (mark, "accent")]
+    return [piece for piece in pieces if piece[0]]
+
+
+def _curve_limits(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Give the range of the y axis: of all curves, but what is behind stretches it to no more than its double."""
+    chosen = [point.value for curve in curves if not curve.behind for point in curve.points]
+    behind = [point.value for curve in curves if curve.behind for point in curve.points]
+    low, high = _limits(chosen or behind)
+    if not behind or len(set(chosen)) < 2:
+        return _limits([*chosen, *behind])
+    room = high / 2 - low / 2
+    return max(min(low, *behind), low - room), min(max(high, *behind), high + room)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -147,14 +326,14 @@ def _on_scale(points: Sequence[Point], log_scale: bool) -> list[Point]:
     return [Point(point.index, point.iteration, math.log10(point.value)) for point in positive]
 
 
-def _blocks(heights: Sequence[tuple[int, float]], columns: int, limits: tuple[float, float]) -> list[str]:
+def _blocks(heights: Sequence[tuple[int, float]], scale: _Scale) -> list[str]:
     """Draw a curve through (column, value) in one row of blocks; of several values in a column the greatest."""
     greatest: dict[int, float] = {}
     for at, value in heights:
         greatest[at] = max(value, greatest.get(at, value))
-    low, half = limits[0], limits[1] / 2 - limits[0] / 2
+    low, half = scale.limits[0], scale.limits[1] / 2 - scale.limits[0] / 2
     shares = {at: (value / 2 - low / 2) / half for at, value in greatest.items()}
-    row = [" "] * columns
+    row = [" "] * scale.columns
     for at, share in shares.items():
         row[at] = LEVELS[1 + round(share * 7)]
     for (left, start), (right, end) in pairwise(shares.items()):
@@ -163,16 +342,16 @@ def _blocks(heights: Sequence[tuple[int, float]], columns: int, limits: tuple[fl
     return row
 
 
-@lru_cache(maxsize=4)
-def _canvas(
-    points: tuple[Point, ...], columns: int, rows: int, x: tuple[float, float], y: tuple[float, float]
-) -> list[str]:
-    """Let plotext draw the curve; it is fed with finite numbers alone, since others end the process."""
-    if len(points) < 2:
+@lru_cache(maxsize=16)
+def _canvas(parts: tuple[tuple[tuple[float, float], ...], ...], scale: _Scale, *, dots: bool) -> list[str]:
+    """Let plotext draw the pieces of a curve; it is fed with finite numbers alone, since others end the process."""
+    columns, rows = scale.columns, scale.rows
+    drawable = [part for part in parts if len(part) >= 2]
+    if not drawable:
         return [" " * columns] * rows
     import plotext
 
-    middle, half = y[0] / 2 + y[1] / 2, y[1] / 2 - y[0] / 2
+    middle, half = scale.limits[0] / 2 + scale.limits[1] / 2, scale.limits[1] / 2 - scale.limits[0] / 2
     figure = plotext.figure
     figure.clear()
     plotext.terminal.limit(False, False)  # or it would cut the plot to what it takes the terminal's size to be
@@ -182,10 +361,13 @@ def _canvas(
     for axis in "xy":
         for side in (0, 1):
             figure.ruler(axis, side).frequency(0)
-    figure.ruler("x").lim(*x)
+    figure.ruler("x").lim(scale.first, scale.last)
     figure.ruler("y").lim(-1, 1)
-    values = [point.value / half - middle / half for point in points]
-    within = [min(max(point.iteration, x[0]), x[1]) for point in points]  # a line to far outside ends the process too
-    figure.draw(figure.signal(within, values, marker="braille").lines())
+    for part in drawable:
+        # What lies far outside ends the process too.
+        iterations = [min(max(iteration, scale.first), scale.last) for iteration, _ in part]
+        values = [min(max(value / half - middle / half, -1.0), 1.0) for _, value in part]
+        signal = figure.signal(iterations, values, marker="braille")
+        figure.draw(signal if dots else signal.lines())
     drawn = plotext.uncolorize(str(figure.build())).split("\n")[:rows]
     return [f"{line:<{columns}}"[:columns] for line in drawn] + [" " * columns] * (rows - len(drawn))

@@ -209,6 +209,27 @@ class MainScreen(SessionScreen):
         """Show the frame of the point that was clicked."""
         self.look_at(event.index)
 
+    def action_plot_cursor(self, by: int) -> None:
+        """Move the cursor with which the plot's values are read, by as many points as were counted."""
+        by *= self.state.take_count()
+        if panel := self._plot_panel():
+            self.state.change(plot=panel.with_cursor_moved(by))
+            self.say(None)
+
+    def action_plot_zoom(self, way: Literal["in", "out"]) -> None:
+        """Plot fewer iterations, or more."""
+        if panel := self._plot_panel():
+            self.state.change(plot=panel.with_zoom(inwards=way == "in"))
+            self.say(None)
+
+    def _plot_panel(self) -> LossPanel | None:
+        """Return the panel of the plot; say so where none is in sight."""
+        for panel in self.layout_shown.query(LossPanel):
+            if panel.content_size.area:
+                return panel
+        self.say(Note("there is no room for the plot here", "warn"))
+        return None
+
     def look_at(self, index: int) -> None:
         """Show a frame, computed again where it is not stored; one that will soon not be the latest, in its turn."""
         session = self.trainer.session
@@ -236,13 +257,20 @@ class MainScreen(SessionScreen):
     def action_select(self, by: int) -> None:
         """Move the cursor of the table, by as many rows as were counted."""
         if self.state.view.frame is not None:
+            self.state.change(plot=replace(self.state.view.plot, cursor=None))  # enter opens the row now
             self.state.select_row(by * self.state.take_count())
             self.say(None)
 
     def action_open(self) -> None:
-        """Open or close the layer under the cursor; measure the parameter under it exactly."""
+        """Open or close the layer under the cursor; measure the parameter under it exactly.
+
+        Where the plot is read, show the frame of that point.
+        """
         frame, table = self.state.view.frame, self.state.view.table
-        if frame is None or table.cursor is None:
+        if self.state.view.plot.cursor is not None and (panel := self._plot_panel()):
+            if panel.index_at_cursor is not None:
+                self.look_at(panel.index_at_cursor)
+        elif frame is None or table.cursor is None:
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
         elif table.cursor.place is None:
             self.set_table(toggle_layer(table, table.cursor.layer))
@@ -380,6 +408,8 @@ class MainScreen(SessionScreen):
             return True
         if state.count:
             state.count = ""
+        elif state.view.plot.cursor is not None:
+            state.change(plot=replace(state.view.plot, cursor=None))
         elif state.looking is not None and state.latest is not None:
             self.show_frame(state.latest)
         elif state.view.table.cursor is not None:

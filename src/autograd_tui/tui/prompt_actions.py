@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.core.command import Commands
-from autograd_tui.core.errors import Refused, UnknownCommand, unknown
+from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, installed
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.messages import watch_line
+from autograd_tui.text.plot_view import parse_plot
 from autograd_tui.text.prompt.completion import Candidate, complete, completion_heading
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.tui.preferences import THEMES
@@ -127,13 +128,13 @@ class PromptActions:
             case _:
                 raise AssertionError(command)
 
-    def _plot(self, name: str) -> None:
-        """Plot another column in place of the loss; raises Refused where there is none of that name."""
-        frame = self._main.state.view.frame
-        names = ["loss", "grad", *(metric for metric, _ in (frame.metrics if frame else ()))]
-        if name not in names:
-            raise UnknownCommand(unknown(name, "plot", names))
-        self._main.state.change(plotted=name)
+    def _plot(self, text: str) -> None:
+        """Plot what words ask for; raises Refused where there is nothing of a name."""
+        view = self._main.state.view
+        if view.frame is None or view.history is None:
+            raise Refused("there is nothing to plot yet.")
+        plot = parse_plot(text, view.plot, view.frame, list(view.history.metrics))
+        self._main.state.change(plot=plot)
         self._main.draw()
 
 

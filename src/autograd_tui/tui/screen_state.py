@@ -18,6 +18,7 @@ from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
+from autograd_tui.text.plot_view import USUAL, PlotView
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 from autograd_tui.text.table.table_view import TableView, find_parameter, list_rows, move_cursor
@@ -57,7 +58,7 @@ class View:
     inspection: Inspection | None = None  # exact numbers of the parameter that enter was pressed on last
     hidden: HiddenResults | None = None  # what the veil covers of the frame
     log_scale: bool = False
-    plotted: str = "loss"  # or "grad", or a metric's name
+    plot: PlotView = field(default_factory=PlotView)
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
@@ -131,6 +132,7 @@ class ScreenState:
             surface=None,
             branches=update.branches,
             table=TableView(),
+            plot=PlotView(tuple(name for name in self.view.plot.names if name in USUAL) or ("loss",)),
             inspection=None,
             unkept=update.unkept,
         )

@@ -18,6 +18,7 @@ from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_words import rates
+from autograd_tui.text.plot_view import SMOOTHINGS, plot_words
 from autograd_tui.text.prompt.word_table import WORDS, Group, is_screen_word
 
 OPTIMIZER_LINES = {  # all of torch.optim that can be stepped, in the order in which people look for them
@@ -58,6 +59,8 @@ OPTION_LINES = {  # the usual ones, with the values that are usual
     "muon": {"momentum=0.95": "its default", **DECAY},
     "sparseadam": BETAS,
 }
+
+MAX_PLOT_WORDS = 8  # that are completed behind "plot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,8 @@ def complete(
     if last.startswith("/") and not before:
         return _name_candidates(last[1:], frame)
     if before and is_screen_word(before[0]):
-        values = 2 if before[0] == "surface" else 1  # behind the word
-        offered = _value_candidates(before[0], themes, models, frame) if len(before) <= values else []
+        values = {"surface": 2, "plot": MAX_PLOT_WORDS}.get(before[0], 1)  # behind the word
+        offered = _value_candidates(before, last, themes, models, frame) if len(before) <= values else []
     elif setting := re.match(r"lr(\[\d+\])?=", last):
         offered = candidates(WORDS["lr"].values, setting[0])
     elif last.startswith("optimizer="):
@@ -243,12 +246,12 @@ def _surface_candidates(frame: Frame | None) -> list[Candidate]:
 
 
 def _value_candidates(
-    name: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None
+    before: Sequence[str], last: str, themes: Sequence[str], models: Mapping[str, str], frame: Frame | None
 ) -> list[Candidate]:
+    name = before[0]
     usual = WORDS[name].values
     if name == "plot":
-        metrics = frame.metrics if frame else ()
-        return candidates({**usual, **{metric: f"a metric, now {number(value)}" for metric, value in metrics}})
+        return candidates(SMOOTHINGS if before[-1] == "smooth" else dict(plot_words(frame, last)))
     if name == "model":
         return candidates(models)
     if name == "surface":

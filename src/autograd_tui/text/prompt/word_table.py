@@ -10,6 +10,7 @@ from autograd_tui.core.command import Command, parse
 from autograd_tui.core.errors import UnknownCommand, unknown
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.watchpoint import Watchpoint
+from autograd_tui.text.plot_view import USUAL
 from autograd_tui.text.prompt.word_readers import (
     SORT_COLUMNS,
     read_column,
@@ -196,11 +197,11 @@ _WORDS = (
     PromptWord(
         "plot",
         "screen",
-        "plot NAME",
-        "plot the loss, grad or a metric",
+        "plot NAME A-B smooth X",
+        "plot loss, lr, a metric, NAME.grad",
         "plot grad",
         str,
-        values={"loss": "the usual one", "grad": "the norm of all gradients after each backward"},
+        values=USUAL,
     ),
     PromptWord(
         "surface",

@@ -12,7 +12,7 @@ from autograd_tui.core.history import Path
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines, nearest_point
-from autograd_tui.text.numbers import rate
+from autograd_tui.text.plot_view import branch_label
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.terminal import ReadableApp
@@ -78,13 +78,10 @@ class SurfacePanel(Panel):
     def _branches(self) -> Iterator[tuple[str, list[Point]]]:
         """Yield the ways of the runs that were left, each with what differs in it from the present one."""
         assert self.view.history is not None
-        present = self.view.history.learning_rate.values[-1:]
         for branch in self.view.branches:
-            if branch.history is None:
-                continue
-            theirs = branch.history.learning_rate.values[-1:]
-            label = f"lr {rate(theirs[0])}" if theirs != present else f"branch {branch.number}"
-            yield label, branch.history.path.points()[branch.history.path.count(branch.fork) :]
+            if branch.history is not None:
+                label = branch_label(branch, self.view.history)
+                yield label, branch.history.path.points()[branch.history.path.count(branch.fork) :]
 
     def _has_ramp(self) -> bool:
         """Return whether the terminal and the theme have colours enough for a ramp."""
