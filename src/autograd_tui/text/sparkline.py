@@ -17,6 +17,17 @@ def sparkline(counts: Sequence[float]) -> str:
     return "".join(LEVELS[math.ceil(count / most * 8) if most else 0] for count in counts)
 
 
+def columns_up(counts: Sequence[float], width: int, height: int) -> list[str]:
+    """Draw a histogram in `height` rows, each bin as many columns wide as all of them have room for in `width`."""
+    most = max(counts, default=0.0)
+    eighths = [math.ceil(count / most * height * 8) if most else 0 for count in counts]
+    each = max(width // max(len(counts), 1), 1)
+    rows = []
+    for row in reversed(range(height)):
+        rows.append("".join(LEVELS[min(max(eighth - row * 8, 0), 8)] * each for eighth in eighths))
+    return rows
+
+
 class GradientSparklines:
     """Sparklines of one frame's gradients, each worked out once."""
 

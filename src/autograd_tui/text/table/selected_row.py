@@ -10,15 +10,32 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import HISTOGRAM_BINS, SAMPLE_SIZE, Inspection, TensorStats
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import count, measured, number, percentage, rate
-from autograd_tui.text.sparkline import sparkline
+from autograd_tui.text.sparkline import columns_up, sparkline
 from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.text.table.gradient_status import full_status, gradient_status, largest_gradient, status_counts
 from autograd_tui.text.table.layers import ParameterColumns
 from autograd_tui.text.table.table_rows import shorten_name
 
 WIDE_WIDTH = 40  # characters from which there is room for more than the least
+MIN_HISTOGRAM_ROWS = 3  # of a histogram drawn below the numbers
+HISTOGRAM_GAP = 2  # columns between two of them
+MAX_BIN_WIDTH = 4  # columns of each of its bins
 LABEL_WIDTH = 10  # characters of a label where labels are aligned
 HINT = "Nothing yet: ↑ and ↓ move the cursor, / finds a name, enter opens a layer or measures a parameter."
+
+
+def best_to_show(frame: Frame) -> int | None:
+    """Return the index of the parameter that says most until somebody chooses: of those of several values, the one with
+    the largest gradient, or else the largest norm.
+    """
+    sizes = list(map(math.prod, frame.params.layout.shapes))
+    several = [index for index, size in enumerate(sizes) if size > 1]
+    grads, norms = frame.grads.norms(), frame.params.norms()
+    for numbers in (grads, norms):
+        known = [(index, number) for index in several if (number := numbers[index]) is not None]
+        if known:
+            return max(known, key=lambda each: (not math.isfinite(each[1]), each[1]))[0]
+    return None
 
 
 def no_selection_lines(width: int) -> list[Line]:
@@ -27,14 +44,39 @@ def no_selection_lines(width: int) -> list[Line]:
 
 
 def parameter_lines(
-    frame: Frame, index: int, *, inspection: Inspection | None, width: int, also: Sequence[str] = ()
+    frame: Frame,
+    index: int,
+    *,
+    inspection: Inspection | None,
+    width: int,
+    height: int = 0,
+    also: Sequence[str] = (),
 ) -> list[Line]:
-    """Describe one parameter; with an inspection of this very frame, in exact numbers. `also`: its other names."""
+    """Describe one parameter; with an inspection of this very frame, in exact numbers. `also`: its other names.
+
+    Where `height` leaves room for it, histograms of the value, the gradient and the optimizer's state stand side by
+    side below the numbers, else in them.
+    """
+    exact = _exact(frame, index, inspection)
+    lines = _numbers(frame, index, exact=exact, width=width, also=also, inline=False)
+    pictures = _histograms(frame, index, exact=exact, width=width, height=height - len(lines) - 1)
+    if pictures:
+        return [*lines, [], *pictures]
+    return _numbers(frame, index, exact=exact, width=width, also=also, inline=True)
+
+
+def _exact(frame: Frame, index: int, inspection: Inspection | None) -> Inspection | None:
+    """Return an inspection if it is of this parameter at this frame."""
+    here = frame.params.layout.names[index], frame.index
+    return inspection if inspection and (inspection.name, inspection.index) == here else None
+
+
+def _numbers(
+    frame: Frame, index: int, *, exact: Inspection | None, width: int, also: Sequence[str], inline: bool
+) -> list[Line]:
     row, grad = frame.params[index], frame.grads[index]
-    state = _state_rows(frame, row.name)
-    exact = inspection if inspection and (inspection.name, inspection.index) == (row.name, frame.index) else None
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
-    cells = HISTOGRAM_BINS if width >= WIDE_WIDTH else HISTOGRAM_BINS // 2
+    cells = 0 if not inline else HISTOGRAM_BINS if width >= WIDE_WIDTH else HISTOGRAM_BINS // 2
     lines = _heading(row, width, note=" · exact" * bool(exact))
     if also:
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
@@ -48,11 +90,36 @@ def parameter_lines(
             [*_stats_words(slope, signed=True), word] if slope.size == 1 else [word, *_stats_words(slope, cells=cells)]
         )
     lines += _packed_lines("gradient", words, width)
-    for each in exact.state if exact else state:
+    for each in exact.state if exact else _state_rows(frame, row.name):
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
         lines += _packed_lines(each.name, turned + _stats_words(_without_values(each)), width)
     if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
+    return lines
+
+
+def _histograms(frame: Frame, index: int, *, exact: Inspection | None, width: int, height: int) -> list[Line]:
+    """Draw the histograms that there are side by side; nothing where there is no room, or none."""
+    row, grad = frame.params[index], frame.grads[index]
+    value, slope = (exact.value, exact.grad) if exact else (row, grad)
+    tensors = [("value", value), ("gradient", slope)]
+    tensors += [(each.name, each) for each in (exact.state if exact else _state_rows(frame, row.name))]
+    drawn = [(name, each) for name, each in tensors if each is not None and each.histogram and not each.nonfinite]
+    while drawn and width // len(drawn) < HISTOGRAM_BINS + HISTOGRAM_GAP:
+        drawn.pop()
+    if not drawn or height < MIN_HISTOGRAM_ROWS + 2:
+        return []
+    room = width // len(drawn)
+    columns = min((room - HISTOGRAM_GAP) // HISTOGRAM_BINS, MAX_BIN_WIDTH) * HISTOGRAM_BINS
+    pictures = [columns_up(each.histogram or (), columns, height - 2) for _, each in drawn]
+    lines: list[Line] = [
+        [(f"{'~' * each.sampled}{name:<{columns}}"[:columns].ljust(room), "dim") for name, each in drawn]
+    ]
+    styles = ["accent" if name == "value" else "up" if name == "gradient" else "" for name, _ in drawn]
+    for picture in zip(*pictures, strict=True):
+        lines.append([(part.ljust(room), style) for part, style in zip(picture, styles, strict=True)])
+    ends = [(number(each.min), number(each.max)) for _, each in drawn]
+    lines.append([(f"{low}{high:>{columns - len(low)}}".ljust(room), "dim") for low, high in ends])
     return lines
 
 
@@ -114,12 +181,13 @@ def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGR
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
         return [*(number(value, signed=signed) for value in row.values), *norm]
     mark = "~" * row.sampled
-    known = [("norm", row.norm, False), ("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
-    written = [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
-    if row.nonfinite:
-        written.insert(0, f"{count(row.nonfinite)} are NaN or infinite")
-    if row.histogram is not None and not row.nonfinite:
+    written = [f"{count(row.nonfinite)} are NaN or infinite"] if row.nonfinite else []
+    if row.histogram is not None and not row.nonfinite and cells:
         written.append(f"{number(row.min)} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {number(row.max)}")
+    rms = None if row.norm is None or row.size < 2 else row.norm / math.sqrt(row.size)
+    known = [("norm", row.norm, False), ("rms", rms, False)]
+    known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
+    written += [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
     if row.stored is not None:
         ends = [] if row.nonfinite or row.min is None else [f"{number(row.min)} to {number(row.max)}"]
         written += [*ends, f"sparse: {count(row.stored)} of {count(row.size)} values stored"]

@@ -18,7 +18,8 @@ from autograd_tui.text.table.table_view import TableView, ViewRow, row_parameter
 GUTTER = 3  # cursor, opened, a blank
 MIN_NAME_WIDTH = 17  # characters of the longest names that other columns leave
 TOTAL = "all"
-BAR_WIDTH = 14  # cells of the bar that compares gradients
+BAR_WIDTH = 13  # cells of the bar that compares gradients, at least
+MAX_BAR_WIDTH = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ class TableRows:
                 kept.add(column.key)
         columns = [column for column in self._possible() if column.key in kept]
         left = max(0, width - GUTTER - sum(column.width for column in columns))
-        return TableLayout(columns, min(longest, left), view)
+        name_width = min(longest, left)
+        wider = min(left - name_width, MAX_BAR_WIDTH - BAR_WIDTH)
+        columns = [self._flow(BAR_WIDTH + wider) if column.key == "flow" else column for column in columns]
+        return TableLayout(columns, name_width, view)
 
     def heading(self, shape: TableLayout) -> Line:
         """Write the names of the columns, the sorted one marked."""
@@ -129,7 +133,7 @@ class TableRows:
             Column("|params|", "params", 11, columns.norm_words, _plain),
             Column("|grad|", "grad", 11, self._grad, self._grad_style),
             Column("per value", "rms", 10, self._rms, self._grad_style),
-            Column(self._scale.heading(BAR_WIDTH), "flow", BAR_WIDTH + 2, self._bar, self._grad_style),
+            self._flow(BAR_WIDTH),
             Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
             Column(".grad is", "state", 17, self._state, self._grad_style),
             Column(self._moved_by(), "update", 10, self._update, self._update_style),
@@ -148,10 +152,14 @@ class TableRows:
         rms = self._columns.grad_rms(at)
         return "" if rms is None else f"{rms:.1e}" if math.isfinite(rms) else number(rms)
 
-    def _bar(self, at: Indices) -> str:
+    def _flow(self, width: int) -> Column:
+        """Return the column of bars that compare the size of one value of the gradient."""
+        return Column(self._scale.heading(width), "flow", width + 2, lambda at: self._bar(at, width), self._grad_style)
+
+    def _bar(self, at: Indices, width: int) -> str:
         rms = self._columns.grad_rms(at)
-        drawn = bar(self._scale.share(rms), BAR_WIDTH) if rms is not None else ""
-        return f"{drawn:<{BAR_WIDTH}}"
+        drawn = bar(self._scale.share(rms), width) if rms is not None else ""
+        return f"{drawn:<{width}}"
 
     def _state(self, at: Indices) -> str:
         words = {self._ages[index] for index in at}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.buffer_rows import buffer_lines
-from autograd_tui.text.table.gradient_status import gradient_summary, largest_gradient
+from autograd_tui.text.table.gradient_status import gradient_summary
 from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.selected_row import layer_lines, no_selection_lines, parameter_lines
+from autograd_tui.text.table.selected_row import best_to_show, layer_lines, no_selection_lines, parameter_lines
 from autograd_tui.text.table.table_rows import TableLayout, TableRows
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
@@ -26,22 +26,23 @@ class SelectedPanel(Panel):
         if cursor is not None:
             self.retitle("Selected")
         if cursor is None:
-            return self._largest(frame, width)
+            return self._largest(frame, width, height)
         if cursor.place is not None:
             also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
-            return parameter_lines(frame, cursor.place, inspection=self.view.inspection, width=width, also=also)
+            inspection = self.view.inspection
+            return parameter_lines(frame, cursor.place, inspection=inspection, width=width, height=height, also=also)
         places = Layers.of(frame.params.layout.names).groups[cursor.layer]
         return layer_lines(frame, cursor.layer, places, width=width)
 
-    def _largest(self, frame: Frame, width: int) -> list[Line]:
-        """Describe the parameter with the largest gradient, until somebody chooses another."""
-        largest = largest_gradient(frame.grads)
-        if largest is None:
+    def _largest(self, frame: Frame, width: int, height: int) -> list[Line]:
+        """Describe what says most, until somebody chooses a parameter."""
+        index = best_to_show(frame)
+        if index is None:
             self.retitle("Selected")
             return no_selection_lines(width)
-        self.retitle("The largest gradient   ↑ ↓ choose another")
-        index = frame.params.layout.names.index(largest.name)
-        return parameter_lines(frame, index, inspection=None, width=width)
+        of = "gradient" if frame.grads.backwards[index] else "parameter"
+        self.retitle(f"The largest {of}   ↑ ↓ choose another")
+        return parameter_lines(frame, index, inspection=None, width=width, height=height)
 
 
 class TablePanel(RowPanel):
