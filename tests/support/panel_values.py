@@ -701,6 +701,7 @@ def _statistics(page: Page, start: int, end: int, held: list[Tensor]) -> None:
     mean, std = float(values.mean()), float(values.std(correction=0))
     truths: dict[str, Callable[[str], Truth]] = {
         rf"norm ({MARKED})": lambda text: agrees(text, size(held)),
+        rf"rms ({MARKED})": lambda text: agrees(text, size(held) / math.sqrt(len(values))),
         rf"mean ({MARKED})": lambda text: near(text, mean, std),
         rf"std ({MARKED})": lambda text: agrees(text, std),
         rf"({MARKED}) ~?▕": lambda text: agrees(text, float(values.min())),

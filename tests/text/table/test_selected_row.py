@@ -12,8 +12,9 @@ from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.engine.session import Session
 from autograd_tui.text.explain import explain
 from autograd_tui.text.numbers import number
+from autograd_tui.text.sparkline import columns_up
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.table.selected_row import layer_lines, parameter_lines
+from autograd_tui.text.table.selected_row import best_to_show, layer_lines, parameter_lines
 from autograd_tui.tui.panels.phases import key_number
 from nested_models import NAMES, open_nested
 from session_internals import state_of
@@ -147,3 +148,41 @@ def test_a_layer_is_described_by_what_it_adds_up_to() -> None:
     assert f"norm {number(float(values.norm()))}" in text
     assert "used by step, not cleared" in text
     assert "of its norm by the last step" in text
+
+
+def test_where_there_is_room_histograms_stand_side_by_side_below_the_numbers() -> None:
+    frame = large("fbsz*2 fb", optimizer="sgd,lr=0.01,momentum=0.9").frame
+    name = "body.0.weight" if "body.0.weight" in frame.params.layout.names else "gate"
+    index = frame.params.layout.names.index(name)
+    few = parameter_lines(frame, index, inspection=None, width=63, height=7)
+    many = [plain(line) for line in parameter_lines(frame, index, inspection=None, width=63, height=20)]
+    assert any("▕" in plain(line) for line in few)
+    assert not any("▕" in line for line in many)
+    assert len(many) == 20
+    value, grad = frame.params[index], frame.grads[index]
+    assert grad is not None
+    assert many[-1].split() == [number(end) for end in (value.min, value.max, grad.min, grad.max)]
+    assert max(map(len, many)) <= 63
+    full = many[-2]
+    assert full.count("█") > 0
+
+
+def test_a_histogram_is_as_high_as_its_fullest_bin() -> None:
+    assert columns_up([0, 1, 2, 4], 8, 2) == ["      ██", "  ▄▄████"]
+    assert columns_up([0, 0], 4, 1) == ["    "]
+
+
+def test_the_root_mean_square_is_the_size_of_one_value() -> None:
+    session = large("fb")
+    param = state_of(session).params["gate"].detach().double()
+    rms = float(param.square().mean().sqrt())
+    assert f"rms {number(rms)}" in said(session.frame, "gate")
+
+
+def test_of_parameters_of_several_values_the_one_with_the_largest_gradient_is_shown_at_first() -> None:
+    session = open_nested(NAMES)
+    before, *_, frame = [session.frame, *session.run_all("fb")]
+    sizes = {row.name: row for row in before.params if row.size > 1}
+    assert best_to_show(before) == before.params.layout.names.index(max(sizes, key=lambda each: sizes[each].norm or 0))
+    grads = {grad.name: grad.norm or 0.0 for grad in frame.grads if grad is not None and grad.size > 1}
+    assert best_to_show(frame) == frame.params.layout.names.index(max(grads, key=lambda each: grads[each]))

@@ -105,8 +105,9 @@ def _histograms(frame: Frame, index: int, *, exact: Inspection | None, width: in
     tensors = [("value", value), ("gradient", slope)]
     tensors += [(each.name, each) for each in (exact.state if exact else _state_rows(frame, row.name))]
     drawn = [(name, each) for name, each in tensors if each is not None and each.histogram and not each.nonfinite]
-    while drawn and width // len(drawn) < HISTOGRAM_BINS + HISTOGRAM_GAP:
-        drawn.pop()
+    ends = [(number(each.min), number(each.max)) for _, each in drawn]
+    least = max((HISTOGRAM_BINS, *(len(low) + 1 + len(high) for low, high in ends))) + HISTOGRAM_GAP
+    del drawn[width // least :], ends[width // least :]
     if not drawn or height < MIN_HISTOGRAM_ROWS + 2:
         return []
     room = width // len(drawn)
@@ -118,8 +119,7 @@ def _histograms(frame: Frame, index: int, *, exact: Inspection | None, width: in
     styles = ["accent" if name == "value" else "up" if name == "gradient" else "" for name, _ in drawn]
     for picture in zip(*pictures, strict=True):
         lines.append([(part.ljust(room), style) for part, style in zip(picture, styles, strict=True)])
-    ends = [(number(each.min), number(each.max)) for _, each in drawn]
-    lines.append([(f"{low}{high:>{columns - len(low)}}".ljust(room), "dim") for low, high in ends])
+    lines.append([(f"{low}{high:>{max(columns - len(low), len(high) + 1)}}".ljust(room), "dim") for low, high in ends])
     return lines
 
 
