@@ -14,6 +14,9 @@ from autograd_tui.core.tensor_stats import Grads, StatsTable, TensorStats
 if TYPE_CHECKING:
     from autograd_tui.core.trace import Trace
 
+TOP_COUNT = 5  # largest outputs of a sample that a frame holds
+MAX_TOP_SAMPLES = 16  # samples of a batch whose largest outputs it holds
+
 
 @dataclass(frozen=True, slots=True)
 class TorchError:
@@ -85,7 +88,7 @@ class Frame:
     strays: tuple[StrayLeaf, ...] | None = None  # reached by the first backward; None before it, () after any other
     added_to: Grads | None = None  # the gradients that the last backward found and added to, if any
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
-    top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: the first sample's five largest
+    top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: TOP_COUNT a sample
     metrics: tuple[tuple[str, float], ...] = ()
     error: TorchError | None = None
     seconds: float = 0.0  # that the phase itself took, without the numbers about it; 0 where nothing was measured
@@ -99,6 +102,15 @@ class Frame:
             return False
         exact = self.params.whole or self.steps == self.loss_steps  # what can be set has all its values in its row
         return not (exact and self.params == self.loss_params)
+
+    def top_of(self, sample: int) -> tuple[tuple[int, float, float | None], ...]:
+        """Return class, output and target of the largest outputs of a sample, from 0; () where they are not known."""
+        return self.top[sample * TOP_COUNT : (sample + 1) * TOP_COUNT]
+
+    @property
+    def top_samples(self) -> int:
+        """The number of samples, the first of the batch, whose largest outputs are known."""
+        return math.ceil(len(self.top) / TOP_COUNT)
 
     @property
     def move_norms(self) -> Sequence[float | None] | None:

@@ -300,6 +300,15 @@ class MainScreen(SessionScreen):
         """Move the cursor of the table with the mouse wheel."""
         self.action_select(event.by)
 
+    def action_sample(self, by: int) -> None:
+        """Show the outputs of the sample before or after, by as many as were counted, or say which are known."""
+        self.say(None)
+        try:
+            self.state.show_sample(self.state.view.sample + by * self.state.take_count())
+        except Refused as error:
+            self.say(Note(str(error), "warn"))
+        self.draw()
+
     # Panels.
 
     def action_panel(self, by: int) -> None:

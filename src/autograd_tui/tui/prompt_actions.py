@@ -119,6 +119,9 @@ class PromptActions:
                 main.draw()
             case "model", str(scenario):
                 main.ask(state.train(Open(scenario)))
+            case "image", int(number):
+                state.show_sample(number - 1)
+                main.draw()
             case "console", _:
                 main.show_console()
             case "inside", _:

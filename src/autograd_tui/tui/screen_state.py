@@ -59,6 +59,7 @@ class View:
     hidden: HiddenResults | None = None  # what the veil covers of the frame
     log_scale: bool = False
     plot: PlotView = field(default_factory=PlotView)
+    sample: int = 0  # of the batch, whose largest outputs are shown
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
@@ -133,6 +134,7 @@ class ScreenState:
             branches=update.branches,
             table=TableView(),
             plot=PlotView(tuple(name for name in self.view.plot.names if name in USUAL) or ("loss",)),
+            sample=0,
             inspection=None,
             unkept=update.unkept,
         )
@@ -203,6 +205,18 @@ class ScreenState:
         """Show the next part of what is covered."""
         self.stage += 1
         self._cover()
+
+    # The samples of the batch.
+
+    def show_sample(self, sample: int) -> None:
+        """Show the outputs of another sample, counted from 0; raises Refused where they are not known."""
+        frame = self.view.frame
+        known = frame.top_samples if frame is not None else 0
+        if known < 2:
+            raise Refused("there are no outputs of another sample to show here.")
+        if not 0 <= sample < known:
+            raise Refused(f"the outputs of samples 1 to {known} are known.")
+        self.change(sample=sample)
 
     # The table of parameters.
 

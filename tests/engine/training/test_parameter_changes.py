@@ -60,6 +60,22 @@ def test_the_five_largest_outputs_come_with_their_targets() -> None:
     assert frame.top == tuple(zip(classes.tolist(), values.tolist(), targets.tolist(), strict=True))
 
 
+def test_the_five_largest_outputs_of_each_sample_come_with_their_targets() -> None:
+    torch.manual_seed(0)
+    x, y = torch.rand(20, 3), torch.rand(20, 30)
+    parts = Parts(model=torch.nn.Linear(3, 30), batch=lambda i: (x, y), loss=torch.nn.functional.mse_loss)
+    session = open_session(Scenario("many", lambda options: parts))
+    frame = session.run("f")
+    prediction = state_of(session).prediction
+    assert prediction is not None
+    assert frame.top_samples == 16
+    for sample in range(16):
+        values, classes = prediction[sample].topk(5)
+        targets = y[sample][classes]
+        assert frame.top_of(sample) == tuple(zip(classes.tolist(), values.tolist(), targets.tolist(), strict=True))
+    assert frame.top_of(16) == ()
+
+
 def test_batches_of_ever_new_shapes_do_not_disturb_the_moves() -> None:
     model = torch.nn.Linear(1, 1)
     batches = [(torch.rand(size, 1), torch.rand(size, 1)) for size in range(1, 80)]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograd_tui.core.frame import Frame, ParamGroups
+from autograd_tui.core.frame import MAX_TOP_SAMPLES, TOP_COUNT, Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
 from autograd_tui.engine.training.param_groups import optimizer_text
 from autograd_tui.engine.training.state import TrainingState
@@ -18,7 +18,6 @@ from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor, version_of
 
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
-_TOP_NAMES = ("classes", "values", "targets")
 
 
 class FrameReader:
@@ -158,9 +157,10 @@ def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
 
 
 def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
-    """Return the classes and values of the first sample's five largest outputs, with targets of the same shape, (5,).
+    """Return the classes and values of the five largest outputs of the first samples, with targets of the same shape.
 
-    {} unless there are more than MAX_LISTED_VALUES classes.
+    Each is a flat tensor of three samples at most, so that the reader lists all of its values. {} unless there are more
+    than MAX_LISTED_VALUES classes.
     """
     if not isinstance(prediction, Tensor) or prediction.layout is not torch.strided or prediction.is_nested:
         return {}
@@ -169,17 +169,23 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
     if prediction.shape[1] <= MAX_LISTED_VALUES or not prediction.shape[0]:
         return {}
     with torch.no_grad():
-        values, classes = prediction[0].topk(5)
+        values, classes = prediction[:MAX_TOP_SAMPLES].topk(TOP_COUNT)
         top = {"classes": classes, "values": values}
         if isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex():
-            top["targets"] = targets[0].index_select(0, classes)
-    return top
+            top["targets"] = targets[:MAX_TOP_SAMPLES].gather(1, classes)
+        samples = MAX_LISTED_VALUES // TOP_COUNT
+        return {
+            f"{name}{index}": part.reshape(-1)
+            for name, tensor in top.items()
+            for index, part in enumerate(tensor.split(samples))
+        }
 
 
 def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
     """Return what `_largest` picked as rows: class, output, target."""
-    classes, values, targets = (row.values if (row := read.named(name)) else None for name in _TOP_NAMES)
-    if not classes or not values:
-        return ()
-    wanted = targets or (None,) * len(classes)
-    return tuple((int(index), value, target) for index, value, target in zip(classes, values, wanted, strict=True))
+    columns: dict[str, list[float]] = {"classes": [], "values": [], "targets": []}
+    for row in read:
+        columns[row.name.rstrip("0123456789")] += row.values or ()
+    wanted = columns["targets"] or [None] * len(columns["classes"])
+    rows = zip(columns["classes"], columns["values"], wanted, strict=True)
+    return tuple((int(index), value, target) for index, value, target in rows)

@@ -47,6 +47,13 @@ def read_export(text: str) -> str | None:
     return text or None
 
 
+def read_image(text: str) -> int:
+    """Return the number of an image or sample of the batch, from 1."""
+    if not text.isdecimal() or not int(text):
+        raise UnknownCommand(f'"image {clipped(text)}" makes no sense: give its number in the batch, from 1.')
+    return int(text)
+
+
 def read_speed(text: str) -> float | None:
     """Return the commands a second; None for as many as there is time for."""
     if text == "full":

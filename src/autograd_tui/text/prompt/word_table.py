@@ -15,6 +15,7 @@ from autograd_tui.text.prompt.word_readers import (
     SORT_COLUMNS,
     read_column,
     read_export,
+    read_image,
     read_run,
     read_scenario,
     read_speed,
@@ -219,6 +220,7 @@ _WORDS = (
     PromptWord("unicode", "screen", "unicode", "draw with all characters", "unicode"),
     PromptWord("inside", "screen", "inside", "walk the operations of the next phase", "inside"),
     PromptWord("veil", "screen", "veil", "hide new numbers until the next space", "veil"),
+    PromptWord("image", "screen", "image N", "the output of another image in the batch", "image 3", read_image),
     PromptWord("console", "screen", "console", "what has been printed", "console"),
     PromptWord(
         "export",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame import TOP_COUNT, Frame
 from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.numbers import bar, number
@@ -39,38 +39,55 @@ class ScatterPanel(Panel):
 
 
 class OutputPanel(Panel):
-    """Five rows, of the first sample in the batch; two where there are positions."""
+    """Five rows, of one sample in the batch; two where there are positions."""
 
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "sample")
     DEFAULT_CSS = "OutputPanel { height: auto; }"
 
     def rows_wanted(self) -> int:
         """Take a row for each output shown."""
         if self.frame is None:
             return 5
-        return 2 if outputs_and_positions(self.frame) else max(len(self.frame.top), 1)
+        return 2 if outputs_and_positions(self.frame) else max(len(self.frame.top_of(0)), 1)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw names, numbers and bars."""
-        shape = frame.prediction.shape if frame.prediction else ()
-        samples = shape[0] if shape else 1
         if by_position := outputs_and_positions(frame):
             outputs, positions = by_position
+            samples = frame.prediction.shape[0] if frame.prediction and frame.prediction.shape else 1
             together = f" × {samples} samples" if samples > 1 else ""
             self.retitle(f"Output   {outputs} × {positions} positions{together}")
             return prediction_lines(frame)
-        which = f"sample 1 of {samples}, " if samples > 1 else ""
-        self.retitle(f"Output   {which}the largest 5 of {shape[-1] if shape else 0}")
+        sample = min(self.view.sample, max(frame.top_samples - 1, 0))
+        self.retitle(top_title(frame, sample, width))
+        top = frame.top_of(sample)
         names = self.about.class_names if self.about else ()
-        most = max((abs(value) for _, value, _ in frame.top), default=0.0)
-        name_width = max((len(_name(place, names)) for place, _, _ in frame.top), default=0)
+        most = max((abs(value) for _, value, _ in top), default=0.0)
+        name_width = max((len(_name(place, names)) for place, _, _ in top), default=0)
         bar_width = max(min(width - name_width - 39, 20), 0)
         lines: list[Line] = []
-        for place, value, target in frame.top:
+        for place, value, target in top:
             line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
             line.append((f"  label {number(target)}" if target is not None else "", "dim"))
             lines.append([*line, ("  old" if frame.loss_is_old else "", "warn")])
         return lines
+
+
+def top_title(frame: Frame, sample: int, width: int) -> str:
+    """Return the longest title that `width` columns have room for: which sample's outputs these are, and how many."""
+    shape = frame.prediction.shape if frame.prediction else ()
+    outputs = f"the largest {TOP_COUNT} of {shape[-1] if shape else 0}"
+    if not shape or shape[0] == 1:
+        return f"Output   {outputs}"
+    which = f"{kind_of_sample(frame)} {sample + 1} of {shape[0]}"
+    titles = (f"Output   {which}   [ ] another   {outputs}", f"Output   {which}   [ ] another", f"Output   {which}")
+    return next((title for title in titles if len(title) <= width), which)
+
+
+def kind_of_sample(frame: Frame) -> str:
+    """Return "image" where the inputs are a batch of some, else "sample"."""
+    return "image" if frame.inputs is not None and len(frame.inputs.shape) == 4 else "sample"
 
 
 def _name(place: int, names: tuple[str, ...]) -> str:
