@@ -17,7 +17,7 @@ def can_scatter(frame: Frame) -> bool:
 
 
 def scatter_title(frame: Frame, width: int) -> str:
-    """Return the longest title that a frame of `width` columns has room for: what the marks are, and an old age."""
+    """Return the longest title over a content of `width` columns: what the marks are, and an old age."""
     old = ", old" * frame.loss_is_old
     titles = (
         f"Fit   o truth   * prediction{old}   @ both   ┊ error",
@@ -25,7 +25,7 @@ def scatter_title(frame: Frame, width: int) -> str:
         f"Fit  o truth  * prediction{old}",
         f"Fit  o y  * Q{old}",
     )
-    return next((title for title in titles if len(title) <= width), f"Fit{old}")
+    return next((title for title in titles if len(title) <= width - 2), f"Fit{old}")
 
 
 def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:

@@ -75,14 +75,14 @@ class OutputPanel(Panel):
 
 
 def top_title(frame: Frame, sample: int, width: int) -> str:
-    """Return the longest title that `width` columns have room for: which sample's outputs these are, and how many."""
+    """Return the longest title over a content of `width` columns: which sample's outputs these are, and how many."""
     shape = frame.prediction.shape if frame.prediction else ()
     outputs = f"the largest {TOP_COUNT} of {shape[-1] if shape else 0}"
     if not shape or shape[0] == 1:
         return f"Output   {outputs}"
     which = f"{kind_of_sample(frame)} {sample + 1} of {shape[0]}"
     titles = (f"Output   {which}   [ ] another   {outputs}", f"Output   {which}   [ ] another", f"Output   {which}")
-    return next((title for title in titles if len(title) <= width), which)
+    return next((title for title in titles if len(title) <= width - 2), which)
 
 
 def kind_of_sample(frame: Frame) -> str:
