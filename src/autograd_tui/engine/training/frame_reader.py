@@ -177,7 +177,7 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
         return {
             f"{name}{index}": part.reshape(-1)
             for name, tensor in top.items()
-            for index, part in enumerate(tensor.split(samples))
+            for index, part in enumerate(torch.split(tensor, samples))
         }
 
 
@@ -186,6 +186,6 @@ def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
     columns: dict[str, list[float]] = {"classes": [], "values": [], "targets": []}
     for row in read:
         columns[row.name.rstrip("0123456789")] += row.values or ()
-    wanted = columns["targets"] or [None] * len(columns["classes"])
+    wanted: list[float | None] = [*columns["targets"]] or [None] * len(columns["classes"])
     rows = zip(columns["classes"], columns["values"], wanted, strict=True)
     return tuple((int(index), value, target) for index, value, target in rows)
