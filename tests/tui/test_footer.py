@@ -8,9 +8,10 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.tui.help_screen import HelpScreen
-from autograd_tui.tui.keys import INSIDE_KEYS, KEYS, is_bound, key_labelled
+from autograd_tui.tui.keys import INSIDE_KEYS, KEYS, clicked_on_frame, is_bound, key_labelled
 from autograd_tui.tui.panels import footer
 from autograd_tui.tui.panels.footer import KeysPanel
+from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
 from autograd_tui.tui.trace_screen import TraceScreen
 
 
@@ -83,6 +84,44 @@ async def test_clicks_inside_a_phase_walk_and_lead_out() -> None:
         assert inside.trace_position.index == 1
         await click(shown, "out")
         assert shown.app.screen is shown.app.main
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "keys"),
+    [
+        ("~ from a sample · enter opens · / finds · :sort update", "opens", ["enter"]),
+        ("~ from a sample · enter opens · / finds · :sort update", "/", ["/"]),
+        ("~ from a sample · enter opens · / finds · :sort update", "update", [":sort update"]),
+        ("~ from a sample · enter opens · / finds · :sort update", "sample", []),
+        ("The largest gradient   ↑ ↓ choose another", "↓", ["↓"]),
+        ("The largest gradient   ↑ ↓ choose another", "another", ["↑", "↓"]),
+        ("The largest gradient   ↑ ↓ choose another", "largest", []),
+        ("shift+← → reads values, shift+↑ ↓ zooms", "→", ["shift+→"]),
+        ("Loss over w → b ↑   @ now   X lowest   o later", "o", []),
+    ],
+)
+def test_what_a_click_on_a_panels_frame_means(text: str, word: str, keys: list[str]) -> None:
+    assert clicked_on_frame(text, text.index(word)) == keys
+
+
+def test_a_key_with_a_modifier_is_pressed_as_a_terminal_sends_it() -> None:
+    assert key_labelled("shift+←").key == "shift+left"
+    assert key_labelled("+").key == "plus"
+
+
+async def test_a_click_on_a_frame_presses_the_key_that_it_names() -> None:
+    async with screen("resnet18", do="fb", image_size=32, batch_size=2) as shown:
+        selected = shown.app.main.query_one(SelectedPanel)
+        title = str(selected.border_title)
+        await shown.pilot.click(offset=(selected.region.x + 3 + title.index("↓"), selected.region.y))
+        await shown.settle()
+        assert shown.app.main.view.table.cursor is not None
+        table = shown.app.main.query_one(TablePanel)
+        hint = str(table.border_subtitle)
+        left = table.region.right - 3 - len(hint)
+        await shown.pilot.click(offset=(left + hint.index("update"), table.region.bottom - 1))
+        await shown.settle()
+        assert shown.app.main.prompt._line.value == "sort update"
 
 
 async def test_a_mouse_turns_the_pages_of_the_help_and_closes_it() -> None:

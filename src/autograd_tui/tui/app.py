@@ -25,7 +25,7 @@ from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.keys import key_labelled
 from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.panels.footer import KeysPanel
+from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.preferences import THEMES, Preferences, load_preferences, preferences_file, save_preferences
 from autograd_tui.tui.rendering import SizedScreen
 from autograd_tui.tui.screen_state import Note, View
@@ -141,7 +141,7 @@ class AutogradApp(ReadableApp):
         self.keys.append(key)
         await self._answer_keys()
 
-    async def on_keys_panel_clicked(self, event: KeysPanel.Clicked) -> None:
+    async def on_panel_keys_clicked(self, event: Panel.KeysClicked) -> None:
         """Press the key that was clicked; a word beside several keys leaves open which one is meant."""
         if len(event.labels) == 1:
             await self._press(key_labelled(event.labels[0]))

@@ -33,9 +33,41 @@ LABELS = {  # of keys, as people write them, where Textual has another name
 
 def key_labelled(label: str) -> events.Key:
     """Return the key that the screen shows under a label, as a terminal would send it."""
+    prefix, _, label = label.rpartition("+") if len(label) > 1 else ("", "", label)
     name = next((name for name, shown in LABELS.items() if shown == label), label)
+    if prefix:
+        return events.Key(f"{prefix}+{name}", None)
     typed = " " if name == "space" else label if len(label) == 1 and label not in "↑↓←→" else None
     return events.Key(name, typed)
+
+
+NAMED_KEYS = ("space", "enter", "escape", "tab", "/", "↑", "↓", "←", "→")  # in what is written on a panel's frame
+
+
+def clicked_on_frame(text: str, column: int) -> list[str]:
+    """Return the labels of the keys that are meant by a click on a panel's frame, where `text` names some.
+
+    Its parts stand apart by commas, dots or blanks: "enter opens · / finds", "shift+← → reads values". A click on what
+    follows several keys means all of them. A part that is a word for the prompt is given as it is, ":sort update".
+    """
+    start = 0
+    for part in re.split(r"(   | · |, )", text):  # the separators too
+        end = start + len(part)
+        if not start <= column < end:
+            start = end
+            continue
+        if part.startswith(":"):
+            return [part]
+        keys: list[tuple[int, str]] = []  # where each ends
+        modifier = ""
+        for token in re.finditer(r"\S+", part):
+            pressed = token[0].removeprefix("shift+")
+            if pressed not in NAMED_KEYS:
+                break
+            modifier = "shift+" if pressed != token[0] else modifier
+            keys.append((start + token.end(), modifier + pressed))
+        return next(([label] for end, label in keys if column < end), [label for _, label in keys])
+    return []
 
 
 _TRACE_KEYS = [

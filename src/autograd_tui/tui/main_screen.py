@@ -357,6 +357,10 @@ class MainScreen(SessionScreen):
         """Take a command in words, the first of them given."""
         self.prompt.open(text)
 
+    def on_panel_words_clicked(self, event: Panel.WordsClicked) -> None:
+        """Take the words that a panel's frame names into the prompt."""
+        self.action_prompt(event.words)
+
     def action_export(self) -> None:
         """Write a repro where a watchpoint has fired, else a picture and the line that repeats the run."""
         self.in_turn(self._export)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from textual import events
-from textual.message import Message
 
 from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.text.styled_text import Line, length, wrapped
@@ -66,13 +65,6 @@ class KeysPanel(Panel):
         unused = {*(() if can.run else RUN_KEYS), *(() if can.advance else ADVANCE_KEYS)}
         self._keys = [key for key in keys if key[0] not in unused]
 
-    class Clicked(Message):
-        """The mouse has pressed keys: one, or the word beside several."""
-
-        def __init__(self, labels: Sequence[str]) -> None:
-            super().__init__()
-            self.labels = labels
-
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw them; they never change."""
         return [_row(self.fitting(width))]
@@ -91,7 +83,7 @@ class KeysPanel(Panel):
             if column < len(f" {keys} {word} "):
                 labels = keys.split()
                 place = keys[: max(column - 1, 0)].count(" ")
-                self.post_message(self.Clicked([labels[place]] if column <= len(keys) else labels))
+                self.post_message(self.KeysClicked([labels[place]] if column <= len(keys) else labels))
                 return
             column -= len(f" {keys} {word} ")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import MouseEvent
 from textual.geometry import Offset, Region, Size
+from textual.message import Message
 from textual.reactive import var
 from textual.strip import Strip
 
@@ -20,10 +22,13 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.styled_text import Line, printable
+from autograd_tui.tui.keys import clicked_on_frame
 from autograd_tui.tui.rendering import CachedRows
 from autograd_tui.tui.screen_state import View
 from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.themes import ramp_style
+
+FRAME_INDENT = 3  # columns from a frame's corner to the text on it
 
 
 class Face(CachedRows):
@@ -124,6 +129,32 @@ class Panel(CachedRows):
     def about(self) -> SessionInfo | None:
         """The session that the frame is of."""
         return self.view.about
+
+    class KeysClicked(Message):
+        """The mouse has pressed keys: one, or a word beside several."""
+
+        def __init__(self, labels: Sequence[str]) -> None:
+            super().__init__()
+            self.labels = labels
+
+    class WordsClicked(Message):
+        """The mouse has chosen words for the prompt."""
+
+        def __init__(self, words: str) -> None:
+            super().__init__()
+            self.words = words
+
+    def on_click(self, event: events.Click) -> None:
+        """Press the key that the frame names where it was clicked."""
+        offset = event.screen_offset - self.region.offset
+        texts = {0: self._title, self.size.height + 1: str(self.border_subtitle or "")}
+        text = texts.get(offset.y, "") if self.has_class("framed") else ""
+        start = self.region.width - FRAME_INDENT - len(text) if offset.y else FRAME_INDENT
+        labels = clicked_on_frame(text, offset.x - max(start, FRAME_INDENT))
+        if labels and labels[0].startswith(":"):
+            self.post_message(self.WordsClicked(labels[0][1:]))
+        elif labels:
+            self.post_message(self.KeysClicked(labels))
 
     def watch_view(self, old: View, new: View) -> None:
         """Draw anew where a field that this panel draws from has changed."""

@@ -61,7 +61,7 @@ class SurfacePanel(Panel):
         if surface is None or path is None:
             return [[("the loss around here is being measured", "dim")]]
         count = path.count(index)
-        legend = f"   {NOW} now   {LOWEST} lowest" + f"   {AHEAD} later" * (count < len(path))
+        legend = f"  {NOW} now  {LOWEST} lowest" + f"  {AHEAD} later" * (count < len(path))
         self.retitle(_title(surface) + legend * (width > 40))
         way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
         hides = self.view.hidden is not None
@@ -96,4 +96,4 @@ def _title(surface: LossSurface) -> str:
     x, y = surface.names
     if surface.frame is None:
         return f"Loss over {x} → {y} ↑"
-    return f"Loss around frame {surface.frame}   {x} → {y} ↑"
+    return f"Loss at frame {surface.frame}  {x} → {y} ↑"
