@@ -38,6 +38,9 @@ for line in sys.stdin:
 """
 
 
+SLOWLY = ("--lr", "1e-6")  # so that the line does not come to rest, where its run would end
+
+
 def iteration(shown: Terminal) -> int:
     """Read the number of the iteration on the first row."""
     found = re.search(r"iteration (\d+)", shown.text)
@@ -87,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument("--memory-every", type=float, help="one run alone, its memory told so often, in seconds")
     arguments = parser.parse_args()
-    shown = Terminal(arguments.scenario, width=120, height=40, anew=True)
+    shown = Terminal(arguments.scenario, *SLOWLY, width=120, height=40, anew=True)
     shown.wait_for("frame 0 of 0")
     if arguments.memory_every:
         watch_memory(shown, arguments.seconds, arguments.memory_every)

@@ -24,13 +24,15 @@ from autograd_tui.tui.run_speed import (
 )
 from autograd_tui.tui.trainer_status import Update
 
+SLOW = 1e-4  # a learning rate at which a run of the line goes on for long, and does not come to rest
+
 
 async def to_frame(shown: Screen, index: int) -> None:
     await shown.until(lambda: shown.session.newest >= index)
 
 
 async def test_a_run_says_how_fast_it_is_and_how_to_pause_it() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         await shown.pilot.press("r")
         await to_frame(shown, 1000)
         await shown.pilot.pause()
@@ -74,7 +76,7 @@ async def test_a_slow_run_shows_every_frame_and_space_ends_it_at_once() -> None:
 
 
 async def test_the_speed_can_be_changed_while_it_runs() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         await shown.pilot.press(*["minus"] * 9, "r")
         assert shown.app.main.trainer.speed == 1
         await shown.pilot.press(*["plus"] * 9)
@@ -83,20 +85,20 @@ async def test_the_speed_can_be_changed_while_it_runs() -> None:
 
 
 async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         await shown.pilot.press("r")
         await to_frame(shown, 400)
-        await shown.pilot.press("l", *"0.05", "enter")
-        await shown.until(lambda: shown.session.frame.learning_rate == 0.05)
+        await shown.pilot.press("l", *"2e-4", "enter")
+        await shown.until(lambda: shown.session.frame.learning_rate == 2e-4)
         index = shown.session.newest
         await to_frame(shown, index + 400)
         assert shown.app.main.trainer.status.run is not None
         await shown.press("space")
-        assert "lr=0.05 fbsz" in shown.session.commands()
+        assert "lr=0.0002 fbsz" in shown.session.commands()
 
 
 async def test_a_phase_key_ends_a_run() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         await shown.pilot.press("r")
         await to_frame(shown, 400)
         await shown.press("f")
@@ -105,7 +107,7 @@ async def test_a_phase_key_ends_a_run() -> None:
 
 
 async def test_looking_back_does_not_hold_a_run_up() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         await shown.pilot.press("r")
         await to_frame(shown, 400)
         await shown.pilot.press("less_than_sign", "right")
@@ -195,7 +197,7 @@ async def test_whatever_ends_a_run_the_plot_is_of_the_frame_that_is_shown() -> N
 
 
 async def test_a_run_that_has_ended_is_not_said_to_go_on() -> None:
-    async with screen() as shown:
+    async with screen(lr=SLOW) as shown:
         trainer = shown.app.main.trainer
         heard: list[tuple[bool, float, float]] = []  # whether the run goes on, since when what runs has run, and when
         hear = trainer.publisher._updated
@@ -302,3 +304,23 @@ async def test_a_run_that_cannot_keep_its_pace_goes_on_at_full_speed(monkeypatch
         await shown.until(lambda: shown.app.main.trainer.status.run is not None)
         await shown.until(lambda: "full speed: space" in shown.note)
         await shown.press("space")
+
+
+async def test_a_run_in_which_nothing_changes_any_more_says_so_and_ends() -> None:
+    async with screen() as shown:
+        await shown.press("r")
+        await shown.until(lambda: shown.app.main.trainer.status.idle)
+        await shown.settle()
+        assert shown.note.startswith("the run ends here: in the last ")
+        assert shown.note.endswith("what a step would move is too little for their digits to hold.")
+        assert 1000 < shown.session.frame.iteration < 30_000
+        ended = shown.session.frame.iteration
+        await shown.press(*"200", "n")  # what was asked for by its number is done all the same
+        assert shown.session.frame.iteration == ended + 200
+
+
+async def test_a_run_for_a_loss_that_will_not_come_ends() -> None:
+    async with screen(lr=0) as shown:
+        shown.app.main.trainer.requests.put(Train(Goal(below=1.0)))
+        await shown.settle()
+        assert shown.note.endswith("has changed by a bit: the learning rate is 0.")

@@ -150,3 +150,23 @@ def _moves(frame: Frame, before: StatsTable) -> str:
         if new.size == 1 and new.values and old.values
     ]
     return f", {', '.join(moves)}" if len(moves) == len(frame.params) <= MAX_NAMED_MOVES else ""
+
+
+def standstill_line(frame: Frame, iterations: int) -> str:
+    """Say that a run ends since nothing has changed for so many iterations, and why it does not, as far as known."""
+    since = f"in the last {iterations:,} iterations no parameter has changed by a bit"
+    return f"the run ends here: {since}{_why_still(frame)}."
+
+
+def _why_still(frame: Frame) -> str:
+    rows = list(frame.params)
+    if rows and all(row.nonfinite == row.size for row in rows):
+        return ": what they hold is NaN or infinite, and stays so"
+    if not any(frame.learning_rates):
+        return ": the learning rate is 0"
+    grads = frame.last_grads if frame.phase is Phase.ZERO_GRAD else frame.grads
+    if grads is None or not any(grads.backwards):
+        return ": no parameter gets a gradient"
+    if not any(norm for norm, backwards in zip(grads.norms(), grads.backwards, strict=True) if backwards):
+        return ": every gradient is 0"
+    return ": what a step would move is too little for their digits to hold"

@@ -17,8 +17,10 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import InteractiveSession, OpenSession, SessionInfo
+from autograd_tui.core.stillness import Stillness
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import left_branch_line, watch_line
+from autograd_tui.text.story import standstill_line
 from autograd_tui.tui.requests import (
     Arm,
     CheckGradient,
@@ -72,6 +74,7 @@ class SessionRunner:
         self.session: InteractiveSession | None = None
         self.earlier_command_lines: list[str] = []  # of sessions that another one has replaced
         self._earlier_unkept: list[str] = []  # what of them is not kept on disk
+        self._stillness = Stillness()
         self._looked_at = 0  # the frame that the last look was answered with
         self.answers: dict[type[Request], Callable[[Any], None]] = {
             Train: self._train,
@@ -270,6 +273,7 @@ class SessionRunner:
 
     def _run_to(self, goal: Goal) -> None:
         """Run until the goal, a stop, an error, or a request that ends the run; others are answered beside it."""
+        self._stillness = Stillness()
         with self._publisher.running(str(goal)):
             while self._run_at_speed(goal):
                 if self._requests.interrupts(endless=goal == Goal()) and not self._answer_beside():
@@ -289,6 +293,10 @@ class SessionRunner:
             frames = self._at_rising_pace(over)
         for frame in frames:
             self._publisher.publish(self._here)
+            still = self._stillness.iterations(frame, self._here.history.loss)
+            if still and goal.iteration is None:  # a number of iterations that was asked for is done
+                self._publisher.warning = standstill_line(frame, still)
+                return False
             if goal.is_out_of_reach(frame):
                 self._publisher.warning = NOTHING_LEARNS
             if frame.error or goal.reached_by(frame) or self._fires():
