@@ -72,7 +72,8 @@ def animated(frames: Sequence[str], seconds: Sequence[float]) -> str:
     style = re.search(r"\.terminal-matrix \{.*?\}", frames[0], re.DOTALL)
     head, _, body = frames[0].partition("<!--")
     around, _, cells = body.partition("</defs>")[2].partition('<g class="terminal-matrix">')
-    assert style and cells
+    assert style
+    assert cells
     return "\n".join(
         [
             head,
