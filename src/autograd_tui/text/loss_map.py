@@ -53,8 +53,8 @@ def map_lines(
     marks.add(ahead, AHEAD)
     marks.add((point for _, point in way), PASSED)
     first = dict(reversed([(iteration, point) for iteration, point in way if iteration < 10]))
-    for iteration in sorted(first, reverse=True):
-        marks.add([first[iteration]], str(iteration))
+    for iteration in sorted(first):
+        marks.number(iteration, first[iteration])
     if lowest := surface.lowest:
         marks.add([lowest], LOWEST)
     marks.add((point for _, point in way[-1:]), NOW)
@@ -80,6 +80,13 @@ class _Marks:
         for point in points:
             if (cell := self._cell(point)) is not None:
                 self._put(*cell, mark)
+
+    def number(self, iteration: int, point: Point) -> None:
+        """Write an iteration's number, unless it would stand beside another: 1 and 2 read as 12."""
+        if (cell := self._cell(point)) is not None:
+            row, column = cell
+            if not any(self.cells[row].get(column + by, "").isdigit() for by in (-1, 0, 1)):
+                self._put(row, column, str(iteration))
 
     def _put(self, row: int, column: int, mark: str, *, dim: bool = False) -> None:
         self.cells[row][column] = mark

@@ -61,8 +61,9 @@ class SurfacePanel(Panel):
         if surface is None or path is None:
             return [[("the loss around here is being measured", "dim")]]
         count = path.count(index)
-        legend = f"  {NOW} now  {LOWEST} lowest" + f"  {AHEAD} later" * (count < len(path))
-        self.retitle(_title(surface) + legend * (width > 40))
+        title, later = _title(surface), f"  {AHEAD} later" * (count < len(path))
+        legends = (f"  {NOW} now  {LOWEST} lowest{later}", f"  {NOW} now  {LOWEST} low", "")
+        self.retitle(next(title + legend for legend in legends if not legend or len(title + legend) < width))
         way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
         hides = self.view.hidden is not None
         return map_lines(

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+import re
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
+from autograd_tui.text.loss_map import CHARACTERS, GUTTER, map_lines
+from autograd_tui.text.styled_text import length, plain
+
+WIDTH, HEIGHT = 50, 15
+
+
+def bowl(x: float, y: float) -> float:
+    return (x - 3) ** 2 + 2 * (y - 1) ** 2 + 0.01
+
+
+def surface() -> LossSurface:
+    """Return a bowl over 0 to 4 and -1 to 3, lowest at (3, 1)."""
+    losses = array(
+        "d",
+        (
+            bowl(4 * column / (COLUMNS - 1), 4 * row / (ROWS - 1) - 1)
+            for row in range(ROWS)
+            for column in range(COLUMNS)
+        ),
+    )
+    lowest = Quadratic(3.0, 1.0, 0.01, 2.0, 0.0, 4.0, exact=True)
+    return LossSurface(("w", "b"), (0.0, 4.0), (-1.0, 3.0), losses, lowest)
+
+
+def cell_of(x: float, y: float) -> tuple[int, int]:
+    """Return the row and the column of a point."""
+    rows, columns = HEIGHT - 1, WIDTH - GUTTER
+    return min(int((3 - y) / 4 * rows), rows - 1), GUTTER + min(int(x / 4 * columns), columns - 1)
+
+
+def test_marks_stand_where_their_points_are() -> None:
+    way = [(1, (0.5, 2.5)), (2, (1.5, 2.0)), (30, (2.0, 1.5)), (31, (2.6, 1.2))]
+    rows = [plain(line) for line in map_lines(surface(), WIDTH, HEIGHT, way=way, ahead=[(2.8, 0.2)])]
+    marks = {"1": (0.5, 2.5), "2": (1.5, 2.0), "•": (2.0, 1.5), "@": (2.6, 1.2), "o": (2.8, 0.2), "X": (3.0, 1.0)}
+    for mark, point in marks.items():
+        row, column = cell_of(*point)
+        assert rows[row][column] == mark
+
+
+def test_a_height_is_a_character_where_there_are_no_colours() -> None:
+    rows = [plain(line)[GUTTER:] for line in map_lines(surface(), WIDTH, HEIGHT, way=[], colors=False)[:-1]]
+    drawn = [
+        (bowl(4 * (column + 0.5) / len(row), 3 - 4 * (index + 0.5) / len(rows)), CHARACTERS.index(character))
+        for index, row in enumerate(rows)
+        for column, character in enumerate(row)
+        if character != "X"
+    ]
+    for (loss, level), (higher, other) in zip(sorted(drawn), sorted(drawn)[40:], strict=False):
+        assert level <= other + 1, (loss, higher)
+    assert {level for _, level in drawn} >= set(range(1, len(CHARACTERS)))
+
+
+@given(st.lists(st.tuples(st.floats(-1, 5), st.floats(-2, 4)), min_size=1, max_size=12), st.booleans())
+def test_every_row_is_as_wide_as_the_panel_and_no_two_numbers_touch(
+    points: list[tuple[float, float]], colors: bool
+) -> None:
+    lines = map_lines(surface(), WIDTH, HEIGHT, way=list(enumerate(points, 1)), colors=colors)
+    assert [length(line) for line in lines] == [WIDTH] * HEIGHT
+    assert not any(re.search(r"\d\d", plain(line)[GUTTER:]) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("size", [(18, 10), (50, 4), (0, 0)])
+def test_nothing_is_drawn_where_there_is_no_room(size: tuple[int, int]) -> None:
+    assert map_lines(surface(), *size, way=[]) == []
+
+
+def test_what_is_no_loss_has_a_sign_of_its_own() -> None:
+    measured = surface()
+    measured.losses[:] = array("d", [math.nan] * len(measured.losses))
+    lines = map_lines(measured, WIDTH, HEIGHT, way=[(1, (0.5, 2.5))], colors=False)
+    assert "!!!!" in plain(lines[5])
