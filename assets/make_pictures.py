@@ -127,8 +127,8 @@ def main() -> None:
     for name, (scenario, commands, size, keys) in PICTURES.items():
         *_, drawn = asyncio.run(pictures(scenario, commands, size, keys))
         (HERE / name).write_text(drawn, encoding="utf-8")
-    drawn = asyncio.run(pictures("linear", "", (80, 24), [key for key, _ in KEYS]))
-    (HERE / FIRST_MINUTE).write_text(animated(drawn, [BEGINNING, *(shown for _, shown in KEYS)]), encoding="utf-8")
+    frames = asyncio.run(pictures("linear", "", (80, 24), [key for key, _ in KEYS]))
+    (HERE / FIRST_MINUTE).write_text(animated(frames, [BEGINNING, *(shown for _, shown in KEYS)]), encoding="utf-8")
 
 
 if __name__ == "__main__":
