@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograd_tui.core.command import Phase
     from autograd_tui.core.frame import Frame
+    from autograd_tui.core.picture import Plane
     from autograd_tui.engine.open_session import open_session
     from autograd_tui.engine.session import Session
     from autograd_tui.engine.training.data_loader import from_loader
     from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
 
 __version__ = "0.2.0"
-__all__ = ["File", "Frame", "Options", "Parts", "Phase", "Session", "from_loader", "open_session", "scenario"]
+__all__ = ["File", "Frame", "Options", "Parts", "Phase", "Plane", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
     "File": "engine.training.scenario",
@@ -22,6 +23,7 @@ _HOMES = {
     "Options": "engine.training.scenario",
     "Parts": "engine.training.scenario",
     "Phase": "core.command",
+    "Plane": "core.picture",
     "Session": "engine.session",
     "from_loader": "engine.training.data_loader",
     "open_session": "engine.open_session",

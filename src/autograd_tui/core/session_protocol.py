@@ -15,6 +15,7 @@ from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
 from autograd_tui.core.run_observer import Progress, RunObserver, Watch
@@ -36,6 +37,7 @@ class SessionInfo:
     class_names: tuple[str, ...] = ()
     tied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a parameter's other names, where it has some
     listing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by phase, and "setup"
+    picture: str = ""  # the title of the picture of what is learned, if there is one
 
     memory: int = DEFAULT_MEMORY  # bytes for checkpoints
 
@@ -197,6 +199,9 @@ class InteractiveSession(SessionView, Protocol):
     def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
         """Measure the surface until `stopped`, and return what there is of it; None where there is none."""
 
+    def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
+        """Return the last pictures of what the model has learned, one of the present frame unless `stopped` held."""
+
     def watch(self, watch: Watch) -> None:
         """Report the progress of replays to a callback, which may cancel them."""
 
@@ -285,6 +290,10 @@ class ReadOnlySession:
     def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
         """Return None: there is no model here to measure."""
         return None
+
+    def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
+        """Return none: there is no model here to show."""
+        return ()
 
     def watch(self, watch: Watch) -> None:
         """Ignore the callback: nothing takes long."""

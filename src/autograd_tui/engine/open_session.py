@@ -226,9 +226,18 @@ def _open(
         parts.class_names,
         tied=trainer.state.tied_names(),
         listing=_listing(parts, lr_decay),
+        picture=_picture_title(parts),
         memory=budget,
     )
     return Session(trainer, about=about, checkpoints=CheckpointStore(trainer, budget=budget))
+
+
+def _picture_title(parts: Parts) -> str:
+    """Return the name of the picture function as a title, "" where there is none: "decision boundary"."""
+    if parts.picture is None:
+        return ""
+    name = getattr(parts.picture, "__name__", "")
+    return name.replace("_", " ").strip().capitalize() if isinstance(name, str) and name.isidentifier() else "Picture"
 
 
 class _Hashes:

@@ -15,6 +15,7 @@ from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import Goal, next_command
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress, RunObserver, Watch
 from autograd_tui.core.session_protocol import LIVE, SessionInfo
@@ -22,6 +23,7 @@ from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 from autograd_tui.engine.gradcheck.gradcheck import GradChecker
+from autograd_tui.engine.picture_taker import PictureTaker
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.replay.free_run import run_free, run_until
 from autograd_tui.engine.replay.replayer import Replayer
@@ -50,6 +52,7 @@ class Session:
         self._timeline = Timeline(trainer, self._replayer)
         is_linear = about.config.scenario == "linear"
         self._sampler = SurfaceSampler(trainer, self._replayer, self._timeline.checker)
+        self._picture_taker = PictureTaker(trainer)
         self._grad_checker = GradChecker(trainer, self._replayer, self._timeline.traces, has_formula=is_linear)
 
     @property
@@ -210,6 +213,14 @@ class Session:
         """
         surface = self._sampler.surface(self.history.path, stopped, watch)
         return surface or self.surface_so_far
+
+    def pictures(self, *, stopped: Callable[[], bool] = lambda: False) -> tuple[Picture, ...]:
+        """Return the last pictures of what the model has learned, the newest last; none without `Parts(picture=)`.
+
+        One of the present frame is among them, unless `stopped` held before it was taken: on a copy of the model, and
+        once for each frame whose parameters differ.
+        """
+        return self._picture_taker.pictures(stopped)
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import TextIOBase
 from itertools import product
 from math import ceil, floor, hypot, isfinite, log10, prod
 from typing import Any
@@ -24,6 +23,7 @@ from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.surface_slice import LossAt, PlaneAxes, Point, SurfaceSlice, ValueAxes, last_step
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import Silence
 
 MAX_REACH = 8  # times the way from the first point to the lowest: what is farther away is not shown
 MARGIN = 0.2  # on each side of what must be seen, as a share of its extent
@@ -256,13 +256,6 @@ def _derivatives(
 @contextmanager
 def silenced() -> Iterator[None]:
     """Keep nothing of what is printed: a forward that prints would do so some thousand times."""
-    silence = _Silence()
+    silence = Silence()
     with redirect_stdout(silence), redirect_stderr(silence):
         yield
-
-
-class _Silence(TextIOBase):
-    """Takes what is printed, and keeps nothing of it."""
-
-    def write(self, text: str) -> int:
-        return len(text)

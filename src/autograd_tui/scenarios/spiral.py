@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from autograd_tui.core.picture import Plane
 from autograd_tui.engine.training.scenario import Options, Parts, check_ranges, scenario
 
 
@@ -31,11 +32,21 @@ def spiral(options: Options) -> Parts:
     check_ranges(options, width=(1, 65_536))
     model = nn.Sequential(nn.Linear(2, options.width), nn.Tanh(), nn.Linear(options.width, 1))
     fixed = spirals(options.batch_size) if options.data == "fixed" else None
+
+    def decision_boundary(model: nn.Module) -> Plane:
+        ys, xs = torch.meshgrid(torch.linspace(-1.2, 1.2, 48), torch.linspace(-1.2, 1.2, 64), indexing="ij")
+        device = next(model.parameters()).device
+        share = model(torch.stack([xs, ys], dim=2).to(device)).sigmoid()[:, :, 0]
+        x, y = fixed or spirals(options.batch_size, options.generator(0))
+        named = {f"spiral {label}": x[y[:, 0] == label] for label in (0, 1)}
+        return Plane(share, x=(-1.2, 1.2), y=(-1.2, 1.2), points=named)
+
     return Parts(
         model=model,
         batch=lambda i: fixed or spirals(options.batch_size, options.generator(i)),
         loss=binary_cross_entropy_with_logits,
         metrics={"accuracy": accuracy},
+        picture=decision_boundary,
         optimizer="adam,lr=0.03",
         names=("x", "y", "logits"),
         listing={

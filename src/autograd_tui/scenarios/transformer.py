@@ -18,6 +18,7 @@ it rests, and cannot tell at all whether beyond the rise
 a deeper valley may be found: it has a slope, no eyes.
 """
 CHARACTERS = sorted(set(TEXT))
+WRITTEN = 128  # characters that it writes in the picture
 
 
 class LanguageModel(nn.Module):
@@ -46,6 +47,17 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y).float().mean()
 
 
+@torch.no_grad()
+def write(model: nn.Module, start: str, count: int) -> str:
+    """Write on from a start of `context` characters, each time the most likely one."""
+    device = next(model.parameters()).device
+    written = [CHARACTERS.index(character) for character in start]
+    for _ in range(count):
+        logits = model(torch.tensor([written[-len(start) :]], device=device))  # (1, characters, context)
+        written.append(int(logits[0, :, -1].argmax()))
+    return "".join(CHARACTERS[index] for index in written[len(start) :])
+
+
 @scenario("transformer", device="cpu", batch_size=16, data="fresh", width=32, heads=4, layers=1, context=32)
 def transformer(options: Options) -> Parts:
     """Predict the next character of a text, from up to `context` characters before it."""
@@ -59,11 +71,18 @@ def transformer(options: Options) -> Parts:
         return windows[:, :-1], windows[:, 1:]
 
     fixed = draw() if options.data == "fixed" else None
+
+    def text_that_it_writes(model: nn.Module) -> dict[str, str]:
+        start, truth = TEXT[: options.context], TEXT[options.context :][:WRITTEN]
+        texts = {"given": start[-WRITTEN:], "truth": truth, "written": write(model, start, len(truth))}
+        return {name: text.replace("\n", "/") for name, text in texts.items()}
+
     return Parts(
         model=model,
         batch=lambda i: fixed or draw(options.generator(i)),
         loss=cross_entropy,
         metrics={"accuracy": accuracy},
+        picture=text_that_it_writes,
         optimizer="adamw,lr=0.003",
         names=("x", "y", "logits"),
         listing={

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import hypot
-from typing import Any
 
 import numpy as np
 
 from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.text.level_grid import CHARACTERS, LEVELS, joined, levels_of, resampled
 from autograd_tui.text.styled_text import Line, Span
 
-LEVELS = 16  # of the colours
-CHARACTERS = " .:-=+*#%"  # of the levels where there are no colours, the lowest first
 FLOOR = 1e-4  # of the greatest loss: what is below is all of the lowest level
 GUTTER = 7  # columns for the labels of the y axis, and the axis
 MIN_COLUMNS, MIN_ROWS = 12, 4  # of a map
@@ -152,22 +150,9 @@ def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[l
     if low >= 0 < high:
         low = max(low, high * FLOOR)
         heights, low, high = np.log(np.maximum(grid, low)), float(np.log(low)), float(np.log(high))
-    at_row, at_column = ((np.arange(size) + 0.5) / size for size in (rows, columns))
-    at_row, at_column = at_row * (surface.rows - 1), at_column * (surface.columns - 1)
-    sampled = _bilinear(heights, at_row, at_column)
-    share = (sampled - low) / ((high - low) or 1.0)
-    level = np.where(np.isfinite(share), np.clip(np.nan_to_num(share) * count, 0, count - 1), NONE).astype(int)
-    level[at_row < surface.rows - surface.measured_rows] = TO_COME
-    return [list(map(int, row)) for row in level]
-
-
-def _bilinear(grid: Any, rows: Any, columns: Any) -> Any:
-    """Return the values of a grid between its points, of shape (rows, columns)."""
-    top, left = (np.minimum(at.astype(int), size - 2) for at, size in zip((rows, columns), grid.shape, strict=True))
-    down, across = (rows - top)[:, None], (columns - left)[None, :]
-    above = grid[np.ix_(top, left)] * (1 - across) + grid[np.ix_(top, left + 1)] * across
-    below = grid[np.ix_(top + 1, left)] * (1 - across) + grid[np.ix_(top + 1, left + 1)] * across
-    return above * (1 - down) + below * down
+    levels = levels_of((resampled(heights, rows, columns) - low) / ((high - low) or 1.0), count)
+    to_come = (surface.rows - surface.measured_rows) / (surface.rows - 1)  # a share of the rows, from the top
+    return [[TO_COME] * columns if (row + 0.5) / rows < to_come else levels[row] for row in range(rows)]
 
 
 def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
@@ -182,7 +167,7 @@ def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], 
             cells.append((mark, "now" if mark == NOW else "dim"))
         else:
             cells.append((mark, f"mark:{level}" if level >= 0 else "strong"))
-    return _joined(cells)
+    return joined(cells)
 
 
 def _plain(levels: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
@@ -192,18 +177,7 @@ def _plain(levels: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[
         mark = marks.get(column)
         style = "dim" if mark is None or column in dim else "now" if mark == NOW else "strong"
         cells.append((mark or signs.get(level) or CHARACTERS[level], style))
-    return _joined(cells)
-
-
-def _joined(cells: Iterable[Span]) -> list[Span]:
-    """Join neighbours of the same style."""
-    spans: list[Span] = []
-    for text, style in cells:
-        if spans and spans[-1][1] == style:
-            spans[-1] = spans[-1][0] + text, style
-        else:
-            spans.append((text, style))
-    return spans
+    return joined(cells)
 
 
 def _y_label(surface: LossSurface, row: int, rows: int) -> str:

@@ -22,6 +22,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.pictures import PicturePanel
 from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, ExplanationPanel
@@ -52,6 +53,7 @@ ROOMS: dict[type, Room] = {
     Column: Room(least=4, wanted=8),
     LossPanel: Room(least=2, wanted=6, share=2),
     SurfacePanel: Room(least=7, wanted=15, share=3),
+    PicturePanel: Room(least=5, wanted=11, share=5),
     SelectedPanel: Room(least=4, wanted=7, share=1),
     DataPanel: Room(optional=True),
     ScatterPanel: Room(least=5, wanted=7, share=3, optional=True),
@@ -62,10 +64,11 @@ ROOMS: dict[type, Room] = {
 SMALL_ROOMS = ROOMS | {
     ExplanationPanel: Room(least=3, wanted=6),
     SurfacePanel: Room(least=7, wanted=9, share=3, optional=True),
+    PicturePanel: Room(least=6, wanted=9, share=3, optional=True),
     LossPanel: Room(least=6, wanted=6, share=2, optional=True),
     SelectedPanel: Room(least=4, wanted=9, share=1, optional=True),
 }
-ASKED_BLOCK = Room(least=8, wanted=10)  # of columns below a table, where enter has asked for a row's numbers
+LARGE_BLOCK = Room(least=8, wanted=10)  # of columns below a table: a picture, or the numbers that enter has asked for
 
 
 class PanelLayout(Container, CachedRows):
@@ -100,7 +103,9 @@ class Layout(PanelLayout):
         """What places the panels."""
         wide = self.WIDE_COLUMNS and self.app.size.width >= WIDE
         self._arrangement.columns = self.WIDE_COLUMNS if wide else self.COLUMNS
-        self._arrangement.block = ASKED_BLOCK if self.has_class("-asked") else ROOMS[Column]
+        self._arrangement.block = (
+            LARGE_BLOCK if self.has_class("-asked") or self.has_class("-picture") else ROOMS[Column]
+        )
         return self._arrangement
 
     def watch_view(self, old: View, new: View) -> None:
@@ -111,6 +116,9 @@ class Layout(PanelLayout):
             self._class_model(new.frame)
         if new.surface is not old.surface:
             self.set_class(new.surface is not None, "-surface")
+        if new.about is not old.about or new.surface is not old.surface:
+            asked = new.surface is not None and new.surface.frame is not None
+            self.set_class(bool(new.about and new.about.picture) and not asked, "-picture")
         if new.history is not old.history:
             self.set_class(new.history is not None and bool(new.history.loss), "-loss")
         if new.table is not old.table:
@@ -150,11 +158,13 @@ class WideLayout(Layout):
 
     COLUMNS = (
         Column(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
-        Column(1, (ParametersPanel, GradientsPanel, SurfacePanel, SelectedPanel, BuffersPanel, LossPanel)),
+        Column(
+            1, (ParametersPanel, GradientsPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)
+        ),
     )
     WIDE_COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
-        Column(6, (ParametersPanel, GradientsPanel, SurfacePanel, SelectedPanel)),
+        Column(6, (ParametersPanel, GradientsPanel, SurfacePanel, PicturePanel, SelectedPanel)),
         Column(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
     )
 
@@ -171,6 +181,7 @@ class WideLayout(Layout):
         yield GradientsPanel(title="Gradients")
         yield from self.details()
         yield SurfacePanel(title="Loss over two values")
+        yield PicturePanel(title="Picture")
         yield LossPanel(title="Loss")
 
 
@@ -179,11 +190,11 @@ class FoldedLayout(Layout):
 
     COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
-        Column(7, (TablePanel, SurfacePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)),
+        Column(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)),
     )
     WIDE_COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
-        Column(7, (TablePanel, SurfacePanel, SelectedPanel, ScatterPanel)),
+        Column(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, ScatterPanel)),
         Column(5, (OutputPanel, BuffersPanel)),
     )
 
@@ -199,6 +210,7 @@ class FoldedLayout(Layout):
         hint = "~ from a sample · enter opens · / finds · :sort update"
         yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
         yield SurfacePanel(title="Loss over two values")
+        yield PicturePanel(title="Picture")
         yield from self.details()
         yield ScatterPanel(title="Fit")
 
@@ -209,7 +221,7 @@ class NarrowLayout(Layout):
     ABOVE = (PhasesPanel, CodePanel)
     COLUMNS = (
         Column(7, (ExplanationPanel, CompactParametersPanel, DataPanel)),
-        Column(5, (SurfacePanel, ScatterPanel, SelectedPanel, LossPanel)),
+        Column(5, (SurfacePanel, PicturePanel, ScatterPanel, SelectedPanel, LossPanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -220,6 +232,7 @@ class NarrowLayout(Layout):
         yield CompactParametersPanel(title="Parameters   .grad")
         yield DataPanel(title="Data")
         yield SurfacePanel(title="Loss over two values")
+        yield PicturePanel(title="Picture")
         yield ScatterPanel(title="Fit")
         yield LossPanel(title="Loss")
         yield SelectedPanel(title="Selected")
@@ -232,7 +245,7 @@ class NarrowFoldedLayout(Layout):
     ABOVE = (PhasesPanel, CodePanel, ExplanationPanel, TablePanel)
     COLUMNS = (
         Column(1, (LossPanel,)),
-        Column(1, (SurfacePanel, SelectedPanel, OutputPanel)),
+        Column(1, (SurfacePanel, PicturePanel, SelectedPanel, OutputPanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -243,6 +256,7 @@ class NarrowFoldedLayout(Layout):
         yield TablePanel(title="By layer", hint="enter opens · / finds a name")
         yield LossPanel(title="Loss")
         yield SurfacePanel(title="Loss over two values")
+        yield PicturePanel(title="Picture")
         yield OutputPanel(title="Output")
         yield SelectedPanel(title="Selected")
         yield from self.console()
@@ -261,6 +275,7 @@ class SmallLayout(Layout):
                 TablePanel,
                 ExplanationPanel,
                 SurfacePanel,
+                PicturePanel,
                 LossPanel,
                 DataPanel,
                 SelectedPanel,
@@ -277,6 +292,7 @@ class SmallLayout(Layout):
         yield TablePanel()
         yield ExplanationPanel()
         yield SurfacePanel(title="Loss over two values")
+        yield PicturePanel(title="Picture")
         yield LossPanel(title="Loss")
         yield DataPanel(title="Data")
         yield SelectedPanel(title="Selected")

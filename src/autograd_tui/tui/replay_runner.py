@@ -70,7 +70,7 @@ class ReplayRunner(SessionRunner):
 
         for _ in self._run_commands(len(self._journal)):
             if speed or monotonic() - last_shown > SAMPLE_SECONDS:
-                self._publisher.publish(self._here)
+                self._publish_sample()
                 last_shown = monotonic()
             if speed:
                 self._requests.sleep(1 / speed, over)

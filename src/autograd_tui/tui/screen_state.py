@@ -13,6 +13,7 @@ from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
@@ -53,6 +54,7 @@ class View:
     history: History | None = None  # to be plotted: in a run it may lag behind the frame
     newest_history: History | None = None
     surface: LossSurface | None = None  # over the model's two parameter values
+    pictures: tuple[Picture, ...] = ()  # of what the model has learned, the newest last
     branches: tuple[Branch, ...] = ()  # the runs that were left
     table: TableView = field(default_factory=TableView)
     inspection: Inspection | None = None  # exact numbers of the parameter that enter was pressed on last
@@ -131,6 +133,7 @@ class ScreenState:
             history=update.history,
             newest_history=update.history,
             surface=None,
+            pictures=(),
             branches=update.branches,
             table=TableView(),
             plot=PlotView(tuple(name for name in self.view.plot.names if name in USUAL) or ("loss",)),

@@ -15,6 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.core.stillness import Stillness
@@ -44,13 +45,15 @@ MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a p
 MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none
 MAX_LATE = 3  # such times in a row that took longer than they should
 
+MAX_PICTURE_SHARE = 0.1  # of a run's time that pictures may cost
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
 
 
 class SessionRunner:
     """Owns a session, and answers requests; called on the trainer thread, but for its attributes.
 
-    `open_session` takes a scenario's name, or None for the command line's; `opened` is called with what it opened.
+    `open_session` takes a scenario's name, or None for the command line's; `opened` is called with what it opened,
+    `pictured` with pictures of what the model has learned.
     `exporter` writes the run to a file as `export.live_export.export_live` does.
     """
 
@@ -61,6 +64,7 @@ class SessionRunner:
         publisher: StatusPublisher,
         *,
         opened: Callable[[SessionInfo, Update], None],
+        pictured: Callable[[tuple[Picture, ...]], None],
         speed: float | None,
         begins_slowly: bool,
         exporter: Callable[..., str] | None,
@@ -75,6 +79,8 @@ class SessionRunner:
         self.earlier_command_lines: list[str] = []  # of sessions that another one has replaced
         self._earlier_unkept: list[str] = []  # what of them is not kept on disk
         self._stillness = Stillness()
+        self._pictured, self._pictures = pictured, tuple[Picture, ...]()  # those shown last
+        self._next_picture = 0.0  # when a run may have its picture taken again, by `monotonic`
         self._looked_at = 0  # the frame that the last look was answered with
         self.answers: dict[type[Request], Callable[[Any], None]] = {
             Train: self._train,
@@ -112,6 +118,7 @@ class SessionRunner:
             self.session.close(in_order=True)
             self._earlier_unkept = self.unkept
         self.session = session
+        self._pictures = ()
         self._publisher.warning = session.warning
         session.watch(self._take_progress)
         self._opened(session.about, self._publisher.make_update(session))
@@ -292,7 +299,7 @@ class SessionRunner:
         if is_endless and begins_slowly:
             frames = self._at_rising_pace(over)
         for frame in frames:
-            self._publisher.publish(self._here)
+            self._publish_sample()
             still = self._stillness.iterations(frame, self._here.history.loss)
             if still and goal.iteration is None:  # a number of iterations that was asked for is done
                 self._publisher.warning = standstill_line(frame, still)
@@ -388,9 +395,25 @@ class SessionRunner:
             if not self._goes_on_behind(frame):
                 return False
             if monotonic() - last_shown > SAMPLE_SECONDS:
-                self._publisher.publish(self._here)
+                self._publish_sample()
                 last_shown = monotonic()
         return True
+
+    def _publish_sample(self) -> None:
+        """Show the frame where a run stands, with a new picture where the last ones have not cost too much."""
+        self._publisher.publish(self._here)
+        started = monotonic()
+        if self._here.about.picture and started >= self._next_picture:
+            self.show_pictures(lambda: self._stopped() or bool(len(self._requests)))
+            ended = monotonic()
+            self._next_picture = ended + (ended - started) / MAX_PICTURE_SHARE
+
+    def show_pictures(self, stopped: Callable[[], bool]) -> None:
+        """Have a picture taken of what the model has learned by now, unless `stopped` holds before it is there."""
+        pictures = self._here.pictures(stopped=stopped)
+        if pictures is not self._pictures:
+            self._pictures = pictures
+            self._pictured(pictures)
 
     def _goes_on_behind(self, frame: Frame) -> bool:
         """Return whether nothing ends the commands at a frame: an error that was not forced, a stop, a watchpoint."""

@@ -12,6 +12,7 @@ from textual.timer import Timer
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.layouts import Layout, layout_for
@@ -42,6 +43,7 @@ class SessionScreen(SizedScreen, CachedRows):
             failed=lambda error: self.later(self.post_message, self.Failed(error)),
             updated=lambda update: self.later(self._take, update),
             measured=lambda surface: self.later(self._show_surface, surface),
+            pictured=lambda pictures: self.later(self._show_pictures, pictures),
         )
         self.trace_screen: TraceScreen | None = None  # while it lies over this one
         self.zoomed = False  # whether one panel is alone
@@ -115,6 +117,10 @@ class SessionScreen(SizedScreen, CachedRows):
 
     def _show_surface(self, surface: LossSurface | None) -> None:
         self.state.change(surface=surface)
+        self.draw()
+
+    def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
+        self.state.change(pictures=pictures)
         self.draw()
 
     def show_frame(self, frame: Frame) -> None:

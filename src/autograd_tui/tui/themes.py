@@ -11,7 +11,7 @@ from textual.color import BLACK, WHITE, Color
 from textual.theme import BUILTIN_THEMES, Theme
 
 from autograd_tui.core.errors import UnknownCommand, unknown
-from autograd_tui.text.loss_map import LEVELS
+from autograd_tui.text.level_grid import LEVELS
 from autograd_tui.tui.preferences import THEMES
 
 STEPS = 40  # from a colour to white or black
@@ -87,20 +87,28 @@ RAMPS_OF_256 = {
 }
 
 
+# From one class to the other: the colours of ColorBrewer's PuOr, dark in the middle on dark grounds.
+SIDES = {
+    True: ("#6f5fb5", "#4a3f86", "#2a2450", "#3d2408", "#8a4f0c", "#c77a1c"),
+    False: ("#8073ac", "#b2abd2", "#e2e0ee", "#fee8cc", "#fdb863", "#e08214"),
+}
+
+
 @lru_cache(maxsize=1024)
 def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Style:
     """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3".
 
-    A mark is white or black; what it stands on is moved away from that until the mark can be read. `shown` tells what
-    the terminal makes of a colour.
+    "sides:3/4" and "side:3" are the same in the two hues of a plane between two classes. A mark is white or black; what
+    it stands on is moved away from that until the mark can be read. `shown` tells what the terminal makes of a colour.
     """
     upper, _, lower = levels.partition("/")
-    ground = ramp_color(int(upper), dark=dark, shown=shown)
-    if kind == "mark":
+    of = side_color if kind in ("sides", "side") else ramp_color
+    ground = of(int(upper), dark=dark, shown=shown)
+    if kind in ("mark", "side"):
         text = max(WHITE, BLACK, key=lambda color: contrast(shown(color), shown(ground)))
         ground = legible(ground, [text], MORE, shown=shown)
         return Style(color=text.rich_color, bgcolor=ground.rich_color, bold=True)
-    return Style(color=ground.rich_color, bgcolor=ramp_color(int(lower), dark=dark, shown=shown).rich_color)
+    return Style(color=ground.rich_color, bgcolor=of(int(lower), dark=dark, shown=shown).rich_color)
 
 
 def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
@@ -110,10 +118,24 @@ def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unch
     if shown is not unchanged:
         few = RAMPS_OF_256[dark]
         return Color.parse(few[level * len(few) // LEVELS])
-    colors = [Color.parse(each) for each in RAMPS[dark]]
-    place = level / (LEVELS - 1) * (len(colors) - 1)
-    index = min(int(place), len(colors) - 2)
-    return colors[index].blend(colors[index + 1], place - index)
+    return _blended(RAMPS[dark], level / (LEVELS - 1))
+
+
+def side_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
+    """Return the colour of a level between two classes, each half of them in a hue of its own; grey for none."""
+    if level < 0:
+        return Color(128, 128, 128)
+    half, colors = LEVELS // 2, SIDES[dark]
+    own = colors[: len(colors) // 2] if level < half else colors[len(colors) // 2 :]
+    return shown(_blended(own, level % half / (half - 1)))
+
+
+def _blended(colors: Sequence[str], share: float) -> Color:
+    """Return the colour at a share, from 0 to 1, of the way through some."""
+    parsed = [Color.parse(each) for each in colors]
+    place = share * (len(parsed) - 1)
+    index = min(int(place), len(parsed) - 2)
+    return parsed[index].blend(parsed[index + 1], place - index)
 
 
 def theme_named(name: str) -> str:

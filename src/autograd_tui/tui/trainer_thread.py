@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
@@ -22,10 +23,10 @@ POLL_SECONDS = 0.05  # between two looks at what another program has written of 
 class TrainerThread(threading.Thread):
     """Answers the requests of a queue, one after the other, by a runner that owns the session.
 
-    A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed`, `updated`, and
-    `measured` with the loss around where training stands, are called on this thread. `speed` is the most commands a
-    second that a run does, None for as many as it can; with `begins_slowly` a run without an end comes to full speed
-    little by little.
+    A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed`, `updated`, `measured`
+    with the loss around where training stands, and `pictured` with pictures of what the model has learned, are called
+    on this thread. `speed` is the most commands a second that a run does, None for as many as it can; with
+    `begins_slowly` a run without an end comes to full speed little by little.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TrainerThread(threading.Thread):
         failed: Callable[[BaseException], None],
         updated: Callable[[Update], None],
         measured: Callable[[LossSurface | None], None],
+        pictured: Callable[[tuple[Picture, ...]], None],
         can: Capabilities = LIVE,
         speed: float | None = None,
         begins_slowly: bool = False,
@@ -56,6 +58,7 @@ class TrainerThread(threading.Thread):
             self.requests,
             self.publisher,
             opened=opened,
+            pictured=pictured,
             speed=speed,
             begins_slowly=begins_slowly,
             exporter=exporter,
@@ -145,6 +148,7 @@ class TrainerThread(threading.Thread):
             if self.session.refresh():
                 self.publisher.publish(self.session)
             self._measure_surface(self.session)
+            self._take_picture(self.session)
             seconds = None if self.can.advance else POLL_SECONDS
             request = self.requests.next(self._rest, self._begin, seconds=seconds)
             if request is not None:
@@ -177,6 +181,18 @@ class TrainerThread(threading.Thread):
         if surface is not self._surface:
             self._surface = surface
             self._measured(surface)
+
+    def _take_picture(self, session: InteractiveSession) -> None:
+        """Have the scenario's picture taken, if nothing waits, and tell the screen; ctrl+c ends a long one."""
+        if len(self.requests) or not session.about.picture:
+            return
+        before = self.requests.stopped  # what ran before has been, not this
+
+        def stopped() -> bool:
+            return bool(len(self.requests)) or self.requests.closed or (self.requests.stopped and not before)
+
+        self.publisher.begin("the picture is drawn")
+        self.runner.show_pictures(stopped)
 
     def _begin(self) -> None:
         self.publisher.begin("what was asked for runs")

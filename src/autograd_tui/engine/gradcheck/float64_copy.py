@@ -249,10 +249,18 @@ def _cloned(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     if any(param.is_complex() for param in module.parameters()):
         raise Refused("the model has complex parameters, whose gradients cannot be checked yet.")
+    copy = detached_copy(module)
+    try:
+        return copy if dtype is None else _all_cast(copy.to(dtype), dtype)
+    except Exception as error:
+        raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
+
+
+def detached_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy that holds on to no graph; raises Refused where there is none."""
     try:
         with _DetachedCopies():
-            copy = deepcopy(module)
-        return copy if dtype is None else _all_cast(copy.to(dtype), dtype)
+            return deepcopy(module)
     except Exception as error:
         raise Refused(f"the model cannot be copied: {in_words(error)}.") from error
 

@@ -104,7 +104,18 @@ PHASES = ("setup", "forward", "backward", "step", "zero_grad")  # that a listing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A training loop in parts, as `build` returns them; raises Refused, in one sentence, where they are not usable."""
+    """A training loop in parts, as `build` returns them; raises Refused, in one sentence, where they are not usable.
+
+    picture: a function that shows what the model has learned. It is called with a copy of the model in eval mode,
+    without gradients, whenever parameters have changed and nothing waits, and returns one of
+
+    - rows of text, as one string or a list of them: shown as they are;
+    - texts by name, {"truth": "...", "written": "..."}: one below the other, with the differences marked;
+    - points by name, {"truth": [(x, y), ...], "predicted": ...}, also as tensors of shape (n, 2): drawn in one plot;
+    - Plane(values, x=(low, high), y=(low, high), points={...}): values from 0 to 1 over two inputs.
+
+    Its name is the panel's title. What it draws of random numbers or changes in the copy does not reach the run.
+    """
 
     model: nn.Module
     batch: Callable[[int], Any]  # batch(0) is the first; (inputs, targets) unless `forward` knows better
@@ -116,6 +127,7 @@ class Parts:
     names: tuple[str, str, str] = ("inputs", "targets", "prediction")  # as the listing calls them
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)  # of (prediction, target)
     class_names: tuple[str, ...] = ()
+    picture: Callable[[nn.Module], Any] | None = None  # (copy of the model) -> rows, texts, points or a Plane
     settled: Mapping[str, str] = field(default_factory=dict, init=False)  # own options as `settle` sets them
 
     def __post_init__(self) -> None:
@@ -146,7 +158,7 @@ class Parts:
             raise Refused("Parts takes a function as batch=, such as lambda i: (x, y).")
         if (self.loss is None) == (self.forward is None):
             raise Refused("Parts takes either loss=, for loss(prediction, target), or forward=, not both or neither.")
-        for name, function in (("loss", self.loss), ("forward", self.forward)):
+        for name, function in (("loss", self.loss), ("forward", self.forward), ("picture", self.picture)):
             if function is not None and not callable(function):
                 raise Refused(f"Parts takes a function as {name}=, not {type_text(function)}.")
 

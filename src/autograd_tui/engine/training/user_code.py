@@ -8,6 +8,7 @@ import os
 import sysconfig
 import traceback
 from collections.abc import Callable
+from io import TextIOBase
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import CodeType
@@ -121,3 +122,13 @@ class ForkGuard:
 
     def __exit__(self, *raised: object) -> None:
         self.check()
+
+
+class Silence(TextIOBase):
+    """Takes what is printed, and keeps nothing of it but whether there was anything."""
+
+    printed = False
+
+    def write(self, text: str) -> int:
+        self.printed |= bool(text.strip())
+        return len(text)

@@ -130,6 +130,14 @@ class Panel(CachedRows):
         """The session that the frame is of."""
         return self.view.about
 
+    @property
+    def has_ramp(self) -> bool:
+        """Whether the terminal and the theme have colours enough for a ramp."""
+        app = self.app
+        assert isinstance(app, ReadableApp)
+        terminal = app.terminal
+        return not (app.ascii_only or terminal.colorless or terminal.colors < 256 or app.current_theme.ansi)
+
     class KeysClicked(Message):
         """The mouse has pressed keys: one, or a word beside several."""
 

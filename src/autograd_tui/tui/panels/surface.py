@@ -15,7 +15,6 @@ from autograd_tui.text.loss_map import AHEAD, LOWEST, NOW, Point, map_lines, nea
 from autograd_tui.text.plot_view import branch_label
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.terminal import ReadableApp
 
 
 class SurfacePanel(Panel):
@@ -73,7 +72,7 @@ class SurfacePanel(Panel):
             way=way[:count],
             ahead=[] if hides else [point for _, point in way[count:]],
             branches=list(self._branches()) if surface.frame is None else (),
-            colors=self._has_ramp(),
+            colors=self.has_ramp,
         )
 
     def _branches(self) -> Iterator[tuple[str, list[Point]]]:
@@ -83,13 +82,6 @@ class SurfacePanel(Panel):
             if branch.history is not None:
                 label = branch_label(branch, self.view.history)
                 yield label, branch.history.path.points()[branch.history.path.count(branch.fork) :]
-
-    def _has_ramp(self) -> bool:
-        """Return whether the terminal and the theme have colours enough for a ramp."""
-        app = self.app
-        assert isinstance(app, ReadableApp)
-        terminal = app.terminal
-        return not (app.ascii_only or terminal.colorless or terminal.colors < 256 or app.current_theme.ansi)
 
 
 def _title(surface: LossSurface) -> str:
