@@ -15,7 +15,7 @@ from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
-from autograd_tui.tui.themes import contrast, luminance, ramp_color, ramp_style, readable, unchanged
+from autograd_tui.tui.themes import USUAL, contrast, luminance, ramp_color, ramp_style, readable, unchanged
 from screen_cells import cells, words
 from suite_options import some
 
@@ -135,6 +135,17 @@ async def test_the_terminals_own_colours_are_those_that_read_on_black_and_on_whi
                 assert not any(color.triplet for color in cell.colors), (state, cell)
                 assert not cell.style.dim, (state, cell)
                 assert cell.style.bgcolor is None or cell.style.bgcolor.is_default, (state, cell)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_what_is_old_is_not_red_and_no_error_where_there_are_256_colours(theme: str) -> None:
+    themes = BUILTIN_THEMES | {each.name: each for each in USUAL}
+    variables = themes[theme].to_color_system().generate()
+    made = readable(themes[theme], variables, shown=nearest_of_256)
+    old, error = (nearest_of_256(Color.parse(made[f"text-{kind}"])) for kind in ("warning", "error"))
+    assert old != error
+    assert max(old.rgb) - min(old.rgb) < 40 or 15 < old.hsl.h * 360 < 345
+    assert max(error.rgb) - min(error.rgb) >= 40
 
 
 @pytest.mark.parametrize("theme", [*MOST, "ansi-dark"])

@@ -20,7 +20,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import var
 
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.tui.themes import USUAL, readable, unchanged
+from autograd_tui.tui.themes import CUBE_OF_256, USUAL, readable, unchanged
 
 _COLORS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
@@ -43,9 +43,7 @@ def this_terminal() -> Terminal:
     )
 
 
-_LEVELS = (0, 95, 135, 175, 215, 255)  # of red, green and blue where there are 256 colours; then come 24 greys
-_CUBE = [(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
-_PALETTE = Palette([*_CUBE, *((grey, grey, grey) for grey in range(8, 248, 10))])
+_PALETTE = Palette([*(color.rgb for color in CUBE_OF_256), *((grey, grey, grey) for grey in range(8, 248, 10))])
 _FIRST = 16  # the number of its first colour; those before are the terminal's own
 
 

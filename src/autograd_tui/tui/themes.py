@@ -14,6 +14,7 @@ from autograd_tui.core.errors import UnknownCommand, unknown
 from autograd_tui.text.level_grid import LEVELS
 from autograd_tui.tui.preferences import THEMES
 
+RED, MAGENTA = Color(255, 0, 0), Color(215, 0, 175)
 STEPS = 40  # from a colour to white or black
 
 
@@ -70,6 +71,11 @@ USUAL = [
         panel="#e6ebf0",
     ),
 ]
+_LEVELS = (0, 95, 135, 175, 215, 255)  # of red, green and blue where there are 256 colours; greys come besides
+CUBE_OF_256 = [Color(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
+MAX_TURN = 40  # degrees that a hue may be turned by among 256 colours, and still be called the same
+MIN_CHROMA = 40  # between the largest and the least of red, green and blue, in a colour that is not grey
+REDS = 15  # degrees on both sides of pure red that are called red
 KINDS = ("primary", "secondary", "accent", "success", "warning", "error")
 MUTED = ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled")
 
@@ -164,13 +170,51 @@ def readable(
 
     text = fit(text, background, surface, panel, ratio=least * 1.25)  # above what is muted
     grounds = (background, surface, panel, surface.tint(text.with_alpha(0.05)))  # the last is an input's, focused
-    found = {f"text-{kind}": fit(Color.parse(variables[kind]), *grounds).hex for kind in KINDS}
+    kinds = {kind: fit(Color.parse(variables[kind]), *grounds) for kind in KINDS}
+    if shown is not unchanged:
+        kinds = {
+            kind: _in_its_hue(kind, color, Color.parse(variables[kind]), grounds, least, shown)
+            for kind, color in kinds.items()
+        }
+    found = {f"text-{kind}": color.hex for kind, color in kinds.items()}
     found |= dict.fromkeys(MUTED, fit(background.blend(text, 0.6), *grounds).hex)
     frame = fit(panel, background, surface, ratio=LINES).hex
     mark = fit(Color.parse(variables["primary"]), background).hex
     found |= {"foreground": text.hex, "frame": frame}
     found |= {"text-positive": found["text-error"], "text-negative": found["text-primary"]}
     return found | _scrollbar(frame, surface.hex) | _marked(mark, background.hex)
+
+
+def _in_its_hue(
+    kind: str, color: Color, meant: Color, grounds: Sequence[Color], ratio: float, shown: Callable[[Color], Color]
+) -> Color:
+    """Return one of 256 colours that has the hue of what is meant, where the terminal would show `color` in another.
+
+    A warning, as what is old, is magenta rather than red, which an error is.
+    """
+    red = kind != "warning"
+    max_turn = REDS if kind == "error" else MAX_TURN
+
+    def has_hue(candidate: Color) -> bool:
+        if max(candidate.rgb) - min(candidate.rgb) < MIN_CHROMA:
+            return False
+        return _turn(candidate, meant) <= max_turn and (red or _turn(candidate, RED) > REDS)
+
+    if has_hue(shown(color)) or max(meant.rgb) - min(meant.rgb) < MIN_CHROMA:
+        return color
+    legible_ones = [
+        each for each in CUBE_OF_256 if has_hue(each) and min(contrast(each, shown(on)) for on in grounds) >= ratio
+    ]
+    nearest = min(legible_ones, key=lambda each: (_turn(each, meant), contrast(each, color)), default=None)
+    if nearest is None and not red and _turn(shown(color), RED) <= REDS:
+        return legible(MAGENTA, grounds, ratio, shown=shown)
+    return nearest or color
+
+
+def _turn(one: Color, other: Color) -> float:
+    """Return the degrees between two hues, 0 to 180."""
+    between = abs(one.hsl.h - other.hsl.h) * 360
+    return min(between, 360 - between)
 
 
 def _marked(ground: str, text: str, *, look: str = "none") -> dict[str, str]:
