@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
-from autograd_tui.text.loss_map import CHARACTERS, GUTTER, map_lines
+from autograd_tui.text.level_grid import CHARACTERS
+from autograd_tui.text.loss_map import GUTTER, map_lines
 from autograd_tui.text.styled_text import length, plain
 
 WIDTH, HEIGHT = 50, 15
