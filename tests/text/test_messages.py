@@ -26,6 +26,10 @@ def test_going_back_says_how_far_it_has_come_and_how_to_give_it_up() -> None:
 
 def test_a_gradient_check_says_how_many_slopes_are_measured_and_that_escape_gives_it_up() -> None:
     assert progress_line(Progress(0, 0, gradient="w.grad")) == "checking w.grad, escape gives it up"
+    assert progress_line(Progress(0, 0, gradient="w.grad"), 8.04) == "checking w.grad: 8.0 s, escape gives it up"
+    assert progress_line(Progress(3, 8, gradient="w.grad"), 75) == (
+        "checking w.grad: 3 of 8, 1 min 15 s, escape gives it up"
+    )
     assert progress_line(Progress(3, 8, gradient="w.grad")) == "checking w.grad: 3 of 8, escape gives it up"
 
 

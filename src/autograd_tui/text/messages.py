@@ -8,7 +8,7 @@ from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.watchpoint import Watchpoint
-from autograd_tui.text.numbers import number
+from autograd_tui.text.numbers import duration, number
 
 BAR_LENGTH = 10  # characters of a progress bar
 
@@ -20,15 +20,19 @@ def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
     return f"a run pauses at: {'; '.join(map(str, watchpoints))} (watch off ends it)"
 
 
-def progress_line(progress: Progress) -> str:
-    """Return how far going back, a gradient check or a surface has come."""
+def progress_line(progress: Progress, seconds: float = 0.0) -> str:
+    """Return how far going back, a gradient check or a surface has come.
+
+    A check first makes a copy in float64, and measures nothing until that has run: its `seconds` say that it goes on.
+    """
     if progress.surface:
         share = progress.done * BAR_LENGTH // max(progress.of, 1)
         bar = "█" * share + "·" * (BAR_LENGTH - share)
         return f"measuring the loss {bar} {progress.done:,} of {progress.of:,} points, escape gives it up"
     if progress.gradient:
-        so_far = f": {progress.done:,} of {progress.of:,}" if progress.of else ""
-        return f"checking {progress.gradient}{so_far}, escape gives it up"
+        so_far = [f"{progress.done:,} of {progress.of:,}"] if progress.of else []
+        so_far += [duration(seconds)] if seconds >= 1 else []
+        return f"checking {progress.gradient}{': ' * bool(so_far)}{', '.join(so_far)}, escape gives it up"
     frames = f"{progress.done:,} of {progress.of:,} frames"
     return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
 

@@ -291,7 +291,7 @@ class ScreenState:
         if status.busy is None or monotonic() - status.since < PATIENCE:
             return None
         if status.progress is not None:
-            text = progress_line(status.progress)
+            text = progress_line(status.progress, monotonic() - status.since)
         else:
             bar = output.unfinished(status.since)  # of a download, say
             text = f"{f'{bar} so far' if bar else status.busy}: {duration(monotonic() - status.since)}"
