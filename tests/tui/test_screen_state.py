@@ -9,6 +9,7 @@ from subprocess import run
 from time import monotonic
 
 import pytest
+from rich.cells import cell_len
 
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
@@ -18,7 +19,9 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.session_protocol import READ_ONLY
 from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.captured_output import CapturedOutput
+from autograd_tui.tui.panels.text_panels import note_lines
 from autograd_tui.tui.requests import Export, Inspect, Look, Request, Train
 from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState
 from autograd_tui.tui.trainer_status import Status, Update
@@ -146,12 +149,40 @@ def test_exact_numbers_are_shown_until_the_next_update() -> None:
 def test_the_note_of_an_update_is_a_refusal_then_an_answer_then_once_the_greeting() -> None:
     state, here = ScreenState(), frame()
     state.greeting = "welcome"
+    assert state.update_note(replace(update(here), warning="gone back")) == Note("gone back", "warn")
     assert state.update_note(update(here)) == Note("welcome", "accent")
     assert state.update_note(update(here)) is None
     answered = Train("next", sentence="left as branch 1")
     assert state.update_note(update(here, answered)) == Note("left as branch 1", "accent")
     assert state.update_note(update(here, answered, refused="out of turn")) == Note("out of turn", "warn")
-    assert state.update_note(replace(update(here), warning="paused at w > 1")) == Note("paused at w > 1", "warn")
+    warned = replace(update(here, answered), warning="paused at w > 1.")
+    assert state.update_note(warned) == Note("paused at w > 1. left as branch 1", "warn")
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120])
+def test_a_note_that_stays_takes_one_row(width: int) -> None:
+    state, busy = opened(frame(), frame(1, "f")), Status("the run goes on", monotonic(), run="the loss is below 0.001")
+    output = CapturedOutput()
+    notes = []
+    for status in (busy, replace(busy, pace=10.0, watched=True), replace(busy, updated=monotonic() - 60, since=0)):
+        state.say(None, status, output)
+        notes.append(state.view.note)
+    state.toggle_veil()
+    state.say(None, IDLE, output)
+    notes.append(state.view.note)
+    state.toggle_veil()
+    output.take_in(b"a long line that a model prints, over and over again, " * 4 + b"\n")
+    state.change(printed=output.last(10))
+    state.say(None, IDLE, output)
+    notes.append(state.view.note)
+    state.take(replace(update(frame()), newest=5000))
+    state.say(None, IDLE, output)
+    notes.append(state.view.note)
+    assert "back" in str(notes[-1])
+    for note in notes:
+        assert note is not None
+        (row,) = note_lines(note, width)
+        assert cell_len(plain(row)) <= width
 
 
 def test_a_run_that_is_not_kept_is_marked() -> None:

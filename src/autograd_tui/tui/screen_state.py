@@ -38,10 +38,11 @@ PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence above the last row, and its style."""
+    """A sentence above the last row, its style, and of one that stays what is said of it in a single row."""
 
     text: str
     style: str = ""
+    short: str = ""  # in place of a text that needs more than a row, cut where it needs more itself; "": rows as needed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,11 +169,17 @@ class ScreenState:
             self.show_frame(update.frame)
 
     def update_note(self, update: Update) -> Note | None:
-        """Return what an update has to say: a refusal or a warning first, then an answer, then the greeting."""
-        greeting, self.greeting = self.greeting, None
-        sentence = getattr(update.request, "sentence", None) or greeting
-        if warning := update.refused or update.warning:
-            return Note(warning, "warn")
+        """Return what an update has to say: a refusal or a warning first, and an answer behind it.
+
+        The greeting is said with the first update that has nothing else to say.
+        """
+        sentence = getattr(update.request, "sentence", None)
+        if update.refused:
+            return Note(update.refused, "warn")
+        if update.warning:
+            return Note(f"{update.warning} {sentence}" if sentence else update.warning, "warn")
+        if not sentence:
+            sentence, self.greeting = self.greeting, None
         return Note(sentence, "accent") if sentence else None
 
     def _next_history(self, update: Update) -> History:
@@ -275,7 +282,7 @@ class ScreenState:
             on = "a command goes on from here, " if status.can.run else ""
             return Note(f"frame {self.looking} of {self.view.newest}: {on}escape returns", "now")
         if status.run is not None:
-            return Note(_run_sentence(status, status.run), "accent")
+            return Note(*_run_sentences(status, status.run))
         if waiting:
             return waiting
         if status.notice:
@@ -283,7 +290,8 @@ class ScreenState:
         if self.gone_back:
             assert self.latest is not None
             frame = f"frame {self.latest.index}"
-            return Note(f"gone back to {frame}: the later ones stay until a command runs", "accent")
+            later = "later ones stay until a command"
+            return Note(f"gone back to {frame}: the {later} runs", "accent", f"back at {frame}: {later}")
         return self._veil_note() or self._printed_note(output)
 
     def waiting_note(self, status: Status, output: CapturedOutput) -> Note | None:
@@ -308,7 +316,8 @@ class ScreenState:
             return None
         if self.view.hidden is not None:
             return Note("behind the veil: space shows it", "now")
-        return Note("the veil is drawn: space runs and hides the new numbers, v takes it away", "accent")
+        keys = "space runs and hides the new numbers, v takes it away"
+        return Note(f"the veil is drawn: {keys}", "accent", keys)
 
     def _printed_note(self, output: CapturedOutput) -> Note | None:
         printed = self.view.printed
@@ -316,18 +325,23 @@ class ScreenState:
             return None
         line = one_line(headline(printed[newest_message(printed)]), MAX_PRINTED_WIDTH)
         count, them = ("1 line", "it") if output.count == 1 else (f"{output.count:,} lines", "them")
-        return Note(f"{count} printed, :console shows {them}: {line}", "dim")
+        sentence = f"{count} printed, :console shows {them}: {line}"
+        return Note(sentence, "dim", sentence)
 
 
-def _run_sentence(status: Status, goal: str) -> str:
+def _run_sentences(status: Status, goal: str) -> tuple[str, str, str]:
+    """Return what is said of a run, its style, and what is said where that has no room in a row."""
     if status.silent > SILENCE:
-        return f"this iteration has run for {duration(status.silent)}: space pauses behind it"
+        silent = f"this iteration has run for {duration(status.silent)}"
+        return f"{silent}: space pauses behind it", "accent", f"{silent}: space pauses"
     until, watched = f" until {goal}" if goal else "", ", watched" * status.watched
     if status.pace is not None:
-        pace = f"{pace_in_words(status.pace)}, rising{watched}{_queue_words(status)}"
-        return f"running at {pace}: + full speed, space pauses"
-    speed = f"{speed_in_words(status.speed)}{watched}{until}{_queue_words(status)}"
-    return f"running at {speed}: space pauses, + - change it"
+        pace = pace_in_words(status.pace)
+        whole = f"running at {pace}, rising{watched}{_queue_words(status)}: + full speed, space pauses"
+        return whole, "accent", f"running at {pace}: + full speed, space pauses"
+    speed = speed_in_words(status.speed)
+    whole = f"running at {speed}{watched}{until}{_queue_words(status)}: space pauses, + - change it"
+    return whole, "accent", f"running at {speed}: space pauses, + - change it"
 
 
 def _queue_words(status: Status) -> str:

@@ -17,6 +17,7 @@ from autograd_tui.text.story import story
 from autograd_tui.text.styled_text import Line, Span, one_line, wrapped
 from autograd_tui.tui.captured_output import headline, newest_message
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.screen_state import Note
 
 
 class StatusPanel(Panel):
@@ -36,7 +37,7 @@ class StatusPanel(Panel):
 
 
 class NotePanel(Panel):
-    """Shows the note, or nothing; a long sentence lies over the panels for as long as it is there."""
+    """Shows the note, or nothing; a long sentence lies over the panels, but not one that stays."""
 
     DEFAULT_CSS = "NotePanel { height: auto; }"
 
@@ -51,10 +52,16 @@ class NotePanel(Panel):
         return self._sentence(width)
 
     def _sentence(self, width: int) -> list[Line]:
-        note = self.view.note
-        if note is None:
-            return []
-        return [[(" ", note.style), *row] for row in wrapped(one_line(note.text), width - 2, style=note.style)]
+        return [] if self.view.note is None else note_lines(self.view.note, width)
+
+
+def note_lines(note: Note, width: int) -> list[Line]:
+    """Write a note in as many rows as it needs, one that stays in one row."""
+    text = one_line(note.text)
+    if note.short and cell_len(text) > width - 2:
+        text = one_line(note.short)
+        text = text if cell_len(text) <= width - 2 else f"{chop_cells(text, width - 3)[0]}…"
+    return [[(" ", note.style), *row] for row in wrapped(text, width - 2, style=note.style)]
 
 
 class ExplanationPanel(Panel):
