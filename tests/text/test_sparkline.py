@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.tensor_stats import Grads
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.text.sparkline import CELLS, GradientSparklines, sparkline
+from autograd_tui.text.sparkline import CELLS, LEVELS, TREND_CELLS, GradientSparklines, sparkline, trend
 from float_tensors import float_tensors
 
 
@@ -60,3 +60,25 @@ def test_what_has_no_range_is_left_out(values: list[float]) -> None:
 def test_anything_is_drawn_in_few_characters(tensors: list[torch.Tensor]) -> None:
     drawn = spread(*tensors)
     assert len(drawn) <= CELLS + 2
+
+
+def test_a_trend_is_on_a_log_scale_with_the_newest_value_last() -> None:
+    assert trend([10.0 ** -(place / 4) for place in range(8)]) == "▇▆▅▄▄▃▂▁"
+    assert trend([1.0, 10.0]) == "▁▇"
+    assert trend([0.0, 1.0, math.nan]) == "▁▄!"
+
+
+def test_a_trend_of_what_hardly_changes_is_level() -> None:
+    assert len(set(trend([1.0, 1.01, 0.99, 1.0]))) == 1
+
+
+def test_a_trend_needs_two_values_and_thins_many() -> None:
+    assert trend([1.0]) == ""
+    assert len(trend([float(each) for each in range(1, 31)])) == TREND_CELLS
+
+
+@given(st.lists(st.floats(), max_size=40))
+def test_any_values_have_a_trend(values: list[float]) -> None:
+    drawn = trend(values)
+    assert len(drawn) == (min(len(values), TREND_CELLS) if len(values) >= 2 else 0)
+    assert set(drawn) <= {*LEVELS[1:], "!"}

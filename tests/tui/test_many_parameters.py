@@ -9,6 +9,7 @@ import pytest
 
 from app_screen import screen
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
+from autograd_tui.text.sparkline import trend
 from suite_options import some
 
 LAYERS = """
@@ -69,3 +70,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(StatsTable, "_row", noted)
     return made
+
+
+async def test_the_table_shows_how_each_layers_gradient_went_from_the_second_backward_on() -> None:
+    async with screen("resnet18", do="fb", size=(120, 40)) as shown:
+        assert "last 30" not in shown.text("TablePanel")
+        await shown.press("s", "z", "f", "b")
+        assert "last 30" in shown.text("TablePanel")
+        rows = [row for row in shown.text("TablePanel").splitlines() if "conv1" in row]
+        sizes = shown.session.history.grads.sizes([0])
+        assert trend(sizes) in rows[0]

@@ -281,11 +281,11 @@ class SizeTable:
                 series.append(index, iteration, size)
         return series
 
-    def latest(self, index: int, iterations: int) -> SizeTable:
-        """Return a table of the rows of so many iterations, the last one that of frame `index` or one before it."""
+    def latest(self, index: int, rows: int) -> SizeTable:
+        """Return a table of so many rows, the last one that of frame `index` or one before it."""
         end = bisect_right(self.indices, index)
-        start = bisect_right(self.iterations, self.iterations[end - 1] - iterations, 0, end) if end else 0
-        return SizeTable(self.spacing, self.indices[start:end], self.iterations[start:end], self.rows[start:end])
+        kept = slice(max(end - rows, 0), end)
+        return SizeTable(self.spacing, self.indices[kept], self.iterations[kept], self.rows[kept])
 
     def truncate_after(self, index: int) -> None:
         """Drop the rows that frames after `index` brought."""

@@ -1,4 +1,4 @@
-"""How the values of gradients are spread, from the least to the greatest, in a few characters."""
+"""How the values of gradients are spread, and how large they were one after the other, in a few characters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from autograd_tui.core.tensor_stats import HISTOGRAM_BINS, MAX_LISTED_VALUES, RO
 
 CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"
+TREND_CELLS = 8
+TREND_VALUES = 30  # that a trend is drawn of, the newest ones
 
 
 def sparkline(counts: Sequence[float]) -> str:
@@ -26,6 +28,26 @@ def columns_up(counts: Sequence[float], width: int, height: int) -> list[str]:
     for row in reversed(range(height)):
         rows.append("".join(LEVELS[min(max(eighth - row * 8, 0), 8)] * each for eighth in eighths))
     return rows
+
+
+def trend(values: Sequence[float], cells: int = TREND_CELLS) -> str:
+    """Draw how large values have been one after the other, on a log scale, the last one at the end.
+
+    The scale holds the largest and the smallest, but no less than a factor of two, so that what hardly changes is
+    level. Zero is at the bottom, what is not finite is "!"; nothing is drawn of fewer than two values.
+    """
+    if len(values) < 2:
+        return ""
+    logs = [math.log10(abs(value)) for value in values if value and math.isfinite(value)]
+    middle = (max(logs) + min(logs)) / 2 if logs else 0.0
+    half = max(max(logs) - middle, math.log10(2) / 2) if logs else 1.0
+    cells = min(cells, len(values))
+    drawn = []
+    for cell in range(cells):
+        value = values[(cell + 1) * len(values) // cells - 1]
+        share = (math.log10(abs(value)) - middle) / half if value and math.isfinite(value) else -1.0
+        drawn.append(LEVELS[4 + round(share * 3)] if math.isfinite(value) else "!")
+    return "".join(drawn)
 
 
 class GradientSparklines:

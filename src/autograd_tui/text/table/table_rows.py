@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import MISSING, SizeTable
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import bar, count, number, percentage
-from autograd_tui.text.sparkline import GradientSparklines
+from autograd_tui.text.sparkline import TREND_CELLS, TREND_VALUES, GradientSparklines, trend
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.gradient_status import gradient_statuses
 from autograd_tui.text.table.layers import Indices, Layers, ParameterColumns
@@ -64,8 +65,10 @@ class LogScale:
 class TableRows:
     """Writes the rows of one frame."""
 
-    def __init__(self, frame: Frame, layers: Layers, columns: ParameterColumns) -> None:
+    def __init__(self, frame: Frame, layers: Layers, columns: ParameterColumns, grads: SizeTable | None = None) -> None:
+        """`grads` are the sizes of the gradients after the last backwards, up to the frame's."""
         self._frame, self._layers, self._columns = frame, layers, columns
+        self._grads = grads or SizeTable()
         self._spreads = GradientSparklines(frame.grads)
         self._everything = tuple(range(len(layers.names)))
         self._ages = gradient_statuses(frame)
@@ -134,11 +137,13 @@ class TableRows:
             Column("|grad|", "grad", 11, self._grad, self._grad_style),
             Column("per value", "rms", 10, self._rms, self._grad_style),
             self._flow(BAR_WIDTH),
+            Column(f"last {TREND_VALUES}", "trend", TREND_CELLS + 2, self._trend, _plain),
             Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
             Column(".grad is", "state", 17, self._state, self._grad_style),
             Column(self._moved_by(), "update", 10, self._update, self._update_style),
         ]
-        return [column for column in listed if column.key != "state" or self._mixed]
+        says_something = {"state": self._mixed, "trend": len(self._grads) >= 2}
+        return [column for column in listed if says_something.get(column.key, True)]
 
     def _moved_by(self) -> str:
         mover = self._frame.mover
@@ -160,6 +165,9 @@ class TableRows:
         rms = self._columns.grad_rms(at)
         drawn = bar(self._scale.share(rms), width) if rms is not None else ""
         return f"{drawn:<{width}}"
+
+    def _trend(self, at: Indices) -> str:
+        return f"{trend([size for size in self._grads.sizes(at) if size != MISSING]):<{TREND_CELLS}}"
 
     def _state(self, at: Indices) -> str:
         words = {self._ages[index] for index in at}
@@ -196,6 +204,7 @@ COLUMNS_BY_WORTH = (
     "update",
     "flow",
     "rms",
+    "trend",
     "values",
     "spread",
     "params",

@@ -150,7 +150,7 @@ class LossPanel(Panel):
         """Draw the numbers on the first row, the plot below."""
         self._name_plot()
         plotted = self._plotted()
-        above = [_number_and_age(frame, width)] if self._is_of_loss else self._readings(plotted, width)
+        above = [_number_and_age(frame, width)] if self._is_of_loss else self._readings(plotted, width, height)
         return [*above, *self._drawn(plotted, width, height - len(above))]
 
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
@@ -161,7 +161,7 @@ class LossPanel(Panel):
         if self._is_of_loss:
             above = cover_hidden([_number_and_age(self.frame, width)], [_number_and_age(hidden.known, width)])
         else:
-            above = self._readings(plotted, width)
+            above = self._readings(plotted, width, height)
         return [*above, *self._drawn(plotted, width, height - len(above))]
 
     @property
@@ -183,7 +183,10 @@ class LossPanel(Panel):
         if changes and plotted:
             often = too_many_to_mark(changes, plot_columns(self.content_size.width))
             title += "   lr changes often: plot lr" if often else "   ▲ lr changed"
-        title += "".join(f"   at {_few(each.series)}" for each in plotted[:1] if _few(each.series))
+        for each in plotted:
+            if few := _few(each.series):
+                title += f"   {each.letter}{' ' * bool(each.letter)}at {few}"
+                break
         self.retitle(title)
         hint = CURSOR_HINT if view.cursor is not None else HINT if self.has_focus else ""
         if hint != str(self.border_subtitle or ""):
@@ -331,8 +334,8 @@ class LossPanel(Panel):
             cursor=self.view.plot.cursor,
         )
 
-    def _readings(self, plotted: list[Plotted], width: int) -> list[Line]:
-        """Write the values at the cursor, or those of the frame that is shown, in as many rows as they take."""
+    def _readings(self, plotted: list[Plotted], width: int, height: int) -> list[Line]:
+        """Write the values at the cursor, or those of the frame that is shown, in the rows that the curves leave."""
         cursor = self.view.plot.cursor
         readings: list[Line] = [] if cursor is None else [[(f"iteration {cursor}", "accent")]]
         for each in plotted:
@@ -347,7 +350,7 @@ class LossPanel(Panel):
             if rows[-1] and length(rows[-1]) + 3 + length(reading) > width:
                 rows.append([])
             rows[-1] += [("   ", ""), *reading] if rows[-1] else reading
-        return rows
+        return rows[: max(height - len(plotted), 1)]
 
 
 def _few(series: Series) -> str:

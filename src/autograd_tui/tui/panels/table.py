@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
+from autograd_tui.text.sparkline import TREND_VALUES
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.buffer_rows import buffer_lines
 from autograd_tui.text.table.gradient_status import gradient_summary
@@ -49,10 +51,11 @@ class TablePanel(RowPanel):
     """A row a layer; an opened one's parameters stand below it."""
 
     DEFAULT_CSS = "TablePanel { height: auto; max-height: 60%; }"
+    DRAWN_FROM = (*RowPanel.DRAWN_FROM, "history")
 
     def __init__(self, *, title: str = "", hint: str = "") -> None:
         super().__init__(title=title)
-        self._drawn: tuple[Frame, ParameterColumns, TableRows] | None = None  # what one frame gives, whatever the view
+        self._drawn: tuple[Frame, History | None, ParameterColumns, TableRows] | None = None  # of one frame
         self.border_subtitle = hint
 
     def rows_wanted(self) -> int:
@@ -73,10 +76,13 @@ class TablePanel(RowPanel):
         return [*above, *(table.row(shape, row) for row in visible), *more, *below]
 
     def _numbers(self, frame: Frame) -> tuple[ParameterColumns, TableRows]:
-        if self._drawn is None or self._drawn[0] is not frame:
+        history = self.view.history
+        if self._drawn is None or self._drawn[0] is not frame or self._drawn[1] is not history:
             columns = ParameterColumns.of(frame)
-            self._drawn = frame, columns, TableRows(frame, self.grouped(frame), columns)
-        return self._drawn[1], self._drawn[2]
+            covered = self.frame is not None and frame.grads is not self.frame.grads
+            grads = history.grads.latest(frame.index - covered, TREND_VALUES) if history else None
+            self._drawn = frame, history, columns, TableRows(frame, self.grouped(frame), columns, grads)
+        return self._drawn[2], self._drawn[3]
 
 
 def _gradients(frame: Frame, shape: TableLayout, width: int) -> Line:
