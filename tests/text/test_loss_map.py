@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
 from autograd_tui.text.level_grid import CHARACTERS
-from autograd_tui.text.loss_map import GUTTER, map_lines
+from autograd_tui.text.loss_map import GUTTER, map_lines, nearest_point
 from autograd_tui.text.styled_text import length, plain
 
 WIDTH, HEIGHT = 50, 15
@@ -81,3 +82,40 @@ def test_what_is_no_loss_has_a_sign_of_its_own() -> None:
     measured.losses[:] = array("d", [math.nan] * len(measured.losses))
     lines = map_lines(measured, WIDTH, HEIGHT, way=[(1, (0.5, 2.5))], colors=False)
     assert "!!!!" in plain(lines[5])
+
+
+@pytest.mark.parametrize("colors", [True, False])
+def test_rows_that_are_not_measured_yet_are_blank(colors: bool) -> None:
+    half = replace(surface(), measured_rows=ROWS // 2, quadratic=None)
+    half.losses[ROWS // 2 * COLUMNS :] = array("d", [math.nan] * (ROWS // 2 * COLUMNS))
+    rows = [plain(line)[GUTTER:] for line in map_lines(half, WIDTH, HEIGHT, way=[(1, (1.5, -0.6))], colors=colors)]
+    blank = [not row.strip() for row in rows[:-1]]
+    assert blank.index(False) in (6, 7)
+    assert not any(blank[blank.index(False) + 3 :])
+    assert "@" in "".join(rows)
+
+
+@pytest.mark.parametrize("colors", [True, False])
+def test_a_run_that_was_left_has_its_label_beside_its_last_point_on_the_map(colors: bool) -> None:
+    branches = [("lr 0.19", [(0.5, 2.5), (1.0, 2.0), (9.0, 9.0)]), ("branch 1", [(3.9, -0.9)]), ("gone", [(9.0, 9.0)])]
+    lines = map_lines(surface(), WIDTH, HEIGHT, way=[(1, (0.5, 2.5))], branches=branches, colors=colors)
+    rows = [plain(line) for line in lines]
+    (row, column), (other_row, other_column) = cell_of(1.0, 2.0), cell_of(3.9, -0.9)
+    assert rows[row][column : column + 9] == "· lr 0.19"
+    assert rows[other_row][other_column - 9 : other_column + 1] == "branch 1 ·"
+    assert not any("gone" in each for each in rows)
+    assert ("lr 0.19", "dim") in lines[row] or any("lr 0.19" in text and style == "dim" for text, style in lines[row])
+
+
+def test_the_point_nearest_to_a_cell_is_found() -> None:
+    points = [(0.5, 2.5), (1.5, 2.0), (9.0, 9.0), (1.5, 2.0)]
+    for point, index in ((points[0], 0), (points[1], 3)):
+        row, column = cell_of(*point)
+        assert nearest_point(surface(), points, WIDTH, HEIGHT, column=column + 1, row=row) == index
+    assert nearest_point(surface(), [(9.0, 9.0)], WIDTH, HEIGHT, column=20, row=5) is None
+
+
+def test_the_lowest_point_is_the_lowest_that_was_measured_where_no_other_is_known() -> None:
+    x, y = replace(surface(), quadratic=None).lowest or (0.0, 0.0)
+    assert abs(x - 3) <= 2 / (COLUMNS - 1)
+    assert abs(y - 1) <= 2 / (ROWS - 1)

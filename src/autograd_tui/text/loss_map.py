@@ -96,7 +96,8 @@ class _Marks:
         if not cells:
             return
         row, column = cells[-1]
-        start = column + 2 if column + 2 + len(text) <= self._columns else column - 1 - len(text)
+        is_right = column + 2 + len(text) <= self._columns
+        text, start = (f" {text}", column + 1) if is_right else (f"{text} ", column - 1 - len(text))
         if start >= 0:
             for offset, letter in enumerate(text):
                 self._put(row, start + offset, letter, dim=True)
