@@ -53,6 +53,18 @@ def test_the_model_of_the_readme_trains(tmp_path: Path) -> None:
     assert frames[-1].loss < frames[0].loss
 
 
+def test_the_picture_of_the_readme_can_be_drawn(tmp_path: Path) -> None:
+    source = next(block for block in blocks("python") if "@scenario" in block)
+    picture = next(block for block in blocks("python") if "def sum_of_two" in block)
+    head, end, tail = source.partition("    return Parts(")
+    (tmp_path / "my_model.py").write_text(f"{head}{picture}{end}picture=sum_of_two, {tail}")
+    session = open_session(str(tmp_path / "my_model.py"))
+    assert session.about.picture == "Sum of two"
+    (drawn,) = session.pictures()
+    assert drawn.problem == ""
+    assert [len(points) for points in drawn.points.values()] == [20, 20]
+
+
 def test_the_library_example_runs() -> None:
     source = next(block for block in blocks("python") if "open_session(" in block)
     scope: dict[str, Session] = {}

@@ -84,8 +84,8 @@ def test_a_plane_is_dark_on_one_side_and_bright_on_the_other_also_in_characters(
     assert rows[4] == "       │--------------------"
     assert rows[7] == "    -1 ┤x                   "
     colored = picture_lines(picture, 28, 9)
-    assert colored[0][1:] == [("▀" * 19, "sides:15/14"), ("o", "side:15")]
-    assert colored[7][1:] == [("x", "side:1"), ("▀" * 19, "sides:1/0")]
+    assert colored[0][1:] == [("▀" * 19, "sides:7/7"), ("o", "side:7")]
+    assert colored[7][1:] == [("x", "side:0"), ("▀" * 19, "sides:0/0")]
 
 
 def test_no_two_levels_look_alike_and_as_many_are_on_either_side() -> None:

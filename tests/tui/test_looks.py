@@ -10,12 +10,13 @@ from textual.theme import BUILTIN_THEMES
 
 from app_screen import Screen, screen
 from autograd_tui.text.level_grid import LEVELS
+from autograd_tui.text.picture_lines import SIDE_LEVELS
 from autograd_tui.tui import terminal
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.screen_state import Note
 from autograd_tui.tui.terminal import Terminal, nearest_of_256
-from autograd_tui.tui.themes import USUAL, contrast, luminance, ramp_color, ramp_style, readable, unchanged
+from autograd_tui.tui.themes import USUAL, contrast, luminance, ramp_color, ramp_style, readable, side_color, unchanged
 from screen_cells import cells, words
 from suite_options import some
 
@@ -120,6 +121,23 @@ def test_a_map_is_brighter_or_darker_from_level_to_level_and_its_marks_stand_out
     assert len(set(lights)) >= 6
     for level in range(-1, LEVELS):
         style = ramp_style("mark", str(level), dark=dark, shown=shown)
+        assert style.color is not None
+        assert style.bgcolor is not None
+        text, ground = (shown(Color(*color.get_truecolor())) for color in (style.color, style.bgcolor))
+        assert contrast(text, ground) >= 7.0, level
+
+
+@pytest.mark.parametrize("shown", [unchanged, nearest_of_256], ids=["all colours", "256"])
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_the_two_sides_of_a_plane_have_hues_of_their_own_and_marks_stand_out_on_both(
+    dark: bool, shown: Callable[[Color], Color]
+) -> None:
+    sides = [side_color(level, dark=dark, shown=shown) for level in range(SIDE_LEVELS)]
+    assert len(set(sides)) == SIDE_LEVELS
+    assert sides[0].b > sides[0].r
+    assert sides[-1].r > sides[-1].b
+    for level in range(-1, SIDE_LEVELS):
+        style = ramp_style("side", str(level), dark=dark, shown=shown)
         assert style.color is not None
         assert style.bgcolor is not None
         text, ground = (shown(Color(*color.get_truecolor())) for color in (style.color, style.bgcolor))

@@ -10,12 +10,13 @@ from math import isfinite
 import numpy as np
 
 from autograd_tui.core.picture import Picture, Plane, Point
-from autograd_tui.text.level_grid import LEVELS, joined, levels_of, resampled
+from autograd_tui.text.level_grid import joined, levels_of, resampled
 from autograd_tui.text.styled_text import Line, Span, printable, wrapped
 from autograd_tui.text.ticks import linear_ticks, tick_label
 
 GLYPHS = "ox*+#%&@"  # of the points, by name in turn
 STYLES = ("dim", "accent", "strong", "up", "down", "warn")  # of the same
+SIDE_LEVELS = 8  # of a plane in colours, half of them below 0.5: the more, the more goes to the terminal in a run
 CHARACTERS = " .:-+*#%"  # of the levels of a plane without colours: the first half is below 0.5
 GUTTER = 8  # columns for the labels of the y axis, and the axis
 MIN_COLUMNS, MIN_ROWS = 12, 3  # of a plot or a plane
@@ -23,6 +24,7 @@ MARK_SPACING = 3  # columns between two glyphs on a line
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, by row and column
 
 
+@lru_cache(maxsize=8)
 def picture_lines(picture: Picture, width: int, height: int, *, colors: bool = True) -> list[Line]:
     """Draw a picture in `height` rows; with colours a plane's cell has a style "sides:UPPER/LOWER" of two levels."""
     if picture.problem:
@@ -160,7 +162,7 @@ def _plane_lines(picture: Picture, plane: Plane, width: int, height: int, *, col
     columns, rows = width - GUTTER, height - 1
     if columns < MIN_COLUMNS or rows < MIN_ROWS:
         return []
-    levels = _levels(plane, columns, rows * 2 if colors else rows, LEVELS if colors else len(CHARACTERS))
+    levels = _levels(plane, columns, rows * 2 if colors else rows, SIDE_LEVELS if colors else len(CHARACTERS))
     marks: list[dict[int, str]] = [{} for _ in range(rows)]
     (left, right), (low, high) = plane.x, plane.y
     for index, series in enumerate(picture.points.values()):

@@ -45,6 +45,7 @@ MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a p
 MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none
 MAX_LATE = 3  # such times in a row that took longer than they should
 
+MIN_PICTURE_SECONDS = 0.5  # between the pictures of a run, which are the most that goes to the terminal
 MAX_PICTURE_SHARE = 0.1  # of a run's time that pictures may cost
 NOTHING_LEARNS = "the run ends here: no parameter gets a gradient, so there is no further iteration."
 
@@ -406,7 +407,7 @@ class SessionRunner:
         if self._here.about.picture and started >= self._next_picture:
             self.show_pictures(lambda: self._stopped() or bool(len(self._requests)))
             ended = monotonic()
-            self._next_picture = ended + (ended - started) / MAX_PICTURE_SHARE
+            self._next_picture = max(started + MIN_PICTURE_SECONDS, ended + (ended - started) / MAX_PICTURE_SHARE)
 
     def show_pictures(self, stopped: Callable[[], bool]) -> None:
         """Have a picture taken of what the model has learned by now, unless `stopped` holds before it is there."""

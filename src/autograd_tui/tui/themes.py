@@ -12,6 +12,7 @@ from textual.theme import BUILTIN_THEMES, Theme
 
 from autograd_tui.core.errors import UnknownCommand, unknown
 from autograd_tui.text.level_grid import LEVELS
+from autograd_tui.text.picture_lines import SIDE_LEVELS
 from autograd_tui.tui.preferences import THEMES
 
 RED, MAGENTA = Color(255, 0, 0), Color(215, 0, 175)
@@ -131,7 +132,7 @@ def side_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unch
     """Return the colour of a level between two classes, each half of them in a hue of its own; grey for none."""
     if level < 0:
         return Color(128, 128, 128)
-    half, colors = LEVELS // 2, SIDES[dark]
+    half, colors = SIDE_LEVELS // 2, SIDES[dark]
     own = colors[: len(colors) // 2] if level < half else colors[len(colors) // 2 :]
     return shown(_blended(own, level % half / (half - 1)))
 
