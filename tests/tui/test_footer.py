@@ -11,6 +11,9 @@ from autograd_tui.tui.help_screen import HelpScreen
 from autograd_tui.tui.keys import INSIDE_KEYS, KEYS, clicked_on_frame, is_bound, key_labelled
 from autograd_tui.tui.panels import footer
 from autograd_tui.tui.panels.footer import KeysPanel
+from autograd_tui.tui.panels.loss import LossPanel
+from autograd_tui.tui.panels.panel import FRAME_INDENT
+from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.table import SelectedPanel, TablePanel
 from autograd_tui.tui.trace_screen import TraceScreen
 
@@ -144,3 +147,17 @@ async def test_a_mouse_turns_the_pages_of_the_help_and_closes_it() -> None:
         await shown.pilot.click(offset=(0, 0))
         await shown.settle()
         assert shown.app.screen is shown.app.main
+
+
+async def test_a_click_on_the_title_of_the_plot_changes_its_scale_and_on_the_words_of_space_runs() -> None:
+    async with screen(do="fbsz") as shown:
+        plot = shown.app.main.query_one(LossPanel)
+        column = str(plot.border_title).index("y log") + FRAME_INDENT
+        await shown.pilot.click(offset=(plot.region.x + column, plot.region.y))
+        await shown.settle()
+        assert "log scale   y linear" in str(plot.border_title)
+        phases = shown.app.main.query_one(PhasesPanel)
+        row = phases.render_line(0).text
+        await shown.pilot.click(PhasesPanel, offset=(row.index("space: ") + 2, 0))
+        await shown.settle()
+        assert shown.session.commands() == "fbsz f"

@@ -181,9 +181,9 @@ async def test_a_metric_can_be_plotted_in_place_of_the_loss(tmp_path: Path) -> N
         mae = shown.session.history.metrics["mae"]
         assert len(mae) == 3
         panel = next(panel for panel in shown.app.main.query("LossPanel") if panel.content_size.area)
-        assert panel.border_title == "Plot of mae"
+        assert panel.border_title == "Plot of mae   y log"
         await shown.press("y")
-        assert panel.border_title == "Plot of mae   log scale"
+        assert panel.border_title == "Plot of mae   log scale   y linear"
         ticks = [float(row.partition("┤")[0]) for row in shown.text("LossPanel").splitlines() if "┤" in row]
         assert min(mae.values) * 0.9 < min(ticks) < max(ticks) < max(mae.values) * 1.1
 

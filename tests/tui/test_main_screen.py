@@ -223,7 +223,7 @@ async def test_another_layout_shows_what_the_one_before_did() -> None:
         await shown.resize(80, 24)
         assert "frame 13 of 14" in shown.text("StatusPanel")
         assert "▶ w" in shown.text("CompactParametersPanel")
-        assert shown.app.main.query_one(LossPanel).border_title == "Loss   log scale"
+        assert shown.app.main.query_one(LossPanel).border_title == "Loss   log scale   y linear"
 
 
 async def test_what_a_model_prints_is_noted_and_kept() -> None:
@@ -302,12 +302,12 @@ async def test_o_starts_another_optimizer() -> None:
 async def test_y_draws_the_loss_on_a_log_scale() -> None:
     async with screen(do="fbsz*9") as shown:
         await shown.press("y")
-        assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale"
+        assert shown.app.main.query("LossPanel").first().border_title == "Loss   log scale   y linear"
 
 
 async def test_a_change_of_learning_rate_is_marked_under_the_plot() -> None:
     async with screen(do="fbsz*9 lr=0.01 fbsz*3") as shown:
-        assert shown.app.main.query("LossPanel").first().border_title == "Loss   ▲ lr changed"
+        assert shown.app.main.query("LossPanel").first().border_title == "Loss   ▲ lr changed   y log"
         assert shown.text("LossPanel").splitlines()[-1].count("▲") == 1
 
 

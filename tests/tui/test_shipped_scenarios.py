@@ -67,12 +67,12 @@ async def test_the_veil_covers_how_outputs_are_spread() -> None:
 
 @pytest.mark.parametrize(
     ("batch_size", "title"),
-    [(1, "Output   the largest 5 of 1000"), (3, "Output   sample 1 of 3, the largest 5 of 1000")],
+    [(1, "Output   the largest 5 of 1000"), (3, "Output   image 1 of 3   [ ] another   the largest 5 of 1000")],
 )
 def test_outputs_say_of_which_image_of_the_batch_they_are(batch_size: int, title: str) -> None:
     session = open_session("resnet18", image_size=64, batch_size=batch_size)
     frame = session.run("f")
     panel = OutputPanel()
     panel.view = View(about=session.about)
-    panel.draw(frame, 50, 5)
+    panel.draw(frame, 70, 5)
     assert panel.border_title == title

@@ -41,7 +41,20 @@ def key_labelled(label: str) -> events.Key:
     return events.Key(name, typed)
 
 
-NAMED_KEYS = ("space", "enter", "escape", "tab", "/", "↑", "↓", "←", "→")  # in what is written on a panel's frame
+NAMED_KEYS = (
+    "space",
+    "enter",
+    "escape",
+    "tab",
+    "y",
+    "/",
+    "[",
+    "]",
+    "↑",
+    "↓",
+    "←",
+    "→",
+)  # in what is written on a panel's frame
 
 
 def clicked_on_frame(text: str, column: int) -> list[str]:

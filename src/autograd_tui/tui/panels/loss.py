@@ -187,7 +187,8 @@ class LossPanel(Panel):
             if few := _few(each.series):
                 title += f"   {each.letter}{' ' * bool(each.letter)}at {few}"
                 break
-        self.retitle(title)
+        key = "   y linear" if self.view.log_scale else "   y log"
+        self.retitle(title + key if len(title + key) <= self.content_size.width - 2 else title)
         hint = CURSOR_HINT if view.cursor is not None else HINT if self.has_focus else ""
         if hint != str(self.border_subtitle or ""):
             self.border_subtitle = hint

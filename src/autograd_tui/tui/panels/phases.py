@@ -45,9 +45,13 @@ class PhasesPanel(Panel):
         return [justified(names, hint, width), numbers]
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which phase was clicked."""
+        """Tell which phase was clicked; the words at the end of the row press their key."""
         offset = self.under(event)
         names = "" if offset is None or self.frame is None else plain(self.lines(self.content_size.width, 2)[0])
+        hint = names.rfind("space: ")
+        if offset is not None and 0 <= hint <= offset.x and not offset.y:
+            self.post_message(self.KeysClicked(["space"]))
+            return
         for phase in Phase:
             start = names.lower().find(phase.value)
             if offset is not None and start - 1 <= offset.x <= start + len(phase.value) and start >= 0:
