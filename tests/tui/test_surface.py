@@ -112,6 +112,15 @@ async def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) 
             assert why in shown.note
 
 
+async def test_where_there_is_no_room_for_a_surface_that_is_said_and_a_larger_terminal_shows_it(tmp_path: Path) -> None:
+    async with screen(write(tmp_path), do="fbs", size=(60, 15)) as shown:
+        await say(shown, "surface")
+        await shown.until(lambda: "no room for it here" in shown.note)
+        assert not is_shown(shown)
+        await shown.resize(120, 40)
+        assert is_shown(shown)
+
+
 async def test_a_click_on_the_map_shows_the_frame_of_the_nearest_point() -> None:
     async with screen(do="fbsz*5") as shown:
         rows = shown.text("SurfacePanel").splitlines()

@@ -17,6 +17,7 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
 from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState, View
@@ -26,6 +27,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
+NO_ROOM = Note("the loss is measured, but there is no room for it here: a larger terminal shows it", "warn")
 
 
 class SessionScreen(SizedScreen, CachedRows):
@@ -48,6 +50,7 @@ class SessionScreen(SizedScreen, CachedRows):
         self.trace_screen: TraceScreen | None = None  # while it lies over this one
         self.zoomed = False  # whether one panel is alone
         self._clock: Timer | None = None
+        self._frame_of_surface: int | None = None  # of the one that was asked for last, once it is measured
         self._reads_output = False  # in a moment
 
     class Failed(Message):
@@ -151,11 +154,21 @@ class SessionScreen(SizedScreen, CachedRows):
         if status.idle:
             if self.state.is_patient:
                 self.say(None)  # it ended just after its update was shown
+            self._say_whether_surface_fits()
             return
         answered = monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
         if (self.state.looking is None or status.progress is not None) and not (answered or self.state.interrupted):
             self.say(None)
         self.watch_the_clock()
+
+    def _say_whether_surface_fits(self) -> None:
+        """Say once of a surface that was asked for that there is no room for it."""
+        surface = self.state.view.surface
+        frame = None if surface is None else surface.frame
+        if frame != self._frame_of_surface:
+            self._frame_of_surface = frame
+            if frame is not None and not any(panel.is_on_screen for panel in self.layout_shown.query(SurfacePanel)):
+                self.say(NO_ROOM)
 
     def read_output(self) -> None:
         """Look in a moment at what was printed; called on any thread, and as often as lines come."""
