@@ -243,3 +243,16 @@ def test_a_picture_shows_the_frame_asked_for(run: tuple[Session, list[Frame]], t
 def test_a_picture_of_a_frame_that_is_not_there_is_refused(run: tuple[Session, list[Frame]], tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no frame 99: the newest is frame 10"):
         export(tmp_path / "run.svg", run[0], looks=PictureOptions(frame=99))
+
+
+@pytest.mark.parametrize("ending", ["svg", "html"])
+def test_a_screen_shows_what_the_model_has_learned(ending: str, tmp_path: Path) -> None:
+    session = open_session("transformer")
+    for _ in session.run_all("fbsz*2"):
+        pass
+    reopen = lambda: open_session("transformer")  # noqa: E731
+    export_file(tmp_path / f"run.{ending}", session.about.config, session.log(), reopen)
+    drawn = (tmp_path / f"run.{ending}").read_text().replace("&#160;", " ")
+    assert "after 2 steps" in drawn
+    assert "written  " in drawn
+    assert "is being taken" not in drawn

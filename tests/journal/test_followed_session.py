@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_what_comes_later_is_taken_in_when_read(leader: Leader) -> None:
 def test_the_run_is_known_without_opening_it(leader: Leader) -> None:
     leader.run("f")
     assert FollowedSession(leader.path).about == leader.session.about
+
+
+def test_a_follower_has_no_place_for_a_picture_that_only_the_model_can_give(tmp_path: Path) -> None:
+    leader = Leader(tmp_path / "spiral.journal", "spiral")
+    leader.run("f")
+    following = FollowedSession(leader.path)
+    assert leader.session.about.picture
+    assert following.about == replace(leader.session.about, picture="")
+    assert following.pictures(stopped=lambda: False) == ()
 
 
 def test_a_file_that_begins_anew_has_a_frame_from_its_first_moment(

@@ -30,6 +30,7 @@ def stream_header(about: SessionInfo, history: History, *, run: str) -> str:
     """Return the first line: session, history so far, and `run`, the hash of the journal's header."""
     # The file's name for the configuration is of an older version.
     info = {"opening" if name == "config" else name: value for name, value in asdict(about).items()}
+    del info["picture"]  # who follows has no model to take one of
     first = {"autograd-tui frames": FORMAT, "run": run, "about": info, "history": encode_history(history)}
     return json.dumps(first) + "\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import ReadOnlySession, SessionInfo
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import Preferences
@@ -33,6 +34,7 @@ class Shown:
 
     frame: Frame
     history: History
+    pictures: tuple[Picture, ...] = ()  # of what the model has learned, the frame's own among them
 
 
 class SnapshotSession(ReadOnlySession):
@@ -40,19 +42,23 @@ class SnapshotSession(ReadOnlySession):
 
     def __init__(self, about: SessionInfo, shown: Shown) -> None:
         self.about, self.history, self.newest = about, shown.history, shown.frame.index
-        self._frame = shown.frame
+        self._frame, self._pictures = shown.frame, shown.pictures
 
     @property
     def frame(self) -> Frame:
         """The frame of that moment."""
         return self._frame
 
+    def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
+        """Return the pictures that were taken up to that moment."""
+        return self._pictures
+
 
 def moments(run: FrameReplay, wanted: set[int]) -> Iterator[Shown]:
     """Run the commands again, and give the frames that are wanted, with what plots need."""
     for frame in run.frames():
         if frame.index in wanted:
-            yield Shown(frame, run.session.history.copy())
+            yield Shown(frame, run.session.history.copy(), run.session.pictures(stopped=run.stopped))
 
 
 class Drawing:
@@ -65,7 +71,7 @@ class Drawing:
         """Bring a moment onto the screen, as it was when it was the newest."""
         main = self._app.main
         main.state.latest = shown.frame
-        main.state.change(history=shown.history, newest=shown.frame.index)
+        main.state.change(history=shown.history, newest=shown.frame.index, pictures=shown.pictures)
         main.show_frame(shown.frame)
         main.say(None)
         await self._pilot.pause()
