@@ -533,7 +533,7 @@ def _story(page: Page, facts: Facts) -> None:
         for each in facts.moments[1 : moment.index + 1]
         if each.phase == "forward" and not each.raised
     ]
-    before, now = losses[-2:] if len(losses) > 1 else (math.nan, math.nan)
+    before, now = [math.nan, math.nan, *losses][-2:]
     change = rf"(the same|(?:up|down) (?:{NUMBER} %|less than 0\.1 %|{NUMBER}-fold|by {NUMBER}))"
     page.read(rf"\bLoss ({MARKED}) → ({MARKED}): {change}", lambda m: (before, now, _is_change(m[3], before, now)))
     page.read(r"(the step before went too far)", lambda m: (now > before,))

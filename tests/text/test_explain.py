@@ -52,7 +52,7 @@ def check_step(frame: Frame, session: Session, before: dict[str, float]) -> None
     after = {name: param.item() for name, param in state_of(session).params.items()}
     grads = {name: param.grad for name, param in state_of(session).params.items()}
     for name, old, sign, rate, grad, new in re.findall(
-        r"  (\w)  (\S+) ([+-]) (\S+) × (\S+) = ([^\s,]+)", text
+        r"^  (\w)  (\S+) ([+-]) (\S+) × \(?([^\s()]+)\)? = ([^\s,]+)", text, re.MULTILINE
     ):  # the arithmetic of plain SGD, as printed, is right to the digits printed
         moved = float(old) + (1 if sign == "+" else -1) * float(rate) * float(grad)
         assert moved == pytest.approx(float(new), rel=1e-3, abs=2e-3)
@@ -374,3 +374,51 @@ def test_a_loss_whose_squares_are_too_large_to_add_up_is_explained() -> None:
 
     session = open_session(Scenario("huge", parts))
     assert "the loss inf" in said(session.run("f"), session)
+
+
+WORKED = {  # the last rows of the second step, as a calculator has them
+    "sgd,momentum=0.9": [
+        "    w  v = 0.9 × 1.3333 - 0.7111 = 0.4889",
+        "  w  1.8667 - 0.1 × 0.4889 = 1.8178, not the way its gradient alone would send it",
+    ],
+    "sgd,weight_decay=0.1": [
+        "    w  g = grad + weight_decay × w = -1.1378 + 0.1 × 1.8467 = -0.9531",
+        "  w  1.8467 - 0.1 × (-0.9531) = 1.9420",
+    ],
+    "adamw": [
+        "    w  w = w × (1 - lr × weight_decay) = 1.898 × (1 - 0.1 × 0.01) = 1.8961",
+        "  w  1.8961 - 0.1 × 0.6091 / (sqrt(0.8894) + 1e-08) = 1.8315, not the way its gradient alone would send it",
+    ],
+    "rmsprop": [
+        "    w  s = 0.99 × 0.01778 + 0.01 × (-12)^2 = 1.4576",
+        "  w  1 - 0.1 × (-12) / (sqrt(1.4576) + 1e-08) = 1.9939",
+    ],
+}
+
+
+@pytest.mark.parametrize("optimizer", WORKED)
+def test_the_arithmetic_of_the_second_step_is_worked_in_numbers(optimizer: str) -> None:
+    session = open_session("linear", optimizer=optimizer)
+    *_, frame = session.run_all("fbszfbs")
+    lines = explain(frame, session.about)
+    assert [line for line in WORKED[optimizer] if line not in lines] == []
+    check("\n".join(lines))
+
+
+def test_what_adam_has_before_a_step_is_that_of_the_iteration_before_after_a_free_run_too() -> None:
+    session, stepped = open_session("linear", optimizer="adam"), open_session("linear", optimizer="adam")
+    for _ in session.run_free(session.end_of(40), lambda: False, every=60):
+        pass
+    *_, frame = session.run_all("fbs")
+    *_, same = stepped.run_all("fbsz*40 fbs")
+    assert explain(frame, session.about) == explain(same, stepped.about)
+    assert sum(line.startswith("    ") for line in explain(frame, session.about)) == 8
+    assert explain(session.look(39 * 4 + 3), session.about) == explain(stepped.look(39 * 4 + 3), stepped.about)
+
+
+def test_an_optimizer_whose_formula_gives_other_numbers_shows_none() -> None:
+    session = open_session("linear", optimizer="adam")
+    *_, frame = session.run_all("fbs")
+    odd = replace(frame, step_rate=0.2)  # as if the formula had it wrong
+    assert not any("sqrt" in line for line in explain(odd, session.about))
+    assert "  w  2.0000 → 1.9000" in explain(odd, session.about)

@@ -82,6 +82,7 @@ class Frame:
     prediction: TensorStats | None = None
     graph: Literal["none", "alive", "freed"] = "none"
     before: StatsTable | None = None  # the parameters before the last step, setting, or forward that moved some itself
+    state_before: StatsTable | None = None  # the optimizer's state before the last step, of few values; None behind it
     mover: Command | None = None  # that step, setting or forward
     moves: array[float] | None = None  # the norm of each parameter's move in it: estimated above 1,024 values; or NaN
     grads_params: StatsTable | None = None  # the parameters that all gradients were made with; None: with several

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, SAMPLE_SIZE, GradStats, TensorStats
-from autograd_tui.text.equation import equation, fixed
-from autograd_tui.text.numbers import measured, number, percentage, rate
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, SAMPLE_SIZE, GradStats, StatsTable, TensorStats
+from autograd_tui.text.derivation.optimizer_formulas import STEP_RULES
+from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
+from autograd_tui.text.equation import equation, evaluated, fixed
+from autograd_tui.text.numbers import measured, number, percentage, rate, terse
 from autograd_tui.text.optimizer_words import describe_update, goes_uphill, has_velocity, is_plain_sgd
+
+OPTION_DEFAULTS = {  # of torch.optim, for what a command leaves out; where they are others, no arithmetic comes out
+    "adam": {"betas": "(0.9, 0.999)", "eps": "1e-08"},
+    "adamw": {"betas": "(0.9, 0.999)", "eps": "1e-08", "weight_decay": "0.01"},
+    "rmsprop": {"alpha": "0.99", "eps": "1e-08"},
+}
 
 
 def explain_step(frame: Frame) -> list[str]:
@@ -109,7 +118,57 @@ def _moves(frame: Frame) -> list[str]:
     if len(frame.params) > 4:
         return _most_and_least(frame)
     rows = zip(frame.before, frame.params, frame.grads, frame.move_norms or (), strict=False)
-    return ["  " + _move(frame, index, *row) for index, row in enumerate(rows)]
+    lines = []
+    for index, row in enumerate(rows):
+        lines += _worked_move(frame, index, *row[:3]) or ["  " + _move(frame, index, *row)]
+    return lines
+
+
+def _worked_move(frame: Frame, index: int, old: TensorStats, new: TensorStats, grad: GradStats | None) -> list[str]:
+    """Work the optimizer's formula in the numbers of one value, its last row the move; [] where they are not known.
+
+    Steps of the calculation begin with four blanks.
+    """
+    spec = OptimizerSpec.parse(frame.optimizer_of(index))
+    rule, lr = STEP_RULES.get(spec.name), frame.step_rate_of(index)
+    if rule is None or frame.state_before is None or lr is None or grad is None or is_plain_sgd(str(spec)):
+        return []
+    settings = OPTION_DEFAULTS.get(spec.name, {}) | {name: str(value) for name, value in spec.options}
+    update = ParameterUpdate(
+        name=new.name,
+        optimizer=str(spec),
+        settings={**settings, "lr": repr(lr)},
+        numbers_before=_numbers(frame.state_before, old) | {"grad": _number_of(grad)},
+        numbers_after=_numbers(frame.optimizer_state, new),
+    )
+    if not update.has_numbers or old.dtype not in ("float32", "float64"):
+        return []
+    derivation = rule(update)
+    *steps, move = derivation.equations
+    if not all(each.agrees(update.tolerance) and math.isfinite(each.computed) for each in derivation.equations):
+        return []
+    lines = [f"    {new.name}  {evaluated(each.text, [each.result], terse(each.result))}" for each in steps]
+    body = move.text.removeprefix(f"{new.name} = ")
+    written = evaluated(body, [move.result], number(move.result), shown=number)
+    return [*lines, f"  {new.name}  {written}{_turned(frame, index, move.result - update.value, grad)}"]
+
+
+def _numbers(state: StatsTable, param: TensorStats) -> dict[str, float | None]:
+    """Return the values of a parameter and its optimizer state by role, of those that have one value."""
+    prefix = f"{param.name}."
+    rows = {row.name.removeprefix(prefix): _number_of(row) for row in state if row.name.startswith(prefix)}
+    return {**rows, "value": _number_of(param)}
+
+
+def _number_of(row: TensorStats) -> float | None:
+    return row.values[0] if row.values is not None and row.size == 1 else None
+
+
+def _turned(frame: Frame, index: int, moved: float, grad: GradStats) -> str:
+    """Say so where a parameter did not go the way in which its gradient alone would send it."""
+    slope = grad.values[0] if grad.values else 0.0
+    uphill = moved * slope * (-1 if goes_uphill(frame.optimizer_of(index)) else 1) > 0
+    return ", not the way its gradient alone would send it" if uphill else ""
 
 
 def _move(
@@ -128,8 +187,7 @@ def _move(
     if grad is None or not grad.values:
         yet = "" if was == now else f", yet it is {number(now)}"
         return f"{name}  {number(was)}: its gradient is None{why_no_gradient(frame, index)}{yet}"
-    uphill = (now - was) * grad.values[0] * (-1 if goes_uphill(optimizer) else 1) > 0
-    turned = ", not the way its gradient alone would send it" if uphill else ""
+    turned = _turned(frame, index, now - was, grad)
     velocity = frame.optimizer_state.named(f"{name}.momentum_buffer") if has_velocity(optimizer) else None
     by = grad.values[0] if is_plain_sgd(optimizer) else velocity.values[0] if velocity and velocity.values else None
     if by is None or lr is None or not math.isfinite(by):

@@ -17,6 +17,7 @@ from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor, version_of
 
+MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 
 
@@ -83,6 +84,13 @@ class FrameReader:
             groups["optimizer_state"] = self._optimizer_state()
         read = self._reader.read(groups)
         return {**read, "params": _shared(read["params"], frame.params)}
+
+    def small_optimizer_state(self) -> StatsTable | None:
+        """Return the optimizer's state where the parameters are MAX_WORKED_VALUES at most, else None."""
+        params = self._state.params.values()
+        if len(params) > MAX_WORKED_VALUES or not all(has_shape(each) and each.numel() == 1 for each in params):
+            return None
+        return self._reader.read({"state_before": self._optimizer_state()})["state_before"]
 
     def after_many(self) -> Changes:
         """Return what a frame after iterations without frames must hold."""

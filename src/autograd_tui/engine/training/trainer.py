@@ -151,8 +151,8 @@ class Trainer:
                         loop.backward()
                         changes = self._backward_changes()
                     case Phase.STEP:
-                        moves = self._reader.watch_params()
-                        changes = self._step_changes(command, moves, touched=loop.step())
+                        moves, state = self._reader.watch_params(), self._reader.small_optimizer_state()
+                        changes = self._step_changes(command, moves, touched=loop.step()) | {"state_before": state}
                     case Phase.ZERO_GRAD:
                         loop.zero_grad()
                         changes = self._zero_grad_changes()
@@ -328,7 +328,7 @@ class Trainer:
     def _zero_grad_changes(self) -> Changes:
         self._clock()
         cleared = self.frame.grads
-        return {"grads": self._reader.grads(), "unused": frozenset(), "last_grads": cleared}
+        return {"grads": self._reader.grads(), "unused": frozenset(), "last_grads": cleared, "state_before": None}
 
     def _missing_forward_note(self) -> str | None:
         """Return why a backward is shown without the forward that made its graph, if it was not recorded."""

@@ -28,20 +28,20 @@ def chain_rule_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
         message = f"{one_line(op.name)} is as it was: the step raised, and what it had moved was put back."
         return wrapped_rows(message, width, style="error")
     if trace.phase is Phase.STEP:
-        return _step_lines(ParameterUpdate(trace, op), width)
+        return _step_lines(trace, op, width)
     return _zero_grad_lines(op, width)
 
 
-def _step_lines(update: ParameterUpdate, width: int) -> list[Line]:
+def _step_lines(trace: Trace, op: Operation, width: int) -> list[Line]:
     """Write how the optimizer moved one parameter; of a tensor of many values, the first in numbers."""
-    op, value = update.op, update.op.named_output("value")
+    update, value = ParameterUpdate.traced(trace, op), op.named_output("value")
     before_after = _before_after_lines(op, "value", one_line(op.name), width)
     if op.named_input("grad") is None:
         return [*before_after, *wrapped_rows("Its gradient is None: the optimizer passed over it.", width, style="dim")]
-    optimizer = OptimizerSpec.parse(update.trace.optimizer).name if update.trace.optimizer else ""
+    optimizer = OptimizerSpec.parse(update.optimizer).name if update.optimizer else ""
     rule = STEP_RULES.get(optimizer)
     if rule is not None and update.has_numbers:
-        return [*rule(update).lines(width), *(before_after if value and value.stats.size > 1 else [])]
+        return [*rule(update).lines(op, width), *(before_after if value and value.stats.size > 1 else [])]
     lines = before_after
     for role in dict.fromkeys(value.role for value in (*op.inputs, *op.output)):  # the gradient and the state
         lines += _before_after_lines(op, role, one_line(role), width) if role != "value" else []

@@ -66,7 +66,7 @@ def adam(update: ParameterUpdate) -> StepDerivation:
 
 def _has_decoupled_decay(update: ParameterUpdate) -> bool:
     """Return whether weight decay shrinks the parameter itself instead of joining the gradient."""
-    optimizer = OptimizerSpec.parse(update.trace.optimizer).name
+    optimizer = OptimizerSpec.parse(update.optimizer).name
     is_decoupled = optimizer == "adamw" or bool(update.option("decoupled_weight_decay"))
     return is_decoupled and bool(update.option("weight_decay"))
 

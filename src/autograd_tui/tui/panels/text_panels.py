@@ -91,7 +91,10 @@ class ExplanationPanel(Panel):
             return []
         warnings = 1 if frame.error else len(nonfinite_warnings(frame))  # sentences that come first
         sentences = [
-            (sentence, "error" if index < warnings else "strong" if sentence.startswith("  ") else "")
+            (
+                sentence,
+                "error" if index < warnings else "strong" if sentence.startswith("  ") and sentence[2] != " " else "",
+            )
             for index, sentence in enumerate(explain(frame, self.about))
         ]
         # The story stands behind the arithmetic, before what is the same each time.
@@ -119,7 +122,7 @@ def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
     """Break sentences into rows; of arithmetic that needs more than one, what it means is left out."""
     lines: list[Line] = []
     for sentence, style in sentences:
-        indent = "  " if sentence.startswith("  ") else ""
+        indent = sentence[: len(sentence) - len(sentence.lstrip())]
         if indent and len(sentence) > width:
             sentence = sentence.partition(": ")[0]
         rows = wrapped(sentence, width, style=style, indent=indent)
