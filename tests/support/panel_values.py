@@ -513,7 +513,8 @@ def _explanation(page: Page, facts: Facts) -> None:
     page.read(r"by learning rate × its gradient, in the (downhill) direction", lambda m: (facts.slope() < 0,))
     page.read(rf"You set \S+?=({MARKED})", lambda m: (float(moment.command.partition("=")[2]),))
     page.read(
-        r"(\S+) is (frozen)(?: no longer)?:", lambda m: (True, moment.command.startswith(m[1]) or m[1] == "parameter")
+        r"(\S+) is (frozen)(?: no longer)?:",
+        lambda m: (True, moment.command.startswith(m[1]) or m[1] == "parameter" or m[1] in moment.params),
     )
     page.read(r"(No parameter has moved)", lambda m: (moment.moved_at != moment.index,))
     page.read(

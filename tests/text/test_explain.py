@@ -13,7 +13,7 @@ from autograd_tui.core.command import Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.text.batch_table import batch_lines
-from autograd_tui.text.explain import explain
+from autograd_tui.text.explain import explain, step_comment
 from autograd_tui.text.styled_text import plain, printable
 from calculator import check
 from session_internals import state_of
@@ -387,11 +387,11 @@ WORKED = {  # the last rows of the second step, as a calculator has them
     ],
     "adamw": [
         "    w  w = w × (1 - lr × weight_decay) = 1.898 × (1 - 0.1 × 0.01) = 1.8961",
-        "  w  1.8961 - 0.1 × 0.6091 / (sqrt(0.8894) + 1e-08) = 1.8315, not the way its gradient alone would send it",
+        "  w  1.8961 - 0.1 × 0.6091 / sqrt(0.8894) = 1.8315, not the way its gradient alone would send it",
     ],
     "rmsprop": [
         "    w  s = 0.99 × 0.01778 + 0.01 × (-12)^2 = 1.4576",
-        "  w  1 - 0.1 × (-12) / (sqrt(1.4576) + 1e-08) = 1.9939",
+        "  w  1 - 0.1 × (-12) / sqrt(1.4576) = 1.9939",
     ],
 }
 
@@ -422,3 +422,23 @@ def test_an_optimizer_whose_formula_gives_other_numbers_shows_none() -> None:
     odd = replace(frame, step_rate=0.2)  # as if the formula had it wrong
     assert not any("sqrt" in line for line in explain(odd, session.about))
     assert "  w  2.0000 → 1.9000" in explain(odd, session.about)
+
+
+def test_the_comment_beside_the_step_leaves_no_option_out() -> None:
+    frame = open_session("linear", optimizer="sgd,momentum=0.9,nesterov=true").frame
+    comments = {step_comment(frame, room) for room in range(80)}
+    assert comments == {
+        "# SGD, momentum 0.9, nesterov true, lr 0.1",
+        "# momentum 0.9, nesterov true, lr 0.1",
+        "# SGD, momentum 0.9, nesterov true",
+        "",
+    }
+    adam = open_session("linear", optimizer="adam,betas=(0.8,0.9)").frame
+    assert step_comment(adam, 80) == "# Adam, betas (0.8,0.9), lr 0.1"
+
+
+def test_only_what_was_frozen_is_said_to_be_so_no_longer() -> None:
+    session = open_session("linear")
+    session.run("b.requires_grad=False")
+    assert said(session.run("requires_grad=True"), session).startswith("b is frozen no longer:")
+    assert said(session.run("b.requires_grad=True"), session) == "b was not frozen: nothing has changed."

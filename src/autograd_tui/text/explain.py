@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame, TorchError
@@ -13,7 +14,7 @@ from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, expl
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.numbers import number, rate
-from autograd_tui.text.optimizer_words import is_plain_sgd, rates
+from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, is_plain_sgd, rates
 from autograd_tui.text.styled_text import printable
 
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
@@ -41,16 +42,25 @@ def _happened(frame: Frame, about: SessionInfo) -> list[str]:
 
 
 def step_comment(frame: Frame, room: int) -> str:
-    """Say beside optimizer.step() what it does, as far as there is room."""
+    """Say beside optimizer.step() what it does, as far as there is room: no option is left out of what is said."""
     used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
     name = frame.params.layout.names[0] if len(frame.params) <= MAX_NAMED else "p"
     if frame.groups:
         sentences = rates(frame, used=frame.phase is Phase.STEP)
         return next(each for each in (f"# {len(frame.learning_rates)} groups, lr {sentences}", "") if len(each) <= room)
-    comments = [f"# {frame.optimizer.replace(',', ', ')}, lr {rate(used)}", f"# lr {rate(used)}", ""]
+    optimizer, *options = _optimizer_words(frame.optimizer)
+    comments = [", ".join([f"# {optimizer}", *options, f"lr {rate(used)}"])]
+    comments += [f"# {', '.join([*options, f'lr {rate(used)}'])}"] if options else []
+    comments += [", ".join([f"# {optimizer}", *options]), ""]
     if is_plain_sgd(frame.optimizer):
         comments = [f"# {name} -= {rate(used)} * {name}.grad", *comments]
     return next(comment for comment in comments if len(comment) <= room)
+
+
+def _optimizer_words(optimizer: str) -> list[str]:
+    """Return the name and the options of an optimizer that a frame spells: SGD, momentum 0.9."""
+    name, *options = re.split(r",(?![^(]*\))", optimizer)
+    return [OPTIMIZER_NAMES.get(name, name), *(option.replace("=", " ") for option in options)]
 
 
 def _first_frame(frame: Frame, about: SessionInfo) -> list[str]:
@@ -139,7 +149,12 @@ def _frozen(frame: Frame, *, wanted: bool) -> list[str]:
     if not changed:
         return [f"{what} was frozen already: nothing has changed."]
     if wanted:
-        return [f"{what} is frozen no longer: from the next forward on, its graph leads there where the loss uses it."]
+        names = frame.params.layout.names
+        what = frame.command.target or list_names([names[index] for index in sorted(changed)])
+        verb = "is" if frame.command.target or len(changed) == 1 else "are"
+        return [
+            f"{what} {verb} frozen no longer: from the next forward on, its graph leads there where the loss uses it."
+        ]
     sentences = [f"{what} is frozen: no backward gives it a gradient from now on."]
     if any(frame.grads.backwards[index] for index in changed - frame.grads.outside):
         sentences.append("A gradient that is there already stays, and a step would still use it: zero_grad clears it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
@@ -148,9 +149,17 @@ def _worked_move(frame: Frame, index: int, old: TensorStats, new: TensorStats, g
     if not all(each.agrees(update.tolerance) and math.isfinite(each.computed) for each in derivation.equations):
         return []
     lines = [f"    {new.name}  {evaluated(each.text, [each.result], terse(each.result))}" for each in steps]
-    body = move.text.removeprefix(f"{new.name} = ")
+    body = _without_small_eps(move.text.removeprefix(f"{new.name} = "))
     written = evaluated(body, [move.result], number(move.result), shown=number)
     return [*lines, f"  {new.name}  {written}{_turned(frame, index, move.result - update.value, grad)}"]
+
+
+def _without_small_eps(text: str) -> str:
+    """Leave eps out of a quotient where it is too small to show in any digit."""
+    found = re.search(r"\((sqrt\(([^()]+)\)) \+ ([^()]+)\)", text)
+    if found is None or not 1e-6 * math.sqrt(float(found[2])) > float(found[3]):
+        return text
+    return text.replace(found[0], found[1])
 
 
 def _numbers(state: StatsTable, param: TensorStats) -> dict[str, float | None]:

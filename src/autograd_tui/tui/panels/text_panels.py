@@ -103,11 +103,12 @@ class ExplanationPanel(Panel):
         sentences[at:at] = story(frame, self.view.newest_history, self.view.surface)
         lines = _wrapped(sentences, width)
         if len(lines) > height > 0:  # what is the same each time goes first, from the end
-            for spare in [each for each in reversed(sentences) if not each[1]]:
+            for spare, style in [each for each in reversed(sentences) if not each[1]]:
                 if len(lines) <= height:
                     break
-                sentences.remove(spare)
-                lines = _wrapped(sentences, width)
+                if (spare, style) in sentences:
+                    sentences = _without(sentences, spare)
+                    lines = _wrapped(sentences, width)
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
@@ -116,6 +117,16 @@ class ExplanationPanel(Panel):
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Ask in place of an answer."""
         return wrapped(hidden.question, width, style="strong")
+
+
+def _without(sentences: list[Span], spare: str) -> list[Span]:
+    """Leave out one sentence; of the steps of a calculation, set in by four, all that are of the same parameter."""
+    name = spare.split()[0] if spare.startswith("    ") else None
+    return [
+        (text, style)
+        for text, style in sentences
+        if text != spare and not (name and text.startswith("    ") and text.split()[0] == name)
+    ]
 
 
 def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
