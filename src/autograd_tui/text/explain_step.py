@@ -20,6 +20,13 @@ OPTION_DEFAULTS = {  # of torch.optim, for what a command leaves out; where they
     "rmsprop": {"alpha": "0.99", "eps": "1e-08"},
 }
 
+_MEANS = "m and v are averages of the gradient and of its square; m_hat and v_hat make up for their start at 0."
+WORKED_UPDATES = {  # what moves each parameter, in the symbols of the rows below it, and what they stand for
+    "adam": ("lr × m_hat / sqrt(v_hat)", _MEANS),
+    "adamw": ("lr × m_hat / sqrt(v_hat), after weight decay", _MEANS),
+    "rmsprop": ("lr × gradient / sqrt(s)", "s is an average of the gradient's square."),
+}
+
 
 def explain_step(frame: Frame) -> list[str]:
     """Say what moved the parameters, how far, and what is old now."""
@@ -37,10 +44,16 @@ def explain_step(frame: Frame) -> list[str]:
     downhill = ", in the downhill direction" * points_downhill
     moves, rules = _moves(frame), list(dict.fromkeys(map(describe_update, spellings)))
     by = rules[0] if len(rules) == 1 else "the rule of its group"
+    worked = len(rules) == 1 and any(move.startswith("    ") for move in moves)
+    symbols = _update_in_symbols(spellings[0]) if worked else None
+    if symbols is not None:
+        by = symbols[0]
     sentences = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
     sentences += [
         f"  group {number}: {describe_update(each)}" for number, each in enumerate(spellings) if len(rules) > 1
     ]
+    if symbols is not None:
+        sentences.append(symbols[1])
     if frame.grads_params is None:
         sentences.append("Some gradients belong to other parameters: this need not be downhill.")
     elif _made_elsewhere(frame):
@@ -51,6 +64,13 @@ def explain_step(frame: Frame) -> list[str]:
         *loss_age(frame),
         "The gradients stay until zero_grad: a backward would add.",
     ]
+
+
+def _update_in_symbols(optimizer: str) -> tuple[str, str] | None:
+    """Return what moves each parameter in symbols, and what they mean; None where options change the formula."""
+    spec = OptimizerSpec.parse(optimizer)
+    usual = {"betas", "eps", "alpha"} | ({"weight_decay"} if spec.name == "adamw" else set())
+    return WORKED_UPDATES.get(spec.name) if {name for name, _ in spec.options} <= usual else None
 
 
 def loss_age(frame: Frame) -> list[str]:
