@@ -37,11 +37,14 @@ CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
 LETTERS = "fbsznFBSZ" * 3 + " " * 8 + "0123456789r+=-uylogevai:/?,.<>p" * 2 + "abcdwxq"
 NAMED = [b"\r", b"\t", b"\x1b", b"\x7f", b"\x10", b"\x1b[Z", b"\x1b[3~", b"\x1b[1;5C", b"\x1b[15~", b"\x1bOP", b"\x1bf"]
-NAMED += [b"\x1b[" + code for code in (b"A", b"B", b"C", b"D", b"H", b"F", b"5~", b"6~")]
+NAMED += [
+    b"\x1b[" + code for code in (b"A", b"B", b"C", b"D", b"H", b"F", b"5~", b"6~", b"1;2A", b"1;2B", b"1;2C", b"1;2D")
+]
 WORDS = (
     """
 fbsz*20;lr=0.05;w=3;optimizer=adam;@0;@3;undo;sort grad;run 30;nonsense;b[0]=nan;ü€;f!;watch loss>1;watch off;inside
 help;veil;console;theme nord;ascii;unicode;plot grad;log;speed 50;speed max;branch=1;export;/w;model linear;quiet
+plot w.grad lr update;plot smooth 0.9;plot 2-9;plot all loss
 """.strip()
     .replace("\n", ";")
     .split(";")

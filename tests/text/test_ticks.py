@@ -19,6 +19,7 @@ def test_ticks_are_round() -> None:
 def test_a_wide_log_scale_has_powers_of_ten_and_a_narrow_one_the_steps_between() -> None:
     assert log_ticks(-4.0, 0.5, 3) == [1e-4, 1e-2, 1.0]
     assert log_ticks(0.0, 0.9, 4) == [1.0, 2.0, 5.0]
+    assert log_ticks(-0.5, 0.6, 14) == [0.5, 1.0, 2.0, 3.0]
     assert log_ticks(math.log10(3.1), math.log10(3.7), 3) == [3.2, 3.4, 3.6]
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 
 STEPS = (1, 2, 5)  # times a power of ten
+FINE_STEPS = (1, 2, 3, 5)  # on a log scale with much room
 
 
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
@@ -26,7 +27,8 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
 def log_ticks(low: float, high: float, count: int) -> list[float]:
     """Return at most `count` round numbers between 10**low and 10**high, ascending: powers of ten where there are many.
 
-    Fewer than two powers of ten are joined by 2 and 5 times one, and by linear ticks in a range of less.
+    Fewer than two powers of ten are joined by 2 and 5 times one, and 3 where there is room. In a range of less they are
+    linear.
     """
     if not (0 < high - low < math.inf) or count < 1:
         return []
@@ -35,14 +37,16 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
     if len(powers) >= 2:
         stride = math.ceil(len(powers) / count)
         return [10.0**power for power in powers if power % stride == 0 and power < 308]
-    between = [
-        factor * 10.0**power
-        for power in range(first - 1, last + 1)
-        for factor in STEPS
-        if power < 307 and low - 1e-9 <= math.log10(factor) + power <= high + 1e-9
-    ]
-    if 2 <= len(between) <= count:
-        return between
+    least = 2 if count < 8 else 3
+    for factors, most in ((FINE_STEPS, count // 2), (STEPS, count)):
+        between = [
+            factor * 10.0**power
+            for power in range(first - 1, last + 1)
+            for factor in factors
+            if power < 307 and low - 1e-9 <= math.log10(factor) + power <= high + 1e-9
+        ]
+        if least <= len(between) <= most:
+            return between
     return linear_ticks(10**low, 10 ** min(high, math.log10(sys.float_info.max)), count)
 
 

@@ -33,8 +33,10 @@ from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.screen_state import View
 
 MAX_BRANCHES = 3  # that are drawn, the newest ones
-HINT = "shift+← → reads values, shift+↑ ↓ zooms"
-CURSOR_HINT = "enter shows the frame, escape ends reading"
+HINT = "shift+← → reads values, shift+↑ ↓ zooms"  # on the frame
+SHORT_HINT = "shift+← → reads values"
+CURSOR_HINT = "enter shows the frame, escape leaves"
+SHORT_CURSOR_HINT = "enter shows the frame"
 STYLES = ("", "accent", "strong", "dim")  # of several curves; their letters tell them apart too
 
 
@@ -189,7 +191,9 @@ class LossPanel(Panel):
                 break
         key = "   y linear" if self.view.log_scale else "   y log"
         self.retitle(title + key if len(title + key) <= self.content_size.width - 2 else title)
-        hint = CURSOR_HINT if view.cursor is not None else HINT if self.has_focus else ""
+        hints = (CURSOR_HINT, SHORT_CURSOR_HINT) if view.cursor is not None else (HINT, SHORT_HINT)
+        fitting = hints[0] if len(hints[0]) + 4 <= self.content_size.width else hints[1]
+        hint = fitting if self.has_focus or view.cursor is not None else ""
         if hint != str(self.border_subtitle or ""):
             self.border_subtitle = hint
 
