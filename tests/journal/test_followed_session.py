@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,12 @@ import pytest
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal.followed_session import FollowedSession
-from autograd_tui.journal.frame_stream import FrameStream, decode_history, encode_history, frames_path
+from autograd_tui.journal.frame_stream import MAX_SIZES, FrameStream, decode_history, encode_history, frames_path
 from autograd_tui.journal.writer import JournalWriter
 
 
@@ -394,3 +397,14 @@ def test_a_history_of_an_older_version_has_no_path_and_no_sizes(leader: Leader) 
     assert decode_history(written) == leader.session.history
     assert decode_history(older).loss == leader.session.history.loss
     assert len(decode_history(older).path) == len(decode_history(older).grads) == 0
+
+
+def test_sizes_of_more_parameters_than_a_line_has_room_for_are_not_written() -> None:
+    history = History()
+    for index in range(40):
+        history.grads.append(index, index, array("d", [1.0]) * 2000)
+        history.params.append(index, index, array("d", [1.0]) * 20_000)
+    written = encode_history(history)
+    assert len(decode_history(written).grads) == 40
+    assert len(decode_history(written).params) == 0
+    assert len(json.dumps(written)) < 2 * MAX_SIZES * 8

@@ -88,7 +88,9 @@ def _tables(frame: Frame) -> dict[int, StatsTable]:
     return {id(table): table for table in tables if table is not None}
 
 
-MAX_BRANCHES = 100  # the newest ones are kept; a log is small, a history up to 200 kB
+# The newest ones are kept. A log is small; a history takes up to 200 kB, and shares the sizes of parameters up to its
+# fork.
+MAX_BRANCHES = 100
 
 
 @dataclass(frozen=True, slots=True)

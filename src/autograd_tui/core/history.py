@@ -236,6 +236,11 @@ class SizeTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def values(self) -> int:
+        """How many numbers there are in all rows."""
+        return len(self.rows) * len(self.rows[0]) if self.rows else 0
+
     def append(self, index: int, iteration: int, sizes: array[float]) -> None:
         """Add a row that frame `index` brought."""
         self.indices.append(index)

@@ -56,14 +56,16 @@ def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]
 
 
 SERIES = ("loss", "grad_norm", "learning_rate")
+MAX_SIZES = 1 << 17  # of one table
 SIZE_TABLES = ("grads", "params", "moves", "starts")  # of a history; files of older versions have none, and no path
 
 
 def encode_history(history: History) -> dict[str, Any]:
-    """Return all series of a history as JSON values."""
+    """Return all series of a history as JSON values, without sizes of more parameters than a line has room for."""
     metrics = {name: encode_series(column) for name, column in history.metrics.items()}
     series = {name: encode_series(getattr(history, name)) for name in SERIES}
-    tables = {name: _encode_sizes(getattr(history, name)) for name in SIZE_TABLES}
+    sizes: dict[str, SizeTable] = {name: getattr(history, name) for name in SIZE_TABLES}
+    tables = {name: _encode_sizes(table) for name, table in sizes.items() if table.values <= MAX_SIZES}
     return {**series, "metrics": metrics, "path": _encode_path(history.path), **tables}
 
 
