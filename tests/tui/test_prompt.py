@@ -50,7 +50,7 @@ async def test_an_empty_prompt_lists_what_can_be_said() -> None:
     async with screen() as shown:
         await shown.press("colon")
         assert candidates(shown)[0].split() == ["▶", "fbsz", "forward,", "backward,", "step,", "zero_grad"]
-        assert candidates(shown)[-1].endswith("of 27")
+        assert candidates(shown)[-1].endswith("of 28")
 
 
 @pytest.mark.parametrize(

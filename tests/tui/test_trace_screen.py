@@ -297,6 +297,15 @@ async def test_where_something_goes_infinite_the_walk_opens_there() -> None:
         assert "First infinity: 3 of 3 values out of add" in note(shown)
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_went_wrong_stays_in_one_row_below_the_panels(size: tuple[int, int]) -> None:
+    async with screen(do="b=inf", size=size) as shown:
+        await shown.press("i")
+        row = text(shown, "NotePanel")
+        assert "\n" not in row
+        assert "First infinity: 3 of 3 values out of add, 2 of 5" in row
+
+
 async def test_the_error_of_a_second_backward_is_told_whole() -> None:
     async with screen(do="fb", size=(80, 24)) as shown:
         await shown.press(":", *"i:B", "enter")

@@ -325,5 +325,10 @@ class TraceScreen(SizedScreen, CachedRows):
 def _warning(trace: Trace) -> Note | None:
     """Say what is wrong, or else what could not be recorded."""
     if first_alarm(trace) is not None:
-        return Note(plain(health_lines(trace, WHOLE)[0]), "error")
-    return Note(" ".join(trace.notes), "warn") if trace.notes else None
+        sentence = plain(health_lines(trace, WHOLE)[0])
+        return Note(sentence, "error", _first_sentence(sentence))
+    return Note(" ".join(trace.notes), "warn", _first_sentence(trace.notes[0])) if trace.notes else None
+
+
+def _first_sentence(text: str) -> str:
+    return f"{text.partition('. ')[0].rstrip('.')}."
