@@ -36,18 +36,24 @@ def test_texts_are_broken_at_the_same_column_and_equal_letters_are_bold() -> Non
     assert texts(lines) == [
         "given  ab",
         "truth  0123456789abcd",
-        "writt  0x23456789·yzd",
+        "writt  0x23456789 yzd",
         "",
         "truth  ef",
         "writt  e",
     ]
     written = lines[2][1:]
-    assert written == [("0", "strong"), ("x", "dim"), ("23456789", "strong"), ("·yz", "dim"), ("d", "strong")]
+    assert written == [("0", "strong"), ("x", "dim"), ("23456789", "strong"), (" yz", "dim"), ("d", "strong")]
 
 
 def test_texts_have_no_empty_rows_where_there_is_no_room_for_them() -> None:
     lines = picture_lines(made(texts={"truth": "0123456789abcdef", "written": "0"}), 21, 3)
     assert texts(lines) == ["truth  0123456789abcd", "writt  0", "truth  ef"]
+
+
+def test_a_text_of_blanks_can_be_seen() -> None:
+    lines = picture_lines(made(texts={"truth": "a b", "written": "   "}), 40, 3)
+    assert texts(lines) == ["truth    a b", "written  ___"]
+    assert lines[1][1:] == [("_", "dim"), ("_", "strong"), ("_", "dim")]
 
 
 def test_points_stand_at_their_places_between_the_ticks() -> None:
@@ -58,7 +64,7 @@ def test_points_stand_at_their_places_between_the_ticks() -> None:
         "   0.5 ┤          o         ",
         "       │                    ",
         "     0 ┤                   o",
-        "       └0──────────────────1",
+        "       └0────────0.5───────1",
     ]
 
 

@@ -18,7 +18,7 @@ it rests, and cannot tell at all whether beyond the rise
 a deeper valley may be found: it has a slope, no eyes.
 """
 CHARACTERS = sorted(set(TEXT))
-WRITTEN = 128  # characters that it writes in the picture
+SHOWN = 120  # of the characters that it goes on from, those that the picture shows at most
 
 
 class LanguageModel(nn.Module):
@@ -73,8 +73,8 @@ def transformer(options: Options) -> Parts:
     fixed = draw() if options.data == "fixed" else None
 
     def text_that_it_writes(model: nn.Module) -> dict[str, str]:
-        start, truth = TEXT[: options.context], TEXT[options.context :][:WRITTEN]
-        texts = {"given": start[-WRITTEN:], "truth": truth, "written": write(model, start, len(truth))}
+        start, truth = TEXT[: options.context], TEXT[options.context :]
+        texts = {"given": start[-SHOWN:], "truth": truth, "written": write(model, start, len(truth))}
         return {name: text.replace("\n", "/") for name, text in texts.items()}
 
     return Parts(

@@ -59,7 +59,7 @@ def age(picture: Picture, index: int, steps: int) -> str:
 def _text_lines(texts: Mapping[str, str], width: int, height: int) -> list[Line]:
     """Draw texts one below the other, broken at the same columns, with empty rows between where there is room.
 
-    Of the last one what equals the text before it is bold, and a blank that does not is a dot.
+    Of the last one what equals the text before it is bold; where it is nothing but blanks they are underlines.
     """
     gutter = min(max(map(len, texts)) + 2, width // 3)
     columns = max(width - gutter, 8)
@@ -73,7 +73,8 @@ def _text_lines(texts: Mapping[str, str], width: int, height: int) -> list[Line]
             label: Span = (f"{printable(name)[: max(gutter - 2, 0)]:<{gutter}}", "dim")
             if part and text is last and len(texts) > 1:
                 pairs = zip_longest(part, before[start : start + len(part)])
-                cells = ((own, "strong") if own == other else (own.replace(" ", "·"), "dim") for own, other in pairs)
+                blank = " " if part.strip() else "_"
+                cells = ((own.replace(" ", blank), "strong" if own == other else "dim") for own, other in pairs)
                 groups[-1].append([label, *joined(cells)])
             elif part:
                 groups[-1].append([label, (part, "")])
@@ -148,7 +149,7 @@ def _x_axis(x: tuple[float, float], columns: int) -> str:
     """Draw the axis below with round numbers in it, each centred under its place."""
     line = ["─"] * columns
     free = 0
-    for tick in linear_ticks(*x, max(columns // 10, 2)):
+    for tick in linear_ticks(*x, max(columns // 10, 3)):
         text = tick_label(tick, 8)
         start = max(min(_place(tick, x, columns) - len(text) // 2, columns - len(text)), 0)
         if start >= free:
