@@ -144,12 +144,14 @@ def _moves(frame: Frame, before: StatsTable) -> str:
     """Write how far each of a few parameters has moved, or that none has."""
     if frame.params.whole and before == frame.params:
         return ", and no parameter has moved"
+    if len(frame.params) > MAX_NAMED_MOVES:
+        return ""
     moves = [
         f"{new.name}{NBSP}{number(new.values[0] - old.values[0], signed=True)}"
         for old, new in zip(before, frame.params, strict=True)
         if new.size == 1 and new.values and old.values
     ]
-    return f", {', '.join(moves)}" if len(moves) == len(frame.params) <= MAX_NAMED_MOVES else ""
+    return f", {', '.join(moves)}" if len(moves) == len(frame.params) else ""
 
 
 def standstill_line(frame: Frame, iterations: int) -> str:
