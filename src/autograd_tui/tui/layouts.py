@@ -188,6 +188,7 @@ class WideLayout(Layout):
 class FoldedLayout(Layout):
     """From 100 x 30, many parameters: the table by layer has the larger half."""
 
+    ROOMS = ROOMS | {PicturePanel: Room(least=5, wanted=11, share=5)}  # beside a table, which has rows to show
     COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
         Column(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)),
