@@ -93,7 +93,7 @@ async def test_a_command_while_looking_back_goes_on_from_there() -> None:
     async with screen(do="fbsz") as shown:
         await shown.press("left", "left", "s")
         assert shown.session.commands() == "fbs"
-        assert "frame 3 of 3" in shown.text("StatusPanel")
+        assert "frame 3 of 4" in shown.text("StatusPanel")  # it leads where it led before
 
 
 async def test_frame_0_looked_back_at_claims_of_no_panel_that_nothing_has_come_yet() -> None:

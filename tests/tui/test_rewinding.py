@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app_screen import Screen, running
+from app_screen import Screen, running, screen
 from autograd_tui.core.command import parse
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
@@ -189,3 +189,18 @@ async def test_a_run_says_that_it_waits_for_an_iteration_that_hangs(monkeypatch:
         await shown.until(lambda: shown.note.startswith("running at"))
         await shown.press("space")
         assert shown.session.frame.error is None
+
+
+async def test_a_command_that_is_repeated_after_looking_back_leads_to_the_frame_that_is_there() -> None:
+    async with screen(do="fbsz*2") as shown:
+        last = shown.session.frame
+        for keys in (["b"], ["space", "space"], ["n"]):
+            await shown.press("less_than_sign", "right", *keys)
+            assert shown.session.branches == ()
+            assert shown.session.newest == 8
+        assert shown.session.frame.index == 4
+        assert shown.note == "gone back to frame 4: the later ones stay until a command runs"
+        await shown.press("n")
+        assert shown.session.frame.same(last)
+        await shown.press("less_than_sign", "right", *":lr=0.05", "enter")
+        assert len(shown.session.branches) == 1

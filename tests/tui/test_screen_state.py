@@ -295,7 +295,8 @@ def test_the_note_of_a_run_says_until_when_how_fast_and_what_waits() -> None:
     run_to = Status("the run goes on", monotonic(), run=str(Goal(9)), updated=monotonic(), speed=5.0, watched=True)
     state = opened(frame())
     assert noted(state, replace(run_to, waiting=2)) == (
-        "running at 5 commands a second, watched until iteration 9 is done, 2 wait: space pauses, + - change it"
+        "running at 5 commands a second, watched until iteration 9 is done, 2 commands wait: "
+        "space pauses, + - change it"
     )
     silent = replace(run_to, since=monotonic() - 10, updated=monotonic() - 10)
     assert noted(state, silent).startswith("this iteration has run for 10")

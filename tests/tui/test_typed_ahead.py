@@ -178,7 +178,7 @@ async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monke
         monkeypatch.setattr(kind, name, noting(kind, name))
     async with screen(do="fbsz*20") as shown:
         shown.app.main.ask(shown.app.main.state.train(Goal(iteration=60)))
-        await type_at_once(shown, ",,f<u:branch=1⏎")
+        await type_at_once(shown, ",,:w=3⏎<u:branch=1⏎")
         assert "fbsz*60" in shown.app.main.command_line()
     assert list(readers.values()) == [{"trainer"}] * 4
 

@@ -150,6 +150,9 @@ class InteractiveSession(SessionView, Protocol):
     def run(self, command: Command) -> Frame:
         """Run one command and return the frame that it leads to."""
 
+    def repeats(self, command: Command) -> bool:
+        """Return whether the command was run from here before, with the frame that it led to still ahead."""
+
     def next_command(self) -> Command:
         """Return the phase that comes next."""
 
@@ -271,7 +274,9 @@ class ReadOnlySession:
         """Refuse, whatever is asked."""
         raise Refused(self.can.refusal)
 
-    run = next_command = run_until = run_free = rewind = arm = disarm = trace = inspect = check_gradient = refuse
+    run = repeats = next_command = run_until = run_free = rewind = arm = disarm = trace = inspect = check_gradient = (
+        refuse
+    )
     choose_surface = refuse
     surface_so_far: LossSurface | None = None
 

@@ -98,6 +98,14 @@ class Session:
         for command in parse(text):
             yield self.run(command)
 
+    def repeats(self, command: Command) -> bool:
+        """Return whether this very command was run from here before, with the frame that it led to still ahead.
+
+        False where running it again may give other numbers.
+        """
+        ahead = self._replayer.log.leading_to(self.frame.index + 1) if self.frame.index < self.newest else None
+        return ahead is not None and str(ahead) == str(command) and self._trainer.unrepeatable_reason is None
+
     def next_command(self) -> Command:
         """Return the phase that comes next."""
         return next_command(self.frame)

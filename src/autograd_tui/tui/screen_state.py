@@ -345,4 +345,5 @@ def _run_sentences(status: Status, goal: str) -> tuple[str, str, str]:
 
 
 def _queue_words(status: Status) -> str:
-    return f", {status.waiting} wait{'s' * (status.waiting == 1)}" if status.waiting else ""
+    what = "1 command waits" if status.waiting == 1 else f"{status.waiting:,} commands wait"
+    return f", {what}" if status.waiting else ""

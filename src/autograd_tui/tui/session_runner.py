@@ -174,7 +174,7 @@ class SessionRunner:
         match what:
             case Command() if times == 1:
                 self._publisher.begin(f"{what.phase.value if what.phase else what} runs")
-                self._goes_on_behind(session.run(what))
+                self._goes_on_behind(self._run(what))
             case Command():
                 self._run_words(Commands([((what,), times)]))
             case Commands():
@@ -387,7 +387,12 @@ class SessionRunner:
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
             self._publisher.begin(f"{command.phase.value if command.phase else command} runs")
-            yield self._here.run(command)
+            yield self._run(command)
+
+    def _run(self, command: Command) -> Frame:
+        """Run a command; one that was run from here before leads to the same frame, which need not be a branch."""
+        here = self._here
+        return here.rewind(here.frame.index + 1) if here.repeats(command) else here.run(command)
 
     def _follow(self, frames: Iterable[Frame]) -> bool:
         """Show a sample of the frames as they come; return whether to go on behind them."""
