@@ -50,6 +50,12 @@ def test_marks_stand_where_their_points_are() -> None:
         assert rows[row][column] == mark
 
 
+@pytest.mark.parametrize("rounding", [-1e-6, 1e-6])
+def test_what_has_reached_the_lowest_point_stands_on_it(rounding: float) -> None:
+    lines = map_lines(surface(), WIDTH, 17, way=[(1, (3 + rounding, 1 + rounding))])  # 1 is an edge between rows
+    assert not any("X" in plain(line)[GUTTER:] for line in lines)
+
+
 def test_a_height_is_a_character_where_there_are_no_colours() -> None:
     rows = [plain(line)[GUTTER:] for line in map_lines(surface(), WIDTH, HEIGHT, way=[], colors=False)[:-1]]
     drawn = [

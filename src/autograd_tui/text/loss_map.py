@@ -15,6 +15,7 @@ from autograd_tui.text.styled_text import Line, Span
 FLOOR = 1e-4  # of the greatest loss: what is below is all of the lowest level
 GUTTER = 7  # columns for the labels of the y axis, and the axis
 MIN_COLUMNS, MIN_ROWS = 12, 4  # of a map
+ROUNDING = 1e-3  # of a cell: what float32 leaves between a point and the edge that it lies on
 CELL_HEIGHT = 2  # of a terminal's cell, in widths of it
 NONE, TO_COME = -1, -2  # in place of a level: where the loss is none, and where it is not measured yet
 NO_LOSS = "!"  # NaN, infinity, or what raised
@@ -118,7 +119,8 @@ def _cell(surface: LossSurface, point: Point, columns: int, rows: int) -> tuple[
         return None
     across = (x - surface.x[0]) / (surface.x[1] - surface.x[0])
     down = (surface.y[1] - y) / (surface.y[1] - surface.y[0])
-    return min(int(down * rows), rows - 1), min(int(across * columns), columns - 1)
+    row, column = int(down * rows + ROUNDING), int(across * columns + ROUNDING)
+    return min(row, rows - 1), min(column, columns - 1)
 
 
 def nearest_point(
