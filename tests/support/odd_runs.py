@@ -40,7 +40,7 @@ from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
+from autograd_tui.tui.panels.parameters import ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
 from autograd_tui.tui.panels.text_panels import ExplanationPanel, StatusPanel
@@ -52,13 +52,11 @@ from odd_scenarios import HOOKS
 FILE = "from odd_scenarios import odd_scenario\nbuild = odd_scenario({number}, __name__)\n"
 HANGS = 300.0  # seconds
 PANELS: list[type[Panel]] = [
-    CompactParametersPanel,
     BuffersPanel,
     CodePanel,
     DataPanel,
     ExplanationPanel,
     ScatterPanel,
-    GradientsPanel,
 ]
 PANELS += [LossPanel, OutputPanel, ParametersPanel, PhasesPanel, SelectedPanel, StatusPanel, TablePanel]
 SIZES = ((118, 38), (78, 20), (36, 8), (5, 2))

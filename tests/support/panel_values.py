@@ -103,38 +103,50 @@ def _rest(page: Page, shown: int, all_there_are: int) -> None:
 
 def _parameters(page: Page, facts: Facts) -> None:
     moment, rows = facts.moment, 0
+    headed = page.rows and ".grad" in page.rows[0]
+    if headed:
+        _headings(page, moment)
     for name in moment.params:
+        short = "|".join(re.escape("…" + name[-cut:]) for cut in range(3, len(name)))
+        label = f"(?:{re.escape(name)}{'|' + short if short else ''})"
         pattern = (
-            rf"^(?:▶ |  )?{re.escape(name)}[ ]+(?:([\d×]+) )?(?:norm[ ]+)?(?:({MARKED}|-) →[ ]+)?({MARKED}|-)"
-            rf"(?:[ ]+([▲▼=]) ({MARKED}))?(?:[ ]+((?:frozen|by |changed by |not moved by ).*?))?[ ]*$"
+            rf"^(?:▶ |  )?{label}[ ]+(?:([\d×]+)?[ ]+)?(?:norm[ ]+)?(?:({MARKED}|-) →[ ]+)?({MARKED}|-)"
+            rf"(?:[ ]+([▲▼=]) ({MARKED}))?[ ]+({MARKED}|-|None|frozen)(?:[ ]+{SIGNED_BARS})?"
+            rf"(?:[ ]+(was) ({MARKED}))?(?:[ ]+((?!was )[a-z].*?))?(?:[ ][ ]+({MARKED}))?[ ]*$"
         )
-        rows += page.read(pattern, lambda m, name=name: _parameter_row(moment, name, m))  # type: ignore[misc]
+        rows += page.read(pattern, lambda m, name=name: _parameter_row(moment, name, m, headed))  # type: ignore[misc]
     _rest(page, rows, len(moment.params))
 
 
-def _parameter_row(moment: Moment, name: str, match: re.Match[str]) -> Sequence[Truth]:
-    param = moment.params[name]
-    change = _change(moment, name)
+def _headings(page: Page, moment: Moment) -> None:
+    """Read by what the parameters moved, and the age of all gradients, where they have the same."""
+    now, step = moment.moved_at == moment.index and not moment.raised, moment.mover == "step"
+    page.read(
+        r"^.*(?<=[ ])(this step|last step|by you)(?=[ ])",
+        lambda m: ({"this step": step and now, "last step": step and not now, "by you": not step}[m[1]],),
+    )
+    ages = all(_age_is_true(moment, name, words) for name in moment.params) if (words := _age_above(page)) else True
+    page.read(r"^.*\.grad[ ]+((?!lowest)[a-z].*?)(?=[ ][ ]|[ ]*$)", lambda m: (ages,))
+
+
+def _age_above(page: Page) -> str:
+    found = re.search(r"\.grad[ ]+((?!lowest)[a-z].*?)(?=[ ][ ]|[ ]*$)", page.rows[0])
+    return found[1] if found else ""
+
+
+def _parameter_row(moment: Moment, name: str, match: re.Match[str], headed: bool) -> Sequence[Truth]:
+    param, change = moment.params[name], _change(moment, name)
     was = None if moment.before is None else _stands_for(moment.before[name])
     shape = match[1] is None or match[1] == "×".join(map(str, param.shape))
     arrow = change is not None and match[4] == ("▲" if change > 0 else "▼" if change < 0 else "=")
-    return shape, was, _stands_for(param), arrow, change, _moved_words(moment, name, match[6] or "")
-
-
-def _moved_words(moment: Moment, name: str, said: str) -> bool:
-    now, step = moment.moved_at == moment.index and not moment.raised, moment.mover == "step"
-    moved = _change(moment, name) != 0
-    true = {
-        "frozen": name in moment.frozen,
-        "by the last step": step and not now,
-        "by you": not step and not now,
-        "changed by this step": step and now and moved,
-        "changed by you": not step and now and moved,
-        "not moved by this step": step and now and not moved,
-        "not moved by you": not step and now and not moved,
-        "": True,
-    }
-    return all(true.get(" ".join(part.split()), False) for part in said.split("  "))
+    if match[6] in ("None", "frozen"):
+        cleared = _stands_for(moment.cleared.get(name)) if moment.cleared else None
+        said = _age_is_true(moment, name, match[9] or "")
+        grad: Sequence[Truth] = (_age_is_true(moment, name, match[6]), True, cleared, said)
+    else:
+        age = (headed and match[9] is None) or _age_is_true(moment, name, match[9] or "")
+        grad = (_stands_for(moment.grads.get(name)), False, False, age)
+    return shape, was, _stands_for(param), arrow, change, *grad, LOWEST.get(name)
 
 
 def _age_is_true(moment: Moment, name: str, said: str) -> bool:
@@ -146,6 +158,7 @@ def _age_is_true(moment: Moment, name: str, said: str) -> bool:
             "None": True,
             "": True,
             "no gradient reached it": False,
+            "unused by loss": False,
         }.get(said, False)
     summed, used = moment.backwards.get(name, 0), name in moment.used
     forward, params = moment.slopes[name]
@@ -179,26 +192,6 @@ def same_numbers(one: Named, other: Named) -> bool:
     return one is other or all(torch.equal(one[name], other[name]) for name in one)
 
 
-def _gradients(page: Page, facts: Facts) -> None:
-    moment, rows = facts.moment, 0
-    for name in moment.params:
-        pattern = (
-            rf"^{re.escape(name)}[ ]+({MARKED}|-|None|frozen)(?:[ ]+{BARS})?"
-            rf"(?:[ ]+(was) ({MARKED}))?(?:[ ]*((?!was )[a-z].*?)[ ]*)?$"
-        )
-        rows += page.read(pattern, lambda m, name=name: _gradient_row(moment, name, m))  # type: ignore[misc]
-    if not rows:
-        _together(page, moment)
-
-
-def _gradient_row(moment: Moment, name: str, match: re.Match[str]) -> Sequence[Truth]:
-    grad = moment.grads.get(name)
-    if match[1] in ("None", "frozen"):
-        was = _stands_for(moment.cleared.get(name)) if moment.cleared else None
-        return _age_is_true(moment, name, match[1]), True, was, _age_is_true(moment, name, match[4] or "")
-    return _stands_for(grad), False, False, _age_is_true(moment, name, match[4] or "")
-
-
 def _together(page: Page, moment: Moment) -> None:
     """Read what is said of all gradients."""
     _counts(page, moment, moment.params)
@@ -228,32 +221,8 @@ def _greatest(moment: Moment) -> float:
     return next((norm for norm in norms if not math.isfinite(norm)), max(norms, default=math.nan))
 
 
-def _both(page: Page, facts: Facts) -> None:
-    moment, rows = facts.moment, 0
-    for name in moment.params:
-        short = "|".join(re.escape("…" + name[-cut:]) for cut in range(3, len(name)))
-        label = f"(?:{re.escape(name)}{'|' + short if short else ''})"
-        pattern = (
-            rf"^(?:▶ |  )?{label}[ ]+(?:({MARKED}) →[ ]+)?({MARKED}|-)(?: ([▲▼=]))?[ ]+({MARKED}|-|None|frozen)"
-            rf"(?:[ ]+{BARS})?(?:[ ]+(was) ({MARKED}))?(?:[ ]*((?!was )[a-z].*?)[ ]*)?$"
-        )
-        rows += page.read(pattern, lambda m, name=name: _both_row(moment, name, m))  # type: ignore[misc]
-    _rest(page, rows, len(moment.params))
-
-
-def _both_row(moment: Moment, name: str, match: re.Match[str]) -> Sequence[Truth]:
-    change = _change(moment, name)
-    was = None if moment.before is None else _stands_for(moment.before[name])
-    arrow = change is not None and match[3] == ("▲" if change > 0 else "▼" if change < 0 else "=")
-    if match[4] in ("None", "frozen"):
-        cleared = _stands_for(moment.cleared.get(name)) if moment.cleared else None
-        said = _age_is_true(moment, name, match[7] or "")
-        grad: Sequence[Truth] = (_age_is_true(moment, name, match[4]), True, cleared, said)
-    else:
-        grad = (_stands_for(moment.grads.get(name)), False, False, _age_is_true(moment, name, match[7] or ""))
-    return was, _stands_for(moment.params[name]), arrow, *grad
-
-
+SIGNED_BARS = rf"◀?{BARS}\|?█*▶?"
+LOWEST = {"w": 4.0, "b": 1.0}  # where the loss of the line is lowest
 COLUMNS = ("tensors", "values", "|params|", "|grad|", "its spread", ".grad is", "update", "you set")
 
 
@@ -724,8 +693,6 @@ READERS: dict[str, Callable[[Page, Facts], None]] = {
     "StatusPanel": _status,
     "PhasesPanel": _phases,
     "ParametersPanel": _parameters,
-    "GradientsPanel": _gradients,
-    "CompactParametersPanel": _both,
     "TablePanel": _table,
     "LossPanel": _loss,
     "DataPanel": _data,

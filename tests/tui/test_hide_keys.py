@@ -30,7 +30,7 @@ async def test_the_veil_shows_the_prediction_first_and_then_the_loss(size: tuple
 
 
 @pytest.mark.parametrize(
-    ("do", "panel", "hidden"), [("f", "GradientsPanel", "1.3333"), ("fb", "ParametersPanel", "1.8667")]
+    ("do", "panel", "hidden"), [("f", "ParametersPanel", "1.3333"), ("fb", "ParametersPanel", "1.8667")]
 )
 async def test_the_veil_hides_what_a_phase_brings(do: str, panel: str, hidden: str) -> None:
     async with screen(do=do) as shown:
@@ -84,7 +84,7 @@ async def test_what_is_on_the_screen_already_stays_when_the_veil_is_drawn() -> N
 async def test_an_older_frame_has_no_veil_and_the_newest_still_has_it() -> None:
     async with screen(do="fb") as shown:
         await shown.press("v", "space", "left")
-        assert "+1.3333" in shown.text("GradientsPanel")
+        assert "+1.3333" in shown.text("ParametersPanel")
         await shown.press("escape")
         assert "▒" in shown.text("ParametersPanel")
 

@@ -27,6 +27,6 @@ async def test_a_wrong_sign_a_wrong_digit_and_a_wrong_age_are_found(monkeypatch:
     monkeypatch.setattr("autograd_tui.tui.panels.loss.number", lambda value: numbers.number(value * 1.0001))
     monkeypatch.setattr(Frame, "loss_is_old", property(lambda frame: False))
     faults = "\n".join((await play("linear", 12, seed=1)).faults)
-    assert 'GradientsPanel: "-1.3333" where it is 1.3333' in faults
+    assert 'ParametersPanel: "-1.3333" where it is 1.3333' in faults
     assert 'LossPanel: "3.6670" where it is 3.6666' in faults
     assert 'LossPanel: "fresh" where it is False' in faults

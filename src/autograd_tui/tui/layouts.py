@@ -20,7 +20,7 @@ from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.parameters import CompactParametersPanel, GradientsPanel, ParametersPanel
+from autograd_tui.tui.panels.parameters import ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.pictures import PicturePanel
 from autograd_tui.tui.panels.surface import SurfacePanel
@@ -46,9 +46,7 @@ ROOMS: dict[type, Room] = {
     PhasesPanel: Room(least=2, wanted=2),
     TablePanel: Room(least=3, limit=0.6),
     CodePanel: Room(least=1),
-    CompactParametersPanel: Room(least=2, limit=0.6),
-    ParametersPanel: Room(least=3, limit=0.4),
-    GradientsPanel: Room(least=2, limit=0.3),
+    ParametersPanel: Room(least=3, limit=0.6),
     ExplanationPanel: Room(least=3, wanted=5),
     Column: Room(least=4, wanted=8),
     LossPanel: Room(least=2, wanted=6, share=2),
@@ -159,12 +157,12 @@ class WideLayout(Layout):
     COLUMNS = (
         Column(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
         Column(
-            1, (ParametersPanel, GradientsPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)
+            1, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)
         ),
     )
     WIDE_COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
-        Column(6, (ParametersPanel, GradientsPanel, SurfacePanel, PicturePanel, SelectedPanel)),
+        Column(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel)),
         Column(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
     )
 
@@ -177,8 +175,7 @@ class WideLayout(Layout):
         yield ScatterPanel(title="Fit")
         yield OutputPanel(title="Output")
         yield from self.console()
-        yield ParametersPanel(title="Parameters   ↑ ↓ select")
-        yield GradientsPanel(title="Gradients")
+        yield ParametersPanel(title="Parameters and gradients   ↑ ↓ select")
         yield from self.details()
         yield SurfacePanel(title="Loss over two values")
         yield PicturePanel(title="Picture")
@@ -221,7 +218,7 @@ class NarrowLayout(Layout):
 
     ABOVE = (PhasesPanel, CodePanel)
     COLUMNS = (
-        Column(7, (ExplanationPanel, CompactParametersPanel, DataPanel)),
+        Column(7, (ExplanationPanel, ParametersPanel, DataPanel)),
         Column(5, (SurfacePanel, PicturePanel, ScatterPanel, SelectedPanel, LossPanel)),
     )
 
@@ -230,7 +227,7 @@ class NarrowLayout(Layout):
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
-        yield CompactParametersPanel(title="Parameters   .grad   ↑ ↓ select")
+        yield ParametersPanel(title="Parameters and gradients   ↑ ↓ select")
         yield DataPanel(title="Data")
         yield SurfacePanel(title="Loss over two values")
         yield PicturePanel(title="Picture")
@@ -272,7 +269,7 @@ class SmallLayout(Layout):
             1,
             (
                 CodePanel,
-                CompactParametersPanel,
+                ParametersPanel,
                 TablePanel,
                 ExplanationPanel,
                 SurfacePanel,
@@ -289,7 +286,7 @@ class SmallLayout(Layout):
         """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
-        yield CompactParametersPanel()
+        yield ParametersPanel()
         yield TablePanel()
         yield ExplanationPanel()
         yield SurfacePanel(title="Loss over two values")

@@ -1,90 +1,159 @@
-"""The panels of a small model's parameters and gradients, a row each."""
+"""The panel of a small model's parameters: a row each, with the value, how it moved, and its gradient."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, GradStats, TensorStats
-from autograd_tui.text.nonfinite import number_style
+from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.tensor_stats import GradStats, TensorStats
+from autograd_tui.text.nonfinite import number_style, shows_nonfinite
 from autograd_tui.text.numbers import bar, number
-from autograd_tui.text.styled_text import Line, length, wrapped
-from autograd_tui.text.table.gradient_status import (
-    cleared_cells,
-    full_status,
-    gradient_status,
-    gradient_statuses,
-    gradient_summary,
-    largest_gradient,
-    largest_number,
-    main_words,
-    norm_over,
-)
+from autograd_tui.text.styled_text import Line, Span
+from autograd_tui.text.table.gradient_status import FULL_WORDS, gradient_statuses, largest_number, main_words
 from autograd_tui.text.table.gradient_status import main_number as grad_number
 from autograd_tui.text.table.layers import ParameterColumns
 from autograd_tui.text.table.table_rows import shorten_name
-from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
 
-LEAST = 4  # spans of a row that always stay: name, shape, the numbers before and now
+MIN_BAR, MAX_BAR = 3, 10  # cells of a gradient's bar, on each side of its axis
+MIN_NAME_WIDTH = 6
+GAP = 2  # blanks before a column
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What stands over a column, and in it for each parameter; numbers are aligned at the right, words at the left."""
+
+    heading: Span
+    cells: Sequence[Span]
+    words: bool = False
+    gap: int = GAP  # blanks before it
+
+    @property
+    def width(self) -> int:
+        """The characters of the longest cell, or of the heading; 0 where every cell is empty."""
+        longest = max((len(text) for text, _ in self.cells), default=0)
+        return max(longest, len(self.heading[0])) if longest else 0
+
+    def cell(self, index: int) -> Span:
+        """Return a cell as wide as the column; -1 is the heading."""
+        text, style = self.heading if index < 0 else self.cells[index]
+        return (f"{text:<{self.width}}" if self.words else f"{text:>{self.width}}"), style
 
 
 class ParametersPanel(RowPanel):
-    """A row a parameter."""
+    """A row a parameter: before and now, how far it moved, the gradient with its bar, and what has become of that."""
 
-    DEFAULT_CSS = "ParametersPanel { height: auto; max-height: 60%; }"
+    DRAWN_FROM = (*RowPanel.DRAWN_FROM, "surface")
 
     def rows_wanted(self) -> int:
-        """Take a row for each parameter."""
-        return self.count()
+        """Take a row for each parameter, and one for the headings."""
+        return self.count() + 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw values where a parameter has one, else norms; where room is short, how far it moved is left out."""
-        width -= 2 * (self.view.table.cursor is not None)
-        before = frame.before or frame.params
-        pairs = list(zip(before, frame.params, strict=True))
-        name_width = max(len(row.name) for row in frame.params)
-        number_width = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
-        visible, more = self.fitting(self.listed(frame, ParameterColumns.of(frame)), height)
-        self._shown = list(visible)
-        labels = max((len(_label(frame.params[row.place or 0])) for row in visible), default=0)
-        widths = name_width, max(min(labels, width - name_width - 2 * number_width - 5), 0), number_width
-        lines = []
-        for row in visible:
-            line = _row(frame, row.place or 0, *pairs[row.place or 0], widths=widths)
-            while length(line) > width and len(line) > LEAST:
-                line = line[:-1]
-            lines.append(self.marked(row, line))
+        """Draw the columns that there is room for, and the headings where all rows have room besides."""
+        listed = self.listed(frame, ParameterColumns.of(frame))
+        heading = height > len(listed)
+        visible, more = self.fitting(listed, height - heading)
+        self._shown = [*[None] * heading, *visible]
+        indent = 2 * (self.view.table.cursor is not None)
+        columns = _columns(frame, width - indent, heading=heading, surface=self.view.surface)
+        lines = [self.marked(row, _line(columns, row.place or 0)) for row in visible]
+        if heading:
+            lines.insert(0, [(" " * indent, ""), *_line(columns, -1)])
         return lines + more
 
 
-def _row(frame: Frame, place: int, old: TensorStats, new: TensorStats, *, widths: tuple[int, int, int]) -> Line:
+def _line(columns: Sequence[Column], index: int) -> Line:
+    cells = [(column.gap * bool(place), *column.cell(index)) for place, column in enumerate(columns)]
+    return [(f"{'':{gap}}{text}", style) for gap, text, style in cells]
+
+
+def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | None) -> list[Column]:
+    """Return the columns that fit, from left to right; those that matter least go first."""
+    pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
+    statuses = gradient_statuses(frame)
+    alike = statuses[0] if heading and all(frame.grads.backwards) and len(set(statuses)) == 1 else ""
+    now = Column(("now", "dim"), [_value(new, "strong" if _is_new(frame) else "") for _, new in pairs])
+    grad = Column((".grad", "dim"), [_gradient(frame, index) for index in range(len(pairs))])
+    longest = max(len(new.name) for _, new in pairs)
+    least = sum(column.width + GAP for column in (now, grad))
+    bar_width = max(2 * MIN_BAR + 1, len(alike))
+    if alike and width < min(longest, MIN_NAME_WIDTH) + least + bar_width + GAP:
+        alike = ""  # there is no room for bars, and so none for it above them
+    age = Column(("", ""), [] if alike else _ages(frame, statuses), words=True)
+    left = width - least - (age.width + GAP if age.width else 0)
+    name_width = min(longest, max(left, MIN_NAME_WIDTH))
+    left -= name_width
+
+    moves = [_moved(frame, index, *pair) for index, pair in enumerate(pairs)]
+    before = [_value(old, "dim", " →") if move[0] else ("", "") for move, (old, _) in zip(moves, pairs, strict=True)]
+    optional = {
+        "bar": Column(("", ""), [(" " * bar_width, "")] * any(frame.grads.backwards)),
+        "moved": Column((_moved_by(frame), "dim"), moves, words=True),
+        "label": Column(("", ""), [("norm" * (not _is_one_value(new)), "dim") for _, new in pairs], words=True),
+        "before": Column(("before  ", "dim"), before),
+        "lowest": Column(("lowest", "dim"), _lowest(frame, surface)),
+        "shape": Column(("", ""), [(_shape(new), "dim") for _, new in pairs], words=True),
+    }
+    kept: dict[str, Column] = {}
+    for key, column in optional.items():
+        if 0 < column.width <= left - GAP:
+            kept[key] = column
+            left -= column.width + GAP
+    if "bar" in kept:
+        kept["bar"] = _bars(frame, min(bar_width + max(left, 0), 2 * MAX_BAR + 1), alike)
+    if "shape" in kept and "label" in kept:
+        kept["label"] = replace(kept["label"], gap=1)
+    if "before" in kept:
+        now = replace(now, gap=1)
+    names = [(shorten_name(new.name, name_width), "strong") for _, new in pairs]
+    kept |= {"name": Column(("", ""), names, words=True), "now": now, "gradient": grad, "age": age}
+    order = ("name", "shape", "label", "before", "now", "moved", "gradient", "bar", "age", "lowest")
+    return [kept[key] for key in order if key in kept and (kept[key].width or key == "name")]
+
+
+def _is_new(frame: Frame) -> bool:
+    """Return whether the command that led to this frame has moved parameters."""
+    return frame.mover is not None and frame.mover is frame.command and frame.error is None
+
+
+def _value(row: TensorStats, style: str, after: str = "") -> Span:
+    value = value_or_norm(row)
+    return number(value) + after, number_style(value, style)
+
+
+def _is_one_value(row: TensorStats) -> bool:
+    """Return whether a tensor's only value stands for it, not its norm."""
+    return row.size == 1 and bool(row.values)
+
+
+def _shape(row: TensorStats) -> str:
+    return "" if _is_one_value(row) else "×".join(map(str, row.shape))
+
+
+def _moved_by(frame: Frame) -> str:
+    if frame.mover is None:
+        return ""
+    return ("this step" if _is_new(frame) else "last step") if frame.mover.phase is Phase.STEP else "by you"
+
+
+def _moved(frame: Frame, index: int, old: TensorStats, new: TensorStats) -> Span:
+    """Write the way from a value, or a norm, to the next, with an arrow; nothing where no command has moved it."""
     was, now = value_or_norm(old), value_or_norm(new)
-    frozen = place in frame.frozen
-    names, labels, width = widths
-    line: Line = [(f"{new.name:<{names}}  ", "strong"), (f"{_label(new):<{labels}}", "dim")]
-    no_step = frame.mover is not None and frame.mover.phase is not Phase.STEP
-    if was is None or now is None or frame.before is None or (no_step and was == now):
-        return [*line, (f"{number(now):>{width}}", number_style(now)), ("  frozen" * frozen, "dim")]
-    by = mover(frame) if frame.error is None and frame.mover is frame.command else ""
+    by_you = frame.mover is not None and frame.mover.phase is not Phase.STEP
+    if was is None or now is None or frame.before is None or (by_you and was == now):
+        return "", ""
     moved = now - was
     arrow, style = way_of(was, now)
-    line += [(f"{number(was):>{width}} → ", number_style(was, "dim"))]
-    line += [(f"{number(now):>{width}}", number_style(now, "strong" if by else ""))]
-    line += [(f"  {arrow} {number(moved, signed=True)}", number_style(moved, style if by else "dim"))]
-    moved_by = frame.move_norms[place] if frame.move_norms else None
-    changed = arrow != "=" or bool(math.isfinite(now) and moved_by)  # the norm may have stayed
-    if frozen and not changed:
-        return [*line, ("  frozen", "dim")]
-    if by:
-        return [*line, (f"  {'changed' if changed else 'not moved'} by {by}", "")]
-    return [*line, (f"  by {mover(frame).replace('this', 'the last')}", "dim")]
-
-
-def _label(row: TensorStats) -> str:
-    dims = f"{'×'.join(map(str, row.shape))} " * (row.size != 1)
-    return "" if row.size == 1 and row.values else f"{dims}norm "
+    if arrow == "=" and index in frame.frozen:
+        return "", ""
+    text = f"{arrow} {number(moved, signed=True)}"
+    return text, number_style(moved, style if _is_new(frame) else "dim")
 
 
 def way_of(was: float, now: float) -> tuple[str, str]:
@@ -94,137 +163,74 @@ def way_of(was: float, now: float) -> tuple[str, str]:
     return ("▲", "positive") if now > was else ("▼", "negative") if now < was else ("=", "dim")
 
 
-def mover(frame: Frame) -> str:
-    """Name what moved the parameters last."""
-    return f"this {frame.mover.phase.value}" if frame.mover and frame.mover.phase else "you"
-
-
 def value_or_norm(row: TensorStats) -> float | None:
     """Give the value of a tensor that has one, else its norm."""
     return row.values[0] if row.size == 1 and row.values else row.norm
 
 
-class CompactParametersPanel(RowPanel):
-    """A row a parameter: before and after, the gradient, and what has become of it."""
-
-    DEFAULT_CSS = "CompactParametersPanel { height: auto; max-height: 60%; }"
-
-    def rows_wanted(self) -> int:
-        """Take a row for each parameter."""
-        return self.count()
-
-    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the rows; what does not fit goes in this order: the bar, the number before, a name's beginning."""
-        pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
-        width -= 2 * (self.view.table.cursor is not None)
-        values = max(len(number(value_or_norm(row))) for pair in pairs for row in pair)
-        grads = 1 + max((len(main_words(grad)) for grad in frame.grads if grad is not None), default=0)
-        grads = max(grads, 10)  # with a blank before it
-        fixed = (
-            values + grads + 6 + max(map(len, gradient_statuses(frame)))
-        )  # blanks, the gradient and its age included
-        longest = max(len(row.name) for row in frame.params)
-        old = longest + fixed + values + 3 <= width
-        name_width = min(longest, max(width - fixed, 4))
-        room = width - name_width - fixed - (values + 3) * old
-        visible, more = self.fitting(self.listed(frame, ParameterColumns.of(frame)), height)
-        self._shown = list(visible)
-        lines = []
-        for row in visible:
-            place = row.place or 0
-            name: Line = [(f"{shorten_name(pairs[place][1].name, name_width):<{name_width}}  ", "strong")]
-            value = _value(frame, *pairs[place], width=values, old=old)
-            left = width - length([*name, *value])
-            cells = (
-                cleared_cells(frame, place, room=left)
-                if frame.grads[place] is None
-                else _gradient(frame, place, grads, room)
-            )
-            lines.append(self.marked(row, name + value + cells))
-        return lines + more
+def _gradient(frame: Frame, index: int) -> Span:
+    grad: GradStats | None = frame.grads[index]
+    if grad is None:
+        return ("frozen", "dim") if index in frame.frozen else ("None", "")
+    return main_words(grad), number_style(grad_number(grad), "" if grad.used else "strong")
 
 
-def _value(frame: Frame, before: TensorStats, after: TensorStats, *, width: int, old: bool) -> Line:
-    """Write a value with the way it went, and where there is room the one before."""
-    was, now = value_or_norm(before), value_or_norm(after)
-    untouched = frame.mover is not None and frame.mover.phase is not Phase.STEP and was == now
-    if was is None or now is None or frame.before is None or untouched:
-        return [(f"{number(now):>{width}}{'':{(width + 3) * old + 2}}", number_style(now))]
-    fresh = frame.mover is frame.command and frame.error is None
-    arrow, style = way_of(was, now)
-    first: Line = [(f"{number(was):>{width}} → ", number_style(was, "dim"))] if old else []
-    last: Line = [(f"{number(now):>{width}}", number_style(now, "strong" if fresh else ""))]
-    last.append((f" {arrow}", style if fresh or arrow == "!" else "dim"))
-    return first + last
+def _ages(frame: Frame, statuses: Sequence[str]) -> list[Span]:
+    """Say of each gradient what has become of it; of one that is not there, why, or what the last one was."""
+    return [_age(frame, index, status) for index, status in enumerate(statuses)]
 
 
-def _gradient(frame: Frame, place: int, width: int, room: int) -> Line:
-    grad: GradStats = frame.grads[place]
+def _age(frame: Frame, index: int, status: str) -> Span:
+    if frame.grads[index] is not None:
+        return status, "" if status == "fresh" else "warn"
+    if index in frame.frozen:
+        return "", ""
+    if index in frame.unused:
+        return status, "dim"
+    last = frame.last_grads and frame.last_grads[index]
+    words = f"was {main_words(last)}" if last else ""
+    return words, "error" if shows_nonfinite(words) else "dim"
+
+
+def _bars(frame: Frame, width: int, heading: str) -> Column:
+    """Draw how large the gradients are: from an axis to the side of their sign where each is a single value.
+
+    heading: what has become of all of them.
+    """
+    held = [grad for grad in frame.grads if grad is not None]
+    signed = all(grad.size == 1 and grad.values for grad in held)
+    largest = largest_number(frame)
+    cells = [_bar(grad, width, largest=largest, signed=signed) if grad else ("", "") for grad in frame.grads]
+    words = FULL_WORDS.get(heading, heading)
+    words = words if len(words) <= width else heading
+    drawn = [(f"{text:<{width}}", style) for text, style in cells]
+    return Column((words, "dim" if heading == "fresh" else "warn"), drawn, words=True)
+
+
+def _bar(grad: GradStats, width: int, *, largest: float, signed: bool) -> Span:
     value = grad_number(grad)
-    most = largest_number(frame)
-    line: Line = [(f"{main_words(grad):>{width}} ", number_style(value, "" if grad.used else "strong"))]
-    if room > 2:
-        longest = min(room, 8)
-        drawn = bar(abs(value) / most if most and value is not None else 0.0, longest)
-        line.append((f"{drawn:<{longest}}", number_style(value, "dim" if grad.used else _bar_style(grad))))
-    state = gradient_status(frame, place)
-    return [*line, (f" {state}", "" if state == "fresh" else "warn")]
+    style = number_style(value, "dim" if grad.used else _sign_style(grad))
+    if value is None or not math.isfinite(value):
+        return ("?" if value is not None else ""), style
+    share = abs(value) / largest if largest else 0.0
+    if not signed:
+        return bar(share, width), style
+    side = (width - 1) // 2
+    blocks = "█" * max(round(share * side) - 1, 0)
+    drawn = f"{blocks}▶" if value > 0 else f"◀{blocks}" if value < 0 else ""
+    return (f"{'':>{side}}|{drawn}" if value > 0 else f"{drawn:>{side}}|"), style
 
 
-def _bar_style(grad: GradStats) -> str:
+def _sign_style(grad: GradStats) -> str:
     """Return the style of a fresh gradient's bar: that of its sign, where it is a single value."""
     if grad.size > 1 or not grad.values:
         return "up"
     return "positive" if grad.values[0] > 0 else "negative"
 
 
-class GradientsPanel(Panel):
-    """A row a parameter; where there is no room for that, what is true of all gradients together."""
-
-    DEFAULT_CSS = "GradientsPanel { height: auto; max-height: 40%; }"
-
-    def rows_wanted(self) -> int:
-        """Take a row for each parameter."""
-        return len(self.frame.params) if self.frame else 2
-
-    def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw values where a gradient has one, else norms, with bars to compare them."""
-        if len(frame.params) > height:
-            return _together(frame, width)
-        names = frame.params.layout.names
-        name_width = max(map(len, names))
-        most = largest_number(frame)
-        pairs = [(grad, place) for place, grad in enumerate(frame.grads) if grad is not None]
-        longest = max((len(full_status(frame, *pair)) for pair in pairs), default=0)
-        bar_width = min(width - name_width - longest - 16, 16)
-        return [
-            [(f"{name:<{name_width}}  ", "strong"), *_cell(frame, place, width - name_width - 2, most, bar_width)]
-            for place, name in enumerate(names)
-        ]
-
-
-def _cell(frame: Frame, place: int, width: int, most: float, bar_width: int) -> Line:
-    grad = frame.grads[place]
-    if grad is None:
-        return cleared_cells(frame, place, room=width)
-    value = grad_number(grad)
-    fresh = not grad.used
-    line: Line = [(f"{main_words(grad):>10}", number_style(value, "strong" if fresh else ""))]
-    said = full_status(frame, grad, place)
-    if bar_width > 2:
-        share = abs(value) / most if most and value is not None else 0.0
-        line.append(
-            (f"  {bar(share, bar_width):<{bar_width}}", number_style(value, _bar_style(grad) if fresh else "dim"))
-        )
-    return [*line, (f"  {said}", "" if said == "fresh" else "warn")]
-
-
-def _together(frame: Frame, width: int) -> list[Line]:
-    """Say what is true of all gradients, and which is the largest."""
-    wrong = any(frame.grads.table.numbers[NONFINITE_COLUMN::ROW_WIDTH])
-    lines = wrapped(", ".join(gradient_summary(frame)), width, style="error" * wrong)
-    if not any(frame.grads.backwards):
-        return lines
-    most = largest_gradient(frame.grads)
-    norm: Line = [(f"|grad| {norm_over(frame.grads.table)}", "error" if wrong else "strong")]
-    return [norm, *lines, *([[(f"largest: {most.name}, {number(most.norm)}", "dim")]] if most else [])]
+def _lowest(frame: Frame, surface: LossSurface | None) -> list[Span]:
+    """Return the value at which the loss is lowest, of each of two parameters of one value; else nothing."""
+    quadratic = surface.quadratic if surface is not None else None
+    if surface is None or quadratic is None or tuple(frame.params.layout.names) != surface.names:
+        return []
+    return [(number(quadratic.x), "dim"), (number(quadratic.y), "dim")]
