@@ -156,9 +156,7 @@ class WideLayout(Layout):
 
     COLUMNS = (
         Column(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
-        Column(
-            1, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)
-        ),
+        Column(1, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)),
     )
     WIDE_COLUMNS = (
         Column(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
