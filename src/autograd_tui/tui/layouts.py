@@ -60,6 +60,8 @@ ROOMS: dict[type, Room] = {
     ConsolePanel: Room(least=3, wanted=3),
 }
 SMALL_ROOMS = ROOMS | {
+    TablePanel: Room(least=1, limit=0.6),
+    ParametersPanel: Room(least=1, limit=0.6),
     ExplanationPanel: Room(least=3, wanted=6),
     SurfacePanel: Room(least=7, wanted=9, share=3, optional=True),
     PicturePanel: Room(least=6, wanted=9, share=3, optional=True),

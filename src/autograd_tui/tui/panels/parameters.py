@@ -93,9 +93,9 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
     moves = [_moved(frame, index, *pair) for index, pair in enumerate(pairs)]
     before = [_value(old, "dim", " →") if move[0] else ("", "") for move, (old, _) in zip(moves, pairs, strict=True)]
     optional = {
+        "label": Column(("", ""), [("norm" * (not _is_one_value(new)), "dim") for _, new in pairs], words=True),
         "bar": Column(("", ""), [(" " * bar_width, "")] * any(frame.grads.backwards)),
         "moved": Column((_moved_by(frame), "dim"), moves, words=True),
-        "label": Column(("", ""), [("norm" * (not _is_one_value(new)), "dim") for _, new in pairs], words=True),
         "before": Column(("before  ", "dim"), before),
         "lowest": Column(("lowest", "dim"), _lowest(frame, surface)),
         "shape": Column(("", ""), [(_shape(new), "dim") for _, new in pairs], words=True),
