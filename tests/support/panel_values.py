@@ -103,7 +103,7 @@ def _rest(page: Page, shown: int, all_there_are: int) -> None:
 
 def _parameters(page: Page, facts: Facts) -> None:
     moment, rows = facts.moment, 0
-    headed = page.rows and ".grad" in page.rows[0]
+    headed = bool(page.rows) and ".grad" in page.rows[0]
     if headed:
         _headings(page, moment)
     for name in moment.params:
