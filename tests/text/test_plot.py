@@ -257,3 +257,10 @@ def test_a_range_is_the_axis_though_the_points_are_few() -> None:
     rows = drawn(span=(1, 101))
     assert "80" in rows[-1]
     assert all(not row[GUTTER + 12 :].strip() for row in rows[:-1])
+
+
+def test_the_ends_of_the_axis_are_those_of_all_curves() -> None:
+    second = Curve(points(9.0, 1.0), "accent", "b")
+    rows = [plain(line) for line in plot_lines(points(3.0, 4.0), GUTTER + 40, 5, others=[second], letter="a")]
+    labels = [float(row[: GUTTER - 2]) for row in rows[:-1] if row[: GUTTER - 2].strip()]
+    assert labels in ([9.0, 1.0], [5.0])

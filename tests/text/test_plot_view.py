@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 
 import pytest
 from hypothesis import given
@@ -180,3 +181,13 @@ def test_updates_are_read_in_percent_and_those_from_samples_with_two_digits() ->
     assert exact.words(2.6953) == "2.6953%"
     assert re.match("~", quantity("update", frame(params=table(w=[0.0] * 2000))).words(2.6953))
     assert exact.words(math.nan) == "NaN"
+
+
+def test_a_value_of_a_model_of_two_is_plotted_at_every_iteration_of_a_free_run() -> None:
+    history = History()
+    for index, iteration in ((0, 0), (400, 100)):
+        history.params.append(index, iteration, array("d", [float(iteration), 1.0]))
+    history.path.extend([(each * 4, each, float(each), 1.0) for each in range(101)])
+    two = frame(params=table(w=[2.0], b=[1.0]))
+    assert list(series_of(quantity("w", two), history).values) == [float(each) for each in range(101)]
+    assert len(series_of(quantity("w.grad", two), history)) == 0

@@ -80,3 +80,14 @@ async def test_the_table_shows_how_each_layers_gradient_went_from_the_second_bac
         rows = [row for row in shown.text("TablePanel").splitlines() if "conv1" in row]
         sizes = shown.session.history.grads.sizes([0])
         assert trend(sizes) in rows[0]
+
+
+async def test_a_veil_covers_the_newest_gradient_of_a_trend() -> None:
+    async with screen("resnet18", do="fbszfbszf", size=(120, 40)) as shown:
+        await shown.press("v", "b")
+        assert shown.app.main.view.hidden is not None
+        row = next(row for row in shown.text("TablePanel").splitlines() if "conv1" in row)
+        assert trend(shown.session.history.grads.sizes([0])) not in row
+        await shown.press("space")
+        row = next(row for row in shown.text("TablePanel").splitlines() if "conv1" in row)
+        assert trend(shown.session.history.grads.sizes([0])) in row

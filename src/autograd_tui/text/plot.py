@@ -85,7 +85,8 @@ def plot_lines(
         cells.draw_cursor(cursor, curves)
     for each in curves:
         cells.mark_shown(_on_scale([each.shown], log_scale) if each.shown else [])
-    labels = _labels([point.value for point in curves[0].points or placed], scale, log_scale=log_scale)
+    chosen = [point.value for curve in curves if not curve.behind for point in curve.points]
+    labels = _labels(chosen or [point.value for point in placed], scale, log_scale=log_scale)
     lines: list[Line] = []
     for index, drawn in enumerate(cells.lines()):
         label = letter if bare and letter else labels.get(index, "")

@@ -122,7 +122,7 @@ def series_of(what: Quantity, history: History) -> Series:
         case "rate":
             return _learning_rates(history)
         case "value":
-            return history.params.series(what.params)
+            return _from_path(what, history) or history.params.series(what.params)
         case "gradient" if what.params:
             return history.grads.series(what.params)
         case "update":
@@ -132,6 +132,18 @@ def series_of(what: Quantity, history: History) -> Series:
             return updates
         case _:
             return history.plotted(what.name)
+
+
+def _from_path(what: Quantity, history: History) -> Series | None:
+    """Return a value of a model of two from the path, which has those of a free run too; None of other models."""
+    path, rows = history.path, history.params.rows
+    if not rows or len(path) <= len(rows) or len(what.params) != 1 or len(rows[0]) != 2:
+        return None
+    series = Series()
+    values = path.xs if what.params == (0,) else path.ys
+    for index, iteration, value in zip(path.indices, path.iterations, values, strict=True):
+        series.append(index, iteration, value)
+    return series
 
 
 def _learning_rates(history: History) -> Series:
