@@ -61,8 +61,9 @@ class SurfacePanel(Panel):
             return [[("the loss around here is being measured", "dim")]]
         count = path.count(index)
         title, later = _title(surface), f"  {AHEAD} later" * (count < len(path))
-        legends = (f"  {NOW} now  {LOWEST} lowest{later}", f"  {NOW} now  {LOWEST} low", "")
-        self.retitle(next(title + legend for legend in legends if not legend or len(title + legend) < width))
+        signs = f"  {NOW} now  {LOWEST} low"
+        titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
+        self.retitle(next((each for each in titles if len(each) < width), title))
         way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
         hides = self.view.hidden is not None
         return map_lines(
