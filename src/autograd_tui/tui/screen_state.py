@@ -296,7 +296,7 @@ class ScreenState:
 
     def waiting_note(self, status: Status, output: CapturedOutput) -> Note | None:
         """Return what has run for longer than a moment, with its progress where that is known."""
-        if status.busy is None or monotonic() - status.since < PATIENCE:
+        if not status.busy or monotonic() - status.since < PATIENCE:
             return None
         if status.progress is not None:
             text = progress_line(status.progress, monotonic() - status.since)

@@ -156,7 +156,7 @@ class SessionScreen(SizedScreen, CachedRows):
                 self.say(None)  # it ended just after its update was shown
             self._say_whether_surface_fits()
             return
-        answered = monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
+        answered = not status.busy or monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
         if (self.state.looking is None or status.progress is not None) and not (answered or self.state.interrupted):
             self.say(None)
         self.watch_the_clock()

@@ -21,7 +21,7 @@ from autograd_tui.tui.requests import Request
 class Status:
     """What the trainer thread does at one moment; any thread may read it."""
 
-    busy: str | None  # what runs; None while it waits for a request
+    busy: str | None  # what runs, "" where nobody need know; None while it waits for a request
     since: float  # when that began, by `monotonic`
     run: str | None = None  # what a run goes on until, in words; None while there is none
     run_since: float = 0.0

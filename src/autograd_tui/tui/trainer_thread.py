@@ -160,6 +160,7 @@ class TrainerThread(threading.Thread):
         if len(self.requests):
             return
         self.requests.forget_stop()
+        self.publisher.begin("")  # the note of what ran before stays
 
         def stopped() -> bool:
             return bool(len(self.requests)) or self.requests.stopped or self.requests.closed
