@@ -61,12 +61,28 @@ def _phases(page: Page, facts: Facts) -> None:
         page.fault(f"no phase is marked after {moment.phase}")
     page.read(r"space: (\w+)", lambda m: (m[1] == moment.next_phase,))
     page.read(rf"\b(loss) ({MARKED})(?: (old))?", lambda m: ((m[3] is not None) == moment.old, moment.loss, True))
+    losses = _losses_up_to(facts)
+    page.read(
+        rf"loss {MARKED} ([▲▼])(?:({NUMBER})%)?",
+        lambda m: ((m[1] == "▲") == (losses[1] > losses[0]), abs(losses[1] - losses[0]) / losses[0] * 100),
+    )
     for name in moment.params:
         page.read(rf"\bd{re.escape(name)} ({MARKED})", lambda m, name=name: (_only(moment.grads.get(name)),))  # type: ignore[misc]
         page.read(rf"(?<![\w.]){re.escape(name)} ({MARKED})", lambda m, name=name: (_change(moment, name, one=True),))  # type: ignore[misc]
     page.read(rf"\|grad\| ({MARKED})", lambda m: (size(moment.grads.values()),))
     page.read(rf"\|move\| ({MARKED})", lambda m: (_way(moment, moment.params),))
     page.read(r"(raised)", lambda m: (bool(moment.raised),))
+
+
+def _losses_up_to(facts: Facts) -> tuple[float, float]:
+    """Return the last two losses that forwards up to the frame shown have measured; NaN where there is none."""
+    losses = [
+        math.nan if each.loss is None else each.loss
+        for each in facts.moments[1 : facts.moment.index + 1]
+        if each.phase == "forward" and not each.raised
+    ]
+    before, now = [math.nan, math.nan, *losses][-2:]
+    return before, now
 
 
 def _only(tensor: Tensor | None) -> float | None:
@@ -498,12 +514,7 @@ def _explanation(page: Page, facts: Facts) -> None:
 def _story(page: Page, facts: Facts) -> None:
     """Read how the loss compares with the one before, what an iteration brought, and where the line's w is best."""
     moment = facts.moment
-    losses = [
-        math.nan if each.loss is None else each.loss
-        for each in facts.moments[1 : moment.index + 1]
-        if each.phase == "forward" and not each.raised
-    ]
-    before, now = [math.nan, math.nan, *losses][-2:]
+    before, now = _losses_up_to(facts)
     change = rf"(the same|(?:up|down) (?:{NUMBER} %|less than 0\.1 %|{NUMBER}-fold|by {NUMBER}))"
     page.read(rf"\bLoss ({MARKED}) → ({MARKED}): {change}", lambda m: (before, now, _is_change(m[3], before, now)))
     page.read(r"(the step before went too far)", lambda m: (now > before,))

@@ -42,3 +42,23 @@ def test_a_phase_has_a_time_and_what_measured_none_has_none() -> None:
     frames = {words: session.run(words) for words in ("f", "b", "s", "z", "lr=0.5", "i:f")}
     assert {words for words, frame in frames.items() if frame.seconds > 0} == {"f", "b", "s", "z"}
     assert all(frame.plain()["memory"] is None for frame in frames.values())  # on the CPU nobody counts
+
+
+@pytest.mark.parametrize(
+    ("do", "width", "written", "style"),
+    [
+        ("fbszf", 120, "loss 3.3185 ▼9.5%", ""),
+        ("fbszf", 80, "loss 3.3185 ▼", ""),
+        ("lr=0.3 fbszf", 120, "loss 4.0000 ▲9.1%", "error"),
+        ("f", 120, "loss 3.6667", ""),
+        ("fbszfb", 120, "loss 3.3185", "dim"),
+    ],
+)
+def test_a_loss_just_measured_says_whether_it_fell(do: str, width: int, written: str, style: str) -> None:
+    session = open_session("linear")
+    *_, frame = session.run_all(do)
+    panel = PhasesPanel()
+    panel.set_reactive(PhasesPanel.view, View(about=LINE, frame=frame, newest_history=session.history))
+    spans = panel.draw(frame, width, 2)[1]
+    text, found = spans[1]
+    assert (text.strip(), found) == (written, style)

@@ -14,6 +14,7 @@ from autograd_tui.core.run_config import size_in_words
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
+from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import Line, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over
 from autograd_tui.tui.panels.panel import Panel
@@ -23,6 +24,8 @@ MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
 
 class PhasesPanel(Panel):
     """forward → backward → STEP → zero_grad, and a number under each."""
+
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history")
 
     DEFAULT_CSS = "PhasesPanel { height: 2; }"
 
@@ -71,9 +74,22 @@ class PhasesPanel(Panel):
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
             told = f" {key_number(frame, phase, room):<{stretch - 1}}"
-            wrong = (ran and frame.error) or shows_nonfinite(told)
+            if ran and phase is Phase.FORWARD and not frame.error:
+                told = f" {key_number(frame, phase, room)}{self._loss_change(frame, room)}".ljust(stretch)
+            wrong = (ran and frame.error) or shows_nonfinite(told) or (ran and "▲" in told)
             numbers.append((told, "error" if wrong else "" if ran else "dim"))
         return names, numbers
+
+    def _loss_change(self, frame: Frame, room: int) -> str:
+        """Write how a loss that was just measured compares with the one before, in as many characters as there are."""
+        losses = losses_of(frame, self.view.newest_history)
+        if losses is None or losses[0].value == losses[1].value:
+            return ""
+        before, now = (each.value for each in losses)
+        sign, share = "▲" if now > before else "▼", abs(now - before) / before if before > 0 else math.inf
+        left = room - len(key_number(frame, Phase.FORWARD, room))
+        forms = (f" {sign}{share:.1%}" if 0.0005 <= share < 10 else f" {sign}", f" {sign}", "")
+        return next(each for each in forms if len(each) <= left or not each)
 
 
 def key_number(frame: Frame, phase: Phase, room: int) -> str:
