@@ -76,3 +76,14 @@ def test_outputs_say_of_which_image_of_the_batch_they_are(batch_size: int, title
     panel.view = View(about=session.about)
     panel.draw(frame, 70, 5)
     assert panel.border_title == title
+
+
+def test_outputs_have_bars_in_a_narrow_column_too() -> None:
+    session = open_session("resnet18", image_size=64)
+    frame = session.run("f")
+    panel = OutputPanel()
+    panel.set_reactive(OutputPanel.view, View(about=session.about))
+    for width, targets in ((66, True), (54, True), (34, False)):
+        rows = ["".join(text for text, _ in line) for line in panel.draw(frame, width, 5)]
+        assert all("████" in row and len(row.rstrip()) <= width for row in rows)
+        assert all(("label" in row) is targets for row in rows)

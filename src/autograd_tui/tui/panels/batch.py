@@ -10,6 +10,8 @@ from autograd_tui.text.scatter import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
+MIN_BAR, MAX_BAR = 4, 20  # cells of the bars of outputs; targets stand behind them where there is room for both
+
 
 class DataPanel(Panel):
     """Value by value where they are few, else a row a tensor."""
@@ -64,12 +66,15 @@ class OutputPanel(Panel):
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in top), default=0.0)
         name_width = max((len(_name(place, names)) for place, _, _ in top), default=0)
-        bar_width = max(min(width - name_width - 39, 20), 0)
+        targets = max((len(f"  label {number(target)}") for *_, target in top if target is not None), default=0)
+        room = width - name_width - 14 - 5 * frame.loss_is_old  # for a bar, and the target behind it
+        bar_width = min(room - targets if room - targets >= MIN_BAR else max(room, 0), MAX_BAR)
         lines: list[Line] = []
         for place, value, target in top:
             line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
-            line.append((f"  label {number(target)}" if target is not None else "", "dim"))
+            fits = target is not None and room - targets >= MIN_BAR
+            line.append((f"  label {number(target)}" if fits else "", "dim"))
             lines.append([*line, ("  old" if frame.loss_is_old else "", "warn")])
         return lines
 
