@@ -51,7 +51,7 @@ ROOMS: dict[type, Room] = {
     Column: Room(least=4, wanted=8),
     LossPanel: Room(least=2, wanted=6, share=2),
     SurfacePanel: Room(least=7, wanted=15, share=3),
-    PicturePanel: Room(least=5, wanted=9, share=2),
+    PicturePanel: Room(least=5, wanted=15, share=5),
     SelectedPanel: Room(least=4, wanted=7, share=2),
     DataPanel: Room(optional=True),
     ScatterPanel: Room(least=5, wanted=7, share=3, optional=True),
