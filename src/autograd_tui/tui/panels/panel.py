@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -93,6 +93,7 @@ class Panel(CachedRows):
         self.offered_width = 40  # columns of content, where the layout has asked for the height
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         self._title = ""
+        self._retitles = False
         if title:
             self.retitle(title)
             self.add_class("framed")
@@ -199,10 +200,17 @@ class Panel(CachedRows):
         self._looks = {}
 
     def retitle(self, title: str) -> None:
-        """Change the title on the border, which is repainted whole only where it differs."""
+        """Change the title on the border, and repaint that row."""
         if title != self._title:
-            self._title = title
+            self._title, self._retitles = title, True
             self.border_title = Content(printable(title))  # names in it are a user's: text, never markup
+            self._retitles = False
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Ask for a repaint; of a new title, for which Textual asks for all, of its row alone."""
+        if self._retitles and not layout:
+            regions = (Region(0, 0, self.outer_size.width, 1).translate(-self.content_offset),)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def redraw(self) -> None:
         """Draw anew and repaint the changed part of each changed row."""
