@@ -532,8 +532,8 @@ def _story(page: Page, facts: Facts) -> None:
     w, b = (float(moment.params[name]) for name in "wb")
     best = float((x * (y - b)).sum() / (x * x).sum())
     page.read(
-        rf"With b at ({MARKED}) the best w is ({MARKED}), (above|below) ({MARKED}): the gradient sends w (up|down)",
-        lambda m: (b, best, (m[3] == "above") == (best > w), w, (m[5] == "up") == (best > w)),
+        rf"With b at ({MARKED}) w is best at ({MARKED}): the gradient sends w (up|down)",
+        lambda m: (b, best, (m[3] == "up") == (best > w)),
     )
 
 

@@ -110,6 +110,23 @@ async def test_looking_stops_at_both_ends() -> None:
         assert "frame 1 of 1" in shown.text("StatusPanel")
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+async def test_the_learning_rate_from_which_on_the_line_diverges_is_never_cut_off(size: tuple[int, int]) -> None:
+    async with screen("linear", size=size, lr=0.19) as shown:
+        for keys in ("30n", "f", "n"):
+            await shown.press(*keys)
+            assert "Above lr 0.1803 this loss diverges" in shown.text("ExplanationPanel")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+async def test_why_w_goes_down_is_said_whole_with_what_has_not_moved(size: tuple[int, int]) -> None:
+    async with screen("linear", size=size) as shown:
+        await shown.press("f", "b")
+        said = " ".join(shown.text("ExplanationPanel").split())
+        assert "the gradient sends w down, though 4 is best in the end." in said
+        assert "No parameter has moved: step does that." in said
+
+
 async def test_a_colon_takes_commands_in_words() -> None:
     async with screen() as shown:
         await shown.press("colon", *"lr=0.5", "space", *"fbs", "enter")

@@ -45,8 +45,7 @@ def explain_backward(frame: Frame) -> list[str]:
             f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
             f"the sum of {summed} backwards, and need not point downhill."
         )
-    sentences.append("No parameter has moved: step does that. The graph is used up and freed.")
-    return sentences
+    return [*sentences, "No parameter has moved: step does that.", "The graph is used up and freed."]
 
 
 STRAY_REASONS = {  # it is none of the model's, and what would make it so

@@ -93,8 +93,8 @@ def _too_large(frame: Frame, surface: LossSurface | None, *, risen: bool) -> lis
     critical = _critical_lr(frame, lowest) if lowest is not None and lowest.exact else None
     if critical is None or frame.learning_rate <= critical:
         return []
-    sentence = f"On these data lr {short(frame.learning_rate)} is too large: above {short(critical)} the loss diverges."
-    return [(f"{sentence} l sets another.", "error" if risen else "warn")]
+    # The number that decides stands first, and all of it fits a row of the screen of a lecture hall.
+    return [(f"Above lr {short(critical)} this loss diverges: press l.", "error" if risen else "warn")]
 
 
 def _critical_lr(frame: Frame, lowest: Quadratic) -> float | None:
@@ -118,13 +118,10 @@ def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
     best = lowest.best_x(y)
     if abs(best - x) < 1e-4 * max(1.0, abs(x)) or (best > x) != (slopes[0] < 0):
         return []
-    way, side = ("up", "above") if best > x else ("down", "below")
-    sentence = (
-        f"With {y_name} at {short(y)} the best {x_name} is {short(best)}, {side} {short(x)}: "
-        f"the gradient sends {x_name} {way}"
-    )
+    way = "up" if best > x else "down"
+    sentence = f"With {y_name} at {short(y)} {x_name} is best at {short(best)}: the gradient sends {x_name} {way}"
     away = (best > x) != (lowest.x > x)
-    return [(f"{sentence}{f', away from {short(lowest.x)}, its best in the end' if away else ''}.", "strong")]
+    return [(f"{sentence}{f', though {short(lowest.x)} is best in the end' if away else ''}.", "strong")]
 
 
 def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> list[Span]:

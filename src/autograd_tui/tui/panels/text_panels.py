@@ -101,14 +101,9 @@ class ExplanationPanel(Panel):
         arithmetic = [index for index, (sentence, _) in enumerate(sentences) if sentence.startswith("  ")]
         at = arithmetic[-1] + 1 if arithmetic else 0 if frame.phase is Phase.ZERO_GRAD else warnings + 1
         sentences[at:at] = story(frame, self.view.newest_history, self.view.surface)
+        if height > 0:
+            sentences = _fitting(sentences, width, height)
         lines = _wrapped(sentences, width)
-        if len(lines) > height > 0:  # what is the same each time goes first, from the end
-            for spare, style in [each for each in reversed(sentences) if not each[1]]:
-                if len(lines) <= height:
-                    break
-                if (spare, style) in sentences:
-                    sentences = _without(sentences, spare)
-                    lines = _wrapped(sentences, width)
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
@@ -119,14 +114,33 @@ class ExplanationPanel(Panel):
         return wrapped(hidden.question, width, style="strong")
 
 
-def _without(sentences: list[Span], spare: str) -> list[Span]:
-    """Leave out one sentence; of the steps of a calculation, set in by four, all that are of the same parameter."""
-    name = spare.split()[0] if spare.startswith("    ") else None
-    return [
-        (text, style)
-        for text, style in sentences
-        if text != spare and not (name and text.startswith("    ") and text.split()[0] == name)
-    ]
+def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
+    """Leave out sentences until the others fit: from the end what is the same each time, then arithmetic of two rows.
+
+    Of the steps of a calculation, set in by four, all that are of the same parameter go. What then fits after all
+    comes back.
+    """
+    same = [text for text, style in reversed(sentences) if not style]
+    long = [each[0] for each in reversed(sentences) if each[0].startswith("  ") and len(_wrapped([each], width)) > 1]
+    spare: list[set[str]] = []
+    for text in [*same, *long]:
+        name = text.split()[0] if text.startswith("    ") else None
+        steps = {each for each, _ in sentences if each.startswith("    ") and each.split()[0] == name}
+        spare.append(steps or {text})
+    left_out: list[set[str]] = []
+
+    def kept(but: Sequence[set[str]]) -> list[Span]:
+        return [span for span in sentences if not any(span[0] in texts for texts in but)]
+
+    for texts in spare:
+        if len(_wrapped(kept(left_out), width)) <= height:
+            break
+        left_out.append(texts)
+    for texts in reversed(left_out):
+        others = [each for each in left_out if each is not texts]
+        if len(_wrapped(kept(others), width)) <= height:
+            left_out = others
+    return kept(left_out)
 
 
 def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
