@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
@@ -12,6 +13,7 @@ from textual import events
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.frame_store import Branches
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.replay.timeline import Timeline
@@ -164,18 +166,26 @@ async def test_spaces_under_the_veil_show_one_thing_each() -> None:
 
 async def test_what_goes_on_changing_is_read_by_the_thread_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     readers: dict[str, set[str]] = {}
+    left: list[object] = []  # the logs of branches, which change no more
+    leave = Branches.leave
+
+    def leaving(branches: Branches, log: CommandLog, *arguments: Any, **named: Any) -> object:
+        left.append(log)
+        return leave(branches, log, *arguments, **named)
 
     def noting(kind: type, name: str) -> Callable[..., object]:
         read = getattr(kind, name)
 
         def reading(*arguments: object) -> object:
-            readers.setdefault(f"{kind.__name__}.{name}", set()).add(threading.current_thread().name)
+            if not any(arguments[0] is log for log in left):
+                readers.setdefault(f"{kind.__name__}.{name}", set()).add(threading.current_thread().name)
             return read(*arguments)
 
         return reading
 
     for kind, name in [(History, "copy"), (CommandLog, "copy"), (CommandLog, "between"), (Timeline, "look")]:
         monkeypatch.setattr(kind, name, noting(kind, name))
+    monkeypatch.setattr(Branches, "leave", leaving)
     async with screen(do="fbsz*20") as shown:
         shown.app.main.ask(shown.app.main.state.train(Goal(iteration=60)))
         await type_at_once(shown, ",,:w=3⏎<u:branch=1⏎")
