@@ -239,7 +239,7 @@ def _greatest(moment: Moment) -> float:
 
 SIGNED_BARS = rf"◀?{BARS}\|?█*▶?"
 LOWEST = {"w": 4.0, "b": 1.0}  # where the loss of the line is lowest
-COLUMNS = ("tensors", "values", "|params|", "|grad|", "its spread", ".grad is", "update", "you set")
+COLUMNS = ("tensors", "values", "|params|", "|grad|", "its spread", ".grad is", "update", "last step", "you set")
 
 
 def _table(page: Page, facts: Facts) -> None:
@@ -298,7 +298,7 @@ def _cell_truth(heading: str, cell: str, names: list[str], moment: Moment) -> Tr
         return size(grads)
     if heading == ".grad is":
         return cell == "mixed" or all(_age_is_true(moment, name, cell) for name in names)
-    if heading in ("update", "you set"):
+    if heading in ("update", "last step", "you set"):
         return _update(cell, names, moment)
     return True  # a picture
 
@@ -406,7 +406,7 @@ def _output(page: Page, facts: Facts) -> None:
         _output_title(page, moment)
         best = q[0].topk(5).indices.tolist()
         page.read(
-            rf"class (\d+)[ ]+({MARKED})[ ]+{BARS}[ ]*(?:label ({MARKED}))?[ ]*(old)?",
+            rf"class (\d+)[ ]+({MARKED})[ ]+{BARS}[ ]*(?:target ({MARKED}))?[ ]*(old)?",
             lambda m: (int(m[1]) in best, float(q[0, int(m[1])]), float(y[0, int(m[1])]), moment.old),
         )
         return
@@ -430,7 +430,7 @@ def _output_title(page: Page, moment: Moment) -> None:
         return
     shape = moment.prediction.shape
     for pattern, true in (
-        (r"largest 5 of (\d+)", shape[-1]),
+        (r"largest \d+ of (\d+)", shape[-1]),
         (r"(\d+) × \d+ pos", shape[1]),
         (r"× (\d+) pos", shape[-1]),
         (r"× (\d+) samples", shape[0]),
@@ -527,6 +527,7 @@ def _story(page: Page, facts: Facts) -> None:
         for name, new in moment.params.items():
             move = float(new - moment.before[name]) if new.numel() == 1 else math.nan
             page.read(rf"Iteration .*?, {name} ([+-]{NUMBER})", lambda m, move=move: (move,))  # type: ignore[misc]
+    _largest_per_value(page, moment)
     if (x := moment.inputs) is None or (y := moment.targets) is None or set(moment.params) != {"w", "b"}:
         return
     w, b = (float(moment.params[name]) for name in "wb")
@@ -534,6 +535,23 @@ def _story(page: Page, facts: Facts) -> None:
     page.read(
         rf"With b at ({MARKED}) w is best at ({MARKED}): the gradient sends w (up|down)",
         lambda m: (b, best, (m[3] == "up") == (best > w)),
+    )
+
+
+def _largest_per_value(page: Page, moment: Moment) -> None:
+    """Read how many times larger one value of the gradient is in a layer than in another."""
+    sizes = {}
+    for layer, names in layers(moment.params).items():
+        if all(name in moment.grads for name in names):
+            values = torch.cat([moment.grads[name].detach().reshape(-1).double() for name in names])
+            sizes[layer] = float(values.square().mean().sqrt())
+    page.read(
+        rf"Per value the gradient is ({MARKED}) times larger in (\S+) than in (\S+?)\.(?=\s|$)",
+        lambda m: (
+            abs(float(m[1].replace(",", "")) / (sizes[m[2]] / sizes[m[3]]) - 1) < 0.06,
+            sizes[m[2]] == max(sizes.values()),
+            sizes[m[3]] == min(filter(None, sizes.values())),
+        ),
     )
 
 

@@ -64,21 +64,21 @@ def test_anything_is_drawn_in_few_characters(tensors: list[torch.Tensor]) -> Non
 
 def test_a_trend_is_on_a_log_scale_with_the_newest_value_last() -> None:
     assert trend([10.0 ** -(place / 4) for place in range(8)]) == "▇▆▅▄▄▃▂▁"
-    assert trend([1.0, 10.0]) == "▁▇"
-    assert trend([0.0, 1.0, math.nan]) == "▁▄!"
+    assert trend([1.0, 10.0, 1.0, 10.0]) == "▁▇▁▇"
+    assert trend([0.0, 1.0, 1.0, math.nan]) == "▁▄▄!"
 
 
 def test_a_trend_of_what_hardly_changes_is_level() -> None:
     assert len(set(trend([1.0, 1.01, 0.99, 1.0]))) == 1
 
 
-def test_a_trend_needs_two_values_and_thins_many() -> None:
-    assert trend([1.0]) == ""
+def test_a_trend_needs_four_values_and_thins_many() -> None:
+    assert trend([1.0, 2.0, 3.0]) == ""
     assert len(trend([float(each) for each in range(1, 31)])) == TREND_CELLS
 
 
 @given(st.lists(st.floats(), max_size=40))
 def test_any_values_have_a_trend(values: list[float]) -> None:
     drawn = trend(values)
-    assert len(drawn) == (min(len(values), TREND_CELLS) if len(values) >= 2 else 0)
+    assert len(drawn) == (min(len(values), TREND_CELLS) if len(values) >= 4 else 0)
     assert set(drawn) <= {*LEVELS[1:], "!"}

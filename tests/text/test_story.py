@@ -3,9 +3,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.numbers import number
 from autograd_tui.text.story import story
+from session_internals import state_of
 
 NOISY = """
 import torch
@@ -171,3 +174,18 @@ def test_a_larger_model_tells_the_loss_alone() -> None:
     ((sentence, _),) = told("fbsz*2", "spiral")
     assert sentence.startswith("Iteration 2: loss ")
     assert "weight" not in sentence
+
+
+def test_layers_are_compared_by_one_value_of_their_gradients() -> None:
+    session = open_session("resnet18", image_size=64)
+    for _ in session.run_all("fb"):
+        pass
+    sizes: dict[str, list[torch.Tensor]] = {}
+    for name, param in state_of(session).model.named_parameters():
+        sizes.setdefault(name.split(".")[0], []).append(param.grad.reshape(-1))  # type: ignore[union-attr]
+    rms = {layer: float(torch.cat(grads).square().mean().sqrt()) for layer, grads in sizes.items()}
+    large, small = max(rms, key=rms.__getitem__), min(rms, key=rms.__getitem__)
+    ((sentence, _),) = story(session.frame, session.history, None)
+    assert (
+        sentence == f"Per value the gradient is {rms[large] / rms[small]:.0f} times larger in {large} than in {small}."
+    )

@@ -72,8 +72,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-async def test_the_table_shows_how_each_layers_gradient_went_from_the_second_backward_on() -> None:
-    async with screen("resnet18", do="fb", size=(120, 40)) as shown:
+async def test_the_table_shows_how_each_layers_gradient_went_from_the_fourth_backward_on() -> None:
+    async with screen("resnet18", do="fbsz*2 fb", size=(120, 40)) as shown:
         assert "last 30" not in shown.text("TablePanel")
         await shown.press("s", "z", "f", "b")
         assert "last 30" in shown.text("TablePanel")
@@ -83,7 +83,7 @@ async def test_the_table_shows_how_each_layers_gradient_went_from_the_second_bac
 
 
 async def test_a_veil_covers_the_newest_gradient_of_a_trend() -> None:
-    async with screen("resnet18", do="fbszfbszf", size=(120, 40)) as shown:
+    async with screen("resnet18", do="fbsz*3 f", size=(120, 40)) as shown:
         await shown.press("v", "b")
         assert shown.app.main.view.hidden is not None
         row = next(row for row in shown.text("TablePanel").splitlines() if "conv1" in row)

@@ -76,6 +76,8 @@ def test_outputs_say_of_which_image_of_the_batch_they_are(batch_size: int, title
     panel.view = View(about=session.about)
     panel.draw(frame, 70, 5)
     assert panel.border_title == title
+    panel.draw(frame, 70, 2)
+    assert panel.border_title == title.replace("largest 5", "largest 2")
 
 
 def test_outputs_have_bars_in_a_narrow_column_too() -> None:
@@ -86,4 +88,4 @@ def test_outputs_have_bars_in_a_narrow_column_too() -> None:
     for width, targets in ((66, True), (54, True), (34, False)):
         rows = ["".join(text for text, _ in line) for line in panel.draw(frame, width, 5)]
         assert all("████" in row and len(row.rstrip()) <= width for row in rows)
-        assert all(("label" in row) is targets for row in rows)
+        assert all(("target" in row) is targets for row in rows)

@@ -11,6 +11,7 @@ CELLS = 8
 LEVELS = " ▁▂▃▄▅▆▇█"
 TREND_CELLS = 8
 TREND_VALUES = 30  # that a trend is drawn of, the newest ones
+MIN_TREND_VALUES = 4  # below which it would be noise
 
 
 def sparkline(counts: Sequence[float]) -> str:
@@ -34,9 +35,9 @@ def trend(values: Sequence[float], cells: int = TREND_CELLS) -> str:
     """Draw how large values have been one after the other, on a log scale, the last one at the end.
 
     The scale holds the largest and the smallest, but no less than a factor of two, so that what hardly changes is
-    level. Zero is at the bottom, what is not finite is "!"; nothing is drawn of fewer than two values.
+    level. Zero is at the bottom, what is not finite is "!"; nothing is drawn of fewer than four values.
     """
-    if len(values) < 2:
+    if len(values) < MIN_TREND_VALUES:
         return ""
     logs = [math.log10(abs(value)) for value in values if value and math.isfinite(value)]
     middle = (max(logs) + min(logs)) / 2 if logs else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
@@ -12,7 +13,9 @@ from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.text.numbers import number, short
 from autograd_tui.text.styled_text import Span
+from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 
+MIN_TIMES_LARGER = 1.5  # of two gradients that are worth a sentence
 MAX_NAMED_MOVES = 2  # parameters whose moves an iteration's summary names
 LESS = "l sets a smaller learning rate, u undoes the step."
 NBSP = "\N{NO-BREAK SPACE}"  # where a row must not end
@@ -28,8 +31,8 @@ def story(frame: Frame, history: History | None, surface: LossSurface | None) ->
         return _too_large(frame, surface, risen=False)
     if frame.phase is Phase.FORWARD:
         return _compared_loss(frame, history, surface)
-    if frame.phase is Phase.BACKWARD and surface is not None:
-        return _direction(frame, surface)
+    if frame.phase is Phase.BACKWARD:
+        return _direction(frame, surface) if surface is not None else _largest_per_value(frame)
     if frame.phase is Phase.ZERO_GRAD:
         return _iteration(frame, history, surface)
     return []
@@ -122,6 +125,29 @@ def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
     sentence = f"With {y_name} at {short(y)} {x_name} is best at {short(best)}: the gradient sends {x_name} {way}"
     away = (best > x) != (lowest.x > x)
     return [(f"{sentence}{f', though {short(lowest.x)} is best in the end' if away else ''}.", "strong")]
+
+
+def _largest_per_value(frame: Frame) -> list[Span]:
+    """Compare the layers of a large model by the size of one value of the gradient, which a norm hides."""
+    names = frame.params.layout.names
+    if len(names) <= MAX_PARAMETER_ROWS:
+        return []
+    columns = ParameterColumns.of(frame)
+    sizes = {layer: columns.grad_rms(indices) for layer, indices in _layers(names).groups.items()}
+    ranked = sorted((size, layer) for layer, size in sizes.items() if size is not None and 0 < size < math.inf)
+    if len(ranked) < 2 or any(size is not None and not math.isfinite(size) for size in sizes.values()):
+        return []
+    (least, small), (most, large) = ranked[0], ranked[-1]
+    times = most / least
+    if times < MIN_TIMES_LARGER:
+        return []
+    ratio = f"{times:.1f}" if times < 9.95 else f"{times:,.0f}" if times < 1e6 else f"{times:.1e}"
+    return [(f"Per value the gradient is {ratio} times larger in {large} than in {small}.", "strong")]
+
+
+@lru_cache(maxsize=2)
+def _layers(names: tuple[str, ...]) -> Layers:
+    return Layers.of(names)
 
 
 def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> list[Span]:

@@ -76,7 +76,7 @@ def test_the_numbers_are_those_of_torch() -> None:
 
 
 def test_what_matters_least_goes_first_where_room_is_short() -> None:
-    headings = [drawn(after("fb"), width=width)[0].split() for width in (89, 63, 44, 36)]
+    headings = [drawn(after("fb"), width=width)[0].split() for width in (90, 63, 45, 36)]
     assert headings[0] == [
         *["layer", "tensors", "values", "|grad|", "per", "value", "1e0", "log", "1e1", "its", "spread", "update"],
     ]
@@ -110,6 +110,14 @@ def test_what_you_set_is_not_called_an_update() -> None:
     heading, *_ = drawn(after("fb gate[0]=3"))
     assert "you set" in heading
     assert "update" not in heading
+
+
+def test_an_update_of_an_earlier_step_says_so_and_is_dim() -> None:
+    assert "update" in drawn(after("fbs"), width=100)[0]
+    later = styled(after("fbszfb"), width=100)
+    assert plain(later[0]).rstrip().endswith("last step")
+    assert {line[-1][1] for line in later[1:]} == {"dim"}
+    assert "update" in drawn(after("fb"), width=100)[0]
 
 
 def test_a_layer_that_was_not_moved_has_moved_by_none_of_it() -> None:

@@ -6,11 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import MISSING, SizeTable
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import bar, count, number, percentage
-from autograd_tui.text.sparkline import TREND_CELLS, TREND_VALUES, GradientSparklines, trend
+from autograd_tui.text.sparkline import (
+    MIN_TREND_VALUES,
+    TREND_CELLS,
+    TREND_VALUES,
+    GradientSparklines,
+    trend,
+)
 from autograd_tui.text.styled_text import Line
 from autograd_tui.text.table.gradient_status import gradient_statuses
 from autograd_tui.text.table.layers import Indices, Layers, ParameterColumns
@@ -140,14 +147,23 @@ class TableRows:
             Column(f"last {TREND_VALUES}", "trend", TREND_CELLS + 2, self._trend, _plain),
             Column("its spread", "spread", 11, self._spreads.of, self._grad_style),
             Column(".grad is", "state", 17, self._state, self._grad_style),
-            Column(self._moved_by(), "update", 10, self._update, self._update_style),
+            Column(self._moved_by(), "update", 11, self._update, self._update_style),
         ]
-        says_something = {"state": self._mixed, "trend": len(self._grads) >= 2}
+        says_something = {"state": self._mixed, "trend": len(self._grads) >= MIN_TREND_VALUES}
         return [column for column in listed if says_something.get(column.key, True)]
 
     def _moved_by(self) -> str:
+        """Name what moved the parameters: before the next step it is the last one that did."""
         mover = self._frame.mover
-        return "update" if mover is None or mover.phase is not None else "you set"
+        if mover is not None and mover.phase is None:
+            return "you set"
+        return (
+            "last step" if mover is not None and mover.phase is Phase.STEP and self._is_earlier_update() else "update"
+        )
+
+    def _is_earlier_update(self) -> bool:
+        """Return whether another command than the frame's own moved the parameters."""
+        return self._frame.mover is not self._frame.command or self._frame.error is not None
 
     def _grad(self, at: Indices) -> str:
         held = any(self._frame.grads.backwards[index] for index in at)
@@ -185,8 +201,7 @@ class TableRows:
         return percentage(update, sampled=self._columns.estimated(at))
 
     def _update_style(self, _: Indices) -> str:
-        frame = self._frame
-        return "" if frame.mover is frame.command and frame.error is None else "dim"
+        return "dim" if self._is_earlier_update() else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograd_tui.core.frame import TOP_COUNT, Frame
+from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.numbers import bar, number
@@ -61,12 +61,12 @@ class OutputPanel(Panel):
             self.retitle(f"Output   {outputs} × {positions} positions{together}")
             return prediction_lines(frame)
         sample = min(self.view.sample, max(frame.top_samples - 1, 0))
-        self.retitle(top_title(frame, sample, width))
-        top = frame.top_of(sample)
+        top = frame.top_of(sample)[: height or None]
+        self.retitle(top_title(frame, sample, width, len(top)))
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in top), default=0.0)
         name_width = max((len(_name(place, names)) for place, _, _ in top), default=0)
-        targets = max((len(f"  label {number(target)}") for *_, target in top if target is not None), default=0)
+        targets = max((len(f"  target {number(target)}") for *_, target in top if target is not None), default=0)
         room = width - name_width - 14 - 5 * frame.loss_is_old  # for a bar, and the target behind it
         bar_width = min(room - targets if room - targets >= MIN_BAR else max(room, 0), MAX_BAR)
         lines: list[Line] = []
@@ -74,15 +74,17 @@ class OutputPanel(Panel):
             line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
             fits = target is not None and room - targets >= MIN_BAR
-            line.append((f"  label {number(target)}" if fits else "", "dim"))
+            line.append((f"  target {number(target)}" if fits else "", "dim"))
             lines.append([*line, ("  old" if frame.loss_is_old else "", "warn")])
         return lines
 
 
-def top_title(frame: Frame, sample: int, width: int) -> str:
-    """Return the longest title over a content of `width` columns: which sample's outputs these are, and how many."""
+def top_title(frame: Frame, sample: int, width: int, rows: int) -> str:
+    """Return the longest title over a content of `width` columns and so many rows: which sample's outputs these are,
+    and how many.
+    """
     shape = frame.prediction.shape if frame.prediction else ()
-    outputs = f"the largest {TOP_COUNT} of {shape[-1] if shape else 0}"
+    outputs = f"the largest {rows} of {shape[-1] if shape else 0}"
     if not shape or shape[0] == 1:
         return f"Output   {outputs}"
     which = f"{kind_of_sample(frame)} {sample + 1} of {shape[0]}"
