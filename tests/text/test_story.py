@@ -33,6 +33,11 @@ def told(do: str, scenario: str = "linear", **options: str) -> list[tuple[str, s
     return [(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in sentences]
 
 
+def test_no_direction_is_told_where_there_is_none() -> None:
+    for value in ("nan", "inf", "-inf", "1e38"):
+        assert not [sentence for sentence, _ in told(f"w={value} fb") if "sends" in sentence]
+
+
 def test_the_first_backward_answers_why_w_goes_down() -> None:
     assert told("fb") == [
         (

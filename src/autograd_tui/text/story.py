@@ -117,6 +117,8 @@ def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
     lowest = surface.quadratic
     if lowest is None or not lowest.exact or len(values) != 2 or len(slopes) != 2 or frame.grads_params != frame.params:
         return []
+    if not all(map(math.isfinite, (*values, *slopes))):
+        return []
     (x, y), (x_name, y_name) = values, surface.names
     best = lowest.best_x(y)
     if abs(best - x) < 1e-4 * max(1.0, abs(x)) or (best > x) != (slopes[0] < 0):
