@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
+from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.core.picture import Picture
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.trace import Trace
 
 
 class MadeSession(ReadOnlySession):
-    """Stands at the last of its frames."""
+    """Stands at the last of its frames; the loss around it, and a picture of it, may be made by hand too."""
 
-    def __init__(self, about: SessionInfo, frames: Sequence[Frame]) -> None:
+    def __init__(
+        self,
+        about: SessionInfo,
+        frames: Sequence[Frame],
+        *,
+        surface: LossSurface | None = None,
+        picture: Picture | None = None,
+    ) -> None:
         self.about, self._frame = about, frames[-1]
+        self._surface, self._pictures = surface, (picture,) if picture else ()
         self.newest = self.frame.index
         self.history = History()
         for frame in frames:
@@ -25,6 +36,12 @@ class MadeSession(ReadOnlySession):
     @property
     def frame(self) -> Frame:
         return self._frame
+
+    def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
+        return self._surface
+
+    def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
+        return self._pictures
 
 
 class TracedSession(MadeSession):

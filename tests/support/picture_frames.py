@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
+from autograd_tui.core.picture import Picture, Plane
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import (
@@ -74,6 +77,37 @@ def line_frames() -> list[Frame]:
     backward = replace(_after(forward, "b"), grads=grads, grads_params=start.params, graph="freed")
     moved = _table(_small("w", 2.0 - 0.1 * 4 / 3), _small("b", 5.8))
     return [start, forward, backward, _stepped(backward, moved, moves=(0.1 * 4 / 3, 0.2))]
+
+
+def line_surface() -> LossSurface:
+    """Give the line's loss over w and b, by its formula."""
+    across = [1.5 + 3 * column / (COLUMNS - 1) for column in range(COLUMNS)]
+    up = [-0.5 + 8 * row / (ROWS - 1) for row in range(ROWS)]
+    losses = array("d", (sum((w * x + b - 4 * x - 1) ** 2 for x in (1, 2, 3)) / 3 for b in up for w in across))
+    lowest = Quadratic(4.0, 1.0, 0.0, 28 / 3, 4.0, 2.0, exact=True)
+    return LossSurface(("w", "b"), (1.5, 4.5), (-0.5, 7.5), losses, lowest)
+
+
+def picture_of(frame: Frame, **what: Any) -> Picture:
+    """Give a picture of a frame's model: rows, texts, points, a plane or a problem."""
+    return Picture(frame.index, frame.steps, frame.params, frame.buffers, **what)
+
+
+SIDES = Plane(
+    [[1 / (1 + math.exp(4 * (row - 8 * math.sin(column / 8)) / 8)) for column in range(48)] for row in range(-16, 16)],
+    x=(-3, 3),
+    y=(-2, 2),
+    points={
+        "below": [(-2.0, -1.5), (0.0, -0.75), (1.5, 0.25), (-1.0, -1.25)],
+        "above": [(-2.0, 0.75), (0.5, 1.5), (2.0, 1.75), (1.25, -1.0)],
+    },
+)
+WAVES: Mapping[str, Sequence[tuple[float, float]]] = {
+    "truth": [(at, math.sin(at / 4)) for at in range(40)],
+    "predicted": [(at, math.sin(at / 4) + 0.1) for at in range(24)],
+    "continued": [(at, math.sin(at / 3.8)) for at in range(24, 40)],
+}
+TEXTS = {"truth": "the ball lies high upon the hill, and does not know", "written": "the ball lids hith upon the hell"}
 
 
 def error_frame() -> Frame:

@@ -7,8 +7,9 @@ python -m pytest tests/tui/test_snapshots.py --update
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,7 +19,18 @@ from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import THEMES, Preferences
 from handmade_session import MadeSession, TracedSession
 from handmade_traces import line_backward, tower
-from picture_frames import LAYERS, LINE, error_frame, layers_frames, line_frames
+from picture_frames import (
+    LAYERS,
+    LINE,
+    SIDES,
+    TEXTS,
+    WAVES,
+    error_frame,
+    layers_frames,
+    line_frames,
+    line_surface,
+    picture_of,
+)
 from suite_options import UPDATE
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
@@ -26,14 +38,25 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "assets"))
 from make_pictures import by_itself
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-WIDE, HALL, SMALL = (120, 40), (80, 24), (60, 15)
+VAST, WIDE, HALL, SMALL = (200, 60), (120, 40), (80, 24), (60, 15)
 # A loss at one point alone: lines are drawn from two on, by plotext, each version of it in its own way.
+
+
+def drawing(title: str, **what: Any) -> MadeSession:
+    """Give the line after a step as a model that draws what it has learned."""
+    frames = line_frames()
+    return MadeSession(replace(LINE, picture=title), frames, picture=picture_of(frames[-1], **what))
+
+
 SCENES = {
-    "beginning": MadeSession(LINE, line_frames()[:1]),
-    "backward": MadeSession(LINE, line_frames()[:3]),
-    "step": MadeSession(LINE, line_frames()),
+    "beginning": MadeSession(LINE, line_frames()[:1], surface=line_surface()),
+    "backward": MadeSession(LINE, line_frames()[:3], surface=line_surface()),
+    "step": MadeSession(LINE, line_frames(), surface=line_surface()),
     "error": MadeSession(LINE, [*line_frames()[:3], error_frame()]),
     "layers": MadeSession(LAYERS, layers_frames()),
+    "plane": drawing("two sides", plane=SIDES, points=SIDES.points),
+    "waves": drawing("waves", points=WAVES),
+    "texts": drawing("what it writes", texts=TEXTS),
     "inside": TracedSession(LINE, line_frames()[:2], line_backward()),
     "tower": TracedSession(LAYERS, layers_frames()[:1], tower()),
 }
@@ -60,11 +83,19 @@ PICTURES = [  # each scene, size and look twice at least
     Picture("backward", HALL, "ansi"),
     Picture("step", WIDE, "ascii"),
     Picture("step", HALL, "dark"),
+    Picture("step", VAST, "light"),
     Picture("error", HALL, "light"),
     Picture("error", SMALL, "dark"),
     Picture("layers", WIDE, "dark", INTO_A_LAYER),
     Picture("layers", HALL, "light", INTO_A_LAYER),
     Picture("layers", SMALL, "ascii", INTO_A_LAYER),
+    Picture("layers", VAST, "dark", INTO_A_LAYER),
+    Picture("plane", WIDE, "dark"),
+    Picture("plane", HALL, "ascii"),
+    Picture("waves", WIDE, "light"),
+    Picture("waves", HALL, "dark"),
+    Picture("texts", HALL, "ansi"),
+    Picture("texts", VAST, "dark"),
     Picture("inside", WIDE, "dark", THIRD_OPERATION),
     Picture("inside", HALL, "light", THIRD_OPERATION),
     Picture("tower", HALL, "ascii", THIRD_OPERATION),
