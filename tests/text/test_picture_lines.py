@@ -94,6 +94,26 @@ def test_a_plane_is_dark_on_one_side_and_bright_on_the_other_also_in_characters(
     assert colored[7][1:] == [("x", "side:0"), ("▀" * 19, "sides:0/0")]
 
 
+CLASSES = Plane([[0.0, 0.0], [1.0, 1.0]], (-1.0, 1.0), (-1.0, 1.0), classes=True)
+
+
+def test_points_of_a_class_on_the_wrong_side_are_capitals_that_no_other_point_hides() -> None:
+    points = {"a": [(0.9, -0.9), (-0.9, 0.2)], "b": [(0.9, 0.9), (-0.9, -0.2), (0.0, -0.9), (-0.9, 0.2)]}
+    rows = texts(picture_lines(made(plane=CLASSES, points=points), 28, 9))
+    assert [row[8] for row in rows[3:5]] == ["O", "X"]
+    assert (rows[0][27], rows[7][27], rows[7][18]) == ("x", "o", "X")
+    styles = {text: style for line in picture_lines(made(plane=CLASSES, points=points), 28, 9) for text, style in line}
+    assert styles["O"].startswith("wrong:")
+    assert styles["o"].startswith("side:")
+    plain_styles = [
+        span for line in picture_lines(made(plane=CLASSES, points=points), 28, 9, colors=False) for span in line
+    ]
+    assert ("O", "error") in plain_styles
+    others = "\n".join(texts(picture_lines(made(plane=HALF, points=points), 28, 9)))
+    assert "O" not in others
+    assert "X" not in others
+
+
 def test_no_two_levels_look_alike_and_as_many_are_on_either_side() -> None:
     assert len(set(CHARACTERS)) == len(CHARACTERS)
     assert len(CHARACTERS) % 2 == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import product
 
 import pytest
 from textual.color import Color
@@ -136,8 +137,8 @@ def test_the_two_sides_of_a_plane_have_hues_of_their_own_and_marks_stand_out_on_
     assert len(set(sides)) == SIDE_LEVELS
     assert sides[0].b > sides[0].r
     assert sides[-1].r > sides[-1].b
-    for level in range(-1, SIDE_LEVELS):
-        style = ramp_style("side", str(level), dark=dark, shown=shown)
+    for kind, level in product(("side", "wrong"), range(-1, SIDE_LEVELS)):
+        style = ramp_style(kind, str(level), dark=dark, shown=shown)
         assert style.color is not None
         assert style.bgcolor is not None
         text, ground = (shown(Color(*color.get_truecolor())) for color in (style.color, style.bgcolor))

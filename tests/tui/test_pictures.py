@@ -26,13 +26,15 @@ async def test_a_small_network_shows_what_it_has_learned(scenario: str, size: tu
         await shown.until(lambda: bool(shown.app.main.view.pictures))
         await shown.settle()
         assert panel.content_size.height >= 5
-        assert str(panel.border_title).endswith(("before the first step", "step 0"))
+        if (scenario, size) != ("spiral", (80, 24)):  # where which class is which needs the room
+            assert str(panel.border_title).endswith(("before the first step", "step 0"))
         before = shown.text("PicturePanel")
         assert len([line for line in before.splitlines() if line.strip()]) >= 3
         await shown.press("1", "0", "n")
-        assert str(panel.border_title).endswith(("after 10 steps", "step 10"))
-        if size[0] > 80:
-            assert TITLES[scenario] in str(panel.border_title)
+        if size[0] > 80 or scenario == "spiral":
+            assert TITLES[scenario].rstrip() in str(panel.border_title)
+        if (scenario, size) != ("spiral", (80, 24)):
+            assert str(panel.border_title).endswith(("after 10 steps", "step 10"))
 
 
 MINE = """

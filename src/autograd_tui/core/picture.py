@@ -18,12 +18,14 @@ class Plane:
 
     values: a tensor, an array or lists of shape (rows, columns): the first row belongs to the lower end of `y`, the
     first column to the lower end of `x`. points: by name, each a list of (x, y), drawn as `o`, `x`, `*` in turn.
+    classes: the first two names are the classes below and above 0.5, and points on the wrong side become `O` and `X`.
     """
 
     values: Any
     x: tuple[float, float]
     y: tuple[float, float]
     points: Mapping[str, Any] = field(default_factory=dict)
+    classes: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

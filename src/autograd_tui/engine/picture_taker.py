@@ -206,7 +206,7 @@ def _plane(plane: Plane) -> Plane:
         raise _NoPicture(f"a Plane whose values are not (rows, columns), each from 2 to {MAX_SIDE}.")
     if not all(low < high and abs(low) + abs(high) < float("inf") for low, high in ends):
         raise _NoPicture("a Plane whose x or y is not (low, high).")
-    return Plane(values, *ends)
+    return Plane(values, *ends, classes=plane.classes is True)
 
 
 def _plain(value: Any, most: int) -> Any:

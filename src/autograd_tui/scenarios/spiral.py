@@ -39,7 +39,7 @@ def spiral(options: Options) -> Parts:
         share = model(torch.stack([xs, ys], dim=2).to(device)).sigmoid()[:, :, 0]
         x, y = fixed or spirals(options.batch_size, options.generator(0))
         named = {f"spiral {label}": x[y[:, 0] == label] for label in (0, 1)}
-        return Plane(share, x=(-1.2, 1.2), y=(-1.2, 1.2), points=named)
+        return Plane(share, x=(-1.2, 1.2), y=(-1.2, 1.2), points=named, classes=True)
 
     return Parts(
         model=model,

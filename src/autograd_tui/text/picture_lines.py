@@ -15,6 +15,7 @@ from autograd_tui.text.styled_text import Line, Span, printable, wrapped
 from autograd_tui.text.ticks import linear_ticks, tick_label
 
 GLYPHS = "ox*+#%&@"  # of the points, by name in turn
+WRONG_GLYPHS = ("O", "X")  # of points of two classes on the wrong side
 STYLES = ("dim", "accent", "strong", "up", "down", "warn")  # of the same
 SIDE_LEVELS = 8  # of a plane in colours, half of them below 0.5: the more, the more goes to the terminal in a run
 CHARACTERS = " .:-+*#%"  # of the levels of a plane without colours: the first half is below 0.5
@@ -169,8 +170,11 @@ def _plane_lines(picture: Picture, plane: Plane, width: int, height: int, *, col
     for index, series in enumerate(picture.points.values()):
         for x, y in series:
             if left <= x <= right and low <= y <= high:
-                row = _place(low + high - y, plane.y, rows)
-                marks[row][_place(x, plane.x, columns)] = GLYPHS[index % len(GLYPHS)]
+                row, column = _place(low + high - y, plane.y, rows), _place(x, plane.x, columns)
+                if is_on_wrong_side(plane, index, x, y):
+                    marks[row][column] = GLYPHS[index].upper()
+                elif marks[row].get(column) not in WRONG_GLYPHS:  # which a right one must not hide
+                    marks[row][column] = GLYPHS[index % len(GLYPHS)]
     labels = {0: high, rows - 1: low}
     lines: list[Line] = []
     for row in range(rows):
@@ -180,14 +184,31 @@ def _plane_lines(picture: Picture, plane: Plane, width: int, height: int, *, col
     return [*lines, [(_x_axis(plane.x, columns), "dim")]]
 
 
+def is_on_wrong_side(plane: Plane, index: int, x: float, y: float) -> bool:
+    """Return whether a point of class 0 lies where the plane says class 1, or the other way round."""
+    if not plane.classes or index > 1:
+        return False
+    values = plane.values
+    at = [(y - plane.y[0]) / (plane.y[1] - plane.y[0]) * (len(values) - 1)]
+    at += [(x - plane.x[0]) / (plane.x[1] - plane.x[0]) * (len(values[0]) - 1)]
+    (row, column), share = map(int, at), 0.0
+    for near_row, row_share in ((row, 1 - at[0] % 1), (row + 1, at[0] % 1)):
+        for near_column, column_share in ((column, 1 - at[1] % 1), (column + 1, at[1] % 1)):
+            if row_share and column_share:
+                share += values[near_row][near_column] * row_share * column_share
+    return share > 0.5 if index == 0 else share < 0.5
+
+
 def _cells(upper: Sequence[int], lower: Sequence[int] | None, marks: Mapping[int, str]) -> Iterator[Span]:
     """Yield the cells of a row: two levels each in two hues, or, with no `lower`, one level as a character."""
     for column, level in enumerate(upper):
         mark = marks.get(column)
+        wrong = mark in WRONG_GLYPHS
         if lower is None:
-            yield (mark, "strong") if mark else ("!" if level < 0 else CHARACTERS[level], "dim")
+            style = "error" if wrong else "strong"
+            yield (mark, style) if mark else ("!" if level < 0 else CHARACTERS[level], "dim")
         elif mark:
-            yield mark, f"side:{max(level, lower[column])}"
+            yield mark, f"{'wrong' if wrong else 'side'}:{max(level, lower[column])}"
         else:
             yield "▀", f"sides:{level}/{lower[column]}"
 

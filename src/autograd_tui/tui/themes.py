@@ -106,14 +106,17 @@ def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], C
     """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3".
 
     "sides:3/4" and "side:3" are the same in the two hues of a plane between two classes. A mark is white or black; what
-    it stands on is moved away from that until the mark can be read. `shown` tells what the terminal makes of a colour.
+    it stands on is moved away from that until the mark can be read; "wrong:3" is the reverse, for a point on the wrong
+    side. `shown` tells what the terminal makes of a colour.
     """
     upper, _, lower = levels.partition("/")
-    of = side_color if kind in ("sides", "side") else ramp_color
+    of = side_color if kind in ("sides", "side", "wrong") else ramp_color
     ground = of(int(upper), dark=dark, shown=shown)
-    if kind in ("mark", "side"):
+    if kind in ("mark", "side", "wrong"):
         text = max(WHITE, BLACK, key=lambda color: contrast(shown(color), shown(ground)))
         ground = legible(ground, [text], MORE, shown=shown)
+        if kind == "wrong":
+            text, ground = ground, text
         return Style(color=text.rich_color, bgcolor=ground.rich_color, bold=True)
     return Style(color=ground.rich_color, bgcolor=of(int(lower), dark=dark, shown=shown).rich_color)
 

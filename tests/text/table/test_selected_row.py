@@ -121,6 +121,17 @@ def test_the_optimizers_state_has_the_names_of_torch(optimizer: str, keys: list[
     assert rows == ["gate", "value", "gradient", *keys, "~"]
 
 
+def test_a_counter_of_steps_is_a_whole_number() -> None:
+    rows = said(large("fbsz*2 fbs", optimizer="adam").frame, "gate").splitlines()
+    assert [row.split() for row in rows if row.startswith("step")] == [["step", "3"]]
+
+
+def test_four_numbers_that_no_row_holds_stand_two_by_two() -> None:
+    rows = said(large("fb").frame, "gate", width=56).splitlines()
+    norm, mean = (next(row for row in rows if word in row) for word in ("norm", "mean"))
+    assert (norm.index("norm"), norm.index("rms")) == (mean.index("mean"), mean.index("std"))
+
+
 def test_what_is_not_finite_is_counted_and_has_no_histogram() -> None:
     session = open_nested(LARGE, size=20)
     with torch.no_grad():

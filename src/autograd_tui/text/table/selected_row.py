@@ -20,6 +20,7 @@ WIDE_WIDTH = 40  # characters from which there is room for more than the least
 MIN_HISTOGRAM_ROWS = 3  # of a histogram drawn below the numbers
 HISTOGRAM_GAP = 2  # columns between two of them
 MAX_BIN_WIDTH = 4  # columns of each of its bins
+COUNTER = "step"  # torch's name for the number of steps that an optimizer has made
 LABEL_WIDTH = 10  # characters of a label where labels are aligned
 HINT = "Nothing yet: ↑ and ↓ move the cursor, / finds a name, enter opens a layer or measures a parameter."
 
@@ -92,7 +93,9 @@ def _numbers(
     lines += _packed_lines("gradient", words, width)
     for each in exact.state if exact else _state_rows(frame, row.name):
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
-        lines += _packed_lines(each.name, turned + _stats_words(_without_values(each)), width)
+        counted = each.name == COUNTER and each.values is not None and each.size == 1 and each.values[0].is_integer()
+        said = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each))
+        lines += _packed_lines(each.name, turned + said, width)
     if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
     return lines
@@ -219,15 +222,36 @@ def _no_gradient(frame: Frame, index: int) -> list[str]:
 def _packed_lines(label: str, parts: Sequence[str], width: int) -> list[Line]:
     """Write a label and as many parts a row as fit, further rows set in; what no row can hold is left out."""
     indent = LABEL_WIDTH + 1 if width >= WIDE_WIDTH else 3
-    lines: list[Line] = [[(f"{label:<{indent - 1}} ", "strong")]]
+    rows: list[list[str]] = [[]]
     used = max(len(label) + 1, indent)
     for part in parts:
         if indent + len(part) > width:
             continue  # a number that is cut off would be another number
         if used + len(part) > width:
-            lines.append([(" " * indent, "")])
+            rows.append([])
             used = indent
-        wrong = shows_nonfinite(part) or part.endswith("NaN or infinite")
-        lines[-1].append((part + "  ", "error" * wrong))
+        rows[-1].append(part)
         used += len(part) + 2
+    lines: list[Line] = []
+    for row in _without_one_alone(rows, width - indent):
+        line: Line = [(" " * indent, "") if lines else (f"{label:<{indent - 1}} ", "strong")]
+        for part in row:
+            wrong = shows_nonfinite(part) or part.rstrip().endswith("NaN or infinite")
+            line.append((part + "  ", "error" * wrong))
+        lines.append(line)
     return lines
+
+
+def _without_one_alone(rows: list[list[str]], width: int) -> list[list[str]]:
+    """Write two parts in each of the last two rows, one below the other, where the last row has one and that before
+    it three.
+    """
+    if len(rows) < 2 or (len(rows[-2]), len(rows[-1])) != (3, 1):
+        return rows
+    first, second, third = rows[-2]
+    pairs = [[first, second], [third, *rows[-1]]]
+    columns = [max(map(len, column)) for column in zip(*pairs, strict=True)]
+    if sum(columns) + 2 > width:
+        return rows
+    aligned = [[part.ljust(columns[place]) for place, part in enumerate(pair)] for pair in pairs]
+    return [*rows[:-2], *aligned]

@@ -36,7 +36,10 @@ class PicturePanel(Panel):
         picture = own or pictures[-1]
         said = age(picture, frame.index if own is None else picture.index, frame.steps)
         names, short = legend(picture), f"step {picture.steps:,}" if own else said
-        choices = [[title, names, said], [names, said], [names, short], [said]]
+        choices = [[title, names, said], [names, said], [names, short], *([[names]] if own else []), [said]]
         titles = ["   ".join(filter(None, parts)) for parts in choices]
         self.retitle(next((each for each in titles if len(each) <= width), said))
+        hint = "O X on the wrong side" if picture.plane is not None and picture.plane.classes else ""
+        if self.border_subtitle != hint:
+            self.border_subtitle = hint
         return picture_lines(picture, width, height, colors=self.has_ramp)
