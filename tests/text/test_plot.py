@@ -164,7 +164,7 @@ def test_one_row_marks_the_shown_frame_and_what_has_no_place_on_the_scale() -> N
     assert drawn.endswith("◆")
     assert drawn.count("!") == 1
     (on_log_scale,) = plot_lines(points(1.0, 0.0, 100.0), GUTTER + 9, 1, log_scale=True)
-    assert plain(on_log_scale)[GUTTER:] == "▁▂▃▄!▅▆▇█"
+    assert plain(on_log_scale)[GUTTER:] == "•▂▃▄!▅▆▇•"
 
 
 # plotext ends the process on some numbers, so all floats are tried in a process of their own.

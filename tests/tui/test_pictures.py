@@ -37,6 +37,23 @@ async def test_a_small_network_shows_what_it_has_learned(scenario: str, size: tu
             assert str(panel.border_title).endswith(("after 10 steps", "step 10"))
 
 
+async def test_a_picture_of_text_takes_the_rows_that_it_has_and_no_more() -> None:
+    async with screen("transformer", size=(200, 60)) as shown:
+        panel = shown.app.main.query_one(PicturePanel)
+        await shown.until(lambda: bool(shown.app.main.view.pictures))
+        await shown.settle()
+        rows = shown.text("PicturePanel").splitlines()
+        assert panel.content_size.height == len(rows)
+        assert rows[0].strip()
+        assert rows[-1].strip()
+
+
+async def test_beside_a_picture_in_a_lecture_halls_size_the_table_has_every_layer() -> None:
+    async with screen("transformer", size=(80, 24), do="fb") as shown:
+        table = shown.text("TablePanel")
+        assert all(layer in table for layer in ("layer", "characters", "positions", "layers", "head"))
+
+
 MINE = """
 import time
 from torch import nn, ones

@@ -17,6 +17,7 @@ from autograd_tui.text.ticks import linear_ticks, log_ticks, tick_label
 
 MIN_ROWS = 4  # of drawing, below which a plot is a sparkline
 GUTTER = 10  # columns for the labels of the y axis, and the axis
+POINT_SPACING = 4  # columns a point, from which on each is marked
 LETTER_SPACING = 24  # columns between two letters along a curve
 MAX_MARKS = 8  # columns a mark of a changed learning rate: where there are more of them, none is drawn
 
@@ -144,10 +145,13 @@ class _Cells:
             ]
 
     def draw_blocks(self, points: Sequence[Point]) -> None:
-        """Draw a curve in one row of blocks."""
-        drawn = _blocks([(self._scale.column(point.iteration), point.value) for point in points], self._scale)
-        for column, character in enumerate(drawn):
+        """Draw a curve in one row of blocks; few points are marked among those that only lie between them."""
+        placed = [(self._scale.column(point.iteration), point.value) for point in points]
+        for column, character in enumerate(_blocks(placed, self._scale)):
             self.put(0, column, character, "")
+        if len(points) * POINT_SPACING <= self._scale.columns:
+            for column, _ in placed:
+                self.put(0, column, "•", "strong")
 
     def draw_curve(self, curve: Curve) -> None:
         """Draw a curve over what is there; where two share a cell, both are seen, in the style of the later one."""
@@ -158,7 +162,7 @@ class _Cells:
                 if character != " ":
                     before = self._cells[row][column][0]
                     self.put(row, column, _overlaid(before, character), curve.style)
-        if not curve.dots and len(curve.points) * 4 <= scale.columns:
+        if not curve.dots and len(curve.points) * POINT_SPACING <= scale.columns:
             for iteration, value in (point for part in parts for point in part):
                 if not curve.behind or iteration.is_integer():
                     self.put(scale.row(value), scale.column(iteration), "•", curve.style)

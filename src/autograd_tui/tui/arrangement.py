@@ -152,6 +152,9 @@ class Arrangement(Layout):
         """Place panels one below the other; return the row below the last."""
         order = sorted(panels, key=self._rank)
         wishes = [self._wish(panel, region.width, region.height) for panel in order]
+        if not any(wish.share for wish in wishes):  # no other picture would take the rows that are left
+            shares = [self._rooms[type(panel)].share for panel in order]
+            wishes = [wish._replace(share=share) for wish, share in zip(wishes, shares, strict=True)]
         rows = dict(zip(order, share_rows(wishes, region.height), strict=True))
         return self._place(panels, rows, region, placements)
 
@@ -177,11 +180,18 @@ class Arrangement(Layout):
         room, frame = self._rooms[type(panel)], panel.gutter.height
         panel.offered_width = width - panel.gutter.width
         counted = room.wanted is None or not (room.share or room.wanted == room.least)
-        full = panel.rows_wanted() if counted else room.wanted or 0
+        full = panel.rows_wanted() if counted or panel.is_text() else room.wanted or 0
         least = min(full if room.least is None else room.least, full)
         most = max(min(full, int(height * room.limit) - frame), least)
         wanted = most if room.wanted is None else min(max(room.wanted, least), most)
-        return Wish(least + frame, wanted + frame, most + frame, full + frame, room.share, room.optional)
+        return Wish(
+            least + frame,
+            wanted + frame,
+            most + frame,
+            full + frame,
+            0 if panel.is_text() else room.share,
+            room.optional,
+        )
 
 
 def _placed(panel: Panel, region: Region) -> WidgetPlacement:

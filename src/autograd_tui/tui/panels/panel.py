@@ -111,6 +111,10 @@ class Panel(CachedRows):
         """Say how many rows there are to show, where the layout asks: `height: auto`."""
         return 1
 
+    def is_text(self) -> bool:
+        """Return whether more rows than `rows_wanted` would stay empty, though the panel stands among pictures."""
+        return False
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Answer the layout."""
         self.offered_width = width

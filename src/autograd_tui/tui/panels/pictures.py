@@ -9,11 +9,24 @@ from autograd_tui.text.picture_lines import age, legend, picture_lines
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
+MANY_ROWS = 1000  # more than any picture of text has
+
 
 class PicturePanel(Panel):
     """The picture of the frame shown, or the newest one, with the number of steps that it was taken after."""
 
     DRAWN_FROM = (*Panel.DRAWN_FROM, "pictures")
+
+    def is_text(self) -> bool:
+        """Return whether the newest picture is text, which has so many rows and no more."""
+        newest = self.view.pictures[-1] if self.view.pictures else None
+        return newest is not None and bool(newest.texts or newest.rows)
+
+    def rows_wanted(self) -> int:
+        """Take the rows that a picture of text has."""
+        if not self.is_text():
+            return 1
+        return len(picture_lines(self.view.pictures[-1], self.offered_width, MANY_ROWS))
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the frame's own picture, where it was taken and is kept."""

@@ -68,7 +68,8 @@ class TablePanel(RowPanel):
         listed = self.listed(frame, columns)
         shape = table.shape(self.view.table, listed, width)
         above = [table.heading(shape)] if height >= 3 else []
-        below = [table.total(shape)] if height >= 5 else []
+        has_total = height >= 5 and height != len(above) + len(listed)  # rather all the layers than their total
+        below = [table.total(shape)] if has_total else []
         if height >= len(above) + len(listed) + len(below) + 1 or height >= MIN_ROWS_WITH_SUMMARY:
             below.append(_gradients(frame, shape, width))
         visible, more = self.fitting(listed, height - len(above) - len(below))
