@@ -17,6 +17,11 @@ from autograd_tui.text.styled_text import length, plain
 WIDTH, HEIGHT = 50, 15
 
 
+Edges = tuple[float, float]
+values = st.one_of(st.floats(-1e12, 1e12), st.sampled_from([-10000.0, 0.12345, -1.5e-7, 1e-300, -1e300]))
+edges = st.lists(values, min_size=2, max_size=2, unique=True).map(sorted).map(tuple)
+
+
 def bowl(x: float, y: float) -> float:
     return (x - 3) ** 2 + 2 * (y - 1) ** 2 + 0.01
 
@@ -54,6 +59,20 @@ def test_marks_stand_where_their_points_are() -> None:
 def test_what_has_reached_the_lowest_point_stands_on_it(rounding: float) -> None:
     lines = map_lines(surface(), WIDTH, 17, way=[(1, (3 + rounding, 1 + rounding))])  # 1 is an edge between rows
     assert not any("X" in plain(line)[GUTTER:] for line in lines)
+
+
+@pytest.mark.parametrize("width", [19, 30, WIDTH])
+@pytest.mark.parametrize("name", ["w", "a.very.long.name.of.a.parameter"])
+@given(edges, edges)
+def test_no_row_is_wider_than_the_map_whatever_the_axes_say(width: int, name: str, x: Edges, y: Edges) -> None:
+    shown = replace(surface(), names=(name, name), x=x, y=y)
+    assert {length(line) for line in map_lines(shown, width, HEIGHT, way=[])} == {width}
+
+
+def test_an_edge_of_six_characters_is_said_in_full() -> None:
+    rows = [plain(line) for line in map_lines(replace(surface(), y=(-10000.0, 10000.0)), WIDTH, HEIGHT, way=[])]
+    assert rows[0].startswith("10000 ┤")
+    assert rows[-2].startswith("-10000┤")
 
 
 def test_a_height_is_a_character_where_there_are_no_colours() -> None:

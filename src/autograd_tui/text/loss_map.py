@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import hypot
@@ -185,15 +186,24 @@ def _plain(levels: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[
 
 def _y_label(surface: LossSurface, row: int, rows: int) -> str:
     name, (low, high) = surface.names[1], surface.y
-    if row == 0:
-        return f"{high:>5.5g} ┤"
-    if row == rows - 1:
-        return f"{low:>5.5g} ┤"
+    if row in (0, rows - 1):
+        label = _edge(low if row else high, GUTTER - 1)
+        return f"{label:>{GUTTER - 2}} ┤" if len(label) < GUTTER - 1 else f"{label}┤"
     label = name if len(name) <= 5 else "↑"
     return f"{label if row == rows // 2 else '':>5} │"
 
 
 def _x_labels(surface: LossSurface, columns: int) -> str:
     name, (low, high) = surface.names[0], surface.x
-    left, right = f"{low:.5g}", f"{high:.5g}"
-    return " " * (GUTTER - 1) + "└" + left + f"{name:^{max(columns - len(left) - len(right), 0)}}" + right
+    left, right = _edge(low, columns // 2), _edge(high, columns // 2)
+    room = columns - len(left) - len(right)
+    return " " * (GUTTER - 1) + "└" + left + f"{name if len(name) <= room else '':^{room}}" + right
+
+
+def _edge(value: float, width: int) -> str:
+    """Return where the map ends, with as many digits as fit; nothing where not even one does."""
+    for digits in (5, 4, 3, 2, 1):
+        label = re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.{digits}g}")
+        if len(label) <= width:
+            return label
+    return ""
