@@ -156,6 +156,20 @@ def test_nothing_is_written_while_nothing_happens() -> None:
         assert not shown.read(3.0 if LONG else 1.0), "while the prompt waits"
 
 
+@pytest.mark.parametrize("keys", some(["fbs", "fbszf:", "fbs?\x1b", "30nu", "fb\x1b[D", "fbia"], 2))
+def test_the_changes_add_up_to_what_a_repaint_shows(keys: str) -> None:
+    with terminal("linear", anew=True) as shown:
+        shown.wait_for("space next")
+        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.type(keys)
+        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        cells = {row: dict(shown.screen.buffer[row]) for row in range(shown.screen.lines)}
+        shown.screen.erase_in_display(2)
+        shown.process.send_signal(signal.SIGCONT)  # on which all is written again
+        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        assert {row: dict(shown.screen.buffer[row]) for row in range(shown.screen.lines)} == cells
+
+
 def test_leaving_gives_the_terminal_back_as_it_was() -> None:
     with terminal("linear") as shown:
         shown.wait_for("frame 0 of 0")

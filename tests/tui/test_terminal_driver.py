@@ -20,6 +20,7 @@ import pty
 from textual.drivers.linux_driver import LinuxDriver
 
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.screen_cells import ScreenCells
 from autograd_tui.tui.terminal_driver import (
     LONGEST_STRING,
     MOST_MOVES,
@@ -142,6 +143,7 @@ class Counted(TerminalDriver):
     """A driver without a terminal or an app, that keeps what it hands on."""
 
     def __init__(self) -> None:
+        self._cells = ScreenCells()
         self.handed_on: list[str] = []
         self.said: list[int] = []
         self._posted, self._dropped = 0, None
@@ -226,16 +228,21 @@ def test_the_size_is_the_terminals_own_and_within_bounds(
     driver.fileno = theirs
     try:
         termios.tcsetwinsize(theirs, true[::-1])
+        assert driver._cells.changes(shown := "\x1b[1;1Ha row") == shown
         assert driver._get_terminal_size() == taken
+        assert driver._cells.changes(shown) == shown, "a terminal of another size may show other cells"
     finally:
         os.close(ours)
         os.close(theirs)
     assert driver._get_terminal_size() == (80, 24), "where there is no terminal"
 
 
+OUR_OWN = ("_read", "_takes", "_tell", "_take_terminal_again", "forget_cells")
+
+
 def test_textual_has_all_that_the_driver_takes_the_place_of() -> None:
     for name, method in vars(TerminalDriver).items():
-        if inspect.isfunction(method) and name not in ("_read", "_takes", "_tell", "_take_terminal_again"):
+        if inspect.isfunction(method) and name not in OUR_OWN:
             theirs = inspect.signature(getattr(LinuxDriver, name)).parameters
             assert list(inspect.signature(method).parameters) == list(theirs), name
     assert {"fileno", "exit_event", "attrs_before"} <= set(LinuxDriver.__init__.__code__.co_names)

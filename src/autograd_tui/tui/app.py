@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual import events
+from textual._compositor import LayoutUpdate  # private, but only its type tells a whole screen from a part
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
@@ -37,6 +38,7 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.driver import Driver
+    from textual.screen import Screen
 
     from autograd_tui.core.session_protocol import InteractiveSession, OpenSession
 
@@ -120,6 +122,13 @@ class AutogradApp(ReadableApp):
         from autograd_tui.tui.terminal_driver import TerminalDriver
 
         return TerminalDriver if usual is LinuxDriver else usual
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Paint; a whole screen is written whole, so that it mends what other programs wrote over it."""
+        driver = self._driver
+        if isinstance(renderable, LayoutUpdate) and driver is not None and hasattr(driver, "forget_cells"):
+            driver.forget_cells()
+        super()._display(screen, renderable)
 
     async def on_event(self, event: events.Event) -> None:
         """Count the keys and clicks that are taken; answer a key in its turn."""

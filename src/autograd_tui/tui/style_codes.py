@@ -35,13 +35,13 @@ def shorten_styles(text: str) -> str:
     pieces = _STYLE.split(text)  # text, the codes behind it, text, ...
     for index, piece in enumerate(pieces):
         if index % 2:
-            style = _after(wanted, piece)
+            style = style_after(wanted, piece)
             if style is None:
                 return text
             wanted = style
         elif piece:
             if wanted != current and not _MOVES.match(piece):
-                written.append(_change(current, wanted))
+                written.append(style_change(current, wanted))
                 current = wanted
             written.append(piece)
     if current != PLAIN:
@@ -50,7 +50,7 @@ def shorten_styles(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _after(style: Style, codes: str) -> Style | None:
+def style_after(style: Style, codes: str) -> Style | None:
     """Return the style after some codes; None where one is unknown."""
     rest = codes.split(";")
     while rest:
@@ -76,7 +76,7 @@ def _after(style: Style, codes: str) -> Style | None:
 
 
 @lru_cache(maxsize=4096)
-def _change(current: Style, wanted: Style) -> str:
+def style_change(current: Style, wanted: Style) -> str:
     """Return the sequence that leads from one style to another, after a reset where something has to be taken away."""
     codes = []
     if current.others - wanted.others:  # the codes that take one away differ between terminals

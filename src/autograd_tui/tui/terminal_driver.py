@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.messages import InBandWindowResize
 
 from autograd_tui.tui.prompt import MAX_LINE_LENGTH
-from autograd_tui.tui.style_codes import shorten_styles
+from autograd_tui.tui.screen_cells import ScreenCells
 
 if TYPE_CHECKING:
     from autograd_tui.tui.app import AutogradApp
@@ -128,6 +128,7 @@ class TerminalDriver(LinuxDriver):
         self, app: AutogradApp, *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self._cells = ScreenCells()
         self._size = size or self._get_terminal_size()
         self._modes: list[Any] = []  # the terminal's own, while the screen is open
         self._posted = 0  # keys and clicks, of which the app counts those that it has taken
@@ -135,10 +136,15 @@ class TerminalDriver(LinuxDriver):
 
     def write(self, data: str) -> None:
         """Write to the terminal, in few bytes."""
-        super().write(shorten_styles(data))
+        super().write(self._cells.changes(data))
+
+    def forget_cells(self) -> None:
+        """Write whole what is written next: the terminal may show something else than was written."""
+        self._cells.forget()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """Ask the terminal itself: what COLUMNS and LINES say may be of another one."""
+        self.forget_cells()  # of another size it shows other cells
         try:
             width, height = os.get_terminal_size(self.fileno)
         except OSError:
@@ -166,6 +172,7 @@ class TerminalDriver(LinuxDriver):
             return
         with suppress(termios.error):
             termios.tcsetattr(self.fileno, termios.TCSANOW, self._modes)
+        self.forget_cells()
         self.write("\x1b[?1049h\x1b[?25l")
         self._enable_mouse_support()
         self._enable_bracketed_paste()
