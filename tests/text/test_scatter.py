@@ -25,15 +25,15 @@ def test_each_point_has_its_truth_and_its_prediction() -> None:
 def test_a_prediction_in_the_row_of_its_truth_stays_over_its_own_input() -> None:
     frame = after("f")
     columns = {
-        place for line in scatter_lines(frame, 50, 4) for place, mark in enumerate(plain(line)[9:]) if mark in "o*@"
+        place for line in scatter_lines(frame, 50, 4) for place, mark in enumerate(plain(line)[9:]) if mark in "o*&"
     }
     assert len(columns) == 3
-    assert "@" in text(frame, height=4)
-    assert "@" not in text(frame, height=12)
+    assert "&" in text(frame, height=4)
+    assert "&" not in text(frame, height=12)
 
 
 def test_a_fit_that_is_exact_is_drawn_as_equal() -> None:
-    assert text(after("w=4 b=1 f")).count("@") == 3
+    assert text(after("w=4 b=1 f")).count("&") == 3
 
 
 @pytest.mark.parametrize("width", [10, 20, 30, 40, 60])

@@ -20,8 +20,8 @@ def scatter_title(frame: Frame, width: int) -> str:
     """Return the longest title over a content of `width` columns: what the marks are, and an old age."""
     old = ", old" * frame.loss_is_old
     titles = (
-        f"Fit   o truth   * prediction{old}   @ both   ┊ error",
-        f"Fit   o truth   * prediction{old}   @ both",
+        f"Fit   o truth   * prediction{old}   & both   ┊ error",
+        f"Fit   o truth   * prediction{old}   & both",
         f"Fit  o truth  * prediction{old}",
         f"Fit  o y  * Q{old}",
     )
@@ -29,7 +29,7 @@ def scatter_title(frame: Frame, width: int) -> str:
 
 
 def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
-    """Draw o for the truth, * for the prediction, @ for both in one row, and the error between them.
+    """Draw o for the truth, * for the prediction, & for both in one row, and the error between them.
 
     The title says how old the prediction is: see `scatter_title`.
     """
@@ -57,7 +57,7 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
 
     def mark(cell: tuple[int, int], glyph: str, style: str) -> None:
         both = cells.get(cell, (glyph, ""))[0] not in (glyph, "┊")
-        cells[cell] = ("@", "strong") if both else (glyph, style)
+        cells[cell] = ("&", "strong") if both else (glyph, style)
 
     for x, y, q in zip(xs, ys, qs, strict=True):
         at = column(x)

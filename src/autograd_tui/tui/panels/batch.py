@@ -28,7 +28,7 @@ class DataPanel(Panel):
 
 
 class ScatterPanel(Panel):
-    """Truth o, prediction *, both @; the title says so, and whether the prediction is old."""
+    """Truth o, prediction *, both &; the title says so, and whether the prediction is old."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the points."""
