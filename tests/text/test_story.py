@@ -33,6 +33,10 @@ def told(do: str, scenario: str = "linear", **options: str) -> list[tuple[str, s
     return [(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in sentences]
 
 
+def test_no_direction_is_told_where_the_gradient_sends_uphill() -> None:
+    assert not [sentence for sentence, _ in told("fb", optimizer="sgd,lr=0.1,maximize=True") if "sends" in sentence]
+
+
 def test_no_direction_is_told_where_there_is_none() -> None:
     for value in ("nan", "inf", "-inf", "1e38"):
         assert not [sentence for sentence, _ in told(f"w={value} fb") if "sends" in sentence]

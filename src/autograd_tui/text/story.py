@@ -117,7 +117,9 @@ def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
     lowest = surface.quadratic
     if lowest is None or not lowest.exact or len(values) != 2 or len(slopes) != 2 or frame.grads_params != frame.params:
         return []
-    if not all(map(math.isfinite, (*values, *slopes))):
+    if not all(map(math.isfinite, (*values, *slopes))) or dict(OptimizerSpec.parse(frame.optimizer).options).get(
+        "maximize"
+    ):
         return []
     (x, y), (x_name, y_name) = values, surface.names
     best = lowest.best_x(y)
