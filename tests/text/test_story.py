@@ -33,8 +33,11 @@ def told(do: str, scenario: str = "linear", **options: str) -> list[tuple[str, s
     return [(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in sentences]
 
 
-def test_no_direction_is_told_where_the_gradient_sends_uphill() -> None:
-    assert not [sentence for sentence, _ in told("fb", optimizer="sgd,lr=0.1,maximize=True") if "sends" in sentence]
+def test_a_rise_is_no_fault_where_the_optimizer_goes_uphill() -> None:
+    uphill = "sgd,lr=0.1,maximize=True"
+    assert not [sentence for sentence, _ in told("fb", optimizer=uphill) if "sends" in sentence]
+    assert told("fbsz f", optimizer=uphill) == [("Loss 3.6667 → 4.4741: up 22.0 %.", "strong")]
+    assert {style for _, style in told("fbsz f bsz", optimizer=uphill)} == {"strong"}
 
 
 def test_no_direction_is_told_where_there_is_none() -> None:

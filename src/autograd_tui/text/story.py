@@ -68,7 +68,7 @@ def _compared_loss(frame: Frame, history: History, surface: LossSurface | None) 
     if losses is None:
         return []
     before, now = losses
-    risen = now.value > before.value
+    risen = now.value > before.value and not _climbs(frame)
     since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
     if now.iteration == before.iteration:
         since = ", with no step between" if frame.loss_params == frame.params and not frame.moved else ""
@@ -82,12 +82,17 @@ def _cause(frame: Frame, before: float, surface: LossSurface | None) -> str:
     """Say that a step made the loss rise, where that is known: the data are the same, and nothing else has moved."""
     lowest = surface.quadratic if surface is not None else None
     stepped = frame.mover is not None and frame.mover.phase is Phase.STEP
-    if lowest is None or not lowest.exact or not stepped or frame.before is None:
+    if lowest is None or not lowest.exact or not stepped or frame.before is None or _climbs(frame):
         return ""
     x, y = (value for row in frame.before for value in row.values or ())
     if not math.isclose(lowest.loss_at(x, y), before, rel_tol=1e-3):
         return ""  # other data, or the parameters were others then
     return ": the step before went too far"
+
+
+def _climbs(frame: Frame) -> bool:
+    """Return whether the optimizer makes the loss larger, as it is asked to."""
+    return bool(dict(OptimizerSpec.parse(frame.optimizer).options).get("maximize"))
 
 
 def _too_large(frame: Frame, surface: LossSurface | None, *, risen: bool) -> list[Span]:
@@ -117,9 +122,7 @@ def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
     lowest = surface.quadratic
     if lowest is None or not lowest.exact or len(values) != 2 or len(slopes) != 2 or frame.grads_params != frame.params:
         return []
-    if not all(map(math.isfinite, (*values, *slopes))) or dict(OptimizerSpec.parse(frame.optimizer).options).get(
-        "maximize"
-    ):
+    if not all(map(math.isfinite, (*values, *slopes))) or _climbs(frame):
         return []
     (x, y), (x_name, y_name) = values, surface.names
     best = lowest.best_x(y)
@@ -160,7 +163,7 @@ def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> l
     loss, risen = f"loss {number(frame.loss)}", False
     if losses := losses_of(frame, history):
         before, now = losses
-        risen = now.value > before.value
+        risen = now.value > before.value and not _climbs(frame)
         since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
         loss = f"loss {number(before.value)} → {number(now.value)}, {change_of_loss(before.value, now.value)}{since}"
     sentence = f"Iteration {frame.iteration}: {loss}{_moves(frame, frame.before)}."
