@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.text.batch_table import outputs_and_positions, prediction_lines
+from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
 from autograd_tui.text.styled_text import plain
 from session_internals import state_of
 
@@ -45,6 +45,30 @@ def test_outputs_are_told_from_positions_by_the_targets(
 def test_before_a_forward_there_is_nothing_to_tell() -> None:
     frame = open_session("transformer").frame
     assert (outputs_and_positions(frame), prediction_lines(frame)) == (None, [])
+
+
+def test_data_that_each_iteration_takes_as_they_are_stand_there_before_a_forward() -> None:
+    session = open_session("linear")
+    lines = [plain(line) for line in batch_lines(session.frame, session.about, 60)]
+    later = [plain(line) for line in batch_lines(session.run("f"), session.about, 60)]
+    assert lines[:2] == later[:2]
+    assert lines[2].split() == ["Q", "none", "here:", "forward", "makes", "it"]
+    assert len(lines) == len(later)  # so that nothing below moves
+
+
+def test_larger_data_are_told_in_as_many_rows_before_a_forward_as_after_it() -> None:
+    session = open_session("spiral")
+    lines = [plain(line) for line in batch_lines(session.frame, session.about, 80)]
+    later = [plain(line) for line in batch_lines(session.run("f"), session.about, 80)]
+    assert lines[:2] == later[:2]
+    assert lines[2].split() == ["logits", "none", "here:", "forward", "makes", "it"]
+    assert len(lines) == len(later)
+
+
+def test_fresh_data_are_not_known_before_a_forward() -> None:
+    session = open_session("linear", data="fresh")
+    (line,) = batch_lines(session.frame, session.about, 60)
+    assert "no batch here" in plain(line)
 
 
 def test_the_range_is_that_of_all_outputs() -> None:

@@ -7,7 +7,7 @@ from autograd_tui.text.scatter import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import length, plain
 
 
-def after(words: str, **options: int) -> Frame:
+def after(words: str, **options: int | str) -> Frame:
     *_, frame = open_session("linear", **options).run_all(words)  # type: ignore[arg-type]
     return frame
 
@@ -45,8 +45,16 @@ def test_an_old_prediction_says_so_in_the_title_and_not_among_the_points(width: 
     assert "old" not in scatter_title(after("f"), width)
 
 
-def test_before_the_first_forward_there_is_nothing_to_draw() -> None:
-    assert "forward makes one" in text(after("lr=1"))
+def test_before_the_first_forward_there_is_the_truth_where_each_iteration_takes_the_same_data() -> None:
+    drawn = text(after("lr=1"))
+    assert drawn.count("o") - drawn.count("to") == 3
+    assert "*" not in drawn
+    assert "forward makes one" in scatter_title(after("lr=1"), 60)
+    assert "prediction" not in scatter_title(after("lr=1"), 20)
+
+
+def test_before_the_first_forward_there_is_nothing_to_draw_of_fresh_data() -> None:
+    assert "forward makes one" in text(after("lr=1", data="fresh"))
 
 
 def test_a_prediction_that_is_not_finite_is_left_out() -> None:

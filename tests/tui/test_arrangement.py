@@ -81,6 +81,8 @@ async def test_in_a_lecture_hall_all_seven_layers_of_resnet18_are_seen() -> None
 
 async def test_what_is_not_there_has_no_frame() -> None:
     async with screen() as shown:
+        assert not {"LossPanel", "OutputPanel", "SelectedPanel"} & visible(shown).keys()
+    async with screen(data="fresh") as shown:
         assert not {"LossPanel", "DataPanel", "ScatterPanel", "OutputPanel", "SelectedPanel"} & visible(shown).keys()
         await shown.press("f")
         assert {"LossPanel", "DataPanel", "ScatterPanel"} <= visible(shown).keys()

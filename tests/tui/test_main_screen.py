@@ -104,6 +104,32 @@ async def test_frame_0_looked_back_at_claims_of_no_panel_that_nothing_has_come_y
         assert " yet" not in said
 
 
+async def test_frame_0_shows_the_data_that_each_iteration_takes() -> None:
+    async with screen() as shown:
+        data, fit = shown.text("DataPanel"), shown.text("ScatterPanel")
+        assert "13.0000" in data
+        assert (fit.count("o") - fit.count("to"), fit.count("*")) == (3, 0)
+        await shown.press("v", "f")
+        assert shown.text("DataPanel").split("\n")[:2] == data.split("\n")[:2]
+        await shown.press("home")
+        assert (shown.text("DataPanel"), shown.text("ScatterPanel")) == (data, fit)
+
+
+@pytest.mark.parametrize(
+    ("size", "panels"),
+    [
+        ((120, 40), ("CodePanel", "ExplanationPanel", "ParametersPanel", "DataPanel", "ScatterPanel")),
+        ((80, 24), ("CodePanel", "ExplanationPanel", "ParametersPanel", "DataPanel")),
+    ],
+)
+async def test_no_panel_moves_in_the_first_iterations(size: tuple[int, int], panels: tuple[str, ...]) -> None:
+    async with screen(size=size) as shown:
+        places = [shown.app.main.query_one(name).region for name in panels]
+        for key in "fbszfbsznn":
+            await shown.press(key)
+            assert [shown.app.main.query_one(name).region for name in panels] == places, key
+
+
 async def test_looking_stops_at_both_ends() -> None:
     async with screen(do="f") as shown:
         await shown.press("left", "left", "left", "right", "right")

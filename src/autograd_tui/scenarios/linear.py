@@ -35,14 +35,14 @@ def linear(options: Options) -> Parts:
 
     fixed = points(torch.arange(1.0, options.batch_size + 1)) if options.data == "fixed" else None
 
-    def batch(i: int) -> tuple[Tensor, Tensor]:
-        return fixed or points(1 + 2 * torch.rand(options.batch_size, generator=options.generator(i)))  # x in [1, 3)
+    def fresh(i: int) -> tuple[Tensor, Tensor]:
+        return points(1 + 2 * torch.rand(options.batch_size, generator=options.generator(i)))  # x in [1, 3)
 
     xs = ", ".join(f"{i}." for i in range(1, min(options.batch_size, 4) + 1))
     xs = f"tensor([{xs}{', ...' * (options.batch_size > 4)}])" if fixed else f"1 + 2 * rand({options.batch_size})"
     return Parts(
         model=model,
-        batch=batch,
+        batch=(lambda i: fixed) if fixed else fresh,
         loss=mse,
         optimizer="sgd,lr=0.1",
         names=("x", "y", "Q"),

@@ -71,7 +71,7 @@ def lstm(options: Options) -> Parts:
 
     return Parts(
         model=model,
-        batch=lambda i: fixed or draw(options.generator(i)),
+        batch=(lambda i: fixed) if fixed else lambda i: draw(options.generator(i)),
         loss=mse_loss,
         optimizer="adam,lr=0.01",
         picture=sine_and_continuation,

@@ -91,7 +91,7 @@ def resnet18(options: Options) -> Parts:
     fixed = draw() if options.data == "fixed" else None
     return Parts(
         model=model,
-        batch=lambda i: fixed or draw(options.generator(i)),
+        batch=(lambda i: fixed) if fixed else lambda i: draw(options.generator(i)),
         loss=mse,
         names=("data", "labels", "prediction"),
         optimizer="sgd,lr=0.01,momentum=0.9",

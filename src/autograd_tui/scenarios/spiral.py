@@ -43,7 +43,7 @@ def spiral(options: Options) -> Parts:
 
     return Parts(
         model=model,
-        batch=lambda i: fixed or spirals(options.batch_size, options.generator(i)),
+        batch=(lambda i: fixed) if fixed else lambda i: spirals(options.batch_size, options.generator(i)),
         loss=binary_cross_entropy_with_logits,
         metrics={"accuracy": accuracy},
         picture=decision_boundary,

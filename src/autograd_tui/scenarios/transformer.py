@@ -79,7 +79,7 @@ def transformer(options: Options) -> Parts:
 
     return Parts(
         model=model,
-        batch=lambda i: fixed or draw(options.generator(i)),
+        batch=(lambda i: fixed) if fixed else lambda i: draw(options.generator(i)),
         loss=cross_entropy,
         metrics={"accuracy": accuracy},
         picture=text_that_it_writes,

@@ -12,6 +12,8 @@ from autograd_tui.text.numbers import count, fitted, measured, number, short
 from autograd_tui.text.sparkline import sparkline
 from autograd_tui.text.styled_text import Line, length
 
+WORKED_ROWS = 5  # inputs, targets, prediction, error and square: kept free before there is a prediction
+
 
 def outputs_and_positions(frame: Frame) -> tuple[int, int] | None:
     """Give how many outputs there are for each of how many positions; None where there is one, or no positions.
@@ -48,17 +50,20 @@ def prediction_lines(frame: Frame) -> list[Line]:
 def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
     x, y, q = frame.inputs, frame.targets, frame.prediction
-    if frame.loss_params is None:
+    if frame.loss_params is None and not knows_first_batch(frame):
         return [[("no batch here: forward takes the first", "dim")]]
     label_width = max(8, *(len(name) + 6 for name in about.names))
     columns = (width - label_width) // 10
     few = [row.values for row in (x, y, q) if row and row.values]
-    if len(few) < 3 or len({len(values) for values in few}) > 1:
+    if len(few) < 2 + (frame.loss_params is not None) or len({len(values) for values in few}) > 1:
         return _summary_lines(frame, about, width)
     shown = min(columns, len(few[0]))
-    age = _age(frame)
-    rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], ""), (about.names[2], few[2], age)]
+    rows = [(about.names[0], few[0], ""), (f"{about.names[1]} truth", few[1], "")]
+    rows += [(about.names[2], values, _age(frame)) for values in few[2:]]
     lines = [_row(name, values[:shown], label_width, note=note) for name, values, note in rows]
+    if len(few) < 3:
+        empty: list[Line] = [[] for _ in range(WORKED_ROWS - len(lines) - 1)]
+        return [*lines, _awaited(about, label_width), *empty]
     errors = [prediction - target for prediction, target in zip(few[2], few[1], strict=True)]
     lines.append(_row(f"{about.names[2]} - {about.names[1]}", errors[:shown], label_width, signed=True))
     if errors_of_mean_square(frame) is not None:
@@ -67,6 +72,15 @@ def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     if shown < len(few[0]):
         lines.append([(f"... {len(few[0]) - shown} more of {len(few[0])}", "dim")])
     return [_cut(line, width) for line in lines]
+
+
+def knows_first_batch(frame: Frame) -> bool:
+    """Tell whether a batch is known that no forward has taken yet: each iteration takes the same one."""
+    return frame.loss_params is None and frame.inputs is not None and frame.targets is not None
+
+
+def _awaited(about: SessionInfo, name_width: int) -> Line:
+    return [(f"{about.names[2]:<{name_width}}", "strong"), ("  none here: forward makes it", "dim")]
 
 
 def _age(frame: Frame) -> str:
@@ -118,7 +132,7 @@ def _summary_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     rows = [(name, row) for name, row in named if row is not None]
     if not rows:
         return [[("this scenario does not say what its batch holds", "dim")]]
-    name_width = max(len(name) for name, _ in rows)
+    name_width = max(map(len, about.names)) if knows_first_batch(frame) else max(len(name) for name, _ in rows)
     shapes = ["x".join(map(str, row.shape)) or "scalar" for _, row in rows]
     lines: list[Line] = []
     for (name, row), shape in zip(rows, shapes, strict=True):
@@ -131,4 +145,4 @@ def _summary_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
                 if length(line) + len(text) <= width:
                     line.append((text, ""))
         lines.append(line)
-    return lines
+    return [*lines, _awaited(about, name_width)] if knows_first_batch(frame) else lines

@@ -10,8 +10,9 @@ from autograd_tui.text.styled_text import Line
 
 
 def can_scatter(frame: Frame) -> bool:
-    """Tell whether the batch is points on a plane: one input, one target and one prediction each."""
-    rows = (frame.inputs, frame.targets, frame.prediction)
+    """Tell whether the batch is points on a plane: one input, one target and, after a forward, one prediction each."""
+    predicted = frame.loss_params is not None
+    rows = (frame.inputs, frame.targets, frame.prediction) if predicted else (frame.inputs, frame.targets)
     sizes = {len(row.values) if row and row.values else 0 for row in rows}
     return len(sizes) == 1 and sizes != {0}
 
@@ -19,6 +20,14 @@ def can_scatter(frame: Frame) -> bool:
 def scatter_title(frame: Frame, width: int) -> str:
     """Return the longest title over a content of `width` columns: what the marks are, and an old age."""
     old = ", old" * frame.loss_is_old
+    titles: tuple[str, ...]
+    if frame.loss_params is None:
+        titles = (
+            "Fit   o truth   no prediction here: forward makes one",
+            "Fit   o truth   no prediction here",
+            "Fit  o truth",
+        )
+        return next((title for title in titles if len(title) <= width - 2), "Fit")
     titles = (
         f"Fit   o truth   * prediction{old}   & both   ┊ error",
         f"Fit   o truth   * prediction{old}   & both",
@@ -38,8 +47,9 @@ def scatter_lines(frame: Frame, width: int, height: int) -> list[Line]:
     if columns < 6 or rows < 2:
         return []
     xs, ys, qs = (row.values if row else None for row in (frame.inputs, frame.targets, frame.prediction))
-    if not (can_scatter(frame) and xs and ys and qs):
+    if not (can_scatter(frame) and xs and ys):
         return [[("no prediction here: forward makes one", "dim")]]
+    qs = qs or (math.nan,) * len(ys)
     heights = [value for value in (*ys, *qs) if math.isfinite(value)]
     if not heights or not all(map(math.isfinite, xs)):
         return [[("no finite points to draw", "warn")]]

@@ -12,7 +12,7 @@ from textual.layout import Layout as TextualLayout
 from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.batch_table import outputs_and_positions
+from autograd_tui.text.batch_table import knows_first_batch, outputs_and_positions
 from autograd_tui.text.scatter import can_scatter
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
 from autograd_tui.tui.arrangement import Arrangement, Column, Room
@@ -132,8 +132,9 @@ class Layout(PanelLayout):
         self.set_class(bool(frame.buffers), "-buffers")
         if frame.inputs is not None:
             self.add_class("-data")
-        if frame.prediction is not None:
+        if frame.prediction is not None or knows_first_batch(frame):
             self.set_class(can_scatter(frame), "-points")
+        if frame.prediction is not None:
             self.set_class(bool(frame.top), "-classes")
             self.set_class(outputs_and_positions(frame) is not None, "-positions")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autograd_tui.core.frame import MAX_TOP_SAMPLES, TOP_COUNT, Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
+from autograd_tui.engine.training.held_batch import held_batch
 from autograd_tui.engine.training.param_groups import optimizer_text
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -30,10 +31,12 @@ class FrameReader:
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
 
     def first_frame(self) -> Frame:
-        """Return the frame before any command."""
+        """Return the frame before any command, with the batch where the loop holds it already."""
         state = self._state
+        batch = dict(zip(("inputs", "targets"), held_batch(state.parts) or (), strict=False))
         groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.current())}
         read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
+        read |= {row.name: row for row in self._reader.read({"batch": TensorGroup(batch)})["batch"]}
         return Frame(
             index=0, grads=self.grads(), optimizer=self._optimizer(), frozen=self.frozen(), **self.rates(), **read
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from math import prod
 
 from rich.cells import cell_len, chop_cells
 
@@ -70,6 +71,7 @@ class ExplanationPanel(Panel):
     DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "surface")
     DEFAULT_CSS = "ExplanationPanel { height: auto; max-height: 50%; }"
     MIN_ROWS = 4
+    WORKED_ROWS = 8  # kept free from the start for a model whose gradients are worked out: of two values at most
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
@@ -81,7 +83,8 @@ class ExplanationPanel(Panel):
         if width != self.offered_width:
             rows = self.MIN_ROWS
         if self.frame is not None:
-            rows = max(rows, len(self.lines(self.offered_width, 0)))
+            least = self.WORKED_ROWS if _is_worked_out(self.frame) else self.MIN_ROWS
+            rows = max(rows, least, len(self.lines(self.offered_width, 0)))
         self._most = rows, self.offered_width
         return rows
 
@@ -141,6 +144,11 @@ def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
         if len(_wrapped(kept(others), width)) <= height:
             left_out = others
     return kept(left_out)
+
+
+def _is_worked_out(frame: Frame) -> bool:
+    shapes = frame.params.layout.shapes
+    return len(shapes) <= 2 and sum(map(prod, shapes)) <= 2
 
 
 def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
