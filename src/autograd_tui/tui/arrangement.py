@@ -35,7 +35,7 @@ class Wish(NamedTuple):
     optional: bool = False
 
 
-class Column(NamedTuple):
+class PanelColumn(NamedTuple):
     """Panels one below the other. One listed in several goes to the first that has no other picture, else the last."""
 
     width: int  # in relation to the other columns
@@ -83,7 +83,7 @@ class Arrangement(Layout):
     """Panels over the whole width, then columns of panels below them.
 
     rooms: what each kind of panel asks for, in the order of what matters most; a column of its own stands in it under
-    `Column`, for the block of all columns.
+    `PanelColumn`, for the block of all columns.
     """
 
     name = "arrangement"
@@ -91,8 +91,8 @@ class Arrangement(Layout):
     def __init__(self, rooms: Mapping[type, Room], above: tuple[type[Panel], ...]) -> None:
         self._rooms, self._above = rooms, above
         self._importance = {kind: place for place, kind in enumerate(rooms)}
-        self.columns: tuple[Column, ...] = ()
-        self.block = rooms[Column]
+        self.columns: tuple[PanelColumn, ...] = ()
+        self.block = rooms[PanelColumn]
 
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
         """Place the children that are displayed and that there is room for."""
@@ -173,7 +173,7 @@ class Arrangement(Layout):
         return y
 
     def _rank(self, panel: Panel | None) -> int:
-        return self._importance[Column if panel is None else type(panel)]
+        return self._importance[PanelColumn if panel is None else type(panel)]
 
     def _wish(self, panel: Panel, width: int, height: int) -> Wish:
         """Return what a panel asks for in a column of so many columns and rows."""

@@ -15,7 +15,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import knows_first_batch, outputs_and_positions
 from autograd_tui.text.scatter import can_scatter
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
-from autograd_tui.tui.arrangement import Arrangement, Column, Room
+from autograd_tui.tui.arrangement import Arrangement, PanelColumn, Room
 from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.loss import LossPanel
@@ -48,7 +48,7 @@ ROOMS: dict[type, Room] = {
     CodePanel: Room(least=1),
     ParametersPanel: Room(least=3, limit=0.6),
     ExplanationPanel: Room(least=3, wanted=5),
-    Column: Room(least=4, wanted=8),
+    PanelColumn: Room(least=4, wanted=8),
     LossPanel: Room(least=2, wanted=6, share=2),
     SurfacePanel: Room(least=7, wanted=15, share=3),
     PicturePanel: Room(least=5, wanted=15, share=5),
@@ -91,8 +91,8 @@ class Layout(PanelLayout):
 
     ROOMS: ClassVar[dict[type, Room]] = ROOMS
     ABOVE: ClassVar[tuple[type[Panel], ...]] = (PhasesPanel,)  # over the whole width
-    COLUMNS: ClassVar[tuple[Column, ...]] = ()
-    WIDE_COLUMNS: ClassVar[tuple[Column, ...]] = ()  # where a terminal is wide
+    COLUMNS: ClassVar[tuple[PanelColumn, ...]] = ()
+    WIDE_COLUMNS: ClassVar[tuple[PanelColumn, ...]] = ()  # where a terminal is wide
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Layout(PanelLayout):
         wide = self.WIDE_COLUMNS and self.app.size.width >= WIDE
         self._arrangement.columns = self.WIDE_COLUMNS if wide else self.COLUMNS
         self._arrangement.block = (
-            LARGE_BLOCK if self.has_class("-asked") or self.has_class("-picture") else ROOMS[Column]
+            LARGE_BLOCK if self.has_class("-asked") or self.has_class("-picture") else ROOMS[PanelColumn]
         )
         return self._arrangement
 
@@ -158,13 +158,13 @@ class WideLayout(Layout):
     """From 100 x 30, few parameters: everything side by side."""
 
     COLUMNS = (
-        Column(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
-        Column(1, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)),
+        PanelColumn(1, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel, OutputPanel, ConsolePanel)),
+        PanelColumn(1, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, LossPanel)),
     )
     WIDE_COLUMNS = (
-        Column(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
-        Column(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel)),
-        Column(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
+        PanelColumn(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
+        PanelColumn(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel)),
+        PanelColumn(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -188,13 +188,15 @@ class FoldedLayout(Layout):
 
     ROOMS = ROOMS | {PicturePanel: Room(least=5, wanted=11, share=5)}  # beside a table, which has rows to show
     COLUMNS = (
-        Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
-        Column(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)),
+        PanelColumn(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
+        PanelColumn(
+            7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, ScatterPanel, OutputPanel)
+        ),
     )
     WIDE_COLUMNS = (
-        Column(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
-        Column(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, ScatterPanel)),
-        Column(5, (OutputPanel, BuffersPanel)),
+        PanelColumn(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
+        PanelColumn(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, ScatterPanel)),
+        PanelColumn(5, (OutputPanel, BuffersPanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -219,8 +221,8 @@ class NarrowLayout(Layout):
 
     ABOVE = (PhasesPanel, CodePanel)
     COLUMNS = (
-        Column(7, (ExplanationPanel, ParametersPanel, DataPanel)),
-        Column(5, (SurfacePanel, PicturePanel, ScatterPanel, SelectedPanel, LossPanel)),
+        PanelColumn(7, (ExplanationPanel, ParametersPanel, DataPanel)),
+        PanelColumn(5, (SurfacePanel, PicturePanel, ScatterPanel, SelectedPanel, LossPanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -243,8 +245,8 @@ class NarrowFoldedLayout(Layout):
 
     ABOVE = (PhasesPanel, CodePanel, ExplanationPanel, TablePanel)
     COLUMNS = (
-        Column(1, (LossPanel,)),
-        Column(1, (SurfacePanel, PicturePanel, SelectedPanel, OutputPanel)),
+        PanelColumn(1, (LossPanel,)),
+        PanelColumn(1, (SurfacePanel, PicturePanel, SelectedPanel, OutputPanel)),
     )
 
     def panels(self) -> ComposeResult:
@@ -266,7 +268,7 @@ class SmallLayout(Layout):
 
     ROOMS = SMALL_ROOMS
     COLUMNS = (
-        Column(
+        PanelColumn(
             1,
             (
                 CodePanel,

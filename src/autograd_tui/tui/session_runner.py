@@ -174,7 +174,7 @@ class SessionRunner:
         match what:
             case Command() if times == 1:
                 self._publisher.begin(f"{what.phase.value if what.phase else what} runs")
-                self._goes_on_behind(self._run(what))
+                self._goes_on_behind(self._again(what) or self._here.run(what))
             case Command():
                 self._run_words(Commands([((what,), times)]))
             case Commands():
@@ -387,12 +387,12 @@ class SessionRunner:
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
             self._publisher.begin(f"{command.phase.value if command.phase else command} runs")
-            yield self._run(command)
+            yield self._again(command) or self._here.run(command)
 
-    def _run(self, command: Command) -> Frame:
-        """Run a command; one that was run from here before leads to the same frame, which need not be a branch."""
+    def _again(self, command: Command) -> Frame | None:
+        """Return the frame that a command has led to from here before, which need not be a branch; None if to none."""
         here = self._here
-        return here.rewind(here.frame.index + 1) if here.repeats(command) else here.run(command)
+        return here.rewind(here.frame.index + 1) if here.repeats(command) else None
 
     def _follow(self, frames: Iterable[Frame]) -> bool:
         """Show a sample of the frames as they come; return whether to go on behind them."""

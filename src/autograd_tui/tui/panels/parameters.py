@@ -25,7 +25,7 @@ GAP = 2  # blanks before a column
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ParameterColumn:
     """What stands over a column, and in it for each parameter; numbers are aligned at the right, words at the left."""
 
     heading: Span
@@ -68,24 +68,24 @@ class ParametersPanel(RowPanel):
         return lines + more
 
 
-def _line(columns: Sequence[Column], index: int) -> Line:
+def _line(columns: Sequence[ParameterColumn], index: int) -> Line:
     cells = [(column.gap * bool(place), *column.cell(index)) for place, column in enumerate(columns)]
     return [(f"{'':{gap}}{text}", style) for gap, text, style in cells]
 
 
-def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | None) -> list[Column]:
+def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | None) -> list[ParameterColumn]:
     """Return the columns that fit, from left to right; those that matter least go first."""
     pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
     statuses = gradient_statuses(frame)
     alike = statuses[0] if heading and all(frame.grads.backwards) and len(set(statuses)) == 1 else ""
-    now = Column(("now", "dim"), [_value(new, "strong" if _is_new(frame) else "") for _, new in pairs])
-    grad = Column((".grad", "dim"), [_gradient(frame, index) for index in range(len(pairs))])
+    now = ParameterColumn(("now", "dim"), [_value(new, "strong" if _is_new(frame) else "") for _, new in pairs])
+    grad = ParameterColumn((".grad", "dim"), [_gradient(frame, index) for index in range(len(pairs))])
     longest = max(len(new.name) for _, new in pairs)
     least = sum(column.width + GAP for column in (now, grad))
     bar_width = max(2 * MIN_BAR + 1, len(alike))
     if alike and width < min(longest, MIN_NAME_WIDTH) + least + bar_width + GAP:
         alike = ""  # there is no room for bars, and so none for it above them
-    age = Column(("", ""), [] if alike else _ages(frame, statuses), words=True)
+    age = ParameterColumn(("", ""), [] if alike else _ages(frame, statuses), words=True)
     left = width - least - (age.width + GAP if age.width else 0)
     name_width = min(longest, max(left, MIN_NAME_WIDTH))
     left -= name_width
@@ -93,14 +93,16 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
     moves = [_moved(frame, index, *pair) for index, pair in enumerate(pairs)]
     before = [_value(old, "dim", " →") if move[0] else ("", "") for move, (old, _) in zip(moves, pairs, strict=True)]
     optional = {
-        "label": Column(("", ""), [("norm" * (not _is_one_value(new)), "dim") for _, new in pairs], words=True),
-        "bar": Column(("", ""), [(" " * bar_width, "")] * any(frame.grads.backwards)),
-        "moved": Column((_moved_by(frame), "dim"), moves, words=True),
-        "before": Column(("before  ", "dim"), before),
-        "lowest": Column(("lowest", "dim"), _lowest(frame, surface)),
-        "shape": Column(("", ""), [(_shape(new), "dim") for _, new in pairs], words=True),
+        "label": ParameterColumn(
+            ("", ""), [("norm" * (not _is_one_value(new)), "dim") for _, new in pairs], words=True
+        ),
+        "bar": ParameterColumn(("", ""), [(" " * bar_width, "")] * any(frame.grads.backwards)),
+        "moved": ParameterColumn((_moved_by(frame), "dim"), moves, words=True),
+        "before": ParameterColumn(("before  ", "dim"), before),
+        "lowest": ParameterColumn(("lowest", "dim"), _lowest(frame, surface)),
+        "shape": ParameterColumn(("", ""), [(_shape(new), "dim") for _, new in pairs], words=True),
     }
-    kept: dict[str, Column] = {}
+    kept: dict[str, ParameterColumn] = {}
     for key, column in optional.items():
         if 0 < column.width <= left - GAP:
             kept[key] = column
@@ -112,7 +114,7 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
     if "before" in kept:
         now = replace(now, gap=1)
     names = [(shorten_name(new.name, name_width), "strong") for _, new in pairs]
-    kept |= {"name": Column(("", ""), names, words=True), "now": now, "gradient": grad, "age": age}
+    kept |= {"name": ParameterColumn(("", ""), names, words=True), "now": now, "gradient": grad, "age": age}
     order = ("name", "shape", "label", "before", "now", "moved", "gradient", "bar", "age", "lowest")
     return [kept[key] for key in order if key in kept and (kept[key].width or key == "name")]
 
@@ -192,7 +194,7 @@ def _age(frame: Frame, index: int, status: str) -> Span:
     return words, "error" if shows_nonfinite(words) else "dim"
 
 
-def _bars(frame: Frame, width: int, heading: str) -> Column:
+def _bars(frame: Frame, width: int, heading: str) -> ParameterColumn:
     """Draw how large the gradients are: from an axis to the side of their sign where each is a single value.
 
     heading: what has become of all of them.
@@ -204,7 +206,7 @@ def _bars(frame: Frame, width: int, heading: str) -> Column:
     words = FULL_WORDS.get(heading, heading)
     words = words if len(words) <= width else heading
     drawn = [(f"{text:<{width}}", style) for text, style in cells]
-    return Column((words, "dim" if heading == "fresh" else "warn"), drawn, words=True)
+    return ParameterColumn((words, "dim" if heading == "fresh" else "warn"), drawn, words=True)
 
 
 def _bar(grad: GradStats, width: int, *, largest: float, signed: bool) -> Span:
