@@ -84,6 +84,8 @@ class Command:
 
 
 PHASES = {phase.value: phase for phase in Phase}
+# What else a loop of the user's own may call between its phases; nobody can ask for one by name.
+SCRIPT_CALLS = ("grad", "unscale", "clip", "scheduler")
 COMMAND_BY_LETTER = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
@@ -177,6 +179,11 @@ def parse_one(text: str) -> Command:
         raise UnknownCommand(f'one command is wanted here, "{text}" holds {len(commands)}.')
     one: Command = commands[0]
     return one
+
+
+def parse_recorded(text: str) -> Command:
+    """Read the one command that a file says has led to a frame: also a call of a script, which cannot be asked for."""
+    return Command(text) if text in SCRIPT_CALLS else parse_one(text)
 
 
 def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import Grads, StatsTable, TensorStats
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Frame:
     error: TorchError | None = None
     seconds: float = 0.0  # that the phase itself took, without the numbers about it; 0 where nothing was measured
     memory: int | None = None  # bytes that tensors held on an accelerator behind it; None on the CPU
+    script: ScriptStop | None = None  # where the user's own script is held, if one runs
     trace: Trace | None = None  # what happened inside the phase, where it was recorded
 
     @property

@@ -40,6 +40,7 @@ class RunConfig:
     # By option that names a file, the sha256 of that, and None for a folder; None where the journal does not know.
     hashes: Mapping[str, str | None] | None = None
     folder: str | None = field(default=None, compare=False)  # from where relative names of such files are meant
+    script: tuple[str, ...] = ()  # the words behind "autograd-tui script", where a script of the user's own runs
 
     @property
     def named(self) -> dict[str, str]:
@@ -56,6 +57,8 @@ class RunConfig:
     @property
     def command_line(self) -> str:
         """The command line that opens it."""
+        if self.script:
+            return " ".join(map(quoted, ("autograd-tui", "script", *self.script)))
         words = ["autograd-tui", self.scenario]
         flags = {**self.arguments, **{name: value for name, value in self.own.items() if name in FLAG_OPTIONS}}
         for name, value in flags.items():

@@ -63,12 +63,16 @@ class Capabilities:
     check_gradients: bool = False
     export: bool = False
     recompute: bool = False  # frames that are stored no longer
+    replays: bool = False  # it runs what a journal says, and nothing else
+    script: bool = False  # a script of the user's own runs: it is let go on, and not told what to do
     refusal: str = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
 
 
 LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, recompute=True)
 # Of a replay: it runs the commands of a journal, and no others.
-REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompute=True)
+REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompute=True, replays=True)
+# Of a script: what it cannot do is refused with the reason when it is asked for.
+SCRIPTED = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, script=True)
 READ_ONLY = Capabilities()
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from autograd_tui.core.command import Command, parse_one
+from autograd_tui.core.command import Command, parse_recorded
 from autograd_tui.core.decoding import decode_array, parse_json, validated
 from autograd_tui.core.errors import UnknownCommand
 from autograd_tui.core.frame import Frame, ParamGroups, StrayLeaf, TorchError
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import Grads, GradStats, StatsLayout, StatsTable, TensorStats
 
 _CLASSES: dict[str, type[Any]] = {  # by the names that files have for them, which never change
@@ -24,6 +25,7 @@ _CLASSES: dict[str, type[Any]] = {  # by the names that files have for them, whi
     "TensorStats": TensorStats,
     "GradStats": GradStats,
     "Layout": StatsLayout,
+    "ScriptStop": ScriptStop,
 }
 _NAMES = {cls: name for name, cls in _CLASSES.items()}
 _LEFT_OUT = ("trace",)  # of a frame: it belongs to who asked for it
@@ -121,7 +123,7 @@ class FrameDecoder:
         if kind == "array":
             return decode_array("d", inside)
         if kind == "Command":
-            return self._commands.setdefault(inside, parse_one(inside))
+            return self._commands.setdefault(inside, parse_recorded(inside))
         if kind == "table":
             self._tables[inside] = tables[inside]
             return tables[inside]

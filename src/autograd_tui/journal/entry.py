@@ -202,6 +202,8 @@ def header_line(config: RunConfig, *, started: float) -> str:
     fields = asdict(config)
     if all(map(os.path.isabs, config.named.values())):
         del fields["folder"]  # which nobody needs to know
+    if not config.script:
+        del fields["script"]
     return json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **fields}) + "\n"
 
 
@@ -268,7 +270,10 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
     if not (folder is None or _is_name(folder)):
         raise ValueError("its folder is none")
     environment: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
-    environment |= {"hashes": _hashes(header.get("hashes")), "folder": folder}
+    script = header.get("script", [])
+    if not (isinstance(script, list) and all(map(_is_name, script))):
+        raise ValueError("the words of its script are none")
+    environment |= {"hashes": _hashes(header.get("hashes")), "folder": folder, "script": tuple(script)}
     return RunConfig(scenario, _with_min_lr(arguments), own, **environment)
 
 

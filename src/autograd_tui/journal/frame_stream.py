@@ -47,7 +47,8 @@ def parse_stream_header(line: bytes, *, run: str) -> tuple[SessionInfo, History]
         listing, tied = (
             {name: tuple(texts) for name, texts in about.pop(what).items()} for what in ("listing", "tied")
         )
-        config = validated(RunConfig, about.pop("opening"))
+        opening = about.pop("opening")
+        config = validated(RunConfig, {**opening, "script": tuple(opening.get("script", ()))})
         tuples = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
         rest = {"config": config, "listing": listing, "tied": tied}
         return validated(SessionInfo, {**about, **tuples, **rest}), decode_history(first["history"])

@@ -52,8 +52,7 @@ class TrainerThread(threading.Thread):
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
         self.publisher = StatusPublisher(f"loading PyTorch and {title}", updated)
-        is_replay = can.advance and not can.run
-        self.runner = (ReplayRunner if is_replay else SessionRunner)(
+        self.runner = (ReplayRunner if can.replays else SessionRunner)(
             open_session,
             self.requests,
             self.publisher,

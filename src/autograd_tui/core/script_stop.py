@@ -1,0 +1,30 @@
+"""Where a script of the user's own is held, in the script's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptStop:
+    """The call that a script has made last, the line that made it, and what is known of the loop around it."""
+
+    call: str  # as the line names the objects: "loss.backward", "optimizerG.step", "clip_grad_norm_"
+    file: str  # of the line, as a traceback names it; "" where no line of the user's is on the stack
+    line: int
+    function: str = "<module>"
+    first_line: int = 1  # the number of the first of `source`
+    source: tuple[str, ...] = ()  # lines around the call, without their ends
+    library: tuple[str, int] | None = None  # file and line in a library that made the call, where one did
+    inside: tuple[str, ...] = ()  # the calls that it was made inside of, outermost first: ("optimizer.step",)
+    models: tuple[str, ...] = ()  # variables of the models that took part in the loss
+    optimizer: str = ""  # variable of the optimizer that stepped, cleared, or was scheduled
+    steps: tuple[tuple[str, int], ...] = ()  # completed steps of each optimizer, by its variable
+    backwards: int = 0  # since the last step or zero_grad, this one included
+    skipped: bool = False  # whether GradScaler left the step out, for gradients that are not finite
+    scaled_loss: float | None = None  # what backward started from, where the loss was scaled
+    norm: float | None = None  # of all gradients before they were clipped
+    max_norm: float | None = None  # that they were clipped to
+    moved_by_hand: tuple[str, ...] = ()  # parameters that changed since the stop before, by no optimizer's step
+    cleared_by_hand: tuple[str, ...] = ()  # parameters whose gradients went since the stop before, by no zero_grad
+    output_muted: bool = False  # whether the script has come here a second time, without printing again

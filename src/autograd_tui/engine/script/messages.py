@@ -1,0 +1,121 @@
+"""What goes between the agent in a script's process and the session that leads it, pickled over one socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from autograd_tui.core.command import Command
+from autograd_tui.core.history import Series
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
+
+SOCKET_VARIABLE = "AUTOGRAD_TUI_SCRIPT"  # in the script's environment: the folder of the socket and the pause byte
+SOCKET_NAME, PAUSE_NAME = "socket", "pause"  # in that folder
+PAUSE_BYTES = 1  # of the pause file: not 0 where the script is to be held at its next stop
+
+# From the agent.
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of each process that attaches, sent when `import torch` has ended there."""
+
+    pid: int
+    parent: int | None  # of a snapshot: the process that it was forked from
+    rank: int | None  # under torchrun
+    file: str  # of the script
+    arguments: tuple[str, ...]
+    versions: Mapping[str, str]  # by package
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A frame of the script; `held`: it waits there for an order that names it."""
+
+    line: str  # of a FrameEncoder that began with this process's Hello
+    held: bool
+    reason: str = ""  # why it is held, where that was not what it had been told: a sentence
+    losses: Series = field(default_factory=Series)  # of the iterations since the Stop before
+    fired: FiredWatchpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The script has raised, and is held where it did."""
+
+    traceback: str
+    interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The script has come to its end."""
+
+    stops: int  # that it had
+    reason: str = ""  # a sentence where something was not as it should be
+
+
+@dataclass(frozen=True, slots=True)
+class SeamsOff:
+    """A seam has failed and all are off: the script goes on as under plain Python. `reason` is one sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an Ask came to: a value, or a sentence that says why not."""
+
+    value: Any = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantsTerminal:
+    """The script reads from its terminal: keys go there until TerminalBack."""
+
+    why: Literal["input", "breakpoint", "post mortem"]
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalBack:
+    """The script reads no more."""
+
+
+# To the agent.
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Let the script go on from the stop that is named; one that names another stop is ignored."""
+
+    stop: int
+    until: Literal["next"] | Command | Goal = "next"  # the next stop, the next of a phase, or an end of iterations
+    free: bool = False  # without a frame at each stop, but for one iteration now and then
+    every: float = 0.25  # seconds between those
+    watchpoints: tuple[Watchpoint, ...] = ()
+    record: bool = False  # with the recorders on, until the next stop
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask something of the held script; it answers with an Answer, and stays held."""
+
+    stop: int
+    what: Literal["set", "inspect", "trace", "check_gradient", "snapshot", "repro"]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Let the script go on without seams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Make a snapshot the present process again, and run it on to a stop, muted."""
+
+    to: int
+    settings: tuple[tuple[int, Command], ...] = ()  # what the user has set since, each with the frame that it led to
