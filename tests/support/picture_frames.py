@@ -60,9 +60,7 @@ AGAIN = (
 
 def line_frames() -> list[Frame]:
     """Give the line at its beginning, after forward, backward and step."""
-    start = Frame(
-        0, _table(_small("w", 2.0), _small("b", 6.0)), _no_grads(2), _table(), _table(), "sgd", learning_rate=0.1
-    )
+    start = Frame(0, table(_small("w", 2.0), _small("b", 6.0)), no_grads(2), table(), table(), "sgd", learning_rate=0.1)
     forward = replace(
         _after(start, "f"),
         iteration=1,
@@ -73,9 +71,9 @@ def line_frames() -> list[Frame]:
         prediction=_small("prediction", 8.0, 10.0, 12.0),
         graph="alive",
     )
-    grads = Grads(_table(_small("w", 4 / 3), _small("b", 2.0)), (1, 1), (False, False))
+    grads = Grads(table(_small("w", 4 / 3), _small("b", 2.0)), (1, 1), (False, False))
     backward = replace(_after(forward, "b"), grads=grads, grads_params=start.params, graph="freed")
-    moved = _table(_small("w", 2.0 - 0.1 * 4 / 3), _small("b", 5.8))
+    moved = table(_small("w", 2.0 - 0.1 * 4 / 3), _small("b", 5.8))
     return [start, forward, backward, _stepped(backward, moved, moves=(0.1 * 4 / 3, 0.2))]
 
 
@@ -118,32 +116,32 @@ def error_frame() -> Frame:
 def layers_frames() -> list[Frame]:
     """Give a model that is shown by layers, after forward, backward and a step with momentum."""
     names = list(_names())
-    rows = [_described(*each, norm=0.05 * math.sqrt(math.prod(each[1]))) for each in names]
-    slopes = [_described(*each, norm=0.8 / (1 + 0.15 * place)) for place, each in enumerate(names)]
+    rows = [described(*each, norm=0.05 * math.sqrt(math.prod(each[1]))) for each in names]
+    slopes = [described(*each, norm=0.8 / (1 + 0.15 * place)) for place, each in enumerate(names)]
     velocities = [replace(row, name=f"{row.name}.momentum_buffer") for row in slopes]
     forward = Frame(
         1,
-        _table(*rows),
-        _no_grads(len(names)),
-        optimizer_state=_table(),
-        buffers=_table(),
+        table(*rows),
+        no_grads(len(names)),
+        optimizer_state=table(),
+        buffers=table(),
         optimizer="sgd,momentum=0.9",
         learning_rate=0.01,
         command=parse_one("f"),
         iteration=1,
         loss=0.8550,
-        loss_params=_table(*rows),
-        inputs=_described("inputs", (1, 3, 64, 64), norm=64.0),
-        targets=_described("targets", (1, 1000), norm=18.3),
-        prediction=_described("prediction", (1, 1000), norm=23.4),
+        loss_params=table(*rows),
+        inputs=described("inputs", (1, 3, 64, 64), norm=64.0),
+        targets=described("targets", (1, 1000), norm=18.3),
+        prediction=described("prediction", (1, 1000), norm=23.4),
         graph="alive",
         top=((486, 2.1234, 0.7695), (525, 1.9636, 0.8512), (663, 1.9608, 0.4120)),
     )
-    grads = Grads(_table(*slopes), (1,) * len(names), (False,) * len(names))
+    grads = Grads(table(*slopes), (1,) * len(names), (False,) * len(names))
     backward = replace(_after(forward, "b"), grads=grads, grads_params=forward.params, graph="freed")
-    moved = _table(*(_described(row.name, row.shape, norm=row.norm * 1.0001) for row in rows))  # type: ignore[operator]
+    moved = table(*(described(row.name, row.shape, norm=row.norm * 1.0001) for row in rows))  # type: ignore[operator]
     step = _stepped(backward, moved, moves=[0.01 * row.norm for row in slopes])  # type: ignore[operator]
-    return [forward, backward, replace(step, optimizer_state=_table(*velocities))]
+    return [forward, backward, replace(step, optimizer_state=table(*velocities))]
 
 
 def _after(frame: Frame, command: str) -> Frame:
@@ -198,7 +196,7 @@ def _small(name: str, *values: float) -> TensorStats:
     return TensorStats(name, (len(values),), "float32", norm, min(values), max(values), 0, mean, spread, values)
 
 
-def _described(name: str, shape: tuple[int, ...], *, norm: float) -> TensorStats:
+def described(name: str, shape: tuple[int, ...], *, norm: float) -> TensorStats:
     """Describe a tensor of many values by its norm."""
     size = math.prod(shape)
     spread = norm / math.sqrt(size)
@@ -207,7 +205,7 @@ def _described(name: str, shape: tuple[int, ...], *, norm: float) -> TensorStats
     )
 
 
-def _table(*rows: TensorStats) -> StatsTable:
+def table(*rows: TensorStats) -> StatsTable:
     """Keep rows as the engine keeps them."""
     numbers = array("d")
     for row in rows:
@@ -224,5 +222,5 @@ def _table(*rows: TensorStats) -> StatsTable:
     return StatsTable(layout, numbers)
 
 
-def _no_grads(count: int) -> Grads:
-    return Grads(_table(), (0,) * count, (False,) * count)
+def no_grads(count: int) -> Grads:
+    return Grads(table(), (0,) * count, (False,) * count)

@@ -11,6 +11,7 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.batch_table import errors_of_mean_square
 from autograd_tui.text.equation import evaluated, exact
 from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, explain_backward, list_names
+from autograd_tui.text.explain_script import explain_script
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.numbers import number, rate
@@ -22,6 +23,8 @@ SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other 
 
 def explain(frame: Frame, about: SessionInfo) -> list[str]:
     """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
+    if frame.script:
+        return [*nonfinite_warnings(frame), *explain_script(frame, frame.script)]
     if frame.error:
         return _raised(frame, frame.error)
     return [*nonfinite_warnings(frame), *_happened(frame, about)]

@@ -23,9 +23,31 @@ _signed = partial(number, signed=True)
 
 def explain_backward(frame: Frame) -> list[str]:
     """Say which gradients a backward has computed, and why they are what they are."""
+    reached = reached_by_backward(frame)
+    sentences = [
+        f"backward computed the gradient of the loss for {count_parameters(len(reached))}.",
+        *explain_gradients(frame, reached),
+    ]
+    summed = max((frame.grads.backwards[index] for index in reached), default=0)
+    if summed > 1:
+        all_alike = {frame.grads.backwards[index] for index in reached} == {summed}
+        sentences.append(
+            f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
+            f"the sum of {summed} backwards, and need not point downhill."
+        )
+    return [*sentences, "No parameter has moved: step does that.", "The graph is used up and freed."]
+
+
+def reached_by_backward(frame: Frame) -> list[int]:
+    """Return the indices of the parameters that the last backward has given a gradient, or added to theirs."""
     before = frame.added_to.backwards if frame.added_to else (0,) * len(frame.grads)
-    reached = [index for index, backwards in enumerate(frame.grads.backwards) if backwards > before[index]]
-    sentences = [f"backward computed the gradient of the loss for {count_parameters(len(reached))}."]
+    return [index for index, backwards in enumerate(frame.grads.backwards) if backwards > before[index]]
+
+
+def explain_gradients(frame: Frame, reached: Sequence[int]) -> list[str]:
+    """Say how large the gradients of a backward are, and which parameters it has not reached."""
+    before = frame.added_to.backwards if frame.added_to else (0,) * len(frame.grads)
+    sentences: list[str] = []
     grads: dict[int, GradStats] = {index: frame.grads[index] for index in reached[:MAX_NAMED]}
     factors = _factors(frame, grads)
     for index, grad in grads.items():
@@ -38,14 +60,7 @@ def explain_backward(frame: Frame) -> list[str]:
     sentences += _without_gradient(frame)
     if left := [frame.params.layout.names[index] for index, held in enumerate(before) if held and index not in reached]:
         sentences.append(f"{list_names(left)}: not reached by this backward, so the gradient is that of one before.")
-    summed = max((frame.grads.backwards[index] for index in reached), default=0)
-    if summed > 1:
-        all_alike = {frame.grads.backwards[index] for index in reached} == {summed}
-        sentences.append(
-            f"They were not cleared before, so this backward was added: each is {'' if all_alike else 'up to '}"
-            f"the sum of {summed} backwards, and need not point downhill."
-        )
-    return [*sentences, "No parameter has moved: step does that.", "The graph is used up and freed."]
+    return sentences
 
 
 STRAY_REASONS = {  # it is none of the model's, and what would make it so
@@ -77,8 +92,9 @@ def stray_lines(frame: Frame) -> list[str]:
 def _without_gradient(frame: Frame) -> list[str]:
     """Say which parameters have no gradient though a backward has run, and why."""
     names = frame.params.layout.names
-    frozen = [names[index] for index in sorted(frame.frozen) if not frame.grads.backwards[index]]
-    unused = [names[index] for index in sorted(frame.unused)]
+    took_part = parameters_of(frame, frame.script.models) if frame.script else range(len(names))
+    frozen = [names[at] for at in sorted(frame.frozen) if not frame.grads.backwards[at] and at in took_part]
+    unused = [names[index] for index in sorted(frame.unused) if index in took_part]
     sentences = [f"{list_names(frozen)}: None, frozen (requires_grad=False)."] if frozen else []
     if unused:
         sentences.append(
@@ -86,6 +102,13 @@ def _without_gradient(frame: Frame) -> list[str]:
             "or detach or no_grad cut the graph on the way."
         )
     return sentences
+
+
+def parameters_of(frame: Frame, models: Sequence[str]) -> Sequence[int]:
+    """Return the indices of the parameters of some of a script's models; of all where no name begins with a model's."""
+    beginnings = tuple(f"{model}." for model in models)
+    indices = [index for index, name in enumerate(frame.params.layout.names) if name.startswith(beginnings)]
+    return indices or range(len(frame.params))
 
 
 def list_names(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
@@ -137,7 +138,7 @@ def _moves(frame: Frame) -> list[str]:
     """Show the arithmetic of few parameters; of many, which moved most and least."""
     assert frame.before is not None
     if len(frame.params) > 4:
-        return _most_and_least(frame)
+        return largest_and_least_move(frame)
     rows = zip(frame.before, frame.params, frame.grads, frame.move_norms or (), strict=False)
     lines = []
     for index, row in enumerate(rows):
@@ -229,12 +230,14 @@ def _move(
     return f"{name}  {equation(written, [now])}{turned}"
 
 
-def _most_and_least(frame: Frame) -> list[str]:
-    """Name the parameters that moved most and least for their size, of those that had a gradient."""
+def largest_and_least_move(frame: Frame, of: Collection[int] | None = None) -> list[str]:
+    """Name the parameters that moved most and least for their size, of those that had a gradient, or some of them."""
     assert frame.before is not None
     rows = enumerate(zip(frame.before.norms(), frame.grads.backwards, frame.move_norms or (), strict=False))
     shares = [
-        (moved / norm, index) for index, (norm, backwards, moved) in rows if norm and backwards and moved is not None
+        (moved / norm, index)
+        for index, (norm, backwards, moved) in rows
+        if norm and backwards and moved is not None and (of is None or index in of)
     ]
     ranked = sorted(shares, key=lambda pair: pair[0])
     if not ranked:

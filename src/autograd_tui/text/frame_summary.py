@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates
+from autograd_tui.text.script_lines import stop_position
 from autograd_tui.text.styled_text import Line, justified, length, printable
 
 HEADER = (
@@ -69,6 +71,8 @@ def _values(row: TensorStats | None) -> str:
 
 def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, unkept: str = "") -> Line:
     """Write the row; what matters least goes first where room is short, and never that the run is `unkept`."""
+    if frame.script is not None:
+        return _script_status_line(frame, frame.script, about, newest, width, unkept=unkept)
     name, _, options = frame.optimizer.partition(",")
     optimizer = f" · {OPTIMIZER_NAMES.get(name, name)} lr {rates(frame)}"
     details = " " + options.replace(",", " ").replace("=", " ") if options else ""
@@ -84,6 +88,39 @@ def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, un
         if length(left) + length(right) < width:
             break
     return justified(left, right, width)
+
+
+def _script_status_line(
+    frame: Frame, stop: ScriptStop, about: SessionInfo, newest: int, width: int, *, unkept: str
+) -> Line:
+    """Write the row of a script: where it is held, its optimizers, how far it has come."""
+    behind = frame.index < newest
+    right: Line = [
+        (f"iteration {frame.iteration:,}   ", ""),
+        (f"frame {frame.index:,} of {newest:,} ", "now" if behind else ""),
+    ]
+    position = stop_position(stop)
+    same_file = position.startswith(f"{about.title}:")
+    place = f"{about.title}:{stop.line}" if same_file else f"{about.title} · {position}" if position else about.title
+    optimizers = _optimizers_of(frame, stop)
+    short = [(right, [place, optimizers, f" · {about.device}"]), (right, [place, optimizers]), (right, [place, ""])]
+    brief: Line = [(f"iteration {frame.iteration:,} ", "")]
+    for numbers, (where, *parts) in (*short, (brief, [place, ""]), (brief, [position or about.title, ""])):
+        left: Line = [*unkept_mark(unkept), (f" {where}", "strong"), ("".join(parts), "")]
+        if length(left) + length(numbers) < width:
+            break
+    return justified(left, numbers, width)
+
+
+def _optimizers_of(frame: Frame, stop: ScriptStop) -> str:
+    """Name the optimizer and its learning rate; of several, each by its variable."""
+    if not stop.steps:
+        return " · no optimizer so far"
+    lr = rate(frame.learning_rate) if len(set(frame.learning_rates)) == 1 else rates(frame)
+    if len(stop.steps) > 1:
+        return f" · {', '.join(name for name, _ in stop.steps)}, lr {lr}"
+    name = frame.optimizer.partition(",")[0]
+    return f" · {OPTIMIZER_NAMES.get(name, name)} lr {lr}"
 
 
 def unkept_mark(unkept: str) -> Line:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, StatsTable
 from autograd_tui.text.numbers import number
 
@@ -31,14 +32,31 @@ def nonfinite_warnings(frame: Frame) -> list[str]:
     sentences = [f"The loss is {_value_words(frame.loss)}." for _ in range(wrong)]
     harmless = frame.frozen if frame.loss is not None and not wrong else ()  # a mask of infinities, as a rule
     if params := _holders(frame.params, but=harmless):
-        sentences.append(f"{params}: u undoes one command a press, g goes back further.")
+        way_back = "" if frame.script else ": u undoes one command a press, g goes back further"
+        sentences.append(f"{params}{way_back}.")
     elif grads := _holders(frame.grads.table, ending=".grad"):
+        if frame.script is not None:
+            return [*_in_words(sentences), *_gradients_of_a_script(grads, frame.script)]
         sentences.append(f"{grads}: a step would put that into the parameters. {_how_to_trace(frame, Phase.BACKWARD)}")
     elif wrong and frame.loss_params is not None and (then := _holders(frame.loss_params)):
         sentences.append(f"When it was measured, {then}: forward measures it anew.")
     elif wrong:
-        sentences.append(f"All parameters were finite: it was made on the way. {_how_to_trace(frame, Phase.FORWARD)}")
+        how = "" if frame.script else f" {_how_to_trace(frame, Phase.FORWARD)}"
+        sentences.append(f"All parameters were finite: it was made on the way.{how}")
+    return _in_words(sentences)
+
+
+def _in_words(sentences: list[str]) -> list[str]:
     return [" ".join(sentences)] if sentences else []
+
+
+def _gradients_of_a_script(grads: str, stop: ScriptStop) -> list[str]:
+    """Say what comes of gradients that are not finite, as far as that is known of a script."""
+    if stop.skipped:
+        return [f"{grads}: that is why the step was left out."]
+    if stop.scaled_loss is not None:
+        return [f"{grads}: GradScaler leaves a step out for that, and makes its scale smaller."]
+    return [f"{grads}: a step on it would put that into the parameters."]
 
 
 def _how_to_trace(frame: Frame, phase: Phase) -> str:

@@ -44,7 +44,15 @@ def losses_of(frame: Frame, history: History | None) -> tuple[Point, Point] | No
     if history is None or now is None or now.value != frame.loss:
         return None
     before = history.loss.at(now.index - 1)
+    if frame.script is not None and before is not None and not _is_one_loss(before, now, history):
+        return None
     return (before, now) if before is not None and math.isfinite(before.value) and math.isfinite(now.value) else None
+
+
+def _is_one_loss(before: Point, now: Point, history: History) -> bool:
+    """Return whether two losses of a script are of two iterations that have no other: else they may be of two kinds."""
+    earlier = history.loss.at(before.index - 1)
+    return before.iteration < now.iteration and (earlier is None or earlier.iteration < before.iteration)
 
 
 def change_of_loss(before: float, now: float) -> str:

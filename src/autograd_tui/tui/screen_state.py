@@ -20,6 +20,7 @@ from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.plot_view import USUAL, PlotView
+from autograd_tui.text.script_calls import learn_order
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 from autograd_tui.text.table.table_view import TableView, find_parameter, list_rows, move_cursor
@@ -66,6 +67,7 @@ class View:
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
+    calls: tuple[str, ...] = ()  # the kinds of calls that a script's loop was seen to make, in its order
     trace_position: TracePosition | None = None  # on the trace screen
     gradcheck: GradCheck | None = None  # of the operation at hand
 
@@ -141,6 +143,7 @@ class ScreenState:
             sample=0,
             inspection=None,
             unkept=update.unkept,
+            calls=learn_order((), None, update.frame),
         )
 
     def take(self, update: Update) -> None:
@@ -151,8 +154,10 @@ class ScreenState:
             inspection = request.inspection
         if self.latest is not update.frame:
             self.stage = STAGES if update.goes_on else 0  # questions would stop a run
+        calls = learn_order(self.view.calls, self.latest, update.frame)
         self.latest, self.commands = update.frame, update.log
         self.change(
+            calls=calls,
             newest=update.newest,
             history=self._next_history(update),
             newest_history=update.history,

@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.text.explain import step_comment
+from autograd_tui.text.script_lines import code_title, script_code_lines
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
+
+MAX_SCRIPT_ROWS = 11  # around the line where a script is held: other panels need room too
 
 
 class CodePanel(Panel):
@@ -22,6 +26,9 @@ class CodePanel(Panel):
 
     def rows_wanted(self) -> int:
         """Take a row for each line of the listing, or for the phase with the most lines."""
+        if self.frame is not None and self.frame.script is not None:
+            source = len(self.frame.script.source) + (self.frame.script.library is not None)
+            return 1 if self._running_line_only else min(max(source, 1), MAX_SCRIPT_ROWS)
         if self.about is None:
             return 2
         counts = [len(source) for phase, source in self.about.listing.items() if phase != "setup"]
@@ -34,6 +41,8 @@ class CodePanel(Panel):
         """
         if self.about is None:
             return []
+        if frame.script is not None:
+            return self._draw_script(frame, frame.script, width, height)
         lines: list[Line] = []
         listing = self.about.listing
         marks = _marks(frame, self.about.listing)
@@ -53,6 +62,13 @@ class CodePanel(Panel):
         if last - first > height:  # the loss stands in the last line of a forward
             return lines[last - height : last]
         return lines[min(first, max(len(lines) - height, 0)) :]
+
+    def _draw_script(self, frame: Frame, stop: ScriptStop, width: int, height: int) -> list[Line]:
+        """Draw the script's own lines around the call; where there is room for one, its position goes before it."""
+        if not self._running_line_only:
+            self.retitle(code_title(stop))
+            return script_code_lines(frame, stop, width, height)
+        return script_code_lines(frame, stop, width, 1)
 
 
 def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str, int], str]:

@@ -39,7 +39,10 @@ KEYS = (  # how long each stays where room is short: the greater, the longer
 )
 
 RUN_KEYS = ("f b s z", "i", "l", "o", "v", ":")  # of no use where the user cannot choose what runs
+SCRIPT_UNUSED = ("o", "v")  # of no use where a script runs, whose optimizer is its own
 ADVANCE_KEYS = ("space", "n", "r")  # where nothing runs at all
+
+SCRIPT_WORDS = {"f b s z": "run to"}  # in place of what they do where the user chooses
 
 INSIDE = (
     ("space", "next", 9),
@@ -63,7 +66,9 @@ class KeysPanel(Panel):
     def __init__(self, *, id: str, keys: Sequence[tuple[str, str, int]] = KEYS, can: Capabilities = LIVE) -> None:
         super().__init__(id=id)
         unused = {*(() if can.run else RUN_KEYS), *(() if can.advance else ADVANCE_KEYS)}
-        self._keys = [key for key in keys if key[0] not in unused]
+        unused |= {*(SCRIPT_UNUSED if can.script else ())}
+        words = SCRIPT_WORDS if can.script else {}
+        self._keys = [(key, words.get(key, word), worth) for key, word, worth in keys if key not in unused]
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw them; they never change."""

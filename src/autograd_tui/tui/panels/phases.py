@@ -11,21 +11,24 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import next_phase
 from autograd_tui.core.run_config import size_in_words
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
+from autograd_tui.text.script_calls import call_rows
 from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import Line, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over
 from autograd_tui.tui.panels.panel import Panel
 
+MAX_NUMBER = 18  # characters of a number below a script's call
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
 
 
 class PhasesPanel(Panel):
     """forward → backward → STEP → zero_grad, and a number under each."""
 
-    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history")
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "calls")
 
     DEFAULT_CSS = "PhasesPanel { height: 2; }"
 
@@ -38,6 +41,8 @@ class PhasesPanel(Panel):
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the names over the numbers."""
+        if frame.script is not None:
+            return self._draw_script(frame, frame.script, width)
         next_one = next_phase(frame)
         hint: Line = [("space: ", "dim"), (next_one.value if self.view.hidden is None else "show", "strong"), (" ", "")]
         names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
@@ -46,6 +51,19 @@ class PhasesPanel(Panel):
         if taken:
             numbers = justified([*numbers[:-1], (last.rstrip(), style)], [(taken, "dim")], width)
         return [justified(names, hint, width), numbers]
+
+    def _draw_script(self, frame: Frame, stop: ScriptStop, width: int) -> list[Line]:
+        """Draw the kinds of calls that a script makes: what it does next is known to nobody before it does it."""
+        hint: Line = [("space: ", "dim"), ("next stop", "strong"), (" ", "")]
+        numbers = {phase.value: key_number(frame, phase, MAX_NUMBER) for phase in Phase}
+        change = self._loss_change(frame, MAX_NUMBER + 8) if frame.phase is Phase.FORWARD and not frame.error else ""
+        numbers["forward"] += change
+        room = width - length(hint) - 1
+        names, below = call_rows(frame, stop, self.view.calls, room, numbers)
+        if length(names) > room:
+            names, below = call_rows(frame, stop, self.view.calls, width, numbers)
+        taken = next((each for each in _taken(frame) if length(below) + len(each) < width), "")
+        return [justified(names, hint, width), justified(below, [(taken, "dim")], width)]
 
     def on_click(self, event: events.Click) -> None:
         """Tell which phase was clicked; the words at the end of the row press their key."""

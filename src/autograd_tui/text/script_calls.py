@@ -1,0 +1,121 @@
+"""The kinds of calls that the loop of a script makes: their order as far as it has been seen, and what each came to."""
+
+from __future__ import annotations
+
+from autograd_tui.core.command import SCRIPT_CALLS, Phase
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.script_stop import ScriptStop
+from autograd_tui.text.nonfinite import shows_nonfinite
+from autograd_tui.text.numbers import number, rate, short
+from autograd_tui.text.styled_text import Line, length
+
+PHASES = tuple(phase.value for phase in Phase)
+USUAL_ORDER = ("forward", "grad", "backward", "unscale", "clip", "step", "scheduler", "zero_grad")
+
+
+def kind_of(frame: Frame) -> str | None:
+    """Return the kind of call that led to a frame of a script; None for a setting of the user's, and for frame 0."""
+    name = frame.command.name if frame.command is not None else None
+    return name if name in PHASES or name in SCRIPT_CALLS else None
+
+
+def learn_order(seen: tuple[str, ...], before: Frame | None, frame: Frame) -> tuple[str, ...]:
+    """Return the kinds of calls seen so far, with that of a new frame in its place.
+
+    It comes behind the call just before it where that is known, else where most loops have it.
+    """
+    kind = kind_of(frame)
+    if frame.script is None or kind is None or kind in seen:
+        return seen
+    last = kind_of(before) if before is not None and before.index == frame.index - 1 else None
+    return _with(seen, kind, behind=last if last in seen else None)
+
+
+def shown_order(seen: tuple[str, ...], frame: Frame) -> tuple[str, ...]:
+    """Return the kinds to show, in the order of the loop: those seen, the present one, and the four phases."""
+    kinds = learn_order(seen, None, frame)
+    for kind in PHASES:
+        if kind not in kinds:
+            kinds = _with(kinds, kind)
+    return kinds
+
+
+def _with(kinds: tuple[str, ...], kind: str, *, behind: str | None = None) -> tuple[str, ...]:
+    """Insert a kind behind another one, or where most loops have it; a loop may begin with zero_grad."""
+    order = ("zero_grad", *USUAL_ORDER[:-1]) if kinds[:1] == ("zero_grad",) else USUAL_ORDER
+    earlier = [each for each in kinds if order.index(each) < order.index(kind)]
+    place = max(map(kinds.index, earlier if behind is None else [behind]), default=-1) + 1
+    return (*kinds[:place], kind, *kinds[place:])
+
+
+def call_rows(frame: Frame, stop: ScriptStop, seen: tuple[str, ...], width: int, numbers: dict[str, str]) -> list[Line]:
+    """Return two rows: the kinds of calls with the present one marked, and the key number of each below it.
+
+    `numbers` are those of the four phases. Where there is no room for all, the script's own variable goes first, then
+    the arrows shrink, then the numbers of all but the present call go.
+    """
+    kinds, present = shown_order(seen, frame), kind_of(frame)
+    told = numbers | call_numbers(frame, stop)
+    rows: list[Line] = []
+    for with_variable, arrow, with_numbers in _FORMS:
+        labels = [_label(kind, present, stop if with_variable else None) for kind in kinds]
+        texts = [told.get(kind, "") if with_numbers else "" for kind in kinds]
+        rows = _rows(kinds, labels, texts, arrow, present, raised=frame.error is not None)
+        if not with_numbers and present is not None:
+            start = sum(map(length, ([rows[0][place]] for place in range(2 * kinds.index(present))))) + 1
+            text = told.get(present, "")
+            rows[1] = [(" " * max(min(start, width - len(text)), 0) + text, "error" if frame.error else "")]
+        if max(map(length, rows)) <= width:
+            break
+    return rows
+
+
+_FORMS = (  # whether the variable is written, the arrows, and whether all numbers are: the longest first
+    (True, " ───▶ ", True),
+    (True, " ─▶ ", True),
+    (False, " ─▶ ", True),
+    (False, " ▶ ", True),
+    (False, " ▶ ", False),
+    (False, "▶", False),
+)
+
+
+def _label(kind: str, present: str | None, stop: ScriptStop | None) -> str:
+    """Write a kind of call; the present one in capitals, with the variable that it is a method of."""
+    if kind != present:
+        return f" {kind} "
+    variable = stop.call.rpartition(".")[0] if stop is not None and "(" not in stop.call else ""
+    return f"▌{variable}{'.' if variable else ''}{kind.upper()}▐"
+
+
+def _rows(
+    kinds: tuple[str, ...], labels: list[str], texts: list[str], arrow: str, present: str | None, *, raised: bool
+) -> list[Line]:
+    """Write each kind above its number, in a column as wide as both; arrows fill what is left."""
+    names: Line = []
+    numbers: Line = []
+    for place, (kind, label, text) in enumerate(zip(kinds, labels, texts, strict=True)):
+        here, link = kind == present, arrow if place < len(kinds) - 1 else ""
+        cell = max(len(label) + len(link), len(text) + 2 * bool(text))
+        spare = cell - len(label) - len(link)
+        line = link.replace("─", "─" * (1 + spare), 1) if "─" in link else " " * spare + link
+        names += [(label, ("error" if raised else "now") if here else "dim"), (line, "dim")]
+        style = "error" if (here and raised) or shows_nonfinite(text) else "" if here else "dim"
+        numbers.append((f" {text}".ljust(cell), style))
+    return [names, numbers]
+
+
+def call_numbers(frame: Frame, stop: ScriptStop) -> dict[str, str]:
+    """Return the key numbers of calls that only scripts make, and of a step that was left out."""
+    numbers: dict[str, str] = {}
+    present = kind_of(frame)
+    if frame.error is not None and present is not None:
+        return {present: "raised"}
+    if present == "clip" and stop.norm is not None:
+        bound = "" if stop.max_norm is None else f" of {short(stop.max_norm)}"
+        numbers["clip"] = f"norm {number(stop.norm)}{bound}"
+    if present == "scheduler":
+        numbers["scheduler"] = f"lr {rate(frame.learning_rate)}"
+    if present == "step" and stop.skipped:
+        numbers["step"] = "left out"
+    return numbers
