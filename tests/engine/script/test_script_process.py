@@ -198,8 +198,8 @@ def test_a_hundred_megabytes_are_taken_in_and_not_kept(tmp_path: Path) -> None:
 
 INTERRUPTED = """
 import time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted here", flush=True)
