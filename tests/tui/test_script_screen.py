@@ -43,3 +43,62 @@ async def test_the_variable_of_the_optimizer_is_named_where_there_is_room() -> N
         await shown.press("left", "left")
         assert "▌errG.FORWARD▐" in shown.text("PhasesPanel")
         assert "errG is 0.8312" in shown.text("ExplanationPanel")
+
+
+REFUSED = {
+    "B": "none can be forced",
+    "o": "made its optimizers itself",
+    "v": "the veil is for models that are trained here",
+    ":optimizer=adam": "made its optimizers itself",
+    ":seed=1": "draws its random numbers itself",
+    ":0.weight.requires_grad=False": "freezes its parameters itself",
+    ":surface": "only the script can call its forward",
+    ":model spiral": "this screen leads one script",
+    ":fB": "none can be forced",
+    ":export run.py": "a script is its own file already",
+}
+
+
+async def test_what_a_script_cannot_do_is_refused_with_the_reason_and_offered_nowhere() -> None:
+    async with running(script_app("simple"), (120, 40)) as shown:
+        for keys, reason in REFUSED.items():
+            await shown.press("colon" if keys.startswith(":") else keys)
+            if keys.startswith(":"):
+                shown.app.main.prompt.open(keys[1:])
+                await shown.press("enter")
+            assert reason in shown.note
+            assert shown.app.main.view.frame is not None
+            assert shown.app.main.view.frame.index == 0
+            await shown.press("escape")
+            offered = [each.word for each in shown.app.main.prompt_actions.offer(keys.lstrip(":")[:6])[1]]
+            assert not keys.startswith(":") or keys[1:] not in offered
+        words = [each.word for each in shown.app.main.prompt_actions.offer("")[1]]
+        assert {"lr=", "run ", "watch ", "export ", "inside", "@0"} <= set(words)
+        assert not {"optimizer=", "seed=", "veil", "surface ", "model ", "B", "fbsz"} & set(words)
+        assert [each.line for each in shown.app.main.prompt_actions.offer("b")[1][:1]] == [
+            "run on to the next backward"
+        ]
+
+
+async def test_help_says_what_the_keys_do_with_a_script() -> None:
+    async with running(script_app("simple"), (120, 60)) as shown:
+        await shown.press("question_mark")
+        page = "\n".join(strip.text for strip in shown.app.screen._compositor.render_strips())
+        assert "run on to its next forward, backward, step, zero_grad" in page
+        assert "capitals insist" not in page
+        assert "veil" not in page
+        await shown.press("question_mark")
+        page = "\n".join(strip.text for strip in shown.app.screen._compositor.render_strips())
+        assert "run on to the script's next step" in page
+        assert "hide new numbers" not in page
+        await shown.press("question_mark")
+        page = "\n".join(strip.text for strip in shown.app.screen._compositor.render_strips())
+        assert "run on to the next forward" in page
+        assert "optimizer=NAME" not in page
+        assert "--do" not in page
+
+
+async def test_a_stop_looked_back_at_promises_no_way_back() -> None:
+    async with running(script_app("gan"), (120, 40)) as shown:
+        await shown.press("space", "space", "left")
+        assert shown.note == "frame 1 of 2: escape returns"

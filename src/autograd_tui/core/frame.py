@@ -140,6 +140,11 @@ class Frame:
         return self.groups.optimizers[group] if self.groups and group is not None else self.optimizer
 
     @property
+    def lacks_optimizers(self) -> bool:
+        """Whether it is of a script that has had no optimizer so far: its parameters may be moved by hand."""
+        return self.script is not None and not self.script.steps
+
+    @property
     def phase(self) -> Phase | None:
         return self.command.phase if self.command else None
 

@@ -26,7 +26,7 @@ def explain_script(frame: Frame, stop: ScriptStop) -> list[str]:
     """Say in a few sentences what the script's last call did, and what the script did itself before it."""
     if frame.error:
         return _raised(frame.error, stop)
-    return [*_happened(frame, stop), *_by_hand(stop), *_circumstances(stop)]
+    return [*_by_hand(stop), *_happened(frame, stop), *_circumstances(stop)]
 
 
 def _happened(frame: Frame, stop: ScriptStop) -> list[str]:

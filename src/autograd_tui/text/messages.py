@@ -37,6 +37,15 @@ def progress_line(progress: Progress, seconds: float = 0.0) -> str:
     return f"returning: {frames}" if progress.home else f"going back: {frames}, escape gives it up"
 
 
+def script_runs_line(title: str, seconds: float, printed: str = "") -> str:
+    """Say that a script goes on, and since when: what it does until its next stop is not known.
+
+    `printed` is a line that it has not ended, such as a progress bar.
+    """
+    so_far = f": {printed}" if printed else ""
+    return f"{title} runs, {duration(seconds)} since its last stop{so_far}"
+
+
 def divergence_line(difference: Divergence) -> str:
     """Say at which frame a re-run differs from the first time, and by how much."""
     start = f"run again, frame {difference.index} is not what it was"

@@ -35,7 +35,7 @@ def shown_order(seen: tuple[str, ...], frame: Frame) -> tuple[str, ...]:
     """Return the kinds to show, in the order of the loop: those seen, the present one, and the four phases."""
     kinds = learn_order(seen, None, frame)
     for kind in PHASES:
-        if kind not in kinds:
+        if kind not in kinds and not (kind == "step" and frame.lacks_optimizers):
             kinds = _with(kinds, kind)
     return kinds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
@@ -13,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from autograd_tui.text.prompt.word_table import COMMANDS, word_rows
-from autograd_tui.tui.keys import LABELS, unbound
+from autograd_tui.tui.keys import LABELS, NOT_OF_SCRIPTS, SCRIPT_TOOLTIPS, unbound
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.rendering import SizedScreen
 
@@ -26,6 +27,8 @@ SCROLLING = {  # keys, and by how many rows and pages they scroll
     "end": (0, 1000),
 }
 RULE = "Letters run, arrows look, capitals insist, : says it in words, escape leaves the innermost."
+SCRIPT_RULE = "Letters run, arrows look, : says it in words, escape leaves the innermost."
+SCRIPT_WORDS_RULE = "Typed after : while a script is held. :help and a word says its line."
 WORDS_RULE = (
     "Typed after : and read by --do and session.run too, but for the last group, which is for the screen alone."
     " :help and a word says its line."
@@ -44,6 +47,15 @@ def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
             continue
         rows.append((", ".join(_names(binding)), binding.tooltip or binding.action))
     return rows
+
+
+def script_bindings(bindings: Iterable[BindingType]) -> list[BindingType]:
+    """Return the keys that a script has a use for, with what they do there."""
+    return [
+        replace(each, tooltip=SCRIPT_TOOLTIPS.get(each.id or "", each.tooltip))
+        for each in bindings
+        if isinstance(each, Binding) and each.id not in NOT_OF_SCRIPTS
+    ]
 
 
 def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -71,12 +83,22 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
     ]
 
     def __init__(
-        self, first: Sequence[tuple[str, str]], all_keys: Sequence[tuple[str, str]], *, rule: str = RULE
+        self,
+        first: Sequence[tuple[str, str]],
+        all_keys: Sequence[tuple[str, str]],
+        *,
+        rule: str = RULE,
+        script: bool = False,
     ) -> None:
         super().__init__()
         self._pages = [  # that follow: a title, what is on the lower edge, a sentence, the rows
             ("all keys", "? all words, ↑ ↓ scroll, escape closes", "", all_keys),
-            ("all words", "↑ ↓ scroll, escape closes", WORDS_RULE, word_rows(*COMMANDS, "screen")),
+            (
+                "all words",
+                "↑ ↓ scroll, escape closes",
+                SCRIPT_WORDS_RULE if script else WORDS_RULE,
+                word_rows(*COMMANDS, "screen", script=script),
+            ),
         ]
         self._table = KeyTablePanel(rule, first)
         self._box = VerticalScroll(self._table, id="help")  # made here: keys typed at once find it

@@ -196,6 +196,34 @@ FIRST_KEYS: dict[str, str] = {
     "quit": "leave the innermost, at the top the program",
 }
 
+# The same where a script runs: what its keys do, "" where they do what they do elsewhere.
+SCRIPT_FIRST_KEYS: dict[str, str] = {
+    "next": "let the script go on to its next stop; hold one that runs",
+    "forward backward step zero_grad": "run on to its next forward, backward, step, zero_grad",
+    "iteration run": "to the end of this iteration; run, and pause",
+    "inside": "record what comes next, and walk it one operation a key",
+    "back on undo": "look before, after; return to the stop before",
+    "learning-rate": "",
+    "prompt": "a command in words: a list says which",
+    "export": "",
+    "quit": "leave the innermost, at the top the program",
+}
+SCRIPT_TOOLTIPS = {
+    "next": "let the script go on to its next stop; hold one that runs",
+    "forward": "run on to the script's next forward",
+    "backward": "run on to the script's next backward",
+    "step": "run on to the script's next step",
+    "zero_grad": "run on to the script's next zero_grad",
+    "inside": "inside what the script does next, or that of the frame looked at, and out",
+    "back-alike": "look at the same call one iteration before",
+    "on-alike": "look at the same call one iteration after",
+    "undo": "return to the stop before; @ and its number brings it back",
+    "learning-rate": "set the learning rate at this stop; the script may set it too",
+    "export": "write a picture and the line that starts the script again",
+    "stop": "hold the script at its next stop; once more: quit",
+}
+NOT_OF_SCRIPTS = ("force-forward", "force-backward", "force-step", "force-zero_grad", "veil", "optimizer")
+
 _NAMED = re.compile(r"(ctrl|alt|super)\+.+|f\d+|backspace|delete|insert")  # not a shift that comes alone
 
 

@@ -15,11 +15,12 @@ from textual.binding import BindingType
 from autograd_tui.core.command import COMMAND_BY_LETTER, Command, Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.text.prompt.word_table import NOT_OF_SCRIPTS
 from autograd_tui.text.table.layers import Layers
 from autograd_tui.text.table.table_view import TableView, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput
-from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
-from autograd_tui.tui.keys import FIRST_KEYS, KEYS, unbound
+from autograd_tui.tui.help_screen import SCRIPT_RULE, HelpScreen, first_rows, key_rows, script_bindings
+from autograd_tui.tui.keys import FIRST_KEYS, KEYS, SCRIPT_FIRST_KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
 from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
@@ -90,7 +91,10 @@ class MainScreen(SessionScreen):
     # Running.
 
     def action_phase(self, letter: str) -> None:
-        """Run one phase; whether it is its turn is decided when it is."""
+        """Run one phase; whether it is its turn is decided when it is. A script can be made to run none."""
+        if letter.isupper() and self.trainer.can.script:
+            self.say(Note(NOT_OF_SCRIPTS["B"], "warn"))
+            return
         self.ask(self.state.train(COMMAND_BY_LETTER[letter]))
 
     def on_phases_panel_clicked(self, event: PhasesPanel.Clicked) -> None:
@@ -122,6 +126,9 @@ class MainScreen(SessionScreen):
 
     def action_veil(self) -> None:
         """Hide new numbers from now on until the next space, or show them all again, where any are trained here."""
+        if self.trainer.can.script:
+            self.say(Note(NOT_OF_SCRIPTS["veil"], "warn"))
+            return
         if not self.trainer.can.run:
             self.say(Note("the veil does nothing here: what is shown was trained before, or elsewhere", "warn"))
             return
@@ -354,7 +361,10 @@ class MainScreen(SessionScreen):
     # Words, pictures, help.
 
     def action_prompt(self, text: str) -> None:
-        """Take a command in words, the first of them given."""
+        """Take a command in words, the first of them given; say so where it can only be refused."""
+        if text == "optimizer=" and self.trainer.can.script:
+            self.say(Note(NOT_OF_SCRIPTS["optimizer"], "warn"))
+            return
         self.prompt.open(text)
 
     def on_panel_words_clicked(self, event: Panel.WordsClicked) -> None:
@@ -394,7 +404,12 @@ class MainScreen(SessionScreen):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.app.push_screen(HelpScreen(first_rows(KEYS, FIRST_KEYS), key_rows(KEYS)))
+        if self.trainer.can.script:
+            keys = script_bindings(KEYS)
+            help_screen = HelpScreen(first_rows(keys, SCRIPT_FIRST_KEYS), key_rows(keys), rule=SCRIPT_RULE, script=True)
+        else:
+            help_screen = HelpScreen(first_rows(KEYS, FIRST_KEYS), key_rows(KEYS))
+        self.app.push_screen(help_screen)
 
     # Leaving.
 

@@ -15,6 +15,7 @@ from autograd_tui.text.messages import watch_line
 from autograd_tui.text.plot_view import parse_plot
 from autograd_tui.text.prompt.completion import Candidate, complete, completion_heading
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
+from autograd_tui.text.prompt.word_table import NOT_OF_SCRIPTS, word_of_command
 from autograd_tui.tui.preferences import THEMES
 from autograd_tui.tui.requests import Arm, ChooseSurface, Export, Open, Record
 from autograd_tui.tui.screen_state import Note
@@ -42,6 +43,7 @@ class PromptActions:
             themes=(*THEMES, *app.available_themes),
             models=_models(trainer.runner.folder) if text.startswith("model ") else {},
             branches=trainer.session.branches if trainer.session else (),
+            script=trainer.can.script,
         )
         return completion_heading(
             text, view.frame, memory=view.about.memory if view.about else DEFAULT_MEMORY
@@ -52,6 +54,8 @@ class PromptActions:
         self._main.say(None)
         try:
             words = parse_prompt(text)
+            if self._main.trainer.can.script:
+                _check_script_takes(words)
             if isinstance(words, ScreenCommand):
                 self._run_screen_command(words)
             elif words:
@@ -139,6 +143,19 @@ class PromptActions:
         plot = parse_plot(text, view.plot, view.frame, list(view.history.metrics))
         self._main.state.change(plot=plot)
         self._main.draw()
+
+
+def _check_script_takes(words: Commands | ScreenCommand) -> None:
+    """Raise Refused, with the reason, where words ask for what cannot be done with a script."""
+    if isinstance(words, ScreenCommand):
+        names = [words.name]
+        if words.name == "export" and str(words.value).endswith(".py"):
+            raise Refused("a script is its own file already: run.html, run.csv, run.jsonl or run.tb keep what it did.")
+    else:
+        names = [word_of_command(command).name for pattern, _ in words.blocks() for command in pattern]
+    for name in names:
+        if name in NOT_OF_SCRIPTS:
+            raise Refused(NOT_OF_SCRIPTS[name])
 
 
 def _models(folder: str | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
-from autograd_tui.text.messages import progress_line
+from autograd_tui.text.messages import progress_line, script_runs_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.plot_view import USUAL, PlotView
 from autograd_tui.text.script_calls import learn_order
@@ -28,7 +28,7 @@ from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training
 from autograd_tui.tui.run_speed import pace_in_words, speed_in_words
-from autograd_tui.tui.trainer_status import Status, Update
+from autograd_tui.tui.trainer_status import SCRIPT_RUNS, Status, Update
 
 MIN_PLOT_SECONDS, MAX_PLOT_SECONDS = 0.09, 1.0  # between the plots of a run
 MIN_PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
@@ -284,10 +284,10 @@ class ScreenState:
         if status.progress is not None and waiting:
             return waiting
         if self.looking is not None:
-            on = "a command goes on from here, " if status.can.run else ""
+            on = "a command goes on from here, " if status.can.run and not status.can.script else ""
             return Note(f"frame {self.looking} of {self.view.newest}: {on}escape returns", "now")
         if status.run is not None:
-            return Note(*_run_sentences(status, status.run))
+            return Note(*self._run_sentences(status, status.run, output))
         if waiting:
             return waiting
         if status.notice:
@@ -305,11 +305,24 @@ class ScreenState:
             return None
         if status.progress is not None:
             text = progress_line(status.progress, monotonic() - status.since)
+        elif status.busy == SCRIPT_RUNS:
+            text = self._script_runs(status.silent, output)
         else:
             bar = output.unfinished(status.since)  # of a download, say
             text = f"{f'{bar} so far' if bar else status.busy}: {duration(monotonic() - status.since)}"
         self._patience = Note(text + _queue_words(status), "accent")
         return self._patience
+
+    def _script_runs(self, seconds: float, output: CapturedOutput) -> str:
+        title = self.view.about.title if self.view.about is not None else "the script"
+        return script_runs_line(title, seconds, output.unfinished(monotonic() - seconds))
+
+    def _run_sentences(self, status: Status, goal: str, output: CapturedOutput) -> tuple[str, str, str]:
+        """Return what is said of a run, its style, and what is said where that has no room in a row."""
+        if status.can.script and status.silent > SILENCE:
+            silent = self._script_runs(status.silent, output)
+            return f"{silent}: space holds it at its next", "accent", f"{silent}: space holds"
+        return _run_sentences(status, goal)
 
     @property
     def is_patient(self) -> bool:

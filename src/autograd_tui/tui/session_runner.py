@@ -38,7 +38,7 @@ from autograd_tui.tui.requests import (
     Train,
 )
 from autograd_tui.tui.run_speed import iterations_between_frames, rising_pace
-from autograd_tui.tui.trainer_status import StatusPublisher, Update, problem_of
+from autograd_tui.tui.trainer_status import SCRIPT_RUNS, StatusPublisher, Update, problem_of
 
 SAMPLE_SECONDS = 0.25  # between the frames of a run that the screen gets to see
 MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
@@ -173,7 +173,7 @@ class SessionRunner:
             self._go_back(start)
         match what:
             case Command() if times == 1:
-                self._publisher.begin(f"{what.phase.value if what.phase else what} runs")
+                self._begin_command(what)
                 self._goes_on_behind(self._again(what) or self._here.run(what))
             case Command():
                 self._run_words(Commands([((what,), times)]))
@@ -386,8 +386,13 @@ class SessionRunner:
 
     def _run_each(self, commands: Iterable[Command]) -> Iterator[Frame]:
         for command in commands:
-            self._publisher.begin(f"{command.phase.value if command.phase else command} runs")
+            self._begin_command(command)
             yield self._again(command) or self._here.run(command)
+
+    def _begin_command(self, command: Command) -> None:
+        """Publish that a command runs; of a script it is not known what it does until its next stop."""
+        name = command.phase.value if command.phase else str(command)
+        self._publisher.begin(SCRIPT_RUNS if self._here.can.script else f"{name} runs")
 
     def _again(self, command: Command) -> Frame | None:
         """Return the frame that a command has led to from here before, which need not be a branch; None if to none."""

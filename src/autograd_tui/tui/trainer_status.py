@@ -16,6 +16,8 @@ from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSe
 from autograd_tui.text.messages import divergence_line
 from autograd_tui.tui.requests import Request
 
+SCRIPT_RUNS = "the script runs"  # what is busy while a script goes on to its next stop
+
 
 @dataclass(frozen=True, slots=True)
 class Status:

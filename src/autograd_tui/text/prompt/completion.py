@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
-from autograd_tui.core.command import can_be_spelled
+from autograd_tui.core.command import PHASES, can_be_spelled
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
@@ -19,7 +19,7 @@ from autograd_tui.text.messages import branch_line
 from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_words import rates
 from autograd_tui.text.plot_view import SMOOTHINGS, plot_words
-from autograd_tui.text.prompt.word_table import WORDS, Group, is_screen_word
+from autograd_tui.text.prompt.word_table import NOT_OF_SCRIPTS, SCRIPT_MEANINGS, WORDS, Group, is_screen_word
 
 OPTIMIZER_LINES = {  # all of torch.optim that can be stepped, in the order in which people look for them
     "sgd": "its gradient; with momentum, a velocity",
@@ -60,6 +60,7 @@ OPTION_LINES = {  # the usual ones, with the values that are usual
     "sparseadam": BETAS,
 }
 
+NO_VALUES_OF_SCRIPTS = ("run.py", *NOT_OF_SCRIPTS)  # no loop can be written anew for a script
 MAX_PLOT_WORDS = 8  # that are completed behind "plot"
 
 
@@ -96,19 +97,25 @@ def complete(
     themes: Sequence[str] = (),
     models: Mapping[str, str] = BUILT_IN,
     branches: Sequence[Branch] = (),
+    script: bool = False,
 ) -> list[Candidate]:
     """Return the words that may stand in the place of the last one, the likeliest first.
 
     frame: the one on screen, whose parameters and number are offered. models: scenarios and files, with their lines.
-    branches: those that one can return to.
+    branches: those that one can return to. script: whether a script runs, of which less can be asked.
     """
     *before, last = text.lstrip().split(" ")
     before = [word for word in before if word]
+    name, equals, _ = (before or [last])[0].partition("=")
+    if script and name in NOT_OF_SCRIPTS and (before or equals):
+        return []
     if last.startswith("/") and not before:
         return _name_candidates(last[1:], frame)
     if before and is_screen_word(before[0]):
         values = {"surface": 2, "plot": MAX_PLOT_WORDS}.get(before[0], 1)  # behind the word
         offered = _value_candidates(before, last, themes, models, frame) if len(before) <= values else []
+        if script:
+            offered = [each for each in offered if each.word not in NO_VALUES_OF_SCRIPTS]
     elif setting := re.match(r"lr(\[\d+\])?=", last):
         offered = candidates(WORDS["lr"].values, setting[0])
     elif last.startswith("optimizer="):
@@ -118,7 +125,7 @@ def complete(
     elif last.startswith("branch="):
         offered = candidates({str(each.number): branch_line(each) for each in reversed(branches)}, "branch=")
     else:
-        offered = _command_candidates(last, frame, alone=not before, branches=bool(branches))
+        offered = _command_candidates(last, frame, alone=not before, branches=bool(branches), script=script)
     return sorted((each for each in offered if each.word.startswith(last)), key=lambda each: each.word != last)
 
 
@@ -148,21 +155,36 @@ def completion_heading(text: str, frame: Frame | None, *, memory: int = DEFAULT_
     return "commands" if before else "commands, and words for the screen"
 
 
-def _command_candidates(last: str, frame: Frame | None, *, alone: bool, branches: bool) -> list[Candidate]:
+def _command_candidates(
+    last: str, frame: Frame | None, *, alone: bool, branches: bool, script: bool
+) -> list[Candidate]:
     """Return the kinds of words; single letters and all parameters only once something is typed."""
     params = list(_parameter_candidates(frame, last)) if frame else []
-    offered = _offered("phase") + _offered("setting")
+    if script:
+        params = [each for each in params if "requires_grad" not in each.word]
+    offered = _offered("phase", script=script) + _offered("setting", script=script)
     offered += _rate_candidates(frame) if frame and last.startswith("lr") else []
     offered += params if last else params[:1]
-    offered += [each for each in _offered("frame") if branches or each.word != WORDS["branch"].stem]
-    offered += _offered("screen") if alone else []
-    if last:
+    offered += [each for each in _offered("frame", script=script) if branches or each.word != WORDS["branch"].stem]
+    offered += _offered("screen", script=script) if alone else []
+    if last and script:
+        offered += candidates({name: SCRIPT_MEANINGS[name] for name in PHASES})
+        offered += candidates({name[0]: SCRIPT_MEANINGS[name] for name in PHASES})
+    elif last:
         offered += [each for word in WORDS.values() for each in candidates(word.spellings_once_begun)]
     return offered
 
 
-def _offered(group: Group) -> list[Candidate]:
-    return [each for word in WORDS.values() if word.group == group for each in candidates(word.offered)]
+def _offered(group: Group, *, script: bool) -> list[Candidate]:
+    words = [word for word in WORDS.values() if word.group == group]
+    if not script:
+        return [each for word in words for each in candidates(word.offered)]
+    offered: list[Candidate] = []
+    for word in words:
+        if word.name not in NOT_OF_SCRIPTS and word.name != "fbsz":
+            meaning = SCRIPT_MEANINGS.get(word.name)
+            offered += candidates(word.offered if meaning is None else {word.stem: meaning})
+    return [each for each in offered if each.word not in PHASES]
 
 
 def _rate_candidates(frame: Frame) -> list[Candidate]:

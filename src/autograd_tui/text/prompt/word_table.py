@@ -249,6 +249,34 @@ _WORDS = (
 WORDS = {word.name: word for word in _WORDS}
 
 
+SCRIPT_MEANINGS = {  # what words do where a script runs, which calls its phases itself
+    "fbsz": "run on to each of these in turn",
+    "forward": "run on to the next forward",
+    "backward": "run on to the next backward",
+    "step": "run on to the next step",
+    "zero_grad": "run on to the next zero_grad",
+    "run": "let it go on until paused, or to a loss",
+    "inside": "walk the operations of the next call",
+    "undo": "return to the stop before",
+}
+NOT_OF_SCRIPTS = {  # why there is no such word where a script runs
+    "B": "a script calls its phases itself, so none can be forced: b runs on to its next backward.",
+    "optimizer": "a script has made its optimizers itself: lr=0.01 sets their learning rate.",
+    "seed": "a script draws its random numbers itself: they can be neither set nor drawn anew from here.",
+    "requires_grad": "a script freezes its parameters itself: lr=0 holds all of them still.",
+    "model": "this screen leads one script: autograd-tui and a model's name opens another screen.",
+    "surface": "no loss is measured around a script's parameters: only the script can call its forward.",
+    "veil": "the veil is for models that are trained here, and not for scripts.",
+}
+
+
+def word_of_command(command: Command) -> PromptWord:
+    """Return the word that a command is written with."""
+    if command.phase is not None:
+        return WORDS["B" if command.forced else "i:" if command.recorded else command.name]
+    return WORDS.get(command.kind, WORDS["NAME"])
+
+
 def is_screen_word(name: str) -> bool:
     """Return whether a line that begins with this word is for the screen."""
     return name in WORDS and WORDS[name].group == "screen"
@@ -270,10 +298,12 @@ def find_word(text: str) -> PromptWord:
     return WORDS.get(command.kind, WORDS["NAME"])
 
 
-def word_rows(*groups: Group) -> list[tuple[str, str]]:
+def word_rows(*groups: Group, script: bool = False) -> list[tuple[str, str]]:
     """Return the syntax of each word and what it does, with an empty row between two groups."""
     rows: list[tuple[str, str]] = []
     for group in groups:
         rows += [("", "")] * bool(rows)
-        rows += [(word.syntax, word.meaning_and_example) for word in _WORDS if word.group == group]
+        words = [word for word in _WORDS if word.group == group and not (script and word.name in NOT_OF_SCRIPTS)]
+        meanings = SCRIPT_MEANINGS if script else {}
+        rows += [(word.syntax, meanings.get(word.name, word.meaning_and_example)) for word in words]
     return rows

@@ -33,7 +33,8 @@ def buffer_summary(frame: Frame, changed: int) -> str:
     """Say how many of the buffers have other numbers since before the last forward."""
     buffers = len(frame.buffers)
     if frame.buffers_before is None:
-        return f"{buffers} as the model was built: forward may change them"
+        beginning = "found" if frame.script is not None else "as the model was built"
+        return f"{buffers} {beginning}: forward may change them"
     now = frame.phase is Phase.FORWARD and frame.error is None
     who = "forward" if now else "the last forward"
     unknown = len(frame.buffers.layout.left_out())

@@ -44,7 +44,8 @@ def gradient_status(frame: Frame, index: int) -> str:
 def gradient_statuses(frame: Frame) -> list[str]:
     """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
     indices, old = range(len(frame.grads)), frame.loss_is_old
-    marks = ([index in marked for index in indices] for marked in (frame.frozen, frame.unused, frame.grads.outside))
+    outside = _kept_outside(frame)
+    marks = ([index in marked for index in indices] for marked in (frame.frozen, frame.unused, outside))
     left = (_is_of_an_earlier_forward(frame, index) for index in indices)
     kinds = list(zip(frame.grads.backwards, frame.grads.used, *marks, left, strict=True))
     words = {kind: _status(frame, index, old=old) for kind, index in dict(zip(kinds, indices, strict=True)).items()}
@@ -56,7 +57,7 @@ def _status(frame: Frame, index: int, *, old: bool) -> str:
     if not backwards:
         return "frozen" if index in frame.frozen else "unused by loss" if index in frame.unused else "None"
     summed = f"sum of {backwards}" if backwards > 1 else ""
-    if index in frame.grads.outside:
+    if index in _kept_outside(frame):
         return f"{summed or 'kept'}, no step's"
     if used:
         return f"{summed}, used" if summed else "used"
@@ -67,7 +68,7 @@ def _status(frame: Frame, index: int, *, old: bool) -> str:
 
 def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     """Say in a few words what has become of one gradient."""
-    if index in frame.grads.outside:
+    if index in _kept_outside(frame):
         summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
         return f"{summed}not held by the optimizer"
     summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
@@ -76,6 +77,11 @@ def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     if frame.loss_is_old and frame.mover is not None:
         return f"{summed or 'fresh'}, but from before {frame.mover}"
     return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, index) else "fresh")
+
+
+def _kept_outside(frame: Frame) -> frozenset[int]:
+    """Return the parameters that an optimizer leaves out; none where there is no optimizer at all."""
+    return frozenset() if frame.lacks_optimizers else frame.grads.outside
 
 
 def _is_of_an_earlier_forward(frame: Frame, index: int) -> bool:

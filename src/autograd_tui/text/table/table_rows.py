@@ -232,6 +232,18 @@ def shorten_name(name: str, width: int) -> str:
     return name if len(name) <= width else ("…" + name[len(name) - width + 1 :])[:width]
 
 
+def shorten_names(names: Sequence[str], width: int) -> list[str]:
+    """Shorten names alike; where their ends alone would not tell them apart, they keep their beginnings too."""
+    ends = [shorten_name(name, width) for name in names]
+    if len(set(ends)) == len(set(names)):
+        return ends
+    beginning = max(width // 2, 1)
+    return [
+        name if len(name) <= width else f"{name[:beginning]}…{name[len(name) - (width - beginning - 1) :]}"[:width]
+        for name in names
+    ]
+
+
 def _heading(view: TableView) -> str:
     return "▲ layer" if view.column == "name" else "layer"
 

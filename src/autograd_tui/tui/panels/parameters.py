@@ -16,7 +16,7 @@ from autograd_tui.text.styled_text import Line, Span
 from autograd_tui.text.table.gradient_status import FULL_WORDS, gradient_statuses, largest_number, main_words
 from autograd_tui.text.table.gradient_status import main_number as grad_number
 from autograd_tui.text.table.layers import ParameterColumns
-from autograd_tui.text.table.table_rows import shorten_name
+from autograd_tui.text.table.table_rows import shorten_names
 from autograd_tui.tui.panels.rows import RowPanel
 
 MIN_BAR, MAX_BAR = 3, 10  # cells of a gradient's bar, on each side of its axis
@@ -113,7 +113,7 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
         kept["label"] = replace(kept["label"], gap=1)
     if "before" in kept:
         now = replace(now, gap=1)
-    names = [(shorten_name(new.name, name_width), "strong") for _, new in pairs]
+    names = [(name, "strong") for name in shorten_names([new.name for _, new in pairs], name_width)]
     kept |= {"name": ParameterColumn(("", ""), names, words=True), "now": now, "gradient": grad, "age": age}
     order = ("name", "shape", "label", "before", "now", "moved", "gradient", "bar", "age", "lowest")
     return [kept[key] for key in order if key in kept and (kept[key].width or key == "name")]

@@ -116,7 +116,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
         return "raised"
     if phase is Phase.FORWARD and frame.loss is not None:
         return f"loss {number(frame.loss)}{' old' if frame.loss_is_old else ''}"
-    if phase is Phase.BACKWARD and frame.grads.state != "none":
+    if phase is Phase.BACKWARD and (frame.grads.state != "none" or (frame.script and any(frame.grads.backwards))):
         few = frame.grads if len(frame.grads) <= MOST_NAMED else ()
         each = [(f"d{row.name}", row.values[0]) for row in few if row and row.size == 1 and row.values]
         return _short(each, len(frame.params), room) or f"|grad| {norm_over(frame.grads.table)}"
