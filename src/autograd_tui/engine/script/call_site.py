@@ -1,0 +1,122 @@
+"""The line of the user's own that has made a call, found on the stack: cheap to tell apart, and in words to show."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from types import CodeType, FrameType
+from typing import Literal
+
+from autograd_tui.engine.training.user_code import TORCH, is_ours, is_user_file
+
+Kind = Literal["user", "library", "inner"]
+LINES_AROUND = 12  # of the source, before and behind the line
+MAX_CALL_LENGTH = 48  # characters of a call that are written as they stand
+NO_LINE = "", 0
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_kinds: dict[int, tuple[CodeType, Kind]] = {}  # by the id of the code, which is held so that it stays the same
+
+
+@dataclass(frozen=True, slots=True)
+class CallSite:
+    """Where a call was made: the line of the user's, and that of a library between it and PyTorch, if there is one."""
+
+    call: str  # as the line that made it names it: "loss.backward"; "" where that cannot be read
+    file: str
+    line: int
+    function: str
+    first_line: int
+    source: tuple[str, ...]
+    library: tuple[str, int] | None
+
+
+def position(frame: FrameType | None) -> tuple[int, int]:
+    """Return what tells one line of the user's from another, without its name: (0, 0) where none is on the stack."""
+    while frame is not None:
+        code = frame.f_code
+        known = _kinds.get(id(code))
+        if (known[1] if known else kind_of(code)) == "user":
+            return id(code), frame.f_lasti
+        frame = frame.f_back
+    return 0, 0
+
+
+def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames of functions that the user has written, innermost first."""
+    while frame is not None:
+        if kind_of(frame.f_code) == "user":
+            yield frame
+        frame = frame.f_back
+
+
+def kind_of(code: CodeType) -> Kind:
+    """Return whose code it is: the user's, a library's, or PyTorch's, Python's or ours."""
+    known = _kinds.get(id(code))
+    if known is None:
+        known = _kinds[id(code)] = code, _kind_of_file(code.co_filename)
+    return known[1]
+
+
+def _kind_of_file(file: str) -> Kind:
+    if file == getattr(sys.modules.get("__main__"), "__file__", None) and not file.startswith(_STANDARD_LIBRARY):
+        return "user"
+    if is_ours(file) or file.startswith((TORCH, "<frozen ")):
+        return "inner"
+    if is_user_file(file):
+        return "user"
+    installed = "site-packages" in file or "dist-packages" in file
+    return "library" if installed or not file.startswith(_STANDARD_LIBRARY) else "inner"
+
+
+def call_site(frame: FrameType | None) -> CallSite:
+    """Return where the call that runs on top of this stack was made."""
+    caller = frame
+    while caller is not None and kind_of(caller.f_code) == "inner":
+        caller = caller.f_back
+    user = next(user_frames(caller), None)
+    library = None
+    if caller is not None and caller is not user:
+        library = caller.f_code.co_filename, caller.f_lineno
+    call = call_words(caller) if caller is not None else ""
+    if user is None:
+        return CallSite(call, *NO_LINE, "", 1, (), library)
+    code, line = user.f_code, user.f_lineno
+    lines = linecache.getlines(code.co_filename, user.f_globals)
+    first = max(1, line - LINES_AROUND)
+    source = tuple(each.rstrip("\r\n") for each in lines[first - 1 : line + LINES_AROUND])
+    return CallSite(call, code.co_filename, line, code.co_qualname, first, source, library)
+
+
+def call_words(frame: FrameType) -> str:
+    """Return the call that a frame is in, as its line names it: "optimizerG.step"; "" where it cannot be read."""
+    code = frame.f_code
+    place = next(islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    first, last, begin, end = place
+    if first is None or last is None or begin is None or end is None:
+        return ""
+    lines = linecache.getlines(code.co_filename, frame.f_globals)[first - 1 : last]
+    if len(lines) != last - first + 1:
+        return ""
+    encoded = [each.encode() for each in lines]
+    encoded[-1] = encoded[-1][:end]
+    encoded[0] = encoded[0][begin:]
+    try:
+        node = ast.parse(b"".join(encoded).decode().strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        return ""
+    return _words(node.func) if isinstance(node, ast.Call) else ""
+
+
+def _words(node: ast.expr) -> str:
+    """Write an expression; what is long inside it is left out."""
+    if isinstance(node, ast.Attribute):
+        return f"{_words(node.value)}.{node.attr}"
+    text = ast.unparse(node)
+    if len(text) <= MAX_CALL_LENGTH:
+        return text
+    return f"{_words(node.func)}(...)" if isinstance(node, ast.Call) else "(...)"

@@ -1,0 +1,247 @@
+"""Turns what a script calls into events: counted, told to the agent, and shown as frames where it wants them."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.core.frame import Frame
+from autograd_tui.engine.script.call_site import position
+from autograd_tui.engine.script.grad_history import FreeCounts
+from autograd_tui.engine.script.module_calls import ModuleCalls
+from autograd_tui.engine.script.registry import Registry
+from autograd_tui.engine.script.script_frames import ScriptFrames
+from autograd_tui.engine.training.tensor_properties import version_of
+
+Optimizer = torch.optim.Optimizer
+
+
+class Agent(Protocol):
+    """What the phases tell of each event."""
+
+    def lets_pass(self, phases: Phases, name: str) -> bool:
+        """Return whether nothing is wanted of the event that has just been counted."""
+        ...
+
+    def stop(self, frame: Frame) -> None:
+        """Take a frame; it returns when the script may go on."""
+        ...
+
+    def give_up(self, reason: str) -> None:
+        """Take a sentence on why nothing will come any more."""
+        ...
+
+
+@dataclass(slots=True)
+class Event:
+    """What a script has just called, with the live objects; it is let go with the next one."""
+
+    name: str
+    loss: Tensor | None = None  # that a forward has made
+    retained: bool = False  # whether a backward has kept the graph
+    optimizer: Optimizer | None = None  # that stepped, was cleared, unscaled or scheduled
+    skipped: bool = False
+    norm: Tensor | float | None = None  # of all gradients before they were clipped
+    max_norm: float | None = None
+
+
+class Phases:
+    """Counts a script's events, and keeps what is known of its loop.
+
+    `index`: events so far. `iteration`: from 1 at the first forward on. `steps`: of all optimizers, without those that
+    were skipped. All three are the same however the script is run.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.index = self.iteration = self.steps = 0
+        self.registry = Registry()
+        self.calls = ModuleCalls()
+        self.counts = FreeCounts()
+        self.backwards = 0  # since the last step or zero_grad
+        self.step_counts: dict[int, int] = {}  # completed, by the optimizer's id
+        self.inside: list[tuple[str, Any, FrameType | None]] = []  # the calls that are not over, outermost first
+        self._frames_wanted = False
+        self._continuous = False  # whether every event since the last one was followed with its gradients
+        self._has_begun = False
+        self._loss: weakref.ref[Tensor] | None = None
+        self._loss_version = 0
+        self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
+        self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
+        self._has_stepped = self._has_cleared = False  # since this iteration began
+        self._reader = ScriptFrames(self)
+        self.event = Event("")
+        self.frames = True
+
+    # What the agent reads and sets.
+
+    @property
+    def loss(self) -> Tensor | None:
+        """The loss of the last forward, not scaled, while the script keeps it; None where there is none."""
+        loss = self._loss() if self._loss is not None else None
+        return self.unscaled(loss) if loss is not None else None
+
+    @property
+    def frames(self) -> bool:
+        """Whether everything that a whole frame needs is followed; without it an event costs a few microseconds."""
+        return self._frames_wanted
+
+    @frames.setter
+    def frames(self, wanted: bool) -> None:
+        if wanted != self._frames_wanted:
+            self._frames_wanted, self._continuous = wanted, False
+            if wanted:
+                self.calls.install()
+            else:
+                self.calls.remove()
+
+    def make_frame(self, name: str) -> Frame:
+        """Return the frame behind the event that was counted last; `name` is that of its command, "" for frame 0."""
+        frame = self._reader.read(name, sys._getframe(1))
+        self.calls.let_go()
+        return frame
+
+    def unscaled(self, loss: Tensor) -> Tensor:
+        """Return what a loss was before GradScaler scaled it; itself where it did not."""
+        if self._scaled is not None and self._scaled[0]() is loss:
+            return self._scaled[1]
+        return loss
+
+    # What the seams call. Each `begin_...` runs before PyTorch's own function.
+
+    def add_optimizer(self, optimizer: Optimizer) -> None:
+        """Take note of an optimizer that was made or used."""
+        if self.registry.add_optimizer(optimizer):
+            self.step_counts.pop(id(optimizer), None)  # of one before it, whose id this one has
+
+    def begin(self, kind: str, subject: Any, frame: FrameType | None = None) -> None:
+        """Enter a call: what comes until `end` is inside it.
+
+        `frame`: of a function that runs as long as the call, where nobody says `end` if it raises.
+        """
+        if self.inside:
+            self._leave_what_raised(sys._getframe())
+        if not self._has_begun:
+            self._has_begun = True
+            self.follow()
+            self.agent.stop(self.make_frame(""))
+        self.inside.append((kind, subject, frame))
+        self.calls.reset()
+
+    def _leave_what_raised(self, stack: FrameType | None) -> None:
+        """Leave the calls whose functions run no more."""
+        running = set()
+        while stack is not None:
+            running.add(id(stack))
+            stack = stack.f_back
+        while self.inside and self.inside[-1][2] is not None and id(self.inside[-1][2]) not in running:
+            self.inside.pop()
+
+    def begin_backward(self, loss: Tensor, frame: FrameType) -> None:
+        """Count the forward that ends here, where the loss is another than the last one."""
+        self.begin("backward", loss)
+        before = self._loss() if self._loss is not None else None
+        version = version_of(loss)
+        if before is not loss or version != self._loss_version:
+            self._loss, self._loss_version = weakref.ref(loss), version
+            self._count_iteration(position(frame))
+            self._event(Event("forward", loss=loss))
+        if self._frames_wanted:
+            self.follow()
+            self._reader.before_backward()
+
+    def end_backward(self, *, retained: bool) -> None:
+        """Count a backward that has ended; `retained`: the graph is still there."""
+        self.backwards += 1
+        self.counts.backwards += 1
+        if self._continuous:
+            self._reader.after_backward()
+        self._event(Event("backward", retained=retained))
+
+    def begin_step(self, optimizer: Optimizer, frame: FrameType) -> None:
+        """Look at the parameters before an optimizer's step; `frame`: of what calls the hooks."""
+        self.add_optimizer(optimizer)
+        self.begin("step", optimizer, frame)
+        if self._frames_wanted:
+            self.follow()
+            self._reader.before_step(optimizer)
+
+    def end_step(self, optimizer: Optimizer) -> None:
+        """Count a step that has ended."""
+        self._has_stepped = True
+        self.steps += 1
+        self.step_counts[id(optimizer)] = self.step_counts.get(id(optimizer), 0) + 1
+        self.counts.used[id(optimizer)] = self.counts.backwards
+        if self._continuous:
+            self._reader.after_step(optimizer)
+        self._event(Event("step", optimizer=optimizer))
+        self.backwards = 0
+        if self.inside and self.inside[-1][1] is optimizer:
+            self.inside.pop()
+
+    def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
+        """Look at the gradients before they are cleared."""
+        if isinstance(owner, Optimizer):
+            self.add_optimizer(owner)
+        self.begin("zero_grad", owner)
+        if self._frames_wanted:
+            self.follow()
+            self._reader.before_zero_grad()
+
+    def end_zero_grad(self, owner: Optimizer | nn.Module) -> None:
+        """Count a zero_grad that has ended."""
+        self._has_cleared |= self.counts.backwards > self.counts.cleared.get(id(owner), 0)
+        self.counts.cleared[id(owner)] = self.counts.backwards
+        if self._continuous:
+            self._reader.after_zero_grad(owner)
+        self.backwards = 0
+        self._event(Event("zero_grad", optimizer=owner if isinstance(owner, Optimizer) else None))
+
+    def note_scaled(self, scaled: Any, loss: Any) -> None:
+        """Remember what GradScaler has made of a loss."""
+        if isinstance(scaled, Tensor) and isinstance(loss, Tensor) and scaled is not loss and loss.numel() == 1:
+            self._scaled = weakref.ref(scaled), loss.detach()
+
+    def end_call(self, event: Event) -> None:
+        """Count a call of any other kind that has ended."""
+        self._event(event)
+
+    # Counting.
+
+    def _event(self, event: Event) -> None:
+        self.event = event
+        self.index += 1
+        if not self.agent.lets_pass(self, event.name):
+            self.agent.stop(self.make_frame(event.name))
+        self.event = Event("")
+
+    def follow(self) -> None:
+        """Take up the gradients again, where events were not followed."""
+        if self._frames_wanted and not self._continuous:
+            self._continuous = True
+            self._reader.take_up()
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the gradients were followed through every event up to this one."""
+        return self._continuous
+
+    @property
+    def inside_step(self) -> bool:
+        """Whether an optimizer's step runs that calls the script's own closure."""
+        return any(kind == "step" for kind, *_ in self.inside[:-1])
+
+    def _count_iteration(self, place: tuple[int, int]) -> None:
+        """Begin an iteration where a forward comes from a line that has been one's since it began, behind a step."""
+        is_over = self._has_stepped or (self._has_cleared and not self.inside_step) or not self.registry.has_optimizer
+        if self.iteration == 0 or (place in self._positions and is_over):
+            self.iteration += 1
+            self._positions.clear()
+            self._has_stepped = self._has_cleared = False
+        self._positions.add(place)

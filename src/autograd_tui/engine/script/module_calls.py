@@ -1,0 +1,118 @@
+"""The outermost calls of modules in a script, followed by global hooks while frames are made."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from autograd_tui.engine.training.tensor_properties import tensors_in
+
+MAX_CALLS = 4096  # of which it is remembered whose output they made
+MAX_HELD_CALLS = 8  # whose tensors are held until the next stop
+
+
+@dataclass(slots=True)
+class ModuleCall:
+    """One call: its output is known by the number of the node that made it."""
+
+    module: weakref.ref[nn.Module]
+    nodes: tuple[int, ...]  # of the output's tensors
+    has_params: bool
+    output: Tensor | None  # its first tensor, detached
+    arguments: tuple[Tensor, ...]  # the tensors that it was called with, detached
+    argument_refs: tuple[weakref.ref[Tensor], ...]
+
+
+class ModuleCalls:
+    """Follows the calls of modules in grad mode whose output has a graph."""
+
+    def __init__(self) -> None:
+        self.calls: deque[ModuleCall] = deque(maxlen=MAX_CALLS)
+        self.is_paused = False  # inside a backward
+        self._depth = 0
+        self._handles: list[RemovableHandle] = []
+
+    def install(self) -> None:
+        """Add the hooks."""
+        if not self._handles:
+            self._handles = [
+                nn.modules.module.register_module_forward_pre_hook(self._enter),
+                nn.modules.module.register_module_forward_hook(self._leave, always_call=True),
+            ]
+
+    def remove(self) -> None:
+        """Take the hooks away, and forget the calls."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.calls.clear()
+        self._depth = 0
+
+    def reset(self) -> None:
+        """Begin outside of every module: a KeyboardInterrupt leaves one without a hook."""
+        self._depth = 0
+
+    def let_go(self) -> None:
+        """Hold no tensors any more."""
+        for call in self.calls:
+            call.output, call.arguments = None, ()
+
+    def in_graph(self, nodes: set[int]) -> Iterator[ModuleCall]:
+        """Yield the calls whose output is in a graph, given by the numbers of its nodes; newest first."""
+        return (call for call in reversed(self.calls) if any(each in nodes for each in call.nodes))
+
+    def _enter(self, module: nn.Module, arguments: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._depth += 1
+
+    def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self._depth = max(0, self._depth - 1)
+        if self._depth or self.is_paused or not torch.is_grad_enabled():
+            return
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return
+        try:
+            self._add(module, arguments, output)
+        except Exception:  # an output that cannot be read: the call is left out
+            return
+
+    def _add(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            made = [each for each in tensors_in(_plain(output)) if each.grad_fn is not None]
+            if not made:
+                return
+            given = list(tensors_in(arguments))
+            self.calls.append(
+                ModuleCall(
+                    weakref.ref(module),
+                    tuple(each.grad_fn._sequence_nr() for each in made if each.grad_fn is not None),
+                    any(True for _ in module.parameters()),
+                    _first(made).detach(),
+                    tuple(each.detach() for each in given[:2]),
+                    tuple(weakref.ref(each) for each in given),
+                )
+            )
+            if len(self.calls) > MAX_HELD_CALLS:
+                old = self.calls[-1 - MAX_HELD_CALLS]
+                old.output, old.arguments = None, ()
+
+
+def _first(made: list[Tensor]) -> Tensor:
+    """Return the first tensor that is no single number, as a loss beside a prediction is; else the first."""
+    return next((each for each in made if each.numel() > 1), made[0])
+
+
+def _plain(output: Any) -> Any:
+    """Return an output object, as of a library's models, as a dict."""
+    if isinstance(output, (Tensor, dict, tuple, list)):
+        return output
+    return vars(output) if hasattr(output, "__dict__") else ()

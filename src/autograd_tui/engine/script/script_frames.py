@@ -1,0 +1,511 @@
+"""Frames of a script, read from its live objects."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.core.command import Command
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame, ParamGroups
+from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.script_stop import ScriptStop
+from autograd_tui.core.tensor_stats import Grads, StatsTable
+from autograd_tui.engine.script.call_site import call_site
+from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
+from autograd_tui.engine.script.module_calls import ModuleCall
+from autograd_tui.engine.training.optimizers import optimizer_to_spec
+from autograd_tui.engine.training.param_groups import optimizer_classes, optimizer_text
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
+from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.script.loop_phases import Phases
+
+Optimizer = torch.optim.Optimizer
+NO_OPTIMIZER = "none"
+MAX_NODES = 200_000  # of a loss's graph that are visited
+MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
+Changes = dict[str, Any]
+
+
+class ScriptFrames:
+    """Makes each frame from the one before and what the event has changed.
+
+    Where events came in between that were not followed, nothing is said of what they changed.
+    """
+
+    def __init__(self, phases: Phases) -> None:
+        self._phases = phases
+        self._reader = StatsReader()
+        self._history = GradHistory()
+        self._last: Frame | None = None
+        self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
+        self._cleared: list[Tensor] = []  # by hand, since the last frame
+        self._step: Changes = {}  # what was read before the step that runs
+        self._distances: Callable[[], array[float]] | None = None
+
+    # Around the events, while they are followed.
+
+    def take_up(self) -> None:
+        """Begin to follow the gradients behind events that were only counted."""
+        self._history.restart(self._params(), self._owners(), self._phases.counts)
+        self._cleared = []
+
+    def before_backward(self) -> None:
+        """Look at the gradients that there are."""
+        params = self._params()
+        self._find_cleared(params)
+        self._grads_before = seen_grads(params), [each.grad for each in params]
+
+    def after_backward(self) -> None:
+        """Count the gradients that a backward has made or added to."""
+        self._history.count_backward(self._params(), self._grads_before[0])
+        self._grads_before = {}, []
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Read what the step will move."""
+        params = self._phases.registry.params()
+        self._find_cleared(list(params.values()))
+        with untouched():
+            group = TensorGroup(params)
+            read = self._reader.read({"params": group})
+            moves = self._reader.watch("params", group)
+            state = self._small_state(params)
+        rates = self._rates()
+        before = read["params"]
+        if self._last is not None and self._last.params == before:
+            before = self._last.params
+        self._step = {"params": before, "state": state, "rates": rates, "moves": moves}
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Take note of the gradients that were used."""
+        self._history.count_step(id(each) for group in optimizer.param_groups for each in group["params"])
+
+    def before_zero_grad(self) -> None:
+        """Look for gradients that somebody has cleared before."""
+        self._find_cleared(self._params())
+
+    def after_zero_grad(self, owner: Optimizer | nn.Module) -> None:
+        """Take note of the gradients that were cleared."""
+        owned = (
+            (each for group in owner.param_groups for each in group["params"])
+            if isinstance(owner, Optimizer)
+            else owner.parameters()
+        )
+        for param in owned:
+            self._history.clear(param)
+
+    # The frame.
+
+    def read(self, name: str, stack: FrameType) -> Frame:
+        """Return the frame behind the present event; its command is named, and "" for frame 0."""
+        phases = self._phases
+        event = phases.event
+        loss = event.loss if name == "forward" else None
+        nodes, leaves = _graph(loss) if loss is not None else (set(), [])
+        calls = list(phases.calls.in_graph(nodes)) if nodes else []
+        self._learn(stack, leaves, calls)
+        phases.follow()
+        params = phases.registry.params()
+        tensors = list(params.values())
+        if name != "zero_grad":
+            self._find_cleared(tensors)
+        last = self._last
+        groups = {"params": TensorGroup(params)}
+        if last is None or name in ("", "forward"):
+            groups["buffers"] = TensorGroup(phases.registry.buffers())
+        if last is None or name == "step":
+            groups["optimizer_state"] = self._optimizer_state(params)
+        if loss is not None:
+            groups["seen"] = TensorGroup(self._seen(loss, calls))
+        grads_of = {each: param.grad for each, param in params.items() if self._history.backwards.get(id(param))}
+        groups["grads"] = TensorGroup({each: grad for each, grad in grads_of.items() if grad is not None})
+        with untouched():
+            read = self._reader.read(groups)
+        table = read["params"]
+        if last is not None and last.params.layout != table.layout:
+            last = None  # other parameters: nothing can be compared
+            with untouched():
+                if "buffers" not in read:
+                    read |= self._reader.read({"buffers": TensorGroup(phases.registry.buffers())})
+                if "optimizer_state" not in read:
+                    read |= self._reader.read({"optimizer_state": self._optimizer_state(params)})
+        follows = last is not None and last.index == phases.index - 1
+        frame = self._frame(name, last, read, params, follows=follows)
+        changes: Changes = {
+            "index": phases.index,
+            "command": Command(name) if name else None,
+            "iteration": phases.iteration,
+            "steps": phases.steps,
+            "script": self._stop(name, stack, frame, last if follows else None, calls, leaves),
+        }
+        self._last = frame = replace(frame, **changes)
+        self._history.note(tensors)
+        self._cleared, self._step = [], {} if name == "step" else self._step
+        return frame
+
+    def _learn(self, stack: FrameType, leaves: list[Tensor], calls: list[ModuleCall]) -> None:
+        """Bring the registry up to date."""
+        registry = self._phases.registry
+        called = [module for call in calls if call.has_params and (module := call.module()) is not None]
+        if registry.knows(leaves, called):
+            return
+        inputs = [each for call in calls for reference in call.argument_refs if (each := reference()) is not None]
+        before = registry.params()
+        registry.scan(stack, leaves, called, inputs)
+        if self._phases.is_continuous:
+            new = [each for name, each in registry.params().items() if before.get(name) is not each]
+            self._history.add(new, self._owners(), self._phases.counts)
+
+    def _frame(
+        self, name: str, last: Frame | None, read: dict[str, StatsTable], params: dict[str, Tensor], *, follows: bool
+    ) -> Frame:
+        phases = self._phases
+        rates = self._rates()
+        grads = self._grads(read["grads"], params)
+        table = read["params"]
+        fields: Changes = {
+            "params": table if last is None or last.params != table else last.params,
+            "grads": grads,
+            "frozen": frozenset(index for index, each in enumerate(params.values()) if not each.requires_grad),
+            "optimizer": self._optimizer(),
+            "learning_rate": rates[0] if rates else 0.0,
+            "groups": self._groups(params, rates),
+        }
+        for each in ("buffers", "optimizer_state"):
+            if each in read:
+                old = getattr(last, each) if last is not None else None
+                fields[each] = old if old == read[each] else read[each]
+        if last is None:
+            last = Frame(0, **fields)
+            follows = False
+        frame = replace(last, **fields)
+        if frame.frozen != last.frozen:
+            frame = replace(frame, frozen_before=last.frozen)
+        if not follows and name != "forward":
+            frame = replace(
+                frame, loss=None, loss_params=None, prediction=None, inputs=None, targets=None, graph="none"
+            )
+        if not follows:
+            frame = replace(frame, before=None, mover=None, moves=None, added_to=None, last_grads=None, moved=False)
+            frame = replace(frame, state_before=None, step_rate=None, step_rates=(), grads_params=None)
+        changes = getattr(self, f"_{name}_changes", self._no_changes)(frame, last, read)
+        if name != "step" and follows and frame.params is not last.params and phases.inside_step:
+            changes |= {"before": last.params, "mover": Command("step"), "moves": None, "moved": name != "forward"}
+        elif name != "step" and follows and frame.params is not last.params:
+            changes |= {"moved": name != "forward" or phases.steps == 0}
+        return replace(frame, **changes)
+
+    def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
+        return {}
+
+    def _forward_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
+        row = read["seen"].named
+        loss = row("loss")
+        loss_value = loss.values[0] if loss and loss.size == 1 and loss.values else None
+        event_loss = self._phases.event.loss
+        return {
+            "loss": loss_value,
+            "prediction": row("prediction"),
+            "inputs": row("inputs"),
+            "targets": row("targets"),
+            "graph": "alive" if event_loss is not None and event_loss.requires_grad else "none",
+            "buffers_before": last.buffers,
+            "loss_params": frame.params,
+            "loss_steps": self._phases.steps,
+            "moved": False,
+        }
+
+    def _backward_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
+        before = last.grads
+        differ = before.state != "none" and last.grads_params != frame.loss_params
+        grads = frame.grads
+        empty = {index for index, count in enumerate(grads.backwards) if not count}
+        found = any(before.backwards) and before.table.layout.names != () and last.index == self._phases.index - 1
+        return {
+            "graph": "alive" if self._phases.event.retained else "freed",
+            "grads_params": None if differ else frame.loss_params,
+            "added_to": before if found else None,
+            "strays": (),
+            "unused": frozenset(empty - frame.frozen),
+        }
+
+    def _step_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
+        event, before = self._phases.event, self._step
+        if event.skipped or not before:
+            return {"mover": None, "before": None, "moves": None, "state_before": None}
+        same = before["params"].layout == frame.params.layout
+        if not same:
+            return {"moved": True}
+        params = before["params"] if before["params"] == frame.params else frame.params
+        distances = before["moves"]()
+        rates = before["rates"]
+        return {
+            "params": params,
+            "before": before["params"],
+            "mover": Command("step"),
+            "moves": distances,
+            "moved": last.moved or params is not before["params"] or any(distances),
+            "state_before": before["state"],
+            "step_rate": rates[0] if rates else None,
+            "step_rates": rates,
+        }
+
+    def _zero_grad_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
+        return {"last_grads": last.grads, "unused": frozenset(), "state_before": None}
+
+    # The stop.
+
+    def _stop(
+        self,
+        name: str,
+        stack: FrameType,
+        frame: Frame,
+        last: Frame | None,
+        calls: list[ModuleCall],
+        leaves: list[Tensor],
+    ) -> ScriptStop:
+        phases = self._phases
+        registry, event = phases.registry, phases.event
+        site = call_site(stack)
+        part = {id(each) for each in leaves}
+        part |= {id(each) for call in calls if (module := call.module()) is not None for each in module.parameters()}
+        models = registry.owners(part) if name == "forward" else last.script.models if last and last.script else ()
+        scaled = None
+        if event.loss is not None and phases.unscaled(event.loss) is not event.loss and event.loss.numel() == 1:
+            scaled = float(event.loss.detach())
+        elif name == "backward" and last is not None and last.script is not None:
+            scaled = last.script.scaled_loss
+        return ScriptStop(
+            call=site.call or self._call_name(name),
+            file=site.file,
+            line=site.line,
+            function=site.function,
+            first_line=site.first_line,
+            source=site.source,
+            library=site.library,
+            inside=tuple(self._inside()),
+            models=models,
+            optimizer=registry.optimizer_name(event.optimizer) if event.optimizer is not None else "",
+            steps=tuple(
+                (registry.optimizer_name(each), phases.step_counts.get(id(each), 0)) for each in registry.optimizers
+            ),
+            backwards=phases.backwards,
+            skipped=event.skipped,
+            scaled_loss=scaled,
+            norm=None if event.norm is None else float(event.norm),
+            max_norm=event.max_norm,
+            moved_by_hand=self._moved_by_hand(name, frame, last),
+            cleared_by_hand=self._names_of(self._cleared),
+        )
+
+    def _call_name(self, name: str) -> str:
+        event = self._phases.event
+        if event.optimizer is not None and name in ("step", "zero_grad"):
+            return f"{self._phases.registry.optimizer_name(event.optimizer)}.{name}"
+        return {"forward": "backward"}.get(name, name)
+
+    def _inside(self) -> Iterator[str]:
+        """Name the calls that the present one was made inside of."""
+        for kind, subject, _ in self._phases.inside[:-1]:
+            if isinstance(subject, Optimizer):
+                yield f"{self._phases.registry.optimizer_name(subject)}.{kind}"
+            else:
+                yield kind
+
+    def _moved_by_hand(self, name: str, frame: Frame, last: Frame | None) -> tuple[str, ...]:
+        """Name the parameters that changed since the frame before, by no optimizer's step."""
+        if last is None or self._phases.inside_step:
+            return ()
+        now = (
+            self._step.get("params", frame.params)
+            if name == "step" and not self._phases.event.skipped
+            else frame.params
+        )
+        if now is last.params or now.layout != last.params.layout:
+            return ()
+        rows = zip(now.layout.names, _rows(now), _rows(last.params), strict=True)
+        return tuple(each for each, row, before in rows if row != before)
+
+    def _names_of(self, tensors: Iterable[Tensor]) -> tuple[str, ...]:
+        ids = {id(each) for each in tensors}
+        return tuple(name for name, param in self._phases.registry.params().items() if id(param) in ids)
+
+    # Parts of the frame.
+
+    def _params(self) -> list[Tensor]:
+        return list(self._phases.registry.params().values())
+
+    def _owners(self) -> dict[int, list[int]]:
+        """Return the ids of the optimizers and models that have each parameter, by its id."""
+        owners: dict[int, list[int]] = {}
+        registry = self._phases.registry
+        for optimizer in registry.optimizers:
+            for group in optimizer.param_groups:
+                for param in group["params"]:
+                    owners.setdefault(id(param), []).append(id(optimizer))
+        for model in registry.models:
+            module = model.module
+            for param in module.parameters() if module is not None else ():
+                owners.setdefault(id(param), []).append(id(module))
+        return owners
+
+    def _find_cleared(self, params: Sequence[Tensor]) -> None:
+        """Find gradients that went by no zero_grad, or that somebody has filled with zeros."""
+        for param in params:
+            if not self._history.backwards.get(id(param)) or not self._history.changed(param):
+                continue
+            grad = param.grad
+            if grad is None or (self._history.was_written(param) and not self._is_any(grad)):
+                self._cleared.append(param)
+                self._history.clear(param)
+
+    @staticmethod
+    def _is_any(grad: Tensor) -> bool:
+        with untouched():
+            return grad.layout is not torch.strided or bool(grad.detach().any())
+
+    def _grads(self, table: StatsTable, params: dict[str, Tensor]) -> Grads:
+        held = {
+            id(each)
+            for optimizer in self._phases.registry.optimizers
+            for group in optimizer.param_groups
+            for each in group["params"]
+        }
+        names = set(table.layout.names)
+        history = self._history
+        return Grads(
+            table,
+            tuple(history.backwards.get(id(each), 0) if name in names else 0 for name, each in params.items()),
+            tuple(history.used.get(id(each), False) if name in names else False for name, each in params.items()),
+            frozenset(index for index, each in enumerate(params.values()) if id(each) not in held),
+        )
+
+    def _rates(self) -> tuple[float, ...]:
+        """Return the learning rate of each group of all optimizers."""
+        return tuple(
+            float(group.get("lr", 0.0))
+            for optimizer in self._phases.registry.optimizers
+            for group in optimizer.param_groups
+        )
+
+    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...]) -> ParamGroups | None:
+        texts: list[str] = []
+        group_of: dict[int, int] = {}
+        for optimizer in self._phases.registry.optimizers:
+            for group in optimizer.param_groups:
+                for param in group["params"]:
+                    group_of.setdefault(id(param), len(texts))
+                texts.append(_group_text(optimizer, group))
+        of = tuple(group_of.get(id(param)) for param in params.values())
+        if len(texts) == 1 and None not in of:
+            return None
+        return ParamGroups(of, rates, tuple(texts)) if texts else None
+
+    def _optimizer(self) -> str:
+        optimizers = self._phases.registry.optimizers
+        return str(replace(_spec(optimizers[0]), lr=None)) if optimizers else NO_OPTIMIZER
+
+    def _optimizer_state(self, params: dict[str, Tensor]) -> TensorGroup:
+        """Return the state of all optimizers by rows: "w.momentum_buffer"."""
+        optimizers = self._phases.registry.optimizers
+        rows = {}
+        for name, param in params.items():
+            entry: Any = next((state for each in optimizers if (state := dict.get(each.state, param))), {})
+            for key, value in entry.items() if isinstance(entry, dict) else ():
+                if is_number_or_tensor(value):
+                    rows[f"{name}.{key}"] = torch.as_tensor(value)
+        return TensorGroup(rows, exact=False)
+
+    def _small_state(self, params: dict[str, Tensor]) -> StatsTable | None:
+        """Return the optimizers' state where the parameters are MAX_WORKED_VALUES at most, else None."""
+        if len(params) > MAX_WORKED_VALUES or not all(each.numel() == 1 for each in params.values()):
+            return None
+        return self._reader.read({"state_before": self._optimizer_state(params)})["state_before"]
+
+    def _seen(self, loss: Tensor, calls: list[ModuleCall]) -> dict[str, Tensor]:
+        """Return the loss, and what the last model that took part in it was given and gave, as far as it is held."""
+        seen = {"loss": self._phases.unscaled(loss)}
+        model = next((each for each in calls if each.has_params), None)
+        if model is not None and model.output is not None:
+            if loss.grad_fn is None or model.output.numel() > 1 or loss.grad_fn._sequence_nr() not in model.nodes:
+                seen["prediction"] = model.output
+            if model.arguments:
+                seen["inputs"] = model.arguments[0]
+        measure = next((each for each in calls if not each.has_params and len(each.arguments) > 1), None)
+        if measure is not None:
+            seen["targets"] = measure.arguments[1]
+        return {name: each for name, each in seen.items() if has_shape(each)}
+
+
+def _rows(table: StatsTable) -> list[bytes]:
+    data = table.numbers.tobytes()
+    width = len(data) // max(1, len(table))
+    return [data[index * width : (index + 1) * width] for index in range(len(table))]
+
+
+def _spec(optimizer: Optimizer) -> OptimizerSpec:
+    """Return an optimizer's spec; of one that is none of PyTorch's the name alone, which none of those has."""
+    cls = type(optimizer)
+    known = optimizer_classes()
+    name = cls.__name__.lower()
+    if known.get(name) is not cls:
+        return OptimizerSpec(name if name not in known else f"own_{name}")
+    try:
+        return optimizer_to_spec(optimizer)
+    except (Refused, ValueError, TypeError, KeyError):
+        return OptimizerSpec(name)
+
+
+def _group_text(optimizer: Optimizer, group: dict[str, Any]) -> str:
+    spec = _spec(optimizer)
+    if optimizer_classes().get(spec.name) is not type(optimizer):
+        return spec.name
+    try:
+        return optimizer_text(spec, group)
+    except (Refused, ValueError, TypeError):
+        return spec.name
+
+
+def _graph(loss: Tensor) -> tuple[set[int], list[Tensor]]:
+    """Return the numbers of the nodes of a loss's graph, and its leaves."""
+    numbers: set[int] = set()
+    leaves: dict[int, Tensor] = {}
+    seen: set[Any] = set()
+    waiting: list[Any] = [loss.grad_fn]
+    if loss.grad_fn is None and loss.requires_grad:
+        return set(), [loss]
+    while waiting and len(seen) < MAX_NODES:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "AccumulateGrad":
+            leaves[id(node.variable)] = node.variable
+        else:
+            numbers.add(node._sequence_nr())
+        waiting += [each for each, _ in node.next_functions]
+    return numbers, list(leaves.values())
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Read tensors without a graph, autocast, or the user's own modes around."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch._C.DisableTorchFunction())
+        stack.enter_context(_disable_current_modes())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
