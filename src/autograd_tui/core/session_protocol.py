@@ -209,8 +209,8 @@ class InteractiveSession(SessionView, Protocol):
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
         """Return the last pictures of what the model has learned, one of the present frame unless `stopped` held."""
 
-    def watch(self, watch: Watch) -> None:
-        """Report the progress of replays to a callback, which may cancel them."""
+    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+        """Report the progress of replays to a callback, which may cancel them; `stopped` ends what runs elsewhere."""
 
     def close(self, *, in_order: bool) -> None:
         """End the session; where not `in_order`, its journal waits to be resumed."""
@@ -304,8 +304,8 @@ class ReadOnlySession:
         """Return none: there is no model here to show."""
         return ()
 
-    def watch(self, watch: Watch) -> None:
-        """Ignore the callback: nothing takes long."""
+    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+        """Ignore the callbacks: nothing takes long."""
 
     def close(self, *, in_order: bool) -> None:
         """Do nothing: whoever leads the run keeps it."""

@@ -264,7 +264,7 @@ class Session:
         """Return, once, where going back last computed another frame than there had been; None where all agreed."""
         return self._replayer.take_divergence()
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
         """Call `watch` with the progress of going back and gradient checks; it cancels them by returning False."""
         self._replayer.watch = watch
 

@@ -121,7 +121,7 @@ class SessionRunner:
         self.session = session
         self._pictures = ()
         self._publisher.warning = session.warning
-        session.watch(self._take_progress)
+        session.watch(self._take_progress, self._stopped)
         self._opened(session.about, self._publisher.make_update(session))
 
     def run_first(self, commands: Commands) -> None:

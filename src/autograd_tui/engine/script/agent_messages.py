@@ -36,7 +36,7 @@ class Stop:
 
     line: str  # of a FrameEncoder that began with this process's Hello
     held: bool
-    reason: str = ""  # why it is held, where that was not what it had been told: a sentence
+    ends_iteration: bool = False  # whether the iteration before had no more events than this one has by now
     losses: Series = field(default_factory=Series)  # of the iterations since the Stop before
     fired: FiredWatchpoint | None = None
 
@@ -47,14 +47,6 @@ class Raised:
 
     traceback: str
     interactive: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The script has come to its end."""
-
-    stops: int  # that it had
-    reason: str = ""  # a sentence where something was not as it should be
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +84,8 @@ class GoOn:
     """Let the script go on from the stop that is named; one that names another stop is ignored."""
 
     stop: int
-    until: Literal["next"] | Command | Goal = "next"  # the next stop, the next of a phase, or an end of iterations
-    free: bool = False  # without a frame at each stop, but for one iteration now and then
-    every: float = 0.25  # seconds between those
+    goal: Goal | None = None  # where a free run ends, with frames for one iteration now and then; None: the next stop
+    every: float = 0.25  # seconds between those iterations
     watchpoints: tuple[Watchpoint, ...] = ()
     record: bool = False  # with the recorders on, until the next stop
 

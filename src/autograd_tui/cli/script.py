@@ -1,0 +1,61 @@
+"""The command `script`: somebody's own training script, unmodified, held at each phase."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from autograd_tui.cli.arguments import add_display_arguments, new_parser
+from autograd_tui.cli.running import check_terminal, export_session
+from autograd_tui.core.command import Commands
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.session_protocol import SCRIPTED, InteractiveSession
+
+USAGE = "autograd-tui script [options] train.py ARGS | -m module ARGS | -- command ARGS"
+
+
+def script(words: list[str]) -> int:
+    """Start a script on a terminal of its own, and show where it is held."""
+    parser = new_parser("script", "Step a training script of your own, unmodified: it is held at each phase.")
+    parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
+    add_display_arguments(parser)
+    own, command = _split(parser, words)
+    options = parser.parse_args(own)
+    _check(command)
+    check_terminal()
+    from autograd_tui.engine.script.script_session import ScriptSession
+    from autograd_tui.tui.app import run_on_screen
+
+    def open_one(scenario: str | None) -> InteractiveSession:
+        if scenario is not None:
+            raise Refused("a script runs here: leave it (q) to open something else.")
+        return ScriptSession(tuple(command), on_output=_print)
+
+    looks = {"theme": options.theme, "ascii_only": options.ascii}
+    title = command[1] if command[0] in ("-m", "--") else command[0]
+    return run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, exporter=export_session, **looks)
+
+
+def _print(data: bytes) -> None:
+    """Print what the script prints: this program's own output is captured for the console panel."""
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _split(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:
+    """Return this program's own options, and the words of the script behind them."""
+    index = 0
+    while index < len(words) and words[index].startswith("-") and words[index] not in ("-m", "--"):
+        option = words[index].partition("=")[0]
+        action = parser._option_string_actions.get(option)
+        takes_value = action is not None and action.nargs is None and "=" not in words[index]
+        index += 2 if takes_value else 1
+    return words[:index], words[index:]
+
+
+def _check(command: list[str]) -> None:
+    """Raise Refused where there is nothing to start."""
+    if not command or command in (["-m"], ["--"]):
+        raise Refused(f"no script is named: {USAGE}.")
+    if command[0].endswith(".py") and not os.path.isfile(command[0]):
+        raise Refused(f"there is no file {command[0]}.")

@@ -1,0 +1,265 @@
+"""The agent in a script's process: it sends frames to the screen, and holds the script where it is told to."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import open_file
+from autograd_tui.core.history import Series
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.watchpoint import Watcher, Watchpoint
+from autograd_tui.core.wire import FrameEncoder
+from autograd_tui.engine.script.agent_messages import (
+    PAUSE_BYTES,
+    PAUSE_NAME,
+    SOCKET_NAME,
+    SOCKET_VARIABLE,
+    Answer,
+    Ask,
+    Detach,
+    GoOn,
+    Hello,
+    SeamsOff,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from autograd_tui.core.frame import Frame
+    from autograd_tui.engine.script.phases import Phases
+
+MAX_FRAME_SHARE = 0.03  # of a free run's time that frames may cost
+
+
+def enter_script() -> None:
+    """Install the seams in this process; it attaches to the screen at its first event. Called behind `import torch`."""
+    from autograd_tui.engine.script.phases import Phases
+    from autograd_tui.engine.script.seams import install
+
+    if os.environ.get("RANK", "0") != "0":
+        return  # one rank is shown, and the others wait for it where they reduce
+    agent = Agent(Path(os.environ[SOCKET_VARIABLE]))
+    agent.phases = Phases(agent)
+    install(agent.phases)
+
+
+class Agent:
+    """Answers what the script's seams ask: whether an event passes, and how long it is held.
+
+    It attaches at the first event. Without a screen, or once that is gone, everything passes.
+    """
+
+    phases: Phases
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: that of the socket and of the pause byte."""
+        self._folder = folder
+        self._connection: Connection | None = None
+        self._pause: mmap.mmap | bytes = b"\0" * PAUSE_BYTES
+        self._encoder = FrameEncoder()
+        self._watcher = Watcher()
+        self._free_run: FreeRun | None = None  # None where the script is held at the next event
+        self._losses = Series()  # since the last Stop
+        self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
+        self._length: int | None = None  # events of the iteration before; None before there was a whole one
+        self._is_over = False  # the screen is gone, or the script was detached
+
+    # Called by the phases.
+
+    def lets_pass(self, phases: Phases, name: str) -> bool:
+        """Return whether nothing is wanted of the event that has just been counted."""
+        if phases.iteration != self._iteration:
+            self._begin_iteration(phases)
+        if self._free_run is None:
+            return self._is_over
+        return self._free_run.lets_pass(phases, name)
+
+    def stop(self, frame: Frame) -> None:
+        """Send the frame; where the script is to be held there, return when it may go on."""
+        if self._is_over or not self._is_attached():
+            return
+        self._watcher.check(frame)
+        fired = self._watcher.take_fired()
+        held = self._free_run is None or fired is not None or self._free_run.ends_at(self.phases)
+        if not held and not self._free_run_shows():
+            return
+        losses, self._losses = self._losses, Series()
+        stop = Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired)
+        if self._send(stop) and held:
+            self._free_run = None
+            self.phases.frames = True
+            self._hold(frame.index)
+
+    def give_up(self, reason: str) -> None:
+        """Tell the screen that the seams are off, and why."""
+        self._is_over = True
+        if self._connection is not None:
+            self._send(SeamsOff(reason))
+
+    # Attaching and holding.
+
+    def _is_attached(self) -> bool:
+        """Return whether there is a screen, connecting to it at first."""
+        if self._connection is not None:
+            return True
+        try:
+            attached = socket.socket(socket.AF_UNIX)
+            attached.connect(str(self._folder / SOCKET_NAME))
+            pause = open_file(self._folder / PAUSE_NAME, os.O_RDWR)
+            self._pause = mmap.mmap(pause, PAUSE_BYTES)
+            os.close(pause)
+        except OSError:
+            self._is_over = True
+            return False
+        self._connection = Connection(attached.detach())
+        return self._send(self._hello())
+
+    def _hello(self) -> Hello:
+        main = sys.modules.get("__main__")
+        file = os.path.abspath(getattr(main, "__file__", None) or sys.argv[0] or "")
+        rank = os.environ.get("RANK")
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+        return Hello(os.getpid(), None, int(rank) if rank else None, file, tuple(sys.argv[1:]), versions)
+
+    def _send(self, message: Any) -> bool:
+        """Send to the screen; return whether it is there."""
+        assert self._connection is not None
+        try:
+            self._connection.send(message)
+        except OSError:
+            self._is_over = True
+            return False
+        return True
+
+    def _hold(self, index: int) -> None:
+        """Answer what the screen asks, until the script may go on from stop `index`."""
+        assert self._connection is not None
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                self._is_over = True
+                return
+            match message:
+                case GoOn(stop=stop) if stop == index:
+                    self._go_on(message)
+                    return
+                case Ask(stop=stop) if stop == index:
+                    index = self._answer(message, index)
+                case Detach():
+                    self._is_over = True
+                    return
+                case _:
+                    pass  # it answers a stop that is over
+
+    def _go_on(self, order: GoOn) -> None:
+        if order.watchpoints != self._watcher.armed:
+            self._watcher.disarm()
+            self._watcher.armed = order.watchpoints
+        self._free_run = None
+        if order.goal is not None:
+            self._free_run = FreeRun(self, order.goal, order.every, order.watchpoints)
+
+    def _answer(self, ask: Ask, index: int) -> int:
+        """Answer, and return the index of the stop that the script is held at now."""
+        try:
+            answer = Answer(self._asked(ask))
+        except Refused as error:
+            answer = Answer(refused=str(error))
+        self._send(answer)
+        return self.phases.index
+
+    def _asked(self, ask: Ask) -> Any:
+        raise Refused(f"{ask.what} cannot be had of a script yet.")
+
+    # Iterations and free runs.
+
+    @property
+    def paused(self) -> bool:
+        """Whether the script is to be held at its next event."""
+        return self._pause[0] != 0
+
+    @property
+    def ends_iteration(self) -> bool:
+        """Whether the iteration before had no more events than the present one has by now."""
+        return self._length is not None and self.phases.index - self._first_index + 1 == self._length
+
+    def _begin_iteration(self, phases: Phases) -> None:
+        if self._iteration:
+            self._length = phases.index - self._first_index
+        self._iteration, self._first_index = phases.iteration, phases.index
+
+    def add_loss(self, index: int, iteration: int, loss: float) -> None:
+        """Remember a loss that no frame brings, for the plot."""
+        self._losses.append(index, iteration, loss)
+
+    def _free_run_shows(self) -> bool:
+        return self._free_run is not None and self._free_run.shows
+
+
+class FreeRun:
+    """A run without a frame at each event: for one whole iteration now and then there are some."""
+
+    def __init__(self, agent: Agent, goal: Goal, every: float, watchpoints: tuple[Watchpoint, ...]) -> None:
+        self._agent, self._goal, self._every = agent, goal, every
+        self._is_watched = bool(watchpoints)
+        self._due = monotonic() + every  # when frames are wanted again
+        self._armed: int | None = None  # the iteration behind which frames are made of one
+        self._sampled: int | None = None  # the iteration that frames are made of now
+        self._sample_began = 0.0
+        agent.phases.frames = self._is_watched
+
+    @property
+    def shows(self) -> bool:
+        """Whether the present frame is one that the screen gets."""
+        return self._sampled is not None
+
+    def lets_pass(self, phases: Phases, name: str) -> bool:
+        """Return whether the event needs no frame."""
+        if name == "forward":
+            self._note_loss(phases)
+        if self._agent.paused or self.ends_at(phases):
+            return False
+        self._sample(phases)
+        return self._sampled is None and not self._is_watched
+
+    def ends_at(self, phases: Phases) -> bool:
+        """Return whether the run ends at the present event."""
+        if self._agent.paused:
+            return True
+        end = self._goal.iteration
+        if end is not None and (phases.iteration > end or (phases.iteration == end and self._agent.ends_iteration)):
+            return True
+        return self._goal.on_loss and self._goal.has_loss(self._loss(phases))
+
+    def _note_loss(self, phases: Phases) -> None:
+        loss = self._loss(phases)
+        if loss is not None:
+            self._agent.add_loss(phases.index, phases.iteration, loss)
+
+    @staticmethod
+    def _loss(phases: Phases) -> float | None:
+        loss = phases.loss
+        return None if loss is None or loss.numel() != 1 else loss.item()
+
+    def _sample(self, phases: Phases) -> None:
+        """Make frames for one whole iteration where some are due: the hooks are on before it begins."""
+        if self._sampled is not None:
+            if phases.iteration != self._sampled:
+                cost = monotonic() - self._sample_began
+                self._due = monotonic() + max(self._every, cost / MAX_FRAME_SHARE)
+                self._sampled, phases.frames = None, self._is_watched
+        elif self._armed is not None:
+            if phases.iteration != self._armed:
+                self._sampled, self._armed, self._sample_began = phases.iteration, None, monotonic()
+        elif monotonic() >= self._due:
+            self._armed, phases.frames = phases.iteration, True

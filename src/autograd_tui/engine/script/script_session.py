@@ -1,0 +1,443 @@
+"""A session that leads a script of the user's own, which runs in a process of its own. Needs no torch."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import new_file, open_file
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import FrameStore
+from autograd_tui.core.history import History
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.run_observer import Watch
+from autograd_tui.core.session_protocol import SCRIPTED, ReadOnlySession, SessionInfo
+from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.core.trace import Trace
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
+from autograd_tui.core.wire import FrameDecoder
+from autograd_tui.engine.script.agent_messages import (
+    PAUSE_BYTES,
+    PAUSE_NAME,
+    SOCKET_NAME,
+    Answer,
+    Ask,
+    Detach,
+    GoOn,
+    Hello,
+    SeamsOff,
+    Stop,
+)
+from autograd_tui.engine.script.script_process import ScriptProcess
+
+POLL_SECONDS = 0.05  # between two looks at whether what is waited for is still wanted
+MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
+NO_CALL = "a script calls its phases itself"
+
+
+class ScriptSession(ReadOnlySession):
+    """Starts the script, and stands where that is held first; every request after that lets it go on, or asks it.
+
+    Raises Refused where the script ends before it has trained.
+    """
+
+    can = SCRIPTED
+
+    def __init__(self, words: tuple[str, ...], *, on_output: Callable[[bytes], None]) -> None:
+        """`words`: the command line of the script, as ScriptProcess takes it."""
+        self._words: tuple[str, ...] = words
+        self._stopped: Callable[[], bool] = bool  # whether what runs is to end
+        self._folder = _private_folder()
+        self._pause_byte = _new_pause_byte(self._folder / PAUSE_NAME)
+        self._listening = _listen(self._folder)
+        self._connection: Connection | None = None
+        self._decoder = FrameDecoder()
+        self._watcher = Watcher()  # which watchpoints are armed; the script's own one checks them
+        self._untaken: FiredWatchpoint | None = None
+        self._ended: str | None = None  # a sentence, once the script has
+        self._frames: FrameStore | None = None
+        self._log = CommandLog()
+        self._held: Stop | None = None  # where the script waits for an order
+        self.history = History()
+        self.newest = 0
+        self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
+        try:
+            self._wait_until_held()
+        except BaseException:
+            self.process.close()
+            self._remove_folder()
+            raise
+        if self._frames is None:
+            raise Refused(f"{self._title} {self._ended}.")
+
+    # What a screen draws.
+
+    @property
+    def frame(self) -> Frame:
+        """The frame where the script is held, or the newest that has come from it."""
+        return self._latest
+
+    @property
+    def watchpoints(self) -> tuple[Watchpoint, ...]:  # type: ignore[override]
+        """The armed watchpoints."""
+        return self._watcher.armed
+
+    @property
+    def notice(self) -> str | None:
+        """A sentence once the script has ended, or goes on without seams."""
+        return f"{self._title} {self._ended}" if self._ended else None
+
+    def stored(self, index: int) -> Frame | None:
+        """Return a frame that has come and is still stored."""
+        return self._latest if index == self._latest.index else self._store.get(index)
+
+    def nearest(self, index: int, by: int) -> int:
+        """Return the index of the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
+        return self._store.nearest(index, by)
+
+    def look(self, index: int) -> Frame:
+        """Return frame `index`, or the nearest before it that is stored."""
+        frame = self.stored(index) or self._store.get(self.nearest(index, -1))
+        assert frame is not None
+        return frame
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Return the nearest frame after the same call in another iteration, before (`by` -1) or after (1)."""
+        here, current = self.look(index), index
+        while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
+            current = further
+            frame = self.look(current)
+            if _name(frame) == _name(here) and frame.iteration != here.iteration:
+                return frame
+        return None
+
+    def log(self) -> CommandLog:
+        """Return the calls that the script has made, as far as their frames have come."""
+        return CommandLog(self._log)
+
+    # What may be asked.
+
+    def next_command(self) -> Command:
+        """Return what stands for the script's next call, whatever that is."""
+        return Command("next")
+
+    def repeats(self, command: Command) -> bool:
+        """Return False: the script runs on."""
+        return False
+
+    def run(self, command: Command) -> Frame:
+        """Let the script go on to its next stop, or to the next after a phase; set a learning rate or a value."""
+        if command.name == "next":
+            return self._go_on()
+        if command.phase is not None:
+            if command.forced:
+                raise Refused(
+                    f"{NO_CALL}, and none can be forced: {command.phase.letter} goes on to its next {command.name}."
+                )
+            return self._go_on_to(command.phase)
+        if command.goes_back:
+            return self._go_back(command)
+        return self._set(command)
+
+    def run_until(self, goal: Goal) -> Iterator[Frame]:
+        """Let the script go on stop by stop until `goal`, a watchpoint, or its end, yielding each frame."""
+        while True:
+            frame = self._go_on()
+            yield frame
+            if self._reaches(goal) or self._fires_here or self._stopped():
+                return
+
+    def run_free(self, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
+        """Let the script run at its own speed, yielding a frame about every so many seconds and the last one."""
+        if self._reaches(goal):
+            return
+        self._send(GoOn(self._here, goal, every, self._watcher.armed))
+        while self._held is None:
+            newest = self._latest
+            self._wait(stopped)
+            if self._latest is not newest:
+                yield self._latest
+            if self._ended:
+                raise Refused(f"{self._title} {self._ended}.")
+
+    def rewind(self, index: int) -> Frame:
+        """Refuse: a script runs on, and its earlier frames can only be looked at."""
+        raise Refused("this script cannot be taken back: arrows look at the frames that it had.")
+
+    def arm(self, watchpoint: Watchpoint | str) -> None:
+        """Have runs pause where a condition holds."""
+        self._watcher.arm(watchpoint, self.frame)
+
+    def disarm(self) -> None:
+        """Disarm all watchpoints."""
+        self._watcher.disarm()
+
+    def take_fired(self) -> FiredWatchpoint | None:
+        """Return, once, the watchpoint that has fired since the last call."""
+        fired, self._untaken = self._untaken, None
+        return fired
+
+    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+        """Take the callback that says whether what runs is to end at its next stop."""
+        self._stopped = stopped
+
+    def trace(self, index: int) -> Trace:
+        """Return what happened inside the call that led to frame `index`, where it was recorded."""
+        trace: Trace = self._ask("trace", index)
+        return trace
+
+    def inspect(self, name: str) -> Inspection:
+        """Return exact statistics of a parameter where the script is held."""
+        inspection: Inspection = self._ask("inspect", name)
+        return inspection
+
+    def close(self, *, in_order: bool) -> None:
+        """End the script, which may be in the middle of its run."""
+        self.process.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._listening.close()
+        self._remove_folder()
+
+    # Going on.
+
+    @property
+    def _title(self) -> str:
+        words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
+        return words[0]
+
+    @property
+    def _store(self) -> FrameStore:
+        assert self._frames is not None
+        return self._frames
+
+    @property
+    def _here(self) -> int:
+        """The index of the stop where the script is held; raises Refused where it is not."""
+        if self._ended:
+            raise Refused(f"{self._title} {self._ended}.")
+        if self._held is None:
+            raise Refused(f"{self._title} runs, and has not come to its next stop.")
+        return self._latest.index
+
+    @property
+    def _fires_here(self) -> bool:
+        return self._untaken is not None
+
+    def _reaches(self, goal: Goal) -> bool:
+        """Return whether a run ends at the present stop."""
+        frame, held = self._latest, self._held
+        if frame.phase is Phase.FORWARD and goal.has_loss(frame.loss):
+            return True
+        end = goal.iteration
+        over = held is not None and held.ends_iteration
+        return end is not None and (frame.iteration > end or (frame.iteration == end and over))
+
+    def end_of(self, iterations: int) -> Goal:
+        """Return the goal so many iterations from here, counting the one that has begun."""
+        frame, held = self._latest, self._held
+        over = frame.iteration == 0 or (held is not None and held.ends_iteration)
+        return Goal(frame.iteration + iterations - (not over))
+
+    def _go_on(self) -> Frame:
+        """Let the script go on to its next stop."""
+        self._send(GoOn(self._here, watchpoints=self._watcher.armed))
+        self._wait_until_held()
+        if self._ended:
+            raise Refused(f"{self._title} {self._ended}.")
+        return self._latest
+
+    def _go_on_to(self, phase: Phase) -> Frame:
+        """Let the script go on to the next stop after a phase."""
+        while True:
+            frame = self._go_on()
+            if frame.phase is phase or self._fires_here or self._stopped():
+                return frame
+
+    def _go_back(self, command: Command) -> Frame:
+        raise Refused("this script cannot be taken back: arrows look at the frames that it had.")
+
+    def _set(self, command: Command) -> Frame:
+        if command.name in ("optimizer", "seed") or command.kind == "requires_grad":
+            raise Refused(f"{command} cannot be set here: it is the script that makes its own.")
+        self._ask("set", command)
+        return self._latest
+
+    def _ask(self, what: Any, *arguments: Any) -> Any:
+        """Ask the held script, and return its answer; raises Refused where it refuses."""
+        self._send(Ask(self._here, what, arguments))
+        while True:
+            message = self._receive(lambda: False)
+            if isinstance(message, Answer):
+                break
+        if message.refused is not None:
+            raise Refused(message.refused)
+        return message.value
+
+    def _send(self, message: Any) -> None:
+        assert self._connection is not None
+        if isinstance(message, GoOn):
+            self._pause(False)
+            self._held = None
+        with suppress(OSError):  # its end is seen when its answer is waited for
+            self._connection.send(message)
+
+    # What comes from the script.
+
+    def _wait_until_held(self) -> None:
+        """Take in what comes, until the script is held or has ended."""
+        while self._held is None and not self._ended:
+            self._wait(self._stopped)
+
+    def _wait(self, stopped: Callable[[], bool]) -> None:
+        """Take in one message, or nothing for a moment; where it is `stopped`, the script is held at its next stop."""
+        self._receive(stopped)
+
+    def _receive(self, stopped: Callable[[], bool]) -> Any:
+        """Take in the next message and return it, None where none has come for a moment."""
+        if stopped():
+            self._pause(True)
+        sources: list[Any] = [self._listening, *([self._connection] if self._connection else [])]
+        ready = wait(sources, POLL_SECONDS)
+        if self._listening in ready:
+            self._attach()
+        if self._connection in ready:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                self._lose_connection()
+                return None
+            self._take(message)
+            return message
+        if not ready and self.process.exit_code is not None:
+            self._end()
+        return None
+
+    def _attach(self) -> None:
+        """Take the first process that attaches; others go on by themselves."""
+        attached, _ = self._listening.accept()
+        connection = Connection(attached.detach())
+        if self._connection is not None:
+            with suppress(OSError):
+                connection.send(Detach())
+            connection.close()
+            return
+        self._connection = connection
+
+    def _lose_connection(self) -> None:
+        assert self._connection is not None
+        self._connection.close()
+        self._connection = None
+        deadline = monotonic() + 1
+        while self.process.exit_code is None and monotonic() < deadline:
+            self.process.wait(POLL_SECONDS)
+        self._end()
+
+    def _end(self) -> None:
+        code = self.process.exit_code
+        if self._frames is None:
+            self._ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
+        elif code is None:
+            self._ended = "goes on without seams"
+        else:
+            self._ended = f"has ended after {self.newest:,} stops" + (f" (exit code {code})" if code else "")
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case Hello():
+                self._hello = message
+            case Stop():
+                self._take_stop(message)
+            case SeamsOff(reason):
+                self.warning = reason
+                self._ended = f"goes on without seams: {reason}"
+            case _:
+                pass
+
+    def _take_stop(self, stop: Stop) -> None:
+        frame = self._decoder.frame(stop.line)
+        for point in stop.losses.points():
+            if point.index < frame.index:
+                self.history.loss.append(point.index, point.iteration, point.value)
+        if self._frames is None:
+            self._open(frame)
+        else:
+            self._append(frame)
+        self._latest, self.newest = frame, frame.index
+        self._held = stop if stop.held else None
+        if stop.fired is not None:
+            self.fired = self._untaken = stop.fired
+
+    def _open(self, frame: Frame) -> None:
+        """Take the script's first frame."""
+        self._frames = FrameStore(frame)
+        config = RunConfig(self._hello.file, versions=self._hello.versions, script=self._words)
+        self.about = SessionInfo(
+            self._title,
+            "cpu",
+            0,
+            config,
+            listing={"setup": (), **{phase.value: () for phase in Phase}},
+        )
+        self.history.append(frame)
+
+    def _append(self, frame: Frame) -> None:
+        if frame.params.layout.names != self._latest.params.layout.names:
+            history = self.history
+            self.history = History(history.loss, history.grad_norm, history.learning_rate, history.metrics)
+        self._store.append(frame)
+        self.history.append(frame)
+        for _ in range(frame.index - self._latest.index - 1):
+            self._log.append(Command("next"))
+        self._log.append(frame.command or Command("next"))
+
+    def _pause(self, wanted: bool) -> None:
+        self._pause_byte[:] = b"\1" if wanted else b"\0"
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _name(frame: Frame) -> str | None:
+    return frame.command.name if frame.command else None
+
+
+def _private_folder() -> Path:
+    """Make a folder for the socket that no other user can enter, with a path that a socket's may have."""
+    folder = tempfile.mkdtemp(prefix="autograd-tui-")
+    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="autograd-tui-", dir="/tmp")
+    return Path(folder)
+
+
+def _new_pause_byte(path: Path) -> mmap.mmap:
+    """Make the file of the byte that the script looks at, and share it."""
+    made = new_file(path, 0o600)
+    os.write(made, b"\0" * PAUSE_BYTES)
+    os.close(made)
+    descriptor = open_file(path, os.O_RDWR)
+    try:
+        return mmap.mmap(descriptor, PAUSE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _listen(folder: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(folder / SOCKET_NAME))
+    listening.listen()
+    return listening
