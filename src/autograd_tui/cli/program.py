@@ -14,7 +14,7 @@ from autograd_tui.cli.export import export
 from autograd_tui.cli.follow import follow
 from autograd_tui.cli.replay import replay
 from autograd_tui.cli.resume import resume
-from autograd_tui.cli.script import script
+from autograd_tui.cli.script_command import script
 from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
 from autograd_tui.core.errors import Refused

@@ -246,14 +246,16 @@ def run_on_screen(
     begins_slowly: bool = False,
     greeting: str | None = None,
     exporter: Callable[..., str] | None = None,
+    output: CapturedOutput | None = None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
     theme: "light", "dark", "ansi" or a name of Textual's. It and ascii_only are None for what was chosen last.
     greeting: said at the start, and again on leaving, where the terminal keeps it.
+    output: one that takes in what another process prints, too.
     """
     preferences, terminal = _chosen_preferences(theme, ascii_only), this_terminal()
-    output, watchdog = CapturedOutput(), TerminalWatchdog()
+    output, watchdog = output or CapturedOutput(), TerminalWatchdog()
     watchdog.start()
     signals.hold()
     signals.keep_from_copies()

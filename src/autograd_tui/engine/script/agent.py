@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import socket
@@ -27,6 +28,7 @@ from autograd_tui.engine.script.agent_messages import (
     Answer,
     Ask,
     Detach,
+    Ended,
     GoOn,
     Hello,
     SeamsOff,
@@ -35,14 +37,14 @@ from autograd_tui.engine.script.agent_messages import (
 
 if TYPE_CHECKING:
     from autograd_tui.core.frame import Frame
-    from autograd_tui.engine.script.phases import Phases
+    from autograd_tui.engine.script.loop_phases import Phases
 
 MAX_FRAME_SHARE = 0.03  # of a free run's time that frames may cost
 
 
 def enter_script() -> None:
     """Install the seams in this process; it attaches to the screen at its first event. Called behind `import torch`."""
-    from autograd_tui.engine.script.phases import Phases
+    from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import install
 
     if os.environ.get("RANK", "0") != "0":
@@ -62,7 +64,7 @@ class Agent:
 
     def __init__(self, folder: Path) -> None:
         """`folder`: that of the socket and of the pause byte."""
-        self._folder = folder
+        self._folder, self._pid = folder, os.getpid()
         self._connection: Connection | None = None
         self._pause: mmap.mmap | bytes = b"\0" * PAUSE_BYTES
         self._encoder = FrameEncoder()
@@ -121,7 +123,13 @@ class Agent:
             self._is_over = True
             return False
         self._connection = Connection(attached.detach())
+        atexit.register(self._say_end)
         return self._send(self._hello())
+
+    def _say_end(self) -> None:
+        """Tell the screen how far the script has come, in the script's own process."""
+        if not self._is_over and os.getpid() == self._pid:
+            self._send(Ended(self.phases.index, self._losses))
 
     def _hello(self) -> Hello:
         main = sys.modules.get("__main__")

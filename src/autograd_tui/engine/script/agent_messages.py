@@ -50,6 +50,14 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """The script's process comes to its end."""
+
+    index: int  # of its last event
+    losses: Series = field(default_factory=Series)  # of the iterations since the last Stop
+
+
+@dataclass(frozen=True, slots=True)
 class SeamsOff:
     """A seam has failed and all are off: the script goes on as under plain Python. `reason` is one sentence."""
 

@@ -20,7 +20,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import new_file, open_file
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
-from autograd_tui.core.history import History
+from autograd_tui.core.history import History, Series
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.run_observer import Watch
@@ -36,6 +36,7 @@ from autograd_tui.engine.script.agent_messages import (
     Answer,
     Ask,
     Detach,
+    Ended,
     GoOn,
     Hello,
     SeamsOff,
@@ -73,6 +74,7 @@ class ScriptSession(ReadOnlySession):
         self._held: Stop | None = None  # where the script waits for an order
         self.history = History()
         self.newest = 0
+        self._last_index = 0  # of the script's events, once it has ended
         self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
         try:
             self._wait_until_held()
@@ -353,7 +355,9 @@ class ScriptSession(ReadOnlySession):
         elif code is None:
             self._ended = "goes on without seams"
         else:
-            self._ended = f"has ended after {self.newest:,} stops" + (f" (exit code {code})" if code else "")
+            self._ended = f"has ended after {self._last_index or self.newest:,} events" + (
+                f" (exit code {code})" if code else ""
+            )
 
     def _take(self, message: Any) -> None:
         match message:
@@ -364,14 +368,22 @@ class ScriptSession(ReadOnlySession):
             case SeamsOff(reason):
                 self.warning = reason
                 self._ended = f"goes on without seams: {reason}"
+            case Ended():
+                self._last_index = message.index
+                self._add_losses(message.losses, before=message.index + 1)
             case _:
                 pass
 
+    def _add_losses(self, losses: Series, *, before: int) -> None:
+        """Plot the losses of forwards that no frame has brought."""
+        last = self.history.loss.indices[-1] if self.history.loss else -1
+        for point in losses.points():
+            if last < point.index < before:
+                self.history.loss.append(point.index, point.iteration, point.value)
+
     def _take_stop(self, stop: Stop) -> None:
         frame = self._decoder.frame(stop.line)
-        for point in stop.losses.points():
-            if point.index < frame.index:
-                self.history.loss.append(point.index, point.iteration, point.value)
+        self._add_losses(stop.losses, before=frame.index)
         if self._frames is None:
             self._open(frame)
         else:

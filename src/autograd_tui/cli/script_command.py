@@ -25,21 +25,20 @@ def script(words: list[str]) -> int:
     check_terminal()
     from autograd_tui.engine.script.script_session import ScriptSession
     from autograd_tui.tui.app import run_on_screen
+    from autograd_tui.tui.captured_output import CapturedOutput
+
+    output = CapturedOutput()
 
     def open_one(scenario: str | None) -> InteractiveSession:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
-        return ScriptSession(tuple(command), on_output=_print)
+        return ScriptSession(tuple(command), on_output=output.take_in)
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = command[1] if command[0] in ("-m", "--") else command[0]
-    return run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, exporter=export_session, **looks)
-
-
-def _print(data: bytes) -> None:
-    """Print what the script prints: this program's own output is captured for the console panel."""
-    while data:
-        data = data[os.write(1, data) :]
+    return run_on_screen(
+        open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=export_session, **looks
+    )
 
 
 def _split(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:
