@@ -240,3 +240,14 @@ def test_a_truncated_history_knows_nothing_of_later_frames() -> None:
     kept = made.copy()
     kept.truncate_after(3)
     assert (len(kept.grads), len(kept.grads.iterations), len(made.grads)) == (1, 1, 2)
+
+
+def test_of_several_points_in_an_iteration_the_last_can_be_taken() -> None:
+    series = Series()
+    for index, (iteration, value) in enumerate([(1, 0.5), (1, 0.7), (2, 0.4), (3, 0.3), (3, 0.6)]):
+        series.append(index, iteration, value)
+    assert [(point.index, point.value) for point in series.last_of_iterations().points()] == [
+        (1, 0.7),
+        (2, 0.4),
+        (4, 0.6),
+    ]

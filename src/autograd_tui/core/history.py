@@ -95,6 +95,14 @@ class Series:
         columns = (self.indices[start:end], self.iterations[start:end], self.values[start:end])
         return Series(self.capacity, self.bucket, *columns)
 
+    def last_of_iterations(self) -> Series:
+        """Return a series of the newest point of each iteration: a script may measure several losses in one."""
+        last = Series(self.capacity, self.bucket)
+        for position, iteration in enumerate(self.iterations):
+            if iteration not in self.iterations[position + 1 : position + 2]:
+                last.append(self.indices[position], iteration, self.values[position])
+        return last
+
     def share_since(self, other: Series) -> float:
         """Return the share of all iterations by which this series and an earlier copy of it differ in length."""
         if not self or not other:

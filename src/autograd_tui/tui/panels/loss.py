@@ -226,7 +226,7 @@ class LossPanel(Panel):
         plotted = []
         for what, letter, style in zip(known, LETTERS, styles, strict=False):
             if what not in self._series:
-                self._series[what] = series_of(what, history)
+                self._series[what] = self._whole(series_of(what, history))
             series, index = self._series[what], frame.index - self._covers(what)
             if self.view.hidden is not None:
                 series = series.copy()
@@ -239,6 +239,10 @@ class LossPanel(Panel):
                 average = average and average.between(view.first or 0, view.last)
             plotted.append(Plotted(what, series, average, index, letter if len(known) > 1 else "", style))
         return plotted
+
+    def _whole(self, series: Series) -> Series:
+        """Return what there is to plot of a series: of a script one point an iteration, the last."""
+        return series if self.frame is None or self.frame.script is None else series.last_of_iterations()
 
     def _covers(self, what: Quantity) -> bool:
         """Return whether the veil covers the value that the frame brought."""
@@ -275,7 +279,7 @@ class LossPanel(Panel):
                 continue
             key = (branch.number, what)
             if key not in self._branch_series:
-                self._branch_series[key] = series_of(what, branch.history).after(branch.fork)
+                self._branch_series[key] = self._whole(series_of(what, branch.history)).after(branch.fork)
             series = self._branch_series[key]
             if self.view.log_scale and what.kind in ("value", "gradient"):
                 series = absolute(series)

@@ -54,7 +54,7 @@ class PhasesPanel(Panel):
 
     def _draw_script(self, frame: Frame, stop: ScriptStop, width: int) -> list[Line]:
         """Draw the kinds of calls that a script makes: what it does next is known to nobody before it does it."""
-        hint: Line = [("space: ", "dim"), ("next stop", "strong"), (" ", "")]
+        hint: Line = [("space: ", "dim"), ("next stop" if frame.error is None else "its end", "strong"), (" ", "")]
         numbers = {phase.value: key_number(frame, phase, MAX_NUMBER) for phase in Phase}
         change = self._loss_change(frame, MAX_NUMBER + 8) if frame.phase is Phase.FORWARD and not frame.error else ""
         numbers["forward"] += change
