@@ -42,7 +42,7 @@ def test_a_forward_names_the_loss_and_the_models_and_is_held_before_its_backward
 
 def test_a_scaled_loss_is_said_beside_the_loss() -> None:
     text = said(accumulated()[1])
-    assert text.startswith("the loss is 0.6100, made by model.")
+    assert text.startswith("loss is 0.6100, made by model.")
     assert "GradScaler has scaled it: backward starts from 39976.9600, 6.554e+04 times as much." in text
     assert "of the scaled loss: 6.554e+04 times as large" in said(accumulated()[2])
 
@@ -101,7 +101,7 @@ def test_what_moved_by_hand_is_said() -> None:
 
 
 def test_a_call_inside_another_says_so() -> None:
-    assert "All of this is inside optimizer.step, which has not ended." in said(closure()[2])
+    assert "This is inside optimizer.step, which has not ended." in said(closure()[2])
     assert "strategy.py, line 198, of a library made the call." in said(library()[3])
     assert "inside" not in said(closure()[-1])
 
@@ -137,6 +137,13 @@ def test_the_lines_around_the_call_are_numbered_and_the_call_is_seen() -> None:
     assert lines[0] == "  12 netG.zero_grad()"
     assert code_title(frame.script) == "Code   train.py, line 16"
     assert [plain(each) for each in script_code_lines(frame, frame.script, 60, 1)] == ["▶ 16 optimizerG.step()"]
+
+
+def test_a_line_that_is_cut_says_so() -> None:
+    frame = accumulated()[10]
+    assert frame.script is not None
+    (line,) = (plain(each) for each in script_code_lines(frame, frame.script, 30, 1))
+    assert line == "▶  8 torch.nn.utils.clip_grad…"
 
 
 def test_the_line_of_a_library_stands_below() -> None:

@@ -40,8 +40,10 @@ async def test_the_variable_of_the_optimizer_is_named_where_there_is_room() -> N
         await shown.press(*["space"] * 10)
         assert "▌optimizerG.STEP▐" in shown.text("PhasesPanel")
         assert "space: next stop" in shown.text("PhasesPanel")
-        await shown.press("left", "left")
-        assert "▌errG.FORWARD▐" in shown.text("PhasesPanel")
+        await shown.press("left")
+        assert "▌errG.BACKWARD▐" in shown.text("PhasesPanel")
+        await shown.press("left")
+        assert "▌FORWARD▐" in shown.text("PhasesPanel")
         assert "errG is 0.8312" in shown.text("ExplanationPanel")
 
 

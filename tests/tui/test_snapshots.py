@@ -15,8 +15,10 @@ import pytest
 
 from app_screen import running
 from autograd_tui.core.command import parse
+from autograd_tui.core.session_protocol import LIVE, SCRIPTED
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import THEMES, Preferences
+from handmade_scripts import HeldScript, accumulated, gan, raised
 from handmade_session import MadeSession, TracedSession
 from handmade_traces import line_backward, tower
 from picture_frames import (
@@ -57,10 +59,14 @@ SCENES = {
     "plane": drawing("two sides", plane=SIDES, points=SIDES.points),
     "waves": drawing("waves", points=WAVES),
     "texts": drawing("what it writes", texts=TEXTS),
+    "gan": HeldScript(gan()),
+    "accumulated": HeldScript(accumulated(skipped=True)),
+    "raised": HeldScript(raised()),
     "inside": TracedSession(LINE, line_frames()[:2], line_backward()),
     "tower": TracedSession(LAYERS, layers_frames()[:1], tower()),
 }
 THIRD_OPERATION = ("i", "right", "right")
+TO_ITS_END = ("space",) * 12  # through all stops of a script
 INTO_A_LAYER = ("2", "down", "enter", "down")
 
 
@@ -96,6 +102,14 @@ PICTURES = [  # each scene, size and look twice at least
     Picture("waves", HALL, "dark"),
     Picture("texts", HALL, "ansi"),
     Picture("texts", VAST, "dark"),
+    Picture("gan", WIDE, "dark", TO_ITS_END[:10]),
+    Picture("gan", HALL, "light", TO_ITS_END[:8]),
+    Picture("gan", VAST, "ansi", TO_ITS_END[:10]),
+    Picture("accumulated", WIDE, "ascii", TO_ITS_END[:11]),
+    Picture("accumulated", HALL, "dark", TO_ITS_END[:10]),
+    Picture("accumulated", SMALL, "ansi", TO_ITS_END[:2]),
+    Picture("raised", WIDE, "light", TO_ITS_END[:6]),
+    Picture("raised", SMALL, "dark", TO_ITS_END[:6]),
     Picture("inside", WIDE, "dark", THIRD_OPERATION),
     Picture("inside", HALL, "light", THIRD_OPERATION),
     Picture("tower", HALL, "ascii", THIRD_OPERATION),
@@ -107,7 +121,9 @@ async def drawn(picture: Picture) -> str:
     """Show a scene and draw the screen."""
     preferences = Preferences(theme=THEMES.get(picture.looks, THEMES["dark"]), ascii_only=picture.looks == "ascii")
     session = SCENES[picture.scene]
-    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, preferences=preferences)
+    session = HeldScript(session.frames) if isinstance(session, HeldScript) else session  # which goes on
+    can = SCRIPTED if session.can.script else LIVE
+    app = AutogradApp(lambda _: session, parse(""), title=picture.scene, preferences=preferences, can=can)
     async with running(app, picture.size) as shown:
         for key in picture.keys:
             await shown.press(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from autograd_tui.core.command import Phase
@@ -59,7 +60,7 @@ def _first_frame(frame: Frame, stop: ScriptStop) -> list[str]:
 
 
 def _forward(frame: Frame, stop: ScriptStop) -> list[str]:
-    name = loss_name(stop)
+    name = _capital(loss_name(stop), "the loss")
     loss = "not one number" if frame.loss is None else number(frame.loss)
     made_by = f", made by {_listed(stop.models)}" if stop.models else ""
     sentences = [f"{name} is {loss}{made_by}. backward has not begun: the script is held in front of it."]
@@ -75,12 +76,16 @@ def _forward(frame: Frame, stop: ScriptStop) -> list[str]:
 
 def loss_name(stop: ScriptStop) -> str:
     """Return what the script calls the loss that it calls backward on, "the loss" where that has no plain name."""
-    name = stop.call.removesuffix(".backward")
-    return (
-        name
-        if stop.library is None and name != stop.call and name.replace(".", "").replace("_", "").isalnum()
-        else "the loss"
-    )
+    found = _LOSS.fullmatch(stop.call) if stop.library is None else None
+    return found[1] or found[2] if found else "the loss"
+
+
+_LOSS = re.compile(r"(?:\w+\.)*scale\((\w+)\)\.backward|([\w.]+)\.backward")
+
+
+def _capital(words: str, plain: str) -> str:
+    """Begin a sentence with words of the screen's own by a capital; a name stays as it is."""
+    return words.capitalize() if words == plain else words
 
 
 def _is_quotient(frame: Frame, stop: ScriptStop) -> bool:
@@ -133,7 +138,7 @@ def _clip(frame: Frame, stop: ScriptStop) -> list[str]:
 
 
 def _step(frame: Frame, stop: ScriptStop) -> list[str]:
-    call = _called(stop, "step")
+    call = f"{stop.optimizer}.step" if stop.optimizer else _called(stop, "step")
     if stop.skipped:
         return [
             f"GradScaler left {call} out, for gradients that are not finite: it has moved no parameter.",
@@ -211,9 +216,7 @@ def _by_hand(stop: ScriptStop) -> list[str]:
 
 def _circumstances(stop: ScriptStop) -> list[str]:
     """Say where the call was made from, if that is not plain, and that what it prints is not seen again."""
-    sentences = [f"All of this is inside {', in '.join(reversed(stop.inside))}, which has not ended."] * bool(
-        stop.inside
-    )
+    sentences = [f"This is inside {', in '.join(reversed(stop.inside))}, which has not ended."] * bool(stop.inside)
     if stop.library is not None and stop.file:
         file, line = stop.library
         sentences.append(f"{base_name(file)}, line {line}, of a library made the call.")

@@ -242,7 +242,7 @@ def largest_and_least_move(frame: Frame, of: Collection[int] | None = None) -> l
     ranked = sorted(shares, key=lambda pair: pair[0])
     if not ranked:
         return []
-    ends = (("most: ", *ranked[-1]), ("least:", *ranked[0]))
+    ends = (("most: ", *ranked[-1]), ("least:", *ranked[0]))[: len(ranked)]
     return [f"  {word} {_share_of(frame.params[index], share)} of it" for word, share, index in ends]
 
 

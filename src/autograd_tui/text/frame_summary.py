@@ -120,7 +120,7 @@ def _optimizers_of(frame: Frame, stop: ScriptStop) -> str:
     if len(stop.steps) > 1:
         return f" · {', '.join(name for name, _ in stop.steps)}, lr {lr}"
     name = frame.optimizer.partition(",")[0]
-    return f" · {OPTIMIZER_NAMES.get(name, name)} lr {lr}"
+    return f" · {OPTIMIZER_NAMES.get(name, 'LBFGS' if name == 'lbfgs' else name)} lr {lr}"
 
 
 def unkept_mark(unkept: str) -> Line:

@@ -84,8 +84,15 @@ def _label(kind: str, present: str | None, stop: ScriptStop | None) -> str:
     """Write a kind of call; the present one in capitals, with the variable that it is a method of."""
     if kind != present:
         return f" {kind} "
-    variable = stop.call.rpartition(".")[0] if stop is not None and "(" not in stop.call else ""
-    return f"▌{variable}{'.' if variable else ''}{kind.upper()}▐"
+    return f"▌{_variable(kind, stop)}{kind.upper()}▐" if stop is not None else f"▌{kind.upper()}▐"
+
+
+def _variable(kind: str, stop: ScriptStop) -> str:
+    """Return the variable that a call is a method of, with a dot: of a forward the model, where it is one."""
+    if kind == "forward":
+        return f"{stop.models[0]}." if len(stop.models) == 1 else ""
+    variable, dot, _ = stop.call.rpartition(".")
+    return "" if stop.library is not None or kind == "clip" or "(" in variable else variable + dot
 
 
 def _rows(

@@ -42,13 +42,14 @@ def script_code_lines(frame: Frame, stop: ScriptStop, width: int, height: int) -
     top = scrolled(place - room // 2, range(place, place + 1), count=len(numbers), room=room)
     shown = range(top, min(top + room, len(numbers)))
     indent = min((_indent(stop.source[each]) for each in shown if stop.source[each].strip()), default=0)
-    rows = [_row(frame, stop, each, digits, indent) for each in shown]
+    rows = [_row(frame, stop, each, digits, indent, width) for each in shown]
     return [*rows, *below]
 
 
-def _row(frame: Frame, stop: ScriptStop, place: int, digits: int, indent: int) -> Line:
+def _row(frame: Frame, stop: ScriptStop, place: int, digits: int, indent: int, width: int) -> Line:
     number, code = stop.first_line + place, stop.source[place].expandtabs(4)[indent:]
-    here = number == stop.line
+    here, room = number == stop.line, max(width - digits - 3, 1)
+    code = code if len(code) <= room else f"{code[: room - 1]}…"
     mark = ("! " if frame.error else "▶ ") if here else "  "
     style = ("error" if frame.error else "strong") if here else ""
     return [(mark, "error" if frame.error else "accent"), (f"{number:>{digits}} ", "dim"), *_styled(code, style)]

@@ -168,6 +168,8 @@ def _layers(names: tuple[str, ...]) -> Layers:
 def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> list[Span]:
     if frame.loss is None or frame.before is None or frame.mover is None or frame.mover.phase is not Phase.STEP:
         return []
+    if frame.script is not None and losses_of(frame, history) is None:
+        return []  # the iteration may measure another loss after this one
     loss, risen = f"loss {number(frame.loss)}", False
     if losses := losses_of(frame, history):
         before, now = losses
