@@ -35,7 +35,7 @@ def script(words: list[str]) -> int:
         return ScriptSession(tuple(command), on_output=output.take_in)
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    title = command[1] if command[0] in ("-m", "--") else command[0]
+    title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
     return run_on_screen(
         open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=export_session, **looks
     )

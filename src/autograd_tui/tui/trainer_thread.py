@@ -51,7 +51,8 @@ class TrainerThread(threading.Thread):
         self._measured = measured
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
-        self.publisher = StatusPublisher(f"loading PyTorch and {title}", updated)
+        busy = f"{title} runs, and has not trained yet" if can.script else f"loading PyTorch and {title}"
+        self.publisher = StatusPublisher(busy, updated)
         self.runner = (ReplayRunner if can.replays else SessionRunner)(
             open_session,
             self.requests,

@@ -219,7 +219,7 @@ class ScriptSession(ReadOnlySession):
     @property
     def _title(self) -> str:
         words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
-        return words[0]
+        return os.path.basename(words[0])
 
     @property
     def _store(self) -> FrameStore:
