@@ -67,6 +67,7 @@ class View:
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
+    ended: bool = False  # whether a script runs no more
     calls: tuple[str, ...] = ()  # the kinds of calls that a script's loop was seen to make, in its order
     trace_position: TracePosition | None = None  # on the trace screen
     gradcheck: GradCheck | None = None  # of the operation at hand
@@ -273,7 +274,7 @@ class ScreenState:
     def say(self, note: Note | None, status: Status, output: CapturedOutput) -> None:
         """Show a note; without one, the note of the mode the screen is in."""
         self.status = status
-        self.change(note=note or self._mode(status, output))
+        self.change(note=note or self._mode(status, output), ended=status.can.script and not status.can.advance)
 
     def _mode(self, status: Status, output: CapturedOutput) -> Note | None:
         if self.dropped_keys is not None:

@@ -24,7 +24,7 @@ from autograd_tui.core.history import History, Series
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.run_observer import Watch
-from autograd_tui.core.session_protocol import SCRIPTED, ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
@@ -54,8 +54,6 @@ class ScriptSession(ReadOnlySession):
 
     Raises Refused where the script ends before it has trained.
     """
-
-    can = SCRIPTED
 
     def __init__(self, words: tuple[str, ...], *, on_output: Callable[[bytes], None]) -> None:
         """`words`: the command line of the script, as ScriptProcess takes it."""
@@ -91,6 +89,13 @@ class ScriptSession(ReadOnlySession):
     def frame(self) -> Frame:
         """The frame where the script is held, or the newest that has come from it."""
         return self._latest
+
+    @property
+    def can(self) -> Capabilities:  # type: ignore[override]
+        """What may be asked: once the script has ended, nothing that would let it go on."""
+        if self._ended is None:
+            return SCRIPTED
+        return Capabilities(export=True, script=True, refusal=f"{self._title} {self._ended}.")
 
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:  # type: ignore[override]

@@ -28,7 +28,7 @@ MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
 class PhasesPanel(Panel):
     """forward → backward → STEP → zero_grad, and a number under each."""
 
-    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "calls")
+    DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "calls", "ended")
 
     DEFAULT_CSS = "PhasesPanel { height: 2; }"
 
@@ -54,7 +54,10 @@ class PhasesPanel(Panel):
 
     def _draw_script(self, frame: Frame, stop: ScriptStop, width: int) -> list[Line]:
         """Draw the kinds of calls that a script makes: what it does next is known to nobody before it does it."""
-        hint: Line = [("space: ", "dim"), ("next stop" if frame.error is None else "its end", "strong"), (" ", "")]
+        next_one = "next stop" if frame.error is None else "its end"
+        hint: Line = [("it has ended ", "dim")]
+        if not self.view.ended:
+            hint = [("space: ", "dim"), (next_one, "strong"), (" ", "")]
         numbers = {phase.value: key_number(frame, phase, MAX_NUMBER) for phase in Phase}
         change = self._loss_change(frame, MAX_NUMBER + 8) if frame.phase is Phase.FORWARD and not frame.error else ""
         numbers["forward"] += change
