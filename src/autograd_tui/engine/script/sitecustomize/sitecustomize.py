@@ -25,7 +25,7 @@ class AfterTorch:
         loader, run = spec.loader, spec.loader.exec_module
 
         def exec_module(module):  # type: ignore[no-untyped-def]
-            del loader.exec_module
+            loader.exec_module = run  # a tool that hooks the import as well may have set it
             run(module)
             enter()
 
