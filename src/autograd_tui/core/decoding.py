@@ -230,7 +230,7 @@ def _frame(frame: Frame) -> bool:
     parallel += [frame.groups.of if frame.groups else None]
     group = frame.command.group if frame.command else None
     return (
-        count > 0
+        (count > 0 or frame.script is not None)  # a script may not have made its model yet
         and all(len(each) == count for each in parallel if each is not None)
         and all(index < count for indices in (frame.frozen, frame.frozen_before, frame.unused) for index in indices)
         and (frame.groups is None or len(frame.step_rates) in (0, len(frame.groups.learning_rates)))

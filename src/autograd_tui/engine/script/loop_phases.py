@@ -189,6 +189,8 @@ class Phases:
         """Look at the gradients before they are cleared."""
         if isinstance(owner, Optimizer):
             self.add_optimizer(owner)
+        else:
+            self.registry.add_cleared(owner)
         self.begin("zero_grad", owner)
         if self._frames_wanted:
             self.follow()

@@ -7,7 +7,9 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from dis import get_instructions
+from functools import cache
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -44,6 +46,7 @@ class Registry:
         self.changed = True  # whether an optimizer was made, or one that it did not know has been met, since the scan
         self._optimizers: list[weakref.ref[Optimizer]] = []  # in the order in which they were made
         self._names: dict[int, tuple[weakref.ref[Any], str]] = {}  # of models and optimizers, by their ids
+        self._cleared: dict[int, weakref.ref[nn.Module]] = {}  # modules whose zero_grad was called, by their ids
         self._tensors: dict[str, weakref.ref[Tensor]] = {}  # parameters that are no model's
         self._strangers: weakref.WeakSet[Tensor] = weakref.WeakSet()  # leaves that are no parameters
 
@@ -71,6 +74,14 @@ class Registry:
     def optimizer_name(self, optimizer: Optimizer) -> str:
         """Return the variable that holds an optimizer, or its class in small letters."""
         return self._name_of(optimizer) or type(optimizer).__name__.lower()
+
+    def add_cleared(self, owner: nn.Module) -> None:
+        """Take note of a module whose gradients are cleared: it is trained, though it may have had no optimizer yet."""
+        known = self._cleared.get(id(owner))
+        if known is None or known() is not owner:
+            self._cleared = {key: each for key, each in self._cleared.items() if each() is not None}
+            self._cleared[id(owner)] = weakref.ref(owner)
+            self.changed = True
 
     # Parameters.
 
@@ -137,7 +148,11 @@ class Registry:
         self.changed = False
         leaves, called = list(leaves), [unwrapped(each) for each in called]
         held = [each for optimizer in self.optimizers for group in optimizer.param_groups for each in group["params"]]
-        wanted = {id(each) for each in (*held, *leaves)}
+        cleared = [unwrapped(module) for each in self._cleared.values() if (module := each()) is not None]
+        called += cleared
+        wanted = {
+            id(each) for each in (*held, *leaves, *(param for module in cleared for param in module.parameters()))
+        }
         tensor_names = self._name_variables(frame)
         modules = self._candidates(called, wanted)
         missing = self._missing(modules, held, leaves, tensor_names, {id(each) for each in inputs})
@@ -281,12 +296,20 @@ def _locals(frame: FrameType) -> list[tuple[str, Any]]:
         return []  # of a module: its globals
     if sys.version_info >= (3, 13):
         return list(frame.f_locals.items())
-    if not _USES_ITS_LOCALS.isdisjoint(frame.f_code.co_names) or sys.gettrace() is not None:
+    if _uses_its_locals(frame.f_code) or sys.gettrace() is not None:
         return []
     variables = frame.f_locals
     items = list(variables.items())
     variables.clear()
     return items
+
+
+@cache
+def _uses_its_locals(code: CodeType) -> bool:
+    """Return whether a function may read the dict of its variables: by a global name, which `model.eval()` is not."""
+    if _USES_ITS_LOCALS.isdisjoint(code.co_names):
+        return False
+    return any(each.opname == "LOAD_GLOBAL" and each.argval in _USES_ITS_LOCALS for each in get_instructions(code))
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

@@ -83,7 +83,13 @@ class ScriptFrames:
         before = read["params"]
         if self._last is not None and self._last.params == before:
             before = self._last.params
-        self._step = {"params": before, "state": state, "rates": rates, "moves": moves}
+        self._step = {
+            "index": self._phases.index,
+            "params": before,
+            "state": state,
+            "rates": rates,
+            "moves": moves,
+        }
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Take note of the gradients that were used."""
@@ -325,6 +331,8 @@ class ScriptFrames:
         """Name the parameters that changed since the frame before, by no optimizer's step."""
         if last is None or self._phases.inside_step:
             return ()
+        if name == "step" and self._step.get("index", last.index) != last.index:
+            return ()  # calls inside this step came in between, and what moved since is the step's
         now = (
             self._step.get("params", frame.params)
             if name == "step" and not self._phases.event.skipped
