@@ -19,6 +19,7 @@ from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.engine.script.loop_phases import Phases
 from autograd_tui.engine.script.seams import Seams, install
 
+SCRIPTS = Path(__file__).parent / "scripts"
 LETTERS = {
     "zero_grad": "Z",
     "forward": "F",
@@ -87,10 +88,12 @@ def run_script(text: str, folder: Path, name: str = "train.py") -> dict[str, Any
     module.__file__ = str(path)
     before = sys.modules["__main__"]
     sys.modules["__main__"] = module
+    sys.path.insert(0, str(SCRIPTS))
     try:
         exec(compile(path.read_text(), str(path), "exec"), vars(module))
     finally:
         sys.modules["__main__"] = before
+        sys.path.remove(str(SCRIPTS))
     return vars(module)
 
 
@@ -126,11 +129,19 @@ def _add(digest: Any, value: Any) -> None:
         digest.update(repr(value).encode())
 
 
-def recorded(text: str, folder: Path, **options: Any) -> tuple[RecordingAgent, dict[str, Any]]:
-    """Run a script with seams, from seed 0; return the agent and the script's variables."""
+def script_text(name: str) -> str:
+    """Return one of the scripts in `scripts`."""
+    return (SCRIPTS / f"{name}.py").read_text()
+
+
+def recorded(text: str, folder: Path, *, frames: bool = True, **options: Any) -> tuple[RecordingAgent, dict[str, Any]]:
+    """Run a script with seams, from seed 0; return the agent and the script's variables.
+
+    `frames`: whether all that frames need is followed from the first event on.
+    """
     agent = RecordingAgent(**options)
     torch.manual_seed(0)
-    with seams_on(agent):
+    with seams_on(agent, frames=frames):
         variables = run_script(text, folder)
     assert not agent.reasons, agent.reasons
     return agent, variables

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from script_recorder import RecordingAgent, ends_the_same, recorded, run_script, script_text, seams_on, stops
+from torch import nn
 
-from script_recorder import ends_the_same, recorded, stops
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.wire import FrameDecoder, FrameEncoder
+from autograd_tui.engine.script.seams import without_seams
 
 SIMPLE = """
 import torch
@@ -22,6 +31,23 @@ for epoch in range(3):
     loss.backward()
     optimizer.step()
 """
+
+ITERATIONS = {  # the events of each script, by iteration; those before the first forward come first
+    "accumulation": ["FBFBUCSZL"] * 3,
+    "checkpointing": ["Z", "FBSZ", "FBSZ", "FBS"],
+    "closure": ["Z", "FBZFBZFBZFBSZ", "FBZFBZFBZFBS"],
+    "gan": ["Z", "FBFBSZFBSZ", "FBFBSZFBSZ", "FBFBSZFBS"],
+    "gradient_penalty": ["GZ", "FBSGZ", "FBSGZ", "FBS"],
+    "manual_update": ["FB", "FBB", "FB"],
+    "reinforcement": ["Z", "FBSZ", "FBSZ", "FBSZ", "FBS"],
+    "schedulers": ["ZZ", "FBSSLZZ", "FBSSLLLZZ", "FBSSLZZ", "FBSSLLL"],
+    "trainer_class": ["Z", "FBCSLZ", "FBCSLZ", "FBCSL"],
+}
+
+
+def frames_of(name: str, tmp_path: Path) -> list[Frame]:
+    """Return the frames of one of the scripts in tests/support/scripts."""
+    return recorded(script_text(name), tmp_path)[0].frames
 
 
 def test_a_simple_loop(tmp_path: Path) -> None:
@@ -44,67 +70,385 @@ def test_a_simple_loop(tmp_path: Path) -> None:
 def test_a_stop_is_named_in_the_words_of_the_script(tmp_path: Path) -> None:
     agent, _ = recorded(SIMPLE, tmp_path)
     zero, forward, backward, step = stops(agent)[1:5]
-    assert [each.call for each in (zero, forward, backward, step)] == [
-        "optimizer.zero_grad",
-        "loss.backward",
-        "loss.backward",
-        "optimizer.step",
-    ]
+    calls = [each.call for each in (zero, forward, backward, step)]
+    assert calls == ["optimizer.zero_grad", "loss.backward", "loss.backward", "optimizer.step"]
     assert step.source[step.line - step.first_line] == "    optimizer.step()"
     assert (forward.models, backward.models) == (("model",), ("model",))
     assert (step.optimizer, step.steps) == ("optimizer", (("optimizer", 1),))
 
 
-SCRIPTS = {"simple": SIMPLE}
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_the_events_of_a_script_and_its_end(name: str, tmp_path: Path) -> None:
+    """The same events, numbers and bits come out held, free and without seams; and every frame can be sent."""
+    text = script_text(name)
+    held, _ = recorded(text, tmp_path)
+    free, _ = recorded(text, tmp_path, wants=lambda phases, name: False, frames=False)
+    assert held.by_iteration() == ITERATIONS[name]
+    assert held.events == free.events
+    assert ends_the_same(text, tmp_path)
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    for frame in held.frames:
+        assert decoder.frame(encoder.line(frame)).same(frame)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
-    assert ends_the_same(SCRIPTS[name], tmp_path)
+def test_a_scaled_loss_is_shown_as_it_was_and_a_skipped_step_is_none(tmp_path: Path) -> None:
+    agent, _ = recorded(script_text("accumulation"), tmp_path)
+    forward = agent.frames[1]
+    assert forward.script is not None
+    assert forward.loss is not None
+    assert forward.script.scaled_loss == pytest.approx(256 * forward.loss)
+    steps = [frame for frame in agent.frames if frame.phase and frame.phase.value == "step"]
+    assert [frame.script.skipped for frame in steps if frame.script] == [False, True, False]
+    assert [frame.steps for frame in steps] == [1, 1, 2]
+    assert steps[1].before is None
+    assert not any(steps[1].grads.used)
+    clip = next(frame.script for frame in agent.frames if frame.command and frame.command.name == "clip")
+    assert clip is not None
+    assert (clip.max_norm, clip.norm) == (0.5, pytest.approx(1.11774, rel=1e-4))
 
 
-def test_a_model_is_known_from_its_zero_grad_on(tmp_path: Path) -> None:
-    agent, _ = recorded(
-        """
-        import torch
-        from torch import nn
+def test_two_models_stand_in_one_frame(tmp_path: Path) -> None:
+    agent, _ = recorded(script_text("gan"), tmp_path)
+    names = agent.frames[0].params.layout.names
+    assert (names[0], names[-1]) == ("netG.main.0.weight", "netD.main.2.bias")
+    first, step_d, step_g = (stops(agent)[index] for index in (2, 6, 10))
+    assert first.models == ("netD",)
+    assert (step_d.optimizer, step_d.steps) == ("optimizerD", (("optimizerD", 1), ("optimizerG", 0)))
+    assert (step_g.optimizer, step_g.models) == ("optimizerG", ("netG", "netD"))
+    assert agent.frames[9].grads.backwards == (1,) * 6 + (3,) * 4  # netD's are not cleared in between
+    groups = agent.frames[0].groups
+    assert groups is not None
+    assert groups.of == (1,) * 6 + (0,) * 4
 
-        def train():
-            net = nn.Linear(3, 1)
-            net.eval()
-            for _ in range(2):
-                net.zero_grad()
-                net(torch.randn(4, 3)).mean().backward()
-                for param in net.parameters():
-                    param.data.add_(param.grad, alpha=-0.1)
 
-        train()
-        """,
-        tmp_path,
-    )
-    assert {frame.params.layout.names for frame in agent.frames} == {("weight", "bias")}
+def test_what_no_seam_shows_is_told_at_the_next_stop(tmp_path: Path) -> None:
+    agent, _ = recorded(script_text("manual_update"), tmp_path)
+    assert agent.frames[0].params.layout.names == ("w", "b")
+    forward = stops(agent)[3]
+    assert (forward.moved_by_hand, forward.cleared_by_hand) == (("w", "b"), ("w", "b"))
+    assert (agent.frames[4].graph, agent.frames[5].graph) == ("alive", "freed")  # retain_graph, and a second backward
+    assert agent.frames[5].grads.backwards == (2, 2)
+    assert agent.frames[5].added_to is not None
+
+
+def test_a_closure_says_what_it_is_inside_of(tmp_path: Path) -> None:
+    agent, _ = recorded(script_text("closure"), tmp_path)
+    inside = [stop.inside for stop in stops(agent)]
+    assert inside[1:13] == [("optimizer.step",)] * 12
+    assert inside[13] == ()
+    assert not any(stop.moved_by_hand for stop in stops(agent))
+
+
+def test_a_frame_behind_a_free_run_is_true(tmp_path: Path) -> None:
+    """Whichever event it is that a free run ends at, its gradients are counted, and nothing older is told."""
+    text = SIMPLE.replace("range(3)", "range(4)")
+    whole, _ = recorded(text, tmp_path)
+    for index in range(5, 13):
+        agent, _ = recorded(text, tmp_path, wants=lambda phases, name, at=index: phases.index >= at, frames=False)
+        for frame in agent.frames[1:]:
+            other = whole.frames[frame.index]
+            assert (frame.params, frame.optimizer_state) == (other.params, other.optimizer_state)
+            assert (frame.grads.backwards, frame.grads.used) == (other.grads.backwards, other.grads.used)
+            assert (frame.iteration, frame.steps, frame.command) == (other.iteration, other.steps, other.command)
+            assert frame.loss in (None, other.loss)
+            assert frame.script is not None
+            assert not frame.script.moved_by_hand
+
+
+NAMES = """
+import torch
+from torch import nn
+
+class Trainer:
+    def __init__(self):
+        self.net = nn.Linear(2, 1)
+        self.opt = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def step(self, x):
+        self.opt.zero_grad()
+        self.net(x).sum().backward()
+        self.opt.step()
+
+trainer = Trainer()
+for _ in range(2):
+    trainer.step(torch.randn(3, 2))
+"""
+
+
+def test_models_in_an_object_are_named_by_its_attributes(tmp_path: Path) -> None:
+    agent, _ = recorded(NAMES, tmp_path)
+    assert agent.by_iteration() == ["Z", "FBSZ", "FBS"]
     assert stops(agent)[2].models == ("net",)
-    assert [stop.moved_by_hand for stop in stops(agent)] == [(), (), (), (), ("weight", "bias"), (), ()]
+    assert stops(agent)[4].optimizer == "opt"
+    assert stops(agent)[2].call == "self.net(x).sum().backward"
+    assert stops(agent)[2].function == "Trainer.step"
 
 
-def test_what_moves_inside_a_step_is_moved_by_the_step(tmp_path: Path) -> None:
-    agent, _ = recorded(
-        """
-        import torch
+WRAPPED = """
+import torch
+from torch import nn
 
-        w = torch.ones(2, requires_grad=True)
-        optimizer = torch.optim.LBFGS([w], max_iter=3)
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(5, 3)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
 
-        def closure():
-            optimizer.zero_grad()
-            loss = (w - torch.tensor([2.0, 3.0])).pow(4).sum()
-            loss.backward()
-            return loss
+    def forward(self, x):
+        return self.head(self.frozen(self.embed(x)))
 
-        for _ in range(2):
-            optimizer.step(closure)
-        """,
-        tmp_path,
+lm = nn.DataParallel(Tied())
+scale = torch.ones((), requires_grad=True)
+opt = torch.optim.SGD([*lm.parameters(), scale], lr=0.1)
+for _ in range(2):
+    (lm(torch.tensor([0, 1])).square().sum() * scale).backward()
+    opt.step()
+    opt.zero_grad()
+"""
+
+
+def test_wrapped_tied_frozen_and_bare_parameters(tmp_path: Path) -> None:
+    agent, _ = recorded(WRAPPED, tmp_path)
+    backward = agent.frames[2]
+    assert backward.params.layout.names == ("embed.weight", "frozen.weight", "frozen.bias", "scale")
+    assert backward.frozen == {1, 2}
+    assert backward.grads.backwards == (1, 0, 0, 1)
+    assert not backward.unused
+    assert stops(agent)[1].models == ("lm",)
+
+
+def test_a_scheduler_of_ones_own_is_heard_but_not_where_it_is_made(tmp_path: Path) -> None:
+    text = """
+    import torch
+    w = torch.nn.Parameter(torch.ones(2))
+    opt = torch.optim.SGD([w], lr=1.0)
+
+    class Half(torch.optim.lr_scheduler.LRScheduler):
+        def get_lr(self):
+            return [group["lr"] / 2 for group in self.optimizer.param_groups]
+
+        def step(self, epoch=None):
+            super().step(epoch)
+
+    schedules = [Half(opt), torch.optim.lr_scheduler.ReduceLROnPlateau(opt)]
+    for _ in range(2):
+        w.sum().backward()
+        opt.step()
+        schedules[0].step()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["FBSL", "FBSL"]
+    assert agent.frames[4].learning_rate == agent.frames[3].learning_rate / 2
+
+
+def test_what_a_script_raises_passes_and_leaves_nothing_open(tmp_path: Path) -> None:
+    text = """
+    import torch
+    w = torch.nn.Parameter(torch.ones(2))
+    opt = torch.optim.LBFGS([w])
+
+    def broken():
+        raise KeyError("mine")
+
+    def closure():
+        opt.zero_grad()
+        loss = w.square().sum()
+        loss.backward()
+        return loss
+
+    try:
+        opt.step(broken)
+    except KeyError:
+        pass
+    loss = w.sum()
+    loss.backward()
+    try:
+        (w * w).sum().backward(torch.ones(3))
+    except RuntimeError:
+        pass
+    opt.zero_grad()
+    opt.step(closure)
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.letters[:4] == "FBFZ"
+    assert stops(agent)[1].inside == ()
+    assert stops(agent)[-1].inside == ()
+
+
+def test_the_seams_are_no_part_of_a_traceback(tmp_path: Path) -> None:
+    text = "import torch\nw = torch.ones(2, requires_grad=True)\n(w * w).backward()\n"
+    with seams_on(RecordingAgent()), pytest.raises(RuntimeError) as raised:
+        run_script(text, tmp_path)
+    files = []
+    traceback = without_seams(raised.value.__traceback__)
+    while traceback is not None:
+        files.append(Path(traceback.tb_frame.f_code.co_filename).name)
+        traceback = traceback.tb_next
+    assert "seams.py" not in files
+    assert files[-3:] == ["_tensor.py", "__init__.py", "graph.py"] or "train.py" in files
+
+
+class FailingAgent(RecordingAgent):
+    def lets_pass(self, phases: Any, name: str) -> bool:
+        super().lets_pass(phases, name)
+        if name == "backward":
+            raise ValueError("ours")
+        return False
+
+
+def test_a_seam_that_fails_turns_all_off_and_the_script_goes_on(tmp_path: Path) -> None:
+    agent = FailingAgent()
+    with seams_on(agent):
+        variables = run_script(SIMPLE, tmp_path)
+    assert agent.letters == "ZFB"
+    assert len(agent.reasons) == 1
+    assert "ValueError: ours" in agent.reasons[0]
+    assert variables["epoch"] == 2
+
+
+def test_a_keyboard_interrupt_while_held_is_the_scripts(tmp_path: Path) -> None:
+    class Interrupted(RecordingAgent):
+        def stop(self, frame: Frame) -> None:
+            super().stop(frame)
+            if frame.index == 2:
+                raise KeyboardInterrupt
+
+    text = SIMPLE.replace(
+        "    loss.backward()", "    try:\n        loss.backward()\n    except KeyboardInterrupt:\n        continue"
     )
-    assert [stop.moved_by_hand for stop in stops(agent)] == [()] * len(agent.frames)
-    assert {stop.inside for stop in stops(agent)} == {(), ("optimizer.step",)}
+    agent = Interrupted()
+    with seams_on(agent):
+        run_script(text, tmp_path)
+    assert agent.letters == "ZF" + "ZFBS" * 2
+    assert not agent.reasons
+
+
+def train_once() -> None:
+    w = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    w.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_only_the_first_thread_that_trains_is_heard() -> None:
+    agent = RecordingAgent()
+    with seams_on(agent):
+        train_once()
+        thread = threading.Thread(target=train_once)
+        thread.start()
+        thread.join()
+    assert agent.letters == "FBSZ"
+
+
+def test_transforms_of_functions_are_not_heard() -> None:
+    agent = RecordingAgent()
+    with seams_on(agent):
+        torch.func.grad(lambda x: x.square().sum())(torch.ones(2))
+        torch.func.vmap(torch.func.grad(lambda x: x.square().sum()))(torch.ones(2, 2))
+    assert not agent.events
+    assert not agent.reasons
+
+
+def test_nothing_of_the_scripts_is_kept() -> None:
+    agent = RecordingAgent(wants=lambda phases, name: True)
+    with seams_on(agent):
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss = model(torch.ones(1, 2)).sum()
+        loss.backward()
+        optimizer.step()
+        alive = [weakref.ref(each) for each in (model, optimizer, loss, model.weight)]
+        del model, optimizer, loss
+        gc.collect()
+        assert [each() for each in alive] == [None] * 4
+
+
+def test_local_variables_are_not_kept_nor_given_out(tmp_path: Path) -> None:
+    text = """
+    import torch, weakref
+
+    def train():
+        settings = locals()
+        w = torch.nn.Parameter(torch.ones(2))
+        opt = torch.optim.SGD([w], lr=0.1)
+        big = torch.ones(4)
+        gone = weakref.ref(big)
+        loss = w.sum()
+        loss.backward()
+        opt.step()
+        del big
+        return dict(settings), gone()
+
+    def quiet():
+        w = torch.nn.Parameter(torch.ones(2))
+        opt = torch.optim.SGD([w], lr=0.1)
+        big = torch.ones(4)
+        gone = weakref.ref(big)
+        w.sum().backward()
+        del big
+        return gone()
+
+    result = train()
+    kept = quiet()
+    """
+    _, variables = recorded(text, tmp_path)
+    assert variables["result"] == ({}, None)
+    assert variables["kept"] is None
+
+
+SURROUNDINGS = """
+import torch
+from torch import nn
+torch.set_default_dtype(torch.float64)
+model = nn.Linear(3, 2)
+opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("cpu"):
+    for _ in range(2):
+        opt.zero_grad()
+        loss = model(torch.randn(4, 3)).float().square().mean()
+        loss.backward()
+        with torch.no_grad():
+            opt.step()
+with torch.inference_mode():
+    opt.zero_grad()
+torch.set_default_dtype(torch.float32)
+"""
+
+
+def test_grad_mode_autocast_and_dtype_around_a_stop_change_nothing(tmp_path: Path) -> None:
+    try:
+        assert ends_the_same(SURROUNDINGS, tmp_path)
+        agent, _ = recorded(SURROUNDINGS, tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert agent.frames[3].params[0].dtype == "float64"
+
+
+LIBRARY = """
+def fit(model, optimizer, batches):
+    for batch in batches:
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+"""
+
+
+def test_the_loop_of_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "loops_of_others.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(str(folder))
+    text = """
+    import torch
+    from loops_of_others import fit
+    net = torch.nn.Linear(2, 1)
+    fit(net, torch.optim.AdamW(net.parameters()), torch.randn(2, 4, 2))
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["Z", "FBSZ", "FBS"]
+    step = stops(agent)[4]
+    assert (step.call, step.line, step.optimizer, step.models) == ("optimizer.step", 5, "adamw", ("net",))
+    assert step.library == (str(folder / "loops_of_others.py"), 6)

@@ -65,6 +65,7 @@ class Phases:
         self.calls = ModuleCalls()
         self.counts = FreeCounts()
         self.backwards = 0  # since the last step or zero_grad
+        self.step_events = 0  # steps, with those that were skipped
         self.step_counts: dict[int, int] = {}  # completed, by the optimizer's id
         self.inside: list[tuple[str, Any, FrameType | None]] = []  # the calls that are not over, outermost first
         self._frames_wanted = False
@@ -104,7 +105,8 @@ class Phases:
     def make_frame(self, name: str) -> Frame:
         """Return the frame behind the event that was counted last; `name` is that of its command, "" for frame 0."""
         frame = self._reader.read(name, sys._getframe(1))
-        self.calls.let_go()
+        if name == "forward":
+            self.calls.let_go()
         return frame
 
     def unscaled(self, loss: Tensor) -> Tensor:
@@ -132,7 +134,6 @@ class Phases:
             self.follow()
             self.agent.stop(self.make_frame(""))
         self.inside.append((kind, subject, frame))
-        self.calls.reset()
 
     def _leave_what_raised(self, stack: FrameType | None) -> None:
         """Leave the calls whose functions run no more."""
@@ -146,6 +147,7 @@ class Phases:
     def begin_backward(self, loss: Tensor, frame: FrameType) -> None:
         """Count the forward that ends here, where the loss is another than the last one."""
         self.begin("backward", loss)
+        self.calls.reset()
         before = self._loss() if self._loss is not None else None
         version = version_of(loss)
         if before is not loss or version != self._loss_version:
@@ -173,17 +175,29 @@ class Phases:
             self._reader.before_step(optimizer)
 
     def end_step(self, optimizer: Optimizer) -> None:
-        """Count a step that has ended."""
-        self._has_stepped = True
-        self.steps += 1
-        self.step_counts[id(optimizer)] = self.step_counts.get(id(optimizer), 0) + 1
-        self.counts.used[id(optimizer)] = self.counts.backwards
-        if self._continuous:
-            self._reader.after_step(optimizer)
-        self._event(Event("step", optimizer=optimizer))
-        self.backwards = 0
+        """Count a step that has ended; a fused optimizer leaves it out itself where GradScaler tells it to."""
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is not None and bool(found_inf):
+            self.end_skipped_step(optimizer)
+        else:
+            self.steps += 1
+            self.step_counts[id(optimizer)] = self.step_counts.get(id(optimizer), 0) + 1
+            self.counts.used[id(optimizer)] = self.counts.backwards
+            if self._continuous:
+                self._reader.after_step(optimizer)
+            self._count_step(Event("step", optimizer=optimizer))
         if self.inside and self.inside[-1][1] is optimizer:
             self.inside.pop()
+
+    def end_skipped_step(self, optimizer: Optimizer) -> None:
+        """Count a step that GradScaler has left out, since gradients are not finite."""
+        self._count_step(Event("step", optimizer=optimizer, skipped=True))
+
+    def _count_step(self, event: Event) -> None:
+        self._has_stepped = True
+        self.step_events += 1
+        self._event(event)
+        self.backwards = 0
 
     def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Look at the gradients before they are cleared."""
@@ -209,6 +223,19 @@ class Phases:
         """Remember what GradScaler has made of a loss."""
         if isinstance(scaled, Tensor) and isinstance(loss, Tensor) and scaled is not loss and loss.numel() == 1:
             self._scaled = weakref.ref(scaled), loss.detach()
+
+    def end_clip(self, name: str, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Count a call of one of the functions that clip gradients; their arguments as they were given."""
+        max_norm = norm = None
+        if name != "clip_grad_value_":
+            max_norm = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
+            norm = kwargs.get("total_norm", args[2] if len(args) > 2 else None)
+            norm = result if name == "clip_grad_norm_" else norm
+        self._event(Event("clip", norm=norm, max_norm=None if max_norm is None else float(max_norm)))
+
+    def end_scheduler(self, optimizer: Optimizer | None) -> None:
+        """Count a step of a scheduler that has ended."""
+        self._event(Event("scheduler", optimizer=optimizer))
 
     def end_call(self, event: Event) -> None:
         """Count a call of any other kind that has ended."""

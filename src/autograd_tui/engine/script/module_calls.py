@@ -47,6 +47,18 @@ class ModuleCalls:
                 nn.modules.module.register_module_forward_hook(self._leave, always_call=True),
             ]
 
+    @property
+    def is_installed(self) -> bool:
+        return bool(self._handles)
+
+    def has_others(self) -> bool:
+        """Return whether there are global hooks besides these."""
+        ours = {handle.id for handle in self._handles}
+        module = nn.modules.module
+        backward = module._global_backward_pre_hooks or module._global_backward_hooks
+        forward = {*module._global_forward_pre_hooks, *module._global_forward_hooks}
+        return bool(backward or forward - ours)
+
     def remove(self) -> None:
         """Take the hooks away, and forget the calls."""
         for handle in self._handles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,17 @@ MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithme
 Changes = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class BeforeStep:
+    """What was read before an optimizer's step."""
+
+    params: StatsTable
+    state: StatsTable | None
+    rates: tuple[float, ...]
+    moves: Callable[[], array[float]]  # how far each parameter has gone by now
+    moved_by_hand: tuple[str, ...]
+
+
 class ScriptFrames:
     """Makes each frame from the one before and what the event has changed.
 
@@ -49,8 +60,8 @@ class ScriptFrames:
         self._last: Frame | None = None
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
-        self._step: Changes = {}  # what was read before the step that runs
-        self._distances: Callable[[], array[float]] | None = None
+        self._moved_before_step: tuple[str, ...] = ()
+        self._steps: dict[int, BeforeStep] = {}  # of those that run, by the optimizer's id
 
     # Around the events, while they are followed.
 
@@ -79,17 +90,13 @@ class ScriptFrames:
             read = self._reader.read({"params": group})
             moves = self._reader.watch("params", group)
             state = self._small_state(params)
-        rates = self._rates()
-        before = read["params"]
-        if self._last is not None and self._last.params == before:
-            before = self._last.params
-        self._step = {
-            "index": self._phases.index,
-            "params": before,
-            "state": state,
-            "rates": rates,
-            "moves": moves,
-        }
+        before, last = read["params"], self._last
+        moved: tuple[str, ...] = ()
+        if last is not None and last.params == before:
+            before = last.params
+        elif last is not None and last.index == self._phases.index and not self._phases.inside_step:
+            moved = _changed_rows(before, last.params)
+        self._steps[id(optimizer)] = BeforeStep(before, state, self._rates(), moves, moved)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Take note of the gradients that were used."""
@@ -155,7 +162,7 @@ class ScriptFrames:
         }
         self._last = frame = replace(frame, **changes)
         self._history.note(tensors)
-        self._cleared, self._step = [], {} if name == "step" else self._step
+        self._cleared = []
         return frame
 
     def _learn(self, stack: FrameType, leaves: list[Tensor], calls: list[ModuleCall]) -> None:
@@ -245,24 +252,24 @@ class ScriptFrames:
         }
 
     def _step_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
-        event, before = self._phases.event, self._step
-        if event.skipped or not before:
-            return {"mover": None, "before": None, "moves": None, "state_before": None}
-        same = before["params"].layout == frame.params.layout
-        if not same:
+        event = self._phases.event
+        before = self._steps.pop(id(event.optimizer), None)
+        if event.skipped or before is None:
+            return {"mover": None, "before": None, "moves": None, "state_before": None, "moved": last.moved}
+        if before.params.layout != frame.params.layout:
             return {"moved": True}
-        params = before["params"] if before["params"] == frame.params else frame.params
-        distances = before["moves"]()
-        rates = before["rates"]
+        params = before.params if before.params == frame.params else frame.params
+        distances = before.moves()
+        self._moved_before_step = before.moved_by_hand
         return {
             "params": params,
-            "before": before["params"],
+            "before": before.params,
             "mover": Command("step"),
             "moves": distances,
-            "moved": last.moved or params is not before["params"] or any(distances),
-            "state_before": before["state"],
-            "step_rate": rates[0] if rates else None,
-            "step_rates": rates,
+            "moved": last.moved or params is not before.params or any(distances),
+            "state_before": before.state,
+            "step_rate": before.rates[0] if before.rates else None,
+            "step_rates": before.rates,
         }
 
     def _zero_grad_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
@@ -329,19 +336,12 @@ class ScriptFrames:
 
     def _moved_by_hand(self, name: str, frame: Frame, last: Frame | None) -> tuple[str, ...]:
         """Name the parameters that changed since the frame before, by no optimizer's step."""
-        if last is None or self._phases.inside_step:
+        moved, self._moved_before_step = self._moved_before_step, ()
+        if name == "step" and not self._phases.event.skipped:
+            return moved
+        if last is None or self._phases.inside_step or frame.params is last.params:
             return ()
-        if name == "step" and self._step.get("index", last.index) != last.index:
-            return ()  # calls inside this step came in between, and what moved since is the step's
-        now = (
-            self._step.get("params", frame.params)
-            if name == "step" and not self._phases.event.skipped
-            else frame.params
-        )
-        if now is last.params or now.layout != last.params.layout:
-            return ()
-        rows = zip(now.layout.names, _rows(now), _rows(last.params), strict=True)
-        return tuple(each for each, row, before in rows if row != before)
+        return _changed_rows(frame.params, last.params)
 
     def _names_of(self, tensors: Iterable[Tensor]) -> tuple[str, ...]:
         ids = {id(each) for each in tensors}
@@ -454,10 +454,15 @@ class ScriptFrames:
         return {name: each for name, each in seen.items() if has_shape(each)}
 
 
-def _rows(table: StatsTable) -> list[bytes]:
-    data = table.numbers.tobytes()
-    width = len(data) // max(1, len(table))
-    return [data[index * width : (index + 1) * width] for index in range(len(table))]
+def _changed_rows(now: StatsTable, before: StatsTable) -> tuple[str, ...]:
+    """Name the tensors whose numbers are others than before; none where they are other tensors."""
+    if now.layout != before.layout:
+        return ()
+    names = now.layout.names
+    rows, old = now.numbers.tobytes(), before.numbers.tobytes()
+    width = len(rows) // max(1, len(names))
+    starts = range(0, len(rows), width or 1)
+    return tuple(name for name, at in zip(names, starts, strict=True) if rows[at : at + width] != old[at : at + width])
 
 
 def _spec(optimizer: Optimizer) -> OptimizerSpec:

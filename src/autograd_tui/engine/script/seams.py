@@ -10,14 +10,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from autograd_tui.engine.script.loop_phases import Phases
+from autograd_tui.engine.script.loop_phases import Event, Phases
 
 Optimizer = torch.optim.Optimizer
 Function = Callable[..., Any]
@@ -40,8 +42,8 @@ class Seams:
         self._is_on = True
         self._in_backward = False
         self._thread: int | None = None
-        self._steps_seen: list[int] = []  # for each GradScaler.step that runs: how many steps were counted inside
-        self._wrapped: list[tuple[Any, str, Function]] = []
+        self._in_scheduler = False
+        self._wrapped: list[tuple[Any, str, Function | None]] = []
         self._handles: list[Any] = []
 
     def install(self) -> None:
@@ -51,6 +53,18 @@ class Seams:
         self._wrap(Optimizer, "__init__", self._optimizer_init)
         for owner in (Optimizer, nn.Module):
             self._wrap(owner, "zero_grad", self._zero_grad)
+        self._wrap(torch.autograd, "grad", self._grad)
+        for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
+            for module in (nn.utils, nn.utils.clip_grad):
+                if name in vars(module):
+                    self._wrap(module, name, self._clip)
+        self._wrap(GradScaler, "scale", self._scale)
+        self._wrap(GradScaler, "unscale_", self._unscale)
+        self._wrap(GradScaler, "step", self._scaler_step)
+        for scheduler in _with_subclasses(LRScheduler):
+            self._wrap_scheduler(scheduler)
+        self._wrap_coming_schedulers()
+        self._wrap(nn.modules.module, "_has_any_global_hook", self._has_any_global_hook)
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -71,7 +85,10 @@ class Seams:
         """Take the wrappers and hooks away."""
         self.turn_off()
         for owner, name, original in reversed(self._wrapped):
-            setattr(owner, name, original)
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
         for handle in self._handles:
             handle.remove()
         self._wrapped, self._handles = [], []
@@ -159,6 +176,135 @@ class Seams:
 
         return zero_grad
 
+    def _grad(self, original: Function) -> Function:
+        phases = self._phases
+
+        def grad(*args: Any, **kwargs: Any) -> Any:
+            if _is_compiling() or not self._listens():
+                return original(*args, **kwargs)
+            depth = len(phases.inside)
+            try:
+                self._tell(phases.begin, "grad", None)
+                self._in_backward = phases.calls.is_paused = True
+                result = original(*args, **kwargs)
+                self._in_backward = phases.calls.is_paused = False
+                self._tell(phases.end_call, Event("grad"))
+                return result
+            finally:
+                self._in_backward = phases.calls.is_paused = False
+                del phases.inside[depth:]
+
+        return grad
+
+    def _clip(self, original: Function) -> Function:
+        phases = self._phases
+
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            if _is_compiling() or not self._listens():
+                return original(*args, **kwargs)
+            depth = len(phases.inside)
+            try:
+                self._tell(phases.begin, "clip", None)
+                result = original(*args, **kwargs)
+                self._tell(phases.end_clip, original.__name__, result, args, kwargs)
+                return result
+            finally:
+                del phases.inside[depth:]
+
+        return clip
+
+    def _scale(self, original: Function) -> Function:
+        def scale(scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            scaled = original(scaler, outputs, *args, **kwargs)
+            if not _is_compiling() and self._listens():
+                self._tell(self._phases.note_scaled, scaled, outputs)
+            return scaled
+
+        return scale
+
+    def _unscale(self, original: Function) -> Function:
+        phases = self._phases
+
+        def unscale_(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            if _is_compiling() or not self._listens() or not scaler.is_enabled():
+                return original(scaler, optimizer, *args, **kwargs)
+            depth = len(phases.inside)
+            try:
+                self._tell(phases.begin, "unscale", optimizer)
+                result = original(scaler, optimizer, *args, **kwargs)
+                self._tell(phases.end_call, Event("unscale", optimizer=optimizer))
+                return result
+            finally:
+                del phases.inside[depth:]
+
+        return unscale_
+
+    def _scaler_step(self, original: Function) -> Function:
+        phases = self._phases
+
+        def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            if _is_compiling() or not self._listens() or not scaler.is_enabled():
+                return original(scaler, optimizer, *args, **kwargs)
+            depth, steps = len(phases.inside), phases.step_events
+            try:
+                self._tell(phases.begin, "GradScaler.step", None)
+                result = original(scaler, optimizer, *args, **kwargs)
+                if phases.step_events == steps and _found_inf(scaler, optimizer):
+                    self._tell(phases.end_skipped_step, optimizer)
+                return result
+            finally:
+                del phases.inside[depth:]
+
+        return step
+
+    def _scheduler_step(self, original: Function) -> Function:
+        phases = self._phases
+
+        def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._in_scheduler or _is_compiling() or not self._listens():
+                return original(scheduler, *args, **kwargs)
+            depth = len(phases.inside)
+            self._in_scheduler = True
+            is_first = sys._getframe(1).f_code.co_name == "_initial_step"  # by its own __init__
+            try:
+                if not is_first:
+                    self._tell(phases.begin, "scheduler", None)
+                result = original(scheduler, *args, **kwargs)
+                if not is_first:
+                    optimizer = getattr(scheduler, "optimizer", None)
+                    self._tell(phases.end_scheduler, optimizer if isinstance(optimizer, Optimizer) else None)
+                return result
+            finally:
+                self._in_scheduler = False
+                del phases.inside[depth:]
+
+        return step
+
+    def _wrap_scheduler(self, cls: type) -> None:
+        if isinstance(vars(cls).get("step"), FunctionType):
+            self._wrap(cls, "step", self._scheduler_step)
+
+    def _wrap_coming_schedulers(self) -> None:
+        """Wrap also those that the script itself, or a library that it imports later, derives."""
+        seams = self
+
+        def __init_subclass__(cls: type, **kwargs: Any) -> None:
+            super(LRScheduler, cls).__init_subclass__(**kwargs)  # type: ignore[misc]
+            if seams._is_on:
+                seams._wrap_scheduler(cls)
+
+        if "__init_subclass__" not in vars(LRScheduler):
+            self._wrapped.append((LRScheduler, "__init_subclass__", None))
+            LRScheduler.__init_subclass__ = classmethod(__init_subclass__)  # type: ignore[assignment]
+
+    def _has_any_global_hook(self, original: Function) -> Function:
+        """Ours are none that a compiled model should warn of."""
+
+        def _has_any_global_hook() -> Any:
+            return self._phases.calls.has_others() if self._phases.calls.is_installed else original()
+
+        return _has_any_global_hook
+
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not _is_compiling() and self._listens():
             self._tell(self._phases.begin_step, optimizer, sys._getframe(1))
@@ -175,6 +321,20 @@ def _loss_of(tensors: Any) -> Tensor | None:
     if isinstance(tensors, (tuple, list)) and tensors and isinstance(tensors[0], Tensor):
         return tensors[0]
     return None
+
+
+def _found_inf(scaler: GradScaler, optimizer: Optimizer) -> bool:
+    """Return whether a scaler has left out an optimizer's step, for gradients that are not finite."""
+    found = scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+    return any(each.item() for each in found.values())
+
+
+def _with_subclasses(cls: type) -> list[type]:
+    """Return a class and all that are derived from it, each once."""
+    found = {cls: None}
+    for each in cls.__subclasses__():
+        found |= dict.fromkeys(_with_subclasses(each))
+    return list(found)
 
 
 def _retains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
