@@ -452,3 +452,50 @@ def test_the_loop_of_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     step = stops(agent)[4]
     assert (step.call, step.line, step.optimizer, step.models) == ("optimizer.step", 5, "adamw", ("net",))
     assert step.library == (str(folder / "loops_of_others.py"), 6)
+
+
+def test_a_model_is_known_from_its_zero_grad_on(tmp_path: Path) -> None:
+    agent, _ = recorded(
+        """
+        import torch
+        from torch import nn
+
+        def train():
+            net = nn.Linear(3, 1)
+            net.eval()
+            for _ in range(2):
+                net.zero_grad()
+                net(torch.randn(4, 3)).mean().backward()
+                for param in net.parameters():
+                    param.data.add_(param.grad, alpha=-0.1)
+
+        train()
+        """,
+        tmp_path,
+    )
+    assert {frame.params.layout.names for frame in agent.frames} == {("weight", "bias")}
+    assert stops(agent)[2].models == ("net",)
+    assert [stop.moved_by_hand for stop in stops(agent)] == [(), (), (), (), ("weight", "bias"), (), ()]
+
+
+def test_what_moves_inside_a_step_is_moved_by_the_step(tmp_path: Path) -> None:
+    agent, _ = recorded(
+        """
+        import torch
+
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.LBFGS([w], max_iter=3)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (w - torch.tensor([2.0, 3.0])).pow(4).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(2):
+            optimizer.step(closure)
+        """,
+        tmp_path,
+    )
+    assert [stop.moved_by_hand for stop in stops(agent)] == [()] * len(agent.frames)
+    assert {stop.inside for stop in stops(agent)} == {(), ("optimizer.step",)}

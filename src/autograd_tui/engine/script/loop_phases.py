@@ -17,7 +17,6 @@ from autograd_tui.engine.script.grad_history import FreeCounts
 from autograd_tui.engine.script.module_calls import ModuleCalls
 from autograd_tui.engine.script.registry import Registry
 from autograd_tui.engine.script.script_frames import ScriptFrames
-from autograd_tui.engine.training.tensor_properties import version_of
 
 Optimizer = torch.optim.Optimizer
 
@@ -48,7 +47,7 @@ class Event:
     optimizer: Optimizer | None = None  # that stepped, was cleared, unscaled or scheduled
     skipped: bool = False
     norm: Tensor | float | None = None  # of all gradients before they were clipped
-    max_norm: float | None = None
+    max_norm: Tensor | float | None = None
 
 
 class Phases:
@@ -67,7 +66,7 @@ class Phases:
         self.backwards = 0  # since the last step or zero_grad
         self.step_events = 0  # steps, with those that were skipped
         self.step_counts: dict[int, int] = {}  # completed, by the optimizer's id
-        self.inside: list[tuple[str, Any, FrameType | None]] = []  # the calls that are not over, outermost first
+        self.inside: list[tuple[str, Any, FrameType]] = []  # the calls that are not over, outermost first
         self._frames_wanted = False
         self._continuous = False  # whether every event since the last one was followed with its gradients
         self._has_begun = False
@@ -115,25 +114,37 @@ class Phases:
             return self._scaled[1]
         return loss
 
-    # What the seams call. Each `begin_...` runs before PyTorch's own function.
+    # What the seams call. Each `begin_...` runs before PyTorch's own function. A free run must take little time here.
 
     def add_optimizer(self, optimizer: Optimizer) -> None:
         """Take note of an optimizer that was made or used."""
         if self.registry.add_optimizer(optimizer):
-            self.step_counts.pop(id(optimizer), None)  # of one before it, whose id this one has
+            for counts in (self.step_counts, self.counts.cleared, self.counts.used):
+                counts.pop(id(optimizer), None)  # of one before it, whose id this one has
 
-    def begin(self, kind: str, subject: Any, frame: FrameType | None = None) -> None:
-        """Enter a call: what comes until `end` is inside it.
-
-        `frame`: of a function that runs as long as the call, where nobody says `end` if it raises.
-        """
+    def begin(self, loss: Tensor | None = None) -> None:
+        """Prepare for a call: at the first one of all send frame 0; `loss`: that a backward is to start from."""
         if self.inside:
             self._leave_what_raised(sys._getframe())
         if not self._has_begun:
             self._has_begun = True
-            self.follow()
+            self.event = Event("", loss=loss)
             self.agent.stop(self.make_frame(""))
+
+    def passes(self, owner: Optimizer | nn.Module) -> bool:
+        """Return whether nothing has to be looked at before a call of an optimizer or a model."""
+        if self._frames_wanted or self.inside or not self._has_begun:
+            return False
+        return id(owner) in self.counts.cleared
+
+    def enter(self, kind: str, subject: Any, frame: FrameType) -> None:
+        """Enter a call that others may be made inside of; `frame`: of a function that runs as long as the call."""
         self.inside.append((kind, subject, frame))
+
+    def leave(self, subject: Any) -> None:
+        """Leave the innermost call, if it is this object's."""
+        if self.inside and self.inside[-1][1] is subject:
+            self.inside.pop()
 
     def _leave_what_raised(self, stack: FrameType | None) -> None:
         """Leave the calls whose functions run no more."""
@@ -141,62 +152,72 @@ class Phases:
         while stack is not None:
             running.add(id(stack))
             stack = stack.f_back
-        while self.inside and self.inside[-1][2] is not None and id(self.inside[-1][2]) not in running:
+        while self.inside and id(self.inside[-1][2]) not in running:
             self.inside.pop()
 
     def begin_backward(self, loss: Tensor, frame: FrameType) -> None:
-        """Count the forward that ends here, where the loss is another than the last one."""
-        self.begin("backward", loss)
-        self.calls.reset()
-        before = self._loss() if self._loss is not None else None
-        version = version_of(loss)
-        if before is not loss or version != self._loss_version:
+        """Count the forward that ends here, where the loss is another than the last one; `frame`: that called."""
+        if self.inside or not self._has_begun:
+            self.begin(loss)
+        before, version = self._loss, loss._version
+        if before is None or before() is not loss or version != self._loss_version:
             self._loss, self._loss_version = weakref.ref(loss), version
             self._count_iteration(position(frame))
-            self._event(Event("forward", loss=loss))
+            self.index += 1
+            if not self.agent.lets_pass(self, "forward"):
+                self._stop(Event("forward", loss=loss))
         if self._frames_wanted:
+            self.calls.reset()
             self.follow()
             self._reader.before_backward()
 
-    def end_backward(self, *, retained: bool) -> None:
-        """Count a backward that has ended; `retained`: the graph is still there."""
+    def end_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Count a backward that has ended; its arguments, as they were given behind the loss."""
         self.backwards += 1
         self.counts.backwards += 1
         if self._continuous:
             self._reader.after_backward()
-        self._event(Event("backward", retained=retained))
+        self.index += 1
+        if not self.agent.lets_pass(self, "backward"):
+            self._stop(Event("backward", retained=_retains(args, kwargs)))
 
     def begin_step(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Look at the parameters before an optimizer's step; `frame`: of what calls the hooks."""
         self.add_optimizer(optimizer)
-        self.begin("step", optimizer, frame)
+        if self.inside or not self._has_begun:
+            self.begin()
+        self.inside.append(("step", optimizer, frame))
         if self._frames_wanted:
+            self.calls.reset()
             self.follow()
             self._reader.before_step(optimizer)
 
     def end_step(self, optimizer: Optimizer) -> None:
         """Count a step that has ended; a fused optimizer leaves it out itself where GradScaler tells it to."""
+        if self.inside:
+            self.leave(optimizer)
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             self.end_skipped_step(optimizer)
-        else:
-            self.steps += 1
-            self.step_counts[id(optimizer)] = self.step_counts.get(id(optimizer), 0) + 1
-            self.counts.used[id(optimizer)] = self.counts.backwards
-            if self._continuous:
-                self._reader.after_step(optimizer)
-            self._count_step(Event("step", optimizer=optimizer))
-        if self.inside and self.inside[-1][1] is optimizer:
-            self.inside.pop()
+            return
+        self.steps += 1
+        key = id(optimizer)
+        self.step_counts[key] = self.step_counts.get(key, 0) + 1
+        self.counts.used[key] = self.counts.backwards
+        if self._continuous:
+            self._reader.after_step(optimizer)
+        self._count_step(optimizer)
 
     def end_skipped_step(self, optimizer: Optimizer) -> None:
         """Count a step that GradScaler has left out, since gradients are not finite."""
-        self._count_step(Event("step", optimizer=optimizer, skipped=True))
+        self._count_step(optimizer, skipped=True)
 
-    def _count_step(self, event: Event) -> None:
+    def _count_step(self, optimizer: Optimizer, *, skipped: bool = False) -> None:
         self._has_stepped = True
         self.step_events += 1
-        self._event(event)
+        self.index += 1
+        if not self.agent.lets_pass(self, "step"):
+            self._stop(Event("step", optimizer=optimizer, skipped=skipped))
         self.backwards = 0
 
     def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
@@ -205,19 +226,24 @@ class Phases:
             self.add_optimizer(owner)
         else:
             self.registry.add_cleared(owner)
-        self.begin("zero_grad", owner)
+        if self.inside or not self._has_begun:
+            self.begin()
         if self._frames_wanted:
             self.follow()
             self._reader.before_zero_grad()
 
     def end_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Count a zero_grad that has ended."""
-        self._has_cleared |= self.counts.backwards > self.counts.cleared.get(id(owner), 0)
-        self.counts.cleared[id(owner)] = self.counts.backwards
+        key, counts = id(owner), self.counts
+        if counts.backwards > counts.cleared.get(key, 0):
+            self._has_cleared = True
+        counts.cleared[key] = counts.backwards
+        self.backwards = 0
         if self._continuous:
             self._reader.after_zero_grad(owner)
-        self.backwards = 0
-        self._event(Event("zero_grad", optimizer=owner if isinstance(owner, Optimizer) else None))
+        self.index += 1
+        if not self.agent.lets_pass(self, "zero_grad"):
+            self._stop(Event("zero_grad", optimizer=owner if isinstance(owner, Optimizer) else None))
 
     def note_scaled(self, scaled: Any, loss: Any) -> None:
         """Remember what GradScaler has made of a loss."""
@@ -231,24 +257,23 @@ class Phases:
             max_norm = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
             norm = kwargs.get("total_norm", args[2] if len(args) > 2 else None)
             norm = result if name == "clip_grad_norm_" else norm
-        self._event(Event("clip", norm=norm, max_norm=None if max_norm is None else float(max_norm)))
-
-    def end_scheduler(self, optimizer: Optimizer | None) -> None:
-        """Count a step of a scheduler that has ended."""
-        self._event(Event("scheduler", optimizer=optimizer))
+        self.end_call(Event("clip", norm=norm, max_norm=max_norm))
 
     def end_call(self, event: Event) -> None:
         """Count a call of any other kind that has ended."""
-        self._event(event)
+        self.index += 1
+        if not self.agent.lets_pass(self, event.name):
+            self._stop(event)
 
     # Counting.
 
-    def _event(self, event: Event) -> None:
+    def _stop(self, event: Event) -> None:
+        """Make the frame of an event, and let the agent hold the script there."""
         self.event = event
-        self.index += 1
-        if not self.agent.lets_pass(self, event.name):
+        try:
             self.agent.stop(self.make_frame(event.name))
-        self.event = Event("")
+        finally:
+            self.event = Event("")
 
     def follow(self) -> None:
         """Take up the gradients again, where events were not followed."""
@@ -264,13 +289,29 @@ class Phases:
     @property
     def inside_step(self) -> bool:
         """Whether an optimizer's step runs that calls the script's own closure."""
-        return any(kind == "step" for kind, *_ in self.inside[:-1])
+        return any(kind == "step" for kind, *_ in self.inside)
 
     def _count_iteration(self, place: tuple[int, int]) -> None:
         """Begin an iteration where a forward comes from a line that has been one's since it began, behind a step."""
-        is_over = self._has_stepped or (self._has_cleared and not self.inside_step) or not self.registry.has_optimizer
-        if self.iteration == 0 or (place in self._positions and is_over):
+        if self.iteration == 0 or (place in self._positions and self._is_over()):
             self.iteration += 1
-            self._positions.clear()
+            self._positions = {place}
             self._has_stepped = self._has_cleared = False
-        self._positions.add(place)
+        else:
+            self._positions.add(place)
+
+    def _is_over(self) -> bool:
+        """Return whether the next forward from a line that had one begins an iteration."""
+        if self._has_stepped or (self._has_cleared and not self.inside_step):
+            return True
+        if self.registry.has_optimizer:
+            return False
+        self.backwards = 0  # since somebody moves the parameters by hand
+        return True
+
+
+def _retains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a backward keeps its graph: both functions have the same arguments behind the first."""
+    retain = kwargs.get("retain_graph", args[1] if len(args) > 1 else None)
+    create = kwargs.get("create_graph", args[2] if len(args) > 2 else False)
+    return bool(create if retain is None else retain)

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.engine.training.tensor_properties import tensors_in
 
-MAX_CALLS = 4096  # of which it is remembered whose output they made
+MAX_CALLS = 1024  # of which it is remembered whose output they made
 MAX_HELD_CALLS = 8  # whose tensors are held until the next stop
 
 
@@ -75,6 +75,11 @@ class ModuleCalls:
         """Hold no tensors any more."""
         for call in self.calls:
             call.output, call.arguments = None, ()
+
+    def arguments(self) -> list[Tensor]:
+        """Return all tensors that modules were called with, as far as they still exist."""
+        given = (reference() for call in self.calls for reference in call.argument_refs)
+        return [each for each in given if each is not None]
 
     def in_graph(self, nodes: set[int]) -> Iterator[ModuleCall]:
         """Yield the calls whose output is in a graph, given by the numbers of its nodes; newest first."""

@@ -44,7 +44,7 @@ class Registry:
     def __init__(self) -> None:
         self.models: list[NamedModel] = []
         self.changed = True  # whether an optimizer was made, or one that it did not know has been met, since the scan
-        self._optimizers: list[weakref.ref[Optimizer]] = []  # in the order in which they were made
+        self._optimizers: dict[int, weakref.ref[Optimizer]] = {}  # by their ids, in the order in which they were made
         self._names: dict[int, tuple[weakref.ref[Any], str]] = {}  # of models and optimizers, by their ids
         self._cleared: dict[int, weakref.ref[nn.Module]] = {}  # modules whose zero_grad was called, by their ids
         self._tensors: dict[str, weakref.ref[Tensor]] = {}  # parameters that are no model's
@@ -54,22 +54,23 @@ class Registry:
 
     def add_optimizer(self, optimizer: Optimizer) -> bool:
         """Take note of an optimizer that was made or used; return whether it is new."""
-        if any(each() is optimizer for each in self._optimizers):
+        known = self._optimizers.get(id(optimizer))
+        if known is not None and known() is optimizer:
             return False
-        self._optimizers = [each for each in self._optimizers if each() is not None]
-        self._optimizers.append(weakref.ref(optimizer))
+        self._optimizers = {key: each for key, each in self._optimizers.items() if each() is not None}
+        self._optimizers[id(optimizer)] = weakref.ref(optimizer)
         self.changed = True
         return True
 
     @property
     def optimizers(self) -> list[Optimizer]:
         """Those that still exist and hold parameters themselves."""
-        alive = (each() for each in self._optimizers)
+        alive = (each() for each in self._optimizers.values())
         return [each for each in alive if each is not None and "param_groups" in vars(each)]
 
     @property
     def has_optimizer(self) -> bool:
-        return any(each() is not None for each in self._optimizers)
+        return any(each() is not None for each in self._optimizers.values())
 
     def optimizer_name(self, optimizer: Optimizer) -> str:
         """Return the variable that holds an optimizer, or its class in small letters."""
@@ -155,6 +156,8 @@ class Registry:
         }
         tensor_names = self._name_variables(frame)
         modules = self._candidates(called, wanted)
+        order = {key: place for place, key in enumerate(tensor_names)}
+        leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))
         missing = self._missing(modules, held, leaves, tensor_names, {id(each) for each in inputs})
         strange = [each for each in missing if id(each) not in tensor_names]
         if strange:

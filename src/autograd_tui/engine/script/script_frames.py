@@ -122,8 +122,8 @@ class ScriptFrames:
         """Return the frame behind the present event; its command is named, and "" for frame 0."""
         phases = self._phases
         event = phases.event
+        nodes, leaves = _graph(event.loss) if event.loss is not None else (set(), [])
         loss = event.loss if name == "forward" else None
-        nodes, leaves = _graph(loss) if loss is not None else (set(), [])
         calls = list(phases.calls.in_graph(nodes)) if nodes else []
         self._learn(stack, leaves, calls)
         phases.follow()
@@ -171,9 +171,8 @@ class ScriptFrames:
         called = [module for call in calls if call.has_params and (module := call.module()) is not None]
         if registry.knows(leaves, called):
             return
-        inputs = [each for call in calls for reference in call.argument_refs if (each := reference()) is not None]
         before = registry.params()
-        registry.scan(stack, leaves, called, inputs)
+        registry.scan(stack, leaves, called, self._phases.calls.arguments())
         if self._phases.is_continuous:
             new = [each for name, each in registry.params().items() if before.get(name) is not each]
             self._history.add(new, self._owners(), self._phases.counts)
@@ -214,7 +213,7 @@ class ScriptFrames:
         if name != "step" and follows and frame.params is not last.params and phases.inside_step:
             changes |= {"before": last.params, "mover": Command("step"), "moves": None, "moved": name != "forward"}
         elif name != "step" and follows and frame.params is not last.params:
-            changes |= {"moved": name != "forward" or phases.steps == 0}
+            changes |= {"before": None, "mover": None, "moves": None, "moved": name != "forward"}  # by hand
         return replace(frame, **changes)
 
     def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
@@ -315,7 +314,7 @@ class ScriptFrames:
             skipped=event.skipped,
             scaled_loss=scaled,
             norm=None if event.norm is None else float(event.norm),
-            max_norm=event.max_norm,
+            max_norm=None if event.max_norm is None else float(event.max_norm),
             moved_by_hand=self._moved_by_hand(name, frame, last),
             cleared_by_hand=self._names_of(self._cleared),
         )
@@ -328,7 +327,7 @@ class ScriptFrames:
 
     def _inside(self) -> Iterator[str]:
         """Name the calls that the present one was made inside of."""
-        for kind, subject, _ in self._phases.inside[:-1]:
+        for kind, subject, _ in self._phases.inside:
             if isinstance(subject, Optimizer):
                 yield f"{self._phases.registry.optimizer_name(subject)}.{kind}"
             else:

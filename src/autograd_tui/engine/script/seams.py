@@ -23,6 +23,9 @@ from autograd_tui.engine.script.loop_phases import Event, Phases
 
 Optimizer = torch.optim.Optimizer
 Function = Callable[..., Any]
+MAX_REASON_LENGTH = 200  # characters of an error of ours that are told
+_cuda = torch.cuda
+_get_ident = threading.get_ident
 _is_compiling = torch.compiler.is_compiling
 _functorch_level = torch._C._functorch.peek_interpreter_stack
 
@@ -40,7 +43,7 @@ class Seams:
     def __init__(self, phases: Phases) -> None:
         self._phases = phases
         self._is_on = True
-        self._in_backward = False
+        self._passes = False  # whether nothing is listened to: off, or inside a backward
         self._thread: int | None = None
         self._in_scheduler = False
         self._wrapped: list[tuple[Any, str, Function | None]] = []
@@ -74,12 +77,12 @@ class Seams:
 
     def turn_off(self) -> None:
         """Look at nothing any more: every wrapper only calls what it wraps. The hooks on modules go."""
-        self._is_on = False
+        self._is_on, self._passes = False, True
         self._phases.calls.remove()
 
     def turn_on(self) -> None:
         """Go on in a process that was forked to be the script."""
-        self._is_on = True
+        self._is_on, self._passes = True, False
 
     def uninstall(self) -> None:
         """Take the wrappers and hooks away."""
@@ -100,20 +103,22 @@ class Seams:
 
     def _listens(self) -> bool:
         """Return whether a call is one of the script's training: not one inside a backward, a transform, a capture."""
-        if not self._is_on or self._in_backward or _functorch_level() is not None:
+        if self._passes or _is_compiling() or _functorch_level() is not None:
             return False
-        if torch.cuda._initialized and torch.cuda.is_current_stream_capturing():
+        if _cuda._initialized and _cuda.is_current_stream_capturing():
             return False
-        thread = threading.get_ident()
+        return self._thread == _get_ident() or self._is_first_thread()
+
+    def _is_first_thread(self) -> bool:
         if self._thread is None:
-            self._thread = thread
-        return self._thread == thread
+            self._thread = _get_ident()
+        return self._thread == _get_ident()
 
     def _fail(self, error: Exception) -> None:
         """Turn everything off, and tell the agent."""
         self.turn_off()
         self._phases.inside.clear()
-        text = " ".join(str(error).split())[:200]
+        text = " ".join(str(error).split())[:MAX_REASON_LENGTH]
         try:
             self._phases.agent.give_up(
                 f"A seam has failed ({type(error).__name__}: {text}): the script goes on as under plain Python."
@@ -121,15 +126,15 @@ class Seams:
         except Exception:
             return
 
-    def _tell(self, report: Function, *args: Any, **kwargs: Any) -> None:
+    def _tell(self, report: Function, *args: Any) -> None:
         """Call a method of the phases, if the seams are on; a KeyboardInterrupt of the user's passes."""
         if self._is_on:
             try:
-                report(*args, **kwargs)
+                report(*args)
             except Exception as error:
                 self._fail(error)
 
-    # The wrappers. Each looks at `_is_compiling` first: what torch.compile traces is the call that it wraps alone.
+    # The wrappers. What torch.compile traces is the call that each of them wraps alone.
 
     def _optimizer_init(self, original: Function) -> Function:
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
@@ -140,59 +145,66 @@ class Seams:
         return __init__
 
     def _backward(self, original: Function) -> Function:
-        phases = self._phases
+        phases, calls = self._phases, self._phases.calls
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens() or (loss := _loss_of(tensors)) is None:
+            if self._passes or not self._listens():
                 return original(tensors, *args, **kwargs)
-            depth = len(phases.inside)
+            loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
+            if loss is None:
+                return original(tensors, *args, **kwargs)
             try:
-                self._tell(phases.begin_backward, loss, sys._getframe(1))
-                self._in_backward = phases.calls.is_paused = True
+                phases.begin_backward(loss, sys._getframe(1))
+            except Exception as error:
+                self._fail(error)
+            self._passes = calls.is_paused = True
+            try:
                 result = original(tensors, *args, **kwargs)
-                self._in_backward = phases.calls.is_paused = False
-                self._tell(phases.end_backward, retained=_retains(args, kwargs))
-                return result
             finally:
-                self._in_backward = phases.calls.is_paused = False
-                del phases.inside[depth:]
+                self._passes, calls.is_paused = not self._is_on, False
+            self._tell(phases.end_backward, args, kwargs)
+            return result
 
         return backward
 
     def _zero_grad(self, original: Function) -> Function:
         phases = self._phases
 
-        def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens():
-                return original(owner, *args, **kwargs)
-            depth = len(phases.inside)
-            try:
+        def zero_grad(owner: Any, set_to_none: bool = True) -> None:
+            if not self._listens():
+                original(owner, set_to_none)
+                return
+            if not phases.passes(owner):
                 self._tell(phases.begin_zero_grad, owner)
-                result = original(owner, *args, **kwargs)
-                self._tell(phases.end_zero_grad, owner)
-                return result
-            finally:
-                del phases.inside[depth:]
+            original(owner, set_to_none)
+            self._tell(phases.end_zero_grad, owner)
 
         return zero_grad
 
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if len(args) == 1 and not kwargs and self._phases.passes(optimizer):
+            return  # nothing can be called inside
+        if self._listens():
+            self._tell(self._phases.begin_step, optimizer, sys._getframe(1))
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._listens():
+            self._tell(self._phases.end_step, optimizer)
+
     def _grad(self, original: Function) -> Function:
-        phases = self._phases
+        phases, calls = self._phases, self._phases.calls
 
         def grad(*args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens():
+            if not self._listens():
                 return original(*args, **kwargs)
-            depth = len(phases.inside)
+            self._tell(phases.begin)
+            self._passes = calls.is_paused = True
             try:
-                self._tell(phases.begin, "grad", None)
-                self._in_backward = phases.calls.is_paused = True
                 result = original(*args, **kwargs)
-                self._in_backward = phases.calls.is_paused = False
-                self._tell(phases.end_call, Event("grad"))
-                return result
             finally:
-                self._in_backward = phases.calls.is_paused = False
-                del phases.inside[depth:]
+                self._passes, calls.is_paused = not self._is_on, False
+            self._tell(phases.end_call, Event("grad"))
+            return result
 
         return grad
 
@@ -200,23 +212,19 @@ class Seams:
         phases = self._phases
 
         def clip(*args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens():
+            if not self._listens():
                 return original(*args, **kwargs)
-            depth = len(phases.inside)
-            try:
-                self._tell(phases.begin, "clip", None)
-                result = original(*args, **kwargs)
-                self._tell(phases.end_clip, original.__name__, result, args, kwargs)
-                return result
-            finally:
-                del phases.inside[depth:]
+            self._tell(phases.begin)
+            result = original(*args, **kwargs)
+            self._tell(phases.end_clip, original.__name__, result, args, kwargs)
+            return result
 
         return clip
 
     def _scale(self, original: Function) -> Function:
         def scale(scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
             scaled = original(scaler, outputs, *args, **kwargs)
-            if not _is_compiling() and self._listens():
+            if self._listens():
                 self._tell(self._phases.note_scaled, scaled, outputs)
             return scaled
 
@@ -226,16 +234,12 @@ class Seams:
         phases = self._phases
 
         def unscale_(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens() or not scaler.is_enabled():
+            if not (self._listens() and scaler.is_enabled()):
                 return original(scaler, optimizer, *args, **kwargs)
-            depth = len(phases.inside)
-            try:
-                self._tell(phases.begin, "unscale", optimizer)
-                result = original(scaler, optimizer, *args, **kwargs)
-                self._tell(phases.end_call, Event("unscale", optimizer=optimizer))
-                return result
-            finally:
-                del phases.inside[depth:]
+            self._tell(phases.begin)
+            result = original(scaler, optimizer, *args, **kwargs)
+            self._tell(phases.end_call, Event("unscale", optimizer=optimizer))
+            return result
 
         return unscale_
 
@@ -243,17 +247,18 @@ class Seams:
         phases = self._phases
 
         def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling() or not self._listens() or not scaler.is_enabled():
+            if not (self._listens() and scaler.is_enabled()):
                 return original(scaler, optimizer, *args, **kwargs)
-            depth, steps = len(phases.inside), phases.step_events
+            steps = phases.step_events
+            self._tell(phases.begin)
+            self._tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
             try:
-                self._tell(phases.begin, "GradScaler.step", None)
                 result = original(scaler, optimizer, *args, **kwargs)
-                if phases.step_events == steps and _found_inf(scaler, optimizer):
-                    self._tell(phases.end_skipped_step, optimizer)
-                return result
             finally:
-                del phases.inside[depth:]
+                phases.leave(scaler)
+            if phases.step_events == steps and _found_inf(scaler, optimizer):
+                self._tell(phases.end_skipped_step, optimizer)
+            return result
 
         return step
 
@@ -261,22 +266,21 @@ class Seams:
         phases = self._phases
 
         def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._in_scheduler or _is_compiling() or not self._listens():
+            if self._in_scheduler or not self._listens():
                 return original(scheduler, *args, **kwargs)
-            depth = len(phases.inside)
-            self._in_scheduler = True
             is_first = sys._getframe(1).f_code.co_name == "_initial_step"  # by its own __init__
+            self._in_scheduler = True
             try:
-                if not is_first:
-                    self._tell(phases.begin, "scheduler", None)
+                if is_first:
+                    return original(scheduler, *args, **kwargs)
+                self._tell(phases.begin)
                 result = original(scheduler, *args, **kwargs)
-                if not is_first:
-                    optimizer = getattr(scheduler, "optimizer", None)
-                    self._tell(phases.end_scheduler, optimizer if isinstance(optimizer, Optimizer) else None)
-                return result
             finally:
                 self._in_scheduler = False
-                del phases.inside[depth:]
+            optimizer = getattr(scheduler, "optimizer", None)
+            event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
+            self._tell(phases.end_call, event)
+            return result
 
         return step
 
@@ -305,19 +309,9 @@ class Seams:
 
         return _has_any_global_hook
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not _is_compiling() and self._listens():
-            self._tell(self._phases.begin_step, optimizer, sys._getframe(1))
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not _is_compiling() and self._listens():
-            self._tell(self._phases.end_step, optimizer)
-
-
-def _loss_of(tensors: Any) -> Tensor | None:
-    """Return the tensor that a backward starts from, the first of several."""
-    if isinstance(tensors, Tensor):
-        return tensors
+def _first_tensor(tensors: Any) -> Tensor | None:
+    """Return the first of the tensors that a backward starts from."""
     if isinstance(tensors, (tuple, list)) and tensors and isinstance(tensors[0], Tensor):
         return tensors[0]
     return None
@@ -335,13 +329,6 @@ def _with_subclasses(cls: type) -> list[type]:
     for each in cls.__subclasses__():
         found |= dict.fromkeys(_with_subclasses(each))
     return list(found)
-
-
-def _retains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether a backward keeps its graph: both functions have the same arguments behind the first."""
-    retain = kwargs.get("retain_graph", args[1] if len(args) > 1 else None)
-    create = kwargs.get("create_graph", args[2] if len(args) > 2 else False)
-    return bool(create if retain is None else retain)
 
 
 def without_seams(traceback: TracebackType | None) -> TracebackType | None:
