@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from script_recorder import RecordingAgent, ends_the_same, recorded, run_script, script_text, seams_on, stops
 from torch import nn
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
+from autograd_tui.engine.script.loop_phases import Phases
 from autograd_tui.engine.script.seams import without_seams
+from script_recorder import RecordingAgent, ends_the_same, recorded, run_script, script_text, seams_on, stops
 
 SIMPLE = """
 import torch
@@ -139,12 +140,18 @@ def test_a_closure_says_what_it_is_inside_of(tmp_path: Path) -> None:
     assert not any(stop.moved_by_hand for stop in stops(agent))
 
 
-def test_a_frame_behind_a_free_run_is_true(tmp_path: Path) -> None:
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_frame_behind_a_free_run_is_true(followed: bool, tmp_path: Path) -> None:
     """Whichever event it is that a free run ends at, its gradients are counted, and nothing older is told."""
     text = SIMPLE.replace("range(3)", "range(4)")
     whole, _ = recorded(text, tmp_path)
     for index in range(5, 13):
-        agent, _ = recorded(text, tmp_path, wants=lambda phases, name, at=index: phases.index >= at, frames=False)
+
+        def wants(phases: Phases, name: str, at: int = index) -> bool:
+            phases.frames |= followed and phases.index >= at
+            return phases.index >= at
+
+        agent, _ = recorded(text, tmp_path, wants=wants, frames=False)
         for frame in agent.frames[1:]:
             other = whole.frames[frame.index]
             assert (frame.params, frame.optimizer_state) == (other.params, other.optimizer_state)

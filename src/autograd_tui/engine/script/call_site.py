@@ -63,14 +63,15 @@ def kind_of(code: CodeType) -> Kind:
 
 
 def _kind_of_file(file: str) -> Kind:
-    if file == getattr(sys.modules.get("__main__"), "__file__", None) and not file.startswith(_STANDARD_LIBRARY):
-        return "user"
     if is_ours(file) or file.startswith((TORCH, "<frozen ")):
         return "inner"
+    if file == getattr(sys.modules.get("__main__"), "__file__", None):
+        return "user"
+    if "site-packages" in file or "dist-packages" in file:
+        return "library"
     if is_user_file(file):
         return "user"
-    installed = "site-packages" in file or "dist-packages" in file
-    return "library" if installed or not file.startswith(_STANDARD_LIBRARY) else "inner"
+    return "inner" if file.startswith(_STANDARD_LIBRARY) else "library"
 
 
 def call_site(frame: FrameType | None) -> CallSite:

@@ -127,15 +127,18 @@ class ScriptFrames:
         calls = list(phases.calls.in_graph(nodes)) if nodes else []
         self._learn(stack, leaves, calls)
         phases.follow()
+        if not phases.is_continuous:
+            self.take_up()
         params = phases.registry.params()
         tensors = list(params.values())
         if name != "zero_grad":
             self._find_cleared(tensors)
         last = self._last
+        follows = last is not None and last.index == phases.index - 1
         groups = {"params": TensorGroup(params)}
-        if last is None or name in ("", "forward"):
+        if not follows or name == "forward":
             groups["buffers"] = TensorGroup(phases.registry.buffers())
-        if last is None or name == "step":
+        if not follows or name == "step":
             groups["optimizer_state"] = self._optimizer_state(params)
         if loss is not None:
             groups["seen"] = TensorGroup(self._seen(loss, calls))
@@ -145,13 +148,12 @@ class ScriptFrames:
             read = self._reader.read(groups)
         table = read["params"]
         if last is not None and last.params.layout != table.layout:
-            last = None  # other parameters: nothing can be compared
+            last, follows = None, False  # other parameters: nothing can be compared
             with untouched():
                 if "buffers" not in read:
                     read |= self._reader.read({"buffers": TensorGroup(phases.registry.buffers())})
                 if "optimizer_state" not in read:
                     read |= self._reader.read({"optimizer_state": self._optimizer_state(params)})
-        follows = last is not None and last.index == phases.index - 1
         frame = self._frame(name, last, read, params, follows=follows)
         changes: Changes = {
             "index": phases.index,

@@ -299,7 +299,7 @@ class Seams:
 
         if "__init_subclass__" not in vars(LRScheduler):
             self._wrapped.append((LRScheduler, "__init_subclass__", None))
-            LRScheduler.__init_subclass__ = classmethod(__init_subclass__)  # type: ignore[assignment]
+            LRScheduler.__init_subclass__ = classmethod(__init_subclass__)  # type: ignore[assignment, arg-type]
 
     def _has_any_global_hook(self, original: Function) -> Function:
         """Ours are none that a compiled model should warn of."""
@@ -325,9 +325,9 @@ def _found_inf(scaler: GradScaler, optimizer: Optimizer) -> bool:
 
 def _with_subclasses(cls: type) -> list[type]:
     """Return a class and all that are derived from it, each once."""
-    found = {cls: None}
-    for each in cls.__subclasses__():
-        found |= dict.fromkeys(_with_subclasses(each))
+    found: dict[type, None] = {cls: None}
+    for derived in cls.__subclasses__():
+        found |= dict.fromkeys(_with_subclasses(derived))
     return list(found)
 
 
