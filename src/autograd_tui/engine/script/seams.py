@@ -326,7 +326,8 @@ def _found_inf(scaler: GradScaler, optimizer: Optimizer) -> bool:
 def _with_subclasses(cls: type) -> list[type]:
     """Return a class and all that are derived from it, each once."""
     found: dict[type, None] = {cls: None}
-    for derived in cls.__subclasses__():
+    subclasses: list[type] = cls.__subclasses__()
+    for derived in subclasses:
         found |= dict.fromkeys(_with_subclasses(derived))
     return list(found)
 
