@@ -7,6 +7,7 @@ import mmap
 import os
 import socket
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic
@@ -36,6 +37,7 @@ from autograd_tui.engine.script.agent_messages import (
 )
 
 if TYPE_CHECKING:
+    from autograd_tui.core.command import Command
     from autograd_tui.core.frame import Frame
     from autograd_tui.engine.script.loop_phases import Phases
 
@@ -61,6 +63,7 @@ class Agent:
     """
 
     phases: Phases
+    _held: Frame  # where the script is held
 
     def __init__(self, folder: Path) -> None:
         """`folder`: that of the socket and of the pause byte."""
@@ -99,6 +102,7 @@ class Agent:
         if self._send(stop) and held:
             self._free_run = None
             self.phases.frames = True
+            self._held = frame
             self._hold(frame.index)
 
     def give_up(self, reason: str) -> None:
@@ -183,11 +187,28 @@ class Agent:
             answer = Answer(self._asked(ask))
         except Refused as error:
             answer = Answer(refused=str(error))
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            answer = Answer(refused=f"the script could not answer: {type(error).__name__}: {text}")
         self._send(answer)
         return self.phases.index
 
     def _asked(self, ask: Ask) -> Any:
+        from autograd_tui.engine.script import stop_requests
+
+        match ask.what, ask.arguments:
+            case "set", (command,):
+                self._send_setting(command, stop_requests.setting(self.phases, self._held, command))
+                return None
+            case "inspect", (name,):
+                return stop_requests.inspected(self.phases, self._held, name)
         raise Refused(f"{ask.what} cannot be had of a script yet.")
+
+    def _send_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
+        """Carry out a setting and send its frame, at which the script is held now."""
+        self._held = self.phases.set(command, carry_out)
+        self._first_index += 1  # it is no event, and an iteration is as long as before
+        self._send(Stop(self._encoder.line(self._held), True, self.ends_iteration))
 
     # Iterations and free runs.
 

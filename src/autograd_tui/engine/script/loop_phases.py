@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.script.call_site import position
 from autograd_tui.engine.script.grad_history import FreeCounts
@@ -107,6 +109,15 @@ class Phases:
         if name == "forward":
             self.calls.let_go()
         return frame
+
+    def set(self, command: Command, carry_out: Callable[[], None]) -> Frame:
+        """Carry out a setting where the script is held, and return the frame that it leads to: it is counted too."""
+        self.index += 1
+        try:
+            return self._reader.set(command, carry_out)
+        except BaseException:
+            self.index -= 1
+            raise
 
     def unscaled(self, loss: Tensor) -> Tensor:
         """Return what a loss was before GradScaler scaled it; itself where it did not."""

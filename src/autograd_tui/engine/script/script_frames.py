@@ -167,6 +167,26 @@ class ScriptFrames:
         self._cleared = []
         return frame
 
+    def set(self, command: Command, carry_out: Callable[[], None]) -> Frame:
+        """Carry out a setting where the script is held, and return the frame that it leads to."""
+        last = self._last
+        assert last is not None
+        params = self._phases.registry.params()
+        group = TensorGroup(params)
+        with untouched():
+            self._reader.read({"params": group})
+            moves = self._reader.watch("params", group)
+            carry_out()
+            table = self._reader.read({"params": group})["params"]
+        rates = self._rates()
+        changes: Changes = {"learning_rate": rates[0] if rates else 0.0, "groups": self._groups(params, rates)}
+        if command.kind != "lr":
+            changes |= {"params": table, "before": last.params, "mover": command, "moves": moves(), "moved": True}
+        if last.script is not None:
+            changes["script"] = replace(last.script, moved_by_hand=(), cleared_by_hand=())
+        self._last = replace(last, index=self._phases.index, command=command, **changes)
+        return self._last
+
     def _learn(self, stack: FrameType, leaves: list[Tensor], calls: list[ModuleCall]) -> None:
         """Bring the registry up to date."""
         registry = self._phases.registry

@@ -290,6 +290,8 @@ class ScriptSession(ReadOnlySession):
             message = self._receive(lambda: False)
             if isinstance(message, Answer):
                 break
+            if self._ended:
+                raise Refused(f"{self._title} {self._ended}.")
         if message.refused is not None:
             raise Refused(message.refused)
         return message.value

@@ -184,7 +184,7 @@ class TrainingState:
             raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
         groups = self.optimizer.param_groups
         if group is not None and group >= len(groups):
-            raise Refused(f"there is no parameter group {group}: {_there_are(len(groups))}.")
+            raise Refused(f"there is no parameter group {group}: {there_are(len(groups))}.")
         for each in groups if group is None else [groups[group]]:
             each["lr"] = lr
 
@@ -199,27 +199,10 @@ class TrainingState:
         self.spec = spec
         self.scheduler = make_scheduler(self.decay, self.optimizer) if self.decay else None
 
-    @torch.no_grad()
     def set_value(self, target: str, value: float) -> None:
         """Set one value of a small parameter: "w", "b[0]", "weight[0,1]"."""
-        name, bracket, at = target.partition("[")
-        param = self.param(name)
-        if param.numel() > MAX_LISTED_VALUES:
-            raise Refused(
-                f"{name} has {param.numel():,} values: only parameters of up to {MAX_LISTED_VALUES} can be set."
-            )
-        index = tuple(int(place) for place in at.rstrip("]").split(",")) if bracket else (0,) * param.dim()
-        if not bracket and param.numel() > 1:
-            first = ",".join("0" * param.dim())
-            raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
-        inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
-        if not inside:
-            raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
-        try:
-            param[index] = value
-        except RuntimeError:
-            dtype = str(param.dtype).removeprefix("torch.")
-            raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
+        name = target.partition("[")[0]
+        write_value(name, self.param(name), target, value)
 
     def set_requires_grad(self, name: str, *, wanted: bool) -> None:
         """Freeze or unfreeze one parameter, all of a module, or with no name all there are; the next graphs see it."""
@@ -272,6 +255,26 @@ class TrainingState:
         return [each for each in tensors if id(each) not in initial]
 
 
+@torch.no_grad()
+def write_value(name: str, param: Tensor, target: str, value: float) -> None:
+    """Set one value of a small parameter of a name, "b[0]" or "weight[0,1]"; raises Refused where it cannot be."""
+    at = target.removeprefix(name)
+    if param.numel() > MAX_LISTED_VALUES:
+        raise Refused(f"{name} has {param.numel():,} values: only parameters of up to {MAX_LISTED_VALUES} can be set.")
+    index = tuple(int(place) for place in at.strip("[]").split(",")) if at else (0,) * param.dim()
+    if not at and param.numel() > 1:
+        first = ",".join("0" * param.dim())
+        raise Refused(f"{name} has {param.numel()} values: name one, as in {name}[{first}]={value:g}.")
+    inside = len(index) == param.dim() and all(i < n for i, n in zip(index, param.shape, strict=True))
+    if not inside:
+        raise Refused(f"{target} does not exist: {name} has shape {tuple(param.shape)}, counted from 0.")
+    try:
+        param[index] = value
+    except RuntimeError:
+        dtype = str(param.dtype).removeprefix("torch.")
+        raise Refused(f"{value:g} does not fit in {dtype}, which {name} is made of.") from None
+
+
 def _first_names(model: nn.Module) -> dict[str, str]:
     """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
     first: dict[nn.Parameter, str] = {}
@@ -316,5 +319,6 @@ def check_memory(named: Iterable[tuple[str, Any]]) -> None:
             raise TypeError(f"the memory of {name} was given back, and so it has no values any more.")
 
 
-def _there_are(groups: int) -> str:
+def there_are(groups: int) -> str:
+    """Say how many parameter groups there are."""
     return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
