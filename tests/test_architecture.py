@@ -41,6 +41,7 @@ WALLS = {  # by the longest beginning that fits
     "engine/script/script_session": {
         "autograd_tui.engine.script.agent_messages",
         "autograd_tui.engine.script.script_process",
+        "autograd_tui.__version__",
         *CORE,
     },
     "engine/script/script_process": {"autograd_tui.engine.script.agent_messages", *CORE},

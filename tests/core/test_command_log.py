@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from itertools import chain, takewhile
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.core.command import Command, parse
+from autograd_tui.core.command import Command, parse, parse_journal
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.errors import UnknownCommand
 from command_strategies import run_commands
 
 few = st.sampled_from(parse("f b s z F lr=1 lr=2"))  # so few that they repeat
@@ -90,3 +92,21 @@ def test_repeated_iterations_share_as_many_as_the_shorter_has(times: int, repeat
     log = CommandLog(parse(f"fbsz*{times}"))
     other = CommandLog([*parse(f"fbsz*{repeats}"), *parse("f b s")[:begun]])
     assert log.shared_with(other) == min(4 * times, 4 * repeats + begun)
+
+
+def test_the_calls_of_a_script_are_written_and_read_as_they_were_and_take_no_room() -> None:
+    log = CommandLog([Command("zero_grad"), *parse("fb"), Command("clip"), Command("clip"), Command("scheduler")])
+    log.append_block((Command("next"),), 10**9)
+    log.append_block((Command("next"),), 5)
+    log.append(Command("forward"))
+    assert str(log) == "z fb clip*2 scheduler next*1000000005 f"
+    read = parse_journal(str(log))
+    assert len(read) == len(log) == 10**9 + 12
+    assert len(log._blocks) + len(log._open) <= 7
+    assert [*read[:7]] == list(log.between(0, 7))
+
+
+@pytest.mark.parametrize("words", ["next*0", "next*9999999999999", "clip*x", "unscaled"])
+def test_what_is_no_call_of_a_script_is_no_line_of_a_journal(words: str) -> None:
+    with pytest.raises(UnknownCommand):
+        parse_journal(words)

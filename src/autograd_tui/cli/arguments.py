@@ -13,8 +13,10 @@ from autograd_tui.core.run_config import BUILT_IN
 from autograd_tui.core.terminal_text import quoted, say
 
 if TYPE_CHECKING:
+    from autograd_tui.core.session_protocol import SessionInfo
     from autograd_tui.engine.session import Session
     from autograd_tui.journal.reader import Journal
+    from autograd_tui.journal.writer import JournalWriter
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,15 +99,21 @@ def new_journal_path(options: argparse.Namespace) -> Path | None:
 
 def with_journal(session: Session, options: argparse.Namespace, path: Path | None = None) -> Session:
     """Have a session that has just been opened keep what it runs, in the state folder where it has no path."""
+    session.observer = new_journal(session.about, options, path)
+    return session
+
+
+def new_journal(about: SessionInfo, options: argparse.Namespace, path: Path | None) -> JournalWriter | None:
+    """Return the writer of a new run's journal, in the state folder where it has no path; None where none is wanted."""
     from autograd_tui.journal.paths import new_journal_paths
     from autograd_tui.journal.writer import JournalWriter
 
     if path is not None:
-        session.observer = JournalWriter(path, session.about, private=False)
-    elif not options.no_journal:
-        paths = new_journal_paths(session.about.config)
-        session.observer = JournalWriter(next(paths), session.about, private=True, fallback_paths=paths)
-    return session
+        return JournalWriter(path, about, private=False)
+    if options.no_journal:
+        return None
+    paths = new_journal_paths(about.config)
+    return JournalWriter(next(paths), about, private=True, fallback_paths=paths)
 
 
 def read_chosen_journal(options: argparse.Namespace) -> Journal:
@@ -139,6 +147,9 @@ def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
 def trusted_scenario(journal: Journal, options: argparse.Namespace) -> str:
     """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
     config = journal.config
+    if config.script:
+        where = f" in {config.folder}" if config.folder else ""
+        raise Refused(f"{journal.path} is of a script, which is run anew{where}: {config.command_line}")
     if config.scenario in BUILT_IN:  # their code comes with this program
         return config.scenario
     if options.scenario is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from autograd_tui.cli.arguments import add_display_arguments, chosen_journal_path, new_parser
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
-from autograd_tui.core.session_protocol import READ_ONLY
 
 
 def follow(words: list[str]) -> int:
@@ -21,4 +20,4 @@ def follow(words: list[str]) -> int:
     from autograd_tui.tui.app import run_on_screen
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    return run_on_screen(lambda _: following, Commands(), title=following.about.title, can=READ_ONLY, **looks)
+    return run_on_screen(lambda _: following, Commands(), title=following.about.title, can=following.can, **looks)

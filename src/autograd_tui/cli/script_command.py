@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from autograd_tui.cli.arguments import add_display_arguments, new_parser
+from autograd_tui.cli.arguments import (
+    add_display_arguments,
+    add_journal_arguments,
+    new_journal,
+    new_journal_path,
+    new_parser,
+)
 from autograd_tui.cli.running import check_terminal, export_session
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
@@ -19,9 +25,11 @@ def script(words: list[str]) -> int:
     parser = new_parser("script", "Step a training script of your own, unmodified: it is held at each phase.")
     parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
     add_display_arguments(parser)
+    add_journal_arguments(parser)
     own, command = _split(parser, words)
     options = parser.parse_args(own)
     _check(command)
+    path = new_journal_path(options)
     check_terminal()
     from autograd_tui.engine.script.script_session import ScriptSession
     from autograd_tui.tui.app import run_on_screen
@@ -32,7 +40,9 @@ def script(words: list[str]) -> int:
     def open_one(scenario: str | None) -> InteractiveSession:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
-        return ScriptSession(tuple(command), on_output=output.take_in)
+        session = ScriptSession(tuple(command), on_output=output.take_in)
+        session.observer = new_journal(session.about, options, path)
+        return session
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])

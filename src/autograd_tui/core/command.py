@@ -86,10 +86,12 @@ class Command:
 PHASES = {phase.value: phase for phase in Phase}
 # What else a loop of the user's own may call between its phases; nobody can ask for one by name.
 SCRIPT_CALLS = ("grad", "unscale", "clip", "scheduler")
+NEXT = "next"  # whatever a script calls next: of a free run, which has few frames, nothing else is known
 COMMAND_BY_LETTER = {phase.letter: Command(phase.value) for phase in Phase} | {
     phase.letter.upper(): Command(phase.value, forced=True) for phase in Phase
 }
 _RUN = re.compile(r"(i:)?([fbszFBSZ]+|forward|backward|step|zero_grad)(?:\*(\d+))?")
+_SCRIPT_CALL = re.compile(rf"({'|'.join((*SCRIPT_CALLS, NEXT))})(?:\*(\d{{1,15}}))?")
 _LR = re.compile(r"lr(?:\[(\d{1,15})\])?")
 _TENSOR = re.compile(r"\w+(\.\w+)*(\[\d{1,15}(,\d{1,15})*\])?")  # a Sequential's names begin with a digit
 
@@ -184,6 +186,20 @@ def parse_one(text: str) -> Command:
 def parse_recorded(text: str) -> Command:
     """Read the one command that a file says has led to a frame: also a call of a script, which cannot be asked for."""
     return Command(text) if text in SCRIPT_CALLS else parse_one(text)
+
+
+def parse_journal(text: str) -> Commands:
+    """Read the commands of a line of a journal: `parse`'s, and calls of a script, "clip" or "next*500"."""
+    words = text.split()
+    if not any(map(_SCRIPT_CALL.fullmatch, words)):
+        return parse(text)
+    blocks: list[tuple[tuple[Command, ...], int]] = []
+    for word in words:
+        call = _SCRIPT_CALL.fullmatch(word)
+        blocks += [((Command(call[1]),), int(call[2] or 1))] if call else parse(word).blocks()
+    if not all(times for _, times in blocks) or sum(len(pattern) * times for pattern, times in blocks) > MAX_COMMANDS:
+        raise UnknownCommand(f'"{text}" asks for no calls, or for more than any run has.')
+    return Commands(blocks)
 
 
 def _parse_word(word: str, *, room: int) -> tuple[tuple[Command, ...], int]:

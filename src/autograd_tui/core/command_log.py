@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
-from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command import NEXT, SCRIPT_CALLS, Command, Phase
 from autograd_tui.core.frame import TorchError
 
 Pattern = tuple[Command, ...]
@@ -58,9 +58,9 @@ class CommandLog:
 
     def append_block(self, pattern: Pattern, times: int) -> None:
         """Add a pattern so many times; whole iterations take no longer the more there are."""
-        if pattern == ITERATION and times:
+        if times and (pattern == ITERATION or _is_script_call(pattern)):
             self._close()
-            self._add(ITERATION, times)
+            self._add(pattern, times)
             return
         for command in pattern * times:
             self.append(command)
@@ -161,15 +161,20 @@ class CommandLog:
         return [(pattern, sum(times for _, times in blocks)) for pattern, blocks in neighbours]
 
     def __str__(self) -> str:
-        """Write the commands so that `parse` reads the same ones back, as short as reads well."""
+        """Write the commands so that `parse` reads the same ones back, `parse_journal` also those of a script."""
         words = []
         for pattern, times in self._runs():
             word = "".join(map(str, pattern))
-            if pattern[0].phase is None:
+            if pattern[0].phase is None and not _is_script_call(pattern):
                 words += [word] * times
             else:
                 words.append(word if times == 1 else f"{word}*{times}")
         return " ".join(words)
+
+
+def _is_script_call(pattern: Pattern) -> bool:
+    """Return whether a pattern is one call of a script that is no phase."""
+    return len(pattern) == 1 and (pattern[0].name == NEXT or pattern[0].name in SCRIPT_CALLS)
 
 
 def _alike(some: Pattern, others: Pattern) -> int:

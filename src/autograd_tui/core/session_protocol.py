@@ -47,8 +47,8 @@ class SessionInfo:
         return self.config.command_line
 
     def command_line_with(self, log: CommandLog) -> str:
-        """Return the command line that opens it and runs commands."""
-        commands = str(log)
+        """Return the command line that opens it and runs commands; of a script the one that runs that anew."""
+        commands = "" if self.config.script else str(log)
         return f"{self.command_line} --do {quoted(commands)}" if commands else self.command_line
 
 
@@ -74,6 +74,7 @@ REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompu
 # Of a script: what it cannot do is refused with the reason when it is asked for.
 SCRIPTED = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, script=True)
 READ_ONLY = Capabilities()
+FOLLOWED_SCRIPT = Capabilities(script=True)
 
 
 class SessionView(Protocol):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from autograd_tui.core.command import MAX_COMMAND_LENGTH, Commands, parse
+from autograd_tui.core.command import MAX_COMMAND_LENGTH, NEXT, Commands, parse_journal
 from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame, TorchError
@@ -40,7 +40,7 @@ class Entry:
 
     id: int  # the number of the line, from 1
     parent: int  # the line that it goes on from; 0 for frame 0
-    command: str  # its spelling; several where they ran freely: "fbsz*57"; "@3" and "branch=2" run nothing
+    command: str  # its spelling; several where they ran freely: "fbsz*57", "next*9"; "@3" and "branch=2" run nothing
     digest: str  # of the frame that it led to
     start: int | None = None  # the frame that it goes on from, where that is not the parent's last one
     raised: str | None = None  # the type of what its one command raised
@@ -178,11 +178,13 @@ def _read_json(line: bytes) -> Any:
 def _parse_commands(command: str) -> Commands:
     """Read commands that run; a journal holds the same few again and again. Raises ValueError where they are none."""
     try:
-        commands = parse(command)
+        commands = parse_journal(command)
     except UnknownCommand:
         raise ValueError("its command is none") from None
     blocks = list(commands.blocks())
-    irregular = sum(len(pattern) * times for pattern, times in blocks if pattern != ITERATION)
+    irregular = sum(
+        len(pattern) * times for pattern, times in blocks if pattern != ITERATION and pattern[0].name != NEXT
+    )
     if (
         not blocks
         or irregular > MAX_IRREGULAR_COMMANDS
@@ -204,6 +206,8 @@ def header_line(config: RunConfig, *, started: float) -> str:
         del fields["folder"]  # which nobody needs to know
     if not config.script:
         del fields["script"]
+    elif config.folder:
+        fields["folder"] = config.folder  # where its command line is meant
     return json.dumps({"autograd-tui journal": FORMAT, "columns": COLUMNS, "started": started, **fields}) + "\n"
 
 
@@ -271,7 +275,7 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
         raise ValueError("its folder is none")
     environment: dict[str, Any] = {"device": device, "threads": threads, "versions": versions, "sha256": sha256}
     script = header.get("script", [])
-    if not (isinstance(script, list) and all(map(_is_name, script))):
+    if not (isinstance(script, list) and all(isinstance(each, str) for each in script)):
         raise ValueError("the words of its script are none")
     environment |= {"hashes": _hashes(header.get("hashes")), "folder": folder, "script": tuple(script)}
     return RunConfig(scenario, _with_min_lr(arguments), own, **environment)

@@ -15,7 +15,13 @@ from autograd_tui.core.files import open_file
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
-from autograd_tui.core.session_protocol import ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import (
+    FOLLOWED_SCRIPT,
+    READ_ONLY,
+    Capabilities,
+    ReadOnlySession,
+    SessionInfo,
+)
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.wire import FrameDecoder
 from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header
@@ -79,6 +85,11 @@ class FollowedSession(ReadOnlySession):
             raise Refused(f"{self._path} is no run that can be followed: {self.damage}." if self.damage else nothing)
 
     @property
+    def can(self) -> Capabilities:  # type: ignore[override]
+        """Nothing, of a script as of a scenario."""
+        return FOLLOWED_SCRIPT if self.about.config.script else READ_ONLY
+
+    @property
     def frame(self) -> Frame:
         """The frame that the leader drew last."""
         assert self._frames is not None
@@ -89,6 +100,8 @@ class FollowedSession(ReadOnlySession):
         """What this terminal is for, and whether the other one is still there."""
         if self.damage:
             return f"the file of frames is damaged: {self.damage}; shown is what came before"
+        if self.left and self.about.config.script:
+            return f"the terminal that led this script has left it: {self.about.command_line} runs it anew"
         if self.left:
             return "the terminal that led this run has left it: autograd-tui resume goes on"
         return "following another terminal: arrows look back here, escape rejoins"
@@ -121,7 +134,7 @@ class FollowedSession(ReadOnlySession):
         while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
             current = further
             frame = self.look(current)
-            if frame.phase is here.phase and frame.iteration != here.iteration:
+            if _same_call(frame, here) and frame.iteration != here.iteration:
                 return frame
         return None
 
@@ -205,12 +218,15 @@ class FollowedSession(ReadOnlySession):
         announcement, self._announcement = self._announcement, None
         if announcement is None or frame.index > announcement.newest:
             raise ValueError("a frame that nothing announces")
-        if self._frames is not None and frame.params.layout.names != self._latest.params.layout.names:
+        is_other = self._frames is not None and frame.params.layout.names != self._latest.params.layout.names
+        if is_other and (self._header is None or frame.script is None):
             raise ValueError("a frame of another model")
         if self._header is None and not self._is_in_order(frame, announcement):
             raise ValueError("a frame of an iteration that is over")
         if self._header is not None and not self._header[1].is_of(len(frame.params)):
             raise ValueError("a history of another model")
+        if is_other:
+            self._frames = None  # a script has come to one more model: its frames begin anew
         self._latest, self.newest, self.left = frame, announcement.newest, False
         if self._header is not None:
             self._set_header(*self._header)
@@ -256,3 +272,10 @@ class FollowedSession(ReadOnlySession):
             if after < point.index < frame.index:
                 self.history.loss.append(point.index, point.iteration, point.value)
         self.history.append(frame)
+
+
+def _same_call(one: Frame, other: Frame) -> bool:
+    """Return whether the same phase, or call of a script, led to both frames."""
+    if one.script is None:
+        return one.phase is other.phase
+    return one.command is not None and other.command is not None and one.command.name == other.command.name

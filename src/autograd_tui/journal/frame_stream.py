@@ -154,6 +154,7 @@ class FrameStream:
         self._descriptor: int | None = None
         self._bytes = 0
         self._encoder = FrameEncoder()
+        self._names: tuple[str, ...] = ()  # of the parameters of the frame before: a script may come to more of them
         self._pending: tuple[Frame, int, History] | None = None  # the newest one drawn, and the newest there is
         self._unchanged_to = 0  # frames after this one are others than those written before
         self._write_time = 0.0  # of the last frame, by the monotonic clock
@@ -179,7 +180,9 @@ class FrameStream:
             announcement = json.dumps(
                 {"newest": newest, "kept": unchanged_to, "losses": encode_series(history.loss.after(unchanged_to))}
             )
-            if self._descriptor is None or self._bytes > self._max_bytes:
+            names = frame.params.layout.names
+            if self._descriptor is None or self._bytes > self._max_bytes or names != self._names:
+                self._names = names
                 self._start_file(history, announcement, frame)
             else:
                 self._append(f"{announcement}\n{self._encoder.line(frame)}")

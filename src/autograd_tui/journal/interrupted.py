@@ -10,11 +10,12 @@ from pathlib import Path
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import is_locked
-from autograd_tui.core.run_config import BUILT_IN, size_in_words
+from autograd_tui.core.run_config import BUILT_IN, RunConfig, size_in_words
 from autograd_tui.core.terminal_text import one_line, quoted
 from autograd_tui.journal.paths import companion_files, list_journals
 from autograd_tui.journal.reader import Journal, read_journal
 
+MAX_NAME_LENGTH = 40  # characters of a script's command line
 SUMMARY_HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
 
 
@@ -29,9 +30,17 @@ def journal_summary(path: Path) -> str:
         return f"{'?':<16}  {path}: {error.strerror}"
     start = f"{datetime.fromtimestamp(journal.started):%Y-%m-%d %H:%M}"
     loss = "-" if journal.loss is None else f"{journal.loss:.6g}"
-    scenario = one_line(journal.config.scenario)
+    scenario = one_line(_name(journal.config))
     row = f"{start}  {scenario:<14}  {journal.frame:>9,}  {loss:>11}  {size_in_words(size):>8}  {path}"
     return f"{row} is damaged: {journal.damage}" if journal.damage else row
+
+
+def _name(config: RunConfig) -> str:
+    """Return what ran: a scenario, or the beginning of a script's command line."""
+    if not config.script:
+        return config.scenario
+    name = " ".join(("script", *map(quoted, config.script)))
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
 
 
 MAX_JOURNAL_BYTES = 1 << 20  # of a journal that is read for a word at the start
@@ -50,6 +59,8 @@ def interrupted_run() -> str | None:
             if path.stat().st_size > MAX_JOURNAL_BYTES:
                 break
             journal = read_journal(path)
+            if journal.config.script:
+                continue  # it is run anew, and waits for nobody
             has_length = _count_commands(journal) >= MIN_COMMANDS
             if _is_interrupted(journal) and (has_length or interrupted is None):
                 interrupted = journal

@@ -9,20 +9,22 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from autograd_tui.core.command import Command, Phase
+from autograd_tui import __version__
+from autograd_tui.core.command import NEXT, Command, Phase
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import new_file, open_file
+from autograd_tui.core.files import new_file, open_file, working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.run_config import RunConfig, sha256
 from autograd_tui.core.run_observer import Watch
 from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
@@ -46,6 +48,7 @@ from autograd_tui.engine.script.script_process import ScriptProcess
 
 POLL_SECONDS = 0.05  # between two looks at whether what is waited for is still wanted
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
+MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
 NO_CALL = "a script calls its phases itself"
 
 
@@ -69,6 +72,7 @@ class ScriptSession(ReadOnlySession):
         self._ended: str | None = None  # a sentence, once the script has
         self._frames: FrameStore | None = None
         self._log = CommandLog()
+        self._since_written = 0  # frames of a free run that the observer was told of
         self._held: Stop | None = None  # where the script waits for an order
         self.history = History()
         self.newest = 0
@@ -133,13 +137,13 @@ class ScriptSession(ReadOnlySession):
 
     def log(self) -> CommandLog:
         """Return the calls that the script has made, as far as their frames have come."""
-        return CommandLog(self._log)
+        return self._log.copy()
 
     # What may be asked.
 
     def next_command(self) -> Command:
         """Return what stands for the script's next call, whatever that is."""
-        return Command("next")
+        return Command(NEXT)
 
     def repeats(self, command: Command) -> bool:
         """Return False: the script runs on."""
@@ -147,7 +151,7 @@ class ScriptSession(ReadOnlySession):
 
     def run(self, command: Command) -> Frame:
         """Let the script go on to its next stop, or to the next after a phase; set a learning rate or a value."""
-        if command.name == "next":
+        if command.name == NEXT:
             return self._go_on()
         if command.phase is not None:
             if command.forced:
@@ -212,12 +216,14 @@ class ScriptSession(ReadOnlySession):
         return inspection
 
     def close(self, *, in_order: bool) -> None:
-        """End the script, which may be in the middle of its run."""
+        """End the script, which may be in the middle of its run, and the observer."""
         self.process.close()
         if self._connection is not None:
             self._connection.close()
         self._listening.close()
         self._remove_folder()
+        if self.observer is not None:
+            self.observer.close(in_order=in_order)
 
     # Going on.
 
@@ -378,6 +384,7 @@ class ScriptSession(ReadOnlySession):
             case Ended():
                 self._last_index = message.index
                 self._add_losses(message.losses, before=message.index + 1)
+                self._log_unseen(message.index)
             case _:
                 pass
 
@@ -394,7 +401,7 @@ class ScriptSession(ReadOnlySession):
         if self._frames is None:
             self._open(frame)
         else:
-            self._append(frame)
+            self._append(frame, held=stop.held)
         self._latest, self.newest = frame, frame.index
         self._held = stop if stop.held else None
         if stop.fired is not None:
@@ -403,7 +410,13 @@ class ScriptSession(ReadOnlySession):
     def _open(self, frame: Frame) -> None:
         """Take the script's first frame."""
         self._frames = FrameStore(frame)
-        config = RunConfig(self._hello.file, versions=self._hello.versions, script=self._words)
+        config = RunConfig(
+            self._hello.file,
+            versions={"autograd-tui": __version__, **self._hello.versions},
+            sha256=sha256(self._hello.file),
+            folder=working_folder(),
+            script=self._words,
+        )
         self.about = SessionInfo(
             self._title,
             "cpu",
@@ -413,21 +426,49 @@ class ScriptSession(ReadOnlySession):
         )
         self.history.append(frame)
 
-    def _append(self, frame: Frame) -> None:
+    def _append(self, frame: Frame, *, held: bool) -> None:
         if frame.params.layout.names != self._latest.params.layout.names:
             history = self.history
             self.history = History(history.loss, history.grad_norm, history.learning_rate, history.metrics)
         self._store.append(frame)
         self.history.append(frame)
-        for _ in range(frame.index - self._latest.index - 1):
-            self._log.append(Command("next"))
-        self._log.append(frame.command or Command("next"))
+        self._log_frame(frame, held=held)
 
     def _pause(self, wanted: bool) -> None:
         self._pause_byte[:] = b"\1" if wanted else b"\0"
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    # What is logged, and told to the observer.
+
+    def _log_frame(self, frame: Frame, *, held: bool) -> None:
+        """Log the command that led to a frame, and the calls before it that no frame has brought."""
+        start, unseen = self._latest.index, frame.index - self._latest.index - 1
+        command = frame.command or Command(NEXT)
+        self._log.append_block((Command(NEXT),), unseen)
+        self._log.append(command, frame.error)
+        if self.observer is None or unseen < 0:
+            return
+        if held and not unseen:
+            self.observer.on_command(str(command), frame)
+            return
+        self.observer.on_free_run([((Command(NEXT),), unseen), ((command,), 1)], start, frame)
+        self._since_written += 1
+        if held or self._since_written == MAX_LOGGED_TOGETHER:
+            self._since_written = 0
+            self.observer.on_free_run_end()
+
+    def _log_unseen(self, last: int) -> None:
+        """Log the calls behind the last frame, up to the script's last one."""
+        unseen, start = last - len(self._log), len(self._log)
+        if unseen <= 0:
+            return
+        self._log.append_block((Command(NEXT),), unseen)
+        if self.observer is not None:
+            end = replace(self._latest, index=last, loss=self.history.last_loss)
+            self.observer.on_free_run([((Command(NEXT),), unseen)], start, end)
+            self.observer.on_free_run_end()
 
 
 def _name(frame: Frame) -> str | None:
