@@ -49,6 +49,10 @@ def enter_script() -> None:
     from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import install
 
+    if "RANK" in os.environ:
+        from autograd_tui.engine.script.process_groups import extend_timeouts
+
+        extend_timeouts()
     if os.environ.get("RANK", "0") != "0":
         return  # one rank is shown, and the others wait for it where they reduce
     agent = Agent(Path(os.environ[SOCKET_VARIABLE]))
