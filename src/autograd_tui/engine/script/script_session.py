@@ -66,6 +66,7 @@ class ScriptSession(ReadOnlySession):
         self._pause_byte = _new_pause_byte(self._folder / PAUSE_NAME)
         self._listening = _listen(self._folder)
         self._connection: Connection | None = None
+        self._hello: Hello | None = None  # of the process that attached
         self._decoder = FrameDecoder()
         self._watcher = Watcher()  # which watchpoints are armed; the script's own one checks them
         self._untaken: FiredWatchpoint | None = None
@@ -230,7 +231,7 @@ class ScriptSession(ReadOnlySession):
     @property
     def _title(self) -> str:
         words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
-        return os.path.basename(words[0])
+        return os.path.basename(self._hello.file if self._hello else words[0])
 
     @property
     def _store(self) -> FrameStore:
@@ -365,7 +366,7 @@ class ScriptSession(ReadOnlySession):
         code = self.process.exit_code
         if self._frames is None:
             self._ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
-        elif code is None:
+        elif code is None and not self._last_index:
             self._ended = "goes on without seams"
         else:
             self._ended = f"has ended after {self._last_index or self.newest:,} events" + (
@@ -409,11 +410,13 @@ class ScriptSession(ReadOnlySession):
 
     def _open(self, frame: Frame) -> None:
         """Take the script's first frame."""
+        hello = self._hello
+        assert hello is not None
         self._frames = FrameStore(frame)
         config = RunConfig(
-            self._hello.file,
-            versions={"autograd-tui": __version__, **self._hello.versions},
-            sha256=sha256(self._hello.file),
+            hello.file,
+            versions={"autograd-tui": __version__, **hello.versions},
+            sha256=sha256(hello.file),
             folder=working_folder(),
             script=self._words,
         )

@@ -25,7 +25,7 @@ class AfterTorch:
         loader, run = spec.loader, spec.loader.exec_module
 
         def exec_module(module):  # type: ignore[no-untyped-def]
-            loader.exec_module = run  # a tool that hooks the import as well may have set it
+            loader.exec_module = run  # type: ignore[method-assign]  # a tool that hooks the import as well may have set it
             run(module)
             enter()
 
