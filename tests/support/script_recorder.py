@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import linecache
 import sys
 import textwrap
 import types
@@ -84,6 +85,7 @@ def run_script(text: str, folder: Path, name: str = "train.py") -> dict[str, Any
     """Run a script as Python does, and return its variables."""
     path = folder / name
     path.write_text(textwrap.dedent(text))
+    linecache.checkcache(str(path))
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
     before = sys.modules["__main__"]

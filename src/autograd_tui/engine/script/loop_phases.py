@@ -45,6 +45,7 @@ class Event:
 
     name: str
     loss: Tensor | None = None  # that a forward has made
+    is_alone: bool = True  # whether the loss is all that backward starts from
     retained: bool = False  # whether a backward has kept the graph
     optimizer: Optimizer | None = None  # that stepped, was cleared, unscaled or scheduled
     skipped: bool = False
@@ -166,8 +167,11 @@ class Phases:
         while self.inside and id(self.inside[-1][2]) not in running:
             self.inside.pop()
 
-    def begin_backward(self, loss: Tensor, frame: FrameType) -> None:
-        """Count the forward that ends here, where the loss is another than the last one; `frame`: that called."""
+    def begin_backward(self, loss: Tensor, frame: FrameType, *, is_alone: bool = True) -> None:
+        """Count the forward that ends here, where the loss is another than the last one.
+
+        `frame`: that called; `is_alone`: backward starts from no other tensor as well.
+        """
         if self.inside or not self._has_begun:
             self.begin(loss)
         before, version = self._loss, loss._version
@@ -176,7 +180,7 @@ class Phases:
             self._count_iteration(position(frame))
             self.index += 1
             if not self.agent.lets_pass(self, "forward"):
-                self._stop(Event("forward", loss=loss))
+                self._stop(Event("forward", loss=loss, is_alone=is_alone))
         if self._frames_wanted:
             self.calls.reset()
             self.follow()

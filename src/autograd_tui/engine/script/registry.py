@@ -48,7 +48,7 @@ class Registry:
         self._names: dict[int, tuple[weakref.ref[Any], str]] = {}  # of models and optimizers, by their ids
         self._cleared: dict[int, weakref.ref[nn.Module]] = {}  # modules whose zero_grad was called, by their ids
         self._tensors: dict[str, weakref.ref[Tensor]] = {}  # parameters that are no model's
-        self._strangers: weakref.WeakSet[Tensor] = weakref.WeakSet()  # leaves that are no parameters
+        self._strangers: dict[int, weakref.ref[Tensor]] = {}  # leaves that are no parameters, by their ids
 
     # Optimizers.
 
@@ -122,6 +122,10 @@ class Registry:
             if (module := model.module) is not None and any(id(each) in wanted for each in module.parameters())
         )
 
+    def _is_stranger(self, leaf: Tensor) -> bool:
+        known = self._strangers.get(id(leaf))
+        return known is not None and known() is leaf
+
     # The scan.
 
     def knows(self, leaves: Iterable[Tensor], called: Iterable[nn.Module]) -> bool:
@@ -132,7 +136,7 @@ class Registry:
         if any(id(unwrapped(each)) not in modules for each in called):
             return False
         known = {id(each) for each in self.params().values()}
-        return all(id(leaf) in known or leaf in self._strangers for leaf in leaves)
+        return all(id(leaf) in known or self._is_stranger(leaf) for leaf in leaves)
 
     def scan(
         self,
@@ -170,28 +174,35 @@ class Registry:
             if id(each) not in covered
         }
         known = {id(each) for each in self.params().values()}
-        self._strangers = weakref.WeakSet(each for each in leaves if id(each) not in known)
+        self._strangers = {id(each): weakref.ref(each) for each in leaves if id(each) not in known}
 
     def _name_variables(self, frame: FrameType | None) -> dict[int, str]:
         """Learn the variables that hold modules and optimizers; return those of other tensors that have gradients."""
         tensors: dict[int, str] = {}
         self._found: dict[int, nn.Module] = {}  # modules in variables, unwrapped
         fresh: dict[int, str] = {}
+        rows: dict[str, list[tuple[Any, str]]] = {}  # what lists and dicts hold, with its name, by their own names
         for name, value in _variables(frame):
             cls = type(value)
             if issubclass(cls, nn.Module):
                 module = unwrapped(value)
                 self._found.setdefault(id(module), module)
-                self._learn(module, name, fresh)
+                self._learn(module, name, fresh, rows)
             elif issubclass(cls, Optimizer):
-                self._learn(_inner_optimizer(value), name, fresh)
+                self._learn(_inner_optimizer(value), name, fresh, rows)
             elif issubclass(cls, Tensor) and value.requires_grad and value.is_leaf:
                 tensors.setdefault(id(value), name)
+        for items in rows.values():
+            if not all(id(value) in fresh for value, _ in items):  # a variable of a loop holds some of them in turn
+                for value, name in items:
+                    self._names[id(value)] = weakref.ref(value), name
         return tensors
 
-    def _learn(self, value: Any, name: str, fresh: dict[int, str]) -> None:
+    def _learn(self, value: Any, name: str, fresh: dict[int, str], rows: dict[str, list[tuple[Any, str]]]) -> None:
         """Take a variable as the name of what it holds, unless one that is better was met before in this scan."""
-        if fresh.get(id(value), "self") == "self":
+        if name.endswith("]"):
+            rows.setdefault(name[: name.index("[")], []).append((value, name))
+        elif fresh.get(id(value), "self") == "self":
             fresh[id(value)] = name
             if name != "self":
                 self._names[id(value)] = weakref.ref(value), name

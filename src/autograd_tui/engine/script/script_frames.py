@@ -21,6 +21,7 @@ from autograd_tui.core.tensor_stats import Grads, StatsTable
 from autograd_tui.engine.script.call_site import call_site
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
+from autograd_tui.engine.script.registry import NamedModel
 from autograd_tui.engine.training.optimizers import optimizer_to_spec
 from autograd_tui.engine.training.param_groups import optimizer_classes, optimizer_text
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -58,6 +59,7 @@ class ScriptFrames:
         self._reader = StatsReader()
         self._history = GradHistory()
         self._last: Frame | None = None
+        self._models: list[NamedModel] = []  # of the last frame
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
         self._moved_before_step: tuple[str, ...] = ()
@@ -147,7 +149,8 @@ class ScriptFrames:
         with untouched():
             read = self._reader.read(groups)
         table = read["params"]
-        if last is not None and last.params.layout != table.layout:
+        models = phases.registry.models
+        if last is not None and (last.params.layout != table.layout or not _are_same(models, self._models)):
             last, follows = None, False  # other parameters: nothing can be compared
             with untouched():
                 if "buffers" not in read:
@@ -162,7 +165,8 @@ class ScriptFrames:
             "steps": phases.steps,
             "script": self._stop(name, stack, frame, last if follows else None, calls, leaves),
         }
-        self._last = frame = replace(frame, **changes)
+        self._last, self._models = replace(frame, **changes), list(models)
+        frame = self._last
         self._history.note(tensors)
         self._cleared = []
         return frame
@@ -244,14 +248,15 @@ class ScriptFrames:
     def _forward_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
         row = read["seen"].named
         loss = row("loss")
-        loss_value = loss.values[0] if loss and loss.size == 1 and loss.values else None
-        event_loss = self._phases.event.loss
+        event = self._phases.event
+        is_number = loss is not None and loss.size == 1 and event.is_alone
+        loss_value = loss.values[0] if is_number and loss is not None and loss.values else None
         return {
             "loss": loss_value,
             "prediction": row("prediction"),
             "inputs": row("inputs"),
             "targets": row("targets"),
-            "graph": "alive" if event_loss is not None and event_loss.requires_grad else "none",
+            "graph": "alive" if event.loss is not None and event.loss.requires_grad else "none",
             "buffers_before": last.buffers,
             "loss_params": frame.params,
             "loss_steps": self._phases.steps,
@@ -473,6 +478,10 @@ class ScriptFrames:
         if measure is not None:
             seen["targets"] = measure.arguments[1]
         return {name: each for name, each in seen.items() if has_shape(each)}
+
+
+def _are_same(models: list[NamedModel], before: list[NamedModel]) -> bool:
+    return len(models) == len(before) and all(one is other for one, other in zip(models, before, strict=True))
 
 
 def _changed_rows(now: StatsTable, before: StatsTable) -> tuple[str, ...]:

@@ -154,7 +154,7 @@ class Seams:
             if loss is None:
                 return original(tensors, *args, **kwargs)
             try:
-                phases.begin_backward(loss, sys._getframe(1))
+                phases.begin_backward(loss, sys._getframe(1), is_alone=loss is tensors or len(tensors) == 1)
             except Exception as error:
                 self._fail(error)
             self._passes = calls.is_paused = True
