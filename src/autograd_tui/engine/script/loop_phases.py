@@ -45,7 +45,6 @@ class Event:
 
     name: str
     loss: Tensor | None = None  # that a forward has made
-    is_alone: bool = True  # whether the loss is all that backward starts from
     retained: bool = False  # whether a backward has kept the graph
     optimizer: Optimizer | None = None  # that stepped, was cleared, unscaled or scheduled
     skipped: bool = False
@@ -75,6 +74,7 @@ class Phases:
         self._has_begun = False
         self._loss: weakref.ref[Tensor] | None = None
         self._loss_version = 0
+        self.is_loss_alone = True  # whether the last backward started from no other tensor as well
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
         self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
         self._has_stepped = self._has_cleared = False  # since this iteration began
@@ -177,10 +177,11 @@ class Phases:
         before, version = self._loss, loss._version
         if before is None or before() is not loss or version != self._loss_version:
             self._loss, self._loss_version = weakref.ref(loss), version
+            self.is_loss_alone = is_alone
             self._count_iteration(position(frame))
             self.index += 1
             if not self.agent.lets_pass(self, "forward"):
-                self._stop(Event("forward", loss=loss, is_alone=is_alone))
+                self._stop(Event("forward", loss=loss))
         if self._frames_wanted:
             self.calls.reset()
             self.follow()

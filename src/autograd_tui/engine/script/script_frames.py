@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +24,7 @@ from autograd_tui.engine.script.call_site import call_site
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
 from autograd_tui.engine.script.registry import NamedModel
+from autograd_tui.engine.training.frame_reader import as_top, largest_outputs
 from autograd_tui.engine.training.optimizers import optimizer_to_spec
 from autograd_tui.engine.training.param_groups import optimizer_classes, optimizer_text
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
@@ -34,6 +37,16 @@ Optimizer = torch.optim.Optimizer
 NO_OPTIMIZER = "none"
 MAX_NODES = 200_000  # of a loss's graph that are visited
 MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
+PLAIN = {bool, int, float, str, type(None), tuple}  # types of options that can be compared
+FORGOTTEN = {  # fields of a frame that events in between, which were not followed, have made untrue
+    **dict.fromkeys(("loss", "loss_params", "prediction", "inputs", "targets", "before", "mover", "moves")),
+    **dict.fromkeys(("added_to", "last_grads", "state_before", "step_rate", "grads_params", "buffers_before")),
+    "step_rates": (),
+    "top": (),
+    "graph": "none",
+    "moved": False,
+    "unused": frozenset(),
+}
 Changes = dict[str, Any]
 
 
@@ -62,6 +75,7 @@ class ScriptFrames:
         self._models: list[NamedModel] = []  # of the last frame
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
+        self._spelled: dict[int, tuple[weakref.ref[Optimizer], Any, tuple[str, tuple[str, ...]]]] = {}
         self._moved_before_step: tuple[str, ...] = ()
         self._steps: dict[int, BeforeStep] = {}  # of those that run, by the optimizer's id
 
@@ -143,7 +157,10 @@ class ScriptFrames:
         if not follows or name == "step":
             groups["optimizer_state"] = self._optimizer_state(params)
         if loss is not None:
-            groups["seen"] = TensorGroup(self._seen(loss, calls))
+            seen = self._seen(loss, calls)
+            with untouched():
+                groups["top"] = TensorGroup(largest_outputs(seen.get("prediction"), seen.get("targets")))
+            groups["seen"] = TensorGroup(seen)
         grads_of = {each: param.grad for each, param in params.items() if self._history.backwards.get(id(param))}
         groups["grads"] = TensorGroup({each: grad for each, grad in grads_of.items() if grad is not None})
         with untouched():
@@ -210,13 +227,14 @@ class ScriptFrames:
         rates = self._rates()
         grads = self._grads(read["grads"], params)
         table = read["params"]
+        texts = self._texts()
         fields: Changes = {
             "params": table if last is None or last.params != table else last.params,
-            "grads": grads,
+            "grads": grads if last is None or not _are_equal(grads, last.grads) else last.grads,
             "frozen": frozenset(index for index, each in enumerate(params.values()) if not each.requires_grad),
-            "optimizer": self._optimizer(),
+            "optimizer": texts[0][0] if texts else NO_OPTIMIZER,
             "learning_rate": rates[0] if rates else 0.0,
-            "groups": self._groups(params, rates),
+            "groups": self._groups(params, rates, [text for _, of_groups in texts for text in of_groups]),
         }
         for each in ("buffers", "optimizer_state"):
             if each in read:
@@ -224,22 +242,16 @@ class ScriptFrames:
                 fields[each] = old if old == read[each] else read[each]
         if last is None:
             last = Frame(0, **fields)
-            follows = False
-        frame = replace(last, **fields)
-        if frame.frozen != last.frozen:
-            frame = replace(frame, frozen_before=last.frozen)
-        if not follows and name != "forward":
-            frame = replace(
-                frame, loss=None, loss_params=None, prediction=None, inputs=None, targets=None, graph="none"
-            )
         if not follows:
-            frame = replace(frame, before=None, mover=None, moves=None, added_to=None, last_grads=None, moved=False)
-            frame = replace(frame, state_before=None, step_rate=None, step_rates=(), grads_params=None)
+            fields |= FORGOTTEN
+        if fields["frozen"] != last.frozen:
+            fields["frozen_before"] = last.frozen
+        frame = replace(last, **fields)
         changes = getattr(self, f"_{name}_changes", self._no_changes)(frame, last, read)
-        if name != "step" and follows and frame.params is not last.params and phases.inside_step:
-            changes |= {"before": last.params, "mover": Command("step"), "moves": None, "moved": name != "forward"}
-        elif name != "step" and follows and frame.params is not last.params:
-            changes |= {"before": None, "mover": None, "moves": None, "moved": name != "forward"}  # by hand
+        if name != "step" and follows and frame.params is not last.params:  # by hand, or inside a step
+            by_step = phases.inside_step
+            changes |= {"before": last.params if by_step else None, "mover": Command("step") if by_step else None}
+            changes |= {"moves": None, "moved": name != "forward"}
         return replace(frame, **changes)
 
     def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
@@ -249,15 +261,16 @@ class ScriptFrames:
         row = read["seen"].named
         loss = row("loss")
         event = self._phases.event
-        is_number = loss is not None and loss.size == 1 and event.is_alone
+        is_number = loss is not None and loss.size == 1 and self._phases.is_loss_alone
         loss_value = loss.values[0] if is_number and loss is not None and loss.values else None
         return {
             "loss": loss_value,
             "prediction": row("prediction"),
             "inputs": row("inputs"),
             "targets": row("targets"),
+            "top": as_top(read["top"]),
             "graph": "alive" if event.loss is not None and event.loss.requires_grad else "none",
-            "buffers_before": last.buffers,
+            "buffers_before": last.buffers if last.index == self._phases.index - 1 else None,
             "loss_params": frame.params,
             "loss_steps": self._phases.steps,
             "moved": False,
@@ -268,10 +281,15 @@ class ScriptFrames:
         differ = before.state != "none" and last.grads_params != frame.loss_params
         grads = frame.grads
         empty = {index for index, count in enumerate(grads.backwards) if not count}
+        loss = self._phases.loss
+        made: Changes = {}
+        if frame.loss_params is None and loss is not None and loss.numel() == 1 and self._phases.is_loss_alone:
+            made = {"loss": loss.item(), "loss_params": frame.params, "loss_steps": self._phases.steps}
         found = any(before.backwards) and before.table.layout.names != () and last.index == self._phases.index - 1
         return {
             "graph": "alive" if self._phases.event.retained else "freed",
             "grads_params": None if differ else frame.loss_params,
+            **made,
             "added_to": before if found else None,
             "strays": (),
             "unused": frozenset(empty - frame.frozen),
@@ -431,22 +449,33 @@ class ScriptFrames:
             for group in optimizer.param_groups
         )
 
-    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...]) -> ParamGroups | None:
-        texts: list[str] = []
+    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...], texts: list[str]) -> ParamGroups | None:
         group_of: dict[int, int] = {}
-        for optimizer in self._phases.registry.optimizers:
-            for group in optimizer.param_groups:
-                for param in group["params"]:
-                    group_of.setdefault(id(param), len(texts))
-                texts.append(_group_text(optimizer, group))
+        groups = [group for optimizer in self._phases.registry.optimizers for group in optimizer.param_groups]
+        for number, group in enumerate(groups):
+            for param in group["params"]:
+                group_of.setdefault(id(param), number)
         of = tuple(group_of.get(id(param)) for param in params.values())
         if len(texts) == 1 and None not in of:
             return None
         return ParamGroups(of, rates, tuple(texts)) if texts else None
 
-    def _optimizer(self) -> str:
-        optimizers = self._phases.registry.optimizers
-        return str(replace(_spec(optimizers[0]), lr=None)) if optimizers else NO_OPTIMIZER
+    def _texts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return each optimizer as a command spells it, and each of its groups with the options of its own."""
+        texts = []
+        for optimizer in self._phases.registry.optimizers:
+            options = [
+                [(name, each) for name, each in group.items() if name not in ("params", "lr")]
+                for group in optimizer.param_groups
+            ]
+            reference, spelled, text = self._spelled.get(id(optimizer), (None, None, None))
+            is_plain = all(type(each) in PLAIN for group in options for _, each in group)
+            if text is None or reference is None or reference() is not optimizer or not is_plain or spelled != options:
+                own = str(replace(_spec(optimizer), lr=None))
+                text = own, tuple(_group_text(optimizer, group) for group in optimizer.param_groups)
+                self._spelled[id(optimizer)] = weakref.ref(optimizer), options if is_plain else None, text
+            texts.append(text)
+        return texts
 
     def _optimizer_state(self, params: dict[str, Tensor]) -> TensorGroup:
         """Return the state of all optimizers by rows: "w.momentum_buffer"."""
@@ -480,6 +509,12 @@ class ScriptFrames:
         return {name: each for name, each in seen.items() if has_shape(each)}
 
 
+def _are_equal(grads: Grads, before: Grads) -> bool:
+    """Return whether two frames have the same gradients with the same history."""
+    history = grads.backwards, grads.used, grads.outside
+    return history == (before.backwards, before.used, before.outside) and grads.table == before.table
+
+
 def _are_same(models: list[NamedModel], before: list[NamedModel]) -> bool:
     return len(models) == len(before) and all(one is other for one, other in zip(models, before, strict=True))
 
@@ -499,9 +534,9 @@ def _spec(optimizer: Optimizer) -> OptimizerSpec:
     """Return an optimizer's spec; of one that is none of PyTorch's the name alone, which none of those has."""
     cls = type(optimizer)
     known = optimizer_classes()
-    name = cls.__name__.lower()
+    name = re.sub(r"[^a-z0-9_]", "", cls.__name__.lower()).lstrip("_0123456789")
     if known.get(name) is not cls:
-        return OptimizerSpec(name if name not in known else f"own_{name}")
+        return OptimizerSpec(name if name and name not in known else f"own_{name}")
     try:
         return optimizer_to_spec(optimizer)
     except (Refused, ValueError, TypeError, KeyError):

@@ -45,7 +45,7 @@ class FrameReader:
         """Return loss, prediction, metrics, buffers and, where it is another one than was read last, the batch."""
         state = self._state
         seen: dict[str, Any] = {"loss": state.loss, "prediction": state.prediction}
-        top = _largest(state.prediction, state.batch[1] if state.parts.loss else None)
+        top = largest_outputs(state.prediction, state.batch[1] if state.parts.loss else None)
         batch = dict(zip(("inputs", "targets"), state.batch, strict=True)) if state.parts.loss else {}
         fresh = self._is_fresh(batch)
         if fresh:
@@ -62,7 +62,7 @@ class FrameReader:
         changes = {
             "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
             "prediction": row("prediction"),
-            "top": _as_top(read["top"]),
+            "top": as_top(read["top"]),
             "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
             "buffers": _shared(read["buffers"], frame.buffers),
             "buffers_before": frame.buffers,
@@ -167,7 +167,7 @@ def _shared(new: StatsTable, old: StatsTable) -> StatsTable:
     return old if new == old else new
 
 
-def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
+def largest_outputs(prediction: Any, targets: Any) -> dict[str, Tensor]:
     """Return the classes and values of the five largest outputs of the first samples, with targets of the same shape.
 
     Each is a flat tensor of three samples at most, so that the reader lists all of its values. {} unless there are more
@@ -192,8 +192,8 @@ def _largest(prediction: Any, targets: Any) -> dict[str, Tensor]:
         }
 
 
-def _as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
-    """Return what `_largest` picked as rows: class, output, target."""
+def as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
+    """Return what `largest_outputs` picked as rows: class, output, target."""
     columns: dict[str, list[float]] = {"classes": [], "values": [], "targets": []}
     for row in read:
         columns[row.name.rstrip("0123456789")] += row.values or ()
