@@ -38,7 +38,7 @@ NO_OPTIMIZER = "none"
 MAX_NODES = 200_000  # of a loss's graph that are visited
 MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
 PLAIN = {bool, int, float, str, type(None), tuple}  # types of options that can be compared
-FORGOTTEN = {  # fields of a frame that events in between, which were not followed, have made untrue
+FORGOTTEN: dict[str, Any] = {  # fields of a frame that events in between, which were not followed, have made untrue
     **dict.fromkeys(("loss", "loss_params", "prediction", "inputs", "targets", "before", "mover", "moves")),
     **dict.fromkeys(("added_to", "last_grads", "state_before", "step_rate", "grads_params", "buffers_before")),
     "step_rates": (),
@@ -234,7 +234,7 @@ class ScriptFrames:
             "frozen": frozenset(index for index, each in enumerate(params.values()) if not each.requires_grad),
             "optimizer": texts[0][0] if texts else NO_OPTIMIZER,
             "learning_rate": rates[0] if rates else 0.0,
-            "groups": self._groups(params, rates, [text for _, of_groups in texts for text in of_groups]),
+            "groups": self._groups(params, rates),
         }
         for each in ("buffers", "optimizer_state"):
             if each in read:
@@ -449,7 +449,8 @@ class ScriptFrames:
             for group in optimizer.param_groups
         )
 
-    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...], texts: list[str]) -> ParamGroups | None:
+    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...]) -> ParamGroups | None:
+        texts = [text for _, of_groups in self._texts() for text in of_groups]
         group_of: dict[int, int] = {}
         groups = [group for optimizer in self._phases.registry.optimizers for group in optimizer.param_groups]
         for number, group in enumerate(groups):
