@@ -54,7 +54,8 @@ def explain_gradients(frame: Frame, reached: Sequence[int]) -> list[str]:
         if grad.values and grad.size == 1:
             pull = _direction(frame, grad) if grad.backwards == 1 else f": a sum of {grad.backwards}"
             sentences.append(f"  {grad.name}.grad = {_derivative(frame, index, grad, factors.get(grad.name))}{pull}")
-    if len(reached) > MAX_NAMED and (most := largest_gradient(frame.grads, reached)):
+    large = len(reached) > MAX_NAMED or (frame.script is not None and len(reached) > 1 and not sentences)
+    if large and (most := largest_gradient(frame.grads, reached)):
         sentences.append(f"  the largest is that of {most.name}: {number(most.norm)}")
     sentences += stray_lines(frame)
     sentences += _without_gradient(frame)

@@ -43,7 +43,7 @@ def script_runs_line(title: str, seconds: float, printed: str = "") -> str:
     `printed` is a line that it has not ended, such as a progress bar.
     """
     so_far = f": {printed}" if printed else ""
-    return f"{title} runs, {duration(seconds)} since its last stop{so_far}"
+    return f"{title} runs, {duration(seconds)} since its last frame{so_far}"
 
 
 def divergence_line(difference: Divergence) -> str:

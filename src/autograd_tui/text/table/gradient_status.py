@@ -63,7 +63,8 @@ def _status(frame: Frame, index: int, *, old: bool) -> str:
         return f"{summed}, used" if summed else "used"
     if old:
         return summed or "before the move"
-    return summed or ("unused" if _is_of_an_earlier_forward(frame, index) else "fresh")
+    earlier = _is_of_an_earlier_forward(frame, index) and frame.script is None  # a script may add up several
+    return summed or ("unused" if earlier else "fresh")
 
 
 def full_status(frame: Frame, grad: GradStats, index: int) -> str:
@@ -75,7 +76,10 @@ def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     if grad.used:
         return f"{summed}, used" if summed else FULL_WORDS["used"]
     if frame.loss_is_old and frame.mover is not None:
-        return f"{summed or 'fresh'}, but from before {frame.mover}"
+        mover = f"the last {frame.mover.phase.value}" if frame.mover.phase else str(frame.mover)
+        return f"{summed or 'fresh'}, but from before {mover}"
+    if frame.script is not None:
+        return summed or ("fresh, of an earlier backward" if _is_of_an_earlier_forward(frame, index) else "fresh")
     return summed or ("unused, from before this forward" if _is_of_an_earlier_forward(frame, index) else "fresh")
 
 
