@@ -241,7 +241,9 @@ def simple() -> list[Frame]:
         script.forward("loss.backward", "loss.backward", loss, models=("model",))
         script.backward("loss.backward", "loss.backward", models=("model",))
         script.step("optimizer.step", "optimizer.step", "optimizer")
-    script.stop("scheduler", "scheduler.step", "scheduler.step", {"learning_rate": 0.007}, optimizer="optimizer")
+    changed = {"learning_rate": 0.007}
+    known: dict[str, Any] = {"optimizer": "optimizer", "rates_before": (0.01,)}
+    script.stop("scheduler", "scheduler.step", "scheduler.step", changed, **known)
     return script.frames
 
 

@@ -43,8 +43,8 @@ def test_a_forward_names_the_loss_and_the_models_and_is_held_before_its_backward
 def test_a_scaled_loss_is_said_beside_the_loss() -> None:
     text = said(accumulated()[1])
     assert text.startswith("loss is 0.6100, made by model.")
-    assert "GradScaler has scaled it: backward starts from 39976.9600, 6.554e+04 times as much." in text
-    assert "of the scaled loss: 6.554e+04 times as large" in said(accumulated()[2])
+    assert "GradScaler has scaled it: backward starts from 39976.9600, 65,536 times as much." in text
+    assert "of the scaled loss: 65,536 times as large" in said(accumulated()[2])
 
 
 def test_backwards_that_add_up_are_counted() -> None:
@@ -86,7 +86,10 @@ def test_a_step_that_the_scaler_left_out_moves_nothing() -> None:
 
 
 def test_a_scheduler_says_both_learning_rates() -> None:
-    assert "0.007 from the next step on; the last step used 0.01." in said(simple()[-1])
+    changed = "scheduler.step changed the learning rate of optimizer from 0.01 to 0.007, from its next step on."
+    assert said(simple()[-1]) == changed
+    assert "left the learning rate of optimizer as it was." in said(with_stop(simple()[-1], rates_before=(0.007,)))
+    assert "the learning rate of optimizer is 0.007." in said(with_stop(simple()[-1], rates_before=()))
 
 
 def test_zero_grad_says_whose_gradients_stay() -> None:
@@ -118,7 +121,7 @@ def test_gradients_that_are_not_finite_are_no_harm_where_a_scaler_watches() -> N
     numbers[0], numbers[3] = float("inf"), 1
     spoiled = replace(frame, grads=replace(frame.grads, table=replace(frame.grads.table, numbers=numbers)))
     assert "GradScaler leaves a step out for that" in said(spoiled)
-    assert "a step on it would put that into the parameters." in said(with_stop(spoiled, scaled_loss=None))
+    assert "a step that uses it would put that into the parameters." in said(with_stop(spoiled, scaled_loss=None))
 
 
 def test_losses_of_several_kinds_are_not_compared() -> None:

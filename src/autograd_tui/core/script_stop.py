@@ -25,6 +25,7 @@ class ScriptStop:
     scaled_loss: float | None = None  # what backward started from, where the loss was scaled
     norm: float | None = None  # of all gradients before they were clipped
     max_norm: float | None = None  # that they were clipped to
+    rates_before: tuple[float, ...] = ()  # of each group, before a scheduler stepped
     moved_by_hand: tuple[str, ...] = ()  # parameters that changed since the stop before, by no optimizer's step
     cleared_by_hand: tuple[str, ...] = ()  # parameters whose gradients went since the stop before, by no zero_grad
     output_muted: bool = False  # whether the script has come here a second time, without printing again

@@ -65,7 +65,7 @@ def _forward(frame: Frame, stop: ScriptStop) -> list[str]:
     made_by = f", made by {_listed(stop.models)}" if stop.models else ""
     sentences = [f"{name} is {loss}{made_by}. backward has not begun: the script is held in front of it."]
     if frame.loss is not None and stop.scaled_loss is not None:
-        by = f", {short(stop.scaled_loss / frame.loss)} times as much" if _is_quotient(frame, stop) else ""
+        by = f", {_factor(frame, stop)} times as much" if _is_quotient(frame, stop) else ""
         sentences.append(f"GradScaler has scaled it: backward starts from {number(stop.scaled_loss)}{by}.")
     if frame.graph == "none":
         sentences.append("It has no graph to go back through, so backward will raise.")
@@ -92,13 +92,21 @@ def _is_quotient(frame: Frame, stop: ScriptStop) -> bool:
     return bool(frame.loss and stop.scaled_loss and math.isfinite(frame.loss) and math.isfinite(stop.scaled_loss))
 
 
+def _factor(frame: Frame, stop: ScriptStop) -> str:
+    """Write by how much the loss was scaled: as a rule a power of two."""
+    assert frame.loss is not None
+    assert stop.scaled_loss is not None
+    factor = stop.scaled_loss / frame.loss
+    return f"{factor:,.0f}" if factor > 1 and math.isclose(factor, round(factor), rel_tol=1e-6) else short(factor)
+
+
 def _backward(frame: Frame, stop: ScriptStop) -> list[str]:
     reached = reached_by_backward(frame)
     sentences = [f"backward computed the gradient of {loss_name(stop)} for {count_parameters(len(reached))}."]
     sentences += explain_gradients(frame, reached)
     if stop.scaled_loss is not None:
-        by = f" {short(stop.scaled_loss / frame.loss)} times" if frame.loss and _is_quotient(frame, stop) else ""
-        sentences.append(f"They are of the scaled loss:{by or ''} as large as the loss's own, until they are unscaled.")
+        by = f"{_factor(frame, stop)} times as large as the loss's own, " if _is_quotient(frame, stop) else ""
+        sentences.append(f"They are of the scaled loss: {by}until they are unscaled.")
     summed = max((frame.grads.backwards[index] for index in reached), default=0)
     if summed > 1:
         alike = {frame.grads.backwards[index] for index in reached} == {summed}
@@ -122,7 +130,7 @@ def _unscale(frame: Frame, stop: ScriptStop) -> list[str]:
 
 
 def _clip(frame: Frame, stop: ScriptStop) -> list[str]:
-    call = _called(stop, "clip_grad_norm_")
+    call = _called(stop, "clip_grad_norm_").rpartition(".")[2]
     if stop.norm is None:
         bound = "" if stop.max_norm is None else f" to at most {short(stop.max_norm)}"
         return [f"{call} limited the gradients{bound}."]
@@ -162,13 +170,14 @@ def _step(frame: Frame, stop: ScriptStop) -> list[str]:
 
 def _scheduler(frame: Frame, stop: ScriptStop) -> list[str]:
     of = f" of {stop.optimizer}" if stop.optimizer else ""
-    now, call = rates(frame), _called(stop, "scheduler.step")
-    used = rates(frame, used=True) if frame.step_rates else rate(frame.step_rate) if frame.step_rate is not None else ""
-    if not used:
-        return [f"{call}: the learning rate{of} is {now}. No step has used one yet."]
-    if used == now:
-        return [f"{call} left the learning rate{of} at {now}."]
-    return [f"{call} set the learning rate{of}: {now} from the next step on; the last step used {used}."]
+    call = _called(stop, "scheduler.step")
+    if len(stop.rates_before) != len(frame.learning_rates):
+        return [f"{call} has run: the learning rate{of} is {rates(frame)}."]
+    pairs = zip(stop.rates_before, frame.learning_rates, strict=True)
+    changes = [f"from {rate(before)} to {rate(now)}" for before, now in pairs if before != now]
+    if not changes:
+        return [f"{call} left the learning rate{of} as it was."]
+    return [f"{call} changed the learning rate{of} {', '.join(dict.fromkeys(changes))}, from its next step on."]
 
 
 def _zero_grad(frame: Frame, stop: ScriptStop) -> list[str]:
@@ -216,7 +225,8 @@ def _by_hand(stop: ScriptStop) -> list[str]:
 
 def _circumstances(stop: ScriptStop) -> list[str]:
     """Say where the call was made from, if that is not plain, and that what it prints is not seen again."""
-    sentences = [f"This is inside {', in '.join(reversed(stop.inside))}, which has not ended."] * bool(stop.inside)
+    inside = [each for each in reversed(stop.inside) if each != "GradScaler.step"]  # which does nothing else
+    sentences = [f"This is inside {', in '.join(inside)}, which has not ended."] * bool(inside)
     if stop.library is not None and stop.file:
         file, line = stop.library
         sentences.append(f"{base_name(file)}, line {line}, of a library made the call.")

@@ -36,7 +36,8 @@ def nonfinite_warnings(frame: Frame) -> list[str]:
         sentences.append(f"{params}{way_back}.")
     elif grads := _holders(frame.grads.table, ending=".grad"):
         if frame.script is not None:
-            return [*_in_words(sentences), *_gradients_of_a_script(grads, frame.script)]
+            scaled = frame.script.scaled_loss is not None or (frame.command and frame.command.name == "unscale")
+            return [*_in_words(sentences), _gradients_of_a_script(grads, frame.script, scaled=bool(scaled))]
         sentences.append(f"{grads}: a step would put that into the parameters. {_how_to_trace(frame, Phase.BACKWARD)}")
     elif wrong and frame.loss_params is not None and (then := _holders(frame.loss_params)):
         sentences.append(f"When it was measured, {then}: forward measures it anew.")
@@ -50,13 +51,13 @@ def _in_words(sentences: list[str]) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def _gradients_of_a_script(grads: str, stop: ScriptStop) -> list[str]:
+def _gradients_of_a_script(grads: str, stop: ScriptStop, *, scaled: bool) -> str:
     """Say what comes of gradients that are not finite, as far as that is known of a script."""
     if stop.skipped:
-        return [f"{grads}: that is why the step was left out."]
-    if stop.scaled_loss is not None:
-        return [f"{grads}: GradScaler leaves a step out for that, and makes its scale smaller."]
-    return [f"{grads}: a step on it would put that into the parameters."]
+        return f"{grads}: that is why the step was left out."
+    if scaled:
+        return f"{grads}: GradScaler leaves a step out for that, and makes its scale smaller."
+    return f"{grads}: a step that uses it would put that into the parameters."
 
 
 def _how_to_trace(frame: Frame, phase: Phase) -> str:

@@ -360,6 +360,7 @@ class ScriptFrames:
             scaled_loss=scaled,
             norm=None if event.norm is None else float(event.norm),
             max_norm=None if event.max_norm is None else float(event.max_norm),
+            rates_before=last.learning_rates if name == "scheduler" and last is not None else (),
             moved_by_hand=self._moved_by_hand(name, frame, last),
             cleared_by_hand=self._names_of(self._cleared),
         )
