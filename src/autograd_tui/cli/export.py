@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from autograd_tui.core.command_log import CommandLog
     from autograd_tui.core.run_config import RunConfig
     from autograd_tui.engine.session import Session
+    from autograd_tui.export.formats import PictureOptions
+    from autograd_tui.journal.reader import Journal
 
+MAX_STORED_BYTES, MAX_STORED_FRAMES = 1 << 30, 1 << 20  # of a script's frames that are exported
 MIN_SIZE, MAX_SIZE = 20, 500  # columns or rows of a screen
 PROGRESS_INTERVAL = 3.0  # seconds, of how far an export is
 
@@ -40,6 +44,8 @@ def export(words: list[str]) -> int:
     add_export_arguments(parser)
     options = parser.parse_args(words)
     journal = read_chosen_journal(options)
+    if journal.config.script:
+        return _export_script(options, journal)
     named = trusted_scenario(journal, options)
     warn_of_damage(journal)
     config = replace(journal.config, scenario=named)
@@ -79,14 +85,45 @@ def run_export(
     config, log: what opened the run, and the commands that it ran. reopen: opens its session anew at frame 0, writing
     no journal. journal: the file that the run was read from.
     """
-    from autograd_tui.export.formats import PictureOptions, export_file
+    from autograd_tui.export.formats import export_file
 
-    picture = PictureOptions(options.frame, _parse_size(options.size), options.theme)
+    picture = _picture_options(options)
     progress, path = _ExportProgress(len(log)), Path(absolute(options.to, working_folder()))
     protection: dict[str, Any] = {"overwrite": options.force, "journal": journal}
     missing = export_file(path, config, log, reopen, options=picture, stopped=progress, **protection)
+    return _say_written(options, missing)
+
+
+def _export_script(options: argparse.Namespace, journal: Journal) -> int:
+    """Write what the frames beside the journal of a script tell; raises Refused where there are none."""
+    from autograd_tui.core.frame_store import FrameStore
+    from autograd_tui.export.stored_run import StoredRun, export_stored
+    from autograd_tui.journal.followed_session import FollowedSession
+    from autograd_tui.journal.frame_stream import frames_path
+
+    beside = frames_path(journal.path)
+    if not beside.exists():
+        raise Refused(f"of a script the frames beside its journal are exported, and there is no {beside}.")
+    warn_of_damage(journal)
+    new_store = partial(FrameStore, budget=MAX_STORED_BYTES, max_frames=MAX_STORED_FRAMES)
+    session = FollowedSession(journal.path, new_store=new_store)
+    if session.damage:
+        say(f"{beside} is damaged: {session.damage}; the frames up to there are taken.")
+    run = StoredRun(session.about, session.stored_frames(), session.history, max(journal.frame, session.newest))
+    path = Path(absolute(options.to, working_folder()))
+    wanted: dict[str, Any] = {"options": _picture_options(options), "overwrite": options.force}
+    return _say_written(options, export_stored(path, run, journal=journal.path, **wanted))
+
+
+def _say_written(options: argparse.Namespace, missing: str) -> int:
     print_lines("; ".join([f"autograd-tui: written: {options.to}", *[missing] * bool(missing)]), file=sys.stderr)
     return 0
+
+
+def _picture_options(options: argparse.Namespace) -> PictureOptions:
+    from autograd_tui.export.formats import PictureOptions
+
+    return PictureOptions(options.frame, _parse_size(options.size), options.theme)
 
 
 class _ExportProgress:

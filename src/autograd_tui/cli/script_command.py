@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from autograd_tui.cli.arguments import (
     add_display_arguments,
@@ -12,7 +13,7 @@ from autograd_tui.cli.arguments import (
     new_journal_path,
     new_parser,
 )
-from autograd_tui.cli.running import check_terminal, export_session
+from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_protocol import SCRIPTED, InteractiveSession
@@ -46,9 +47,14 @@ def script(words: list[str]) -> int:
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
-    return run_on_screen(
-        open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=export_session, **looks
-    )
+    return run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=_export, **looks)
+
+
+def _export(*arguments: Any, **options: Any) -> str:
+    """Export as `export_from_session` does: what writes files is imported when the first export is asked for."""
+    from autograd_tui.export.stored_run import export_from_session
+
+    return export_from_session(*arguments, **options)
 
 
 def _split(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[str], list[str]]:

@@ -52,6 +52,11 @@ class FrameStore:
             pair = self._frames.get(index)
         return pair and pair[0]
 
+    def frames(self) -> list[Frame]:
+        """Return all frames that are stored, oldest first; any thread may ask."""
+        with self._changing:
+            return [frame for frame, _ in self._frames.values()]
+
     def nearest(self, index: int, by: int) -> int:
         """Return the index of the first frame at or after `index` (`by` 1), at or before it (-1), or else the last.
 

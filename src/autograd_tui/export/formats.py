@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import other_kind, part_of, replacing, same_file
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import History, Series
+from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.export.csv_table import write_csv
 from autograd_tui.export.repro_script import repro_script
 from autograd_tui.export.script import training_script
@@ -23,6 +26,35 @@ from autograd_tui.export.tensorboard import write_events
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
+
+
+class ExportedRun(Protocol):
+    """What is exported: frames that are made by running again, or that are stored."""
+
+    @property
+    def about(self) -> SessionInfo:
+        """What does not change in the run."""
+
+    @property
+    def newest(self) -> int:
+        """The index of the last frame."""
+
+    @property
+    def losses(self) -> Series | None:
+        """The losses of all iterations, where they come with more than the frames."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in order. Raises Refused where it is stopped."""
+
+    def history_at(self, frame: Frame) -> History:
+        """Return what plots need at the frame that has come last."""
+
+    def pictures(self) -> tuple[Picture, ...]:
+        """Return the pictures of what the model had learned by then."""
+
+    def sample(self, limit: int) -> tuple[list[int], str]:
+        """Return the indices of so many frames to draw, and a sentence on what is left out, or ""."""
+
 
 FORMATS = (".py", ".csv", ".jsonl", ".svg", ".html", ".tb", ".pt")  # the last two write more than one file
 EVENTS_PREFIX = "events.out.tfevents."  # what TensorBoard's files begin with
@@ -37,6 +69,35 @@ class FrameReplay:
     log: CommandLog
     session: Session
     stopped: Callable[[], bool] = lambda: False
+
+    @property
+    def about(self) -> SessionInfo:
+        """What does not change in the run."""
+        return self.session.about
+
+    @property
+    def newest(self) -> int:
+        """The index of the last frame."""
+        return len(self.log)
+
+    @property
+    def losses(self) -> None:
+        """None: each loss comes with its frame."""
+
+    def history_at(self, frame: Frame) -> History:
+        """Return what plots need at a frame, which has just been run."""
+        return self.session.history.copy()
+
+    def pictures(self) -> tuple[Picture, ...]:
+        """Return the pictures of what the model has learned up to the frame that has just been run."""
+        return self.session.pictures(stopped=self.stopped)
+
+    def sample(self, limit: int) -> tuple[list[int], str]:
+        """Return the indices of so many frames to draw, and a sentence on what is left out, or ""."""
+        from autograd_tui.export.html_page import sample_frames, sampling_note
+
+        sample = sample_frames(self.log, limit=limit)
+        return sample, sampling_note(self.log, sample)
 
     def frames(self) -> Iterator[Frame]:
         """Run the commands, and yield every frame from frame 0 on. Raises Refused where it is stopped."""
@@ -80,10 +141,8 @@ def export_file(
     overwrite: what is there, but no file that the run is made of, nor its `journal`.
     Raises Refused, with nothing written, where the ending is unknown, a path is taken, or it cannot be written.
     """
-    if path.suffix not in FORMATS:
-        endings = ", ".join(FORMATS)
-        raise Refused(f'"{path.name}" has no ending that says in which form: {endings} are known.')
-    sources = config.files | ({"the run's journal": journal} if journal else {})
+    check_format(path)
+    sources = protected_files(config, journal)
     for each in output_paths(path):
         check_output(each, overwrite=overwrite, sources=sources)
     run = FrameReplay(config, log, reopen(), stopped)
@@ -93,9 +152,33 @@ def export_file(
         if options is not None and options.frame is not None:
             run.session.rewind(options.frame)
         return export_repro(path, run.session, overwrite=overwrite, sources=sources)
+    if path.suffix == ".py":
+        with write_whole(path, overwrite=overwrite, sources=sources) as file:
+            script = training_script(run.config, run.log, run.session.frame, run.session.groups)
+            file.write(checked_script(script, "the script"))
+        return ""
+    return write_run(path, run, options=options, overwrite=overwrite, sources=sources)
+
+
+def check_format(path: Path) -> None:
+    """Raise Refused where a path has no known ending."""
+    if path.suffix not in FORMATS:
+        endings = ", ".join(FORMATS)
+        raise Refused(f'"{path.name}" has no ending that says in which form: {endings} are known.')
+
+
+def protected_files(config: RunConfig, journal: Path | None) -> ProtectedFiles:
+    """Return the files that a run is made of, and its journal."""
+    return config.files | ({"the run's journal": journal} if journal else {})
+
+
+def write_run(
+    path: Path, run: ExportedRun, *, options: PictureOptions | None, overwrite: bool, sources: ProtectedFiles
+) -> str:
+    """Write frames as a table, events, or screens; return a sentence on what was left out, or ""."""
     if path.suffix == ".tb":
         with write_whole_folder(path, overwrite=overwrite, sources=sources) as folder:
-            write_events(folder, run.frames())
+            write_events(folder, run.frames(), losses=run.losses)
         return ""
     with write_whole(path, overwrite=overwrite, sources=sources) as file:
         return _write(file, path.suffix, run, options or PictureOptions())
@@ -130,13 +213,10 @@ def checked_script(text: str, name: str) -> bytes:
     return text.encode()
 
 
-def _write(file: BinaryIO, suffix: str, run: FrameReplay, options: PictureOptions) -> str:
+def _write(file: BinaryIO, suffix: str, run: ExportedRun, options: PictureOptions) -> str:
     """Write a run into one file; return a sentence on what was left out, or ""."""
     size = options.size or (120, 40)
     match suffix:
-        case ".py":
-            script = training_script(run.config, run.log, run.session.frame, run.session.groups)
-            file.write(checked_script(script, "the script"))
         case ".csv":
             write_csv(file, run.frames())
         case ".jsonl":

@@ -21,7 +21,7 @@ from autograd_tui.text.explain import explain
 from autograd_tui.tui.offscreen import Cells, Shown, drawing, moments
 
 if TYPE_CHECKING:
-    from autograd_tui.export.formats import FrameReplay
+    from autograd_tui.export.formats import ExportedRun
 
 MAX_SCREENS = 300
 NEWEST_SCREENS = 8
@@ -125,15 +125,14 @@ NARROW_SIZE = (60, 28)  # columns and rows of the screens that a narrow window s
 Screens = list[list[int]]  # of each the indices of its rows
 
 
-def html_page(run: FrameReplay, *, size: tuple[int, int], theme: str | None) -> tuple[str, str]:
+def html_page(run: ExportedRun, *, size: tuple[int, int], theme: str | None) -> tuple[str, str]:
     """Return the page as HTML, and a sentence on what was left out, or ""."""
-    sample, about, newest = sample_frames(run.log), run.session.about, len(run.log)
+    (sample, missing), about, newest = run.sample(MAX_SCREENS), run.about, run.newest
     shown, markup = list(moments(run, set(sample))), HtmlRows()
     screens = {
         name: asyncio.run(_draw(about, shown, markup, size=each, theme=theme))
         for name, each in (("wide", size), ("narrow", NARROW_SIZE))
     }
-    missing = sampling_note(run.log, sample)
     frames = [_frame_data(each.frame, about, newest) for each in shown]
     data = {"rows": markup.rows, **screens, "frames": frames}
     fields = {

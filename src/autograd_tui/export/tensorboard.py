@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.history import Series
 from autograd_tui.core.tensor_stats import TensorStats
 from autograd_tui.text.styled_text import one_line
 
@@ -18,16 +19,21 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def write_events(folder: Path, frames: Iterable[Frame]) -> None:
-    """Write into a folder: scalars and histograms by iteration, as each phase brings them."""
+def write_events(folder: Path, frames: Iterable[Frame], *, losses: Series | None = None) -> None:
+    """Write into a folder: scalars and histograms by iteration, as each phase brings them.
+
+    losses: of all iterations, where not each has a frame.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise Refused("TensorBoard's files need its package: pip install tensorboard.") from None
     with _print_errors_once(), SummaryWriter(str(folder)) as writer:
+        for point in losses.points() if losses is not None else ():
+            writer.add_scalar("loss", point.value, point.iteration)
         for frame in frames:
             if not frame.error:
-                _add(writer, frame)
+                _add(writer, frame, with_loss=losses is None)
 
 
 @contextmanager
@@ -46,12 +52,12 @@ def _print_errors_once() -> Iterator[None]:
         threading.excepthook = before
 
 
-def _add(writer: SummaryWriter, frame: Frame) -> None:
+def _add(writer: SummaryWriter, frame: Frame, *, with_loss: bool) -> None:
     at = frame.iteration
     if frame.phase is Phase.FORWARD:
         scalars = {"loss": frame.loss, "learning rate": frame.learning_rate, **dict(frame.metrics)}
         for name, value in scalars.items():
-            if value is not None:
+            if value is not None and (with_loss or name != "loss"):
                 writer.add_scalar(one_line(name), value, at)
     if frame.phase is Phase.BACKWARD and (norm := frame.grads.norm()) is not None:
         writer.add_scalar("gradient norm", norm, at)

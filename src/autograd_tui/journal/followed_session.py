@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,7 +63,9 @@ class FollowedSession(ReadOnlySession):
     Raises Refused where there is nothing to follow.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, *, new_store: Callable[[Frame], FrameStore] = FrameStore) -> None:
+        """`new_store`: makes the store of the frames that are read, with its first one."""
+        self._new_store = new_store
         self._journal, self._path = journal, frames_path(journal)
         self.left = False  # by the leader, in order
         self.damage: str | None = None  # what is wrong with the file
@@ -117,6 +119,10 @@ class FollowedSession(ReadOnlySession):
     def stored(self, index: int) -> Frame | None:
         """Return a frame that was drawn and is still held; None where it is not."""
         return self.frame if index == self.frame.index else self._store.get(index)
+
+    def stored_frames(self) -> list[Frame]:
+        """Return the frames that were drawn and are still held, oldest first."""
+        return self._store.frames()
 
     def nearest(self, index: int, by: int) -> int:
         """Return the index of the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
@@ -235,7 +241,7 @@ class FollowedSession(ReadOnlySession):
             self.history.truncate_after(announcement.kept)
             self._plotted = min(self._plotted, announcement.kept)
         if self._frames is None:
-            self._frames = FrameStore(frame)
+            self._frames = self._new_store(frame)
         elif announcement.kept < self._store.oldest.index:
             self._store.truncate_to(frame)
         else:

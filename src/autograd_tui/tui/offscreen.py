@@ -23,7 +23,7 @@ from autograd_tui.tui.preferences import Preferences
 from autograd_tui.tui.themes import theme_named
 
 if TYPE_CHECKING:
-    from autograd_tui.export.formats import FrameReplay
+    from autograd_tui.export.formats import ExportedRun
 
 Cells = list[tuple[str, Style]]  # one row of a screen, in spans
 
@@ -54,11 +54,11 @@ class SnapshotSession(ReadOnlySession):
         return self._pictures
 
 
-def moments(run: FrameReplay, wanted: set[int]) -> Iterator[Shown]:
-    """Run the commands again, and give the frames that are wanted, with what plots need."""
+def moments(run: ExportedRun, wanted: set[int]) -> Iterator[Shown]:
+    """Give the frames that are wanted, with what plots need."""
     for frame in run.frames():
         if frame.index in wanted:
-            yield Shown(frame, run.session.history.copy(), run.session.pictures(stopped=run.stopped))
+            yield Shown(frame, run.history_at(frame), run.pictures())
 
 
 class Drawing:
@@ -107,14 +107,16 @@ async def drawing(
         yield Drawing(app, pilot)
 
 
-def picture(run: FrameReplay, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
+def picture(run: ExportedRun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
     """Give the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
-    newest = len(run.log)
+    newest = run.newest
     index = newest if frame is None else frame
     if not 0 <= index <= newest:
         raise Refused(f"there is no frame {index}: the newest is frame {newest}.")
-    (shown,) = moments(run, {index})
-    return asyncio.run(_picture(run.session.about, shown, size, theme))
+    shown = next(moments(run, {index}), None)
+    if shown is None:
+        raise Refused(f"frame {index} is not stored, and cannot be made again.")
+    return asyncio.run(_picture(run.about, shown, size, theme))
 
 
 async def _picture(about: SessionInfo, shown: Shown, size: tuple[int, int], theme: str | None) -> str:

@@ -116,6 +116,10 @@ class ScriptSession(ReadOnlySession):
         """Return a frame that has come and is still stored."""
         return self._latest if index == self._latest.index else self._store.get(index)
 
+    def stored_frames(self) -> list[Frame]:
+        """Return the frames that have come and are still stored, oldest first."""
+        return self._store.frames()
+
     def nearest(self, index: int, by: int) -> int:
         """Return the index of the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
         return self._store.nearest(index, by)
