@@ -35,15 +35,20 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--do", metavar="COMMANDS", help='run these first, such as "fbsz*3 lr=0.01 fb"; - reads stdin')
     running.add_argument("--repeat", type=int, metavar="N", help="run what --do says N times")
     running.add_argument("--memory", metavar="SIZE", help="for checkpoints (default 1GiB)")
-    running.add_argument(
+    add_watch_argument(running)
+    add_display_arguments(running)
+    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
+    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
+
+
+def add_watch_argument(parser: argparse._ActionsContainer) -> None:
+    """Add where runs pause."""
+    parser.add_argument(
         "--watch",
         action="append",
         metavar="CONDITION",
         help='pause a run there: nonfinite, "grad_norm > 10", "w still", "loss rises 5"; may be said several times',
     )
-    add_display_arguments(running)
-    running.add_argument("--headless", action="store_true", help="no screen: one line a command")
-    running.add_argument("--json", action="store_true", help="with --headless: one JSON object a command")
 
 
 def add_display_arguments(parser: argparse._ActionsContainer) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from autograd_tui.cli.arguments import (
     add_display_arguments,
     add_journal_arguments,
+    add_watch_argument,
     new_journal,
     new_journal_path,
     new_parser,
@@ -17,6 +18,7 @@ from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.session_protocol import SCRIPTED, InteractiveSession
+from autograd_tui.core.watchpoint import parse_watchpoint
 
 USAGE = "autograd-tui script [options] train.py ARGS | -m module ARGS | -- command ARGS"
 
@@ -25,23 +27,29 @@ def script(words: list[str]) -> int:
     """Start a script on a terminal of its own, and show where it is held."""
     parser = new_parser("script", "Step a training script of your own, unmodified: it is held at each phase.")
     parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
+    parser.add_argument("--eager", action="store_true", help="run what torch.compile has compiled as it is written")
+    add_watch_argument(parser)
     add_display_arguments(parser)
     add_journal_arguments(parser)
     own, command = _split(parser, words)
     options = parser.parse_args(own)
     _check(command)
-    path = new_journal_path(options)
+    path, watchpoints = new_journal_path(options), [parse_watchpoint(text) for text in options.watch or ()]
     check_terminal()
     from autograd_tui.engine.script.script_session import ScriptSession
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.captured_output import CapturedOutput
 
-    output = CapturedOutput()
+    output, switches = CapturedOutput(), ("--eager",) * options.eager
+    if options.eager:
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the script inherits it
 
     def open_one(scenario: str | None) -> InteractiveSession:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
-        session = ScriptSession(tuple(command), on_output=output.take_in)
+        session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches)
+        for each in watchpoints:
+            session.arm(each)
         session.observer = new_journal(session.about, options, path)
         return session
 

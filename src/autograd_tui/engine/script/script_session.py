@@ -58,9 +58,11 @@ class ScriptSession(ReadOnlySession):
     Raises Refused where the script ends before it has trained.
     """
 
-    def __init__(self, words: tuple[str, ...], *, on_output: Callable[[bytes], None]) -> None:
-        """`words`: the command line of the script, as ScriptProcess takes it."""
-        self._words: tuple[str, ...] = words
+    def __init__(
+        self, words: tuple[str, ...], *, on_output: Callable[[bytes], None], switches: tuple[str, ...] = ()
+    ) -> None:
+        """`words`: the command line of the script, as ScriptProcess takes it; `switches`: the options before it."""
+        self._words, self._switches = words, switches
         self._stopped: Callable[[], bool] = bool  # whether what runs is to end
         self._folder = _private_folder()
         self._pause_byte = _new_pause_byte(self._folder / PAUSE_NAME)
@@ -422,7 +424,7 @@ class ScriptSession(ReadOnlySession):
             versions={"autograd-tui": __version__, **hello.versions},
             sha256=sha256(hello.file),
             folder=working_folder(),
-            script=self._words,
+            script=(*self._switches, *self._words),
         )
         self.about = SessionInfo(
             self._title,
