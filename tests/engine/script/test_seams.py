@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -506,3 +507,148 @@ def test_what_moves_inside_a_step_is_moved_by_the_step(tmp_path: Path) -> None:
     )
     assert [stop.moved_by_hand for stop in stops(agent)] == [()] * len(agent.frames)
     assert {stop.inside for stop in stops(agent)} == {(), ("optimizer.step",)}
+
+
+def test_a_model_made_anew_is_no_other_that_moved(tmp_path: Path) -> None:
+    text = """
+    import torch
+    for fold in range(2):
+        model = torch.nn.Linear(2, 1)
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            opt.zero_grad()
+            model(torch.ones(3, 2)).sum().backward()
+            opt.step()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert not any(stop.moved_by_hand for stop in stops(agent))
+    assert [stop.steps for stop in stops(agent)][8:10] == [(("opt", 2),), (("opt", 0),)]
+    assert [frame.loss is None for frame in agent.frames[8:11]] == [False, True, False]
+
+
+def test_a_leaf_that_a_model_is_called_with_is_no_parameter(tmp_path: Path) -> None:
+    text = """
+    import torch
+    model = torch.nn.Linear(2, 1)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        x = torch.randn(3, 2, requires_grad=True)
+        model(x).sum().backward()
+        attacked = (x + 0.1 * x.grad.sign()).detach()
+        opt.zero_grad()
+        model(attacked).sum().backward()
+        opt.step()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["FBZFBS", "FBZFBS"]
+    assert {frame.params.layout.names for frame in agent.frames} == {("weight", "bias")}
+
+
+def test_models_in_a_dict_are_named_by_their_places(tmp_path: Path) -> None:
+    text = """
+    import torch
+    nets = {"one": torch.nn.Linear(2, 1), "two": torch.nn.Linear(2, 1)}
+
+    class Downhill(torch.optim.Optimizer):
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr, "extra": object()})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for param in group["params"]:
+                    param.sub_(param.grad, alpha=group["lr"])
+
+    def main():
+        optimizers = [Downhill(each.parameters(), 0.1) for each in nets.values()]
+        for net, optimizer in zip(nets.values(), optimizers):
+            out = net(torch.ones(3, 2))
+            torch.autograd.backward([out.sum(), out.mean()])
+            optimizer.step()
+
+    main()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.letters == "FBSFBS"
+    assert stops(agent)[4].models == ("nets['two']",)
+    assert (stops(agent)[3].optimizer, stops(agent)[6].optimizer) == ("optimizers[0]", "optimizers[1]")
+    forward = agent.frames[1]
+    assert (forward.loss, forward.optimizer) == (None, "downhill")  # two losses are not one number
+
+
+def test_a_step_that_a_fused_optimizer_left_out_is_none(tmp_path: Path) -> None:
+    text = """
+    import torch
+    w = torch.nn.Parameter(torch.ones(2))
+    opt = torch.optim.Adam([w], fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for factor in (1.0, float("inf")):
+        opt.zero_grad()
+        scaler.scale((w * factor).sum()).backward()
+        scaler.step(opt)
+        scaler.update()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["Z", "FBSZ", "FBS"]
+    assert [stop.skipped for stop in stops(agent)][4::4] == [False, True]
+    assert agent.frames[-1].steps == 1
+
+
+def test_a_compiled_model_is_stepped_without_a_warning(tmp_path: Path) -> None:
+    text = """
+    import torch, warnings
+    warnings.filterwarnings("error", message="Using .torch.compile")
+    model = torch.nn.Linear(3, 1)
+    compiled = torch.compile(model, backend="eager")
+    opt = torch.optim.SGD(compiled.parameters(), lr=0.1)
+    for _ in range(2):
+        compiled(torch.ones(2, 3)).sum().backward()
+        opt.step()
+        opt.zero_grad()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["FBSZ", "FBSZ"]
+    assert agent.frames[1].params.layout.names == ("weight", "bias")
+    assert ends_the_same(text, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_tells_nothing() -> None:
+    agent = RecordingAgent()
+    w = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with seams_on(agent):
+        optimizer.zero_grad()
+        child = os.fork()
+        if not child:
+            optimizer.zero_grad()
+            optimizer.step()
+            os._exit(len(agent.events))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        optimizer.zero_grad()
+    assert agent.letters == "ZZ"
+
+
+CALLS = """
+import torch
+w = torch.nn.Parameter(torch.ones(3, 3))
+optimizers = {"main": torch.optim.SGD([w], lr=0.1)}
+def total(*numbers):
+    return sum(each.sum() for each in numbers)
+(
+    total(
+        w,
+        w
+    )
+    .backward()
+)
+(lambda: optimizers["main"].step())()
+total(w, w * 2.0, w * 3.0, w * 4.0, w * 5.0, w * 6.0, w * 7.0).backward(); optimizers["main"].zero_grad()
+"""
+
+
+def test_a_call_is_read_from_its_line(tmp_path: Path) -> None:
+    agent, _ = recorded(CALLS, tmp_path)
+    calls = [stop.call for stop in stops(agent)[1:]]
+    assert calls[:3] == ["total(w, w).backward", "total(w, w).backward", "optimizers['main'].step"]
+    assert calls[3:] == ["total(...).backward", "total(...).backward", "optimizers['main'].zero_grad"]

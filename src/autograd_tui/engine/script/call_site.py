@@ -107,7 +107,7 @@ def call_words(frame: FrameType) -> str:
     encoded[-1] = encoded[-1][:end]
     encoded[0] = encoded[0][begin:]
     try:
-        node = ast.parse(b"".join(encoded).decode().strip(), mode="eval").body
+        node = ast.parse(f"({b''.join(encoded).decode()})", mode="eval").body  # it may go over several lines
     except (SyntaxError, ValueError, RecursionError):
         return ""
     return _words(node.func) if isinstance(node, ast.Call) else ""

@@ -19,6 +19,7 @@ from autograd_tui.engine.script.grad_history import FreeCounts
 from autograd_tui.engine.script.module_calls import ModuleCalls
 from autograd_tui.engine.script.registry import Registry
 from autograd_tui.engine.script.script_frames import ScriptFrames
+from autograd_tui.engine.training.tensor_properties import version_of
 
 Optimizer = torch.optim.Optimizer
 
@@ -174,7 +175,7 @@ class Phases:
         """
         if self.inside or not self._has_begun:
             self.begin(loss)
-        before, version = self._loss, loss._version
+        before, version = self._loss, version_of(loss)
         if before is None or before() is not loss or version != self._loss_version:
             self._loss, self._loss_version = weakref.ref(loss), version
             self.is_loss_alone = is_alone

@@ -27,6 +27,7 @@ class ModuleCall:
     has_params: bool
     output: Tensor | None  # its first tensor, detached
     arguments: tuple[Tensor, ...]  # the tensors that it was called with, detached
+    has_target: bool  # whether it was called with two tensors, and the second needs no gradient
     argument_refs: tuple[weakref.ref[Tensor], ...]
 
 
@@ -115,6 +116,7 @@ class ModuleCalls:
                     any(True for _ in module.parameters()),
                     _first(made).detach(),
                     tuple(each.detach() for each in given[:2]),
+                    len(given) == 2 and not given[1].requires_grad,
                     tuple(weakref.ref(each) for each in given),
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -28,7 +28,7 @@ from autograd_tui.engine.training.frame_reader import as_top, largest_outputs
 from autograd_tui.engine.training.optimizers import optimizer_to_spec
 from autograd_tui.engine.training.param_groups import optimizer_classes, optimizer_text
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor
+from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_number_or_tensor
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
@@ -102,7 +102,7 @@ class ScriptFrames:
         params = self._phases.registry.params()
         self._find_cleared(list(params.values()))
         with untouched():
-            group = TensorGroup(params)
+            group = _group(params)
             read = self._reader.read({"params": group})
             moves = self._reader.watch("params", group)
             state = self._small_state(params)
@@ -151,18 +151,18 @@ class ScriptFrames:
             self._find_cleared(tensors)
         last = self._last
         follows = last is not None and last.index == phases.index - 1
-        groups = {"params": TensorGroup(params)}
+        groups = {"params": _group(params)}
         if not follows or name == "forward":
-            groups["buffers"] = TensorGroup(phases.registry.buffers())
+            groups["buffers"] = _group(phases.registry.buffers())
         if not follows or name == "step":
             groups["optimizer_state"] = self._optimizer_state(params)
         if loss is not None:
             seen = self._seen(loss, calls)
             with untouched():
                 groups["top"] = TensorGroup(largest_outputs(seen.get("prediction"), seen.get("targets")))
-            groups["seen"] = TensorGroup(seen)
+            groups["seen"] = _group(seen)
         grads_of = {each: param.grad for each, param in params.items() if self._history.backwards.get(id(param))}
-        groups["grads"] = TensorGroup({each: grad for each, grad in grads_of.items() if grad is not None})
+        groups["grads"] = _group({each: grad for each, grad in grads_of.items() if grad is not None})
         with untouched():
             read = self._reader.read(groups)
         table = read["params"]
@@ -171,7 +171,7 @@ class ScriptFrames:
             last, follows = None, False  # other parameters: nothing can be compared
             with untouched():
                 if "buffers" not in read:
-                    read |= self._reader.read({"buffers": TensorGroup(phases.registry.buffers())})
+                    read |= self._reader.read({"buffers": _group(phases.registry.buffers())})
                 if "optimizer_state" not in read:
                     read |= self._reader.read({"optimizer_state": self._optimizer_state(params)})
         frame = self._frame(name, last, read, params, follows=follows)
@@ -193,7 +193,7 @@ class ScriptFrames:
         last = self._last
         assert last is not None
         params = self._phases.registry.params()
-        group = TensorGroup(params)
+        group = _group(params)
         with untouched():
             self._reader.read({"params": group})
             moves = self._reader.watch("params", group)
@@ -488,7 +488,7 @@ class ScriptFrames:
             for key, value in entry.items() if isinstance(entry, dict) else ():
                 if is_number_or_tensor(value):
                     rows[f"{name}.{key}"] = torch.as_tensor(value)
-        return TensorGroup(rows, exact=False)
+        return _group(rows, exact=False)
 
     def _small_state(self, params: dict[str, Tensor]) -> StatsTable | None:
         """Return the optimizers' state where the parameters are MAX_WORKED_VALUES at most, else None."""
@@ -505,10 +505,22 @@ class ScriptFrames:
                 seen["prediction"] = model.output
             if model.arguments:
                 seen["inputs"] = model.arguments[0]
-        measure = next((each for each in calls if not each.has_params and len(each.arguments) > 1), None)
-        if measure is not None:
+        measure = next((each for each in calls if not each.has_params and each.has_target), None)
+        if measure is not None and len(measure.arguments) > 1:
             seen["targets"] = measure.arguments[1]
         return {name: each for name, each in seen.items() if has_shape(each)}
+
+
+def _group(tensors: Mapping[str, Tensor], *, exact: bool = True) -> TensorGroup:
+    """Return tensors to measure together; what cannot be read, or not without the other ranks, is not."""
+    return TensorGroup({name: _readable(each) for name, each in tensors.items()}, exact)
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a distributed tensor, and nothing to measure of one whose memory was given back."""
+    if type(tensor).__name__ == "DTensor":
+        tensor = tensor._local_tensor  # type: ignore[attr-defined]  # reading the whole would wait for the others
+    return tensor if in_memory(tensor) else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
 def _are_equal(grads: Grads, before: Grads) -> bool:
