@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import linecache
 import sys
 import sysconfig
@@ -100,17 +101,31 @@ def call_words(frame: FrameType) -> str:
     first, last, begin, end = place
     if first is None or last is None or begin is None or end is None:
         return ""
-    lines = linecache.getlines(code.co_filename, frame.f_globals)[first - 1 : last]
+    file = linecache.getlines(code.co_filename, frame.f_globals)
+    lines = [each.encode() for each in file[first - 1 : last]]
     if len(lines) != last - first + 1:
         return ""
-    encoded = [each.encode() for each in lines]
-    encoded[-1] = encoded[-1][:end]
-    encoded[0] = encoded[0][begin:]
+    begins = lines[0][:begin].rstrip()
+    lines[-1] = lines[-1][:end]
+    lines[0] = lines[0][begin:]
     try:
-        node = ast.parse(f"({b''.join(encoded).decode()})", mode="eval").body  # it may go over several lines
+        if begins.endswith(b"."):  # Python says of a call on a line of its own where the method's name begins
+            node = _calls_by_end("".join(file)).get((last, end))
+        else:
+            node = ast.parse(f"({b''.join(lines).decode()})", mode="eval").body  # it may go over several lines
     except (SyntaxError, ValueError, RecursionError):
         return ""
     return _words(node.func) if isinstance(node, ast.Call) else ""
+
+
+@functools.lru_cache(maxsize=4)
+def _calls_by_end(source: str) -> dict[tuple[int, int], ast.expr]:
+    """Return the calls in a file by the line and column behind each, the outermost of those that end at one place."""
+    calls: dict[tuple[int, int], ast.expr] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and node.end_lineno is not None and node.end_col_offset is not None:
+            calls.setdefault((node.end_lineno, node.end_col_offset), node)
+    return calls
 
 
 def _words(node: ast.expr) -> str:
