@@ -179,7 +179,10 @@ class SessionScreen(SizedScreen, CachedRows):
     def _show_output(self) -> None:
         self._reads_output = False
         self.state.change(printed=self.output.last(MAX_PRINTED_LINES))
-        self.say(None)
+        note = self.state.view.note
+        if note is None or note.style != "warn":  # what is wrong is said until the next key
+            self.say(None)
+        self.draw()
 
     # The layout.
 
