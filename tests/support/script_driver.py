@@ -18,26 +18,33 @@ from pathlib import Path
 from typing import Literal
 
 import fork_server
-
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.core.wire import FrameDecoder
-from autograd_tui.engine.script.agent_messages import PAUSE_NAME, SOCKET_NAME, SOCKET_VARIABLE, GoOn, Hello, SeamsOff, Stop
+from autograd_tui.engine.script.agent_messages import (
+    PAUSE_NAME,
+    SOCKET_NAME,
+    SOCKET_VARIABLE,
+    GoOn,
+    Hello,
+    SeamsOff,
+    Stop,
+)
 from script_recorder import LETTERS
 
 SCRIPTS = Path(__file__).parent / "scripts"
 Mode = Literal["plain", "held", "free"]
-RUN = """
+RUN = f"""
 import os, runpy, sys
 sys.argv = sys.argv[1:]
 sys.path[0] = os.path.dirname(sys.argv[0])
-if "{variable}" in os.environ:
+if "{SOCKET_VARIABLE}" in os.environ:
     from autograd_tui.engine.script.agent import enter_script
     enter_script()
 runpy.run_path(sys.argv[0], run_name="__main__")
-""".format(variable=SOCKET_VARIABLE)
+"""
 
 
 @dataclass

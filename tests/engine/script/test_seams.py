@@ -652,3 +652,27 @@ def test_a_call_is_read_from_its_line(tmp_path: Path) -> None:
     calls = [stop.call for stop in stops(agent)[1:]]
     assert calls[:3] == ["total(w, w).backward", "total(w, w).backward", "optimizers['main'].step"]
     assert calls[3:] == ["total(...).backward", "total(...).backward", "optimizers['main'].zero_grad"]
+
+
+def test_zeros_that_a_backward_or_a_clip_makes_are_cleared_by_nobody(tmp_path: Path) -> None:
+    agent, _ = recorded(
+        """
+        import torch
+
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        for scale in (1.0, 0.0, float("inf")):
+            optimizer.zero_grad(set_to_none=False)
+            loss = (w * torch.tensor([0.0, scale])).sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([w], 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                w.fill_(1.0)
+        w.grad.zero_()
+        optimizer.step()
+        """,
+        tmp_path,
+    )
+    assert [stop.cleared_by_hand for stop in stops(agent)] == [()] * 16 + [("w",)]
+    assert [set(frame.grads.backwards) for frame in agent.frames[-3:]] == [{1}, {1}, {0}]

@@ -143,6 +143,8 @@ class Phases:
             self._has_begun = True
             self.event = Event("", loss=loss)
             self.agent.stop(self.make_frame(""))
+        if self._continuous:
+            self._reader.before_call()
 
     def passes(self, owner: Optimizer | nn.Module) -> bool:
         """Return whether nothing has to be looked at before a call of an optimizer or a model."""
@@ -247,7 +249,7 @@ class Phases:
             self.begin()
         if self._frames_wanted:
             self.follow()
-            self._reader.before_zero_grad()
+            self._reader.before_call()
 
     def end_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Count a zero_grad that has ended."""

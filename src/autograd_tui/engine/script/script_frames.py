@@ -118,8 +118,8 @@ class ScriptFrames:
         """Take note of the gradients that were used."""
         self._history.count_step(id(each) for group in optimizer.param_groups for each in group["params"])
 
-    def before_zero_grad(self) -> None:
-        """Look for gradients that somebody has cleared before."""
+    def before_call(self) -> None:
+        """Look for gradients that somebody has cleared before a call that may change them itself."""
         self._find_cleared(self._params())
 
     def after_zero_grad(self, owner: Optimizer | nn.Module) -> None:
@@ -147,7 +147,7 @@ class ScriptFrames:
             self.take_up()
         params = phases.registry.params()
         tensors = list(params.values())
-        if name != "zero_grad":
+        if name in ("", "forward"):
             self._find_cleared(tensors)
         last = self._last
         follows = last is not None and last.index == phases.index - 1
