@@ -34,7 +34,7 @@ class Stillness:
             self._since = frame
             return 0
         length = len(Phase) if frame.phase is Phase.ZERO_GRAD else 1
-        count = (frame.index - since.index) // length
+        count = (frame.index - since.index) // length if frame.script is None else frame.iteration - since.iteration
         return count if count >= MIN_ITERATIONS else 0
 
 

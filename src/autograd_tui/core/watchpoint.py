@@ -295,6 +295,14 @@ class Watcher:
         if reasons:
             self.fired = self._untaken = FiredWatchpoint(frame.index, frame.iteration, "; ".join(reasons))
 
+    def memory(self, watchpoint: Watchpoint) -> ConditionMemory:
+        """Return what an armed watchpoint remembers, for one who counts events of which no frames are made."""
+        return self._memories.setdefault(watchpoint, ConditionMemory())
+
+    def go_on_behind(self, index: int) -> None:
+        """Keep what is remembered, though no frames up to `index` were checked: somebody has counted those events."""
+        self._last_index = index
+
     def fired_at(self, frame: Frame) -> bool:
         """Return whether one fired at this frame."""
         return self.fired is not None and self.fired.index == frame.index

@@ -186,7 +186,7 @@ class SessionRunner:
                 self.open(what.scenario)
             case "next":
                 self._follow(self._run_each(session.next_command() for _ in range(times)))
-            case _ if times == 1:
+            case _ if times == 1 and not session.can.script:
                 self._follow(self._run_each(self._rest_of_iteration()))
             case _:
                 self._run_to(session.end_of(times))
@@ -305,9 +305,10 @@ class SessionRunner:
             if still and goal.iteration is None:  # a number of iterations that was asked for is done
                 self._publisher.warning = standstill_line(frame, still)
                 return False
-            if goal.is_out_of_reach(frame):
+            is_led = not self._here.can.script  # a script's run ends by itself
+            if is_led and goal.is_out_of_reach(frame):
                 self._publisher.warning = NOTHING_LEARNS
-            if frame.error or goal.reached_by(frame) or self._fires():
+            if frame.error or (is_led and goal.reached_by(frame)) or self._fires():
                 return False
             if over():
                 break

@@ -10,16 +10,13 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_file
-from autograd_tui.core.history import Series
-from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.watchpoint import Watcher, Watchpoint
+from autograd_tui.core.watchpoint import Watcher
 from autograd_tui.core.wire import FrameEncoder
 from autograd_tui.engine.script.agent_messages import (
     PAUSE_BYTES,
@@ -35,13 +32,13 @@ from autograd_tui.engine.script.agent_messages import (
     SeamsOff,
     Stop,
 )
+from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
+from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
     from autograd_tui.core.command import Command
     from autograd_tui.core.frame import Frame
     from autograd_tui.engine.script.loop_phases import Phases
-
-MAX_FRAME_SHARE = 0.03  # of a free run's time that frames may cost
 
 
 def enter_script() -> None:
@@ -77,7 +74,7 @@ class Agent:
         self._encoder = FrameEncoder()
         self._watcher = Watcher()
         self._free_run: FreeRun | None = None  # None where the script is held at the next event
-        self._losses = Series()  # since the last Stop
+        self._losses = LossRecord()  # since the last Stop
         self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
         self._is_over = False  # the screen is gone, or the script was detached
@@ -88,26 +85,32 @@ class Agent:
         """Return whether nothing is wanted of the event that has just been counted."""
         if phases.iteration != self._iteration:
             self._begin_iteration(phases)
-        if self._free_run is None:
-            return self._is_over
-        return self._free_run.lets_pass(phases, name)
+        if self._is_over:
+            phases.frames = False
+            return True
+        return self._free_run is not None and self._free_run.lets_pass(phases, name)
 
     def stop(self, frame: Frame) -> None:
         """Send the frame; where the script is to be held there, return when it may go on."""
         if self._is_over or not self._is_attached():
             return
+        free_run = self._free_run
+        if free_run is not None and free_run.counts_all:
+            self._watcher.go_on_behind(frame.index - 1)
         self._watcher.check(frame)
-        fired = self._watcher.take_fired()
-        held = self._free_run is None or fired is not None or self._free_run.ends_at(self.phases)
-        if not held and not self._free_run_shows():
-            return
-        losses, self._losses = self._losses, Series()
-        stop = Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired)
-        if self._send(stop) and held:
+        fired, ends_iteration = self._watcher.take_fired(), self.ends_iteration
+        held = free_run is None or fired is not None or free_run.ends_at(frame, ends_iteration=ends_iteration)
+        if held or free_run is None or free_run.shows:
+            stop = Stop(self._encoder.line(frame), held, ends_iteration, self._losses.take(), fired)
+            if not self._send(stop):
+                return
+        if held:
             self._free_run = None
             self.phases.frames = True
             self._held = frame
             self._hold(frame.index)
+        elif free_run is not None:
+            free_run.go_on(self.phases)
 
     def give_up(self, reason: str) -> None:
         """Tell the screen that the seams are off, and why."""
@@ -137,7 +140,7 @@ class Agent:
     def _say_end(self) -> None:
         """Tell the screen how far the script has come, in the script's own process."""
         if not self._is_over and os.getpid() == self._pid:
-            self._send(Ended(self.phases.index, self._losses))
+            self._send(Ended(self.phases.index, self._losses.take()))
 
     def _hello(self) -> Hello:
         main = sys.modules.get("__main__")
@@ -183,7 +186,14 @@ class Agent:
             self._watcher.armed = order.watchpoints
         self._free_run = None
         if order.goal is not None:
-            self._free_run = FreeRun(self, order.goal, order.every, order.watchpoints)
+            self._free_run = FreeRun(
+                self.phases,
+                order.goal,
+                every=order.every,
+                watch=WatchFilter(self._watcher, self.phases) if order.watchpoints else None,
+                losses=self._losses,
+                is_paused=self._is_paused,
+            )
 
     def _answer(self, ask: Ask, index: int) -> int:
         """Answer, and return the index of the stop that the script is held at now."""
@@ -216,9 +226,8 @@ class Agent:
 
     # Iterations and free runs.
 
-    @property
-    def paused(self) -> bool:
-        """Whether the script is to be held at its next event."""
+    def _is_paused(self) -> bool:
+        """Return whether the script is to be held at its next event."""
         return self._pause[0] != 0
 
     @property
@@ -230,69 +239,3 @@ class Agent:
         if self._iteration:
             self._length = phases.index - self._first_index
         self._iteration, self._first_index = phases.iteration, phases.index
-
-    def add_loss(self, index: int, iteration: int, loss: float) -> None:
-        """Remember a loss that no frame brings, for the plot."""
-        self._losses.append(index, iteration, loss)
-
-    def _free_run_shows(self) -> bool:
-        return self._free_run is not None and self._free_run.shows
-
-
-class FreeRun:
-    """A run without a frame at each event: for one whole iteration now and then there are some."""
-
-    def __init__(self, agent: Agent, goal: Goal, every: float, watchpoints: tuple[Watchpoint, ...]) -> None:
-        self._agent, self._goal, self._every = agent, goal, every
-        self._is_watched = bool(watchpoints)
-        self._due = monotonic() + every  # when frames are wanted again
-        self._armed: int | None = None  # the iteration behind which frames are made of one
-        self._sampled: int | None = None  # the iteration that frames are made of now
-        self._sample_began = 0.0
-        agent.phases.frames = self._is_watched
-
-    @property
-    def shows(self) -> bool:
-        """Whether the present frame is one that the screen gets."""
-        return self._sampled is not None
-
-    def lets_pass(self, phases: Phases, name: str) -> bool:
-        """Return whether the event needs no frame."""
-        if name == "forward":
-            self._note_loss(phases)
-        if self._agent.paused or self.ends_at(phases):
-            return False
-        self._sample(phases)
-        return self._sampled is None and not self._is_watched
-
-    def ends_at(self, phases: Phases) -> bool:
-        """Return whether the run ends at the present event."""
-        if self._agent.paused:
-            return True
-        end = self._goal.iteration
-        if end is not None and (phases.iteration > end or (phases.iteration == end and self._agent.ends_iteration)):
-            return True
-        return self._goal.on_loss and self._goal.has_loss(self._loss(phases))
-
-    def _note_loss(self, phases: Phases) -> None:
-        loss = self._loss(phases)
-        if loss is not None:
-            self._agent.add_loss(phases.index, phases.iteration, loss)
-
-    @staticmethod
-    def _loss(phases: Phases) -> float | None:
-        loss = phases.loss
-        return None if loss is None or loss.numel() != 1 else loss.item()
-
-    def _sample(self, phases: Phases) -> None:
-        """Make frames for one whole iteration where some are due: the hooks are on before it begins."""
-        if self._sampled is not None:
-            if phases.iteration != self._sampled:
-                cost = monotonic() - self._sample_began
-                self._due = monotonic() + max(self._every, cost / MAX_FRAME_SHARE)
-                self._sampled, phases.frames = None, self._is_watched
-        elif self._armed is not None:
-            if phases.iteration != self._armed:
-                self._sampled, self._armed, self._sample_began = phases.iteration, None, monotonic()
-        elif monotonic() >= self._due:
-            self._armed, phases.frames = phases.iteration, True

@@ -175,9 +175,11 @@ class ScriptFrames:
                 if "optimizer_state" not in read:
                     read |= self._reader.read({"optimizer_state": self._optimizer_state(params)})
         frame = self._frame(name, last, read, params, follows=follows)
+        command = Command(name) if name else None
         changes: Changes = {
             "index": phases.index,
-            "command": Command(name) if name else None,
+            "command": command,
+            "mover": command if frame.mover == command else frame.mover,
             "iteration": phases.iteration,
             "steps": phases.steps,
             "script": self._stop(name, stack, frame, last if follows else None, calls, leaves),
@@ -298,8 +300,11 @@ class ScriptFrames:
     def _step_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
         event = self._phases.event
         before = self._steps.pop(id(event.optimizer), None)
-        if event.skipped or before is None:
-            return {"mover": None, "before": None, "moves": None, "state_before": None, "moved": last.moved}
+        unknown: Changes = {"mover": None, "before": None, "moves": None, "state_before": None, "moved": last.moved}
+        if event.skipped:
+            return unknown
+        if before is None:  # the step was only counted
+            return {**unknown, "mover": Command("step"), "moved": True}
         if before.params.layout != frame.params.layout:
             return {"moved": True}
         params = before.params if before.params == frame.params else frame.params

@@ -46,7 +46,7 @@ from autograd_tui.engine.script.agent_messages import (
 )
 from autograd_tui.engine.script.script_process import ScriptProcess
 
-POLL_SECONDS = 0.05  # between two looks at whether what is waited for is still wanted
+POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still wanted
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
 NO_CALL = "a script calls its phases itself"
@@ -183,13 +183,17 @@ class ScriptSession(ReadOnlySession):
         if self._reaches(goal):
             return
         self._send(GoOn(self._here, goal, every, self._watcher.armed))
-        while self._held is None:
-            newest = self._latest
-            self._wait(stopped)
-            if self._latest is not newest:
-                yield self._latest
-            if self._ended:
-                raise Refused(f"{self._title} {self._ended}.")
+        try:
+            while self._held is None:
+                newest = self._latest
+                self._wait(stopped)
+                if self._ended:
+                    raise Refused(f"{self._title} {self._ended}.")
+                if self._latest is not newest:
+                    yield self._latest
+        finally:
+            if self._held is None and not self._ended:  # nobody wants more of it
+                self._wait_until_held(lambda: True)
 
     def rewind(self, index: int) -> Frame:
         """Refuse: a script runs on, and its earlier frames can only be looked at."""
@@ -319,10 +323,10 @@ class ScriptSession(ReadOnlySession):
 
     # What comes from the script.
 
-    def _wait_until_held(self) -> None:
+    def _wait_until_held(self, stopped: Callable[[], bool] | None = None) -> None:
         """Take in what comes, until the script is held or has ended."""
         while self._held is None and not self._ended:
-            self._wait(self._stopped)
+            self._wait(stopped or self._stopped)
 
     def _wait(self, stopped: Callable[[], bool]) -> None:
         """Take in one message, or nothing for a moment; where it is `stopped`, the script is held at its next stop."""
@@ -365,7 +369,7 @@ class ScriptSession(ReadOnlySession):
         self._connection = None
         deadline = monotonic() + 1
         while self.process.exit_code is None and monotonic() < deadline:
-            self.process.wait(POLL_SECONDS)
+            self.process.wait(0.05)
         self._end()
 
     def _end(self) -> None:
