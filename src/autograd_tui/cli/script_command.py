@@ -24,7 +24,10 @@ USAGE = "autograd-tui script [options] train.py ARGS | -m module ARGS | -- comma
 
 
 def script(words: list[str]) -> int:
-    """Start a script on a terminal of its own, and show where it is held."""
+    """Start a script on a terminal of its own, and show where it is held.
+
+    Returns the script's exit code where it ends by itself, and 0 where the user leaves it.
+    """
     parser = new_parser("script", "Step a training script of your own, unmodified: it is held at each phase.")
     parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
     parser.add_argument("--eager", action="store_true", help="run what torch.compile has compiled as it is written")
@@ -36,18 +39,24 @@ def script(words: list[str]) -> int:
     _check(command)
     path, watchpoints = new_journal_path(options), [parse_watchpoint(text) for text in options.watch or ()]
     check_terminal()
-    from autograd_tui.engine.script.script_session import ScriptSession
+    from autograd_tui.engine.script.script_session import NeverTrained, ScriptSession
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.captured_output import CapturedOutput
 
     output, switches = CapturedOutput(), ("--eager",) * options.eager
+    ended: list[ScriptSession | NeverTrained] = []  # what knows the script's exit code when that has ended
     if options.eager:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the script inherits it
 
     def open_one(scenario: str | None) -> InteractiveSession:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
-        session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches)
+        try:
+            session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches)
+        except NeverTrained as error:
+            ended.append(error)
+            raise
+        ended.append(session)
         for each in watchpoints:
             session.arm(each)
         session.observer = new_journal(session.about, options, path)
@@ -55,7 +64,9 @@ def script(words: list[str]) -> int:
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
-    return run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=_export, **looks)
+    code = run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=_export, **looks)
+    is_own = code == 0 or (ended and isinstance(ended[0], NeverTrained))  # not that of a bug or a signal
+    return (ended[0].exit_code or 0) if ended and is_own else code
 
 
 def _export(*arguments: Any, **options: Any) -> str:

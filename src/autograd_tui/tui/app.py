@@ -319,7 +319,7 @@ def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) ->
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
-    elif app.main.trainer.can.run:
+    elif (can := app.main.trainer.can).run or (can.script and can.export):  # no follower, which leads nothing
         print_lines(*app.main.trainer.runner.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)

@@ -52,10 +52,18 @@ MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of 
 NO_CALL = "a script calls its phases itself"
 
 
+class NeverTrained(Refused):
+    """A script has ended before it has trained: there is nothing to show of it."""
+
+    def __init__(self, sentence: str, exit_code: int | None) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code  # the script's own, as a shell has it
+
+
 class ScriptSession(ReadOnlySession):
     """Starts the script, and stands where that is held first; every request after that lets it go on, or asks it.
 
-    Raises Refused where the script ends before it has trained.
+    Raises NeverTrained where the script ends before that.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class ScriptSession(ReadOnlySession):
         self.history = History()
         self.newest = 0
         self._last_index = 0  # of the script's events, once it has ended
+        self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
         self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
         try:
             self._wait_until_held()
@@ -88,7 +97,7 @@ class ScriptSession(ReadOnlySession):
             self._remove_folder()
             raise
         if self._frames is None:
-            raise Refused(f"{self._title} {self._ended}.")
+            raise NeverTrained(f"{self._title} {self._ended}.", self.process.exit_code)
 
     # What a screen draws.
 
@@ -228,6 +237,7 @@ class ScriptSession(ReadOnlySession):
 
     def close(self, *, in_order: bool) -> None:
         """End the script, which may be in the middle of its run, and the observer."""
+        self.exit_code = self.process.exit_code
         self.process.close()
         if self._connection is not None:
             self._connection.close()
