@@ -92,12 +92,11 @@ class ScriptSession(ReadOnlySession):
         self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
         try:
             self._wait_until_held()
+            if self._frames is None:
+                raise NeverTrained(f"{self._title} {self._ended}.", self.process.exit_code)
         except BaseException:
-            self.process.close()
-            self._remove_folder()
+            self.close(in_order=False)
             raise
-        if self._frames is None:
-            raise NeverTrained(f"{self._title} {self._ended}.", self.process.exit_code)
 
     # What a screen draws.
 
