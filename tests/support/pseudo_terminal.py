@@ -93,7 +93,7 @@ class Terminal:
         """Draw on the screen what the program has written."""
         self.bytes += data
         # pyte does not know the private-mode requests that Textual makes; they draw nothing.
-        self._stream.feed(re.sub(rb"\x1b\[[<>=?][\d;]*[a-zA-Z$]+|\x1b\[\d*\$[a-z]|\x1b_[^\x1b]*\x1b\\", b"", data))
+        self._stream.feed(re.sub(rb"\x1b\[[<>=?][\d;]*\$?[a-zA-Z]|\x1b\[\d*\$[a-z]|\x1b_[^\x1b]*\x1b\\", b"", data))
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Read until something is true."""

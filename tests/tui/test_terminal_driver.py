@@ -237,7 +237,7 @@ def test_the_size_is_the_terminals_own_and_within_bounds(
     assert driver._get_terminal_size() == (80, 24), "where there is no terminal"
 
 
-OUR_OWN = ("_read", "_takes", "_tell", "_take_terminal_again", "forget_cells")
+OUR_OWN = ("_read", "_takes", "_tell", "_take_terminal_again", "forget_cells", "lend", "take_back")
 
 
 def test_textual_has_all_that_the_driver_takes_the_place_of() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual._compositor import LayoutUpdate  # private, but only its type tells a whole screen from a part
@@ -25,6 +25,7 @@ from autograd_tui.core.terminal_text import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.keys import key_labelled
+from autograd_tui.tui.lent_terminal import LentTerminal
 from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.preferences import THEMES, Preferences, load_preferences, preferences_file, save_preferences
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from autograd_tui.core.session_protocol import InteractiveSession, OpenSession
+    from autograd_tui.tui.terminal_driver import TerminalDriver
 
 
 def out_of_the_collector(open_session: OpenSession) -> OpenSession:
@@ -83,6 +85,7 @@ class AutogradApp(ReadableApp):
         greeting: str | None = None,
         watchdog: TerminalWatchdog | None = None,
         exporter: Callable[..., str] | None = None,
+        lent: LentTerminal | None = None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
@@ -90,6 +93,7 @@ class AutogradApp(ReadableApp):
         commands a second, or with `begins_slowly` come to full speed little by little where they have no end.
         `greeting` is said at the start, until there is something else to say.
         `exporter` writes a run to a file, as `export.live_export.export_live` does.
+        `lent` lends the terminal to a script that the session leads.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
@@ -98,6 +102,8 @@ class AutogradApp(ReadableApp):
         self._preferences, self._preferences_file = preferences or Preferences(), preferences_file
         self._theme = theme or self._preferences.theme
         self._watchdog = watchdog or TerminalWatchdog()
+        self.lent = lent or LentTerminal()
+        self.lent.app = self
         self.failure: BaseException | None = None
         make_trainer = partial(
             TrainerThread,
@@ -109,7 +115,7 @@ class AutogradApp(ReadableApp):
             begins_slowly=begins_slowly,
             exporter=exporter,
         )
-        self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title)
+        self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title, lent=self.lent)
         self._main.state.greeting = greeting or (LOG_SCALE if self._preferences.log_scale else None)
 
     def get_driver_class(self) -> type[Driver]:
@@ -122,6 +128,16 @@ class AutogradApp(ReadableApp):
         from autograd_tui.tui.terminal_driver import TerminalDriver
 
         return TerminalDriver if usual is LinuxDriver else usual
+
+    @property
+    def lending_driver(self) -> TerminalDriver | None:
+        """The driver of the terminal, where that can be lent; none in a test without a terminal."""
+        driver: Any = self._driver
+        return driver if hasattr(driver, "take_back") else None
+
+    def on_resize(self) -> None:
+        """Have a script's terminal follow the size of this one."""
+        self.call_later(self.lent.resize)
 
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         """Paint; a whole screen is written whole, so that it mends what other programs wrote over it."""
@@ -180,6 +196,10 @@ class AutogradApp(ReadableApp):
         self._main.state.dropped_keys = note
         self._main.say(note)
 
+    def say_warning(self, sentence: str) -> None:
+        """Say a sentence on the main screen."""
+        self._main.say(Note(sentence, "warn"))
+
     @property
     def main(self) -> MainScreen:
         """The only screen besides dialogs."""
@@ -211,6 +231,7 @@ class AutogradApp(ReadableApp):
     def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         """Close the screen; from here on no keys are read."""
         self._watchdog.leaving()
+        self.lent.stop()
         super().exit(result, return_code, message)
 
     def leave(self, code: int = 0) -> None:
@@ -247,12 +268,14 @@ def run_on_screen(
     greeting: str | None = None,
     exporter: Callable[..., str] | None = None,
     output: CapturedOutput | None = None,
+    lent: LentTerminal | None = None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
     theme: "light", "dark", "ansi" or a name of Textual's. It and ascii_only are None for what was chosen last.
     greeting: said at the start, and again on leaving, where the terminal keeps it.
     output: one that takes in what another process prints, too.
+    lent: what the terminal is lent by to a script, which is ended behind the screen.
     """
     preferences, terminal = _chosen_preferences(theme, ascii_only), this_terminal()
     output, watchdog = output or CapturedOutput(), TerminalWatchdog()
@@ -275,11 +298,13 @@ def run_on_screen(
         greeting=greeting,
         watchdog=watchdog,
         exporter=exporter,
+        lent=lent,
     )
     try:
         app.run()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving already, and PyTorch would show a traceback
+        app.lent.close()  # first, since what a script still prints belongs to the output that is captured
         watchdog.leave()
         output.give_back()
         signals.let_go()

@@ -22,6 +22,7 @@ from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.help_screen import SCRIPT_RULE, HelpScreen, first_rows, key_rows, script_bindings
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS, SCRIPT_FIRST_KEYS, unbound
 from autograd_tui.tui.layouts import layout_for
+from autograd_tui.tui.lent_terminal import LentTerminal
 from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
@@ -49,8 +50,16 @@ class MainScreen(SessionScreen):
     AUTO_FOCUS = ""  # no panel is chosen before tab chooses one
     BINDINGS: ClassVar[list[BindingType]] = KEYS
 
-    def __init__(self, make_trainer: Callable[..., TrainerThread], *, output: CapturedOutput, title: str) -> None:
+    def __init__(
+        self,
+        make_trainer: Callable[..., TrainerThread],
+        *,
+        output: CapturedOutput,
+        title: str,
+        lent: LentTerminal | None = None,
+    ) -> None:
         super().__init__(make_trainer, output=output)
+        self.lent = lent or LentTerminal()
         self._scenario = title
         self.prompt_actions = PromptActions(self)
         self.prompt = Prompt(self.prompt_actions.run, self.prompt_actions.offer, id="prompt")
@@ -166,7 +175,7 @@ class MainScreen(SessionScreen):
 
     def open_trace(self, request: Record) -> None:
         """Ask for a trace, and open its screen at once, so that it takes the next keys; not where the queue is full."""
-        self.state.interrupted = False
+        self.state.interrupted = self.state.script_interrupted = False
         self.state.take_count()
         if self.ask(request):
             self.trace_screen = TraceScreen(self, request)
@@ -455,7 +464,13 @@ class MainScreen(SessionScreen):
             self.app.exit(0)
 
     def action_interrupt(self) -> None:
-        """Stop the phase or run; a second time, or before there is any, quit with the code of an interrupt."""
+        """Stop the phase or run; a second time, or before there is any, quit with the code of an interrupt.
+
+        A script that has not come to a stop is interrupted before that.
+        """
+        if self.lent.has_script:
+            self._interrupt_script()
+            return
         if self.state.interrupted or self.trainer.session is None:  # nothing of the user's would be lost
             self.app.exit(130, return_code=130)
             return
@@ -464,3 +479,20 @@ class MainScreen(SessionScreen):
             self.say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
         else:
             self.say(Note("nothing runs; ctrl+c once more quits", "warn"))
+
+    def _interrupt_script(self) -> None:
+        """Hold the script at its next stop; where it comes to none, raise KeyboardInterrupt in it; then quit."""
+        state = self.state
+        runs = not self.trainer.status.idle
+        if not state.interrupted:
+            state.interrupted = True
+            self.stop()
+            held = "the script waits where it is held; ctrl+c once more quits, and ends it"
+            comes = "the script is held at its next stop; ctrl+c once more raises KeyboardInterrupt in it"
+            self.say(Note(comes if runs else held, "warn"))
+        elif runs and not state.script_interrupted:
+            state.script_interrupted = True
+            self.lent.interrupt()
+            self.say(Note("the script was interrupted at its line; ctrl+c once more quits, and ends it", "warn"))
+        else:
+            self.app.exit(130, return_code=130)

@@ -91,6 +91,7 @@ class ScreenState:
         self.greeting: str | None = None  # shown with the first update
         self.dropped_keys: Note | None = None  # shown until the next key
         self.interrupted = False  # ctrl+c was pressed, and nothing was asked for since
+        self.script_interrupted = False  # so was the script by then, as it had come to no stop
         self.veiled = False  # whether new numbers are covered until space shows them
         self.stage = 0  # how much of the latest frame has been uncovered
         self._plot_time = 0.0
@@ -110,7 +111,8 @@ class ScreenState:
     def train(self, what: Training, *, pauses: bool = False) -> Train:
         """Return the request to train from the frame looked at, which the next update replaces by the latest."""
         request = Train(what, self.start, self.take_count(), pauses=pauses)
-        self.looking, self.pending_looks, self.traced, self.interrupted = None, (), None, False
+        self.looking, self.pending_looks, self.traced = None, (), None
+        self.interrupted = self.script_interrupted = False
         return request
 
     @property

@@ -10,6 +10,7 @@ import re
 import select
 import termios
 from codecs import getincrementaldecoder
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -133,10 +134,30 @@ class TerminalDriver(LinuxDriver):
         self._modes: list[Any] = []  # the terminal's own, while the screen is open
         self._posted = 0  # keys and clicks, of which the app counts those that it has taken
         self._dropped: int | None = None  # of them, since the last quiet moment; None where all were taken
+        self._on_continued: Callable[[], None] | None = None  # of whom the terminal is lent to
+
+    def lend(self, on_continued: Callable[[], None]) -> tuple[int, int]:
+        """Leave the screen, and read and write nothing until it is taken back; return where to read and to write.
+
+        on_continued: called where the program goes on after a stop, as by a shell that has changed the modes.
+        """
+        self._auto_restart = False
+        self.suspend_application_mode()
+        self._on_continued = on_continued
+        assert self._file is not None
+        return self.fileno, self._file.fileno()
+
+    def take_back(self) -> None:
+        """Open the screen again on the terminal that was lent."""
+        self._on_continued, self._auto_restart = None, True
+        self.resume_application_mode()
+        self.forget_cells()
+        self._app.refresh(layout=True)
 
     def write(self, data: str) -> None:
-        """Write to the terminal, in few bytes."""
-        super().write(self._cells.changes(data))
+        """Write to the terminal, in few bytes; nothing while it is lent."""
+        if self._on_continued is None:
+            super().write(self._cells.changes(data))
 
     def forget_cells(self) -> None:
         """Write whole what is written next: the terminal may show something else than was written."""
@@ -161,7 +182,9 @@ class TerminalDriver(LinuxDriver):
 
     def _sigcont_application(self, *_: object) -> None:
         """Go on: where SIGSTOP had stopped us, or nothing, the screen is still open, and is not to be opened again."""
-        if self.attrs_before is None:  # suspended, or begun in the background
+        if self._on_continued is not None:
+            self._on_continued()
+        elif self.attrs_before is None:  # suspended, or begun in the background
             super()._sigcont_application()
         else:
             self._loop.call_soon_threadsafe(self._take_terminal_again)

@@ -269,7 +269,7 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be checked", "warn"))
             return
         self._gradcheck = CheckGradient(*target)
-        self._main.state.interrupted = False
+        self._main.state.interrupted = self._main.state.script_interrupted = False
         self._main.ask(self._gradcheck)
 
     def _show_gradcheck(self, request: CheckGradient) -> None:

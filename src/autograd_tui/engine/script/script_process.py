@@ -30,6 +30,7 @@ POLL_SECONDS = 0.1  # between two looks at whether the script has ended
 DRAIN_SECONDS = 0.5  # in which what it printed last is read, while a process that it has left behind still prints
 HANGUP_SECONDS = 1.0  # that it has to end in when its terminal has been closed
 KILL_SECONDS = 5.0  # until the system has ended what was killed
+TAIL_BYTES = 1 << 13  # of what was printed last, to be seen by who takes the terminal over
 _IUTF8 = 0x4000  # of a terminal's input modes: backspace takes a whole character; Python does not name it yet
 _RESET_SIGNALS = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGPIPE", "SIGXFSZ")  # have their usual meaning in a new terminal
 
@@ -82,12 +83,16 @@ class ScriptProcess:
         if not hasattr(os, "posix_spawn") or not hasattr(os, "openpty"):
             raise Refused("a script can be held on Linux and macOS alone.")
         self.command = script_command(words)
+        self.title = " ".join(words[1:2] if words[0] == "--" else words[: 1 + (words[0] == "-m")])
         self.on_output = on_output
         self.exit_code: int | None = None  # as a shell gives it: 128 and the signal that ended it; None while it runs
         self._master, slave = os.openpty()
         self._wakes, self._wake = os.pipe()
         self._state = threading.Lock()  # held while the process is waited for or signalled, and the master is closed
         self._closing = False
+        self._output = threading.Lock()  # held while what is printed is handed on
+        self._viewer: Callable[[bytes], None] | None = None
+        self._tail = b""  # printed last, and seen by no viewer
         self._ended = threading.Event()  # also all that it printed has been handed on
         try:
             os.set_blocking(self._master, False)
@@ -128,6 +133,13 @@ class ScriptProcess:
         with self._state, suppress(OSError):
             if self._master >= 0:
                 fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def show(self, viewer: Callable[[bytes], None] | None) -> bytes:
+        """Hand on to `viewer` too what is printed from now on; return what was printed last, and seen by none."""
+        with self._output:
+            self._viewer = viewer
+            tail, self._tail = self._tail, b""
+            return tail
 
     def write(self, keys: bytes) -> int:
         """Type keys on its terminal; return how many bytes of them it has taken, which it may do with none now."""
@@ -215,7 +227,7 @@ class ScriptProcess:
                 ready, _, _ = select.select([self._master, self._wakes], [], [], POLL_SECONDS)
                 data = self._take() if self._master in ready else b""
                 if data:
-                    self.on_output(data)
+                    self._hand_on(data)
                 if self._poll():
                     drained = min(drained, monotonic() + DRAIN_SECONDS)
                     if not data:
@@ -229,6 +241,14 @@ class ScriptProcess:
             while not self._poll():
                 select.select([], [], [], POLL_SECONDS / 10)
             self._ended.set()
+
+    def _hand_on(self, data: bytes) -> None:
+        with self._output:
+            self.on_output(data)
+            if self._viewer is not None:
+                self._viewer(data)
+            else:
+                self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def _take(self) -> bytes | None:
         """Read what there is, up to MAX_READ bytes; None where no process has the terminal open."""

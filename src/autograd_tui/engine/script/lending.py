@@ -1,0 +1,167 @@
+"""In a script's process: what reads from its terminal asks for the screen's, and what ends it is held before.
+
+Everything goes on as under plain Python where the screen is gone, in forked processes, and on other threads.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+Reason = Literal["input", "breakpoint", "post mortem"]
+OURS = str(Path(__file__).parent) + os.sep  # what lies there is left out of tracebacks
+NO_DEBUGGER = ("", "0", "pdb.set_trace")  # of PYTHONBREAKPOINT: none, or pdb, which reads through `input`
+
+
+class Lending:
+    """Asks for the terminal while `input` or a debugger reads from it.
+
+    A debugger keeps it from its first prompt until it lets the script go on, also while it steps.
+    """
+
+    def __init__(self, ask: Callable[[Reason], None], give_back: Callable[[], None]) -> None:
+        """`ask` has the screen give way, `give_back` ends that; neither is called twice in a row."""
+        self._ask, self._give_back = ask, give_back
+        self._process = os.getpid()
+        self._input = builtins.input
+        self._debugged: set[type] = set()  # classes of debuggers that say when they let the script go on
+        self.is_lent = False  # whether the script reads now: it must not be held
+
+    def install(self) -> None:
+        """Put `input` in the place of Python's own, and hear of other debuggers than pdb where one is asked for."""
+
+        def input(prompt: object = "", /) -> str:
+            return self._read(sys._getframe(1), prompt)
+
+        input.__doc__ = builtins.input.__doc__
+        builtins.input = input
+        debugger = os.environ.get("PYTHONBREAKPOINT", "")
+        if debugger not in NO_DEBUGGER and not debugger.startswith("autograd_tui."):
+            sys.addaudithook(self._hear)  # a hook of its own would be the frame in which the debugger stops
+
+    def end(self) -> None:
+        """Give the terminal back, if it is lent."""
+        if self.is_lent:
+            self.is_lent = False
+            self._give_back()
+
+    def _read(self, caller: FrameType, prompt: object) -> str:
+        if not self._is_ours():
+            return self._input(prompt)
+        debugger = _debugger_that_reads(caller)
+        if debugger is not None and self._hears_end_of(type(debugger)):
+            self._lend("breakpoint")
+            return self._input(prompt)
+        if self.is_lent:  # a debugger runs what reads
+            return self._input(prompt)
+        self._lend("input")
+        try:
+            return self._input(prompt)
+        finally:
+            self.end()
+
+    def _lend(self, why: Reason) -> None:
+        if not self.is_lent:
+            self.is_lent = True
+            self._ask(why)
+
+    def _is_ours(self) -> bool:
+        """Return whether the terminal can be had: on the main thread of the process that has the screen."""
+        if os.getpid() != self._process or threading.current_thread() is not threading.main_thread():
+            return False
+        try:
+            return sys.stdin.isatty()
+        except Exception:  # it may be anything
+            return False
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Hear of `breakpoint()`, before its debugger takes the terminal."""
+        if event == "builtins.breakpoint" and self._is_ours() and not self.is_lent:
+            import bdb
+
+            if self._hears_end_of(bdb.Bdb):
+                self._lend("breakpoint")
+
+    def _hears_end_of(self, debugger: type) -> bool:
+        """Have a class of debuggers say when it lets the script go on; return whether it does."""
+        if any(each in self._debugged for each in debugger.__mro__):
+            return True
+        try:
+            for name in ("set_continue", "set_quit"):
+                setattr(debugger, name, self._and_give_back(getattr(debugger, name)))
+        except (AttributeError, TypeError):
+            return False
+        self._debugged.add(debugger)
+        return True
+
+    def _and_give_back(self, method: Callable[..., object]) -> Callable[..., object]:
+        def goes_on(debugger: object, *arguments: Any, **named: Any) -> object:
+            try:
+                return method(debugger, *arguments, **named)
+            finally:
+                if os.getpid() == self._process:
+                    self.end()
+
+        return goes_on
+
+
+def hold_exceptions(hold: Callable[[str], None]) -> None:
+    """Have `hold` take the traceback of what ends the script, and return when it may end, as under plain Python.
+
+    What the user ends the script by (ctrl+c, exit, a debugger's `q`) is not held. The traceback that the script
+    prints leaves the frames of this package out.
+    """
+    process, before = os.getpid(), sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        try:
+            trace = leave_our_frames_out(error)
+            if os.getpid() == process and issubclass(kind, Exception) and kind.__name__ != "BdbQuit":
+                hold("".join(traceback.format_exception(kind, error, trace)))
+        except BaseException:  # also ctrl+c: what is printed is what has ended the script
+            pass
+        before(kind, error, trace)
+
+    sys.excepthook = excepthook
+
+
+def leave_our_frames_out(error: BaseException) -> TracebackType | None:
+    """Leave the frames of this package out of the tracebacks of an exception and of those that led to it."""
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = _without_our_frames(each.__traceback__)
+        waiting += [other for other in (each.__cause__, each.__context__) if other is not None]
+        waiting += getattr(each, "exceptions", ())  # of a group
+    return error.__traceback__
+
+
+def _without_our_frames(trace: TracebackType | None) -> TracebackType | None:
+    kept = []
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(OURS):
+            kept.append(trace)
+        trace = trace.tb_next
+    result = None
+    for each in reversed(kept):
+        result = TracebackType(result, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return result
+
+
+def _debugger_that_reads(caller: FrameType) -> object | None:
+    """Return the debugger whose command loop calls `input`; None where something else does."""
+    bdb = sys.modules.get("bdb")
+    if bdb is None or caller.f_globals.get("__name__") not in ("cmd", "pdb"):
+        return None
+    reader = caller.f_locals.get("self")
+    return reader if isinstance(reader, bdb.Bdb) else None
