@@ -159,6 +159,8 @@ def test_a_frame_behind_a_free_run_is_true(followed: bool, tmp_path: Path) -> No
             assert (frame.grads.backwards, frame.grads.used) == (other.grads.backwards, other.grads.used)
             assert (frame.iteration, frame.steps, frame.command) == (other.iteration, other.steps, other.command)
             assert frame.loss in (None, other.loss)
+            forward = (frame.index - 2) // 4 * 4 + 2
+            assert (frame.loss is None) == (index >= forward + 2)  # a step has moved the parameters since
             assert frame.script is not None
             assert not frame.script.moved_by_hand
 

@@ -46,7 +46,6 @@ class Event:
 
     name: str
     loss: Tensor | None = None  # that a forward has made
-    retained: bool = False  # whether a backward has kept the graph
     optimizer: Optimizer | None = None  # that stepped, was cleared, unscaled or scheduled
     skipped: bool = False
     norm: Tensor | float | None = None  # of all gradients before they were clipped
@@ -74,7 +73,8 @@ class Phases:
         self._continuous = False  # whether every event since the last one was followed with its gradients
         self._has_begun = False
         self._loss: weakref.ref[Tensor] | None = None
-        self._loss_version = 0
+        self._loss_version = self._loss_step_events = 0
+        self.is_graph_kept = False  # whether the last backward has kept its graph
         self.is_loss_alone = True  # whether the last backward started from no other tensor as well
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
         self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
@@ -90,6 +90,11 @@ class Phases:
         """The loss of the last forward, not scaled, while the script keeps it; None where there is none."""
         loss = self._loss() if self._loss is not None else None
         return self.unscaled(loss) if loss is not None else None
+
+    @property
+    def has_stepped_since_forward(self) -> bool:
+        """Whether an optimizer may have moved parameters since the last forward."""
+        return self.step_events != self._loss_step_events or self.inside_step
 
     @property
     def frames(self) -> bool:
@@ -180,7 +185,7 @@ class Phases:
         before, version = self._loss, version_of(loss)
         if before is None or before() is not loss or version != self._loss_version:
             self._loss, self._loss_version = weakref.ref(loss), version
-            self.is_loss_alone = is_alone
+            self.is_loss_alone, self._loss_step_events = is_alone, self.step_events
             self._count_iteration(position(frame))
             self.index += 1
             if not self.agent.lets_pass(self, "forward"):
@@ -194,11 +199,12 @@ class Phases:
         """Count a backward that has ended; its arguments, as they were given behind the loss."""
         self.backwards += 1
         self.counts.backwards += 1
+        self.is_graph_kept = bool(args or kwargs) and _retains(args, kwargs)
         if self._continuous:
             self._reader.after_backward()
         self.index += 1
         if not self.agent.lets_pass(self, "backward"):
-            self._stop(Event("backward", retained=_retains(args, kwargs)))
+            self._stop(Event("backward"))
 
     def begin_step(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Look at the parameters before an optimizer's step; `frame`: of what calls the hooks."""

@@ -249,12 +249,23 @@ class ScriptFrames:
         if fields["frozen"] != last.frozen:
             fields["frozen_before"] = last.frozen
         frame = replace(last, **fields)
+        if not follows and name != "forward":
+            frame = replace(frame, **self._loss_that_was_not_seen(frame))
         changes = getattr(self, f"_{name}_changes", self._no_changes)(frame, last, read)
         if name != "step" and follows and frame.params is not last.params:  # by hand, or inside a step
             by_step = phases.inside_step
             changes |= {"before": last.params if by_step else None, "mover": Command("step") if by_step else None}
             changes |= {"moves": None, "moved": name != "forward"}
         return replace(frame, **changes)
+
+    def _loss_that_was_not_seen(self, frame: Frame) -> Changes:
+        """Return the loss of a forward that was only counted, where no step has moved the parameters since."""
+        phases = self._phases
+        loss = phases.loss
+        if loss is None or loss.numel() != 1 or not phases.is_loss_alone or phases.has_stepped_since_forward:
+            return {}
+        graph = "alive" if phases.is_graph_kept else "freed"
+        return {"loss": loss.item(), "loss_params": frame.params, "loss_steps": phases.steps, "graph": graph}
 
     def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
         return {}
@@ -283,15 +294,10 @@ class ScriptFrames:
         differ = before.state != "none" and last.grads_params != frame.loss_params
         grads = frame.grads
         empty = {index for index, count in enumerate(grads.backwards) if not count}
-        loss = self._phases.loss
-        made: Changes = {}
-        if frame.loss_params is None and loss is not None and loss.numel() == 1 and self._phases.is_loss_alone:
-            made = {"loss": loss.item(), "loss_params": frame.params, "loss_steps": self._phases.steps}
         found = any(before.backwards) and before.table.layout.names != () and last.index == self._phases.index - 1
         return {
-            "graph": "alive" if self._phases.event.retained else "freed",
+            "graph": "alive" if self._phases.is_graph_kept else "freed",
             "grads_params": None if differ else frame.loss_params,
-            **made,
             "added_to": before if found else None,
             "strays": (),
             "unused": frozenset(empty - frame.frozen),
