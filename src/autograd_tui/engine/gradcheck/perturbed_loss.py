@@ -15,7 +15,7 @@ from autograd_tui.core.run_observer import Progress, Watch
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
 from autograd_tui.engine.gradcheck.float64_forward import CASTS
-from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
+from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch
 from autograd_tui.engine.training.state import TrainingState
 
@@ -136,7 +136,7 @@ class PerturbingMode(ForwardTracer):
     """
 
     def __init__(self, model_copy: Float64Copy, number: int, name: str, shift: Tensor | None = None) -> None:
-        super().__init__(model_copy.model, MeasurementBatch(), TorchLookups())
+        super().__init__(module_names(model_copy.model), MeasurementBatch(), TorchLookups())
         self._number, self._name, self._shift = number, name, shift
         self.size = 1.0  # of a usual element of the output
         self._done = False

@@ -101,7 +101,11 @@ class Agent:
         fired, ends_iteration = self._watcher.take_fired(), self.ends_iteration
         held = free_run is None or fired is not None or free_run.ends_at(frame, ends_iteration=ends_iteration)
         if held or free_run is None or free_run.shows:
-            stop = Stop(self._encoder.line(frame), held, ends_iteration, self._losses.take(), fired)
+            recorder = self.phases.recorder
+            trace = recorder.take(frame) if recorder is not None else None
+            problem = recorder.problem if recorder is not None and trace is None else None
+            losses = self._losses.take()
+            stop = Stop(self._encoder.line(frame), held, ends_iteration, losses, fired, trace, problem)
             if not self._send(stop):
                 return
         if held:
@@ -185,6 +189,10 @@ class Agent:
             self._watcher.disarm()
             self._watcher.armed = order.watchpoints
         self._free_run = None
+        if order.record:
+            self.phases.record(self._held)
+        elif self.phases.recorder is not None:
+            self.phases.recorder.disarm()
         if order.goal is not None:
             self._free_run = FreeRun(
                 self.phases,

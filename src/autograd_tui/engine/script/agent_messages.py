@@ -9,6 +9,7 @@ from typing import Any, Literal
 from autograd_tui.core.command import Command
 from autograd_tui.core.history import Series
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 
 SOCKET_VARIABLE = "AUTOGRAD_TUI_SCRIPT"  # in the script's environment: the folder of the socket and the pause byte
@@ -39,6 +40,8 @@ class Stop:
     ends_iteration: bool = False  # whether the iteration before had no more events than this one has by now
     losses: Series = field(default_factory=Series)  # of the iterations since the Stop before
     fired: FiredWatchpoint | None = None
+    trace: Trace | None = None  # of the phase that led here, where it was to be recorded
+    unrecorded: str | None = None  # a sentence that says why it was not
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class GoOn:
     goal: Goal | None = None  # where a free run ends, with frames for one iteration now and then; None: the next stop
     every: float = 0.25  # seconds between those iterations
     watchpoints: tuple[Watchpoint, ...] = ()
-    record: bool = False  # with the recorders on, until the next stop
+    record: bool = False  # with the recorders on, up to the next stop
 
 
 @dataclass(frozen=True, slots=True)

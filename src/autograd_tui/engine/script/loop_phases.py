@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from autograd_tui.engine.script.module_calls import ModuleCalls
 from autograd_tui.engine.script.registry import Registry
 from autograd_tui.engine.script.script_frames import ScriptFrames
 from autograd_tui.engine.training.tensor_properties import version_of
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.script.recording import ScriptRecorder
 
 Optimizer = torch.optim.Optimizer
 
@@ -80,6 +83,7 @@ class Phases:
         self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
         self._has_stepped = self._has_cleared = False  # since this iteration began
         self._reader = ScriptFrames(self)
+        self.recorder: ScriptRecorder | None = None  # once something was to be recorded
         self.event = Event("")
         self.frames = True
 
@@ -109,6 +113,8 @@ class Phases:
                 self.calls.install()
             else:
                 self.calls.remove()
+                if self.recorder is not None:
+                    self.recorder.disarm()
 
     def make_frame(self, name: str) -> Frame:
         """Return the frame behind the event that was counted last; `name` is that of its command, "" for frame 0."""
@@ -116,6 +122,14 @@ class Phases:
         if name == "forward":
             self.calls.let_go()
         return frame
+
+    def record(self, frame: Frame) -> None:
+        """Record the next phase, from the stop of `frame` on."""
+        if self.recorder is None:
+            from autograd_tui.engine.script.recording import ScriptRecorder
+
+            self.recorder = self.calls.recorder = ScriptRecorder(self)
+        self.recorder.arm(frame)
 
     def set(self, command: Command, carry_out: Callable[[], None]) -> Frame:
         """Carry out a setting where the script is held, and return the frame that it leads to: it is counted too."""
@@ -180,10 +194,15 @@ class Phases:
 
         `frame`: that called; `is_alone`: backward starts from no other tensor as well.
         """
+        if self.recorder is not None:
+            self.recorder.leave()
         if self.inside or not self._has_begun:
             self.begin(loss)
         before, version = self._loss, version_of(loss)
-        if before is None or before() is not loss or version != self._loss_version:
+        is_new = before is None or before() is not loss or version != self._loss_version
+        if self.recorder is not None:
+            self.recorder.end_forward(loss, frame, is_new=is_new)
+        if is_new:
             self._loss, self._loss_version = weakref.ref(loss), version
             self.is_loss_alone, self._loss_step_events = is_alone, self.step_events
             self._count_iteration(position(frame))
@@ -194,6 +213,8 @@ class Phases:
             self.calls.reset()
             self.follow()
             self._reader.before_backward()
+        if self.recorder is not None:
+            self.recorder.begin_backward(loss)
 
     def end_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count a backward that has ended; its arguments, as they were given behind the loss."""

@@ -6,13 +6,16 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.engine.training.tensor_properties import tensors_in
+
+if TYPE_CHECKING:
+    from autograd_tui.engine.script.recording import ScriptRecorder
 
 MAX_CALLS = 1024  # of which it is remembered whose output they made
 MAX_HELD_CALLS = 8  # whose tensors are held until the next stop
@@ -38,6 +41,7 @@ class ModuleCalls:
         self.calls: deque[ModuleCall] = deque(maxlen=MAX_CALLS)
         self.is_paused = False  # inside a backward
         self._depth = 0
+        self.recorder: ScriptRecorder | None = None  # that hears of each call too
         self._handles: list[RemovableHandle] = []
 
     def install(self) -> None:
@@ -89,11 +93,15 @@ class ModuleCalls:
     def _enter(self, module: nn.Module, arguments: Any) -> None:
         if not torch.compiler.is_compiling():
             self._depth += 1
+            if self.recorder is not None and not self.is_paused:
+                self.recorder.enter_module(module, arguments, outermost=self._depth == 1)
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
             return
         self._depth = max(0, self._depth - 1)
+        if self.recorder is not None:
+            self.recorder.leave_module(module)
         if self._depth or self.is_paused or not torch.is_grad_enabled():
             return
         if torch._C._functorch.peek_interpreter_stack() is not None:

@@ -182,7 +182,7 @@ class Registry:
         self._found: dict[int, nn.Module] = {}  # modules in variables, unwrapped
         fresh: dict[int, str] = {}
         rows: dict[str, list[tuple[Any, str]]] = {}  # what lists and dicts hold, with its name, by their own names
-        for name, value in _variables(frame):
+        for name, value in variables(frame):
             cls = type(value)
             if issubclass(cls, nn.Module):
                 module = unwrapped(value)
@@ -285,7 +285,7 @@ def _outermost(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [each for each in unique if id(each) not in inside]
 
 
-def _variables(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
+def variables(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     """Yield the variables of the user's functions on the stack, and what lists and dicts in them hold."""
     seen: set[int] = set()
     for each in user_frames(frame):

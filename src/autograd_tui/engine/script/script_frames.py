@@ -484,7 +484,7 @@ class ScriptFrames:
             reference, spelled, text = self._spelled.get(id(optimizer), (None, None, None))
             is_plain = all(type(each) in PLAIN for group in options for _, each in group)
             if text is None or reference is None or reference() is not optimizer or not is_plain or spelled != options:
-                own = str(replace(_spec(optimizer), lr=None))
+                own = str(replace(spec_of(optimizer), lr=None))
                 text = own, tuple(_group_text(optimizer, group) for group in optimizer.param_groups)
                 self._spelled[id(optimizer)] = weakref.ref(optimizer), options if is_plain else None, text
             texts.append(text)
@@ -555,7 +555,7 @@ def _changed_rows(now: StatsTable, before: StatsTable) -> tuple[str, ...]:
     return tuple(name for name, at in zip(names, starts, strict=True) if rows[at : at + width] != old[at : at + width])
 
 
-def _spec(optimizer: Optimizer) -> OptimizerSpec:
+def spec_of(optimizer: Optimizer) -> OptimizerSpec:
     """Return an optimizer's spec; of one that is none of PyTorch's the name alone, which none of those has."""
     cls = type(optimizer)
     known = optimizer_classes()
@@ -569,7 +569,7 @@ def _spec(optimizer: Optimizer) -> OptimizerSpec:
 
 
 def _group_text(optimizer: Optimizer, group: dict[str, Any]) -> str:
-    spec = _spec(optimizer)
+    spec = spec_of(optimizer)
     if optimizer_classes().get(spec.name) is not type(optimizer):
         return spec.name
     try:

@@ -47,6 +47,7 @@ from autograd_tui.engine.script.agent_messages import (
 from autograd_tui.engine.script.script_process import ScriptProcess
 
 POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still wanted
+MAX_TRACES = 16  # that are kept
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
 NO_CALL = "a script calls its phases itself"
@@ -83,6 +84,7 @@ class ScriptSession(ReadOnlySession):
         self._ended: str | None = None  # a sentence, once the script has
         self._frames: FrameStore | None = None
         self._log = CommandLog()
+        self._traces: dict[int, Trace] = {}  # the newest ones, by frame
         self._since_written = 0  # frames of a free run that the observer was told of
         self._held: Stop | None = None  # where the script waits for an order
         self.history = History()
@@ -166,6 +168,8 @@ class ScriptSession(ReadOnlySession):
 
     def run(self, command: Command) -> Frame:
         """Let the script go on to its next stop, or to the next after a phase; set a learning rate or a value."""
+        if command.recorded:
+            return self._record(command)
         if command.name == NEXT:
             return self._go_on()
         if command.phase is not None:
@@ -226,7 +230,9 @@ class ScriptSession(ReadOnlySession):
 
     def trace(self, index: int) -> Trace:
         """Return what happened inside the call that led to frame `index`, where it was recorded."""
-        trace: Trace = self._ask("trace", index)
+        trace = self._traces.get(index)
+        if trace is None:
+            raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
         return trace
 
     def inspect(self, name: str) -> Inspection:
@@ -285,9 +291,24 @@ class ScriptSession(ReadOnlySession):
         over = frame.iteration == 0 or (held is not None and held.ends_iteration)
         return Goal(frame.iteration + iterations - (not over))
 
-    def _go_on(self) -> Frame:
+    def _record(self, command: Command) -> Frame:
+        """Let the script go on to its next phase, recorded, or to the next of one kind; others are passed over."""
+        if command.phase is None and command.name != NEXT:
+            raise Refused(f"{command} runs nothing that could be recorded.")
+        while True:
+            frame = self._go_on(record=True)
+            assert self._held is not None
+            trace = self._held.trace
+            if self._held.unrecorded is not None:
+                raise Refused(self._held.unrecorded)
+            if trace is not None and command.phase in (None, frame.phase):
+                return replace(frame, trace=trace)
+            if self._fires_here or self._stopped():
+                raise Refused("the script is held here before the phase that was to be recorded.")
+
+    def _go_on(self, *, record: bool = False) -> Frame:
         """Let the script go on to its next stop."""
-        self._send(GoOn(self._here, watchpoints=self._watcher.armed))
+        self._send(GoOn(self._here, watchpoints=self._watcher.armed, record=record))
         self._wait_until_held()
         if self._ended:
             raise Refused(f"{self._title} {self._ended}.")
@@ -424,6 +445,10 @@ class ScriptSession(ReadOnlySession):
             self._append(frame, held=stop.held)
         self._latest, self.newest = frame, frame.index
         self._held = stop if stop.held else None
+        if stop.trace is not None:
+            self._traces[frame.index] = stop.trace
+            while len(self._traces) > MAX_TRACES:
+                del self._traces[next(iter(self._traces))]
         if stop.fired is not None:
             self.fired = self._untaken = stop.fired
 

@@ -79,6 +79,8 @@ class Seams:
         """Look at nothing any more: every wrapper only calls what it wraps. The hooks on modules go."""
         self._is_on, self._passes = False, True
         self._phases.calls.remove()
+        if self._phases.recorder is not None:
+            self._phases.recorder.disarm()
 
     def turn_on(self) -> None:
         """Go on in a process that was forked to be the script."""
@@ -162,6 +164,8 @@ class Seams:
                 result = original(tensors, *args, **kwargs)
             finally:
                 self._passes, calls.is_paused = not self._is_on, False
+                if phases.recorder is not None:
+                    phases.recorder.end_backward()
             self._tell(phases.end_backward, args, kwargs)
             return result
 

@@ -17,6 +17,7 @@ from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_
 from autograd_tui.engine.training.tensor_properties import version_of
 
 Gradients = tuple[Tensor | None, ...]
+Hook = Callable[..., None]
 
 
 @dataclass(slots=True)
@@ -69,23 +70,32 @@ class BackwardTracer:
         self._runs: list[NodeRun] = []
         self._running: dict[int, NodeRun] = {}  # by node; on several devices some run at once
         self._measurements = measurements
+        self._handles: list[RemovableHandle] = []
         self._has_one_source = [count == 1 for count in graph.in_degrees()]
         self._handed_on: dict[int, tuple[int, int, int, int]] = {}  # by node: see `_measured`
 
     def backward(self, loss: Tensor) -> None:
         """Run `loss.backward()`; gradients are to the bit those of a backward that is not traced."""
-        handles: list[RemovableHandle] = []
         try:
-            for number, node in enumerate(self.graph.nodes):
-                handles.append(node.register_prehook(self._before(number)))
-                handles.append(node.register_hook(self._after(number)))
+            self.add_hooks()
             loss.backward()  # type: ignore[no-untyped-call]
         except BaseException:
             self._measure_filled()
             raise
         finally:
-            for handle in handles:  # a leaf's node outlives its graph, and would run them in the next one
-                handle.remove()
+            self.remove_hooks()
+
+    def add_hooks(self, wrap: Callable[[Hook], Hook] = lambda hook: hook) -> None:
+        """Hook all nodes; `wrap` makes of each hook the one that is registered."""
+        for number, node in enumerate(self.graph.nodes):
+            self._handles.append(node.register_prehook(wrap(self._before(number))))
+            self._handles.append(node.register_hook(wrap(self._after(number))))
+
+    def remove_hooks(self) -> None:
+        """Take the hooks away: a leaf's node outlives its graph, and would run them in the next one."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     @property
     def unfinished(self) -> list[int]:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -32,8 +33,9 @@ from autograd_tui.engine.training.tensor_properties import tensors_in, version_o
 class ModulePath:
     """Follows, inside `with`, which module is called; `path` is its name in the model, "" in the model itself."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._names = {id(module): name for name, module in model.named_modules()}
+    def __init__(self, names: Mapping[int, str]) -> None:
+        """`names`: of all modules, by their ids."""
+        self._names = names
         self._stack: list[str] = []
         self._handles: list[RemovableHandle] = []
 
@@ -43,7 +45,7 @@ class ModulePath:
 
     def __enter__(self) -> None:
         self._handles = [
-            register_module_forward_pre_hook(self._begin),
+            register_module_forward_pre_hook(self.begin),
             register_module_forward_hook(self._end, always_call=True),
         ]
 
@@ -52,7 +54,8 @@ class ModulePath:
             handle.remove()
         self._handles, self._stack = [], []
 
-    def _begin(self, module: nn.Module, _: Any) -> None:
+    def begin(self, module: nn.Module, _: Any = None) -> None:
+        """Enter a call of a module."""
         self._stack.append(self._names.get(id(module), self.path))
 
     def _end(self, *_: Any) -> None:
@@ -60,7 +63,24 @@ class ModulePath:
             self._stack.pop()
 
 
+def module_names(model: nn.Module) -> dict[int, str]:
+    """Return the names of a model's modules by their ids, "" for the model itself."""
+    return {id(module): name for name, module in model.named_modules()}
+
+
 _RUNNING = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class BegunCall:
+    """What was known of a call before it ran."""
+
+    name: str
+    arguments: list[tuple[str, Tensor]]
+    settings: tuple[tuple[str, str], ...]
+    versions: list[int]  # of the arguments
+    is_attribute: bool
+    inputs: list[tuple[str, TensorRecord]] | None  # None of an attribute, which are measured once it is worth it
 
 
 @dataclass(slots=True)
@@ -121,13 +141,14 @@ class ForwardTracer(TorchFunctionMode):
     torch tells a mode of the outermost calls alone, so an operation owns all nodes between its output and its inputs.
     """
 
-    def __init__(self, model: nn.Module, measurements: MeasurementBatch, lookups: TorchLookups) -> None:
+    def __init__(self, names: Mapping[int, str], measurements: MeasurementBatch, lookups: TorchLookups) -> None:
+        """`names`: of the modules, by their ids."""
         super().__init__()
         self.calls: list[TracedCall] = []
         self.owner: dict[GraphNode, int] = {}
         self.registry = TensorRegistry(measurements)
         self.saved = SavedTensors(self.registry, lookups.saved)
-        self._measurements, self._modules = measurements, ModulePath(model)
+        self._measurements, self.modules = measurements, ModulePath(names)
         self._arguments, self._sources = lookups.arguments, lookups.sources
 
     def name(self, tensors: Mapping[str, Tensor], table: StatsTable | None = None) -> None:
@@ -135,13 +156,13 @@ class ForwardTracer(TorchFunctionMode):
         self.registry.name(tensors, table)
 
     def __enter__(self) -> ForwardTracer:
-        self._modules.__enter__()
+        self.modules.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._modules.__exit__(*error)
+        self.modules.__exit__(*error)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -151,31 +172,48 @@ class ForwardTracer(TorchFunctionMode):
         name = call_name(func)
         if name is None or is_transformed():
             return func(*args, **kwargs)
-        arguments, settings = self._arguments.of(func, name, args, kwargs)
-        unchanged = [(tensor, version_of(tensor)) for _, tensor in arguments]
-        attribute = getattr(func, "__name__", "") == "__get__"
-        inputs = None if attribute else self._record_inputs(arguments)
+        begun = self.begin_call(name, func, args, kwargs)
+        if begun is None:
+            return func(*args, **kwargs)
         try:
             result = func(*args, **kwargs)
         except Exception:
-            if inputs is not None:
-                source = self._sources.source_of(sys._getframe(1))
-                self.calls.append(TracedCall(name, self._modules.path, source, inputs, settings=settings, raised=True))
+            self.end_raised(begun, sys._getframe(1))
             raise
-        outputs = list(tensors_in(result))
-        changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
-        new = [tensor for tensor in outputs if all(tensor is not one for one, _ in unchanged)]
-        if attribute and not any(tensor.grad_fn is not None for tensor in new):
-            return result
-        if new or changed:
-            source = self._sources.source_of(sys._getframe(1))
-            call = TracedCall(
-                name, self._modules.path, source, inputs or self._record_inputs(arguments), settings=settings
-            )
-            call.mutates = bool(arguments) and any(tensor is arguments[0][1] for tensor in changed)
-            self.saved.note_changes(changed, len(self.calls))
-            self._record_call(call, outputs or changed[:1], [tensor for _, tensor in arguments])
+        self.end_call(begun, result, sys._getframe(1))
         return result
+
+    def begin_call(self, name: str, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> BegunCall | None:
+        """Look at a call of a name before it runs; None for one that is not recorded."""
+        arguments, settings = self._arguments.of(func, name, args, kwargs)
+        versions = [version_of(tensor) for _, tensor in arguments]
+        is_attribute = getattr(func, "__name__", "") == "__get__"
+        inputs = None if is_attribute else self._record_inputs(arguments)
+        return BegunCall(name, arguments, settings, versions, is_attribute, inputs)
+
+    def end_raised(self, begun: BegunCall, frame: FrameType | None) -> None:
+        """Record a call that has raised; `frame`: where it was made."""
+        if begun.inputs is not None:
+            source = self._sources.source_of(frame)
+            path = self.modules.path
+            self.calls.append(TracedCall(begun.name, path, source, begun.inputs, settings=begun.settings, raised=True))
+
+    def end_call(self, begun: BegunCall, result: Any, frame: FrameType | None) -> None:
+        """Record a call that has returned; `frame`: where it was made."""
+        tensors = [tensor for _, tensor in begun.arguments]
+        outputs = list(tensors_in(result))
+        unchanged = zip(tensors, begun.versions, strict=True)
+        changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
+        new = [tensor for tensor in outputs if all(tensor is not one for one in tensors)]
+        if begun.is_attribute and not any(tensor.grad_fn is not None for tensor in new):
+            return
+        if new or changed:
+            inputs = begun.inputs or self._record_inputs(begun.arguments)
+            source = self._sources.source_of(frame)
+            call = TracedCall(begun.name, self.modules.path, source, inputs, settings=begun.settings)
+            call.mutates = bool(tensors) and any(tensor is tensors[0] for tensor in changed)
+            self.saved.note_changes(changed, len(self.calls))
+            self._record_call(call, outputs or changed[:1], tensors)
 
     def finish(self, loss: Tensor | None) -> AutogradGraph:
         """Give the graph of the forward, an empty one where it made none."""
@@ -217,7 +255,7 @@ class ForwardTracer(TorchFunctionMode):
         node = root_node(tensor) if tensor.grad_fn is not None else None
         if node is None or node in self.owner:
             return
-        call = TracedCall(re.sub(r"Backward\d*$", "", node_name(node)), self._modules.path, None, opaque=True)
+        call = TracedCall(re.sub(r"Backward\d*$", "", node_name(node)), self.modules.path, None, opaque=True)
         self._record_call(call, [tensor])
 
     def _record_call(self, call: TracedCall, outputs: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:

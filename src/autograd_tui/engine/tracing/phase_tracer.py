@@ -15,12 +15,11 @@ from autograd_tui.core.tensor_stats import without_history
 from autograd_tui.core.trace import InplaceHazard, LazySequence, Node, Operation, Trace, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, node_name, storage_address
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
-from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
+from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
 from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.predict import Losses, predict
-from autograd_tui.engine.training.state import TrainingState
 
 _HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
@@ -28,10 +27,11 @@ _HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable",
 class ParameterRows:
     """The parameters just before or just after a phase, with gradients and optimizer state, as rows of a frame."""
 
-    def __init__(self, state: TrainingState, frame: Frame) -> None:
+    def __init__(self, frame: Frame, group_of: Sequence[int | None], groups: Sequence[Mapping[str, Any]]) -> None:
+        """`group_of`: the group of each parameter, by its index; `groups`: those of the optimizer."""
         self.names = frame.params.layout.names
-        self.group_of = state.group_of
-        self.options = tuple(_options(group) for group in state.optimizer.param_groups)
+        self.group_of = group_of
+        self.options = tuple(_options(group) for group in groups)
         self._params, self._grads, self._state = frame.params, frame.grads, frame.optimizer_state
         self._state_of: dict[str, list[int]] | None = None
 
@@ -53,17 +53,20 @@ class ParameterRows:
             yield Value(row, row.name.rpartition(".")[2], first=self._state.first(index))
 
 
-def parameter_ops(phase: Phase, before: ParameterRows, after: ParameterRows) -> LazySequence[Operation]:
-    """Tell parameter by parameter what a step did, or which gradients zero_grad cleared."""
+def parameter_ops(
+    phase: Phase, before: ParameterRows, after: ParameterRows, indices: Sequence[int] | None = None
+) -> LazySequence[Operation]:
+    """Tell parameter by parameter what a step did, or which gradients zero_grad cleared; `indices`: of which ones."""
     of = ParameterRows.values if phase is Phase.STEP else ParameterRows.grad
+    chosen = range(len(before.names)) if indices is None else indices
 
     def ops() -> Iterator[Operation]:
-        for index, name in enumerate(before.names):
-            group = before.group_of[index]
+        for number, index in enumerate(chosen):
+            name, group = before.names[index], before.group_of[index]
             settings = before.options[group] if group is not None and phase is Phase.STEP else ()
-            yield Operation(index, name, name.rpartition(".")[0], None, of(before, index), of(after, index), settings)
+            yield Operation(number, name, name.rpartition(".")[0], None, of(before, index), of(after, index), settings)
 
-    return LazySequence(len(before.names), ops)
+    return LazySequence(len(chosen), ops)
 
 
 def _options(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -81,7 +84,7 @@ def _by_parameter(names: tuple[str, ...]) -> dict[str, list[int]]:
     return indices
 
 
-_FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
+FAST_PATHS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
 Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the phase led to
 
 
@@ -89,7 +92,7 @@ Finish = Callable[[Frame], Trace]  # makes the trace, given the frame that the p
 class TracedForward:
     """The forward that made the live graph."""
 
-    loss: Tensor
+    loss: Tensor | None  # None where it raised
     graph: AutogradGraph
     saved: Mapping[int, Sequence[SavedTensor]]  # by node
     trace: Trace
@@ -139,7 +142,7 @@ class PhaseTracer:
     def forward(self) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         state, measurements = self._state, MeasurementBatch(self._plans)
-        recorder = ForwardTracer(state.model, measurements, self._lookups)
+        recorder = ForwardTracer(module_names(state.model), measurements, self._lookups)
         recorder.name(state.params, self._before.params)
         recorder.name(ModelBuffers.of(state.model).tensors())
         losses: list[Tensor] = []  # of this forward: none where it raises
@@ -153,7 +156,16 @@ class PhaseTracer:
             losses.append(loss)
             return loss, prediction, named_losses
 
-        self._finish = lambda after: self._forward_trace(recorder, measurements, losses, after)
+        notes = (*_fast_paths(state.model), *_compiled(state.model))
+
+        def finish(after: Frame) -> Trace:
+            loss = losses[0] if losses else None
+            traced = forward_trace(recorder, measurements, loss, state.params, after, notes)
+            if loss is not None and loss is state.loss:
+                self._forward = traced
+            return traced.trace
+
+        self._finish = finish
         self._loop.forward(run)
 
     def backward(self) -> None:
@@ -162,7 +174,8 @@ class PhaseTracer:
         graph = forward.graph if forward else AutogradGraph(self._state.loss)
         recorder = BackwardTracer(graph, MeasurementBatch(self._plans), forward.saved if forward else None)
         notes = [] if forward or self._note is None else [self._note]
-        self._finish = lambda after: self._backward_trace(recorder, forward, before, after, notes)
+        params = self._state.params
+        self._finish = lambda after: backward_trace(recorder, forward, params, before, after, notes)
         self._loop.backward(recorder.backward)
 
     def step(self) -> bool:
@@ -176,98 +189,110 @@ class PhaseTracer:
         self._loop.zero_grad()
 
     def _parameter_trace(self, phase: Phase) -> Finish:
-        state, before = self._state, ParameterRows(self._state, self._before)
+        state, before = self._state, self._rows(self._before)
 
         def finish(after: Frame) -> Trace:
-            ops = parameter_ops(phase, before, ParameterRows(state, after))
+            ops = parameter_ops(phase, before, self._rows(after))
             return Trace(phase, after.index, after.iteration, ops, optimizer=str(state.spec))
 
         return finish
 
     def raised_step(self, frame: Frame) -> Trace:
         """Tell of a step that raised, and has left all as it was."""
-        moment = ParameterRows(self._state, frame)
+        moment = self._rows(frame)
         ops = parameter_ops(Phase.STEP, moment, moment)
         return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._state.spec), error=frame.error)
 
-    def _forward_trace(
-        self, recorder: ForwardTracer, measurements: MeasurementBatch, losses: list[Tensor], frame: Frame
-    ) -> Trace:
-        loss = losses[0] if losses else None
-        graph = recorder.finish(loss)
-        measurements.read()
-        recorder.find_nonfinite(self._state.params)
-        measurements.drop_values()
-        saved = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
-        records = {number: [(one.role, one.record) for one in each] for number, each in saved.items()}
-        changed = {number: each for number, each in saved.items() if any(one.changed_by for one in each)}
-        values = {
-            number: [one.record.value(measurements, one.role) for one in each] for number, each in changed.items()
-        }
-        hazards = {number: self._hazards(each, values[number]) for number, each in changed.items()}
-        calls, nodes = recorder.calls, graph.to_nodes(self._param_names(), ops=recorder.owner)
-        ops = LazySequence(
-            len(calls), lambda: (call.to_operation(number, measurements) for number, call in enumerate(calls))
-        )
-        full_nodes = LazySequence(
-            len(nodes),
-            lambda: (
-                _with_saved(node, records.get(node.number), hazards.get(node.number, ()), measurements)
-                for node in nodes
-            ),
-        )
-        notes = (*_fast_paths(self._state.model), *_compiled(self._state.model))
-        trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, full_nodes, notes=notes)
-        if loss is not None and loss is self._state.loss:
-            self._forward = TracedForward(loss, graph, saved, trace)
-        return trace
+    def _rows(self, frame: Frame) -> ParameterRows:
+        return ParameterRows(frame, self._state.group_of, self._state.optimizer.param_groups)
 
-    def _backward_trace(
-        self,
-        recorder: BackwardTracer,
-        forward: TracedForward | None,
-        before: Frame,
-        after: Frame,
-        notes: Sequence[str],
-    ) -> Trace:
-        nodes = forward.trace.nodes if forward else recorder.graph.to_nodes(self._param_names())
-        if after.error and forward:
-            nodes = self._with_hazards(nodes, forward, recorder.unfinished, before)
-        whole = forward.trace if forward else None
-        ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
-        all_notes = (*notes, *_reentrant_notes(map(node_name, recorder.graph.nodes)))
-        return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=all_notes)
 
-    def _with_hazards(
-        self, nodes: Sequence[Node], forward: TracedForward, unfinished: Sequence[int], before: Frame
-    ) -> Sequence[Node]:
-        """Return the nodes; those that could not run tell which of their saved tensors were changed in place since."""
-        mover = before.mover if before.moved else None
-        mover_name = "" if mover is None else mover.phase.value if mover.phase else str(mover)
-        hazards = {
-            number: self._hazards(forward.saved.get(number, ()), nodes[number].saved or (), mover_name)
-            for number in unfinished
-        }
-        return [replace(node, inplace_hazards=hazards.get(node.number, node.inplace_hazards)) for node in nodes]
+def forward_trace(
+    recorder: ForwardTracer,
+    measurements: MeasurementBatch,
+    loss: Tensor | None,
+    params: Mapping[str, Tensor],
+    frame: Frame,
+    notes: tuple[str, ...],
+) -> TracedForward:
+    """Return what a forward has recorded; `loss`: None where it raised. `frame`: the one that it led to."""
+    graph = recorder.finish(loss)
+    measurements.read()
+    recorder.find_nonfinite(params)
+    measurements.drop_values()
+    saved = {graph.number[node]: each for node, each in recorder.saved.by_node.items() if node in graph.number}
+    records = {number: [(one.role, one.record) for one in each] for number, each in saved.items()}
+    changed = {number: each for number, each in saved.items() if any(one.changed_by for one in each)}
+    values = {number: [one.record.value(measurements, one.role) for one in each] for number, each in changed.items()}
+    hazards = {number: _hazards(params, each, values[number]) for number, each in changed.items()}
+    calls, nodes = recorder.calls, graph.to_nodes(_names_by_id(params), ops=recorder.owner)
+    ops = LazySequence(
+        len(calls), lambda: (call.to_operation(number, measurements) for number, call in enumerate(calls))
+    )
+    full_nodes = LazySequence(
+        len(nodes),
+        lambda: (
+            _with_saved(node, records.get(node.number), hazards.get(node.number, ()), measurements) for node in nodes
+        ),
+    )
+    trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, full_nodes, notes=notes)
+    return TracedForward(loss, graph, saved, trace)
 
-    def _hazards(
-        self, saved: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
-    ) -> tuple[InplaceHazard, ...]:
-        """Return which saved tensors were changed since, by operations of the forward or else by `mover`."""
-        names = {storage_address(param): name for name, param in self._state.params.items()}
-        hazards = []
-        for each, value in zip(saved, values, strict=False):
-            version = each.version
-            if version is None:
-                continue
-            if not value.name and value.maker is None:  # a view of a parameter
-                value = replace(value, stats=replace(value.stats, name=names.get(each.storage, "")))
-            changers = tuple(each.changed_by)
-            hazards.append(InplaceHazard(value, version, changers, "" if changers else mover))
-        return tuple(hazards)
 
-    def _param_names(self) -> dict[int, str]:
-        return {id(param): name for name, param in self._state.params.items()}
+def backward_trace(
+    recorder: BackwardTracer,
+    forward: TracedForward | None,
+    params: Mapping[str, Tensor],
+    before: Frame,
+    after: Frame,
+    notes: Sequence[str],
+) -> Trace:
+    """Return what a backward has recorded, from frame `before` to `after`; `forward`: None where it was not traced."""
+    nodes = forward.trace.nodes if forward else recorder.graph.to_nodes(_names_by_id(params))
+    if after.error and forward:
+        nodes = _with_hazards(params, nodes, forward, recorder.unfinished, before)
+    whole = forward.trace if forward else None
+    ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
+    all_notes = (*notes, *_reentrant_notes(map(node_name, recorder.graph.nodes)))
+    return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=all_notes)
+
+
+def _with_hazards(
+    params: Mapping[str, Tensor],
+    nodes: Sequence[Node],
+    forward: TracedForward,
+    unfinished: Sequence[int],
+    before: Frame,
+) -> Sequence[Node]:
+    """Return the nodes; those that could not run tell which of their saved tensors were changed in place since."""
+    mover = before.mover if before.moved else None
+    mover_name = "" if mover is None else mover.phase.value if mover.phase else str(mover)
+    hazards = {
+        number: _hazards(params, forward.saved.get(number, ()), nodes[number].saved or (), mover_name)
+        for number in unfinished
+    }
+    return [replace(node, inplace_hazards=hazards.get(node.number, node.inplace_hazards)) for node in nodes]
+
+
+def _hazards(
+    params: Mapping[str, Tensor], saved: Sequence[SavedTensor], values: Sequence[Value], mover: str = ""
+) -> tuple[InplaceHazard, ...]:
+    """Return which saved tensors were changed since, by operations of the forward or else by `mover`."""
+    names = {storage_address(param): name for name, param in params.items()}
+    hazards = []
+    for each, value in zip(saved, values, strict=False):
+        version = each.version
+        if version is None:
+            continue
+        if not value.name and value.maker is None:  # a view of a parameter
+            value = replace(value, stats=replace(value.stats, name=names.get(each.storage, "")))
+        changers = tuple(each.changed_by)
+        hazards.append(InplaceHazard(value, version, changers, "" if changers else mover))
+    return tuple(hazards)
+
+
+def _names_by_id(params: Mapping[str, Tensor]) -> dict[int, str]:
+    return {id(param): name for name, param in params.items()}
 
 
 def _with_saved(
@@ -298,7 +323,7 @@ def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor
 
 
 def _fast_paths(model: nn.Module) -> Iterator[str]:
-    quick = [module for module in model.modules() if isinstance(module, _FAST_PATHS) and not module.training]
+    quick = [module for module in model.modules() if isinstance(module, FAST_PATHS) and not module.training]
     if quick:
         yield (
             f"{type(quick[0]).__name__} in eval mode has a fast path that recording turns off: "
