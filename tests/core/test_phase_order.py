@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from torch import Tensor, nn
 
+from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.phase_order import next_phase
+from autograd_tui.core.phase_order import Goal, next_phase
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from handmade_scripts import by_hand, gan
 from plain_loop import copied, differing
 from session_internals import tensors
 
@@ -109,3 +111,13 @@ def test_backward_through_a_loss_without_graph_is_refused_with_the_reason(before
     list(session.run_all(before))
     with pytest.raises(Refused, match="has no graph to go back through"):
         session.run("b")
+
+
+def test_an_iteration_of_a_script_is_over_where_its_session_says_so() -> None:
+    in_the_middle = gan()[7]
+    assert in_the_middle.phase is Phase.ZERO_GRAD
+    assert not Goal(1).reached_by(in_the_middle)
+    by_no_optimizer = by_hand()[3]
+    assert not Goal(2).is_out_of_reach(by_no_optimizer)
+    assert Goal(below=1.0).reached_by(gan()[8])
+    assert not Goal(below=0.5).reached_by(gan()[8])

@@ -13,7 +13,7 @@ from autograd_tui.core.frame import Frame, ParamGroups, TorchError
 from autograd_tui.core.history import History
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_stop import ScriptStop
-from autograd_tui.core.session_protocol import SCRIPTED, SessionInfo
+from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo
 from autograd_tui.core.tensor_stats import Grads, StatsTable
 from handmade_session import MadeSession
 from picture_frames import described, no_grads, table
@@ -352,10 +352,19 @@ class HeldScript(MadeSession):
     """Goes through frames of a script: whatever is asked to run leads to the next of them."""
 
     can = SCRIPTED
+    ended: str | None = None
 
     def __init__(self, frames: Sequence[Frame], at: int = 0) -> None:
         super().__init__(ABOUT, frames[: at + 1])
         self.frames = list(frames)
+
+    def end(self, sentence: str) -> None:
+        """Let the script have ended."""
+        self.ended, self.can = sentence, Capabilities(export=True, script=True, refusal=sentence)
+
+    @property
+    def notice(self) -> str | None:
+        return self.ended
 
     def next_command(self) -> Command:
         after = self.frames[min(self.frame.index + 1, len(self.frames) - 1)].command

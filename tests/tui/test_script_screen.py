@@ -104,3 +104,18 @@ async def test_a_stop_looked_back_at_promises_no_way_back() -> None:
     async with running(script_app("gan"), (120, 40)) as shown:
         await shown.press("space", "space", "left")
         assert shown.note == "frame 1 of 2: escape returns"
+
+
+async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> None:
+    session = HeldScript(SCENES["simple"]())
+    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
+    async with running(app, (120, 40)) as shown:
+        await shown.press("space")
+        session.end("train.py has ended after 9 events (exit code 1).")
+        app.main.state.change(printed=("epoch 1", "RuntimeError: shapes", ""))
+        await shown.press("r")
+        assert shown.note == "train.py has ended after 9 events (exit code 1)."
+        await shown.press("left", "escape")
+        assert shown.note == "train.py has ended after 9 events (exit code 1). Its last line: RuntimeError: shapes"
+        assert "it has ended" in shown.text("PhasesPanel")
+        assert "space:" not in shown.text("PhasesPanel")

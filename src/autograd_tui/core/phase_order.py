@@ -61,16 +61,19 @@ class Goal:
     def reached_by(self, frame: Frame) -> bool:
         """Return whether a run ends at this frame: at the end of the iteration, or as soon as the loss is measured.
 
-        It also ends where that is out of reach.
+        It also ends where that is out of reach. A script's own iterations are not told by its phases.
         """
         if frame.phase is Phase.FORWARD and self.has_loss(frame.loss):
             return True
+        if frame.script is not None:
+            return False
         ends = frame.phase is Phase.ZERO_GRAD or (frame.phase is Phase.FORWARD and frame.graph == "none")
         return self.iteration is not None and ((ends and frame.iteration >= self.iteration) or _lacks_gradients(frame))
 
     def is_out_of_reach(self, frame: Frame) -> bool:
         """Return whether its iteration will not come, as when all parameters are frozen."""
-        return self.iteration is not None and frame.iteration < self.iteration and _lacks_gradients(frame)
+        behind = self.iteration is not None and frame.iteration < self.iteration
+        return behind and frame.script is None and _lacks_gradients(frame)
 
     def has_loss(self, loss: float | None) -> bool:
         """Return whether this loss is one to stop at; a NaN is neither below nor above anything."""

@@ -295,6 +295,10 @@ class ScreenState:
         if waiting:
             return waiting
         if status.notice:
+            last = next((line for line in reversed(self.view.printed) if line.strip()), "")
+            if self.view.ended and last:
+                sentence = f"{status.notice} Its last line: {one_line(headline(last), MAX_PRINTED_WIDTH)}"
+                return Note(sentence, "accent", sentence)
             return Note(status.notice, "accent")
         if self.gone_back:
             assert self.latest is not None

@@ -13,6 +13,7 @@ from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 
 MAX_SCRIPT_ROWS = 11  # around the line where a script is held: other panels need room too
+TALL, MAX_TALL_SCRIPT_ROWS = 50, 19  # rows of a terminal from which on there may be more of them
 
 
 class CodePanel(Panel):
@@ -28,7 +29,8 @@ class CodePanel(Panel):
         """Take a row for each line of the listing, or for the phase with the most lines."""
         if self.frame is not None and self.frame.script is not None:
             source = len(self.frame.script.source) + (self.frame.script.library is not None)
-            return 1 if self._running_line_only else min(max(source, 1), MAX_SCRIPT_ROWS)
+            most = MAX_SCRIPT_ROWS if self.app.size.height < TALL else MAX_TALL_SCRIPT_ROWS
+            return 1 if self._running_line_only else min(max(source, 1), most)
         if self.about is None:
             return 2
         counts = [len(source) for phase, source in self.about.listing.items() if phase != "setup"]
