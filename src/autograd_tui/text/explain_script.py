@@ -27,7 +27,7 @@ def explain_script(frame: Frame, stop: ScriptStop) -> list[str]:
     """Say in a few sentences what the script's last call did, and what the script did itself before it."""
     if frame.error:
         return _raised(frame.error, stop)
-    return [*_by_hand(stop), *_happened(frame, stop), *_circumstances(stop)]
+    return [*_by_hand(frame, stop), *_happened(frame, stop), *_circumstances(stop)]
 
 
 def _happened(frame: Frame, stop: ScriptStop) -> list[str]:
@@ -210,7 +210,7 @@ def _setting(frame: Frame) -> list[str]:
 # Around the call.
 
 
-def _by_hand(stop: ScriptStop) -> list[str]:
+def _by_hand(frame: Frame, stop: ScriptStop) -> list[str]:
     """Say what the script changed by itself since the stop before."""
     sentences = []
     if moved := stop.moved_by_hand:
@@ -218,7 +218,13 @@ def _by_hand(stop: ScriptStop) -> list[str]:
         sentences.append(
             f"By hand: {list_names([*moved])} {verb} changed since the stop before, by no optimizer's step."
         )
-    if cleared := stop.cleared_by_hand:
+    norms = dict(zip(frame.params.layout.names, frame.grads.norms(), strict=True))
+    zeroed = [name for name in stop.cleared_by_hand if norms.get(name) == 0]
+    if zeroed:
+        sentences.append(
+            f"By hand: the .grad of {list_names(zeroed)} was filled with zeros since the stop before, by no zero_grad."
+        )
+    if cleared := [name for name in stop.cleared_by_hand if name not in zeroed]:
         sentences.append(f"By hand: the .grad of {list_names([*cleared])} went since the stop before, by no zero_grad.")
     return sentences
 

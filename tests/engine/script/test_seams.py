@@ -17,6 +17,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
 from autograd_tui.engine.script.loop_phases import Phases
 from autograd_tui.engine.script.seams import without_seams
+from autograd_tui.text.explain_script import explain_script
 from script_recorder import RecordingAgent, ends_the_same, recorded, run_script, script_text, seams_on, stops
 
 SIMPLE = """
@@ -677,4 +678,33 @@ def test_zeros_that_a_backward_or_a_clip_makes_are_cleared_by_nobody(tmp_path: P
         tmp_path,
     )
     assert [stop.cleared_by_hand for stop in stops(agent)] == [()] * 16 + [("w",)]
-    assert [set(frame.grads.backwards) for frame in agent.frames[-3:]] == [{1}, {1}, {0}]
+    assert [set(frame.grads.backwards) for frame in agent.frames[-3:]] == [{1}, {1}, {1}]
+    assert agent.frames[-1].grads.norm() == 0.0
+
+
+def test_gradients_that_are_filled_with_zeros_are_shown_as_zeros_and_not_added_to(tmp_path: Path) -> None:
+    text = """
+    import torch
+    w = torch.nn.Parameter(torch.ones(2))
+    opt = torch.optim.SGD([w], lr=0.1)
+    for by_hand in (False, False, True):
+        if by_hand:
+            w.grad.zero_()
+        else:
+            opt.zero_grad(set_to_none=False)
+        w.square().sum().backward()
+        opt.step()
+    """
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["Z", "FBSZ", "FBS", "FBS"]
+    cleared, backward = agent.frames[5], agent.frames[7]
+    assert (cleared.grads.norm(), cleared.grads.used) == (0.0, (False,))
+    assert (backward.grads.backwards, backward.added_to, backward.grads_params is backward.loss_params) == (
+        (1,),
+        None,
+        True,
+    )
+    assert stops(agent)[9].cleared_by_hand == ("w",)
+    assert agent.frames[9].grads.norm() == 0.0
+    assert (agent.frames[10].grads.backwards, agent.frames[10].added_to) == ((1,), None)
+    assert "filled with zeros" in " ".join(explain_script(agent.frames[9], stops(agent)[9]))

@@ -19,7 +19,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, ParamGroups
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.script_stop import ScriptStop
-from autograd_tui.core.tensor_stats import Grads, StatsTable
+from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
 from autograd_tui.engine.script.call_site import call_site
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
@@ -73,6 +73,7 @@ class ScriptFrames:
         self._history = GradHistory()
         self._last: Frame | None = None
         self._models: list[NamedModel] = []  # of the last frame
+        self._zeroed: frozenset[int] = frozenset()  # its parameters whose gradients are there, cleared to zeros
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
         self._spelled: dict[int, tuple[weakref.ref[Optimizer], Any, tuple[str, tuple[str, ...]]]] = {}
@@ -161,7 +162,7 @@ class ScriptFrames:
             with untouched():
                 groups["top"] = TensorGroup(largest_outputs(seen.get("prediction"), seen.get("targets")))
             groups["seen"] = _group(seen)
-        grads_of = {each: param.grad for each, param in params.items() if self._history.backwards.get(id(param))}
+        grads_of = {each: param.grad for each, param in params.items()}
         groups["grads"] = _group({each: grad for each, grad in grads_of.items() if grad is not None})
         with untouched():
             read = self._reader.read(groups)
@@ -186,6 +187,11 @@ class ScriptFrames:
         }
         self._last, self._models = replace(frame, **changes), list(models)
         frame = self._last
+        self._zeroed = frozenset(
+            index
+            for index, each in enumerate(tensors)
+            if each.grad is not None and not self._history.backwards.get(id(each))
+        )
         self._history.note(tensors)
         self._cleared = []
         return frame
@@ -290,11 +296,11 @@ class ScriptFrames:
         }
 
     def _backward_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
-        before = last.grads
+        before = _without(last.grads, self._zeroed)
         differ = before.state != "none" and last.grads_params != frame.loss_params
         grads = frame.grads
         empty = {index for index, count in enumerate(grads.backwards) if not count}
-        found = any(before.backwards) and before.table.layout.names != () and last.index == self._phases.index - 1
+        found = any(before.backwards) and last.index == self._phases.index - 1
         return {
             "graph": "alive" if self._phases.is_graph_kept else "freed",
             "grads_params": None if differ else frame.loss_params,
@@ -445,10 +451,10 @@ class ScriptFrames:
             for each in group["params"]
         }
         names = set(table.layout.names)
-        history = self._history
+        history = self._history  # a gradient of zeros is there, though no backward is summed in it
         return Grads(
             table,
-            tuple(history.backwards.get(id(each), 0) if name in names else 0 for name, each in params.items()),
+            tuple(max(1, history.backwards.get(id(each), 0)) if name in names else 0 for name, each in params.items()),
             tuple(history.used.get(id(each), False) if name in names else False for name, each in params.items()),
             frozenset(index for index, each in enumerate(params.values()) if id(each) not in held),
         )
@@ -532,6 +538,29 @@ def _readable(tensor: Tensor) -> Tensor:
     if type(tensor).__name__ == "DTensor":
         tensor = tensor._local_tensor  # type: ignore[attr-defined]  # reading the whole would wait for the others
     return tensor if in_memory(tensor) else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def _without(grads: Grads, indices: frozenset[int]) -> Grads:
+    """Return the gradients without those of some parameters."""
+    if not indices:
+        return grads
+    held = [index for index, backwards in enumerate(grads.backwards) if backwards]
+    kept = [row for row, index in enumerate(held) if index not in indices]
+    layout, numbers = grads.table.layout, grads.table.numbers
+    rows = StatsLayout(
+        tuple(layout.names[row] for row in kept),
+        tuple(layout.shapes[row] for row in kept),
+        tuple(layout.dtypes[row] for row in kept),
+        tuple(layout.measurable[row] for row in kept),
+        layout.exact,
+        frozenset(place for place, row in enumerate(kept) if row in layout.sparse),
+    )
+    values = array("d")
+    for row in kept:
+        values += numbers[row * ROW_WIDTH : (row + 1) * ROW_WIDTH]
+    backwards = tuple(0 if index in indices else each for index, each in enumerate(grads.backwards))
+    used = tuple(index not in indices and each for index, each in enumerate(grads.used))
+    return Grads(StatsTable(rows, values), backwards, used, grads.outside)
 
 
 def _are_equal(grads: Grads, before: Grads) -> bool:
