@@ -708,3 +708,59 @@ def test_gradients_that_are_filled_with_zeros_are_shown_as_zeros_and_not_added_t
     assert agent.frames[9].grads.norm() == 0.0
     assert (agent.frames[10].grads.backwards, agent.frames[10].added_to) == ((1,), None)
     assert "filled with zeros" in " ".join(explain_script(agent.frames[9], stops(agent)[9]))
+
+
+def test_what_pytorch_warns_of_is_the_scripts_line(tmp_path: Path) -> None:
+    text = """
+        import torch
+
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        schedule.step()
+    """
+    with pytest.warns(UserWarning, match="before `optimizer.step") as heard:
+        recorded(text, tmp_path)
+    assert [(Path(each.filename).name, each.lineno) for each in heard] == [("train.py", 7)]
+
+
+def test_a_step_that_a_hook_takes_in_a_backward_is_counted_and_is_no_move_by_hand(tmp_path: Path) -> None:
+    agent, _ = recorded(
+        """
+        import torch
+
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+
+        def step(w):
+            optimizer.step()
+            optimizer.zero_grad()
+
+        w.register_post_accumulate_grad_hook(step)
+        for _ in range(3):
+            loss = w.square().sum()
+            loss.backward()
+        """,
+        tmp_path,
+    )
+    assert agent.by_iteration() == ["FB", "FB", "FB"]
+    assert {stop.moved_by_hand for stop in stops(agent)} == {()}
+    assert (stops(agent)[-1].steps, stops(agent)[-1].backwards) == ((("optimizer", 3),), 1)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")
+def test_a_scripted_model_is_known(tmp_path: Path) -> None:
+    agent, _ = recorded(
+        """
+        import torch
+        from torch import nn
+
+        model = torch.jit.script(nn.Sequential(nn.Linear(3, 1)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.randn(2, 3)).mean().backward()
+        optimizer.step()
+        """,
+        tmp_path,
+    )
+    assert agent.letters == "FBS"
+    assert agent.frames[-1].params.layout.names == ("0.weight", "0.bias")

@@ -82,6 +82,7 @@ class Phases:
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
         self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
         self._has_stepped = self._has_cleared = False  # since this iteration began
+        self.stepped_in_backward = False  # in the one that runs, or has just ended
         self._reader = ScriptFrames(self)
         self.recorder: ScriptRecorder | None = None  # once something was to be recorded
         self.event = Event("")
@@ -226,6 +227,16 @@ class Phases:
         self.index += 1
         if not self.agent.lets_pass(self, "backward"):
             self._stop(Event("backward"))
+        if self.stepped_in_backward:
+            self.stepped_in_backward, self.backwards = False, 0
+
+    def add_step_in_backward(self, optimizer: Optimizer) -> None:
+        """Count a step that a hook takes while a backward runs: it is no event."""
+        self.add_optimizer(optimizer)
+        self.stepped_in_backward = self._has_stepped = True
+        self.steps += 1
+        key = id(optimizer)
+        self.step_counts[key] = self.step_counts.get(key, 0) + 1
 
     def begin_step(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Look at the parameters before an optimizer's step; `frame`: of what calls the hooks."""

@@ -433,7 +433,7 @@ def _requires_grad(module: nn.Module, arguments: Any) -> bool:
 
 def _is_compiled(module: nn.Module) -> bool:
     return any(
-        "_orig_mod" in vars(each).get("_modules", {}) or vars(each).get("_compiled_call_impl") is not None
+        "_orig_mod" in (vars(each).get("_modules") or ()) or vars(each).get("_compiled_call_impl") is not None
         for each in module.modules()
     )
 

@@ -263,7 +263,9 @@ class Registry:
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the model inside of what torch.compile, DataParallel or DistributedDataParallel have made of it."""
     while True:
-        children = vars(module).get("_modules", {})
+        children = vars(module).get("_modules")
+        if not isinstance(children, dict):  # of a scripted module
+            return module
         inner = children.get("_orig_mod")
         if inner is None and type(module).__name__ in WRAPPERS:
             inner = children.get("module")
@@ -344,7 +346,11 @@ def _with_items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _owners_anywhere(param_ids: set[int]) -> list[nn.Module]:
     """Return the outermost modules, of all that exist, that have some of these parameters: it takes 0.1 s or more."""
-    modules = [each for each in gc.get_objects() if issubclass(type(each), nn.Module) and "_modules" in vars(each)]
+    modules = [
+        each
+        for each in gc.get_objects()
+        if issubclass(type(each), nn.Module) and isinstance(vars(each).get("_modules"), dict)
+    ]
     parents = {id(child): module for module in modules for child in module._modules.values() if child is not None}
     roots = {}
     for module in modules:

@@ -401,7 +401,7 @@ class ScriptFrames:
         moved, self._moved_before_step = self._moved_before_step, ()
         if name == "step" and not self._phases.event.skipped:
             return moved
-        if last is None or self._phases.inside_step or frame.params is last.params:
+        if last is None or self._phases.inside_step or self._phases.stepped_in_backward or frame.params is last.params:
             return ()
         return _changed_rows(frame.params, last.params)
 

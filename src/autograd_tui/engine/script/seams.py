@@ -23,6 +23,9 @@ from autograd_tui.engine.script.loop_phases import Event, Phases
 
 Optimizer = torch.optim.Optimizer
 Function = Callable[..., Any]
+# Named as Python's own frames of an import are, the wrappers are no level of `warnings.warn(..., stacklevel=2)`: what
+# PyTorch warns of names the script's line, as it does without them.
+SKIPPED_FILE = f"{__file__} (as importlib._bootstrap)"
 MAX_REASON_LENGTH = 200  # characters of an error of ours that are told
 _cuda = torch.cuda
 _get_ident = threading.get_ident
@@ -101,7 +104,9 @@ class Seams:
     def _wrap(self, owner: Any, name: str, make: Callable[[Function], Function]) -> None:
         original = vars(owner)[name]
         self._wrapped.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+        wrapper = make(original)
+        wrapper.__code__ = wrapper.__code__.replace(co_filename=SKIPPED_FILE)
+        setattr(owner, name, functools.wraps(original)(wrapper))
 
     def _listens(self) -> bool:
         """Return whether a call is one of the script's training: not one inside a backward, a transform, a capture."""
@@ -194,6 +199,8 @@ class Seams:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._listens():
             self._tell(self._phases.end_step, optimizer)
+        elif self._is_on and self._phases.calls.is_paused:
+            self._tell(self._phases.add_step_in_backward, optimizer)
 
     def _grad(self, original: Function) -> Function:
         phases, calls = self._phases, self._phases.calls
@@ -338,12 +345,12 @@ def _with_subclasses(cls: type) -> list[type]:
 
 def without_seams(traceback: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames of the seams, as the script's own would be."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(__file__):
         traceback = traceback.tb_next
     kept = traceback
     while kept is not None:
         following = kept.tb_next
-        while following is not None and following.tb_frame.f_code.co_filename == __file__:
+        while following is not None and following.tb_frame.f_code.co_filename.startswith(__file__):
             following = following.tb_next
         kept.tb_next = following
         kept = following
