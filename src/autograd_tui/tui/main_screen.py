@@ -381,12 +381,16 @@ class MainScreen(SessionScreen):
         self.action_prompt(event.words)
 
     def action_export(self) -> None:
-        """Write a repro where a watchpoint has fired, else a picture and the line that repeats the run."""
+        """Write a repro where a watchpoint has fired, else a picture and the line that repeats the run.
+
+        Of a script there are no repros.
+        """
         self.in_turn(self._export)
 
     def _export(self) -> None:
         fired, frame = self.trainer.status.fired, self.state.view.frame
-        if fired is not None and frame is not None and frame is self.state.latest and frame.index == fired:
+        has_fired = fired is not None and frame is not None and frame is self.state.latest and frame.index == fired
+        if has_fired and not self.trainer.can.script:
             self.ask(Export(Path(f"repro-{fired}.pt"), numbered=True))
         else:
             self.write_picture_and_line()
@@ -395,7 +399,8 @@ class MainScreen(SessionScreen):
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""
         line = self.command_line()
         self.app.copy_to_clipboard(line)
-        self.say(write_screenshot_and_line(self.app.export_screenshot(), line, folder=self.trainer.runner.folder))
+        svg, script = self.app.export_screenshot(), self.trainer.can.script
+        self.say(write_screenshot_and_line(svg, line, folder=self.trainer.runner.folder, script=script))
 
     def write_picture(self, path: Path) -> None:
         """Write a picture of the screen, over nothing that is there."""

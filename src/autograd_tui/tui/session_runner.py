@@ -437,7 +437,8 @@ class SessionRunner:
         fired = self._here.take_fired()
         if fired is not None:
             paused = "paused at " * (self._publisher.status.run is not None)
-            self._publisher.fired = f"{paused}{fired}; i looks inside, e writes a repro"
+            keys = "i looks inside, e writes a repro" if not self._here.can.script else "e writes a picture"
+            self._publisher.fired = f"{paused}{fired}; {keys}"
         return fired is not None
 
 
