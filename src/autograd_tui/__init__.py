@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.training.data_loader import from_loader
     from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["File", "Frame", "Options", "Parts", "Phase", "Plane", "Session", "from_loader", "open_session", "scenario"]
 
 _HOMES = {
