@@ -72,7 +72,16 @@ LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradi
 # Of a replay: it runs the commands of a journal, and no others.
 REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompute=True, replays=True)
 # Of a script: what it cannot do is refused with the reason when it is asked for.
-SCRIPTED = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, script=True)
+SCRIPTED = Capabilities(
+    advance=True,
+    run=True,
+    rewind=True,
+    trace=True,
+    check_gradients=True,
+    export=True,
+    script=True,
+    refusal="this cannot be had of a script: only its own code can run its forward again.",
+)
 READ_ONLY = Capabilities()
 FOLLOWED_SCRIPT = Capabilities(script=True)
 
