@@ -183,7 +183,9 @@ def main() -> None:
     for name in options.loops:
         for what, conditions in (("free", ()), ("watched", WATCHED)):
             found, plain, frames = ratios(name, options.pairs, tuple(map(parse_watchpoint, conditions)))
-            print(f"{name}, {what}: {spread(found)} of plain Python's {plain * 1e6:,.0f} us; {frames} frames", flush=True)
+            print(
+                f"{name}, {what}: {spread(found)} of plain Python's {plain * 1e6:,.0f} us; {frames} frames", flush=True
+            )
     times = [each * 1000 for each in key_times(options.keys)]
     print(f"key to frame: {spread(times)} ms", flush=True)
 

@@ -106,6 +106,7 @@ class LedAgent(Agent):
         self.stops: list[tuple[Stop, Frame]] = []
         self.reasons: list[str] = []
         self.pauses_at = sys.maxsize  # the index of the event from which on the pause byte is set
+        self._pause: Any = self
 
     def send(self, message: Any) -> None:
         if isinstance(message, Stop):
@@ -114,7 +115,7 @@ class LedAgent(Agent):
     def give_up(self, reason: str) -> None:
         self.reasons.append(reason)
 
-    def _is_paused(self) -> bool:
+    def __getitem__(self, index: int) -> int:
         return self.phases.index >= self.pauses_at
 
     def recv(self) -> Any:

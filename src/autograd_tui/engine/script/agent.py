@@ -83,12 +83,13 @@ class Agent:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether nothing is wanted of the event that has just been counted."""
-        if phases.iteration != self._iteration:
+        if name == "forward" and phases.iteration != self._iteration:
             self._begin_iteration(phases)
+        if self._free_run is not None:
+            return self._free_run.lets_pass(phases, name)
         if self._is_over:
             phases.frames = False
-            return True
-        return self._free_run is not None and self._free_run.lets_pass(phases, name)
+        return self._is_over
 
     def stop(self, frame: Frame) -> None:
         """Send the frame; where the script is to be held there, return when it may go on."""
@@ -200,7 +201,7 @@ class Agent:
                 every=order.every,
                 watch=WatchFilter(self._watcher, self.phases) if order.watchpoints else None,
                 losses=self._losses,
-                is_paused=self._is_paused,
+                pause=self._pause,
             )
 
     def _answer(self, ask: Ask, index: int) -> int:
@@ -233,10 +234,6 @@ class Agent:
         self._send(Stop(self._encoder.line(self._held), True, self.ends_iteration))
 
     # Iterations and free runs.
-
-    def _is_paused(self) -> bool:
-        """Return whether the script is to be held at its next event."""
-        return self._pause[0] != 0
 
     @property
     def ends_iteration(self) -> bool:

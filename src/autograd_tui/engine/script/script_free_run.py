@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -30,27 +30,45 @@ class LossRecord:
 
     def __init__(self) -> None:
         self._series = Series()
+        self._known: list[tuple[int, int, float]] = []
         self._waiting: list[tuple[int, int, Tensor]] = []
 
     def add(self, index: int, iteration: int, loss: Tensor) -> float | None:
-        """Add the loss of a forward; return it, None where that would have to wait for an accelerator."""
+        """Add the loss of a forward; return it, None where that would have to wait for an accelerator.
+
+        A loss that is not one number is left out, and one that would be gathered from all ranks.
+        """
+        if type(loss) is not Tensor and hasattr(loss, "to_local"):
+            return None
         if loss.is_cpu:
-            value = float(loss.item())
-            self._series.append(index, iteration, value)
+            try:
+                value = loss.item()
+            except RuntimeError:
+                return None
+            if type(value) is not float:
+                return None
+            self._known.append((index, iteration, value))
+            if len(self._known) >= MAX_WAITING_LOSSES:
+                self._sort_in()
             return value
+        if loss.numel() != 1 or loss.is_complex():
+            return None
         self._waiting.append((index, iteration, loss.detach().clone()))
         if len(self._waiting) >= MAX_WAITING_LOSSES:
-            self._copy()
+            self._sort_in()
         return None
 
     def take(self) -> Series:
         """Return the losses, and begin anew."""
-        self._copy()
+        self._sort_in()
         series, self._series = self._series, Series()
         return series
 
-    def _copy(self) -> None:
-        """Copy to the host what waits, with one wait for each device."""
+    def _sort_in(self) -> None:
+        """Add what is known to the series, and what waits, with one wait for each device."""
+        known, self._known = self._known, []
+        for index, iteration, value in known:
+            self._series.append(index, iteration, value)
         waiting, self._waiting = self._waiting, []
         with torch.no_grad():
             for device in dict.fromkeys(loss.device for *_, loss in waiting):
@@ -75,11 +93,18 @@ class FreeRun:
         every: float,
         watch: WatchFilter | None,
         losses: LossRecord,
-        is_paused: Callable[[], bool],
+        pause: Sequence[int],
     ) -> None:
-        """`every`: seconds between two iterations with frames; `watch`: None where no watchpoint is armed."""
+        """Begin where the script is held.
+
+        every: seconds between two iterations with frames
+        watch: None where no watchpoint is armed
+        pause: of which the first number is not 0 where the script is to be held at its next event
+        """
         self._goal, self._every, self._watch = goal, every, watch
-        self._losses, self._is_paused = losses, is_paused
+        self._losses, self._pause = losses, pause
+        self._ends_at_loss = goal.on_loss
+        self._needs_losses = goal.on_loss or watch is not None
         self._makes_all = watch is not None and not watch.suffices  # whether each event needs a frame
         self._shows = False  # whether the screen gets the frames of the present iteration
         self._shows_next = phases.iteration == 0
@@ -87,21 +112,24 @@ class FreeRun:
         self._cost, self._frame_began = 0.0, 0.0  # seconds
         self._due = monotonic() + every  # when frames are wanted again
         self._iteration = phases.iteration
+        self._needs_frame = self._makes_all
         if phases.iteration:
+            self._shows_next = phases.iteration == 1
             self._begin_iteration(phases)
+        self._follow(phases)
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether the event needs no frame."""
         loss = None
         if name == "forward":
             loss = self._note_loss(phases)
-            self._look_at_iteration(phases)
+            if self._needs_frame or phases.iteration != self._iteration or monotonic() >= self._due:
+                self._look_at_iteration(phases)
         if (
-            self._shows
-            or self._makes_all
-            or self._is_paused()
-            or (loss is not None and self._goal.has_loss(loss))
+            self._needs_frame
+            or self._pause[0]
             or (self._watch is not None and self._watch.may_hold(phases, name, loss))
+            or (self._ends_at_loss and self._goal.has_loss(loss))
         ):
             phases.frames = True
             self._frame_began = monotonic()
@@ -120,7 +148,7 @@ class FreeRun:
 
     def ends_at(self, frame: Frame, *, ends_iteration: bool) -> bool:
         """Return whether the run ends at a frame; `ends_iteration`: whether that is its iteration's last one."""
-        if self._is_paused() or (frame.phase is Phase.FORWARD and self._goal.has_loss(frame.loss)):
+        if self._pause[0] or (frame.phase is Phase.FORWARD and self._goal.has_loss(frame.loss)):
             return True
         end = self._goal.iteration
         return end is not None and (frame.iteration > end or (frame.iteration == end and ends_iteration))
@@ -133,26 +161,33 @@ class FreeRun:
         self._shown += 1
         if self._shown > MAX_SHOWN_EVENTS and self._shows and self._goal.iteration is None:
             self._end_showing()
-        phases.frames = self._shows or self._shows_next or self._makes_all
+        self._follow(phases)
 
     def _look_at_iteration(self, phases: Phases) -> None:
         """Turn frames on or off as a forward begins an iteration, or comes when frames are due."""
         now = monotonic()
         if phases.iteration != self._iteration or (self._shows_next and now >= self._due + MAX_WAIT):
             self._begin_iteration(phases)
-        if not self._shows and now >= self._due:
+        if not self._shows and not self._shows_next and now >= self._due:
             self._shows_next = phases.frames = True
 
     def _begin_iteration(self, phases: Phases) -> None:
         self._iteration = phases.iteration
+        end = self._goal.iteration
+        if end is None and not self._shows and not self._shows_next:
+            return
         if self._shows:
             self._end_showing()
-        end = self._goal.iteration
         is_last = end is not None and phases.iteration >= end
-        self._shows = self._shows_next or is_last or phases.iteration == 1
+        self._shows = self._shows_next or is_last
         self._shows_next = end is not None and phases.iteration == end - 1
         self._shown = 0
-        phases.frames = self._shows or self._shows_next or self._makes_all
+        self._follow(phases)
+
+    def _follow(self, phases: Phases) -> None:
+        """Have everything followed that the frames need which will be made."""
+        self._needs_frame = self._shows or self._makes_all
+        phases.frames = self._needs_frame or self._shows_next
 
     def _end_showing(self) -> None:
         self._due = monotonic() + max(self._every, self._cost * (1 + UNTIMED_SHARE) / MAX_FRAME_SHARE)
@@ -161,9 +196,9 @@ class FreeRun:
     def _note_loss(self, phases: Phases) -> float | None:
         """Remember the loss of a forward for the plot; return it where somebody looks at each one."""
         loss = phases.loss
-        if loss is None or loss.numel() != 1 or loss.is_complex() or hasattr(loss, "to_local"):
-            return None  # a sharded one would be gathered from all ranks
+        if loss is None:
+            return None
         value = self._losses.add(phases.index, phases.iteration, loss)
-        if value is None and (self._goal.on_loss or self._watch is not None):
+        if value is None and self._needs_losses and not loss.is_cpu and type(loss) is Tensor and loss.numel() == 1:
             value = float(loss.item())
         return value

@@ -38,8 +38,13 @@ class WatchFilter:
         self._of_loss = [each for each in bounds if each.name == LOSS]
         self._of_params = [each for each in bounds if each.name == PARAM_NORM or each.name in names]
         self._of_grads = [each for each in bounds if each not in self._of_loss and each not in self._of_params]
-        self._params: dict[str, weakref.ref[Tensor]] | None = None  # floating, by name; None: to be found anew
-        self._narrow = self._scattered = False  # whether some are of few bits; on several devices
+        self._has_named = any(each.tensor for each in bounds)
+        self._looks_at_grads = self._nonfinite or bool(self._of_grads)
+        self._looks_at_params = self._nonfinite or bool(self._of_params)
+        self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
+        self._names: list[str] = []
+        self._are_numbers = False  # whether each parameter has one value, on the host
+        self._is_mixed = False  # whether they are on several devices, of several kinds, or of few bits
         self._has_failed = False
         self.suffices = not any(each.kind == "still" or _is_too_small(each) for each in armed) and self._can_measure(
             phases
@@ -50,15 +55,11 @@ class WatchFilter:
         if self._has_failed or phases.registry.changed:
             return True
         try:
-            match name:
-                case "forward":
-                    return loss is not None and self._may_hold_of_loss(loss, phases.iteration)
-                case "backward":
-                    return self._looks_at(self._of_grads) and self._may_hold_of(phases, self._of_grads, GRAD_NORM)
-                case "step":
-                    return self._looks_at(self._of_params) and self._may_hold_of(phases, self._of_params, PARAM_NORM)
-                case _:
-                    return False
+            if name == "forward":
+                return loss is not None and self._may_hold_of_loss(loss, phases.iteration)
+            if name == "backward":
+                return self._looks_at_grads and self._may_hold_of_grads(phases)
+            return name == "step" and self._looks_at_params and self._may_hold_of_params(phases)
         except Exception:  # tensors of a kind that has no such norms: each event gets a frame
             self._has_failed = True
             return True
@@ -67,16 +68,13 @@ class WatchFilter:
         """Take the parameters from the registry again: a frame has been made, for which it was brought up to date."""
         self._params = None
 
-    def _looks_at(self, bounds: list[Watchpoint]) -> bool:
-        return self._nonfinite or bool(bounds)
-
     def _can_measure(self, phases: Phases) -> bool:
         """Return whether norms tell what is not finite: not where some values are infinite on purpose."""
         try:
             params = self._find(phases)
-            if not all(type(each) in PLAIN for each in params.values()):
+            if not all(type(each) in PLAIN for each in params):
                 return False
-            return not self._nonfinite or all(map(math.isfinite, self._norms(list(params.values()))))
+            return not self._nonfinite or not self._may_hold_of_params(phases)
         except Exception:
             return False
 
@@ -98,63 +96,79 @@ class WatchFilter:
         memory.loss, memory.iteration, memory.rises = loss, iteration, rises
         return False
 
-    def _may_hold_of(self, phases: Phases, bounds: list[Watchpoint], joint_name: str) -> bool:
-        """Return whether one of the bounds may be passed by norms of gradients or of parameters."""
+    def _may_hold_of_grads(self, phases: Phases) -> bool:
         params = self._found(phases)
         if params is None:
             return True
-        if joint_name == GRAD_NORM:
-            tensors = {f"{name}.grad": grad for name, each in params.items() if (grad := each.grad) is not None}
-        else:
-            tensors = params
-        if not tensors:
-            return False
-        norms = self._norms(list(tensors.values()))
+        grads = [each.grad for each in params]
+        held = [each for each in grads if each is not None]
+        norms = self._norms(held)
+        if self._passes(norms, self._of_grads, GRAD_NORM):
+            return True
+        names = [f"{name}.grad" for name, each in zip(self._names, grads, strict=True) if each is not None]
+        return self._passes_by_name(names, norms, self._of_grads)
+
+    def _may_hold_of_params(self, phases: Phases) -> bool:
+        params = self._found(phases)
+        if params is None:
+            return True
+        was_enabled = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            norms = self._norms(params)
+        finally:
+            torch._C._set_grad_enabled(was_enabled)
+        return self._passes(norms, self._of_params, PARAM_NORM) or self._passes_by_name(
+            self._names, norms, self._of_params
+        )
+
+    def _passes(self, norms: list[float], bounds: list[Watchpoint], name: str) -> bool:
+        """Return whether the norm of all together may pass a bound, or something is not finite."""
         joint = math.hypot(*norms)
         if self._nonfinite and not math.isfinite(joint):
             return True
-        for each in bounds:
-            if each.name == joint_name:
-                if _nearly_holds(each, joint):
-                    return True
-            else:
-                norm = dict(zip(tensors, norms, strict=True)).get(each.name)
-                if norm is not None and _nearly_holds(each, norm):
-                    return True
-        return False
+        return bool(norms) and any(each.name == name and _nearly_holds(each, joint) for each in bounds)
+
+    def _passes_by_name(self, names: list[str], norms: list[float], bounds: list[Watchpoint]) -> bool:
+        """Return whether the norm of one of the tensors may pass a bound."""
+        if not self._has_named:
+            return False
+        by_name = dict(zip(names, norms, strict=True))
+        return any(each.name in by_name and _nearly_holds(each, by_name[each.name]) for each in bounds)
 
     def _norms(self, tensors: list[Tensor]) -> list[float]:
         """Return the norm of each tensor, on the host."""
+        if self._are_numbers:
+            return [abs(each.item()) for each in tensors]
         if not tensors:
             return []
-        with torch.no_grad():
-            if self._narrow:
-                dtype = [torch.float32 if each.dtype in NARROW else None for each in tensors]
-                norms = [torch.linalg.vector_norm(each, dtype=of) for each, of in zip(tensors, dtype, strict=True)]
-            else:
-                norms = list(torch._foreach_norm(tensors))
-            if len(norms) <= MAX_ITEMS or self._narrow or self._scattered:
-                return [float(each.item()) for each in norms]
-            return torch.stack(norms).tolist()
+        if self._is_mixed:
+            norms = [
+                torch.linalg.vector_norm(each, dtype=torch.float32 if each.dtype in NARROW else None)
+                for each in tensors
+            ]
+        else:
+            norms = list(torch._foreach_norm(tensors))
+        if len(norms) <= MAX_ITEMS or self._is_mixed:
+            return [float(each.item()) for each in norms]
+        return torch.stack(norms).tolist()
 
-    def _found(self, phases: Phases) -> dict[str, Tensor] | None:
-        """Return the parameters by name; None where some have gone, so that the registry must look for others."""
+    def _found(self, phases: Phases) -> list[Tensor] | None:
+        """Return the parameters; None where some have gone, so that the registry must look for others."""
         if self._params is None:
             return self._find(phases)
-        params = {name: param for name, each in self._params.items() if (param := each()) is not None}
+        params = [param for each in self._params if (param := each()) is not None]
         return params if len(params) == len(self._params) else None
 
-    def _find(self, phases: Phases) -> dict[str, Tensor]:
-        params = {
-            name: each
-            for name, each in phases.registry.params().items()
-            if each.is_floating_point() or each.is_complex()
-        }
-        self._params = {name: weakref.ref(each) for name, each in params.items()}
-        self._narrow = len({each.dtype for each in params.values()}) > 1 or any(
-            each.dtype in NARROW for each in params.values()
-        )
-        self._scattered = len({each.device for each in params.values()}) > 1
+    def _find(self, phases: Phases) -> list[Tensor]:
+        """Take the floating parameters that the registry knows."""
+        known = phases.registry.params()
+        self._names = [name for name, each in known.items() if each.is_floating_point() or each.is_complex()]
+        params = [known[name] for name in self._names]
+        self._params = [weakref.ref(each) for each in params]
+        self._are_numbers = all(each.numel() == 1 and each.is_cpu for each in params)
+        kinds = {(each.dtype, each.device) for each in params}
+        self._is_mixed = len(kinds) > 1 or any(dtype in NARROW for dtype, _ in kinds)
         return params
 
 
