@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +22,12 @@ UNTIMED_SHARE = 0.5  # what following an iteration costs beside its frames, as a
 MAX_WAIT = 60.0  # seconds for the next iteration to begin, before frames are made of the present one
 MAX_SHOWN_EVENTS = 256  # in a row: of a script whose iterations do not end it is not known when they do
 MAX_WAITING_LOSSES = 256  # on an accelerator, before they are copied to the host together
+
+
+class Indexed(Protocol):
+    """Bytes, of which some may be shared with another process."""
+
+    def __getitem__(self, index: int, /) -> int: ...
 
 
 class LossRecord:
@@ -93,7 +98,7 @@ class FreeRun:
         every: float,
         watch: WatchFilter | None,
         losses: LossRecord,
-        pause: Sequence[int],
+        pause: Indexed,
     ) -> None:
         """Begin where the script is held.
 
