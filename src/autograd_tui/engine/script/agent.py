@@ -151,7 +151,7 @@ class Agent:
         main = sys.modules.get("__main__")
         file = os.path.abspath(getattr(main, "__file__", None) or sys.argv[0] or "")
         rank = os.environ.get("RANK")
-        versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+        versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
         return Hello(os.getpid(), None, int(rank) if rank else None, file, tuple(sys.argv[1:]), versions)
 
     def _send(self, message: Any) -> bool:
