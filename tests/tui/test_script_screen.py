@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from app_screen import running
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_protocol import SCRIPTED
+from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.tui.app import AutogradApp
 from handmade_scripts import SCENES, HeldScript
 
@@ -119,3 +121,17 @@ async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> N
         assert shown.note == "train.py has ended after 9 events (exit code 1). Its last line: RuntimeError: shapes"
         assert "it has ended" in shown.text("PhasesPanel")
         assert "space:" not in shown.text("PhasesPanel")
+
+
+async def test_where_a_watchpoint_has_fired_in_a_script_e_writes_a_picture_and_no_repro(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = HeldScript(SCENES["simple"](), at=1)
+    session.fired = FiredWatchpoint(session.frame.index, 1, "the loss is NaN")
+    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
+    async with running(app, (120, 40)) as shown:
+        await shown.press("e")
+        assert shown.note.startswith("written: autograd-tui_")
+        assert ":export run.html gives a page" in shown.note
+    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".svg", ".txt"]
