@@ -15,7 +15,7 @@ from torch.overrides import _get_current_function_mode, _get_current_function_mo
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.trace import Trace
+from autograd_tui.core.trace import Source, Trace
 from autograd_tui.engine.script.registry import variables
 from autograd_tui.engine.script.script_frames import spec_of, untouched
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph
@@ -253,7 +253,7 @@ class ScriptRecorder:
         params = self._phases.registry.params
 
         def finish(frame: Frame) -> Trace:
-            _name_batch(tracer, loss, frame)
+            tracer.name({"loss": loss})  # where no variable holds it
             self._forward = forward_trace(tracer, tracer.measurements, loss, params(), frame, tuple(tracer.notes))
             return self._forward.trace
 
@@ -320,7 +320,8 @@ class ScriptRecorder:
             if after.phase is Phase.STEP:
                 start = replace(before, params=after.before or after.params, grads=after.grads)
             rows = [ParameterRows(frame, indices, groups) for frame in (start, after)]
-            ops = parameter_ops(after.phase, rows[0], rows[1], chosen)
+            source = _call_source(after)
+            ops = [replace(each, source=source) for each in parameter_ops(after.phase, rows[0], rows[1], chosen)]
             notes = ("GradScaler has left this step out: the gradients are not finite.",) if skipped else ()
             return Trace(after.phase, after.index, after.iteration, ops, optimizer=spec, notes=notes)
 
@@ -420,9 +421,13 @@ def _records_of(call: TracedCall) -> Sequence[TensorRecord]:
     return [*(record for _, record in call.inputs), *call.output]
 
 
-def _name_batch(tracer: ForwardTracer, loss: Tensor, frame: Frame) -> None:
-    """Name the loss where no variable holds it."""
-    tracer.name({"loss": loss})
+def _call_source(frame: Frame) -> Source | None:
+    """Return the line of the script that made the call."""
+    stop = frame.script
+    if stop is None or not stop.file:
+        return None
+    text = stop.source[stop.line - stop.first_line].strip() if stop.source else ""
+    return Source(stop.file, stop.line, text)
 
 
 def _requires_grad(module: nn.Module, arguments: Any) -> bool:

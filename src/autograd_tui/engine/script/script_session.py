@@ -232,7 +232,10 @@ class ScriptSession(ReadOnlySession):
         """Return what happened inside the call that led to frame `index`, where it was recorded."""
         trace = self._traces.get(index)
         if trace is None:
-            raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
+            raise Refused(
+                f"what led to frame {index} was not recorded: i behind frame {index - 1} records it, "
+                "if the script can be taken back there (u)."
+            )
         return trace
 
     def inspect(self, name: str) -> Inspection:
