@@ -15,6 +15,8 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.engine.script.recording import ScriptRecorder
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer
+from autograd_tui.text.styled_text import plain as plain_text
+from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.nonfinite_alarm import first_alarm
 from script_recorder import RecordingAgent, fingerprint, run_script, seams_on
 
@@ -150,8 +152,10 @@ class TracingAgent(RecordingAgent):
 
     phases: Any
 
-    def __init__(self) -> None:
+    def __init__(self, behind: tuple[str, ...] = ()) -> None:
+        """`behind`: record only behind the stops of these calls; () for all."""
         super().__init__()
+        self._behind = behind
         self.traces: list[tuple[Frame, Trace]] = []
         self.problems: list[str] = []
 
@@ -163,16 +167,20 @@ class TracingAgent(RecordingAgent):
             self.traces.append((frame, trace))
         elif recorder is not None and recorder.problem:
             self.problems.append(recorder.problem)
-        if frame.command is not None:  # frame 0 is not held
+        if frame.command is None:  # frame 0 is not held
+            return
+        if not self._behind or frame.command.name in self._behind:
             self.phases.record(frame)
+        elif recorder is not None:
+            recorder.disarm()
 
     def of(self, phase: Phase) -> list[Trace]:
         return [trace for _, trace in self.traces if trace.phase is phase]
 
 
-def traced(text: str, folder: Path) -> tuple[TracingAgent, str]:
+def traced(text: str, folder: Path, *, behind: tuple[str, ...] = ()) -> tuple[TracingAgent, str]:
     """Run a script from seed 0, every phase recorded; return what was, and the script's fingerprint."""
-    agent = TracingAgent()
+    agent = TracingAgent(behind)
     torch.manual_seed(0)
     with seams_on(agent) as seams:
         agent.phases = seams._phases
@@ -194,6 +202,35 @@ def test_a_recorded_script_ends_with_the_same_bits(name: str, tmp_path: Path) ->
     assert not agent.problems
     phases = [frame for frame in agent.frames[2:] if frame.phase is not None]
     assert [frame.index for frame in phases] == [frame.index for frame, _ in agent.traces if frame.index > 1]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_of_which_the_backwards_alone_are_recorded_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    agent, ended = traced(SCRIPTS[name], tmp_path, behind=("forward",))
+    assert ended == plain(SCRIPTS[name], tmp_path)
+    assert not agent.problems
+    assert {trace.phase for _, trace in agent.traces} == {Phase.BACKWARD}
+
+
+def test_a_backward_without_its_forward_shows_what_its_nodes_had_saved(tmp_path: Path) -> None:
+    text = LOOP.replace("output = model(x)", "output = torch.log(model(x) - 3)")
+    agent, _ = traced(text, tmp_path, behind=("forward",))
+    backward = agent.of(Phase.BACKWARD)[0]
+    assert backward.notes == ("The forward was not recorded: the lines that made these nodes are not known.",)
+    log = next(node for node in backward.nodes if node.name == "LogBackward0")
+    assert [value.role for value in log.saved or ()] == ["self"]
+    alarm = first_alarm(backward)
+    assert alarm is not None
+    assert backward.ops[alarm].name == "MseLossBackward0"
+    assert "It was already in what went in: self" in plain_text(health_lines(backward, 1000)[0])
+
+
+def test_a_checkpoint_is_not_run_again_to_be_read(tmp_path: Path) -> None:
+    agent, _ = traced(CHECKPOINTED, tmp_path, behind=("forward",))
+    backward = agent.of(Phase.BACKWARD)[1]  # of the checkpoint that is not reentrant
+    saved = {node.name: node.saved for node in backward.nodes}
+    assert saved["ReluBackward0"] is None
+    assert saved["SumBackward0"] is not None
 
 
 def test_a_forward_has_the_calls_of_its_graph_with_the_lines_of_the_script(tmp_path: Path) -> None:

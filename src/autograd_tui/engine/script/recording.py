@@ -18,7 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Source, Trace
 from autograd_tui.engine.script.registry import variables
 from autograd_tui.engine.script.script_frames import spec_of, untouched
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, SavedTensors, has_packed
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer, Hook
 from autograd_tui.engine.tracing.forward_tracer import BegunCall, ForwardTracer, TorchLookups, TracedCall
 from autograd_tui.engine.tracing.phase_tracer import (
@@ -29,7 +29,7 @@ from autograd_tui.engine.tracing.phase_tracer import (
     forward_trace,
     parameter_ops,
 )
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
+from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord, TensorRegistry
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
@@ -268,12 +268,34 @@ class ScriptRecorder:
         if forward is not None and forward.loss is not loss:
             forward = None
         graph = forward.graph if forward is not None else AutogradGraph(loss)
-        tracer = BackwardTracer(graph, MeasurementBatch(self._plans), forward.saved if forward is not None else None)
+        measurements = MeasurementBatch(self._plans)
+        saved = forward.saved if forward is not None else self._read_saved(graph, measurements)
+        tracer = BackwardTracer(graph, MeasurementBatch(self._plans), saved)
         self._backward = tracer
         tracer.add_hooks(self._guarded_hook)
         notes = [] if forward is not None else [NO_FORWARD]
         params = self._phases.registry.params
-        self._finish = lambda frame: backward_trace(tracer, forward, params(), before, frame, notes)
+
+        def finish(frame: Frame) -> Trace:
+            values = None
+            if forward is None:
+                measurements.read()
+                measurements.drop_values()
+                values = {
+                    number: [one.record.value(measurements, one.role) for one in each] for number, each in saved.items()
+                }
+            return backward_trace(tracer, forward, params(), before, frame, notes, values)
+
+        self._finish = finish
+
+    def _read_saved(self, graph: AutogradGraph, measurements: MeasurementBatch) -> dict[int, Sequence[SavedTensor]]:
+        """Read what the nodes of a forward that was not recorded have saved, by the nodes' numbers."""
+        registry = TensorRegistry(measurements)
+        registry.name(self._phases.registry.params())
+        registry.name(self._phases.registry.buffers())
+        tensors = SavedTensors(registry, self._lookups.saved)
+        tensors.read_nodes([node for node in graph.nodes if not has_packed(node)], ())
+        return {graph.number[node]: each for node, each in tensors.by_node.items()}
 
     def end_backward(self) -> None:
         """Take the hooks away, whatever has become of the backward."""

@@ -171,6 +171,14 @@ class SavedTensors:
         return next(alike, None) or self._registry.record(tensor)
 
 
+def has_packed(node: GraphNode) -> bool:
+    """Return whether a node has packed away what it saved: unpacking it may run a part of the forward again."""
+    names = [name for name in dir(type(node)) if name.startswith(f"_raw{_SAVED_PREFIX}")]
+    raw = [getattr(node, name, None) for name in names]
+    saved = [one for each in raw for one in (each if isinstance(each, (tuple, list)) else [each]) if one is not None]
+    return any(getattr(each, "unpack_hook", each) is not None for each in saved)
+
+
 def storage_address(tensor: Tensor) -> int:
     """Return the address of the memory that a tensor shares with its views."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)

@@ -246,9 +246,20 @@ def backward_trace(
     before: Frame,
     after: Frame,
     notes: Sequence[str],
+    saved: Mapping[int, Sequence[Value]] | None = None,
 ) -> Trace:
-    """Return what a backward has recorded, from frame `before` to `after`; `forward`: None where it was not traced."""
-    nodes = forward.trace.nodes if forward else recorder.graph.to_nodes(_names_by_id(params))
+    """Return what a backward has recorded, from frame `before` to `after`.
+
+    `forward`: None where it was not traced. `saved`: what nodes had saved then, by number, as far as that is known.
+    """
+    nodes: Sequence[Node]
+    if forward:
+        nodes = forward.trace.nodes
+    else:
+        plain = recorder.graph.to_nodes(_names_by_id(params))
+        nodes = [
+            replace(node, saved=tuple(saved[node.number])) if saved and node.number in saved else node for node in plain
+        ]
     if after.error and forward:
         nodes = _with_hazards(params, nodes, forward, recorder.unfinished, before)
     whole = forward.trace if forward else None

@@ -63,7 +63,15 @@ def _cause_sentence(trace: Trace, op: Operation, wrong: Value) -> str:
         return f"It was made here. {reason}"
     if not incoming(trace, op):
         return "What went in is not known."
+    if _keeps_unknown(trace, op):
+        return "What came in was finite: it was made here, or was in what it keeps, which is not known."
     return "Everything that went in was finite: it was made here."
+
+
+def _keeps_unknown(trace: Trace, op: Operation) -> bool:
+    """Return whether a node of a backward has used tensors that it had saved, and that were not looked at."""
+    node = trace.node_of(op)
+    return node is not None and node.saved is None and not op.inputs and not op.is_accumulation
 
 
 def _forward_origin(trace: Trace, sources: Sequence[Value]) -> str:

@@ -107,7 +107,9 @@ def _alarm_ends(trace: Trace) -> Iterator[Operation]:
             gradients = [value for value in op.grad_in if value is not None]
             values = outgoing(op) if op.is_accumulation else gradients * raised_here
         else:
-            values = [value for value in op.output if value.name == "loss"] or [*op.inputs] * raised_here
+            values = [value for value in op.output if value.name == "loss" or 0 in op.nodes] or [
+                *op.inputs
+            ] * raised_here
         if any(value.nonfinite for value in values):
             yield op
 
