@@ -23,6 +23,7 @@ from autograd_tui.core.files import new_file, open_file, working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
+from autograd_tui.core.loss_surface import SurfaceChoice
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig, sha256
 from autograd_tui.core.run_observer import Watch
@@ -237,6 +238,14 @@ class ScriptSession(ReadOnlySession):
                 "if the script can be taken back there (u)."
             )
         return trace
+
+    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> Any:
+        """Refuse: a check runs the forward many times."""
+        raise Refused("no gradient of a script can be checked: only the script itself can run its forward.")
+
+    def choose_surface(self, choice: SurfaceChoice) -> None:
+        """Refuse: a surface is made of many forwards."""
+        raise Refused("no surface of a script can be measured: only the script itself can run its forward.")
 
     def inspect(self, name: str) -> Inspection:
         """Return exact statistics of a parameter where the script is held."""
