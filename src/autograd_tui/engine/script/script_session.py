@@ -230,14 +230,20 @@ class ScriptSession(ReadOnlySession):
         self._stopped = stopped
 
     def trace(self, index: int) -> Trace:
-        """Return what happened inside the call that led to frame `index`, where it was recorded."""
-        trace = self._traces.get(index)
-        if trace is None:
-            raise Refused(
-                f"what led to frame {index} was not recorded: i behind frame {index - 1} records it, "
-                "if the script can be taken back there (u)."
-            )
-        return trace
+        """Return what happened inside the call that led to frame `index`.
+
+        Where it was not recorded, and the script is held behind it, the script is taken back and makes it again.
+        """
+        if index not in self._traces and index == self._latest.index and index > 0:
+            try:
+                self.rewind(index - 1)
+            except Refused as error:
+                raise Refused(f"what led to frame {index} was not recorded, and {error}") from None
+            self._record(self.next_command())
+            self._untaken = None  # a watchpoint that fires there has done so before
+        if index not in self._traces:
+            raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
+        return self._traces[index]
 
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> Any:
         """Refuse: a check runs the forward many times."""
@@ -457,6 +463,7 @@ class ScriptSession(ReadOnlySession):
             self._append(frame, held=stop.held)
         self._latest, self.newest = frame, frame.index
         self._held = stop if stop.held else None
+        self._traces = {index: trace for index, trace in self._traces.items() if index < frame.index}
         if stop.trace is not None:
             self._traces[frame.index] = stop.trace
             while len(self._traces) > MAX_TRACES:
