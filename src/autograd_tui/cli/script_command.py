@@ -42,8 +42,9 @@ def script(words: list[str]) -> int:
     from autograd_tui.engine.script.script_session import NeverTrained, ScriptSession
     from autograd_tui.tui.app import run_on_screen
     from autograd_tui.tui.captured_output import CapturedOutput
+    from autograd_tui.tui.lent_terminal import LentTerminal
 
-    output, switches = CapturedOutput(), ("--eager",) * options.eager
+    output, lent, switches = CapturedOutput(), LentTerminal(), ("--eager",) * options.eager
     ended: list[ScriptSession | NeverTrained] = []  # what knows the script's exit code when that has ended
     if options.eager:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the script inherits it
@@ -52,7 +53,7 @@ def script(words: list[str]) -> int:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
         try:
-            session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches)
+            session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches, terminal=lent)
         except NeverTrained as error:
             ended.append(error)
             raise
@@ -64,7 +65,9 @@ def script(words: list[str]) -> int:
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
-    code = run_on_screen(open_one, Commands(), title=title, can=SCRIPTED, output=output, exporter=_export, **looks)
+    code = run_on_screen(
+        open_one, Commands(), title=title, can=SCRIPTED, output=output, lent=lent, exporter=_export, **looks
+    )
     is_own = code == 0 or (ended and isinstance(ended[0], NeverTrained))  # not that of a bug or a signal
     return (ended[0].exit_code or 0) if ended and is_own else code
 

@@ -17,7 +17,7 @@ from autograd_tui.tui.session_runner import SessionRunner
 from autograd_tui.tui.trainer_status import Status, StatusPublisher, Update, problem_of
 
 GRACE_SECONDS = 0.5  # that a running phase has to end in when the program does
-POLL_SECONDS = 0.05  # between two looks at what another program has written of the run
+POLL_SECONDS = 0.05  # between two looks at what another program has written of the run, or says of a script
 
 
 class TrainerThread(threading.Thread):
@@ -149,7 +149,7 @@ class TrainerThread(threading.Thread):
                 self.publisher.publish(self.session)
             self._measure_surface(self.session)
             self._take_picture(self.session)
-            seconds = None if self.can.advance else POLL_SECONDS
+            seconds = None if self.can.advance and not self.can.script else POLL_SECONDS
             request = self.requests.next(self._rest, self._begin, seconds=seconds)
             if request is not None:
                 return request

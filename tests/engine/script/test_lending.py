@@ -15,11 +15,11 @@ from autograd_tui.engine.script.script_process import ScriptProcess
 
 PATIENCE = 60  # seconds; a test that waits so long has failed
 AGENT = """
-import os, sys
+import os, sys, traceback
 from autograd_tui.engine.script.lending import Lending, hold_exceptions
 lending = Lending(lambda why: print(f"<{why}>"), lambda: print("<back>"))
 lending.install()
-hold_exceptions(lambda text: print("<held>" + text + "</held>"))
+hold_exceptions(lambda error: print("<held>" + "".join(traceback.format_exception(error)) + "</held>"))
 """
 
 
@@ -214,7 +214,7 @@ lending.leave_our_frames_out(None)
 
 
 def test_a_fault_of_who_holds_leaves_the_end_as_it_is(tmp_path: Path) -> None:
-    agent = AGENT.replace('lambda text: print("<held>" + text + "</held>")', "lambda text: 1 / 0")
+    agent = f"{AGENT}\nhold_exceptions(lambda error: 1 / 0)"
     with script(tmp_path, FAILING.format(line="raise ValueError('mine')"), agent=agent) as run:
         assert run.process.wait(PATIENCE) == 1
         assert run.text.endswith("ValueError: mine\n")

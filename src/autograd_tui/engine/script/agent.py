@@ -31,7 +31,11 @@ from autograd_tui.engine.script.agent_messages import (
     Hello,
     SeamsOff,
     Stop,
+    TerminalBack,
+    WantsTerminal,
 )
+from autograd_tui.engine.script.lending import Lending, hold_exceptions, without_interrupts
+from autograd_tui.engine.script.script_error import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
@@ -55,6 +59,8 @@ def enter_script() -> None:
     agent = Agent(Path(os.environ[SOCKET_VARIABLE]))
     agent.phases = Phases(agent)
     install(agent.phases)
+    agent.lending.install()
+    hold_exceptions(agent.hold_error)
 
 
 class Agent:
@@ -78,6 +84,7 @@ class Agent:
         self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
         self._is_over = False  # the screen is gone, or the script was detached
+        self.lending = Lending(lambda why: self._tell(WantsTerminal(why)), lambda: self._tell(TerminalBack()))
 
     # Called by the phases.
 
@@ -101,6 +108,7 @@ class Agent:
         self._watcher.check(frame)
         fired, ends_iteration = self._watcher.take_fired(), self.ends_iteration
         held = free_run is None or fired is not None or free_run.ends_at(frame, ends_iteration=ends_iteration)
+        held = held and not self.lending.is_lent  # to a debugger that trains: it could not be told to go on
         if held or free_run is None or free_run.shows:
             recorder = self.phases.recorder
             trace = recorder.take(frame) if recorder is not None else None
@@ -122,6 +130,21 @@ class Agent:
         self._is_over = True
         if self._connection is not None:
             self._send(SeamsOff(reason))
+
+    def hold_error(self, error: BaseException) -> None:
+        """Hold the script where it has raised what ends it; one that has not trained ends as it would."""
+        if self._is_over or self._connection is None:
+            return
+        self.phases.index += 1
+        frame = error_frame(self.phases, error)
+        if self._send(Stop(self._encoder.line(frame), True, False, self._losses.take())):
+            self._held = frame
+            self._hold(frame.index)
+
+    def _tell(self, message: Any) -> None:
+        """Tell the screen what the script wants of the terminal, also where its seams are off."""
+        if self._connection is not None or (not self._is_over and self._is_attached()):
+            self._send(message)
 
     # Attaching and holding.
 
@@ -158,7 +181,8 @@ class Agent:
         """Send to the screen; return whether it is there."""
         assert self._connection is not None
         try:
-            self._connection.send(message)
+            with without_interrupts():
+                self._connection.send(message)
         except OSError:
             self._is_over = True
             return False
@@ -169,7 +193,9 @@ class Agent:
         assert self._connection is not None
         while True:
             try:
-                message = self._connection.recv()
+                self._connection.poll(None)  # here ctrl+c is raised
+                with without_interrupts():
+                    message = self._connection.recv()
             except (EOFError, OSError):
                 self._is_over = True
                 return
@@ -219,6 +245,8 @@ class Agent:
     def _asked(self, ask: Ask) -> Any:
         from autograd_tui.engine.script import stop_requests
 
+        if self._held.error is not None and ask.what == "set":
+            raise Refused("the script has raised, and ends: nothing that is set would be used.")
         match ask.what, ask.arguments:
             case "set", (command,):
                 self._send_setting(command, stop_requests.setting(self.phases, self._held, command))

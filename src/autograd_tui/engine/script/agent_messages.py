@@ -45,14 +45,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Raised:
-    """The script has raised, and is held where it did."""
-
-    traceback: str
-    interactive: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """The script's process comes to its end."""
 
@@ -79,7 +71,7 @@ class Answer:
 class WantsTerminal:
     """The script reads from its terminal: keys go there until TerminalBack."""
 
-    why: Literal["input", "breakpoint", "post mortem"]
+    why: Literal["input", "breakpoint"]
 
 
 @dataclass(frozen=True, slots=True)

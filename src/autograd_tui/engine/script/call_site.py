@@ -8,7 +8,7 @@ import linecache
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import CodeType, FrameType
 from typing import Literal
@@ -87,11 +87,16 @@ def call_site(frame: FrameType | None) -> CallSite:
     call = call_words(caller) if caller is not None else ""
     if user is None:
         return CallSite(call, *NO_LINE, "", 1, (), library)
-    code, line = user.f_code, user.f_lineno
+    return replace(site_at(user, user.f_lineno), call=call, library=library)
+
+
+def site_at(user: FrameType, line: int) -> CallSite:
+    """Return a line in a function that the user has written, with those around it."""
+    code = user.f_code
     lines = linecache.getlines(code.co_filename, user.f_globals)
     first = max(1, line - LINES_AROUND)
     source = tuple(each.rstrip("\r\n") for each in lines[first - 1 : line + LINES_AROUND])
-    return CallSite(call, code.co_filename, line, code.co_qualname, first, source, library)
+    return CallSite("", code.co_filename, line, code.co_qualname, first, source, None)
 
 
 def call_words(frame: FrameType) -> str:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import builtins
 import os
+import signal
 import sys
 import threading
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-Reason = Literal["input", "breakpoint", "post mortem"]
+Reason = Literal["input", "breakpoint"]
 OURS = str(Path(__file__).parent) + os.sep  # what lies there is left out of tracebacks
 NO_DEBUGGER = ("", "0", "pdb.set_trace")  # of PYTHONBREAKPOINT: none, or pdb, which reads through `input`
 
@@ -112,8 +113,25 @@ class Lending:
         return goes_on
 
 
-def hold_exceptions(hold: Callable[[str], None]) -> None:
-    """Have `hold` take the traceback of what ends the script, and return when it may end, as under plain Python.
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Have ctrl+c wait for the end of the block: a message that is half sent would make the next ones unreadable."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(signal.SIGINT, came[0])
+
+
+def hold_exceptions(hold: Callable[[BaseException], None]) -> None:
+    """Have `hold` take the exception that ends the script, and return when it may end, as under plain Python.
 
     What the user ends the script by (ctrl+c, exit, a debugger's `q`) is not held. The traceback that the script
     prints leaves the frames of this package out.
@@ -124,7 +142,7 @@ def hold_exceptions(hold: Callable[[str], None]) -> None:
         try:
             trace = leave_our_frames_out(error)
             if os.getpid() == process and issubclass(kind, Exception) and kind.__name__ != "BdbQuit":
-                hold("".join(traceback.format_exception(kind, error, trace)))
+                hold(error)
         except BaseException:  # also ctrl+c: what is printed is what has ended the script
             pass
         before(kind, error, trace)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import Protocol
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import read_file
@@ -58,6 +59,19 @@ def script_environment(folder: Path, environment: Mapping[str, str]) -> dict[str
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),  # an empty entry would mean the working folder
         SOCKET_VARIABLE: str(folder),
     }
+
+
+class TerminalLender(Protocol):
+    """Lends the screen's own terminal to a script; all may be called on any thread."""
+
+    def attach(self, process: ScriptProcess) -> None:
+        """Take the process that the terminal may be lent to."""
+
+    def lend(self) -> None:
+        """Have keys go to the script."""
+
+    def take_back(self) -> None:
+        """Have keys go to the screen again."""
 
 
 class ScriptProcess:

@@ -44,8 +44,10 @@ from autograd_tui.engine.script.agent_messages import (
     Hello,
     SeamsOff,
     Stop,
+    TerminalBack,
+    WantsTerminal,
 )
-from autograd_tui.engine.script.script_process import ScriptProcess
+from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
 
 POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still wanted
 MAX_TRACES = 16  # that are kept
@@ -69,9 +71,17 @@ class ScriptSession(ReadOnlySession):
     """
 
     def __init__(
-        self, words: tuple[str, ...], *, on_output: Callable[[bytes], None], switches: tuple[str, ...] = ()
+        self,
+        words: tuple[str, ...],
+        *,
+        on_output: Callable[[bytes], None],
+        switches: tuple[str, ...] = (),
+        terminal: TerminalLender | None = None,
     ) -> None:
-        """`words`: the command line of the script, as ScriptProcess takes it; `switches`: the options before it."""
+        """`words`: the command line of the script, as ScriptProcess takes it; `switches`: the options before it.
+
+        `terminal` is lent to the script while that reads from its own.
+        """
         self._words, self._switches = words, switches
         self._stopped: Callable[[], bool] = bool  # whether what runs is to end
         self._folder = _private_folder()
@@ -93,6 +103,9 @@ class ScriptSession(ReadOnlySession):
         self._last_index = 0  # of the script's events, once it has ended
         self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
         self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
+        self._terminal = terminal
+        if terminal is not None:
+            terminal.attach(self.process)
         try:
             self._wait_until_held()
             if self._frames is None:
@@ -152,6 +165,14 @@ class ScriptSession(ReadOnlySession):
             if _name(frame) == _name(here) and frame.iteration != here.iteration:
                 return frame
         return None
+
+    def refresh(self) -> bool:
+        """Take in what comes from a script that no order was given to: its end, or that it reads from its terminal."""
+        if self._connection is None or not self._connection.poll(0):
+            return False
+        before = self._ended
+        self._receive(bool)
+        return self._ended != before
 
     def log(self) -> CommandLog:
         """Return the calls that the script has made, as far as their frames have come."""
@@ -440,6 +461,10 @@ class ScriptSession(ReadOnlySession):
             case SeamsOff(reason):
                 self.warning = reason
                 self._ended = f"goes on without seams: {reason}"
+            case WantsTerminal() if self._terminal is not None:
+                self._terminal.lend()
+            case TerminalBack() if self._terminal is not None:
+                self._terminal.take_back()
             case Ended():
                 self._last_index = message.index
                 self._add_losses(message.losses, before=message.index + 1)
