@@ -20,11 +20,11 @@ OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 
 
 @contextmanager
-def script(name: str, state: Path, **environment: str) -> Iterator[Terminal]:
+def script(name: str, state: Path) -> Iterator[Terminal]:
     """Show the screen of a script."""
-    environment |= {"XDG_STATE_HOME": str(state), "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-    path = name if os.sep in name else str(SCRIPTS / name)
-    with terminal("script", path, program=PROGRAM, width=120, height=40, **environment) as shown:
+    paths = os.pathsep.join(each for each in sys.path if each)
+    words = ("script", name if os.sep in name else str(SCRIPTS / name))
+    with terminal(*words, program=PROGRAM, XDG_STATE_HOME=str(state), PYTHONPATH=paths) as shown:
         yield shown
 
 

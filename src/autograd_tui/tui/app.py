@@ -304,13 +304,14 @@ def run_on_screen(
         app.run()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving already, and PyTorch would show a traceback
-        app.lent.close()  # first, since what a script still prints belongs to the output that is captured
+        app.lent.stop()
         watchdog.leave()
         output.give_back()
         signals.let_go()
     code = app.return_code or 0
     if app.failure is None:
         app.main.trainer.leave(in_order=code == 0)
+    app.lent.close()  # where no session has ended the script: one that has not trained yet is not open
     try:
         _say_last(app, output, greeting)
     except OSError as error:
