@@ -28,6 +28,16 @@ def script(name: str, state: Path) -> Iterator[Terminal]:
         yield shown
 
 
+def wait_until_lent(shown: Terminal, prompt: str) -> None:
+    """Wait until the screen has closed, and the prompt of a script stands behind it."""
+
+    def is_lent() -> bool:
+        _, screen, behind = shown.bytes.rpartition(CLOSED)
+        return bool(screen) and OPEN not in behind and prompt.encode() in behind
+
+    shown.wait(is_lent, prompt)
+
+
 def processes_of(shown: Terminal) -> list[int]:
     """Return the processes whose parent is the screen."""
     found = []
@@ -50,12 +60,11 @@ def wait_for_end(pids: list[int]) -> None:
 
 def test_a_script_asks_before_it_trains_and_while_it_does(tmp_path: Path) -> None:
     with script("asks.py", tmp_path) as shown:
-        shown.wait(lambda: CLOSED in shown.bytes and "learning rate?" in shown.text, "the first question")
+        wait_until_lent(shown, "learning rate?")
         shown.type("0.5\r")
         shown.wait_for("frame 0 of 0")
-        lent = shown.bytes.count(CLOSED)
         shown.type("fb ")
-        shown.wait(lambda: shown.bytes.count(CLOSED) > lent and "step?" in shown.text, "the second question")
+        wait_until_lent(shown, "step?")
         opened = shown.bytes.count(OPEN)
         shown.type("y\r")
         shown.wait(lambda: shown.bytes.count(OPEN) > opened, "the screen again")
@@ -87,7 +96,7 @@ def test_a_breakpoint_has_the_terminal(tmp_path: Path) -> None:
     with script("breaks.py", tmp_path) as shown:
         shown.wait_for("frame 0 of 0")
         shown.type("r")
-        shown.wait(lambda: CLOSED in shown.bytes and "(Pdb)" in shown.text, "the prompt of pdb")
+        wait_until_lent(shown, "(Pdb)")
         lent = len(shown.bytes)
         shown.type("p i\r")
         shown.wait(lambda: b"\r\n1\r\n" in shown.bytes[lent:], "what pdb prints")
