@@ -16,7 +16,6 @@ from torch import nn
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
 from autograd_tui.engine.script.loop_phases import Phases
-from autograd_tui.engine.script.seams import without_seams
 from autograd_tui.text.explain_script import explain_script
 from script_recorder import RecordingAgent, ends_the_same, recorded, run_script, script_text, seams_on, stops
 
@@ -288,17 +287,39 @@ def test_what_a_script_raises_passes_and_leaves_nothing_open(tmp_path: Path) -> 
     assert stops(agent)[-1].inside == ()
 
 
-def test_the_seams_are_no_part_of_a_traceback(tmp_path: Path) -> None:
-    text = "import torch\nw = torch.ones(2, requires_grad=True)\n(w * w).backward()\n"
-    with seams_on(RecordingAgent()), pytest.raises(RuntimeError) as raised:
-        run_script(text, tmp_path)
-    files = []
-    traceback = without_seams(raised.value.__traceback__)
-    while traceback is not None:
-        files.append(Path(traceback.tb_frame.f_code.co_filename).name)
-        traceback = traceback.tb_next
-    assert "seams.py" not in files
-    assert files[-3:] == ["_tensor.py", "__init__.py", "graph.py"] or "train.py" in files
+MODES = """
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+class Counts(TorchDispatchMode):
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        Counts.calls += 1
+        return func(*args, **(kwargs or {}))
+
+class Functions(TorchFunctionMode):
+    calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        Functions.calls += 1
+        return func(*args, **(kwargs or {}))
+
+model = torch.nn.Sequential(torch.nn.Linear(3, 40), torch.nn.Linear(40, 2))
+opt = torch.optim.Adam(model.parameters())
+with Counts(), Functions(), torch.autograd.set_detect_anomaly(True):
+    for _ in range(2):
+        opt.zero_grad()
+        model(torch.randn(4, 3)).square().mean().backward()
+        opt.step()
+counts = [Counts.calls, Functions.calls]
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_modes_of_the_scripts_own_see_nothing_of_it(tmp_path: Path) -> None:
+    assert ends_the_same(MODES, tmp_path)
 
 
 class FailingAgent(RecordingAgent):

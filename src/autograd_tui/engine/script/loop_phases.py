@@ -190,10 +190,10 @@ class Phases:
         while self.inside and id(self.inside[-1][2]) not in running:
             self.inside.pop()
 
-    def begin_backward(self, loss: Tensor, frame: FrameType, *, is_alone: bool = True) -> None:
+    def begin_backward(self, loss: Tensor, tensors: Any, frame: FrameType) -> None:
         """Count the forward that ends here, where the loss is another than the last one.
 
-        `frame`: that called; `is_alone`: backward starts from no other tensor as well.
+        `tensors`: what backward starts from, the loss or several of which it is the first; `frame`: that called.
         """
         if self.recorder is not None:
             self.recorder.leave()
@@ -205,7 +205,8 @@ class Phases:
             self.recorder.end_forward(loss, frame, is_new=is_new)
         if is_new:
             self._loss, self._loss_version = weakref.ref(loss), version
-            self.is_loss_alone, self._loss_step_events = is_alone, self.step_events
+            self.is_loss_alone = tensors is loss or len(tensors) == 1
+            self._loss_step_events = self.step_events
             self._count_iteration(position(frame))
             self.index += 1
             if not self.agent.lets_pass(self, "forward"):

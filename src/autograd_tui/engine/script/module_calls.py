@@ -5,11 +5,13 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.hooks import RemovableHandle
 
 from autograd_tui.engine.training.tensor_properties import tensors_in
@@ -112,7 +114,7 @@ class ModuleCalls:
             return
 
     def _add(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        with torch._C.DisableTorchFunction(), torch.no_grad():
+        with without_modes(), torch.no_grad():
             made = [each for each in tensors_in(_plain(output)) if each.grad_fn is not None]
             if not made:
                 return
@@ -131,6 +133,17 @@ class ModuleCalls:
             if len(self.calls) > MAX_HELD_CALLS:
                 old = self.calls[-1 - MAX_HELD_CALLS]
                 old.output, old.arguments = None, ()
+
+
+@contextmanager
+def without_modes() -> Iterator[None]:
+    """Let the modes that the script may have entered, which see every call of PyTorch, see nothing of this."""
+    with torch._C.DisableTorchFunction():
+        if not torch._C._len_torch_dispatch_stack():
+            yield
+            return
+        with _disable_current_modes():
+            yield
 
 
 def _first(made: list[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
 from autograd_tui.engine.script.call_site import call_site
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
-from autograd_tui.engine.script.module_calls import ModuleCall
+from autograd_tui.engine.script.module_calls import ModuleCall, without_modes
 from autograd_tui.engine.script.registry import NamedModel
 from autograd_tui.engine.training.frame_reader import as_top, largest_outputs
 from autograd_tui.engine.training.optimizers import optimizer_to_spec
@@ -631,12 +631,9 @@ def _graph(loss: Tensor) -> tuple[set[int], list[Tensor]]:
 @contextmanager
 def untouched() -> Iterator[None]:
     """Read tensors without a graph, autocast, or the user's own modes around."""
-    from torch.utils._python_dispatch import _disable_current_modes
-
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch._C.DisableTorchFunction())
-        stack.enter_context(_disable_current_modes())
+        stack.enter_context(without_modes())
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import FunctionType, TracebackType
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from autograd_tui.engine.script.loop_phases import Event, Phases
+from autograd_tui.engine.script.module_calls import without_modes
 
 Optimizer = torch.optim.Optimizer
 Function = Callable[..., Any]
@@ -29,6 +30,8 @@ SKIPPED_FILE = f"{__file__} (as importlib._bootstrap)"
 MAX_REASON_LENGTH = 200  # characters of an error of ours that are told
 _cuda = torch.cuda
 _get_ident = threading.get_ident
+_function_modes = torch._C._len_torch_function_stack
+_dispatch_modes = torch._C._len_torch_dispatch_stack
 _is_compiling = torch.compiler.is_compiling
 _functorch_level = torch._C._functorch.peek_interpreter_stack
 
@@ -137,7 +140,11 @@ class Seams:
         """Call a method of the phases, if the seams are on; a KeyboardInterrupt of the user's passes."""
         if self._is_on:
             try:
-                report(*args)
+                if _function_modes() or _dispatch_modes():
+                    with without_modes():
+                        report(*args)
+                else:
+                    report(*args)
             except Exception as error:
                 self._fail(error)
 
@@ -160,10 +167,7 @@ class Seams:
             loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
             if loss is None:
                 return original(tensors, *args, **kwargs)
-            try:
-                phases.begin_backward(loss, sys._getframe(1), is_alone=loss is tensors or len(tensors) == 1)
-            except Exception as error:
-                self._fail(error)
+            self._tell(phases.begin_backward, loss, tensors, sys._getframe(1))
             self._passes = calls.is_paused = True
             try:
                 result = original(tensors, *args, **kwargs)
@@ -341,17 +345,3 @@ def _with_subclasses(cls: type) -> list[type]:
     for derived in subclasses:
         found |= dict.fromkeys(_with_subclasses(derived))
     return list(found)
-
-
-def without_seams(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames of the seams, as the script's own would be."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(__file__):
-        traceback = traceback.tb_next
-    kept = traceback
-    while kept is not None:
-        following = kept.tb_next
-        while following is not None and following.tb_frame.f_code.co_filename.startswith(__file__):
-            following = following.tb_next
-        kept.tb_next = following
-        kept = following
-    return traceback
