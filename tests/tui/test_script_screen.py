@@ -3,14 +3,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dataclasses import replace
+
 import pytest
 
 from app_screen import running
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
+
+from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
-from handmade_scripts import SCENES, HeldScript
+from autograd_tui.tui.panels.trace_panels import SourcePanel
+from handmade_scripts import ABOUT, SCENES, HeldScript, gan
+from handmade_session import TracedSession
+from handmade_traces import line_backward
 
 SIZES = [(200, 60), (120, 40), (80, 24), (60, 15)]
 
@@ -135,3 +142,15 @@ async def test_where_a_watchpoint_has_fired_in_a_script_e_writes_a_picture_and_n
         assert shown.note.startswith("written: autograd-tui_")
         assert ":export run.html gives a page" in shown.note
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".svg", ".txt"]
+
+async def test_inside_a_call_whose_lines_are_not_known_the_script_is_shown() -> None:
+    trace = line_backward()
+    trace = replace(trace, ops=tuple(replace(op, source=None) for op in trace.ops))
+    session = TracedSession(ABOUT, [replace(gan()[9], index=trace.index)], trace)
+    app = AutogradApp(lambda _: session, parse(""), title="train.py")
+    async with running(app, (120, 40)) as shown:
+        await shown.press("i")
+        assert shown.app.main.trace_screen is not None
+        (panel,) = shown.app.main.trace_screen.query(SourcePanel)
+        assert panel.border_title == "Source   train.py, line 15"
+        assert any("▶ 15 errG.backward()" in plain(line) for line in panel.lines(50, 9))

@@ -124,7 +124,9 @@ class TraceScreen(SizedScreen, CachedRows):
         trace = self._request.trace
         self._main.state.traced = update.frame.index if trace is None else trace.index
         if trace is not None:
-            self.change(about=self._main.state.view.about)
+            shown = self._main.state.view.frame
+            frame = shown if shown is not None and shown.index == trace.index else None
+            self.change(about=self._main.state.view.about, frame=frame)
             self._show(trace)
         else:
             self._main.trace_screen = None

@@ -10,6 +10,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.frame_summary import raised_line
+from autograd_tui.text.script_lines import code_title, script_code_lines
 from autograd_tui.text.styled_text import Line, one_line, wrapped
 from autograd_tui.text.trace.grad_lines import grad_lines, grad_operations, grad_summary
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
@@ -73,12 +74,16 @@ class TraceHeaderPanel(TracePanel):
 class SourcePanel(TracePanel):
     """As many lines as fit, one of them lit; in one row, that one alone."""
 
-    DRAWN_FROM = ("trace_position", "about")
+    DRAWN_FROM = ("trace_position", "about", "frame")
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw the lines; a frame around them names the file."""
+        frame, source = self.frame, position.op.source
+        if source is None and frame is not None and frame.script is not None:
+            if self.has_class("framed"):
+                self.retitle(code_title(frame.script).replace("Code", "Source", 1))
+            return script_code_lines(frame, frame.script, width, height)
         if self.has_class("framed"):
-            source = position.op.source
             self.retitle(f"Source   {one_line(PurePath(source.file).name)}" if source else "Source")
         listing = self.about.listing.get(position.trace.phase.value, ()) if self.about else ()
         calls = lines_of("model", listing) if position.op.module and position.trace.phase is Phase.FORWARD else ()
