@@ -7,6 +7,7 @@ import pytest
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
+from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.script_calls import learn_order, shown_order
@@ -202,3 +203,7 @@ def test_the_status_row_says_where_the_script_is_held(width: int, says: str) -> 
     assert row.strip().startswith(says)
     assert "iteration 1" in row
     assert len(row) <= width
+
+
+def test_the_batch_of_a_script_is_none_of_a_scenario() -> None:
+    assert "scenario" not in "".join(plain(line) for line in batch_lines(gan()[8], ABOUT, 60))
