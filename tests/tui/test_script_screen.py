@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from app_screen import running
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
-
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.trace_panels import SourcePanel
@@ -142,6 +140,7 @@ async def test_where_a_watchpoint_has_fired_in_a_script_e_writes_a_picture_and_n
         assert shown.note.startswith("written: autograd-tui_")
         assert ":export run.html gives a page" in shown.note
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".svg", ".txt"]
+
 
 async def test_inside_a_call_whose_lines_are_not_known_the_script_is_shown() -> None:
     trace = line_backward()
