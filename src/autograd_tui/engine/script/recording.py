@@ -102,7 +102,7 @@ class ScriptRecorder:
     @property
     def _is_before_backward(self) -> bool:
         """Whether the script is held where backward has been called, and has not run yet."""
-        return self._phases.event.name == "forward"
+        return self._phases.event.loss is not None  # of a forward, or of frame 0 where a backward is the first call
 
     def take(self, frame: Frame) -> Trace | None:
         """Return the trace of the phase that led to `frame`, if it was recorded, and record no further."""
@@ -115,7 +115,8 @@ class ScriptRecorder:
         if frame.phase in (Phase.STEP, Phase.ZERO_GRAD):
             finish = self._parameter_trace(before)
         if finish is None and frame.phase is Phase.FORWARD and self.problem is None:
-            raise RecordingFailed("The forward was not recorded: it calls no module that has parameters.")
+            why = "it calls no module that has parameters" if before.command else "it ran before the first stop"
+            raise RecordingFailed(f"The forward was not recorded: {why}.")
         if finish is None:
             return None
         with untouched(), torch._C.DisableTorchFunctionSubclass():
@@ -247,6 +248,7 @@ class ScriptRecorder:
         if tracer is None:
             return
         self._name_variables(stack)
+        self._leave()
         self._tracer = None
         if not is_new or self._before is None:
             return
