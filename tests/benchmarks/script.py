@@ -50,6 +50,12 @@ class FreeAgent(Agent):
     def send(self, message: Any) -> None:
         self.frames += isinstance(message, Stop)
 
+    def poll(self, timeout: float | None) -> bool:
+        return True
+
+    def give_up(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def recv(self) -> GoOn:
         return GoOn(self.phases.index, Goal(), 0.5, self._armed)  # twice the usual, as half of the time goes by plainly
 

@@ -118,6 +118,9 @@ class LedAgent(Agent):
     def __getitem__(self, index: int) -> int:
         return self.phases.index >= self.pauses_at
 
+    def poll(self, timeout: float | None) -> bool:
+        return True
+
     def recv(self) -> Any:
         return self._order(*self.stops[-1])
 
