@@ -41,10 +41,12 @@ WALLS = {  # by the longest beginning that fits
     "engine/script/script_session": {
         "autograd_tui.engine.script.agent_messages",
         "autograd_tui.engine.script.script_process",
+        "autograd_tui.engine.script.script_runs",
         "autograd_tui.__version__",
         *CORE,
     },
     "engine/script/script_process": {"autograd_tui.engine.script.agent_messages", *CORE},
+    "engine/script/script_runs": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/sitecustomize/": {"autograd_tui.engine.script.agent"},
     "engine/session": ENGINE,
     "engine/open_session": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
@@ -174,7 +176,10 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
 
 OPENED_ELSEWHERE = {
     "read_text": {"export/template.py"},
-    "open": {"engine/script/sitecustomize/sitecustomize.py"},  # in Pythons that may not have this package
+    "open": {
+        "engine/script/sitecustomize/sitecustomize.py",  # in Pythons that may not have this package
+        "engine/script/snapshot.py",  # the terminal
+    },
     "load": {"engine/training/tensor_file.py", "journal/checkpoint_file.py"},
 }
 OPENERS = ("open", "write_text", "write_bytes", "read_text", "read_bytes", "touch", "save_screenshot", "mkstemp")

@@ -17,6 +17,7 @@ from autograd_tui.cli.arguments import (
 from autograd_tui.cli.running import check_terminal
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_config import DEFAULT_MEMORY, read_size
 from autograd_tui.core.session_protocol import SCRIPTED, InteractiveSession
 from autograd_tui.core.watchpoint import parse_watchpoint
 
@@ -31,6 +32,7 @@ def script(words: list[str]) -> int:
     parser = new_parser("script", "Step a training script of your own, unmodified: it is held at each phase.")
     parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
     parser.add_argument("--eager", action="store_true", help="run what torch.compile has compiled as it is written")
+    parser.add_argument("--memory", metavar="SIZE", help="for what it goes back from (default 1GiB)")
     add_watch_argument(parser)
     add_display_arguments(parser)
     add_journal_arguments(parser)
@@ -38,6 +40,7 @@ def script(words: list[str]) -> int:
     options = parser.parse_args(own)
     _check(command)
     path, watchpoints = new_journal_path(options), [parse_watchpoint(text) for text in options.watch or ()]
+    memory = read_size(options.memory) if options.memory else DEFAULT_MEMORY
     check_terminal()
     from autograd_tui.engine.script.script_session import NeverTrained, ScriptSession
     from autograd_tui.tui.app import run_on_screen
@@ -46,6 +49,7 @@ def script(words: list[str]) -> int:
 
     output, lent, switches = CapturedOutput(), LentTerminal(), ("--eager",) * options.eager
     ended: list[ScriptSession | NeverTrained] = []  # what knows the script's exit code when that has ended
+    switches += ("--memory", options.memory) if options.memory else ()
     if options.eager:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the script inherits it
 
@@ -53,7 +57,9 @@ def script(words: list[str]) -> int:
         if scenario is not None:
             raise Refused("a script runs here: leave it (q) to open something else.")
         try:
-            session = ScriptSession(tuple(command), on_output=output.take_in, switches=switches, terminal=lent)
+            session = ScriptSession(
+                tuple(command), on_output=output.take_in, switches=switches, terminal=lent, memory=memory
+            )
         except NeverTrained as error:
             ended.append(error)
             raise

@@ -133,11 +133,9 @@ def lead(*words: str) -> tuple[str, ScriptRun]:
         with suppress(Refused):  # once it has ended
             while True:
                 run.frames.append(session.run(Command("next")))
-        while session.process.exit_code is None:
-            session.process.wait(0.1)
-        run.exit_code = session.process.exit_code
     finally:
         session.close(in_order=True)
+    run.exit_code = session.exit_code or 0
     return printed.decode().replace("\r\n", "\n"), run
 
 

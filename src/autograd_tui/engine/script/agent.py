@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import torch
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_file
-from autograd_tui.core.watchpoint import Watcher
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher
 from autograd_tui.core.wire import FrameEncoder
 from autograd_tui.engine.script.agent_messages import (
     PAUSE_BYTES,
@@ -29,7 +30,10 @@ from autograd_tui.engine.script.agent_messages import (
     Ended,
     GoOn,
     Hello,
+    NoSnapshot,
+    Return,
     SeamsOff,
+    Snapshot,
     Stop,
     TerminalBack,
     WantsTerminal,
@@ -37,12 +41,14 @@ from autograd_tui.engine.script.agent_messages import (
 from autograd_tui.engine.script.lending import Lending, hold_exceptions, without_interrupts
 from autograd_tui.engine.script.script_error import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
+from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, take_terminal
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
     from autograd_tui.core.command import Command
     from autograd_tui.core.frame import Frame
     from autograd_tui.engine.script.loop_phases import Phases
+    from autograd_tui.engine.script.seams import Seams
 
 
 def enter_script() -> None:
@@ -58,7 +64,7 @@ def enter_script() -> None:
         return  # one rank is shown, and the others wait for it where they reduce
     agent = Agent(Path(os.environ[SOCKET_VARIABLE]))
     agent.phases = Phases(agent)
-    install(agent.phases)
+    agent.seams = install(agent.phases)
     agent.lending.install()
     hold_exceptions(agent.hold_error)
 
@@ -71,6 +77,7 @@ class Agent:
 
     phases: Phases
     _held: Frame  # where the script is held
+    seams: Seams | None = None  # without them nothing is forked
 
     def __init__(self, folder: Path) -> None:
         """`folder`: that of the socket and of the pause byte."""
@@ -79,7 +86,8 @@ class Agent:
         self._pause: mmap.mmap | bytes = b"\0" * PAUSE_BYTES
         self._encoder = FrameEncoder()
         self._watcher = Watcher()
-        self._free_run: FreeRun | None = None  # None where the script is held at the next event
+        self._snapshots = Snapshots(self)
+        self._free_run: FreeRun | CatchUp | None = None  # None where the script is held at the next event
         self._losses = LossRecord()  # since the last Stop
         self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
@@ -92,6 +100,10 @@ class Agent:
         """Return whether nothing is wanted of the event that has just been counted."""
         if name == "forward" and phases.iteration != self._iteration:
             self._begin_iteration(phases)
+            if self._free_run is not None and not self._is_over and self._connection is not None:
+                order = self._snapshots.take_in_run(phases)
+                if order is not None:  # this process was that snapshot until now
+                    self._catch_up(order)
         if self._free_run is not None:
             return self._free_run.lets_pass(phases, name)
         if self._is_over:
@@ -109,21 +121,43 @@ class Agent:
         fired, ends_iteration = self._watcher.take_fired(), self.ends_iteration
         held = free_run is None or fired is not None or free_run.ends_at(frame, ends_iteration=ends_iteration)
         held = held and not self.lending.is_lent  # to a debugger that trains: it could not be told to go on
-        if held or free_run is None or free_run.shows:
-            recorder = self.phases.recorder
-            trace = recorder.take(frame) if recorder is not None else None
-            problem = recorder.problem if recorder is not None and trace is None else None
-            losses = self._losses.take()
-            stop = Stop(self._encoder.line(frame), held, ends_iteration, losses, fired, trace, problem)
-            if not self._send(stop):
-                return
+        if (held or free_run is None or free_run.shows) and not self._send_stop(frame, held, fired):
+            return
+        if isinstance(free_run, CatchUp) and not held:
+            held = self._set_again(frame, free_run) >= free_run.to
         if held:
-            self._free_run = None
-            self.phases.frames = True
-            self._held = frame
-            self._hold(frame.index)
+            self._arrive(frame)
+            self._hold_or_go_back(frame)
         elif free_run is not None:
             free_run.go_on(self.phases)
+
+    def _hold_or_go_back(self, frame: Frame) -> None:
+        """Hold the script at a frame; a snapshot of it that is forked here may go on from here later."""
+        order = self._snapshots.take_at_stop(self.phases)
+        if order is not None:  # this process was that snapshot until now
+            run = self._catch_up(order)
+            if order.to == frame.index:
+                self._send_stop(frame, held=True)
+            elif self._set_again(frame, run) < order.to:
+                return
+            self._arrive(self._held)
+        self._hold(self.phases.index)
+
+    def _arrive(self, frame: Frame) -> None:
+        """Run no further: from here on there are whole frames, and what is printed is seen."""
+        self._held, self._free_run = frame, None
+        self.phases.frames = True
+        self._snapshots.unmute()
+
+    def _send_stop(self, frame: Frame, held: bool, fired: FiredWatchpoint | None = None) -> bool:
+        """Send a frame; return whether the screen is there."""
+        if self._snapshots.are_muted and frame.script is not None:
+            frame = replace(frame, script=replace(frame.script, output_muted=True))
+        recorder = self.phases.recorder
+        trace = recorder.take(frame) if recorder is not None else None
+        problem = recorder.problem if recorder is not None and trace is None else None
+        losses = self._losses.take()
+        return self._send(Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired, trace, problem))
 
     def give_up(self, reason: str) -> None:
         """Tell the screen that the seams are off, and why."""
@@ -153,22 +187,73 @@ class Agent:
         if self._connection is not None:
             return True
         try:
-            attached = socket.socket(socket.AF_UNIX)
-            attached.connect(str(self._folder / SOCKET_NAME))
+            self._connection = self._connect()
             pause = open_file(self._folder / PAUSE_NAME, os.O_RDWR)
             self._pause = mmap.mmap(pause, PAUSE_BYTES)
             os.close(pause)
         except OSError:
             self._is_over = True
             return False
-        self._connection = Connection(attached.detach())
         atexit.register(self._say_end)
         return self._send(self._hello())
 
+    def _connect(self) -> Connection:
+        attached = socket.socket(socket.AF_UNIX)
+        attached.connect(str(self._folder / SOCKET_NAME))
+        return Connection(attached.detach())
+
     def _say_end(self) -> None:
-        """Tell the screen how far the script has come, in the script's own process."""
-        if not self._is_over and os.getpid() == self._pid:
-            self._send(Ended(self.phases.index, self._losses.take()))
+        """Tell the screen how far the script has come, in the script's own process.
+
+        Where it can be taken back, it waits there.
+        """
+        if self._is_over or os.getpid() != self._pid:
+            return
+        held = self._snapshots.count > 0 or self._snapshots.is_copy
+        ended = Ended(self.phases.index, self._losses.take(), held, raised=hasattr(sys, "last_value"))
+        self._snapshots.unmute()
+        if self._send(ended) and held:
+            self._hold(None)
+
+    # Going back.
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the script is to be held at its next event."""
+        return self._pause[0] != 0
+
+    @property
+    def length(self) -> int | None:
+        """How many events the iteration before had, None before there was one."""
+        return self._length
+
+    def say_no_snapshot(self, reason: str) -> None:
+        """Tell the screen why the script cannot be taken back to here."""
+        if self._connection is not None:
+            self._send(NoSnapshot(reason))
+
+    def reconnect(self, parent: int, snapshot: Snapshot | None) -> Connection | None:
+        """Attach as a process that was forked from `parent`, as a snapshot or as the script."""
+        assert self._connection is not None
+        self._connection.close()
+        self._connection, self._pid = self._connect(), os.getpid()
+        self._encoder = FrameEncoder()
+        return self._connection if self._send(replace(self._hello(), parent=parent, snapshot=snapshot)) else None
+
+    def _catch_up(self, order: Return) -> CatchUp:
+        """Run on to where the order says, in a process that was a snapshot."""
+        self._losses, self._watcher = LossRecord(), Watcher()
+        if self.phases.recorder is not None:
+            self.phases.recorder.disarm()
+        self._free_run = run = CatchUp(self, order)
+        return run
+
+    def _set_again(self, frame: Frame, run: CatchUp) -> int:
+        """Set what the user had set at the stop of a frame; return the index that this leads to."""
+        self._held = frame
+        for command in run.settings_at(frame.index):
+            self._asked(Ask(self._held.index, "set", (command,)))
+        return self._held.index
 
     def _hello(self) -> Hello:
         main = sys.modules.get("__main__")
@@ -188,8 +273,8 @@ class Agent:
             return False
         return True
 
-    def _hold(self, index: int) -> None:
-        """Answer what the screen asks, until the script may go on from stop `index`."""
+    def _hold(self, index: int | None) -> None:
+        """Answer what the screen asks, until the script may go on from stop `index`, or, behind its end, for good."""
         assert self._connection is not None
         while True:
             try:
@@ -197,6 +282,8 @@ class Agent:
                 with without_interrupts():
                     message = self._connection.recv()
             except (EOFError, OSError):
+                if self._snapshots.is_copy:
+                    os._exit(1)  # nobody wants it any more
                 self._is_over = True
                 return
             match message:
@@ -220,6 +307,8 @@ class Agent:
             self.phases.record(self._held)
         elif self.phases.recorder is not None:
             self.phases.recorder.disarm()
+        if self._snapshots.count:
+            take_terminal()  # from another process of the script, which ran before
         if order.goal is not None:
             self._free_run = FreeRun(
                 self.phases,
@@ -259,7 +348,8 @@ class Agent:
         """Carry out a setting and send its frame, at which the script is held now."""
         self._held = self.phases.set(command, carry_out)
         self._first_index += 1  # it is no event, and an iteration is as long as before
-        self._send(Stop(self._encoder.line(self._held), True, self.ends_iteration))
+        run = self._free_run
+        self._send_stop(self._held, held=run is None or run.ends_at(self._held, ends_iteration=self.ends_iteration))
 
     # Iterations and free runs.
 

@@ -20,6 +20,17 @@ PAUSE_BYTES = 1  # of the pause file: not 0 where the script is to be held at it
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a forked process is that waits: the script, held at one of its events."""
+
+    index: int
+    iteration: int
+    is_whole: bool  # whether it has the frame of that event; else it can make that of an iteration later
+    length: int  # events of the iteration before, 0 where that is not known
+    bytes: int  # of memory that it will have for itself, about
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The first message of each process that attaches, sent when `import torch` has ended there."""
 
@@ -29,6 +40,14 @@ class Hello:
     file: str  # of the script
     arguments: tuple[str, ...]
     versions: Mapping[str, str]  # by package
+    snapshot: Snapshot | None = None  # what a snapshot holds; None of a process that runs
+
+
+@dataclass(frozen=True, slots=True)
+class NoSnapshot:
+    """No snapshot can be taken for now. `reason` is a clause."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,8 @@ class Ended:
 
     index: int  # of its last event
     losses: Series = field(default_factory=Series)  # of the iterations since the last Stop
+    held: bool = False  # whether it waits, so that the script can be taken back, until it is detached
+    raised: bool = False  # whether an exception that nobody caught has ended it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,17 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui import __version__
-from autograd_tui.core.command import NEXT, Command, Phase
+from autograd_tui.core.command import NEXT, SCRIPT_CALLS, Command, Phase
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import new_file, open_file, working_folder
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.frame_store import FrameStore
+from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.loss_surface import SurfaceChoice
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.run_config import RunConfig, sha256
+from autograd_tui.core.replay_check import Divergence, ReplayChecker
+from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
 from autograd_tui.core.run_observer import Watch
 from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, ReadOnlySession, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
@@ -42,15 +43,30 @@ from autograd_tui.engine.script.agent_messages import (
     Ended,
     GoOn,
     Hello,
+    NoSnapshot,
+    Return,
     SeamsOff,
     Stop,
     TerminalBack,
     WantsTerminal,
 )
 from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
+from autograd_tui.engine.script.script_runs import (
+    MAX_LEFT,
+    Left,
+    Run,
+    Settings,
+    SnapshotTable,
+    Waiting,
+    frames_up_to,
+    settings_before,
+    settings_between,
+)
 
 POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still wanted
 MAX_TRACES = 16  # that are kept
+ATTACH_SECONDS = 10.0  # that a process has to attach in, which a busy machine may take
+END_SECONDS = 2.0  # that a script has to end in by itself, which has come to its end
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
 NO_CALL = "a script calls its phases itself"
@@ -77,10 +93,11 @@ class ScriptSession(ReadOnlySession):
         on_output: Callable[[bytes], None],
         switches: tuple[str, ...] = (),
         terminal: TerminalLender | None = None,
+        memory: int = DEFAULT_MEMORY,
     ) -> None:
         """`words`: the command line of the script, as ScriptProcess takes it; `switches`: the options before it.
 
-        `terminal` is lent to the script while that reads from its own.
+        `terminal` is lent to the script while that reads from its own. memory: bytes for snapshots.
         """
         self._words, self._switches = words, switches
         self._stopped: Callable[[], bool] = bool  # whether what runs is to end
@@ -93,11 +110,23 @@ class ScriptSession(ReadOnlySession):
         self._watcher = Watcher()  # which watchpoints are armed; the script's own one checks them
         self._untaken: FiredWatchpoint | None = None
         self._ended: str | None = None  # a sentence, once the script has
+        self._first_connection: Connection | None = None  # of the process that was started: closed, it would run on
+        self._is_waiting_at_end = False  # and the script's process waits behind its end
+        self._divergence: Divergence | None = None
         self._frames: FrameStore | None = None
         self._log = CommandLog()
         self._traces: dict[int, Trace] = {}  # the newest ones, by frame
         self._since_written = 0  # frames of a free run that the observer was told of
         self._held: Stop | None = None  # where the script waits for an order
+        self._memory = memory
+        self._snapshots = SnapshotTable(memory)
+        self._no_snapshot: str | None = None  # why there is none of late
+        self._settings: Settings = ()  # of the present branch
+        self._ahead: Run | None = None  # a process that stands further on than the present one, on the same branch
+        self._left_behind = Branches()
+        self._left: dict[int, Left] = {}  # by the branch's number
+        self._returning: int | None = None  # the snapshot that the script is to go on from
+        self._checker: ReplayChecker | None = None  # while the script comes to frames that it had before
         self.history = History()
         self.newest = 0
         self._last_index = 0  # of the script's events, once it has ended
@@ -124,7 +153,7 @@ class ScriptSession(ReadOnlySession):
     @property
     def can(self) -> Capabilities:  # type: ignore[override]
         """What may be asked: once the script has ended, nothing that would let it go on."""
-        if self._ended is None:
+        if self._ended is None or self._snapshots.all:
             return SCRIPTED
         return Capabilities(export=True, script=True, refusal=f"{self._title} {self._ended}.")
 
@@ -216,6 +245,7 @@ class ScriptSession(ReadOnlySession):
         """Let the script run at its own speed, yielding a frame about every so many seconds and the last one."""
         if self._reaches(goal):
             return
+        self._leave_settings_ahead()
         self._send(GoOn(self._here, goal, every, self._watcher.armed))
         try:
             while self._held is None:
@@ -230,8 +260,22 @@ class ScriptSession(ReadOnlySession):
                 self._wait_until_held(lambda: True)
 
     def rewind(self, index: int) -> Frame:
-        """Refuse: a script runs on, and its earlier frames can only be looked at."""
-        raise Refused("this script cannot be taken back: arrows look at the frames that it had.")
+        """Take the script to frame `index`: a snapshot of it runs on to there, without printing again."""
+        if index == self._latest.index and not self._ended:
+            return self._latest
+        if not 0 <= index <= self.newest:
+            raise Refused(f"there is no frame {index} to go back to: the last one is frame {self.newest}.")
+        if self._ahead is not None and index == self._ahead.latest.index and not self._ahead.ended:
+            self._take_run(self._ahead)
+            if self.observer is not None:
+                self.observer.on_rewind(self._latest)
+            return self._latest
+        return self._return_to(index)
+
+    def take_divergence(self) -> Divergence | None:
+        """Return, once, where the script has come to other numbers than the first time."""
+        checker, self._divergence = self._divergence, None
+        return checker
 
     def arm(self, watchpoint: Watchpoint | str) -> None:
         """Have runs pause where a condition holds."""
@@ -281,8 +325,10 @@ class ScriptSession(ReadOnlySession):
 
     def close(self, *, in_order: bool) -> None:
         """End the script, which may be in the middle of its run, and the observer."""
+        self._let_end()
         self.exit_code = self.process.exit_code
         self.process.close()
+        self._snapshots.close()
         if self._connection is not None:
             self._connection.close()
         self._listening.close()
@@ -347,6 +393,7 @@ class ScriptSession(ReadOnlySession):
 
     def _go_on(self, *, record: bool = False) -> Frame:
         """Let the script go on to its next stop."""
+        self._leave_settings_ahead()
         self._send(GoOn(self._here, watchpoints=self._watcher.armed, record=record))
         self._wait_until_held()
         if self._ended:
@@ -360,8 +407,178 @@ class ScriptSession(ReadOnlySession):
             if frame.phase is phase or self._fires_here or self._stopped():
                 return frame
 
+    # Going back.
+
     def _go_back(self, command: Command) -> Frame:
-        raise Refused("this script cannot be taken back: arrows look at the frames that it had.")
+        value = command.value
+        if command.name == "branch" and isinstance(value, int):
+            return self._take_branch(self._left_behind.get(value))
+        if command.name == "undo":
+            if not self._latest.index:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(self._latest.index - 1)
+        assert isinstance(value, int)
+        return self.rewind(value)
+
+    def _return_to(self, index: int) -> Frame:
+        """Have a snapshot run on to frame `index`."""
+        if self._held is None and not self._ended:
+            raise Refused(f"{self._title} runs, and has not come to its next stop.")
+        present = self._present_run()
+        for snapshot in self._snapshots.before(index, self._settings):
+            if self._returns(snapshot, index):
+                self._keep_further_run(present)
+                return self._latest
+            self._snapshots.drop(snapshot)
+            self._take_up(present)
+        if self._no_snapshot:
+            raise Refused(f"{self._title} cannot be taken back: {self._no_snapshot}.")
+        raise Refused(f"{self._title} cannot be taken back to frame {index}: no copy of it is kept from before.")
+
+    def _returns(self, snapshot: Waiting, index: int) -> bool:
+        """Return whether a snapshot has run on to frame `index`, or to where it was stopped on the way."""
+        settings = settings_between(self._settings, snapshot.of.index, index)
+        try:
+            snapshot.connection.send(Return(index, settings))
+        except OSError:
+            return False
+        self._connection, self._decoder, self._held, self._ended = None, FrameDecoder(), None, None
+        self._returning = snapshot.pid
+        self._pause(False)
+        self._checker = ReplayChecker(self._store.get, self.history)
+        deadline = monotonic() + ATTACH_SECONDS
+        while self._connection is None and monotonic() < deadline:
+            self._receive(bool)
+        self._returning = None
+        self._wait_until_held_again()
+        return self._held is not None
+
+    def _wait_until_held_again(self) -> None:
+        while self._held is None and not self._ended and self._connection is not None:
+            self._wait(self._stopped)
+
+    def _present_run(self) -> Run:
+        assert self._hello is not None
+        return Run(
+            self._connection, self._decoder, self._hello, self._held, self._latest, self._ended, self._last_index
+        )
+
+    def _take_up(self, run: Run) -> None:
+        """Make a process the present one, where it stands."""
+        self._connection, self._decoder, self._hello, self._held = run.connection, run.decoder, run.hello, run.held
+        self._latest, self._ended, self._last_index = run.latest, run.ended, run.last_index
+        self._is_waiting_at_end = run.ended is not None
+
+    def _take_run(self, run: Run) -> None:
+        """Go to the process further on, and end the present one."""
+        self._present_run().end()
+        self._take_up(run)
+        self._ahead = None
+
+    def _keep_further_run(self, run: Run) -> None:
+        """Keep the process that was left, where no other stands further on."""
+        if self._ahead is None:
+            self._ahead = run
+        else:
+            run.end()
+
+    def _leave_settings_ahead(self) -> None:
+        """Go another way than the first time, where something was set further on that is not set again."""
+        here = self._latest.index
+        if any(index > here for index, _ in self._settings):
+            self._leave_branch(here)
+
+    def _leave_branch(self, fork: int) -> None:
+        """Keep what there is behind frame `fork` as a branch: another way begins there."""
+        branch = self._left_behind.leave(self._log, self.history, fork=fork)
+        if branch is not None:
+            if self.observer is not None:
+                self.observer.on_branch_left(branch.number, branch.loss)
+            self._left[branch.number] = Left(
+                self._ahead, self._log, self._store, self.history, self._settings, self.newest
+            )
+            self._show_branches()
+        elif self._ahead is not None:
+            self._ahead.end()
+        self._ahead = None
+        self._log, self.history = self._log.up_to(fork), self.history.copy()
+        self.history.truncate_after(fork)
+        self._frames = frames_up_to(self._store, fork) or FrameStore(self._latest)
+        self._settings, self.newest = settings_before(self._settings, fork + 1), fork
+        self._traces = {index: trace for index, trace in self._traces.items() if index <= fork}
+
+    def _take_branch(self, branch: Branch) -> Frame:
+        """Go to where a branch ended, which is the present one then; what is left becomes a branch."""
+        if self._held is None and not self._ended:
+            raise Refused(f"{self._title} runs, and has not come to its next stop.")
+        left = self._left[branch.number]
+        present = self._present_run()
+        if self._ahead is not None:
+            present.end()
+        run = self._ahead or present
+        fork = self._log.shared_with(left.log)
+        made = self._left_behind.leave(self._log, self.history, fork=fork)
+        if made is not None and self.observer is not None:
+            self.observer.on_branch_left(made.number, made.loss)
+        before = Left(run, self._log, self._store, self.history, self._settings, self.newest)
+        self._ahead = None
+        self._log, self._frames, self.history = left.log, left.frames, left.history
+        self._settings, self.newest = left.settings, left.newest
+        self._traces = {index: trace for index, trace in self._traces.items() if index <= fork}
+        if left.run is not None and left.run.connection is not None and not left.run.ended:
+            self._take_up(left.run)
+        else:
+            self._return_to(left.newest)
+        if made is not None:
+            self._left[made.number] = before
+        self._left_behind.remove(branch)
+        del self._left[branch.number]
+        self._show_branches()
+        if self.observer is not None:
+            self.observer.on_branch_taken(branch.number, self._latest)
+        return self._latest
+
+    def _show_branches(self) -> None:
+        """Show the branches that there are, and keep processes of the newest alone."""
+        self.branches = self._left_behind.newest
+        numbers = {each.number for each in self.branches}
+        for number in [each for each in self._left if each not in numbers]:
+            self._end_run(self._left.pop(number))
+        for number in sorted(self._left)[:-MAX_LEFT]:
+            self._end_run(self._left[number])
+
+    @staticmethod
+    def _end_run(left: Left) -> None:
+        if left.run is not None:
+            left.run.end()
+            left.run = None
+
+    def _check_again(self, frame: Frame, *, held: bool) -> None:
+        """Compare a frame that has come a second time; where it differs, the script goes another way from there."""
+        if self._checker is None:
+            self._checker = ReplayChecker(self._store.get, self.history)
+        script = frame.script and replace(frame.script, output_muted=False)
+        self._checker.check(replace(frame, script=script))
+        if self._checker.divergence is not None and not self._checker.divergence.what:
+            self._checker = None  # the same numbers: one of the two followed a run without frames, and knew less
+        if self._checker is not None and self._checker.divergence is not None:
+            self._divergence = self._checker.divergence
+            self._append(frame, held=held)
+        elif frame.index > self.newest:
+            self._store.append(frame)  # of a part that had no frames the first time; the history is there
+        elif held and self.observer is not None:
+            self.observer.on_rewind(frame)
+
+    def _let_end(self) -> None:
+        """Let the script end by itself, where it has come to its end and waits there."""
+        connection = self._connection
+        if self._ended and connection is not None and self._is_waiting_at_end:
+            with suppress(OSError, EOFError):
+                connection.send(Detach())
+                while connection.poll(END_SECONDS):
+                    connection.recv()
+            if self._hello is not None and self._hello.parent is None:
+                self.process.wait(END_SECONDS)
 
     def _set(self, command: Command) -> Frame:
         if command.name in ("optimizer", "seed") or command.kind == "requires_grad":
@@ -422,15 +639,23 @@ class ScriptSession(ReadOnlySession):
         return None
 
     def _attach(self) -> None:
-        """Take the first process that attaches; others go on by themselves."""
+        """Take the first process that attaches, and what is forked from it; others go on by themselves."""
         attached, _ = self._listening.accept()
         connection = Connection(attached.detach())
-        if self._connection is not None:
+        if self._hello is not None:
+            hello = _hello_of(connection)
+            if hello is not None and hello.snapshot is not None and hello.parent == self._hello.pid:
+                self._snapshots.add(hello, connection, self._settings)
+                return
+            if hello is not None and hello.snapshot is None and hello.parent == self._returning:
+                self._connection, self._hello = connection, hello
+                return
+        if self._connection is not None or self._hello is not None:
             with suppress(OSError):
                 connection.send(Detach())
             connection.close()
             return
-        self._connection = connection
+        self._connection = self._first_connection = connection
 
     def _lose_connection(self) -> None:
         assert self._connection is not None
@@ -443,6 +668,8 @@ class ScriptSession(ReadOnlySession):
 
     def _end(self) -> None:
         code = self.process.exit_code
+        if code is None and self._hello is not None and self._hello.parent is not None:
+            code = 0  # of a process that nobody waits for
         if self._frames is None:
             self._ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
         elif code is None and not self._last_index:
@@ -469,6 +696,11 @@ class ScriptSession(ReadOnlySession):
                 self._last_index = message.index
                 self._add_losses(message.losses, before=message.index + 1)
                 self._log_unseen(message.index)
+                if message.held:
+                    self._ended = f"has ended after {message.index:,} events" + " by an exception" * message.raised
+                    self._is_waiting_at_end = True
+            case NoSnapshot(reason):
+                self._no_snapshot = reason
             case _:
                 pass
 
@@ -484,9 +716,14 @@ class ScriptSession(ReadOnlySession):
         self._add_losses(stop.losses, before=frame.index)
         if self._frames is None:
             self._open(frame)
+        elif frame.index <= len(self._log) and self._was_made_by(frame):
+            self._check_again(frame, held=stop.held)
         else:
             self._append(frame, held=stop.held)
-        self._latest, self.newest = frame, frame.index
+        self._latest, self.newest = frame, max(self.newest, frame.index)
+        if self._ahead is not None and self._ahead.position < frame.index:
+            self._ahead.end()
+            self._ahead = None
         self._held = stop if stop.held else None
         self._traces = {index: trace for index, trace in self._traces.items() if index < frame.index}
         if stop.trace is not None:
@@ -495,6 +732,10 @@ class ScriptSession(ReadOnlySession):
                 del self._traces[next(iter(self._traces))]
         if stop.fired is not None:
             self.fired = self._untaken = stop.fired
+
+    def _was_made_by(self, frame: Frame) -> bool:
+        """Return whether the frame of this index may be this one: the user has set the same there, or nothing."""
+        return not _sets(frame) or self._log.leading_to(frame.index) == frame.command
 
     def _open(self, frame: Frame) -> None:
         """Take the script's first frame."""
@@ -518,6 +759,11 @@ class ScriptSession(ReadOnlySession):
         self.history.append(frame)
 
     def _append(self, frame: Frame, *, held: bool) -> None:
+        if frame.index <= len(self._log):
+            self._leave_branch(frame.index - 1)
+        self._checker = None
+        if _sets(frame) and frame.command is not None:
+            self._settings = (*self._settings, (frame.index, frame.command))
         if frame.params.layout.names != self._latest.params.layout.names:
             history = self.history
             self.history = History(history.loss, history.grad_norm, history.learning_rate, history.metrics)
@@ -535,7 +781,7 @@ class ScriptSession(ReadOnlySession):
 
     def _log_frame(self, frame: Frame, *, held: bool) -> None:
         """Log the command that led to a frame, and the calls before it that no frame has brought."""
-        start, unseen = self._latest.index, frame.index - self._latest.index - 1
+        start, unseen = len(self._log), frame.index - len(self._log) - 1
         command = frame.command or Command(NEXT)
         self._log.append_block((Command(NEXT),), unseen)
         self._log.append(command, frame.error)
@@ -564,6 +810,20 @@ class ScriptSession(ReadOnlySession):
 
 def _name(frame: Frame) -> str | None:
     return frame.command.name if frame.command else None
+
+
+def _sets(frame: Frame) -> bool:
+    """Return whether the user has led to a frame, who set something."""
+    return frame.command is not None and frame.command.phase is None and frame.command.name not in SCRIPT_CALLS
+
+
+def _hello_of(connection: Connection) -> Hello | None:
+    """Return what a process says that attaches, None where it does not say it at once."""
+    with suppress(EOFError, OSError):
+        if connection.poll(ATTACH_SECONDS):
+            message = connection.recv()
+            return message if isinstance(message, Hello) else None
+    return None
 
 
 def _private_folder() -> Path:

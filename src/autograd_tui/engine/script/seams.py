@@ -49,6 +49,7 @@ class Seams:
     def __init__(self, phases: Phases) -> None:
         self._phases = phases
         self._is_on = True
+        self.stays_on_in_forks = False  # while a snapshot is forked
         self._passes = False  # whether nothing is listened to: off, or inside a backward
         self._thread: int | None = None
         self._in_scheduler = False
@@ -79,7 +80,12 @@ class Seams:
             register_optimizer_step_post_hook(self._after_step),
         ]
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.turn_off)
+            os.register_at_fork(after_in_child=self._leave_fork)
+
+    def _leave_fork(self) -> None:
+        """Do nothing in a process that the script has forked."""
+        if not self.stays_on_in_forks:
+            self.turn_off()
 
     def turn_off(self) -> None:
         """Look at nothing any more: every wrapper only calls what it wraps. The hooks on modules go."""

@@ -1,0 +1,186 @@
+"""Going back in a script, by processes that are forked from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from autograd_tui.core.command import Command, parse_one
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.script.script_session import ScriptSession
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="scripts go back on Linux alone")
+
+LOOP = """
+import hashlib, random, sys
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+random.seed(0)
+model = nn.Sequential(nn.Linear(4, 300), nn.BatchNorm1d(300), nn.Dropout(0.3), nn.ReLU(), nn.Linear(300, 3))
+parameters = list(model.parameters())
+first = torch.optim.Adam(parameters[:2], lr=0.01)
+other = torch.optim.SGD(parameters[2:], lr=0.1, momentum=0.9)
+for number in range(24):
+    for each in (first, other):
+        each.zero_grad()
+    x = torch.randn(64, 4) * random.random()
+    loss = nn.functional.cross_entropy(model(x), torch.randint(0, 3, (64,)))
+    loss.backward()
+    first.step()
+    other.step()
+    print("iteration", number, loss.item(), flush=True)
+digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+for value in model.state_dict().values():
+    digest.update(value.numpy().tobytes())
+print("sha256", digest.hexdigest(), random.random(), flush=True)
+"""
+
+
+@pytest.fixture
+def lead(tmp_path: Path) -> Iterator[Callable[[str], tuple[ScriptSession, bytearray]]]:
+    sessions: list[ScriptSession] = []
+
+    def start(text: str) -> tuple[ScriptSession, bytearray]:
+        printed = bytearray()
+        file = tmp_path / "train.py"
+        file.write_text(textwrap.dedent(text))
+        sessions.append(ScriptSession((str(file),), on_output=printed.extend))
+        return sessions[-1], printed
+
+    yield start
+    for session in sessions:
+        session.close(in_order=True)
+    deadline = monotonic() + 5
+    while left := running(str(tmp_path)):
+        assert monotonic() < deadline, left
+        sleep(0.05)
+
+
+def running(folder: str) -> list[str]:
+    """Return the processes, with their states, whose command line names something in a folder."""
+    found = []
+    for each in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{each}/cmdline").read_bytes()
+            state = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if os.fsencode(folder) in words and state != "Z":
+            found.append(each)
+    return found
+
+
+def run_to_end(session: ScriptSession) -> None:
+    with pytest.raises(Refused, match="has ended"):
+        for _ in session.run_free(Goal(), lambda: False, every=0.05):
+            pass
+
+
+@pytest.mark.parametrize("threads", ["1", None])
+def test_the_end_has_the_bits_of_plain_python_whatever_was_run_again(
+    threads: str | None, lead: Callable[[str], tuple[ScriptSession, bytearray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    plain = subprocess.run([sys.executable, "-c", LOOP], capture_output=True, text=True, check=True).stdout
+    session, printed = lead(LOOP)
+    for frame in session.run_until(session.end_of(3)):
+        last = frame
+    assert last.iteration == 3
+    middle = session.run(parse_one(f"@{last.index - 8}"))
+    assert middle.script is not None
+    assert middle.script.output_muted
+    assert session.newest == last.index
+    assert session.run(Command("undo")).index == middle.index - 1
+    assert session.run(parse_one("f")).iteration == 3
+    for _ in session.run_free(session.end_of(12), lambda: False, every=0.05):
+        pass
+    far = session.frame
+    assert session.run(parse_one("@5")).index == 5
+    assert session.run(parse_one(f"@{far.index}")).index == far.index
+    session.run(parse_one("@30"))
+    assert not session.branches
+    run_to_end(session)
+    assert session.take_divergence() is None
+    assert plain.split("sha256")[1].strip() == printed.decode().split("sha256")[1].strip()
+    # And back from the end.
+    assert session.run(parse_one("@40")).index == 40
+    run_to_end(session)
+    ends = [each.split("\r")[0] for each in printed.decode().split("sha256")[1:]]
+    assert len(ends) == 2
+    assert len(set(ends)) == 1
+
+
+def test_another_learning_rate_makes_a_branch_that_can_be_taken_again(
+    lead: Callable[[str], tuple[ScriptSession, bytearray]],
+) -> None:
+    session, _ = lead(LOOP)
+    for _ in range(14):
+        session.run(session.next_command())
+    before = session.frame
+    session.run(parse_one("@9"))
+    session.run(parse_one("lr=0"))
+    assert (session.newest, session.frame.learning_rate) == (10, 0.0)
+    (branch,) = session.branches
+    assert (branch.fork, len(branch)) == (9, before.index)
+    for _ in range(6):
+        session.run(session.next_command())
+    other = session.frame
+    again = session.run(parse_one(f"@{other.index - 2}"))  # sets the rate again on its way
+    assert again.learning_rate == 0.0
+    assert session.run(session.next_command()).same(session.look(again.index + 1))
+    assert session.run(parse_one("branch=1")).params == before.params
+    assert session.frame.index == before.index
+    (left,) = session.branches
+    assert len(left) == other.index
+    assert session.run(parse_one(f"branch={left.number}")).params == other.params
+    assert session.take_divergence() is None
+
+
+REFUSED = {
+    "other threads \\(watcher\\)": """
+        import threading
+        threading.Thread(target=threading.Event().wait, name="watcher", daemon=True).start()
+    """,
+    "worker processes \\(ForkProcess-1\\)": """
+        import multiprocessing, time
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True).start()
+    """,
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_in_the_way_is_named(reason: str, lead: Callable[[str], tuple[ScriptSession, bytearray]]) -> None:
+    session, _ = lead(textwrap.dedent(REFUSED[reason]) + LOOP)
+    for _ in range(3):
+        session.run(session.next_command())
+    with pytest.raises(Refused, match=f"cannot be taken back: it has {reason}"):
+        session.run(Command("undo"))
+    assert session.run(session.next_command()).index == 4
+
+
+def test_a_watchpoint_that_has_fired_is_gone_back_from(
+    lead: Callable[[str], tuple[ScriptSession, bytearray]],
+) -> None:
+    session, _ = lead(
+        LOOP.replace("    loss.backward", "    loss = loss * (float('nan') if number == 9 else 1)\n    loss.backward")
+    )
+    session.arm("nonfinite")
+    for _ in session.run_free(Goal(), lambda: False, every=0.05):
+        pass
+    fired = session.take_fired()
+    assert fired is not None
+    assert session.frame.iteration == 10
+    assert session.run(Command("undo")).index == fired.index - 1
+    assert session.run(session.next_command()).index == fired.index
