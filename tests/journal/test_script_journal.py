@@ -158,3 +158,16 @@ def test_a_follower_begins_anew_where_a_script_has_come_to_one_more_model(tmp_pa
     assert following.damage is None
     assert following.frame.same(more)
     writer.close(in_order=True)
+
+
+def test_what_a_script_raised_in_a_free_run_stands_in_a_line_of_its_own(tmp_path: Path) -> None:
+    path, crash = tmp_path / "crash.journal", SCRIPT.with_name("crash.py")
+    session = ScriptSession((str(crash),), on_output=lambda _: None)
+    session.observer = JournalWriter(path, session.about, private=True)
+    frames = list(session.run_free(Goal(), lambda: False, every=0.25))
+    session.close(in_order=True)
+    journal = read_journal(path)
+    assert journal.damage is None
+    assert frames[-1].error is not None
+    assert journal.entries[-1].error == frames[-1].error
+    assert journal.frame == frames[-1].index

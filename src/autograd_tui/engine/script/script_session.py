@@ -787,7 +787,11 @@ class ScriptSession(ReadOnlySession):
         self._log.append(command, frame.error)
         if self.observer is None or unseen < 0:
             return
-        if held and not unseen:
+        if frame.error is not None and unseen:  # which stands in a line of its own
+            before = replace(self._latest, index=frame.index - 1)
+            self.observer.on_free_run([((Command(NEXT),), unseen)], start, before)
+            unseen = 0
+        if (held or frame.error is not None) and not unseen:
             self.observer.on_command(str(command), frame)
             return
         self.observer.on_free_run([((Command(NEXT),), unseen), ((command,), 1)], start, frame)
