@@ -19,7 +19,7 @@ from autograd_tui import __version__
 from autograd_tui.core.command import NEXT, SCRIPT_CALLS, Command, Phase
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import new_file, open_file, working_folder
+from autograd_tui.core.files import is_locked, new_file, open_file, try_lock, working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History, Series
@@ -67,6 +67,7 @@ POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still
 MAX_TRACES = 16  # that are kept
 ATTACH_SECONDS = 10.0  # that a process has to attach in, which a busy machine may take
 END_SECONDS = 2.0  # that a script has to end in by itself, which has come to its end
+FOLDER_PREFIX, FOLDER_FILES = "autograd-tui-", {SOCKET_NAME, PAUSE_NAME}
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
 NO_CALL = "a script calls its phases itself"
@@ -832,20 +833,31 @@ def _hello_of(connection: Connection) -> Hello | None:
 
 def _private_folder() -> Path:
     """Make a folder for the socket that no other user can enter, with a path that a socket's may have."""
-    folder = tempfile.mkdtemp(prefix="autograd-tui-")
+    _remove_left_folders(tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
     if len(os.fsencode(folder)) > MAX_PATH_BYTES:
         os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="autograd-tui-", dir="/tmp")
+        folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir="/tmp")
     return Path(folder)
 
 
+def _remove_left_folders(place: str) -> None:
+    """Remove the folders of this user's screens that were killed: each has claimed its pause byte while it lived."""
+    for folder in Path(place).glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            is_ours = folder.stat().st_uid == os.getuid() and {each.name for each in folder.iterdir()} == FOLDER_FILES
+            if is_ours and not is_locked(folder / PAUSE_NAME):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _new_pause_byte(path: Path) -> mmap.mmap:
-    """Make the file of the byte that the script looks at, and share it."""
+    """Make the file of the byte that the script looks at, claim it, and share it."""
     made = new_file(path, 0o600)
     os.write(made, b"\0" * PAUSE_BYTES)
     os.close(made)
     descriptor = open_file(path, os.O_RDWR)
     try:
+        try_lock(descriptor)  # the map keeps the file open, and so the claim
         return mmap.mmap(descriptor, PAUSE_BYTES)
     finally:
         os.close(descriptor)
