@@ -184,3 +184,20 @@ def test_a_watchpoint_that_has_fired_is_gone_back_from(
     assert session.frame.iteration == 10
     assert session.run(Command("undo")).index == fired.index - 1
     assert session.run(session.next_command()).index == fired.index
+
+
+def test_what_a_watchpoint_fired_at_is_run_again_recorded(
+    lead: Callable[[str], tuple[ScriptSession, bytearray]],
+) -> None:
+    """The line that made the NaN is named, though other calls come between the model's call and the stop."""
+    scripts = Path(__file__).parents[2] / "support" / "scripts"
+    text = (scripts / "turns_nan.py").read_text(encoding="utf-8").replace("from bits import print_bits", "")
+    session, printed = lead(text.replace("print_bits(model)", "print(model.linear.weight.item())"))
+    session.arm("nonfinite")
+    fired = list(session.run_free(Goal(), bool, every=10.0))[-1]
+    assert fired.iteration == 7
+    trace = session.trace(fired.index)
+    assert (session.frame.index, session.frame.params) == (fired.index, fired.params)
+    operation = next(each for each in trace.built().ops if each.not_finite)
+    assert operation.name == "log"
+    assert not printed

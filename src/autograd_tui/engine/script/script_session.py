@@ -70,6 +70,7 @@ END_SECONDS = 2.0  # that a script has to end in by itself, which has come to it
 FOLDER_PREFIX, FOLDER_FILES = "autograd-tui-", {SOCKET_NAME, PAUSE_NAME}
 MAX_PATH_BYTES = 90  # of a folder for a unix socket: systems take about 100 for the socket's own
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
+EVENTS_OF_FORWARD = 4  # from the stop before a model's call to the one behind its forward, at most
 NO_CALL = "a script calls its phases itself"
 
 
@@ -298,15 +299,10 @@ class ScriptSession(ReadOnlySession):
     def trace(self, index: int) -> Trace:
         """Return what happened inside the call that led to frame `index`.
 
-        Where it was not recorded, and the script is held behind it, the script is taken back and makes it again.
+        Where it was not recorded, the script is taken back, makes it again, and returns to where it was.
         """
-        if index not in self._traces and index == self._latest.index and index > 0:
-            try:
-                self.rewind(index - 1)
-            except Refused as error:
-                raise Refused(f"what led to frame {index} was not recorded, and {error}") from None
-            self._record(self.next_command())
-            self._untaken = None  # a watchpoint that fires there has done so before
+        if index not in self._traces and 0 < index <= self._latest.index:
+            self._record_again(index)
         if index not in self._traces:
             raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
         return self._traces[index]
@@ -391,6 +387,24 @@ class ScriptSession(ReadOnlySession):
                 return replace(frame, trace=trace)
             if self._fires_here or self._stopped():
                 raise Refused("the script is held here before the phase that was to be recorded.")
+
+    def _record_again(self, index: int) -> None:
+        """Take the script back to before frame `index`, let it go on recorded to there, and return to where it is."""
+        here, frame = self._latest.index, self.stored(index)
+        # A loop may clear gradients and set rates between the call of its model and the stop behind the forward.
+        is_forward = frame is None or frame.phase is Phase.FORWARD
+        try:
+            self.rewind(max(index - EVENTS_OF_FORWARD, 0) if is_forward else index - 1)
+        except Refused as error:
+            raise Refused(f"what led to frame {index} was not recorded, and {error}") from None
+        while self._latest.index < index:
+            self._go_on(record=True)
+        trace = self._traces.get(index)
+        self._untaken = None  # a watchpoint that fires there has done so before
+        if index < here:
+            self.rewind(here)
+        if trace is not None:
+            self._traces[index] = trace
 
     def _go_on(self, *, record: bool = False) -> Frame:
         """Let the script go on to its next stop."""
