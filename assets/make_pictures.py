@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -12,8 +14,11 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from autograd_tui.core.command import parse
+from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.script.script_session import ScriptSession
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.offscreen import by_itself
 
 HERE = Path(__file__).parent
@@ -24,6 +29,35 @@ PICTURES: dict[str, tuple[str, str, tuple[int, int], list[str]]] = {
     "resnet18.svg": ("resnet18", "fbsz*3 fb", (200, 60), []),
     "spiral.svg": ("spiral", "fbsz*200 f", (120, 40), []),
 }
+SCRIPT_PICTURES = {"script.svg": ["n", "n", "f"], "script-nan.svg": ["r", "i"]}  # by the keys that lead there
+SCRIPT = """\
+import torch
+from torch import nn
+
+
+class Critic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(4, 8)
+        self.score = nn.Linear(8, 1)
+
+    def forward(self, x):
+        level = torch.sigmoid(self.score(torch.relu(self.hidden(x))))
+        return torch.log(0.8 - level)
+
+
+torch.manual_seed(0)
+critic = Critic()
+optimizer = torch.optim.Adam(critic.parameters(), lr=0.05)
+for step in range(300):
+    x = torch.randn(16, 4)
+    optimizer.zero_grad()
+    loss = critic(x).mean()
+    loss.backward()
+    optimizer.step()
+    if step % 2 == 0:
+        print(f"step {step}: loss {loss.item():.4f}")
+"""
 FIRST_MINUTE = "first-minute.svg"
 KEYS = [("f", 6), ("b", 7), ("s", 6), ("z", 4), *[("n", 2)] * 4, *[("n", 0.4)] * 46, ("f", 6)]  # seconds shown
 BEGINNING = 5  # seconds that nothing has run yet
@@ -32,6 +66,29 @@ BEGINNING = 5  # seconds that nothing has run yet
 async def pictures(scenario: str, commands: str, size: tuple[int, int], keys: Iterable[str]) -> list[str]:
     """Give the screen after some commands, and after each of some keys, as SVG that asks no other site for a font."""
     app = AutogradApp(lambda name: open_session(name or scenario, device="cpu"), parse(commands), title=scenario)
+    return await drawn_by(app, size, keys)
+
+
+async def script_pictures(keys: Iterable[str]) -> list[str]:
+    """Give the screen of a script whose run turns NaN, watched for that, after each of some keys."""
+    output = CapturedOutput()
+
+    def open_script(_: str | None) -> ScriptSession:
+        session = ScriptSession(("train.py",), on_output=output.take_in)
+        session.arm("nonfinite")
+        return session
+
+    app = AutogradApp(open_script, parse(""), title="train.py", can=SCRIPTED, output=output)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("train.py").write_text(SCRIPT, encoding="utf-8")
+        drawn = await drawn_by(app, (120, 40), keys)
+        assert app.main.trainer.session is not None
+        app.main.trainer.session.close(in_order=True)
+    return drawn
+
+
+async def drawn_by(app: AutogradApp, size: tuple[int, int], keys: Iterable[str]) -> list[str]:
+    """Give an app's screen, and how it looks after each of some keys."""
     async with app.run_test(size=size) as pilot:
         drawn = [await screenshot(app, pilot)]
         for key in keys:
@@ -126,6 +183,9 @@ def main() -> None:
     """Write all pictures beside this script."""
     for name, (scenario, commands, size, keys) in PICTURES.items():
         *_, drawn = asyncio.run(pictures(scenario, commands, size, keys))
+        (HERE / name).write_text(drawn, encoding="utf-8")
+    for name, keys in SCRIPT_PICTURES.items():
+        *_, drawn = asyncio.run(script_pictures(keys))
         (HERE / name).write_text(drawn, encoding="utf-8")
     frames = asyncio.run(pictures("linear", "", (80, 24), [key for key, _ in KEYS]))
     (HERE / FIRST_MINUTE).write_text(animated(frames, [BEGINNING, *(shown for _, shown in KEYS)]), encoding="utf-8")
