@@ -161,9 +161,9 @@ class Agent:
 
     def give_up(self, reason: str) -> None:
         """Tell the screen that the seams are off, and why."""
-        self._is_over = True
-        if self._connection is not None:
+        if not self._is_over and self._is_attached():
             self._send(SeamsOff(reason))
+        self._is_over = True
 
     def hold_error(self, error: BaseException) -> None:
         """Hold the script where it has raised what ends it; one that has not trained ends as it would."""
