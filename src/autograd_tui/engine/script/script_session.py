@@ -157,7 +157,7 @@ class ScriptSession(ReadOnlySession):
         """What may be asked: once the script has ended, nothing that would let it go on."""
         if self._ended is None or self._snapshots.all:
             return SCRIPTED
-        return Capabilities(export=True, script=True, refusal=f"{self._title} {self._ended}.")
+        return Capabilities(export=True, script=True, refusal=self._end_sentence)
 
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:  # type: ignore[override]
@@ -167,7 +167,7 @@ class ScriptSession(ReadOnlySession):
     @property
     def notice(self) -> str | None:
         """A sentence once the script has ended, or goes on without seams."""
-        return f"{self._title} {self._ended}" if self._ended else None
+        return self._end_sentence if self._ended else None
 
     def stored(self, index: int) -> Frame | None:
         """Return a frame that has come and is still stored."""
@@ -254,7 +254,7 @@ class ScriptSession(ReadOnlySession):
                 newest = self._latest
                 self._wait(stopped)
                 if self._ended:
-                    raise Refused(f"{self._title} {self._ended}.")
+                    raise Refused(self._end_sentence)
                 if self._latest is not newest:
                     yield self._latest
         finally:
@@ -336,6 +336,12 @@ class ScriptSession(ReadOnlySession):
     # Going on.
 
     @property
+    def _end_sentence(self) -> str:
+        """What is said once the script has ended, behind a free run also which frame is the last one shown."""
+        is_behind = self._frames is not None and self._last_index > self.newest
+        return f"{self._title} {self._ended}" + f"; frame {self.newest:,} is the last one drawn" * is_behind + "."
+
+    @property
     def _title(self) -> str:
         words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
         return os.path.basename(self._hello.file if self._hello else words[0])
@@ -349,7 +355,7 @@ class ScriptSession(ReadOnlySession):
     def _here(self) -> int:
         """The index of the stop where the script is held; raises Refused where it is not."""
         if self._ended:
-            raise Refused(f"{self._title} {self._ended}.")
+            raise Refused(self._end_sentence)
         if self._held is None:
             raise Refused(f"{self._title} runs, and has not come to its next stop.")
         return self._latest.index
@@ -412,7 +418,7 @@ class ScriptSession(ReadOnlySession):
         self._send(GoOn(self._here, watchpoints=self._watcher.armed, record=record))
         self._wait_until_held()
         if self._ended:
-            raise Refused(f"{self._title} {self._ended}.")
+            raise Refused(self._end_sentence)
         return self._latest
 
     def _go_on_to(self, phase: Phase) -> Frame:
@@ -609,7 +615,7 @@ class ScriptSession(ReadOnlySession):
             if isinstance(message, Answer):
                 break
             if self._ended:
-                raise Refused(f"{self._title} {self._ended}.")
+                raise Refused(self._end_sentence)
         if message.refused is not None:
             raise Refused(message.refused)
         return message.value
@@ -702,7 +708,7 @@ class ScriptSession(ReadOnlySession):
                 self._take_stop(message)
             case SeamsOff(reason):
                 self.warning = reason
-                self._ended = f"goes on without seams: {reason}"
+                self._ended = f"goes on without seams: {reason.removesuffix('.')}"
             case WantsTerminal() if self._terminal is not None:
                 self._terminal.lend()
             case TerminalBack() if self._terminal is not None:
