@@ -38,7 +38,9 @@ WALLS = {  # by the longest beginning that fits
     "engine/picture_taker": GRADCHECK,
     "engine/script/": {"autograd_tui.engine.script", *TRACING},
     "engine/script/agent_messages": CORE,
+    "engine/script/attached_script": {"autograd_tui.engine.script.script_process", *CORE},
     "engine/script/script_session": {
+        "autograd_tui.engine.script.attached_script",
         "autograd_tui.engine.script.agent_messages",
         "autograd_tui.engine.script.script_process",
         "autograd_tui.engine.script.script_runs",

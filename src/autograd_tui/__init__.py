@@ -10,12 +10,25 @@ if TYPE_CHECKING:
     from autograd_tui.core.frame import Frame
     from autograd_tui.core.picture import Plane
     from autograd_tui.engine.open_session import open_session
+    from autograd_tui.engine.script.step_into import step_into
     from autograd_tui.engine.session import Session
     from autograd_tui.engine.training.data_loader import from_loader
     from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
 
 __version__ = "0.4.0"
-__all__ = ["File", "Frame", "Options", "Parts", "Phase", "Plane", "Session", "from_loader", "open_session", "scenario"]
+__all__ = [
+    "File",
+    "Frame",
+    "Options",
+    "Parts",
+    "Phase",
+    "Plane",
+    "Session",
+    "from_loader",
+    "open_session",
+    "scenario",
+    "step_into",
+]
 
 _HOMES = {
     "File": "engine.training.scenario",
@@ -28,6 +41,7 @@ _HOMES = {
     "from_loader": "engine.training.data_loader",
     "open_session": "engine.open_session",
     "scenario": "engine.training.scenario",
+    "step_into": "engine.script.step_into",
 }
 
 

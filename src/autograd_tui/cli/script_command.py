@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from autograd_tui.cli.arguments import (
@@ -33,12 +34,18 @@ def script(words: list[str]) -> int:
     parser.usage = f"{USAGE}\n\nAll words behind the script are the script's own."
     parser.add_argument("--eager", action="store_true", help="run what torch.compile has compiled as it is written")
     parser.add_argument("--memory", metavar="SIZE", help="for what it goes back from (default 1GiB)")
+    parser.add_argument("--attach", help=argparse.SUPPRESS)  # by step_into: a terminal's descriptor, and a folder
     add_watch_argument(parser)
     add_display_arguments(parser)
     add_journal_arguments(parser)
     own, command = _split(parser, words)
     options = parser.parse_args(own)
-    _check(command)
+    attach = None
+    if options.attach is None:
+        _check(command)
+    else:
+        descriptor, _, folder = options.attach.partition(":")
+        attach = Path(folder), int(descriptor)
     path, watchpoints = new_journal_path(options), [parse_watchpoint(text) for text in options.watch or ()]
     memory = read_size(options.memory) if options.memory else DEFAULT_MEMORY
     check_terminal()
@@ -58,7 +65,12 @@ def script(words: list[str]) -> int:
             raise Refused("a script runs here: leave it (q) to open something else.")
         try:
             session = ScriptSession(
-                tuple(command), on_output=output.take_in, switches=switches, terminal=lent, memory=memory
+                tuple(command),
+                on_output=output.take_in,
+                switches=switches,
+                terminal=lent,
+                memory=memory,
+                attach=attach,
             )
         except NeverTrained as error:
             ended.append(error)
@@ -72,7 +84,15 @@ def script(words: list[str]) -> int:
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
     code = run_on_screen(
-        open_one, Commands(), title=title, can=SCRIPTED, output=output, lent=lent, exporter=_export, **looks
+        open_one,
+        Commands(),
+        title=title,
+        can=SCRIPTED,
+        output=output,
+        lent=lent,
+        exporter=_export,
+        says_command=attach is None,
+        **looks,
     )
     is_own = code == 0 or (ended and isinstance(ended[0], NeverTrained))  # not that of a bug or a signal
     return (ended[0].exit_code or 0) if ended and is_own else code

@@ -269,6 +269,7 @@ def run_on_screen(
     exporter: Callable[..., str] | None = None,
     output: CapturedOutput | None = None,
     lent: LentTerminal | None = None,
+    says_command: bool = True,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
@@ -276,6 +277,7 @@ def run_on_screen(
     greeting: said at the start, and again on leaving, where the terminal keeps it.
     output: one that takes in what another process prints, too.
     lent: what the terminal is lent by to a script, which is ended behind the screen.
+    says_command: whether the line that repeats the run is printed.
     """
     preferences, terminal = _chosen_preferences(theme, ascii_only), this_terminal()
     output, watchdog = output or CapturedOutput(), TerminalWatchdog()
@@ -313,7 +315,7 @@ def run_on_screen(
         app.main.trainer.leave(in_order=code == 0)
     app.lent.close()  # where no session has ended the script: one that has not trained yet is not open
     try:
-        _say_last(app, output, greeting)
+        _say_last(app, output, greeting, says_command=says_command)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
@@ -336,7 +338,7 @@ def _chosen_preferences(theme: str | None, ascii_only: bool | None) -> Preferenc
     return preferences
 
 
-def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) -> None:
+def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None, *, says_command: bool = True) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     print_lines(*output.said_again(), file=sys.stderr)
     for sentence in app.main.trainer.runner.unkept:
@@ -345,7 +347,8 @@ def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None) ->
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
-    elif (can := app.main.trainer.can).run or (can.script and can.export):  # no follower, which leads nothing
+    elif says_command and ((can := app.main.trainer.can).run or (can.script and can.export)):
+        # A follower leads nothing.
         print_lines(*app.main.trainer.runner.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)

@@ -30,6 +30,8 @@ NOT_HERE = "the script reads from its terminal, which cannot be lent here"
 class ScriptTerminal(Protocol):
     """A script's process with a terminal of its own, as `engine.script.script_process` starts it."""
 
+    ends_with_screen: bool  # whether it is ended when the screen is left
+
     def write(self, keys: bytes) -> int:
         """Type keys there; return how many bytes were taken."""
 
@@ -67,6 +69,11 @@ class LentTerminal:
     def has_script(self) -> bool:
         """Whether there is a script that has not ended."""
         return self._process is not None and self._process.wait(0) is None
+
+    @property
+    def ends_with_screen(self) -> bool:
+        """Whether leaving the screen ends the script; it does not end one that has opened the screen itself."""
+        return self._process is None or self._process.ends_with_screen
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt at the script's line, as ctrl+c on its terminal does."""

@@ -485,6 +485,10 @@ class MainScreen(SessionScreen):
         else:
             self.say(Note("nothing runs; ctrl+c once more quits", "warn"))
 
+    @property
+    def _what_quitting_does(self) -> str:
+        return "quits, and ends it" if self.lent.ends_with_screen else "quits, and raises KeyboardInterrupt in it"
+
     def _interrupt_script(self) -> None:
         """Hold the script at its next stop; where it comes to none, raise KeyboardInterrupt in it; then quit."""
         state = self.state
@@ -492,12 +496,15 @@ class MainScreen(SessionScreen):
         if not state.interrupted:
             state.interrupted = True
             self.stop()
-            held = "the script waits where it is held; ctrl+c once more quits, and ends it"
+            held = f"the script waits where it is held; ctrl+c once more {self._what_quitting_does}"
             comes = "the script is held at its next stop; ctrl+c once more raises KeyboardInterrupt in it"
             self.say(Note(comes if runs else held, "warn"))
         elif runs and not state.script_interrupted:
             state.script_interrupted = True
             self.lent.interrupt()
-            self.say(Note("the script was interrupted at its line; ctrl+c once more quits, and ends it", "warn"))
+            ends = ", and ends it" if self.lent.ends_with_screen else ""
+            self.say(Note(f"the script was interrupted at its line; ctrl+c once more quits{ends}", "warn"))
         else:
+            if not self.lent.ends_with_screen and not state.script_interrupted:
+                self.lent.interrupt()
             self.app.exit(130, return_code=130)

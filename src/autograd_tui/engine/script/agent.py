@@ -50,23 +50,33 @@ if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import Seams
 
+entered: Agent | None = None  # this process's, once there is one
+
 
 def enter_script() -> None:
     """Install the seams in this process; it attaches to the screen at its first event. Called behind `import torch`."""
-    from autograd_tui.engine.script.loop_phases import Phases
-    from autograd_tui.engine.script.seams import install
-
     if "RANK" in os.environ:
         from autograd_tui.engine.script.process_groups import extend_timeouts
 
         extend_timeouts()
     if os.environ.get("RANK", "0") != "0":
         return  # one rank is shown, and the others wait for it where they reduce
-    agent = Agent(Path(os.environ[SOCKET_VARIABLE]))
+    agent, seams = enter(Path(os.environ[SOCKET_VARIABLE]))
+    agent.seams = seams  # which a snapshot needs
+
+
+def enter(folder: Path) -> tuple[Agent, Seams]:
+    """Install seams in this process whose agent attaches to the screen in that folder."""
+    from autograd_tui.engine.script.loop_phases import Phases
+    from autograd_tui.engine.script.seams import install
+
+    global entered
+    entered = agent = Agent(folder)
     agent.phases = Phases(agent)
-    agent.seams = install(agent.phases)
+    seams = install(agent.phases)
     agent.lending.install()
     hold_exceptions(agent.hold_error)
+    return agent, seams
 
 
 class Agent:
@@ -91,7 +101,8 @@ class Agent:
         self._losses = LossRecord()  # since the last Stop
         self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
-        self._is_over = False  # the screen is gone, or the script was detached
+        self.is_over = False  # the screen is gone, or the script was detached
+        self.on_over: Callable[[], None] = lambda: None  # called where that is met, before the script goes on
         self.lending = Lending(lambda why: self._tell(WantsTerminal(why)), lambda: self._tell(TerminalBack()))
 
     # Called by the phases.
@@ -100,19 +111,19 @@ class Agent:
         """Return whether nothing is wanted of the event that has just been counted."""
         if name == "forward" and phases.iteration != self._iteration:
             self._begin_iteration(phases)
-            if self._free_run is not None and not self._is_over and self._connection is not None:
+            if self._free_run is not None and not self.is_over and self._connection is not None:
                 order = self._snapshots.take_in_run(phases)
                 if order is not None:  # this process was that snapshot until now
                     self._catch_up(order)
         if self._free_run is not None:
             return self._free_run.lets_pass(phases, name)
-        if self._is_over:
+        if self.is_over:
             phases.frames = False
-        return self._is_over
+        return self.is_over
 
     def stop(self, frame: Frame) -> None:
         """Send the frame; where the script is to be held there, return when it may go on."""
-        if self._is_over or not self._is_attached():
+        if self.is_over or not self._is_attached():
             return
         free_run = self._free_run
         if free_run is not None and free_run.counts_all:
@@ -161,13 +172,13 @@ class Agent:
 
     def give_up(self, reason: str) -> None:
         """Tell the screen that the seams are off, and why."""
-        if not self._is_over and self._is_attached():
+        if not self.is_over and self._is_attached():
             self._send(SeamsOff(reason))
-        self._is_over = True
+        self.is_over = True
 
     def hold_error(self, error: BaseException) -> None:
         """Hold the script where it has raised what ends it; one that has not trained ends as it would."""
-        if self._is_over or self._connection is None:
+        if self.is_over or self._connection is None:
             return
         self.phases.index += 1
         frame = error_frame(self.phases, error)
@@ -175,9 +186,22 @@ class Agent:
             self._held = frame
             self._hold(frame.index)
 
+    def hold_next(self) -> None:
+        """Hold the script at its next event, also where it runs freely."""
+        self._free_run = None
+        self.phases.frames = True
+
+    def detach(self) -> None:
+        """Have everything pass from now on, and close the connection."""
+        self.is_over = True
+        atexit.unregister(self._say_end)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _tell(self, message: Any) -> None:
         """Tell the screen what the script wants of the terminal, also where its seams are off."""
-        if self._connection is not None or (not self._is_over and self._is_attached()):
+        if self._connection is not None or (not self.is_over and self._is_attached()):
             self._send(message)
 
     # Attaching and holding.
@@ -192,7 +216,7 @@ class Agent:
             self._pause = mmap.mmap(pause, PAUSE_BYTES)
             os.close(pause)
         except OSError:
-            self._is_over = True
+            self.is_over = True
             return False
         atexit.register(self._say_end)
         return self._send(self._hello())
@@ -207,7 +231,7 @@ class Agent:
 
         Where it can be taken back, it waits there.
         """
-        if self._is_over or os.getpid() != self._pid:
+        if self.is_over or os.getpid() != self._pid:
             return
         held = self._snapshots.count > 0 or self._snapshots.is_copy
         ended = Ended(self.phases.index, self._losses.take(), held, raised=hasattr(sys, "last_value"))
@@ -269,14 +293,14 @@ class Agent:
             with without_interrupts():
                 self._connection.send(message)
         except OSError:
-            self._is_over = True
+            self.is_over = True
+            self.on_over()
             return False
         return True
 
     def _hold(self, index: int | None) -> None:
         """Answer what the screen asks, until the script may go on from stop `index`, or, behind its end, for good."""
-        assert self._connection is not None
-        while True:
+        while self._connection is not None:
             try:
                 self._connection.poll(None)  # here ctrl+c is raised
                 with without_interrupts():
@@ -284,7 +308,8 @@ class Agent:
             except (EOFError, OSError):
                 if self._snapshots.is_copy:
                     os._exit(1)  # nobody wants it any more
-                self._is_over = True
+                self.is_over = True
+                self.on_over()
                 return
             match message:
                 case GoOn(stop=stop) if stop == index:
@@ -293,7 +318,8 @@ class Agent:
                 case Ask(stop=stop) if stop == index:
                     index = self._answer(message, index)
                 case Detach():
-                    self._is_over = True
+                    self.is_over = True
+                    self.on_over()
                     return
                 case _:
                     pass  # it answers a stop that is over

@@ -81,6 +81,8 @@ class ScriptProcess:
     the processes that it has started on it get SIGHUP.
     """
 
+    ends_with_screen = True
+
     def __init__(
         self,
         words: Sequence[str],
@@ -97,19 +99,9 @@ class ScriptProcess:
         if not hasattr(os, "posix_spawn") or not hasattr(os, "openpty"):
             raise Refused("a script can be held on Linux and macOS alone.")
         self.command = script_command(words)
-        self.title = " ".join(words[1:2] if words[0] == "--" else words[: 1 + (words[0] == "-m")])
-        self.on_output = on_output
-        self.exit_code: int | None = None  # as a shell gives it: 128 and the signal that ended it; None while it runs
-        self._master, slave = os.openpty()
-        self._wakes, self._wake = os.pipe()
-        self._state = threading.Lock()  # held while the process is waited for or signalled, and the master is closed
-        self._closing = False
-        self._output = threading.Lock()  # held while what is printed is handed on
-        self._viewer: Callable[[bytes], None] | None = None
-        self._tail = b""  # printed last, and seen by no viewer
-        self._ended = threading.Event()  # also all that it printed has been handed on
+        master, slave = os.openpty()
+        self._prepare(words, master, on_output)
         try:
-            os.set_blocking(self._master, False)
             self.resize(*(size or _own_size()))
             _erase_whole_characters(slave)
             self.pid = self._start(os.ttyname(slave), script_environment(folder, os.environ))
@@ -119,6 +111,23 @@ class ScriptProcess:
             raise
         finally:
             os.close(slave)
+        self._begin_to_read()
+
+    def _prepare(self, words: Sequence[str], master: int, on_output: Callable[[bytes], None]) -> None:
+        self.title = " ".join(words[1:2] if words[0] == "--" else words[: 1 + (words[0] == "-m")])
+        self.on_output = on_output
+        self.exit_code: int | None = None  # as a shell gives it: 128 and the signal that ended it; None while it runs
+        self._master = master
+        os.set_blocking(master, False)
+        self._wakes, self._wake = os.pipe()
+        self._state = threading.Lock()  # held while the process is waited for or signalled, and the master is closed
+        self._closing = False
+        self._output = threading.Lock()  # held while what is printed is handed on
+        self._viewer: Callable[[bytes], None] | None = None
+        self._tail = b""  # printed last, and seen by no viewer
+        self._ended = threading.Event()  # also all that it printed has been handed on
+
+    def _begin_to_read(self) -> None:
         threading.Thread(target=self._read, name="script output", daemon=True).start()
 
     def _start(self, terminal: str, environment: Mapping[str, str]) -> int:
@@ -147,6 +156,10 @@ class ScriptProcess:
         with self._state, suppress(OSError):
             if self._master >= 0:
                 fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize_to_own(self) -> None:
+        """Set the size of its terminal to that of ours."""
+        self.resize(*_own_size())
 
     def show(self, viewer: Callable[[bytes], None] | None) -> bytes:
         """Hand on to `viewer` too what is printed from now on; return what was printed last, and seen by none."""

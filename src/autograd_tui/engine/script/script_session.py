@@ -50,6 +50,7 @@ from autograd_tui.engine.script.agent_messages import (
     TerminalBack,
     WantsTerminal,
 )
+from autograd_tui.engine.script.attached_script import AttachedScript
 from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
 from autograd_tui.engine.script.script_runs import (
     MAX_LEFT,
@@ -96,14 +97,16 @@ class ScriptSession(ReadOnlySession):
         switches: tuple[str, ...] = (),
         terminal: TerminalLender | None = None,
         memory: int = DEFAULT_MEMORY,
+        attach: tuple[Path, int] | None = None,
     ) -> None:
         """`words`: the command line of the script, as ScriptProcess takes it; `switches`: the options before it.
 
-        `terminal` is lent to the script while that reads from its own. memory: bytes for snapshots.
+        `terminal` is lent to the script while that reads from its own. memory: bytes for snapshots. `attach`: of a
+        script that has started this process, the folder of the socket, and our end of the terminal that it has now.
         """
         self._words, self._switches = words, switches
         self._stopped: Callable[[], bool] = bool  # whether what runs is to end
-        self._folder = _private_folder()
+        self._folder = attach[0] if attach else _private_folder()
         self._pause_byte = _new_pause_byte(self._folder / PAUSE_NAME)
         self._listening = _listen(self._folder)
         self._connection: Connection | None = None
@@ -123,6 +126,8 @@ class ScriptSession(ReadOnlySession):
         self._memory = memory
         self._snapshots = SnapshotTable(memory)
         self._no_snapshot: str | None = None  # why there is none of late
+        if attach:
+            self._no_snapshot = "it has opened the screen itself"
         self._settings: Settings = ()  # of the present branch
         self._ahead: Run | None = None  # a process that stands further on than the present one, on the same branch
         self._left_behind = Branches()
@@ -133,7 +138,11 @@ class ScriptSession(ReadOnlySession):
         self.newest = 0
         self._last_index = 0  # of the script's events, once it has ended
         self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
-        self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
+        self.process: ScriptProcess
+        if attach:
+            self.process = AttachedScript(words, terminal=attach[1], on_output=on_output)
+        else:
+            self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
         self._terminal = terminal
         if terminal is not None:
             terminal.attach(self.process)
@@ -324,6 +333,8 @@ class ScriptSession(ReadOnlySession):
         """End the script, which may be in the middle of its run, and the observer."""
         self._let_end()
         self.exit_code = self.process.exit_code
+        if not self.process.ends_with_screen:
+            self._pause(True)  # it goes on, but learns first that the screen is gone
         self.process.close()
         self._snapshots.close()
         if self._connection is not None:

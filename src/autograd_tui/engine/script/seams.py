@@ -142,7 +142,7 @@ class Seams:
         except Exception:
             return
 
-    def _tell(self, report: Function, *args: Any) -> None:
+    def tell(self, report: Function, *args: Any) -> None:
         """Call a method of the phases, if the seams are on; a KeyboardInterrupt of the user's passes."""
         if self._is_on:
             try:
@@ -160,7 +160,7 @@ class Seams:
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             if not _is_compiling():
-                self._tell(self._phases.add_optimizer, optimizer)
+                self.tell(self._phases.add_optimizer, optimizer)
 
         return __init__
 
@@ -173,7 +173,7 @@ class Seams:
             loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
             if loss is None:
                 return original(tensors, *args, **kwargs)
-            self._tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+            self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
             self._passes = calls.is_paused = True
             try:
                 result = original(tensors, *args, **kwargs)
@@ -181,7 +181,7 @@ class Seams:
                 self._passes, calls.is_paused = not self._is_on, False
                 if phases.recorder is not None:
                     phases.recorder.end_backward()
-            self._tell(phases.end_backward, args, kwargs)
+            self.tell(phases.end_backward, args, kwargs)
             return result
 
         return backward
@@ -194,9 +194,9 @@ class Seams:
                 original(owner, set_to_none)
                 return
             if not phases.passes(owner):
-                self._tell(phases.begin_zero_grad, owner)
+                self.tell(phases.begin_zero_grad, owner)
             original(owner, set_to_none)
-            self._tell(phases.end_zero_grad, owner)
+            self.tell(phases.end_zero_grad, owner)
 
         return zero_grad
 
@@ -204,13 +204,13 @@ class Seams:
         if len(args) == 1 and not kwargs and self._phases.passes(optimizer):
             return  # nothing can be called inside
         if self._listens():
-            self._tell(self._phases.begin_step, optimizer, sys._getframe(1))
+            self.tell(self._phases.begin_step, optimizer, sys._getframe(1))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._listens():
-            self._tell(self._phases.end_step, optimizer)
+            self.tell(self._phases.end_step, optimizer)
         elif self._is_on and self._phases.calls.is_paused:
-            self._tell(self._phases.add_step_in_backward, optimizer)
+            self.tell(self._phases.add_step_in_backward, optimizer)
 
     def _grad(self, original: Function) -> Function:
         phases, calls = self._phases, self._phases.calls
@@ -218,13 +218,13 @@ class Seams:
         def grad(*args: Any, **kwargs: Any) -> Any:
             if not self._listens():
                 return original(*args, **kwargs)
-            self._tell(phases.begin)
+            self.tell(phases.begin)
             self._passes = calls.is_paused = True
             try:
                 result = original(*args, **kwargs)
             finally:
                 self._passes, calls.is_paused = not self._is_on, False
-            self._tell(phases.end_call, Event("grad"))
+            self.tell(phases.end_call, Event("grad"))
             return result
 
         return grad
@@ -235,9 +235,9 @@ class Seams:
         def clip(*args: Any, **kwargs: Any) -> Any:
             if not self._listens():
                 return original(*args, **kwargs)
-            self._tell(phases.begin)
+            self.tell(phases.begin)
             result = original(*args, **kwargs)
-            self._tell(phases.end_clip, original.__name__, result, args, kwargs)
+            self.tell(phases.end_clip, original.__name__, result, args, kwargs)
             return result
 
         return clip
@@ -246,7 +246,7 @@ class Seams:
         def scale(scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
             scaled = original(scaler, outputs, *args, **kwargs)
             if self._listens():
-                self._tell(self._phases.note_scaled, scaled, outputs)
+                self.tell(self._phases.note_scaled, scaled, outputs)
             return scaled
 
         return scale
@@ -257,9 +257,9 @@ class Seams:
         def unscale_(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
             if not (self._listens() and scaler.is_enabled()):
                 return original(scaler, optimizer, *args, **kwargs)
-            self._tell(phases.begin)
+            self.tell(phases.begin)
             result = original(scaler, optimizer, *args, **kwargs)
-            self._tell(phases.end_call, Event("unscale", optimizer=optimizer))
+            self.tell(phases.end_call, Event("unscale", optimizer=optimizer))
             return result
 
         return unscale_
@@ -271,14 +271,14 @@ class Seams:
             if not (self._listens() and scaler.is_enabled()):
                 return original(scaler, optimizer, *args, **kwargs)
             steps = phases.step_events
-            self._tell(phases.begin)
-            self._tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
+            self.tell(phases.begin)
+            self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
             try:
                 result = original(scaler, optimizer, *args, **kwargs)
             finally:
                 phases.leave(scaler)
             if phases.step_events == steps and _found_inf(scaler, optimizer):
-                self._tell(phases.end_skipped_step, optimizer)
+                self.tell(phases.end_skipped_step, optimizer)
             return result
 
         return step
@@ -294,13 +294,13 @@ class Seams:
             try:
                 if is_first:
                     return original(scheduler, *args, **kwargs)
-                self._tell(phases.begin)
+                self.tell(phases.begin)
                 result = original(scheduler, *args, **kwargs)
             finally:
                 self._in_scheduler = False
             optimizer = getattr(scheduler, "optimizer", None)
             event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
-            self._tell(phases.end_call, event)
+            self.tell(phases.end_call, event)
             return result
 
         return step
