@@ -27,6 +27,8 @@ from autograd_tui.engine.script.agent_messages import (
     PAUSE_NAME,
     SOCKET_NAME,
     SOCKET_VARIABLE,
+    Detach,
+    Ended,
     GoOn,
     Hello,
     SeamsOff,
@@ -105,12 +107,21 @@ def run_script(
     return run
 
 
+def _refuse_others(listening: socket.socket) -> None:
+    """Let the snapshots of a script end at once, until nobody listens any more."""
+    with suppress(OSError):
+        while True:
+            attached, _ = listening.accept()
+            attached.close()
+
+
 def _lead(listening: socket.socket, run: ScriptRun, mode: Mode) -> None:
     """Let a script go on from wherever it is held, and take in its frames."""
     try:
         attached, _ = listening.accept()
     except OSError:
         return
+    threading.Thread(target=_refuse_others, args=(listening,), daemon=True).start()
     decoder = FrameDecoder()
     goal, watchpoints = (Goal(), (Watchpoint("nonfinite"),)) if mode == "free" else (None, ())
     with Connection(attached.detach()) as connection, suppress(EOFError, OSError):
@@ -127,3 +138,5 @@ def _lead(listening: socket.socket, run: ScriptRun, mode: Mode) -> None:
                         connection.send(GoOn(frame.index, goal, watchpoints=watchpoints))
                 case SeamsOff(reason):
                     run.reasons.append(reason)
+                case Ended(held=True):
+                    connection.send(Detach())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,19 +13,29 @@ import pytest
 from autograd_tui.engine.script import script_session
 from autograd_tui.engine.script.agent_messages import PAUSE_NAME
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from autograd_tui.engine.script import script_session
+
+folder = Path(sys.argv[1])
+kept = script_session._new_pause_byte(folder / script_session.PAUSE_NAME), script_session._listen(folder)
+os._exit(0)
+"""
+
 
 def test_what_a_killed_screen_has_left_is_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, live, other = (script_session._private_folder() for _ in range(3))
-    pause = script_session._new_pause_byte(left / PAUSE_NAME)
-    script_session._listen(left).close()
-    pause.close()  # as when its screen is killed
+    subprocess.run([sys.executable, "-c", KILLED, str(left)], check=True)
     kept = script_session._new_pause_byte(live / PAUSE_NAME)
     listening = script_session._listen(live)
     (other / "notes").touch()
-    script_session._private_folder()
+    last = script_session._private_folder()
     assert (left.exists(), live.exists(), other.exists()) == (False, True, True)
     listening.close()
     kept.close()
+    for each in (live, other, last):
+        shutil.rmtree(each)

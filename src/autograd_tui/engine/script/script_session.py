@@ -139,10 +139,15 @@ class ScriptSession(ReadOnlySession):
         self._last_index = 0  # of the script's events, once it has ended
         self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
         self.process: ScriptProcess
-        if attach:
-            self.process = AttachedScript(words, terminal=attach[1], on_output=on_output)
-        else:
-            self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
+        try:
+            if attach:
+                self.process = AttachedScript(words, terminal=attach[1], on_output=on_output)
+            else:
+                self.process = ScriptProcess(words, folder=self._folder, on_output=on_output)
+        except BaseException:
+            self._listening.close()
+            self._remove_folder()
+            raise
         self._terminal = terminal
         if terminal is not None:
             terminal.attach(self.process)
@@ -864,17 +869,17 @@ def _hello_of(connection: Connection) -> Hello | None:
 
 def _private_folder() -> Path:
     """Make a folder for the socket that no other user can enter, with a path that a socket's may have."""
-    _remove_left_folders(tempfile.gettempdir())
     folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
     if len(os.fsencode(folder)) > MAX_PATH_BYTES:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir="/tmp")
+    _remove_left_folders(Path(folder).parent)
     return Path(folder)
 
 
-def _remove_left_folders(place: str) -> None:
+def _remove_left_folders(place: Path) -> None:
     """Remove the folders of this user's screens that were killed: each has claimed its pause byte while it lived."""
-    for folder in Path(place).glob(f"{FOLDER_PREFIX}*"):
+    for folder in place.glob(f"{FOLDER_PREFIX}*"):
         with suppress(OSError):
             is_ours = folder.stat().st_uid == os.getuid() and {each.name for each in folder.iterdir()} == FOLDER_FILES
             if is_ours and not is_locked(folder / PAUSE_NAME):
