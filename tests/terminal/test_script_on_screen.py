@@ -84,7 +84,7 @@ def test_an_exception_is_held_where_it_was_raised(tmp_path: Path) -> None:
         shown.wait_for("the loss is nan")
         assert 'raise ValueError(f"the loss is' in shown.text
         shown.type(" ")
-        shown.wait_for("exit code 1")
+        shown.wait_for("by an exception")
         shown.type("q")
         written = shown.end()
         assert "in check" in written
