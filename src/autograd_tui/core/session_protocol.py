@@ -10,7 +10,7 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.frame_store import Branch
+from autograd_tui.core.frame_store import Branch, FrameStore
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
@@ -319,3 +319,49 @@ class ReadOnlySession:
 
     def close(self, *, in_order: bool) -> None:
         """Do nothing: whoever leads the run keeps it."""
+
+
+class StoredFramesSession(ReadOnlySession):
+    """Base of sessions whose frames come from another process, and of which only the stored ones can be looked at."""
+
+    _frames: FrameStore | None = None  # None before the first frame
+
+    @property
+    def _store(self) -> FrameStore:
+        assert self._frames is not None
+        return self._frames
+
+    def stored(self, index: int) -> Frame | None:
+        """Return a frame that has come and is still stored; None where it is not."""
+        return self.frame if index == self.frame.index else self._store.get(index)
+
+    def stored_frames(self) -> list[Frame]:
+        """Return the frames that have come and are still stored, oldest first."""
+        return self._store.frames()
+
+    def nearest(self, index: int, by: int) -> int:
+        """Return the index of the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
+        return self._store.nearest(index, by)
+
+    def look(self, index: int) -> Frame:
+        """Return frame `index`, or the nearest before it that is stored."""
+        frame = self.stored(index) or self._store.get(self.nearest(index, -1))
+        assert frame is not None
+        return frame
+
+    def look_alike(self, index: int, by: int) -> Frame | None:
+        """Return the nearest frame after the same call in another iteration, before (`by` -1) or after (1)."""
+        here, current = self.look(index), index
+        while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
+            current = further
+            frame = self.look(current)
+            if _is_same_call(frame, here) and frame.iteration != here.iteration:
+                return frame
+        return None
+
+
+def _is_same_call(one: Frame, other: Frame) -> bool:
+    """Return whether the same phase, or call of a script, led to both frames."""
+    if one.script is None:
+        return one.phase is other.phase
+    return one.command is not None and other.command is not None and one.command.name == other.command.name

@@ -19,8 +19,8 @@ from autograd_tui.core.session_protocol import (
     FOLLOWED_SCRIPT,
     READ_ONLY,
     Capabilities,
-    ReadOnlySession,
     SessionInfo,
+    StoredFramesSession,
 )
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.wire import FrameDecoder
@@ -56,7 +56,7 @@ class FrameAnnouncement:
         return announcement
 
 
-class FollowedSession(ReadOnlySession):
+class FollowedSession(StoredFramesSession):
     """A view of a session that another process runs: `refresh` takes in the frames that it has drawn since.
 
     Where the file is damaged it stays at the frame before, until the leader begins the file anew.
@@ -70,7 +70,6 @@ class FollowedSession(ReadOnlySession):
         self.left = False  # by the leader, in order
         self.damage: str | None = None  # what is wrong with the file
         self.newest = 0
-        self._frames: FrameStore | None = None
         self._latest: Frame
         try:
             self._open()
@@ -116,42 +115,9 @@ class FollowedSession(ReadOnlySession):
         self._read_new_lines()
         return True
 
-    def stored(self, index: int) -> Frame | None:
-        """Return a frame that was drawn and is still held; None where it is not."""
-        return self.frame if index == self.frame.index else self._store.get(index)
-
-    def stored_frames(self) -> list[Frame]:
-        """Return the frames that were drawn and are still held, oldest first."""
-        return self._store.frames()
-
-    def nearest(self, index: int, by: int) -> int:
-        """Return the index of the held frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
-        return self._store.nearest(index, by)
-
-    def look(self, index: int) -> Frame:
-        """Return frame `index`, or the nearest before it that was drawn here."""
-        frame = self.stored(index) or self._store.get(self.nearest(index, -1))
-        assert frame is not None
-        return frame
-
-    def look_alike(self, index: int, by: int) -> Frame | None:
-        """Return the nearest frame of the same phase in another iteration, before (`by` -1) or after (1)."""
-        here, current = self.look(index), index
-        while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
-            current = further
-            frame = self.look(current)
-            if _same_call(frame, here) and frame.iteration != here.iteration:
-                return frame
-        return None
-
     def inspect(self, name: str) -> Inspection:
         """Refuse: the tensors are elsewhere."""
         raise Refused("exact numbers are measured where the run is led.")
-
-    @property
-    def _store(self) -> FrameStore:
-        assert self._frames is not None
-        return self._frames
 
     def _open(self) -> None:
         """Open the file at its first line. Raises OSError."""
@@ -278,10 +244,3 @@ class FollowedSession(ReadOnlySession):
             if after < point.index < frame.index:
                 self.history.loss.append(point.index, point.iteration, point.value)
         self.history.append(frame)
-
-
-def _same_call(one: Frame, other: Frame) -> bool:
-    """Return whether the same phase, or call of a script, led to both frames."""
-    if one.script is None:
-        return one.phase is other.phase
-    return one.command is not None and other.command is not None and one.command.name == other.command.name

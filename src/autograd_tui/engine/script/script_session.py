@@ -28,7 +28,7 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence, ReplayChecker
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
 from autograd_tui.core.run_observer import Watch
-from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
@@ -83,7 +83,7 @@ class NeverTrained(Refused):
         self.exit_code = exit_code  # the script's own, as a shell has it
 
 
-class ScriptSession(ReadOnlySession):
+class ScriptSession(StoredFramesSession):
     """Starts the script, and stands where that is held first; every request after that lets it go on, or asks it.
 
     Raises NeverTrained where the script ends before that.
@@ -118,7 +118,6 @@ class ScriptSession(ReadOnlySession):
         self._first_connection: Connection | None = None  # of the process that was started: closed, it would run on
         self._is_waiting_at_end = False  # and the script's process waits behind its end
         self._divergence: Divergence | None = None
-        self._frames: FrameStore | None = None
         self._log = CommandLog()
         self._traces: dict[int, Trace] = {}  # the newest ones, by frame
         self._since_written = 0  # frames of a free run that the observer was told of
@@ -182,34 +181,6 @@ class ScriptSession(ReadOnlySession):
     def notice(self) -> str | None:
         """A sentence once the script has ended, or goes on without seams."""
         return self._end_sentence if self._ended else None
-
-    def stored(self, index: int) -> Frame | None:
-        """Return a frame that has come and is still stored."""
-        return self._latest if index == self._latest.index else self._store.get(index)
-
-    def stored_frames(self) -> list[Frame]:
-        """Return the frames that have come and are still stored, oldest first."""
-        return self._store.frames()
-
-    def nearest(self, index: int, by: int) -> int:
-        """Return the index of the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""
-        return self._store.nearest(index, by)
-
-    def look(self, index: int) -> Frame:
-        """Return frame `index`, or the nearest before it that is stored."""
-        frame = self.stored(index) or self._store.get(self.nearest(index, -1))
-        assert frame is not None
-        return frame
-
-    def look_alike(self, index: int, by: int) -> Frame | None:
-        """Return the nearest frame after the same call in another iteration, before (`by` -1) or after (1)."""
-        here, current = self.look(index), index
-        while (further := self.nearest(current + by, by)) != current and (further - current) * by > 0:
-            current = further
-            frame = self.look(current)
-            if _name(frame) == _name(here) and frame.iteration != here.iteration:
-                return frame
-        return None
 
     def refresh(self) -> bool:
         """Take in what comes from a script that no order was given to: its end, or that it reads from its terminal."""
@@ -361,11 +332,6 @@ class ScriptSession(ReadOnlySession):
     def _title(self) -> str:
         words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
         return os.path.basename(self._hello.file if self._hello else words[0])
-
-    @property
-    def _store(self) -> FrameStore:
-        assert self._frames is not None
-        return self._frames
 
     @property
     def _here(self) -> int:
@@ -847,10 +813,6 @@ class ScriptSession(ReadOnlySession):
             end = replace(self._latest, index=last, loss=self.history.last_loss)
             self.observer.on_free_run([((Command(NEXT),), unseen)], start, end)
             self.observer.on_free_run_end()
-
-
-def _name(frame: Frame) -> str | None:
-    return frame.command.name if frame.command else None
 
 
 def _sets(frame: Frame) -> bool:
