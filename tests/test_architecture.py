@@ -21,6 +21,17 @@ REPLAY = {"autograd_tui.engine.replay", *TRAINING}
 GRADCHECK = {"autograd_tui.engine.gradcheck", *TRACING, *REPLAY}
 ENGINE = {"torch", "autograd_tui.engine", *CORE}
 BUILDING = {"torch", "autograd_tui.engine.training.scenario"}  # what a user's own scenario imports
+SCRIPT_LEADING = {  # in the screen's process, which waits for no torch
+    "autograd_tui.engine.script.agent_client",
+    "autograd_tui.engine.script.agent_messages",
+    "autograd_tui.engine.script.attached_script",
+    "autograd_tui.engine.script.script_process",
+    "autograd_tui.engine.script.script_rewinder",
+    "autograd_tui.engine.script.script_runs",
+    "autograd_tui.engine.script.script_timeline",
+    "autograd_tui.engine.script.socket_folder",
+    *CORE,
+}
 WALLS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
@@ -39,14 +50,11 @@ WALLS = {  # by the longest beginning that fits
     "engine/script/": {"autograd_tui.engine.script", *TRACING},
     "engine/script/agent_messages": CORE,
     "engine/script/attached_script": {"autograd_tui.engine.script.script_process", *CORE},
-    "engine/script/script_session": {
-        "autograd_tui.engine.script.attached_script",
-        "autograd_tui.engine.script.agent_messages",
-        "autograd_tui.engine.script.script_process",
-        "autograd_tui.engine.script.script_runs",
-        "autograd_tui.__version__",
-        *CORE,
-    },
+    "engine/script/agent_client": SCRIPT_LEADING,
+    "engine/script/script_rewinder": SCRIPT_LEADING,
+    "engine/script/script_session": {"autograd_tui.__version__", *SCRIPT_LEADING},
+    "engine/script/script_timeline": SCRIPT_LEADING,
+    "engine/script/socket_folder": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/script_process": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/script_runs": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/sitecustomize/": {"autograd_tui.engine.script.agent"},

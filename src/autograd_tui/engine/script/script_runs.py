@@ -27,36 +27,69 @@ Settings = tuple[tuple[int, Command], ...]  # what the user has set, each with t
 class Run:
     """A process of the script that can go on, and where it stands."""
 
-    connection: Connection | None
-    decoder: FrameDecoder
-    hello: Hello
-    held: Stop | None
-    latest: Frame
-    ended: str | None  # a sentence about its end; it waits there
-    last_index: int
+    connection: Connection | None = None
+    decoder: FrameDecoder = field(default_factory=FrameDecoder)
+    hello: Hello | None = None  # None before a process has attached
+    held: Stop | None = None  # where it waits for an order
+    latest: Frame | None = None  # that has come from it; None before the first one
+    ended: str | None = None  # a sentence, once it has
+    waits_at_end: bool = False  # for an order to let it go
+    last_index: int = 0  # of its events, once it has ended
+
+    @property
+    def frame(self) -> Frame:
+        """The latest frame, once there is one."""
+        assert self.latest is not None
+        return self.latest
 
     @property
     def position(self) -> int:
         """The index of the last event that it came to."""
-        return max(self.latest.index, self.last_index if self.ended else 0)
+        return max(self.frame.index, self.last_index if self.ended else 0)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the process that was started."""
+        return self.hello is None or self.hello.parent is None
 
     def end(self) -> None:
         """Let the process end, unless it is the one that was started: that one has the terminal."""
-        if self.hello.parent is not None and self.connection is not None:
+        if not self.is_first and self.connection is not None:
             self.connection.close()
             self.connection = None
 
 
 @dataclass(slots=True)
+class ScriptBranch:
+    """What has come from the script on one branch, from its first event on."""
+
+    frames: FrameStore | None = None  # None before the first frame
+    log: CommandLog = field(default_factory=CommandLog)
+    history: History = field(default_factory=History)
+    settings: Settings = ()
+    newest: int = 0  # index of the last frame
+
+    def up_to(self, fork: int, latest: Frame) -> ScriptBranch:
+        """Return a branch of its own that goes on from frame `fork`, or from the latest one where none is stored."""
+        history = self.history.copy()
+        history.truncate_after(fork)
+        frames = frames_up_to(self.frames, fork) if self.frames is not None else None
+        settings = settings_before(self.settings, fork + 1)
+        return ScriptBranch(frames or FrameStore(latest), self.log.up_to(fork), history, settings, fork)
+
+
+@dataclass(slots=True)
 class Left:
-    """What the session had of a branch that it left."""
+    """A branch that was left, and the process that stands at its end."""
 
     run: Run | None  # None where its process is gone: a snapshot is run on to where it ended
-    log: CommandLog
-    frames: FrameStore
-    history: History
-    settings: Settings
-    newest: int
+    branch: ScriptBranch
+
+    def end_run(self) -> None:
+        """End the process."""
+        if self.run is not None:
+            self.run.end()
+            self.run = None
 
 
 @dataclass(slots=True)

@@ -1,0 +1,286 @@
+"""Leads the script's process by the agent in it: orders go out, and what comes is taken in. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from time import monotonic
+from typing import Any
+
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.watchpoint import FiredWatchpoint
+from autograd_tui.engine.script.agent_messages import (
+    Answer,
+    Ask,
+    Detach,
+    Ended,
+    GoOn,
+    Hello,
+    NoSnapshot,
+    Return,
+    SeamsOff,
+    Stop,
+    TerminalBack,
+    WantsTerminal,
+)
+from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
+from autograd_tui.engine.script.script_runs import Run, SnapshotTable, Waiting
+from autograd_tui.engine.script.script_timeline import ScriptTimeline
+from autograd_tui.engine.script.socket_folder import SocketFolder
+
+POLL_SECONDS = 0.005  # between two looks at whether what is waited for is still wanted
+ATTACH_SECONDS = 10.0  # that a process has to attach in, which a busy machine may take
+END_SECONDS = 2.0  # that a script has to end in by itself, which has come to its end
+
+
+class AgentClient:
+    """The session's end of the socket. What comes of frames, losses and calls goes to the timeline."""
+
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        process: ScriptProcess,
+        folder: SocketFolder,
+        timeline: ScriptTimeline,
+        *,
+        memory: int,
+        terminal: TerminalLender | None,
+    ) -> None:
+        """`words`: the script's command line; memory: bytes for snapshots; `terminal`: that may be lent to it."""
+        self.run = Run()  # the process that runs or is held now
+        self.snapshots = SnapshotTable(memory)
+        self.no_snapshot: str | None = None  # why there is none of late: a clause
+        self.seams_off: str | None = None  # why the script goes on without seams: a sentence
+        self.fired: FiredWatchpoint | None = None  # where a watchpoint fired last
+        self.stopped: Callable[[], bool] = bool  # whether what runs is to end
+        self._words, self._process, self._folder, self._timeline = words, process, folder, timeline
+        self._terminal = terminal
+        self._untaken: FiredWatchpoint | None = None
+        self._returning: int | None = None  # the snapshot that the script is to go on from
+        self._first_connection: Connection | None = None  # of the process that was started: closed, it would run on
+
+    # What is known of the process.
+
+    @property
+    def title(self) -> str:
+        """The script's name."""
+        words = self._words[1:] if self._words[0] in ("-m", "--") else self._words
+        return os.path.basename(self.run.hello.file if self.run.hello else words[0])
+
+    @property
+    def end_sentence(self) -> str:
+        """What is said once the script has ended, behind a free run also which frame is the last one shown."""
+        run, newest = self.run, self._timeline.branch.newest
+        is_behind = run.latest is not None and run.last_index > newest
+        return f"{self.title} {run.ended}" + f"; frame {newest:,} is the last one drawn" * is_behind + "."
+
+    @property
+    def here(self) -> int:
+        """The index of the stop where the script is held; raises Refused where it is not."""
+        if self.run.ended:
+            raise Refused(self.end_sentence)
+        self.check_held()
+        return self.run.frame.index
+
+    @property
+    def fires_here(self) -> bool:
+        """Whether a watchpoint has fired that `take_fired` has not returned yet."""
+        return self._untaken is not None
+
+    def take_fired(self) -> FiredWatchpoint | None:
+        """Return, once, the watchpoint that has fired since the last call."""
+        fired, self._untaken = self._untaken, None
+        return fired
+
+    def check_held(self) -> None:
+        """Raise Refused where the script neither is held nor has ended."""
+        if self.run.held is None and not self.run.ended:
+            raise Refused(f"{self.title} runs, and has not come to its next stop.")
+
+    # Orders.
+
+    def let_go_on(self, order: GoOn) -> None:
+        """Let the script go on from the stop that the order names."""
+        self._folder.pause(False)
+        self.run.held = None
+        self._send(order)
+
+    def ask(self, what: Any, *arguments: Any) -> Any:
+        """Ask the held script, and return its answer; raises Refused where it refuses."""
+        self._send(Ask(self.here, what, arguments))
+        while True:
+            message = self.receive(lambda: False)
+            if isinstance(message, Answer):
+                break
+            if self.run.ended:
+                raise Refused(self.end_sentence)
+        if message.refused is not None:
+            raise Refused(message.refused)
+        return message.value
+
+    def run_on_from(self, snapshot: Waiting, order: Return) -> bool:
+        """Make what a snapshot is forked into the present process; return whether it has come to a stop."""
+        try:
+            snapshot.connection.send(order)
+        except OSError:
+            return False
+        before = self.run
+        self.run = Run(hello=before.hello, latest=before.latest, last_index=before.last_index)
+        self._returning = snapshot.pid
+        self._folder.pause(False)
+        self._timeline.expect_again()
+        deadline = monotonic() + ATTACH_SECONDS
+        while self.run.connection is None and monotonic() < deadline:
+            self.receive(bool)
+        self._returning = None
+        while self.run.held is None and not self.run.ended and self.run.connection is not None:
+            self.receive(self.stopped)
+        return self.run.held is not None
+
+    def close(self) -> None:
+        """End the script, which may be in the middle of its run."""
+        if not self._process.ends_with_screen:
+            self._folder.pause(True)  # it goes on, but learns first that the screen is gone
+        self._process.close()
+        self.snapshots.close()
+        if self.run.connection is not None:
+            self.run.connection.close()
+        self._folder.close()
+
+    def let_end(self) -> None:
+        """Let the script end by itself, where it has come to its end and waits there."""
+        connection = self.run.connection
+        if self.run.ended and connection is not None and self.run.waits_at_end:
+            with suppress(OSError, EOFError):
+                connection.send(Detach())
+                while connection.poll(END_SECONDS):
+                    connection.recv()
+            if self.run.is_first:
+                self._process.wait(END_SECONDS)
+
+    def _send(self, message: Any) -> None:
+        assert self.run.connection is not None
+        with suppress(OSError):  # its end is seen when its answer is waited for
+            self.run.connection.send(message)
+
+    # What comes.
+
+    def wait_until_held(self, stopped: Callable[[], bool] | None = None) -> None:
+        """Take in what comes, until the script is held or has ended."""
+        while self.run.held is None and not self.run.ended:
+            self.receive(stopped or self.stopped)
+
+    def take_in(self) -> bool:
+        """Take in what has come by itself; return whether the script has ended by that."""
+        connection, before = self.run.connection, self.run.ended
+        if connection is None or not connection.poll(0):
+            return False
+        self.receive(bool)
+        return self.run.ended != before
+
+    def receive(self, stopped: Callable[[], bool]) -> Any:
+        """Take in the next message and return it, None where none has come for a moment.
+
+        Where it is `stopped`, the script is held at its next stop.
+        """
+        if stopped():
+            self._folder.pause(True)
+        connection, listening = self.run.connection, self._folder.listening
+        ready = wait([listening, *([connection] if connection else [])], POLL_SECONDS)
+        if listening in ready:
+            self._attach()
+        if self.run.connection is not None and self.run.connection in ready:
+            try:
+                message = self.run.connection.recv()
+            except (EOFError, OSError):
+                self._lose_connection()
+                return None
+            self._take(message)
+            return message
+        if not ready and self._process.exit_code is not None:
+            self._end()
+        return None
+
+    def _attach(self) -> None:
+        """Take the first process that attaches, and what is forked from it; others go on by themselves."""
+        connection, run = self._folder.accept(), self.run
+        if run.hello is not None:
+            hello = _hello_of(connection)
+            if hello is not None and hello.snapshot is not None and hello.parent == run.hello.pid:
+                self.snapshots.add(hello, connection, self._timeline.branch.settings)
+                return
+            if hello is not None and hello.snapshot is None and hello.parent == self._returning:
+                run.connection, run.hello = connection, hello
+                return
+        if run.connection is not None or run.hello is not None:
+            with suppress(OSError):
+                connection.send(Detach())
+            connection.close()
+            return
+        run.connection = self._first_connection = connection
+
+    def _lose_connection(self) -> None:
+        assert self.run.connection is not None
+        self.run.connection.close()
+        self.run.connection = None
+        deadline = monotonic() + 1
+        while self._process.exit_code is None and monotonic() < deadline:
+            self._process.wait(0.05)
+        self._end()
+
+    def _end(self) -> None:
+        run, code = self.run, self._process.exit_code
+        if code is None and not run.is_first:
+            code = 0  # of a process that nobody waits for
+        if run.latest is None:
+            run.ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
+        elif code is None and not run.last_index:
+            run.ended = "goes on without seams"
+        else:
+            events = run.last_index or self._timeline.branch.newest
+            run.ended = f"has ended after {events:,} events" + (f" (exit code {code})" if code else "")
+
+    def _take(self, message: Any) -> None:
+        run = self.run
+        match message:
+            case Hello():
+                run.hello = message
+            case Stop():
+                self._take_stop(message)
+            case SeamsOff(reason):
+                self.seams_off = reason
+                run.ended = f"goes on without seams: {reason.removesuffix('.')}"
+            case WantsTerminal() if self._terminal is not None:
+                self._terminal.lend()
+            case TerminalBack() if self._terminal is not None:
+                self._terminal.take_back()
+            case Ended():
+                run.last_index = message.index
+                if run.latest is not None:
+                    self._timeline.take_end(message.losses, message.index, run.latest)
+                if message.held:
+                    run.ended = f"has ended after {message.index:,} events" + " by an exception" * message.raised
+                    run.waits_at_end = True
+            case NoSnapshot(reason):
+                self.no_snapshot = reason
+            case _:
+                pass
+
+    def _take_stop(self, stop: Stop) -> None:
+        run = self.run
+        frame = run.decoder.frame(stop.line)
+        self._timeline.take(frame, stop, run.latest)
+        run.latest, run.held = frame, stop if stop.held else None
+        if stop.fired is not None:
+            self.fired = self._untaken = stop.fired
+
+
+def _hello_of(connection: Connection) -> Hello | None:
+    """Return what a process says that attaches, None where it does not say it at once."""
+    with suppress(EOFError, OSError):
+        if connection.poll(ATTACH_SECONDS):
+            message = connection.recv()
+            return message if isinstance(message, Hello) else None
+    return None

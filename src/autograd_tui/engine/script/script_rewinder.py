@@ -1,0 +1,96 @@
+"""Takes a script back: a snapshot of it runs on to the frame that is wanted, or a branch is taken again."""
+
+from __future__ import annotations
+
+from autograd_tui.core.command import Command
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import Branch
+from autograd_tui.engine.script.agent_client import AgentClient
+from autograd_tui.engine.script.agent_messages import Return
+from autograd_tui.engine.script.script_runs import Run, settings_between
+from autograd_tui.engine.script.script_timeline import ScriptTimeline
+
+
+class ScriptRewinder:
+    """Chooses the process that stands where the user wants to be: the one further on, a branch's, or a snapshot."""
+
+    def __init__(self, client: AgentClient, timeline: ScriptTimeline) -> None:
+        self._client, self._timeline = client, timeline
+
+    def run(self, command: Command) -> Frame:
+        """Carry out a command that goes back, or to a branch."""
+        value, frame = command.value, self._client.run.frame
+        if command.name == "branch" and isinstance(value, int):
+            return self._take_branch(self._timeline.get_branch(value))
+        if command.name == "undo":
+            if not frame.index:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(frame.index - 1)
+        assert isinstance(value, int)
+        return self.rewind(value)
+
+    def rewind(self, index: int) -> Frame:
+        """Take the script to frame `index` of the present branch."""
+        client, timeline, newest = self._client, self._timeline, self._timeline.branch.newest
+        present, ahead = client.run, timeline.ahead
+        if index == present.frame.index and not present.ended:
+            return present.frame
+        if not 0 <= index <= newest:
+            raise Refused(f"there is no frame {index} to go back to: the last one is frame {newest}.")
+        if ahead is not None and index == ahead.frame.index and not ahead.ended:
+            present.end()
+            client.run, timeline.ahead = ahead, None
+            if timeline.observer is not None:
+                timeline.observer.on_rewind(ahead.frame)
+            return ahead.frame
+        self._run_on_to(index)
+        self._keep_further_run(present)
+        return client.run.frame
+
+    def _run_on_to(self, index: int) -> None:
+        """Have a snapshot run on to frame `index`, or to where it is stopped on the way.
+
+        Where none can, the present process is left where it is, and Refused is raised.
+        """
+        client = self._client
+        client.check_held()
+        present, settings = client.run, self._timeline.branch.settings
+        for snapshot in client.snapshots.before(index, settings):
+            if client.run_on_from(snapshot, Return(index, settings_between(settings, snapshot.of.index, index))):
+                return
+            client.snapshots.drop(snapshot)
+            client.run = present
+        if client.no_snapshot:
+            raise Refused(f"{client.title} cannot be taken back: {client.no_snapshot}.")
+        raise Refused(f"{client.title} cannot be taken back to frame {index}: no copy of it is kept from before.")
+
+    def _keep_further_run(self, run: Run) -> None:
+        """Keep the process that was left, where no other stands further on."""
+        if self._timeline.ahead is None:
+            self._timeline.ahead = run
+        else:
+            run.end()
+
+    def _take_branch(self, branch: Branch) -> Frame:
+        """Go to where a branch ended, which is the present one then; what is left becomes a branch."""
+        client, timeline = self._client, self._timeline
+        client.check_held()
+        present, ahead = client.run, timeline.ahead
+        taken, made = timeline.take_branch(branch, ahead or present)
+        if taken.run is not None and taken.run.connection is not None and not taken.run.ended:
+            client.run = taken.run
+        else:
+            try:
+                self._run_on_to(taken.branch.newest)
+            except Refused:
+                if made is not None:
+                    timeline.take_branch(made, None)
+                timeline.ahead = ahead
+                raise
+            taken.end_run()
+        if ahead is not None or made is None:
+            present.end()
+        if timeline.observer is not None:
+            timeline.observer.on_branch_taken(branch.number, client.run.frame)
+        return client.run.frame

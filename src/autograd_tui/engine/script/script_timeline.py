@@ -1,0 +1,217 @@
+"""What has come from a script: its frames, calls and losses, on the present branch and on those that were left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autograd_tui.core.command import NEXT, SCRIPT_CALLS, Command
+from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame_store import Branch, Branches, FrameStore
+from autograd_tui.core.history import History, Series
+from autograd_tui.core.replay_check import Divergence, ReplayChecker
+from autograd_tui.core.run_observer import RunObserver
+from autograd_tui.core.trace import Trace
+from autograd_tui.engine.script.agent_messages import Stop
+from autograd_tui.engine.script.script_runs import MAX_LEFT, Left, Run, ScriptBranch
+
+MAX_TRACES = 16  # that are kept
+MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
+
+
+class ScriptTimeline:
+    """Takes in each frame where it belongs, and tells the observer; it knows of processes only which branch has one."""
+
+    def __init__(self) -> None:
+        self.branch = ScriptBranch()  # the present one
+        self.left: dict[int, Left] = {}  # by the branch's number
+        self.branches: tuple[Branch, ...] = ()  # that can be taken again; replaced, never changed
+        self.ahead: Run | None = None  # a process that stands further on than the present one, on the same branch
+        self.traces: dict[int, Trace] = {}  # the newest ones, by frame
+        self.observer: RunObserver | None = None
+        self._left_behind = Branches()
+        self._checker: ReplayChecker | None = None  # while the script comes to frames that it had before
+        self._divergence: Divergence | None = None
+        self._since_written = 0  # frames of a free run that the observer was told of
+
+    @property
+    def frames(self) -> FrameStore:
+        """The frames of the present branch that are stored."""
+        assert self.branch.frames is not None
+        return self.branch.frames
+
+    def take_divergence(self) -> Divergence | None:
+        """Return, once, where the script has come to other numbers than the first time."""
+        divergence, self._divergence = self._divergence, None
+        return divergence
+
+    # What comes.
+
+    def take(self, frame: Frame, stop: Stop, before: Frame | None) -> None:
+        """Take in a frame, and what came with it. `before`: the frame that came before it from the same process."""
+        self.add_losses(stop.losses, before=frame.index)
+        if before is None or self.branch.frames is None:
+            self.branch.frames = FrameStore(frame)
+            self.branch.history.append(frame)
+        elif frame.index <= len(self.branch.log) and self._was_made_by(frame):
+            self._check_again(frame, before, held=stop.held)
+        else:
+            self._append(frame, before, held=stop.held)
+        self.branch.newest = max(self.branch.newest, frame.index)
+        if self.ahead is not None and self.ahead.position < frame.index:
+            self.ahead.end()
+            self.ahead = None
+        self.traces = {index: trace for index, trace in self.traces.items() if index < frame.index}
+        if stop.trace is not None:
+            self.traces[frame.index] = stop.trace
+            while len(self.traces) > MAX_TRACES:
+                del self.traces[next(iter(self.traces))]
+
+    def take_end(self, losses: Series, last: int, latest: Frame) -> None:
+        """Take in what came of the script behind its latest frame, up to its last event."""
+        self.add_losses(losses, before=last + 1)
+        self._log_unseen(last, latest)
+
+    def add_losses(self, losses: Series, *, before: int) -> None:
+        """Plot the losses of forwards that no frame has brought."""
+        loss = self.branch.history.loss
+        last = loss.indices[-1] if loss else -1
+        for point in losses.points():
+            if last < point.index < before:
+                loss.append(point.index, point.iteration, point.value)
+
+    def _was_made_by(self, frame: Frame) -> bool:
+        """Return whether the frame of this index may be this one: the user has set the same there, or nothing."""
+        return not _sets(frame) or self.branch.log.leading_to(frame.index) == frame.command
+
+    def _append(self, frame: Frame, before: Frame, *, held: bool) -> None:
+        if frame.index <= len(self.branch.log):
+            self.leave_branch(frame.index - 1, before)
+        self._checker = None
+        branch = self.branch
+        if _sets(frame) and frame.command is not None:
+            branch.settings = (*branch.settings, (frame.index, frame.command))
+        if frame.params.layout.names != before.params.layout.names:
+            history = branch.history
+            branch.history = History(history.loss, history.grad_norm, history.learning_rate, history.metrics)
+        self.frames.append(frame)
+        branch.history.append(frame)
+        self._log_frame(frame, before, held=held)
+
+    # Frames that come a second time.
+
+    def expect_again(self) -> None:
+        """Compare the frames that come now with those of the first time."""
+        self._checker = ReplayChecker(self.frames.get, self.branch.history)
+
+    def _check_again(self, frame: Frame, before: Frame, *, held: bool) -> None:
+        """Compare a frame that has come a second time; where it differs, the script goes another way from there."""
+        if self._checker is None:
+            self.expect_again()
+        checker = self._checker
+        assert checker is not None
+        script = frame.script and replace(frame.script, output_muted=False)
+        checker.check(replace(frame, script=script))
+        divergence = checker.divergence
+        if divergence is not None and not divergence.what:
+            divergence = self._checker = None  # the same numbers: one of the two knew less, in a run without frames
+        if divergence is not None:
+            self._divergence = divergence
+            self._append(frame, before, held=held)
+        elif frame.index > self.branch.newest:
+            self.frames.append(frame)  # of a part that had no frames the first time; the history is there
+        elif held and self.observer is not None:
+            self.observer.on_rewind(frame)
+
+    # Branches.
+
+    def leave_settings_ahead(self, here: Frame) -> None:
+        """Go another way than the first time, where something was set further on that is not set again."""
+        if any(index > here.index for index, _ in self.branch.settings):
+            self.leave_branch(here.index, here)
+
+    def leave_branch(self, fork: int, latest: Frame) -> None:
+        """Keep what there is behind frame `fork` as a branch: another way begins there, or at the latest frame."""
+        left = self._left_behind.leave(self.branch.log, self.branch.history, fork=fork)
+        if left is not None:
+            if self.observer is not None:
+                self.observer.on_branch_left(left.number, left.loss)
+            self.left[left.number] = Left(self.ahead, self.branch)
+            self._show_branches()
+        elif self.ahead is not None:
+            self.ahead.end()
+        self.ahead = None
+        self.branch = self.branch.up_to(fork, latest)
+        self.traces = {index: trace for index, trace in self.traces.items() if index <= fork}
+
+    def take_branch(self, branch: Branch, run: Run | None) -> tuple[Left, Branch | None]:
+        """Make a branch that was left the present one again. `run`: the process at the end of the one that is left now.
+
+        Return what was kept of it, and how the one that is left is listed; None where it is a part of the other.
+        """
+        taken = self.left.pop(branch.number)
+        self._left_behind.remove(branch)
+        fork = self.branch.log.shared_with(taken.branch.log)
+        made = self._left_behind.leave(self.branch.log, self.branch.history, fork=fork)
+        if made is not None:
+            self.left[made.number] = Left(run, self.branch)
+            if self.observer is not None:
+                self.observer.on_branch_left(made.number, made.loss)
+        self.ahead = None
+        self.branch = taken.branch
+        self.traces = {index: trace for index, trace in self.traces.items() if index <= fork}
+        self._show_branches()
+        return taken, made
+
+    def get_branch(self, number: int) -> Branch:
+        """Return a branch by its number; raises Refused where there is none, or none any more."""
+        return self._left_behind.get(number)
+
+    def _show_branches(self) -> None:
+        """Show the branches that there are, and keep processes of the newest alone."""
+        self.branches = self._left_behind.newest
+        numbers = {each.number for each in self.branches}
+        for number in [each for each in self.left if each not in numbers]:
+            self.left.pop(number).end_run()
+        for number in sorted(self.left)[:-MAX_LEFT]:
+            self.left[number].end_run()
+
+    # What is logged, and told to the observer.
+
+    def _log_frame(self, frame: Frame, before: Frame, *, held: bool) -> None:
+        """Log the command that led to a frame, and the calls before it that no frame has brought."""
+        log = self.branch.log
+        start, unseen = len(log), frame.index - len(log) - 1
+        command = frame.command or Command(NEXT)
+        log.append_block((Command(NEXT),), unseen)
+        log.append(command, frame.error)
+        if self.observer is None or unseen < 0:
+            return
+        if frame.error is not None and unseen:  # which stands in a line of its own
+            last = replace(before, index=frame.index - 1)
+            self.observer.on_free_run([((Command(NEXT),), unseen)], start, last)
+            unseen = 0
+        if (held or frame.error is not None) and not unseen:
+            self.observer.on_command(str(command), frame)
+            return
+        self.observer.on_free_run([((Command(NEXT),), unseen), ((command,), 1)], start, frame)
+        self._since_written += 1
+        if held or self._since_written == MAX_LOGGED_TOGETHER:
+            self._since_written = 0
+            self.observer.on_free_run_end()
+
+    def _log_unseen(self, last: int, latest: Frame) -> None:
+        """Log the calls behind the latest frame, up to the script's last one."""
+        log = self.branch.log
+        unseen, start = last - len(log), len(log)
+        if unseen <= 0:
+            return
+        log.append_block((Command(NEXT),), unseen)
+        if self.observer is not None:
+            end = replace(latest, index=last, loss=self.branch.history.last_loss)
+            self.observer.on_free_run([((Command(NEXT),), unseen)], start, end)
+            self.observer.on_free_run_end()
+
+
+def _sets(frame: Frame) -> bool:
+    """Return whether the user has led to a frame, who set something."""
+    return frame.command is not None and frame.command.phase is None and frame.command.name not in SCRIPT_CALLS
