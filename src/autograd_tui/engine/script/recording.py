@@ -16,8 +16,9 @@ from torch.overrides import _get_current_function_mode, _get_current_function_mo
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Source, Trace
+from autograd_tui.engine.script.optimizer_reader import spec_of
 from autograd_tui.engine.script.registry import variables
-from autograd_tui.engine.script.script_frames import spec_of, untouched
+from autograd_tui.engine.script.tensor_access import untouched
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, SavedTensors, has_packed
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer, Hook
 from autograd_tui.engine.tracing.forward_tracer import BegunCall, ForwardTracer, TorchLookups, TracedCall

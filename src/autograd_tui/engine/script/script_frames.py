@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,20 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.command import Command
-from autograd_tui.core.errors import Refused
-from autograd_tui.core.frame import Frame, ParamGroups
-from autograd_tui.core.optimizer_spec import OptimizerSpec
+from autograd_tui.core.frame import Frame
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
 from autograd_tui.engine.script.call_site import call_site
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
-from autograd_tui.engine.script.module_calls import ModuleCall, without_modes
+from autograd_tui.engine.script.module_calls import ModuleCall
+from autograd_tui.engine.script.optimizer_reader import OptimizerReader
 from autograd_tui.engine.script.registry import NamedModel
+from autograd_tui.engine.script.tensor_access import readable_group, untouched
 from autograd_tui.engine.training.frame_reader import as_top, largest_outputs
-from autograd_tui.engine.training.optimizers import optimizer_to_spec
-from autograd_tui.engine.training.param_groups import optimizer_classes, optimizer_text
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_number_or_tensor
+from autograd_tui.engine.training.tensor_properties import has_shape
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
@@ -36,8 +31,6 @@ if TYPE_CHECKING:
 Optimizer = torch.optim.Optimizer
 NO_OPTIMIZER = "none"
 MAX_NODES = 200_000  # of a loss's graph that are visited
-MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
-PLAIN = {bool, int, float, str, type(None), tuple}  # types of options that can be compared
 FORGOTTEN: dict[str, Any] = {  # fields of a frame that events in between, which were not followed, have made untrue
     **dict.fromkeys(("loss", "loss_params", "prediction", "inputs", "targets", "before", "mover", "moves")),
     **dict.fromkeys(("added_to", "last_grads", "state_before", "step_rate", "grads_params", "buffers_before")),
@@ -70,13 +63,13 @@ class ScriptFrames:
     def __init__(self, phases: Phases) -> None:
         self._phases = phases
         self._reader = StatsReader()
+        self._optimizers = OptimizerReader(phases.registry, self._reader)
         self._history = GradHistory()
         self._last: Frame | None = None
         self._models: list[NamedModel] = []  # of the last frame
         self._zeroed: frozenset[int] = frozenset()  # its parameters whose gradients are there, cleared to zeros
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
-        self._spelled: dict[int, tuple[weakref.ref[Optimizer], Any, tuple[str, tuple[str, ...]]]] = {}
         self._moved_before_step: tuple[str, ...] = ()
         self._steps: dict[int, BeforeStep] = {}  # of those that run, by the optimizer's id
 
@@ -103,17 +96,17 @@ class ScriptFrames:
         params = self._phases.registry.params()
         self._find_cleared(list(params.values()))
         with untouched():
-            group = _group(params)
+            group = readable_group(params)
             read = self._reader.read({"params": group})
             moves = self._reader.watch("params", group)
-            state = self._small_state(params)
+            state = self._optimizers.small_state(params)
         before, last = read["params"], self._last
         moved: tuple[str, ...] = ()
         if last is not None and last.params == before:
             before = last.params
         elif last is not None and last.index == self._phases.index and not self._phases.inside_step:
             moved = _changed_rows(before, last.params)
-        self._steps[id(optimizer)] = BeforeStep(before, state, self._rates(), moves, moved)
+        self._steps[id(optimizer)] = BeforeStep(before, state, self._optimizers.rates(), moves, moved)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Take note of the gradients that were used."""
@@ -152,18 +145,18 @@ class ScriptFrames:
             self._find_cleared(tensors)
         last = self._last
         follows = last is not None and last.index == phases.index - 1
-        groups = {"params": _group(params)}
+        groups = {"params": readable_group(params)}
         if not follows or name == "forward":
-            groups["buffers"] = _group(phases.registry.buffers())
+            groups["buffers"] = readable_group(phases.registry.buffers())
         if not follows or name == "step":
-            groups["optimizer_state"] = self._optimizer_state(params)
+            groups["optimizer_state"] = self._optimizers.state(params)
         if loss is not None:
             seen = self._seen(loss, calls)
             with untouched():
                 groups["top"] = TensorGroup(largest_outputs(seen.get("prediction"), seen.get("targets")))
-            groups["seen"] = _group(seen)
+            groups["seen"] = readable_group(seen)
         grads_of = {each: param.grad for each, param in params.items()}
-        groups["grads"] = _group({each: grad for each, grad in grads_of.items() if grad is not None})
+        groups["grads"] = readable_group({each: grad for each, grad in grads_of.items() if grad is not None})
         with untouched():
             read = self._reader.read(groups)
         table = read["params"]
@@ -172,9 +165,9 @@ class ScriptFrames:
             last, follows = None, False  # other parameters: nothing can be compared
             with untouched():
                 if "buffers" not in read:
-                    read |= self._reader.read({"buffers": _group(phases.registry.buffers())})
+                    read |= self._reader.read({"buffers": readable_group(phases.registry.buffers())})
                 if "optimizer_state" not in read:
-                    read |= self._reader.read({"optimizer_state": self._optimizer_state(params)})
+                    read |= self._reader.read({"optimizer_state": self._optimizers.state(params)})
         frame = self._frame(name, last, read, params, follows=follows)
         command = Command(name) if name else None
         changes: Changes = {
@@ -201,14 +194,17 @@ class ScriptFrames:
         last = self._last
         assert last is not None
         params = self._phases.registry.params()
-        group = _group(params)
+        group = readable_group(params)
         with untouched():
             self._reader.read({"params": group})
             moves = self._reader.watch("params", group)
             carry_out()
             table = self._reader.read({"params": group})["params"]
-        rates = self._rates()
-        changes: Changes = {"learning_rate": rates[0] if rates else 0.0, "groups": self._groups(params, rates)}
+        rates = self._optimizers.rates()
+        changes: Changes = {
+            "learning_rate": rates[0] if rates else 0.0,
+            "groups": self._optimizers.groups(params, rates),
+        }
         if command.kind != "lr":
             changes |= {"params": table, "before": last.params, "mover": command, "moves": moves(), "moved": True}
         if last.script is not None:
@@ -232,17 +228,17 @@ class ScriptFrames:
         self, name: str, last: Frame | None, read: dict[str, StatsTable], params: dict[str, Tensor], *, follows: bool
     ) -> Frame:
         phases = self._phases
-        rates = self._rates()
+        rates = self._optimizers.rates()
         grads = self._grads(read["grads"], params)
         table = read["params"]
-        texts = self._texts()
+        texts = self._optimizers.texts()
         fields: Changes = {
             "params": table if last is None or last.params != table else last.params,
             "grads": grads if last is None or not _are_equal(grads, last.grads) else last.grads,
             "frozen": frozenset(index for index, each in enumerate(params.values()) if not each.requires_grad),
             "optimizer": texts[0][0] if texts else NO_OPTIMIZER,
             "learning_rate": rates[0] if rates else 0.0,
-            "groups": self._groups(params, rates),
+            "groups": self._optimizers.groups(params, rates),
         }
         for each in ("buffers", "optimizer_state"):
             if each in read:
@@ -459,60 +455,6 @@ class ScriptFrames:
             frozenset(index for index, each in enumerate(params.values()) if id(each) not in held),
         )
 
-    def _rates(self) -> tuple[float, ...]:
-        """Return the learning rate of each group of all optimizers."""
-        return tuple(
-            float(group.get("lr", 0.0))
-            for optimizer in self._phases.registry.optimizers
-            for group in optimizer.param_groups
-        )
-
-    def _groups(self, params: dict[str, Tensor], rates: tuple[float, ...]) -> ParamGroups | None:
-        texts = [text for _, of_groups in self._texts() for text in of_groups]
-        group_of: dict[int, int] = {}
-        groups = [group for optimizer in self._phases.registry.optimizers for group in optimizer.param_groups]
-        for number, group in enumerate(groups):
-            for param in group["params"]:
-                group_of.setdefault(id(param), number)
-        of = tuple(group_of.get(id(param)) for param in params.values())
-        if len(texts) == 1 and None not in of:
-            return None
-        return ParamGroups(of, rates, tuple(texts)) if texts else None
-
-    def _texts(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Return each optimizer as a command spells it, and each of its groups with the options of its own."""
-        texts = []
-        for optimizer in self._phases.registry.optimizers:
-            options = [
-                [(name, each) for name, each in group.items() if name not in ("params", "lr")]
-                for group in optimizer.param_groups
-            ]
-            reference, spelled, text = self._spelled.get(id(optimizer), (None, None, None))
-            is_plain = all(type(each) in PLAIN for group in options for _, each in group)
-            if text is None or reference is None or reference() is not optimizer or not is_plain or spelled != options:
-                own = str(replace(spec_of(optimizer), lr=None))
-                text = own, tuple(_group_text(optimizer, group) for group in optimizer.param_groups)
-                self._spelled[id(optimizer)] = weakref.ref(optimizer), options if is_plain else None, text
-            texts.append(text)
-        return texts
-
-    def _optimizer_state(self, params: dict[str, Tensor]) -> TensorGroup:
-        """Return the state of all optimizers by rows: "w.momentum_buffer"."""
-        optimizers = self._phases.registry.optimizers
-        rows = {}
-        for name, param in params.items():
-            entry: Any = next((state for each in optimizers if (state := dict.get(each.state, param))), {})
-            for key, value in entry.items() if isinstance(entry, dict) else ():
-                if is_number_or_tensor(value):
-                    rows[f"{name}.{key}"] = torch.as_tensor(value)
-        return _group(rows, exact=False)
-
-    def _small_state(self, params: dict[str, Tensor]) -> StatsTable | None:
-        """Return the optimizers' state where the parameters are MAX_WORKED_VALUES at most, else None."""
-        if len(params) > MAX_WORKED_VALUES or not all(each.numel() == 1 for each in params.values()):
-            return None
-        return self._reader.read({"state_before": self._optimizer_state(params)})["state_before"]
-
     def _seen(self, loss: Tensor, calls: list[ModuleCall]) -> dict[str, Tensor]:
         """Return the loss, and what the last model that took part in it was given and gave, as far as it is held."""
         seen = {"loss": self._phases.unscaled(loss)}
@@ -526,18 +468,6 @@ class ScriptFrames:
         if measure is not None and len(measure.arguments) > 1:
             seen["targets"] = measure.arguments[1]
         return {name: each for name, each in seen.items() if has_shape(each)}
-
-
-def _group(tensors: Mapping[str, Tensor], *, exact: bool = True) -> TensorGroup:
-    """Return tensors to measure together; what cannot be read, or not without the other ranks, is not."""
-    return TensorGroup({name: _readable(each) for name, each in tensors.items()}, exact)
-
-
-def _readable(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a distributed tensor, and nothing to measure of one whose memory was given back."""
-    if type(tensor).__name__ == "DTensor":
-        tensor = tensor._local_tensor  # type: ignore[attr-defined]  # reading the whole would wait for the others
-    return tensor if in_memory(tensor) else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
 def _without(grads: Grads, indices: frozenset[int]) -> Grads:
@@ -584,29 +514,6 @@ def _changed_rows(now: StatsTable, before: StatsTable) -> tuple[str, ...]:
     return tuple(name for name, at in zip(names, starts, strict=True) if rows[at : at + width] != old[at : at + width])
 
 
-def spec_of(optimizer: Optimizer) -> OptimizerSpec:
-    """Return an optimizer's spec; of one that is none of PyTorch's the name alone, which none of those has."""
-    cls = type(optimizer)
-    known = optimizer_classes()
-    name = re.sub(r"[^a-z0-9_]", "", cls.__name__.lower()).lstrip("_0123456789")
-    if known.get(name) is not cls:
-        return OptimizerSpec(name if name and name not in known else f"own_{name}")
-    try:
-        return optimizer_to_spec(optimizer)
-    except (Refused, ValueError, TypeError, KeyError):
-        return OptimizerSpec(name)
-
-
-def _group_text(optimizer: Optimizer, group: dict[str, Any]) -> str:
-    spec = spec_of(optimizer)
-    if optimizer_classes().get(spec.name) is not type(optimizer):
-        return spec.name
-    try:
-        return optimizer_text(spec, group)
-    except (Refused, ValueError, TypeError):
-        return spec.name
-
-
 def _graph(loss: Tensor) -> tuple[set[int], list[Tensor]]:
     """Return the numbers of the nodes of a loss's graph, and its leaves."""
     numbers: set[int] = set()
@@ -626,15 +533,3 @@ def _graph(loss: Tensor) -> tuple[set[int], list[Tensor]]:
             numbers.add(node._sequence_nr())
         waiting += [each for each, _ in node.next_functions]
     return numbers, list(leaves.values())
-
-
-@contextmanager
-def untouched() -> Iterator[None]:
-    """Read tensors without a graph, autocast, or the user's own modes around."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(without_modes())
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield

@@ -12,7 +12,7 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import Inspection
-from autograd_tui.engine.script.script_frames import untouched
+from autograd_tui.engine.script.tensor_access import untouched
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.state import there_are, write_value
 
