@@ -788,3 +788,35 @@ def test_a_scripted_model_is_known(tmp_path: Path) -> None:
     )
     assert agent.letters == "FBS"
     assert agent.frames[-1].params.layout.names == ("0.weight", "0.bias")
+
+
+GROWING = """
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+model[0].requires_grad_(False)
+optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1, momentum=0.9)
+for index in range(5):
+    if index == 1:
+        model[0].requires_grad_(True)
+        optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.01})
+    if index == 2:
+        model.append(nn.Linear(1, 1))
+        optimizer.add_param_group({"params": model[2].parameters(), "lr": 0.02})
+    if index == 3:
+        del optimizer.param_groups[1:]
+    optimizer.zero_grad()
+    loss = model(torch.ones(2, 3)).sum()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_groups_that_come_and_go_while_a_script_trains(tmp_path: Path) -> None:
+    agent, _ = recorded(GROWING, tmp_path)
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    frames = [decoder.frame(encoder.line(each)) for each in agent.frames]  # checks that their parts fit together
+    steps = [each for each in frames if each.command is not None and each.command.name == "step"]
+    assert [each.step_rates for each in steps] == [(0.1,), (0.1, 0.01), (0.1, 0.01, 0.02), (0.1,), (0.1,)]
+    assert [len(each.params) for each in steps] == [4, 4, 6, 6, 6]

@@ -258,6 +258,8 @@ class ScriptFrames:
             by_step = phases.inside_step
             changes |= {"before": last.params if by_step else None, "mover": Command("step") if by_step else None}
             changes |= {"moves": None, "moved": name != "forward"}
+        if len(changes.get("step_rates", frame.step_rates)) != len(rates):  # a group was added or taken away
+            changes |= {"step_rates": ()}
         return replace(frame, **changes)
 
     def _loss_that_was_not_seen(self, frame: Frame) -> Changes:
