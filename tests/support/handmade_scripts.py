@@ -360,7 +360,7 @@ class HeldScript(MadeSession):
 
     def end(self, sentence: str) -> None:
         """Let the script have ended."""
-        self.ended, self.can = sentence, Capabilities(export=True, script=True, refusal=sentence)
+        self.ended, self.can = sentence, Capabilities(export=True, script=True, ended=True, refusal=sentence)
 
     @property
     def notice(self) -> str | None:

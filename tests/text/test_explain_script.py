@@ -113,7 +113,7 @@ def test_a_call_inside_another_says_so() -> None:
 def test_a_script_that_raised_ends_as_it_would_have() -> None:
     text = said(raised()[-1])
     assert text.startswith("The script raised RuntimeError (train.py, line 6):")
-    assert "space lets it end, as under plain Python." in text
+    assert "From here on it ends as under plain Python." in text
 
 
 def test_gradients_that_are_not_finite_are_no_harm_where_a_scaler_watches() -> None:
@@ -122,7 +122,7 @@ def test_gradients_that_are_not_finite_are_no_harm_where_a_scaler_watches() -> N
     numbers[0], numbers[3] = float("inf"), 1
     spoiled = replace(frame, grads=replace(frame.grads, table=replace(frame.grads.table, numbers=numbers)))
     assert "GradScaler leaves a step out for that" in said(spoiled)
-    assert "a step that uses it would put that into the parameters." in said(with_stop(spoiled, scaled_loss=None))
+    assert "a step with that would put it into the parameters." in said(with_stop(spoiled, scaled_loss=None))
 
 
 def test_losses_of_several_kinds_are_not_compared() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from app_screen import running
 from autograd_tui.core.command import parse
 from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
+from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.trace_panels import SourcePanel
@@ -126,6 +128,9 @@ async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> N
         assert shown.note == "train.py has ended after 9 events (exit code 1). Its last line: RuntimeError: shapes"
         assert "it has ended" in shown.text("PhasesPanel")
         assert "space:" not in shown.text("PhasesPanel")
+        session.can = replace(SCRIPTED, ended=True)  # with snapshots that it may be taken back to
+        await shown.press("left", "escape")
+        assert "it has ended" in shown.text("PhasesPanel")
 
 
 async def test_where_a_watchpoint_has_fired_in_a_script_e_writes_a_picture_and_no_repro(
@@ -153,3 +158,16 @@ async def test_inside_a_call_whose_lines_are_not_known_the_script_is_shown() -> 
         (panel,) = shown.app.main.trace_screen.query(SourcePanel)
         assert panel.border_title == "Source   train.py, line 15"
         assert any("▶ 15 errG.backward()" in plain(line) for line in panel.lines(50, 9))
+
+
+async def test_what_a_free_run_has_left_unknown_is_not_said_to_come_yet() -> None:
+    unknown: dict[str, Any] = dict.fromkeys(("loss", "loss_params", "prediction", "inputs", "targets"))
+    frames = SCENES["simple"]()
+    frames[6:] = [replace(each, **unknown, top=()) for each in frames[6:]]
+    session = HeldScript(frames, 3)
+    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
+    async with running(app, (200, 60)) as shown:
+        await shown.press("space", "space", "space")
+        assert session.frame.index == 6
+        assert "not known at this stop" in shown.text("LossPanel")
+    assert plain(batch_lines(session.frame, ABOUT, 60)[0]) == "not known at this stop"

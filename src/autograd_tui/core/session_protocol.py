@@ -65,6 +65,7 @@ class Capabilities:
     recompute: bool = False  # frames that are stored no longer
     replays: bool = False  # it runs what a journal says, and nothing else
     script: bool = False  # a script of the user's own runs: it is let go on, and not told what to do
+    ended: bool = False  # that script runs no more, though it may be taken back
     refusal: str = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
 
 

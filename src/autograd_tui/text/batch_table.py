@@ -51,7 +51,8 @@ def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     """Draw a column a value: inputs, targets, prediction, error, and the squares where the loss is their mean."""
     x, y, q = frame.inputs, frame.targets, frame.prediction
     if frame.loss_params is None and not knows_first_batch(frame):
-        return [[("no batch here: forward takes the first", "dim")]]
+        has_run = frame.script is not None and frame.iteration  # freely: its batch was not looked at
+        return [[("not known at this stop" if has_run else "no batch here: forward takes the first", "dim")]]
     label_width = max(8, *(len(name) + 6 for name in about.names))
     columns = (width - label_width) // 10
     few = [row.values for row in (x, y, q) if row and row.values]

@@ -154,11 +154,13 @@ def _step(frame: Frame, stop: ScriptStop) -> list[str]:
         ]
     count = dict(stop.steps).get(stop.optimizer)
     nth = [f"That was step {count:,} of {stop.optimizer}."] if count else []
+    if frame.before is None:  # in a free run
+        return [f"{call} has run. How far it moved each parameter was not looked at.", *nth]
     if len(stop.steps) <= 1:
         first, *rest = explain_step(frame)
         return [f"{call} {first.removeprefix('step ')}", *rest, *nth]
     moved = [index for index, norm in enumerate(frame.move_norms or ()) if norm is None or norm > 0]
-    if frame.before is None or frame.before is frame.params or not moved:
+    if frame.before is frame.params or not moved:
         return [f"{call} ran, and no parameter has changed.", *loss_age(frame), *nth]
     rules = {describe_update(frame.optimizer_of(index)) for index in moved}
     by = f", each by {rules.pop()}" if len(rules) == 1 else ""
@@ -182,7 +184,7 @@ def _scheduler(frame: Frame, stop: ScriptStop) -> list[str]:
 
 def _zero_grad(frame: Frame, stop: ScriptStop) -> list[str]:
     call = _called(stop, "zero_grad")
-    found = frame.last_grads.backwards if frame.last_grads else (0,) * len(frame.grads)
+    found = frame.last_grads.backwards if frame.last_grads is not None else (0,) * len(frame.grads)
     cleared = sum(1 for before, now in zip(found, frame.grads.backwards, strict=False) if before and not now)
     kept, norms = sum(map(bool, frame.grads.backwards)), frame.grads.norms()
     zeroed = sum(1 for now, norm in zip(frame.grads.backwards, norms, strict=True) if now and norm == 0)
@@ -190,6 +192,8 @@ def _zero_grad(frame: Frame, stop: ScriptStop) -> list[str]:
         sentence = f"{call} cleared the gradients of {count_parameters(cleared)}: each .grad is None again."
     elif zeroed:
         sentence = f"{call} has run: {count_parameters(zeroed)} {_has(zeroed)} a .grad of zeros, and not None."
+    elif frame.last_grads is None:  # in a free run
+        sentence = f"{call} has run. Which gradients it cleared was not looked at."
     else:
         sentence = f"{call} had nothing to clear."
     others = kept - zeroed
@@ -246,7 +250,7 @@ def _raised(error: TorchError, stop: ScriptStop) -> list[str]:
     return [
         f"The script raised {error.type}{where}:",
         *(printable(line) for line in error.message.strip().split("\n") if line),
-        "It is held where it raised: space lets it end, as under plain Python.",
+        "This is where it raised. From here on it ends as under plain Python.",
     ]
 
 

@@ -57,7 +57,7 @@ def _gradients_of_a_script(grads: str, stop: ScriptStop, *, scaled: bool) -> str
         return f"{grads}: that is why the step was left out."
     if scaled:
         return f"{grads}: GradScaler leaves a step out for that, and makes its scale smaller."
-    return f"{grads}: a step that uses it would put that into the parameters."
+    return f"{grads}: a step with that would put it into the parameters."
 
 
 def _how_to_trace(frame: Frame, phase: Phase) -> str:

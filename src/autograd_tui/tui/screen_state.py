@@ -276,8 +276,7 @@ class ScreenState:
     def say(self, note: Note | None, status: Status, output: CapturedOutput) -> None:
         """Show a note; without one, the note of the mode the screen is in."""
         self.status = status
-        ended = status.can.script and status.can.export and not status.can.advance  # who follows cannot know
-        self.change(note=note or self._mode(status, output), ended=ended)
+        self.change(note=note or self._mode(status, output), ended=status.can.ended)
 
     def _mode(self, status: Status, output: CapturedOutput) -> Note | None:
         if self.dropped_keys is not None:

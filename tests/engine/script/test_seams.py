@@ -107,6 +107,8 @@ def test_a_scaled_loss_is_shown_as_it_was_and_a_skipped_step_is_none(tmp_path: P
     clip = next(frame.script for frame in agent.frames if frame.command and frame.command.name == "clip")
     assert clip is not None
     assert (clip.max_norm, clip.norm) == (0.5, pytest.approx(1.11774, rel=1e-4))
+    scaled = [frame for frame in agent.frames if frame.script and frame.script.scaled_loss]  # a scaler still watches
+    assert {frame.command.name for frame in scaled if frame.command} == {"forward", "backward", "unscale", "clip"}
 
 
 def test_two_models_stand_in_one_frame(tmp_path: Path) -> None:
@@ -820,3 +822,19 @@ def test_groups_that_come_and_go_while_a_script_trains(tmp_path: Path) -> None:
     steps = [each for each in frames if each.command is not None and each.command.name == "step"]
     assert [each.step_rates for each in steps] == [(0.1,), (0.1, 0.01), (0.1, 0.01, 0.02), (0.1,), (0.1,)]
     assert [len(each.params) for each in steps] == [4, 4, 6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        (8, "optimizer.step has run. How far it moved each parameter was not looked at. That was step 2 of optimizer."),
+        (9, "optimizer.zero_grad has run. Which gradients it cleared was not looked at."),
+    ],
+)
+def test_a_free_run_that_pauses_says_nothing_of_what_it_has_not_looked_at(
+    index: int, sentence: str, tmp_path: Path
+) -> None:
+    agent, _ = recorded(SIMPLE, tmp_path, wants=lambda phases, name: phases.index == index, frames=False)
+    frame = agent.frames[-1]
+    assert frame.script is not None
+    assert " ".join(explain_script(frame, frame.script)) == sentence

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Optimizer = torch.optim.Optimizer
 NO_OPTIMIZER = "none"
+OF_SCALED_GRADIENTS = ("backward", "unscale", "clip")  # events between a scaled loss and what GradScaler makes of it
 MAX_NODES = 200_000  # of a loss's graph that are visited
 FORGOTTEN: dict[str, Any] = {  # fields of a frame that events in between, which were not followed, have made untrue
     **dict.fromkeys(("loss", "loss_params", "prediction", "inputs", "targets", "before", "mover", "moves")),
@@ -313,10 +314,8 @@ class ScriptFrames:
         unknown: Changes = {"mover": None, "before": None, "moves": None, "state_before": None, "moved": last.moved}
         if event.skipped:
             return unknown
-        if before is None:  # the step was only counted
+        if before is None or before.params.layout != frame.params.layout:  # the step was only counted
             return {**unknown, "mover": Command("step"), "moved": True}
-        if before.params.layout != frame.params.layout:
-            return {"moved": True}
         params = before.params if before.params == frame.params else frame.params
         distances = before.moves()
         self._moved_before_step = before.moved_by_hand
@@ -332,7 +331,8 @@ class ScriptFrames:
         }
 
     def _zero_grad_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
-        return {"last_grads": last.grads, "unused": frozenset(), "state_before": None}
+        follows = last.index == self._phases.index - 1
+        return {"last_grads": last.grads if follows else None, "unused": frozenset(), "state_before": None}
 
     # The stop.
 
@@ -354,7 +354,7 @@ class ScriptFrames:
         scaled = None
         if event.loss is not None and phases.unscaled(event.loss) is not event.loss and event.loss.numel() == 1:
             scaled = float(event.loss.detach())
-        elif name == "backward" and last is not None and last.script is not None:
+        elif name in OF_SCALED_GRADIENTS and last is not None and last.script is not None:
             scaled = last.script.scaled_loss
         return ScriptStop(
             call=site.call or self._call_name(name),

@@ -154,9 +154,11 @@ class ScriptSession(StoredFramesSession):
     @property
     def can(self) -> Capabilities:  # type: ignore[override]
         """What may be asked: once the script has ended, nothing that would let it go on."""
-        if self._client.run.ended is None or self._client.snapshots.all:
+        if self._client.run.ended is None:
             return SCRIPTED
-        return Capabilities(export=True, script=True, refusal=self._client.end_sentence)
+        if self._client.snapshots.all:
+            return replace(SCRIPTED, ended=True)
+        return Capabilities(export=True, script=True, ended=True, refusal=self._client.end_sentence)
 
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:  # type: ignore[override]

@@ -60,6 +60,9 @@ class OutputPanel(Panel):
             together = f" × {samples} samples" if samples > 1 else ""
             self.retitle(f"Output   {outputs} × {positions} positions{together}")
             return prediction_lines(frame)
+        if frame.script is not None and frame.prediction is None:  # in a free run it was not looked at
+            self.retitle("Output")
+            return [[("not known at this stop", "dim")]]
         sample = min(self.view.sample, max(frame.top_samples - 1, 0))
         top = frame.top_of(sample)[: height or None]
         self.retitle(top_title(frame, sample, width, len(top)))

@@ -376,9 +376,16 @@ def _is_part_of(series: Series, other: Series) -> bool:
     return all(other.at(point.index) == point for point in series.points())
 
 
+def _why_no_loss(frame: Frame) -> str:
+    """Say why a frame has no loss: behind a free run of a script it is not known where parameters have moved since."""
+    if frame.loss_params is not None:
+        return "not one number"
+    return "not known at this stop" if frame.script is not None and frame.iteration else "none before the first forward"
+
+
 def _number_and_age(frame: Frame, width: int) -> Line:
     if frame.loss is None:
-        return [("none before the first forward" if frame.loss_params is None else "not one number", "dim")]
+        return [(_why_no_loss(frame), "dim")]
     short = "  old" if frame.loss_is_old else "  fresh"
     age = f"{short}: a parameter has moved since" if frame.loss_is_old else short
     if not math.isfinite(frame.loss):
