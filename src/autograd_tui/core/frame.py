@@ -75,7 +75,7 @@ class Frame:
     steps: int = 0  # completed optimizer steps
     loss: float | None = None  # None before the first forward, or where the loss is not one number
     loss_steps: int = 0  # steps when the loss was measured
-    loss_params: StatsTable | None = None  # the parameters that loss and prediction were made with
+    loss_params: StatsTable | None = None  # the parameters that loss and prediction were made with; None: not known
     buffers_before: StatsTable | None = None  # as they were before the forward that loss and prediction are from
     moved: bool = False  # a step or a setting has touched a parameter since
     inputs: TensorStats | None = None
@@ -101,8 +101,10 @@ class Frame:
     @property
     def loss_is_old(self) -> bool:
         """Whether loss and prediction belong to parameters that are no longer there."""
-        if not self.moved or self.loss_params is None:
+        if not self.moved:
             return False
+        if self.loss_params is None:
+            return self.loss is not None and self.steps > self.loss_steps
         exact = self.params.whole or self.steps == self.loss_steps  # what can be set has all its values in its row
         return not (exact and self.params == self.loss_params)
 
@@ -150,7 +152,8 @@ class Frame:
 
     def __repr__(self) -> str:
         raised = f", raised {self.error.type}" if self.error else ""
-        loss = "none yet" if self.loss_params is None else f"{self.loss}{' (old)' * self.loss_is_old}"
+        has_none = self.loss is None and self.loss_params is None
+        loss = "none yet" if has_none else f"{self.loss}{' (old)' * self.loss_is_old}"
         return f"<Frame {self.index} after {self.command}: iteration {self.iteration}, loss {loss}{raised}>"
 
     def same(self, other: Frame) -> bool:

@@ -155,7 +155,7 @@ def _step(frame: Frame, stop: ScriptStop) -> list[str]:
     count = dict(stop.steps).get(stop.optimizer)
     nth = [f"That was step {count:,} of {stop.optimizer}."] if count else []
     if frame.before is None:  # in a free run
-        return [f"{call} has run. How far it moved each parameter was not looked at.", *nth]
+        return [f"{call} has run. How far it moved each parameter was not looked at.", *loss_age(frame), *nth]
     if len(stop.steps) <= 1:
         first, *rest = explain_step(frame)
         return [f"{call} {first.removeprefix('step ')}", *rest, *nth]
@@ -240,6 +240,8 @@ def _circumstances(stop: ScriptStop) -> list[str]:
     if stop.library is not None and stop.file:
         file, line = stop.library
         sentences.append(f"{base_name(file)}, line {line}, of a library made the call.")
+    if stop.at_end:
+        sentences.append("This was read when the script had ended: what it changed after this call is in the numbers.")
     if stop.output_muted:
         sentences.append("The script has come here a second time: what it printed is not printed again.")
     return sentences

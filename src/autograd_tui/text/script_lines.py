@@ -19,6 +19,8 @@ def stop_position(stop: ScriptStop) -> str:
 
 def code_title(stop: ScriptStop) -> str:
     """Return a title for the lines around the call: the file, the line, and the function it is in."""
+    if stop.at_end:
+        return "Code   the line of the call was not looked at"
     if not stop.file:
         return "Code   no line of the script's own made the call"
     function = "" if stop.function == "<module>" else f", in {stop.function}"

@@ -295,3 +295,53 @@ def test_losses_of_an_accelerator_are_copied_together(monkeypatch: pytest.Monkey
         assert record.add(index, index + 1, torch.tensor(float(index), requires_grad=True)) is None
     assert record.take().values.tolist() == [float(index) for index in range(300)]
     assert len(record.take()) == 0
+
+
+# A free run that ends with the script.
+
+SKIPPED = """
+import torch
+from torch import nn
+model = nn.Linear(1, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+for i in range(40):
+    loss = model(torch.ones(4, 1)).mean() * (float("inf") if i > 37 else 1.0)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+"""
+
+
+def last_stop(text: str, folder: Path, forget: tuple[str, ...] = ()) -> tuple[LedAgent, Frame]:
+    """Run a script freely, drop some of its variables, and have its end said; return the last frame that came."""
+    agent = LedAgent(lambda stop, frame: GoOn(frame.index, Goal(), 60.0))
+    variables = lead(text, folder, agent)
+    for name in forget:
+        del variables[name]
+    agent._say_end()
+    return agent, agent.stops[-1][1]
+
+
+def test_the_last_event_is_shown_at_the_end(tmp_path: Path) -> None:
+    _, frame = last_stop(PLAIN, tmp_path)
+    assert (frame.index, frame.iteration, frame.steps, str(frame.command)) == (1200, 300, 300, "z")
+    assert frame.script is not None
+    assert frame.script.at_end
+    assert not any(frame.grads.backwards)
+    held = led(PLAIN, tmp_path, lambda stop, frame: GoOn(frame.index)).stops[-1][1]
+    assert (frame.params, frame.loss, frame.loss_is_old) == (held.params, held.loss, True)
+
+
+def test_a_step_left_out_at_the_end_is_not_shown_as_a_step(tmp_path: Path) -> None:
+    _, frame = last_stop(SKIPPED, tmp_path)
+    assert frame.script is not None
+    assert (frame.index, frame.steps, frame.script.skipped, frame.mover) == (160, 38, True, None)
+    assert frame.loss_is_old is False
+
+
+@pytest.mark.parametrize("gone", ["model", "optimizer"])
+def test_nothing_is_shown_where_something_is_gone(gone: str, tmp_path: Path) -> None:
+    agent, frame = last_stop(PLAIN.replace("x, y", "kept = [*model.parameters()]\nx, y"), tmp_path, (gone,))
+    assert frame.index < 1200
+    assert not any(frame.script and frame.script.at_end for _, frame in agent.stops)

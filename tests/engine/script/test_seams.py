@@ -160,9 +160,13 @@ def test_a_frame_behind_a_free_run_is_true(followed: bool, tmp_path: Path) -> No
             assert (frame.params, frame.optimizer_state) == (other.params, other.optimizer_state)
             assert (frame.grads.backwards, frame.grads.used) == (other.grads.backwards, other.grads.used)
             assert (frame.iteration, frame.steps, frame.command) == (other.iteration, other.steps, other.command)
-            assert frame.loss in (None, other.loss)
+            assert (frame.loss, frame.loss_steps, frame.loss_is_old) == (
+                other.loss,
+                other.loss_steps,
+                other.loss_is_old,
+            )
             forward = (frame.index - 2) // 4 * 4 + 2
-            assert (frame.loss is None) == (index >= forward + 2)  # a step has moved the parameters since
+            assert (frame.loss_params is None) == (index >= forward + 2)  # a step has moved the parameters since
             assert frame.script is not None
             assert not frame.script.moved_by_hand
 
@@ -837,4 +841,7 @@ def test_a_free_run_that_pauses_says_nothing_of_what_it_has_not_looked_at(
     agent, _ = recorded(SIMPLE, tmp_path, wants=lambda phases, name: phases.index == index, frames=False)
     frame = agent.frames[-1]
     assert frame.script is not None
-    assert " ".join(explain_script(frame, frame.script)) == sentence
+    assert frame.loss is not None
+    age = f"The loss {frame.loss:.4f} is from before the parameters moved: forward makes a new one."
+    assert " ".join(each for each in explain_script(frame, frame.script) if each != age) == sentence
+    assert age in explain_script(frame, frame.script)

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -99,6 +100,7 @@ class Agent:
         self._snapshots = Snapshots(self)
         self._free_run: FreeRun | CatchUp | None = None  # None where the script is held at the next event
         self._losses = LossRecord()  # since the last Stop
+        self._last_event, self._last_sent = "", 0  # the name of the event counted last; the index of the last Stop
         self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
         self.is_over = False  # the screen is gone, or the script was detached
@@ -109,6 +111,7 @@ class Agent:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether nothing is wanted of the event that has just been counted."""
+        self._last_event = name
         if name == "forward" and phases.iteration != self._iteration:
             self._begin_iteration(phases)
             if self._free_run is not None and not self.is_over and self._connection is not None:
@@ -167,7 +170,7 @@ class Agent:
         recorder = self.phases.recorder
         trace = recorder.take(frame) if recorder is not None else None
         problem = recorder.problem if recorder is not None and trace is None else None
-        losses = self._losses.take()
+        losses, self._last_sent = self._losses.take(), frame.index
         return self._send(Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired, trace, problem))
 
     def give_up(self, reason: str) -> None:
@@ -234,10 +237,20 @@ class Agent:
         if self.is_over or os.getpid() != self._pid:
             return
         held = self._snapshots.count > 0 or self._snapshots.is_copy
-        ended = Ended(self.phases.index, self._losses.take(), held, raised=hasattr(sys, "last_value"))
+        has_raised = hasattr(sys, "last_value")
+        if isinstance(self._free_run, FreeRun) and self.phases.index > self._last_sent and not has_raised:
+            self._send_last_frame()
+        ended = Ended(self.phases.index, self._losses.take(), held, raised=has_raised)
         self._snapshots.unmute()
         if self._send(ended) and held:
             self._hold(None)
+
+    def _send_last_frame(self) -> None:
+        """Send the frame of the last event of a free run, where all that it shows is still there."""
+        with suppress(Exception):  # it is one frame less
+            frame = self.phases.last_frame(self._last_event)
+            if frame is not None:
+                self._send_stop(frame, held=False)
 
     # Going back.
 

@@ -73,8 +73,11 @@ class AgentClient:
     def end_sentence(self) -> str:
         """What is said once the script has ended, behind a free run also which frame is the last one shown."""
         run, newest = self.run, self._timeline.branch.newest
-        is_behind = run.latest is not None and run.last_index > newest
-        return f"{self.title} {run.ended}" + f"; frame {newest:,} is the last one drawn" * is_behind + "."
+        if run.latest is None or not (run.last_index > newest or run.has_vanished):
+            return f"{self.title} {run.ended}."
+        can_go = run.last_index and self.snapshots.all
+        goes_on = f", and :@{run.last_index} goes on to its last event" if can_go else ""
+        return f"{self.title} {run.ended}; frame {newest:,} is the last one drawn{goes_on}."
 
     @property
     def here(self) -> int:
@@ -104,7 +107,7 @@ class AgentClient:
     def let_go_on(self, order: GoOn) -> None:
         """Let the script go on from the stop that the order names."""
         self._folder.pause(False)
-        self.run.held = None
+        self.run.held, self.run.is_free = None, order.goal is not None
         self._send(order)
 
     def ask(self, what: Any, *arguments: Any) -> Any:
@@ -238,6 +241,8 @@ class AgentClient:
             run.ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
         elif code is None and not run.last_index:
             run.ended = "goes on without seams"
+        elif run.has_vanished:
+            run.ended = "has ended" + (f" (exit code {code})" if code else "")
         else:
             events = run.last_index or self._timeline.branch.newest
             run.ended = f"has ended after {events:,} events" + (f" (exit code {code})" if code else "")

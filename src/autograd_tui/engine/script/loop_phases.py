@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,7 +69,7 @@ class Phases:
         self.calls = ModuleCalls()
         self.counts = FreeCounts()
         self.backwards = 0  # since the last step or zero_grad
-        self.step_events = 0  # steps, with those that were skipped
+        self.step_events = 0  # steps, with those that were skipped or ran inside a backward
         self.step_counts: dict[int, int] = {}  # completed, by the optimizer's id
         self.inside: list[tuple[str, Any, FrameType]] = []  # the calls that are not over, outermost first
         self._frames_wanted = False
@@ -77,6 +77,7 @@ class Phases:
         self._has_begun = False
         self._loss: weakref.ref[Tensor] | None = None
         self._loss_version = self._loss_step_events = 0
+        self._skipped: list[int] = []  # which of the step events since the last forward were
         self.is_graph_kept = False  # whether the last backward has kept its graph
         self.is_loss_alone = True  # whether the last backward started from no other tensor as well
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
@@ -95,6 +96,12 @@ class Phases:
         """The loss of the last forward, not scaled, while the script keeps it; None where there is none."""
         loss = self._loss() if self._loss is not None else None
         return self.unscaled(loss) if loss is not None else None
+
+    @property
+    def loss_steps(self) -> int:
+        """The completed steps at the last forward."""
+        since = range(self._loss_step_events, self.step_events)
+        return self.steps - sum(1 for each in since if each + 1 not in self._skipped)
 
     @property
     def has_stepped_since_forward(self) -> bool:
@@ -123,6 +130,22 @@ class Phases:
         if name == "forward":
             self.calls.let_go()
         return frame
+
+    def last_frame(self, name: str) -> Frame | None:
+        """Return the frame of the last event, read at the script's end; `name`: of that event.
+
+        None where the script has let go of a model or an optimizer, so that not all of it would be shown.
+        """
+        self._leave_what_raised(None)
+        if not name or name == "forward" or not self._reader.has_everything():
+            return None
+        optimizers = self.registry.optimizers
+        is_only = name == "step" and len(optimizers) == len(self.step_counts) == 1
+        skipped = name == "step" and self._skipped[-1:] == [self.step_events]
+        self.event = Event(name, optimizer=optimizers[0] if is_only else None, skipped=skipped)
+        frame = self.make_frame(name)
+        self.event = Event("")
+        return replace(frame, script=replace(frame.script, at_end=True)) if frame.script is not None else None
 
     def record(self, frame: Frame) -> None:
         """Record the next phase, from the stop of `frame` on."""
@@ -235,6 +258,7 @@ class Phases:
         """Count a step that a hook takes while a backward runs: it is no event."""
         self.add_optimizer(optimizer)
         self.stepped_in_backward = self._has_stepped = True
+        self.step_events += 1
         self.steps += 1
         key = id(optimizer)
         self.step_counts[key] = self.step_counts.get(key, 0) + 1
@@ -268,6 +292,7 @@ class Phases:
 
     def end_skipped_step(self, optimizer: Optimizer) -> None:
         """Count a step that GradScaler has left out, since gradients are not finite."""
+        self._skipped = [each for each in self._skipped if each > self._loss_step_events] + [self.step_events + 1]
         self._count_step(optimizer, skipped=True)
 
     def _count_step(self, optimizer: Optimizer, *, skipped: bool = False) -> None:

@@ -71,6 +71,7 @@ class ScriptFrames:
         self._zeroed: frozenset[int] = frozenset()  # its parameters whose gradients are there, cleared to zeros
         self._grads_before: tuple[dict[int, Seen], list[Tensor | None]] = ({}, [])
         self._cleared: list[Tensor] = []  # by hand, since the last frame
+        self._gone: set[int] = set()  # ids of optimizers that had stepped, and were let go by the last frame
         self._moved_before_step: tuple[str, ...] = ()
         self._steps: dict[int, BeforeStep] = {}  # of those that run, by the optimizer's id
 
@@ -79,7 +80,7 @@ class ScriptFrames:
     def take_up(self) -> None:
         """Begin to follow the gradients behind events that were only counted."""
         self._history.restart(self._params(), self._owners(), self._phases.counts)
-        self._cleared = []
+        self._cleared, self._steps = [], {}
 
     def before_backward(self) -> None:
         """Look at the gradients that there are."""
@@ -128,6 +129,19 @@ class ScriptFrames:
             self._history.clear(param)
 
     # The frame.
+
+    def has_everything(self) -> bool:
+        """Return whether the script still has the models, parameters and optimizers that the last frame showed.
+
+        Also those of which only steps were counted since.
+        """
+        registry = self._phases.registry
+        optimizers = {id(each) for each in registry.optimizers}
+        if self._last is None or any(each.module is None for each in self._models):
+            return False
+        return registry.params().keys() >= set(self._last.params.layout.names) and all(
+            each in optimizers or each in self._gone for each in self._phases.step_counts
+        )
 
     def read(self, name: str, stack: FrameType) -> Frame:
         """Return the frame behind the present event; its command is named, and "" for frame 0."""
@@ -186,6 +200,7 @@ class ScriptFrames:
             for index, each in enumerate(tensors)
             if each.grad is not None and not self._history.backwards.get(id(each))
         )
+        self._gone = self._phases.step_counts.keys() - {id(each) for each in phases.registry.optimizers}
         self._history.note(tensors)
         self._cleared = []
         return frame
@@ -264,13 +279,14 @@ class ScriptFrames:
         return replace(frame, **changes)
 
     def _loss_that_was_not_seen(self, frame: Frame) -> Changes:
-        """Return the loss of a forward that was only counted, where no step has moved the parameters since."""
+        """Return the loss of a forward that was only counted; where a step has moved parameters since, it is old."""
         phases = self._phases
         loss = phases.loss
-        if loss is None or loss.numel() != 1 or not phases.is_loss_alone or phases.has_stepped_since_forward:
+        if loss is None or loss.numel() != 1 or not phases.is_loss_alone or not phases.registry.has_optimizer:
             return {}
         graph = "alive" if phases.is_graph_kept else "freed"
-        return {"loss": loss.item(), "loss_params": frame.params, "loss_steps": phases.steps, "graph": graph}
+        changes: Changes = {"loss": loss.item(), "loss_steps": phases.loss_steps, "graph": graph}
+        return changes | ({"moved": True} if phases.has_stepped_since_forward else {"loss_params": frame.params})
 
     def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
         return {}

@@ -32,8 +32,9 @@ class ScriptRewinder:
 
     def rewind(self, index: int) -> Frame:
         """Take the script to frame `index` of the present branch."""
-        client, timeline, newest = self._client, self._timeline, self._timeline.branch.newest
+        client, timeline = self._client, self._timeline
         present, ahead = client.run, timeline.ahead
+        newest = max(timeline.branch.newest, present.last_index)  # which no frame may have come of yet
         if index == present.frame.index and not present.ended:
             return present.frame
         if not 0 <= index <= newest:

@@ -34,7 +34,8 @@ class Run:
     latest: Frame | None = None  # that has come from it; None before the first one
     ended: str | None = None  # a sentence, once it has
     waits_at_end: bool = False  # for an order to let it go
-    last_index: int = 0  # of its events, once it has ended
+    last_index: int = 0  # of its events, once it has said that it ends
+    is_free: bool = False  # whether it was let go on in a free run, where not every event comes as a frame
 
     @property
     def frame(self) -> Frame:
@@ -46,6 +47,11 @@ class Run:
     def position(self) -> int:
         """The index of the last event that it came to."""
         return max(self.frame.index, self.last_index if self.ended else 0)
+
+    @property
+    def has_vanished(self) -> bool:
+        """Whether it is gone from a free run without a word, so that nobody knows how far it had come."""
+        return self.is_free and self.held is None and self.connection is None and not self.last_index
 
     @property
     def is_first(self) -> bool:

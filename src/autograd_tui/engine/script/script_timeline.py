@@ -203,12 +203,12 @@ class ScriptTimeline:
         """Log the calls behind the latest frame, up to the script's last one."""
         log = self.branch.log
         unseen, start = last - len(log), len(log)
-        if unseen <= 0:
-            return
-        log.append_block((Command(NEXT),), unseen)
+        if unseen > 0:
+            log.append_block((Command(NEXT),), unseen)
         if self.observer is not None:
-            end = replace(latest, index=last, loss=self.branch.history.last_loss)
-            self.observer.on_free_run([((Command(NEXT),), unseen)], start, end)
+            if unseen > 0:
+                end = replace(latest, index=last, loss=self.branch.history.last_loss)
+                self.observer.on_free_run([((Command(NEXT),), unseen)], start, end)
             self.observer.on_free_run_end()
 
 

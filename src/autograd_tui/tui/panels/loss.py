@@ -377,7 +377,7 @@ def _is_part_of(series: Series, other: Series) -> bool:
 
 
 def _why_no_loss(frame: Frame) -> str:
-    """Say why a frame has no loss: behind a free run of a script it is not known where parameters have moved since."""
+    """Say why a frame has no loss: behind a free run of a script it may not be known."""
     if frame.loss_params is not None:
         return "not one number"
     return "not known at this stop" if frame.script is not None and frame.iteration else "none before the first forward"
