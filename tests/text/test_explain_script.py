@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.frame_summary import status_line
-from autograd_tui.text.script_calls import learn_order, shown_order
+from autograd_tui.text.script_calls import cut_call_rows, kind_of, learn_order, shown_order
 from autograd_tui.text.script_lines import code_title, script_code_lines
 from autograd_tui.text.story import losses_of
-from autograd_tui.text.styled_text import plain
+from autograd_tui.text.styled_text import length, plain
 from handmade_scripts import ABOUT, SCENES, accumulated, by_hand, closure, gan, history_of, library, raised, simple
 
 
@@ -207,3 +208,26 @@ def test_the_status_row_says_where_the_script_is_held(width: int, says: str) -> 
 
 def test_the_batch_of_a_script_is_none_of_a_scenario() -> None:
     assert "scenario" not in "".join(plain(line) for line in batch_lines(gan()[8], ABOUT, 60))
+
+
+def test_a_loop_that_was_met_in_its_middle_is_shown_from_its_forward_on() -> None:
+    frames = accumulated()
+    seen: tuple[str, ...] = ()
+    for before, frame in pairwise([frames[0], *frames[2:], *(replace(each, index=100) for each in frames[1:])]):
+        seen = learn_order(seen, before, frame)
+    assert seen[:2] == ("forward", "backward")
+
+
+KINDS = ("forward", "backward", "unscale", "clip", "step", "zero_grad", "scheduler")
+
+
+@pytest.mark.parametrize("width", range(24, 90))
+def test_a_long_loop_is_cut_around_its_present_call_and_never_at_the_edge(width: int) -> None:
+    for frame in accumulated()[1:]:
+        assert frame.script is not None
+        rows = cut_call_rows(frame, frame.script, KINDS, width, {"forward": "loss 0.6100", "backward": "|grad| 1.2345"})
+        names = plain(rows[0])
+        assert max(map(length, rows)) <= width
+        assert kind_of(frame) in names.lower()
+        assert names.endswith("…") or names.rstrip().endswith(("scheduler", "▐"))
+        assert names.startswith("…") or names.lower().lstrip(" ▌")[0] == "f"

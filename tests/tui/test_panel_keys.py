@@ -106,7 +106,7 @@ async def test_what_a_model_prints_stands_in_the_console() -> None:
 async def test_the_console_comes_at_any_size_when_asked_for() -> None:
     async with screen(size=(80, 24)) as shown:
         await shown.press("colon", *"console", "enter")
-        assert "printed nothing" in shown.note
+        assert "no whole line has been printed" in shown.note
         await shown.press("escape")
         shown.app.main.output.take_in("".join(f"line {place}\n" for place in range(300)).encode())
         await shown.until(lambda: len(shown.app.main.view.printed) > 100)

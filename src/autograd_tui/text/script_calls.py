@@ -28,7 +28,10 @@ def learn_order(seen: tuple[str, ...], before: Frame | None, frame: Frame) -> tu
     if frame.script is None or kind is None or kind in seen:
         return seen
     last = kind_of(before) if before is not None and before.index == frame.index - 1 else None
-    return _with(seen, kind, behind=last if last in seen else None)
+    kinds = _with(seen, kind, behind=last if last in seen else None)
+    if kinds[-1] == "forward" and "backward" in kinds:  # the loop was met in its middle
+        kinds = ("forward", *kinds[:-1])
+    return kinds
 
 
 def shown_order(seen: tuple[str, ...], frame: Frame) -> tuple[str, ...]:
@@ -54,11 +57,36 @@ def call_rows(frame: Frame, stop: ScriptStop, seen: tuple[str, ...], width: int,
     `numbers` are those of the four phases. Where there is no room for all, the script's own variable goes first, then
     the arrows shrink, then the numbers of all but the present call go.
     """
+    return _call_rows(frame, stop, shown_order(seen, frame), width, numbers)
+
+
+def cut_call_rows(
+    frame: Frame, stop: ScriptStop, seen: tuple[str, ...], width: int, numbers: dict[str, str]
+) -> list[Line]:
+    """Return the two rows where not even their shortest form has room: calls far from the present one are left out."""
     kinds, present = shown_order(seen, frame), kind_of(frame)
+    first, end = 0, len(kinds)
+    while True:
+        names, below = _call_rows(frame, stop, kinds[first:end], width - (end < len(kinds)), numbers, more=first > 0)
+        if length(names) + (end < len(kinds)) <= width or end - first == 1:
+            return [[*names, ("…", "dim")] if end < len(kinds) else names, below]
+        place = kinds.index(present) if present is not None else 0
+        if place - first > end - 1 - place:
+            first += 1
+        else:
+            end -= 1
+
+
+def _call_rows(
+    frame: Frame, stop: ScriptStop, kinds: tuple[str, ...], width: int, numbers: dict[str, str], *, more: bool = False
+) -> list[Line]:
+    """Return the rows of these kinds; `more`: whether others have been left out before them."""
+    present = kind_of(frame)
     told = numbers | call_numbers(frame, stop)
     rows: list[Line] = []
     for with_variable, arrow, with_numbers in _FORMS:
         labels = [_label(kind, present, stop if with_variable else None) for kind in kinds]
+        labels[0] = "…" * more + labels[0]
         texts = [told.get(kind, "") if with_numbers else "" for kind in kinds]
         rows = _rows(kinds, labels, texts, arrow, present, raised=frame.error is not None)
         if not with_numbers and present is not None:

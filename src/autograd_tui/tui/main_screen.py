@@ -354,7 +354,7 @@ class MainScreen(SessionScreen):
     def show_console(self) -> None:
         """Show what the model has printed, alone."""
         if not self.state.view.printed:
-            raise Refused("the model has printed nothing so far.")
+            raise Refused("no whole line has been printed so far.")
         self.unzoom()
         self.zoom(self.layout_shown.query_one(ConsolePanel))
 

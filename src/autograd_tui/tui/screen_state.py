@@ -346,6 +346,8 @@ class ScreenState:
 
     def _printed_note(self, output: CapturedOutput) -> Note | None:
         printed = self.view.printed
+        if self.status.can.script and (bar := output.unfinished(0)):  # of a loop that is held in the middle
+            return Note(one_line(bar, MAX_PRINTED_WIDTH), "dim", bar)
         if not printed:
             return None
         line = one_line(headline(printed[newest_message(printed)]), MAX_PRINTED_WIDTH)

@@ -15,7 +15,7 @@ from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
-from autograd_tui.text.script_calls import call_rows
+from autograd_tui.text.script_calls import call_rows, cut_call_rows
 from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import Line, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over
@@ -64,7 +64,7 @@ class PhasesPanel(Panel):
         room = width - length(hint) - 1
         names, below = call_rows(frame, stop, self.view.calls, room, numbers)
         if length(names) > room:
-            names, below = call_rows(frame, stop, self.view.calls, width, numbers)
+            names, below = cut_call_rows(frame, stop, self.view.calls, width, numbers)
         taken = next((each for each in _taken(frame) if length(below) + len(each) < width), "")
         return [justified(names, hint, width), justified(below, [(taken, "dim")], width)]
 
