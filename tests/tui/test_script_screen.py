@@ -14,6 +14,7 @@ from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.panels.text_panels import wrapped_sentences
 from autograd_tui.tui.panels.trace_panels import SourcePanel
 from handmade_scripts import ABOUT, SCENES, HeldScript, gan
 from handmade_session import TracedSession
@@ -171,3 +172,12 @@ async def test_what_a_free_run_has_left_unknown_is_not_said_to_come_yet() -> Non
         assert session.frame.index == 6
         assert "not known at this stop" in shown.text("LossPanel")
     assert plain(batch_lines(session.frame, ABOUT, 60)[0]) == "not known at this stop"
+
+
+async def test_what_a_sentence_says_of_a_long_name_is_not_left_out() -> None:
+    name = "transformer_encoder.layers.0.linear2.weight"
+    sentences = [(f"  most:  {name}, 2.0421% of it", "strong"), (f"  the largest is that of {name}: 0.5229", "strong")]
+    rows = [plain(line) for line in wrapped_sentences(sentences, 46)]
+    assert len(rows) == 2
+    assert rows[0].endswith("0.linear2.weight, 2.0421% of it")
+    assert rows[1].endswith(".weight: 0.5229")

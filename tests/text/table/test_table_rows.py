@@ -11,7 +11,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.prompt.word_readers import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.table_rows import TableRows, shorten_name
+from autograd_tui.text.table.table_rows import TableRows, shorten_name, shorten_names
 from autograd_tui.text.table.table_view import TableView, ViewRow, list_rows
 from nested_models import NAMES, open_nested
 from session_internals import state_of
@@ -150,3 +150,14 @@ def test_rows_of_any_width_are_drawn(width: int, column: str, opened: bool) -> N
 
 FRAME = after("fbsfb", unused=["gate"])
 assert FRAME.params.layout.names == NAMES
+
+
+@pytest.mark.parametrize("width", range(6, 20))
+def test_names_without_room_can_still_be_told_apart(width: int) -> None:
+    of_a_gan = [f"net{net}.{layer}.{kind}" for net in "DG" for layer in (0, 2) for kind in ("weight", "bias")]
+    tables = ["token_embedding_table", "position_embedding_table", "transformer_encoder"]
+    for names in (tables, of_a_gan):
+        short = shorten_names(names, width)
+        assert all(len(each) <= width for each in short)
+        if width >= 8 or names is tables:
+            assert len(set(short)) == len(names)

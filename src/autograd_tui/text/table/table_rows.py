@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autograd_tui.core.command import Phase
@@ -100,7 +100,9 @@ class TableRows:
         name_width = min(longest, left)
         wider = min(left - name_width, MAX_BAR_WIDTH - BAR_WIDTH)
         columns = [self._flow(BAR_WIDTH + wider) if column.key == "flow" else column for column in columns]
-        return TableLayout(columns, name_width, view)
+        labels = [self._label(row) for row in listed if row.place is None]
+        short = dict(zip(labels, shorten_names(labels, name_width), strict=True))
+        return TableLayout(columns, name_width, view, short)
 
     def heading(self, shape: TableLayout) -> Line:
         """Write the names of the columns, the sorted one marked."""
@@ -112,7 +114,8 @@ class TableRows:
         """Write one row."""
         here, opened = row == shape.view.cursor, row.place is None and row.layer in shape.view.opened
         inside = row.place is not None and not self._layers.alone(row.layer)
-        label = " " * inside + shorten_name(self._label(row).lstrip(), shape.name_width - inside)
+        whole = self._label(row)
+        label = shape.labels.get(whole) or " " * inside + shorten_name(whole.lstrip(), shape.name_width - inside)
         line: Line = [("▶" if here else " ", "accent"), ("▾ " if opened else "  ", "dim")]
         line.append((f"{label:<{shape.name_width}}", "now" if here else "strong" if row.place is None else ""))
         return line + self._cells(shape, row_parameters(self._layers, row))
@@ -211,6 +214,7 @@ class TableLayout:
     columns: Sequence[Column]
     name_width: int
     view: TableView
+    labels: Mapping[str, str]  # of layers, as far as there is room
 
 
 COLUMNS_BY_WORTH = (
@@ -234,14 +238,20 @@ def shorten_name(name: str, width: int) -> str:
 
 def shorten_names(names: Sequence[str], width: int) -> list[str]:
     """Shorten names alike; where their ends alone would not tell them apart, they keep their beginnings too."""
-    ends = [shorten_name(name, width) for name in names]
-    if len(set(ends)) == len(set(names)):
-        return ends
-    beginning = max(width // 2, 1)
-    return [
-        name if len(name) <= width else f"{name[:beginning]}…{name[len(name) - (width - beginning - 1) :]}"[:width]
-        for name in names
-    ]
+    half = max(width // 2, 1)
+    beginnings = (0, *sorted(range(1, max(width, 1)), key=lambda beginning: abs(beginning - half)))
+    for beginning in beginnings:
+        short = [_cut_inside(name, width, beginning) for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return [_cut_inside(name, width, half) for name in names]
+
+
+def _cut_inside(name: str, width: int, beginning: int) -> str:
+    """Leave out what stands behind so many first characters of a name that is too long."""
+    if len(name) <= width:
+        return name
+    return f"{name[:beginning]}…{name[len(name) - (width - beginning - 1) :]}"[:width]
 
 
 def _heading(view: TableView) -> str:

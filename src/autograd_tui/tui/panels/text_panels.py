@@ -16,9 +16,12 @@ from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.story import story
 from autograd_tui.text.styled_text import Line, Span, one_line, wrapped
+from autograd_tui.text.table.table_rows import shorten_name
 from autograd_tui.tui.captured_output import headline, newest_message
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.screen_state import Note
+
+MIN_NAME = 12  # characters of a name that is cut
 
 
 class StatusPanel(Panel):
@@ -106,7 +109,7 @@ class ExplanationPanel(Panel):
         sentences[at:at] = story(frame, self.view.newest_history, self.view.surface)
         if height > 0:
             sentences = _fitting(sentences, width, height)
-        lines = _wrapped(sentences, width)
+        lines = wrapped_sentences(sentences, width)
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]
             lines[height - 1] = [(f"{text[: width - 2].rstrip('.')} …", style)]  # there is more to say
@@ -124,7 +127,11 @@ def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
     comes back.
     """
     same = [text for text, style in reversed(sentences) if not style]
-    long = [each[0] for each in reversed(sentences) if each[0].startswith("  ") and len(_wrapped([each], width)) > 1]
+    long = [
+        each[0]
+        for each in reversed(sentences)
+        if each[0].startswith("  ") and len(wrapped_sentences([each], width)) > 1
+    ]
     spare: list[set[str]] = []
     for text in [*same, *long]:
         name = text.split()[0] if text.startswith("    ") else None
@@ -136,12 +143,12 @@ def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
         return [span for span in sentences if not any(span[0] in texts for texts in but)]
 
     for texts in spare:
-        if len(_wrapped(kept(left_out), width)) <= height:
+        if len(wrapped_sentences(kept(left_out), width)) <= height:
             break
         left_out.append(texts)
     for texts in reversed(left_out):
         others = [each for each in left_out if each is not texts]
-        if len(_wrapped(kept(others), width)) <= height:
+        if len(wrapped_sentences(kept(others), width)) <= height:
             left_out = others
     return kept(left_out)
 
@@ -151,16 +158,24 @@ def _is_worked_out(frame: Frame) -> bool:
     return len(shapes) <= 2 and sum(map(prod, shapes)) <= 2
 
 
-def _wrapped(sentences: Sequence[Span], width: int) -> list[Line]:
+def wrapped_sentences(sentences: Sequence[Span], width: int) -> list[Line]:
     """Break sentences into rows; of arithmetic that needs more than one, what it means is left out."""
     lines: list[Line] = []
     for sentence, style in sentences:
         indent = sentence[: len(sentence) - len(sentence.lstrip())]
         if indent and len(sentence) > width:
-            sentence = sentence.partition(": ")[0]
+            worked = sentence.partition(": ")[0]
+            sentence = worked if "=" in worked or "→" in worked else _with_short_name(sentence, width)
         rows = wrapped(sentence, width, style=style, indent=indent)
         lines += [[(text.replace("\N{NO-BREAK SPACE}", " "), style) for text, style in row] for row in rows]
     return lines
+
+
+def _with_short_name(sentence: str, width: int) -> str:
+    """Cut the beginning of the longest name where the sentence then fits into a row."""
+    name = max(sentence.split(), key=len)
+    room = len(name) - (len(sentence) - width)
+    return sentence.replace(name, shorten_name(name, room)) if room >= MIN_NAME else sentence
 
 
 class ConsolePanel(Panel):
