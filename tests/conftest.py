@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 
 import suite_options
+from led_scripts import lead as lead  # for those of scripts
 from program import run as run  # a fixture for all tests
 
 torch.set_num_threads(1)

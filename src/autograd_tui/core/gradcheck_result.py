@@ -34,6 +34,8 @@ class GradCheck:
     held_still: tuple[str, ...] = ()  # the lines at which gradients are cut off, "detach (line 18)"
     casts: tuple[str, ...] = ()  # the calls that asked for less than float64, "float (line 18)"
     autocast: bool = False  # whether the forward asks for it
+    of_script: bool = False  # whether a script's own code made the forwards, in copies of its process
+    scale: float = 1.0  # that GradScaler has multiplied the loss by, and so the gradient
 
     @property
     def error(self) -> float:

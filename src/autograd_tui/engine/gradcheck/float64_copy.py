@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -157,7 +157,7 @@ class Float64Copy:
             self._check(loss)
             with self._refusing("autograd gives no gradient in float64"), self._in_float64():
                 grads = torch.autograd.grad(loss, list(of()), allow_unused=True)
-            if any(each is None for each in grads) and any(node_name(node) == _REENTRANT for node in graph_nodes(loss)):
+            if any(each is None for each in grads) and hides_graph(loss):
                 raise Refused(HIDES)
         return grads, detaching.detached
 
@@ -182,7 +182,7 @@ class Float64Copy:
         self._start.restore()
 
     def detaching(
-        self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Iterable[str] = ()
+        self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Collection[str] = ()
     ) -> DetachedValuesMode:
         """Return a mode that records detached values, or puts `recorded` ones back, but at the places `ignored`."""
         return DetachedValuesMode(self._home_files, recorded, ignored=frozenset(ignored))
@@ -228,6 +228,11 @@ class Float64Copy:
         narrow_call = self.float64_mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
         if self.float64_mode.narrow_call or loss.dtype is not torch.float64:
             raise Refused(f"{narrow_call} in the copy too, and float64 is needed all the way.")
+
+
+def hides_graph(loss: Tensor) -> bool:
+    """Return whether a part of the forward is hidden from autograd; see HIDES."""
+    return any(node_name(node) == _REENTRANT for node in graph_nodes(loss))
 
 
 def _batch(state: TrainingState, dtype: torch.dtype | None) -> Any:

@@ -40,6 +40,7 @@ class Float64Mode(TorchFunctionMode):
         self.autocast = False  # whether it was on anywhere
         self.dtypes: set[torch.dtype] = set()  # those that numbers with gradients have in the run
         self.narrow_call = ""  # the first call whose result had less than float64 all the same
+        self.first_node = 0  # of a graph, by its number; what earlier ones have made may have less
         self._device, self._home_files = device.type, home_files
         self._transparent_functions: dict[FunctionType, FunctionType | None] = {}
 
@@ -101,7 +102,7 @@ class Float64Mode(TorchFunctionMode):
             return value.to(dtype) if value.dtype is torch.float64 else value
         if value.dtype not in _WIDENED:
             return value
-        if value.grad_fn is not None:
+        if value.grad_fn is not None and value.grad_fn._sequence_nr() >= self.first_node:
             self._note_narrow_result(re.sub(r"Backward\d*$", "", node_name(value.grad_fn)), value.dtype)
         return value.to(_WIDENED[value.dtype])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_observer import Progress, Watch
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
-from autograd_tui.engine.gradcheck.float64_forward import CASTS
+from autograd_tui.engine.gradcheck.float64_forward import CASTS, Float64Mode
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
 from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch
 from autograd_tui.engine.training.state import TrainingState
@@ -44,11 +44,24 @@ class RunGradient:
     backwards: int = 1  # since that forward
 
 
+class CheckedForward(Protocol):
+    """What makes the forward again in float64."""
+
+    @property
+    def float64_mode(self) -> Float64Mode:
+        """The mode that it runs in, which knows the dtypes that the run asks for."""
+
+    def detaching(
+        self, recorded: Sequence[DetachedValue] | None = None, *, ignored: Collection[str] = ()
+    ) -> DetachedValuesMode:
+        """Return a mode that records detached values, or puts `recorded` ones back, but at the places `ignored`."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeasurableLoss:
     """The loss of a float64 copy as a function of a shift of one tensor, and its gradient there by autograd."""
 
-    model_copy: Float64Copy
+    model_copy: CheckedForward
     loss_at: Callable[[Tensor, DetachedValuesMode | None], float]  # the shift has the tensor's shape
     exact: Tensor  # the gradient, of the same shape
     size: float  # of a usual element of what is shifted
@@ -86,7 +99,7 @@ def loss_by_parameter(state: TrainingState, name: str, progress: CheckProgress, 
 
     total_norm = math.hypot(*(each.norm().item() for each in grads.values() if each is not None))
     closed = _closed_form(model_copy, name) if has_formula else None
-    return MeasurableLoss(model_copy, loss_at, exact.to_dense(), _typical_size(base), total_norm, detached, closed)
+    return MeasurableLoss(model_copy, loss_at, exact.to_dense(), typical_size(base), total_norm, detached, closed)
 
 
 def _closed_form(model_copy: Float64Copy, name: str) -> Tensor:
@@ -168,10 +181,11 @@ class PerturbingMode(ForwardTracer):
             raise Refused(f"{self._name} gives no floating-point numbers, so there is no gradient to check.")
         if self._shift is None:
             self._shift = torch.zeros_like(result, requires_grad=True)
-        self.size = _typical_size(result.detach())
+        self.size = typical_size(result.detach())
         return result + self._shift
 
 
-def _typical_size(tensor: Tensor) -> float:
+def typical_size(tensor: Tensor) -> float:
+    """Return the root mean square of a tensor's values."""
     norm: float = tensor.norm().item()
     return norm / math.sqrt(max(tensor.numel(), 1))

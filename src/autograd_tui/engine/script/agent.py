@@ -30,7 +30,9 @@ from autograd_tui.engine.script.agent_messages import (
     Detach,
     Ended,
     GoOn,
+    GradientOrder,
     Hello,
+    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -39,10 +41,11 @@ from autograd_tui.engine.script.agent_messages import (
     TerminalBack,
     WantsTerminal,
 )
+from autograd_tui.engine.script.forked_copy import RunsOn
 from autograd_tui.engine.script.lending import Lending, hold_exceptions, without_interrupts
 from autograd_tui.engine.script.script_error import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
-from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, take_terminal
+from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal, why_not
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
@@ -329,7 +332,10 @@ class Agent:
                     self._go_on(message)
                     return
                 case Ask(stop=stop) if stop == index:
-                    index = self._answer(message, index)
+                    try:
+                        index = self._answer(message, index)
+                    except RunsOn:  # in a copy
+                        return
                 case Detach():
                     self.is_over = True
                     self.on_over()
@@ -381,7 +387,24 @@ class Agent:
                 return None
             case "inspect", (name,):
                 return stop_requests.inspected(self.phases, self._held, name)
+            case "check_gradient", (order,):
+                return self._check_gradient(order)
         raise Refused(f"{ask.what} cannot be had of a script yet.")
+
+    def _check_gradient(self, order: GradientOrder) -> Any:
+        """Have copies of this process make the forward that comes next, again and again."""
+        if reason := why_not():
+            raise Refused(f"the forward cannot be made again: {reason}.")
+        from autograd_tui.engine.script import repeated_forward
+
+        def tell(measured: Measured) -> None:
+            self._send(measured)
+
+        def is_wanted() -> bool:
+            return not self.is_paused and self._connection is not None and not self._connection.poll(0)
+
+        with children_unheard():
+            return repeated_forward.check_gradient(self, order, tell, is_wanted)
 
     def _send_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
         """Carry out a setting and send its frame, at which the script is held now."""

@@ -18,6 +18,7 @@ from autograd_tui.engine.script.agent_messages import (
     Ended,
     GoOn,
     Hello,
+    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -110,11 +111,24 @@ class AgentClient:
         self.run.held, self.run.is_free = None, order.goal is not None
         self._send(order)
 
-    def ask(self, what: Any, *arguments: Any) -> Any:
-        """Ask the held script, and return its answer; raises Refused where it refuses."""
-        self._send(Ask(self.here, what, arguments))
+    def ask(
+        self,
+        what: Any,
+        *arguments: Any,
+        tell: Callable[[Measured], object] = bool,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Ask the held script, and return its answer; raises Refused where it refuses.
+
+        `tell` takes how far the answer has come, `stopped` says whether it is wanted no more.
+        """
+        order = Ask(self.here, what, arguments)
+        self._folder.pause(False)
+        self._send(order)
         while True:
-            message = self.receive(lambda: False)
+            message = self.receive(stopped)
+            if isinstance(message, Measured):
+                tell(message)
             if isinstance(message, Answer):
                 break
             if self.run.ended:

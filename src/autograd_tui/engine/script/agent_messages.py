@@ -81,6 +81,14 @@ class SeamsOff:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """How far what an Ask wants has been measured: `done` of `of`, which is 0 until that is known."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an Ask came to: a value, or a sentence that says why not."""
 
@@ -121,6 +129,16 @@ class Ask:
     stop: int
     what: Literal["set", "inspect", "trace", "check_gradient", "snapshot", "repro"]
     arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GradientOrder:
+    """What gradient is to be checked: of a parameter, behind the backward that follows a forward."""
+
+    name: str
+    forward: int  # the index of its event
+    loss: float | None  # that it had; None where that is not known
+    index: int  # of the frame that was looked at
 
 
 @dataclass(frozen=True, slots=True)

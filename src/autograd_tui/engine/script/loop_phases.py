@@ -92,6 +92,11 @@ class Phases:
     # What the agent reads and sets.
 
     @property
+    def backward_loss(self) -> Tensor | None:
+        """What the last backward began at, as it was given, while the script keeps it."""
+        return self._loss() if self._loss is not None else None
+
+    @property
     def loss(self) -> Tensor | None:
         """The loss of the last forward, not scaled, while the script keeps it; None where there is none."""
         loss = self._loss() if self._loss is not None else None

@@ -180,11 +180,9 @@ class ScriptRecorder:
 
     def _begin_forward(self, module: nn.Module | None = None) -> None:
         self._leave()
-        stack = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-        others = [type(each).__name__ for each in stack if each is not _default_device()]
-        if others:  # its `with` would take the tracer off in its place, should it end first
-            raise RecordingFailed(f"The forward was not recorded: it runs inside a mode of the script's, {others[-1]}.")
-        if _has_compiled():
+        if mode := mode_of_script():  # its `with` would take the tracer off in its place, should it end first
+            raise RecordingFailed(f"The forward was not recorded: it runs inside a mode of the script's, {mode}.")
+        if has_compiled():
             raise RecordingFailed(f"The forward was not recorded: {COMPILED}")
         names, registry = self._module_names(module), self._phases.registry
         params = registry.params()
@@ -473,7 +471,14 @@ def _default_device() -> Any:
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
-def _has_compiled() -> bool:
+def mode_of_script() -> str | None:
+    """Return the class of the innermost mode that the script has entered, None where there is none."""
+    stack = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    others = [type(each).__name__ for each in stack if each is not _default_device()]
+    return others[-1] if others else None
+
+
+def has_compiled() -> bool:
     """Return whether torch.compile has compiled anything in this process."""
     module = sys.modules.get("torch._dynamo.utils")
     return bool(module is not None and module.counters.get("frames"))

@@ -49,6 +49,28 @@ class ScriptRewinder:
         self._keep_further_run(present)
         return client.run.frame
 
+    def leads_to(self, index: int) -> bool:
+        """Return whether the script stands at frame `index` of the present branch, or a snapshot leads there."""
+        client, settings = self._client, self._timeline.branch.settings
+        return index == client.run.frame.index or any(True for _ in client.snapshots.before(index, settings))
+
+    def return_to(self, run: Run) -> None:
+        """Have a process be the present one again that `rewind` has left, or a snapshot run on to where it stood."""
+        client, timeline = self._client, self._timeline
+        if client.run is run:
+            return
+        if timeline.ahead is run:
+            client.run.end()
+            client.run, timeline.ahead = run, None
+            if timeline.observer is not None:
+                timeline.observer.on_rewind(run.frame)
+            return
+        stopped, client.stopped = client.stopped, bool  # that ended what it has come back from
+        try:
+            self.rewind(run.frame.index)
+        finally:
+            client.stopped = stopped
+
     def _run_on_to(self, index: int) -> None:
         """Have a snapshot run on to frame `index`, or to where it is stopped on the way.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from autograd_tui import __version__
 from autograd_tui.core.command import NEXT, Command, Phase
@@ -14,6 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, FrameStore
+from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import SurfaceChoice
 from autograd_tui.core.phase_order import Goal
@@ -27,6 +27,7 @@ from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.attached_script import AttachedScript
+from autograd_tui.engine.script.script_gradcheck import ScriptGradChecker
 from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
@@ -81,6 +82,7 @@ class ScriptSession(StoredFramesSession):
         if attach:
             client.no_snapshot = "it has opened the screen itself"
         self._rewinder = ScriptRewinder(client, timeline)
+        self._gradchecker = ScriptGradChecker(client, timeline, self._rewinder)
         self._watcher = Watcher()  # which watchpoints are armed; the script's own one checks them
         self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
         try:
@@ -251,8 +253,8 @@ class ScriptSession(StoredFramesSession):
         return self._client.take_fired()
 
     def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
-        """Take the callback that says whether what runs is to end at its next stop."""
-        self._client.stopped = stopped
+        """Take the callbacks: one for the progress of a check, one that says whether what runs is to end."""
+        self._client.stopped, self._gradchecker.watch = stopped, watch
 
     def trace(self, index: int) -> Trace:
         """Return what happened inside the call that led to frame `index`.
@@ -266,9 +268,14 @@ class ScriptSession(StoredFramesSession):
             raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
         return self._timeline.traces[index]
 
-    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> Any:
-        """Refuse: a check runs the forward many times."""
-        raise Refused("no gradient of a script can be checked: only the script itself can run its forward.")
+    def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
+        """Compare a parameter's gradient with finite differences: copies of the script make its forward again.
+
+        The script is taken back to before that forward, and returns to where it was.
+        """
+        if isinstance(what, int):
+            raise Refused("of a script the gradients of parameters can be checked: those of what is between cannot.")
+        return self._gradchecker.check_gradient(index, what, stopped)
 
     def choose_surface(self, choice: SurfaceChoice) -> None:
         """Refuse: a surface is made of many forwards."""

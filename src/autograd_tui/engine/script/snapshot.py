@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -231,14 +231,7 @@ def _fork(seams: Any) -> bool:
 
     The script's own `os.wait` and its handler of SIGCHLD never hear of it.
     """
-    _stop_openmp_threads()
-    state = random.getstate()  # which Python seeds anew in each fork
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    was_pending = signal.SIGCHLD in signal.sigpending()
-    seams.stays_on_in_forks = True
-    ignored = ("ignore", None, DeprecationWarning, None, 0)
-    warnings.filters.insert(0, ignored)  # type: ignore[attr-defined]  # not simplefilter: warnings would come twice
-    try:
+    with children_unheard(), forking(seams):
         child = os.fork()
         if child == 0:
             try:
@@ -246,18 +239,43 @@ def _fork(seams: Any) -> bool:
                     os._exit(0)
             except BaseException:
                 os._exit(1)
-            random.setstate(state)
         else:
             with suppress(ChildProcessError):  # where the script ignores SIGCHLD
                 _, status = os.waitpid(child, 0)
                 if status:
                     raise OSError(0, "the second fork failed")
-            if not was_pending and signal.SIGCHLD in signal.sigpending():
-                signal.sigtimedwait({signal.SIGCHLD}, 0)
         return child == 0
+
+
+@contextmanager
+def forking(seams: Any) -> Iterator[None]:
+    """Have `os.fork` inside the block make a process that goes on as this one does: its seams, its random numbers."""
+    _stop_openmp_threads()
+    state = random.getstate()  # which Python seeds anew in each fork
+    seams.stays_on_in_forks = True
+    ignored = ("ignore", None, DeprecationWarning, None, 0)
+    warnings.filters.insert(0, ignored)  # type: ignore[attr-defined]  # not simplefilter: warnings would come twice
+    parent = os.getpid()
+    try:
+        yield
     finally:
+        if os.getpid() != parent:
+            random.setstate(state)
         warnings.filters.remove(ignored)  # type: ignore[attr-defined]
         seams.stays_on_in_forks = False
+
+
+@contextmanager
+def children_unheard() -> Iterator[None]:
+    """Have the script's handler of SIGCHLD hear of none of our children, which end inside the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    was_pending = signal.SIGCHLD in signal.sigpending()
+    parent = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == parent and not was_pending and signal.SIGCHLD in signal.sigpending():
+            signal.sigtimedwait({signal.SIGCHLD}, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

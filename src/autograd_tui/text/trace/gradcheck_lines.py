@@ -94,6 +94,8 @@ def _copy_sentences(check: GradCheck) -> Iterator[str]:
         changes.append(f"{_place_list(check.casts)} {'gives' if len(check.casts) == 1 else 'give'} float64")
     if check.autocast:
         changes.append("autocast is off")
+    if check.scale != 1:
+        yield f"GradScaler has multiplied the loss by {number(check.scale)}, and so the gradient."
     if changes:
         yield f"In the copy {' and '.join(changes)}."
 
@@ -137,4 +139,5 @@ def _method_sentence(check: GradCheck) -> str:
     count = len(check.numeric)
     directions = "each element" if check.kind == "elements" else f"{count} random directions of length 1"
     distance = f"a step of {check.step:.1e} to both sides"
-    return f"Measured along {directions}: the loss {distance}, in float64, on a copy of the model."
+    copies = "in copies of the script that run its own forward" if check.of_script else "on a copy of the model"
+    return f"Measured along {directions}: the loss {distance}, in float64, {copies}."
