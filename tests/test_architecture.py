@@ -193,7 +193,11 @@ OPENED_ELSEWHERE = {
         "engine/script/sitecustomize/sitecustomize.py",  # in Pythons that may not have this package
         "engine/script/snapshot.py",  # the terminal
     },
-    "load": {"engine/training/tensor_file.py", "journal/checkpoint_file.py"},
+    "load": {
+        "engine/script/pickled_object.py",  # in memory, and into a file that is open
+        "engine/training/tensor_file.py",
+        "journal/checkpoint_file.py",
+    },
 }
 OPENERS = ("open", "write_text", "write_bytes", "read_text", "read_bytes", "touch", "save_screenshot", "mkstemp")
 MODE = re.compile(r"[rwxa+bt]+")

@@ -134,15 +134,23 @@ async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> N
         assert "it has ended" in shown.text("PhasesPanel")
 
 
-async def test_where_a_watchpoint_has_fired_in_a_script_e_writes_a_picture_and_no_repro(
+async def test_e_writes_a_repro_of_a_script_where_a_watchpoint_has_fired_and_a_picture_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    session = HeldScript(SCENES["simple"](), at=1)
+    session, asked = HeldScript(SCENES["simple"](), at=1), list[object]()
     session.fired = FiredWatchpoint(session.frame.index, 1, "the loss is NaN")
-    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
+
+    def export(path: Path, *_: object, numbered: bool, **__: object) -> str:
+        asked.extend((path, numbered))
+        return f"written: {path}"
+
+    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED, exporter=export)
     async with running(app, (120, 40)) as shown:
         await shown.press("e")
+        assert shown.note == f"written: repro-{session.frame.index}.pt"
+        assert asked == [Path(f"repro-{session.frame.index}.pt"), True]
+        await shown.press("space", "e")
         assert shown.note.startswith("written: autograd-tui_")
         assert ":export run.html gives a page" in shown.note
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".svg", ".txt"]

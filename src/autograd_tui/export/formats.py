@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -187,6 +188,12 @@ def write_run(
 def output_paths(path: Path) -> list[Path]:
     """Return the paths that an export to a path writes: a repro has a script beside it."""
     return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
+
+
+def unused_output(path: Path) -> Path:
+    """Return the path of an export, with a number behind its name where one of its files exists already."""
+    names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
+    return next(each for each in names if not any(map(os.path.lexists, output_paths(each))))
 
 
 def export_repro(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from itertools import chain, count
 from pathlib import Path
 
 from autograd_tui.core.errors import Refused
@@ -12,7 +11,7 @@ from autograd_tui.core.files import absolute, go_to, working_folder
 from autograd_tui.engine.open_session import open_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.global_state import HostRng
-from autograd_tui.export.formats import export_file, export_repro, output_paths
+from autograd_tui.export.formats import export_file, export_repro, output_paths, unused_output
 
 
 def export_live(
@@ -27,8 +26,7 @@ def export_live(
     before = working_folder()
     target = Path(absolute(str(path), folder or before))
     if numbered:
-        names = chain([target], (target.with_stem(f"{target.stem}-{number}") for number in count(2)))
-        target = next(each for each in names if not any(map(os.path.lexists, output_paths(each))))
+        target = unused_output(target)
         path = path.with_name(target.name)
     for each in output_paths(target):
         if os.path.lexists(each):

@@ -14,15 +14,29 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import SessionInfo
-from autograd_tui.export.formats import PictureOptions, check_format, protected_files, write_run
+from autograd_tui.export.formats import (
+    PictureOptions,
+    check_format,
+    output_paths,
+    protected_files,
+    unused_output,
+    write_run,
+)
+from autograd_tui.export.repro_of_script import ReproSession, export_script_repro
 
 
 class StoringSession(Protocol):
     """A session of a script, or one that follows it."""
 
     about: SessionInfo
-    history: History
-    newest: int
+
+    @property
+    def history(self) -> History:
+        """What plots need, up to the last frame."""
+
+    @property
+    def newest(self) -> int:
+        """The index of the last frame."""
 
     def stored_frames(self) -> Sequence[Frame]:
         """Return the frames that are stored, oldest first."""
@@ -99,7 +113,7 @@ def export_stored(
     if path.suffix == ".py":
         raise Refused(f"there is nothing to write as .py: {run.about.config.scenario} is the script, and your own.")
     if path.suffix == ".pt":
-        raise Refused("no repro can be written of a script yet: only its own code makes its batch and its loss.")
+        raise Refused("a repro of a script can be written where that is held alone, not of frames that are stored.")
     sources = protected_files(run.about.config, journal)
     missing = write_run(path, run, options=options, overwrite=overwrite, sources=sources)
     note = "" if path.suffix == ".svg" else run.note
@@ -116,12 +130,19 @@ def export_from_session(
 ) -> str:
     """Write what a session holds of a script's run, as `live_export.export_live` writes other runs.
 
-    folder: where the program was started. numbered: of a repro, which there is none of here.
+    folder: where the program was started. numbered: a repro goes to a name of its own where its files exist already.
     Raises Refused, also where it is `stopped`, with nothing written.
     """
     target = Path(absolute(str(path), folder or working_folder()))
-    if os.path.lexists(target):
-        raise Refused(f"{path} exists: give another name.")
+    if numbered:
+        target = unused_output(target)
+        path = path.with_name(target.name)
+    for each in output_paths(target):
+        if os.path.lexists(each):
+            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
+    if path.suffix == ".pt" and isinstance(session, ReproSession):
+        sources = protected_files(session.about.config, None)
+        return f"written: {path}; {export_script_repro(target, session, sources=sources, stopped=stopped)}"
     stored = session.stored_frames()
     run = StoredRun(session.about, stored, session.history.copy(), max(session.newest, stored[-1].index), stopped)
     missing = export_stored(target, run)

@@ -14,6 +14,7 @@ from textual.binding import BindingType
 
 from autograd_tui.core.command import COMMAND_BY_LETTER, Command, Phase
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.text.prompt.word_table import NOT_OF_SCRIPTS
 from autograd_tui.text.table.layers import Layers
@@ -383,17 +384,22 @@ class MainScreen(SessionScreen):
     def action_export(self) -> None:
         """Write a repro where a watchpoint has fired, else a picture and the line that repeats the run.
 
-        Of a script there are no repros.
+        Of a script also where a forward was recorded.
         """
         self.in_turn(self._export)
 
     def _export(self) -> None:
-        fired, frame = self.trainer.status.fired, self.state.view.frame
-        has_fired = fired is not None and frame is not None and frame is self.state.latest and frame.index == fired
-        if has_fired and not self.trainer.can.script:
-            self.ask(Export(Path(f"repro-{fired}.pt"), numbered=True))
+        can, state, frame = self.trainer.can, self.state, self.state.view.frame
+        is_here = frame is not None and frame is state.latest and (can.advance or not can.script)
+        if frame is not None and is_here and (self.trainer.status.fired == frame.index or self._is_recorded(frame)):
+            self.ask(Export(Path(f"repro-{frame.index}.pt"), numbered=True))
         else:
             self.write_picture_and_line()
+
+    def _is_recorded(self, frame: Frame) -> bool:
+        """Return whether a script's forward has led to a frame, was recorded, and has been left."""
+        is_walked = self.state.traced == frame.index and self.is_current
+        return is_walked and self.trainer.can.script and frame.phase is Phase.FORWARD
 
     def write_picture_and_line(self) -> None:
         """Write a picture into the current folder; the line that repeats the run goes to the clipboard too."""

@@ -437,7 +437,7 @@ class SessionRunner:
         fired = self._here.take_fired()
         if fired is not None:
             paused = "paused at " * (self._publisher.status.run is not None)
-            of_script = "i goes back and looks inside if the script lets it, e writes a picture"
+            of_script = "i looks inside and e writes a repro, if the script can be taken back"
             keys = of_script if self._here.can.script else "i looks inside, e writes a repro"
             self._publisher.fired = f"{paused}{fired}; {keys}"
         return fired is not None

@@ -389,6 +389,13 @@ class Agent:
                 return stop_requests.inspected(self.phases, self._held, name)
             case "check_gradient", (order,):
                 return self._check_gradient(order)
+            case "latest_forward", ():
+                recorder, forward = self.phases.recorder, self.phases.latest_forward
+                return forward, recorder is not None and any(recorder.taped(forward))
+            case "repro", (path,):
+                from autograd_tui.engine.script.repro_writer import write_repro
+
+                return write_repro(self.phases, path)
         raise Refused(f"{ask.what} cannot be had of a script yet.")
 
     def _check_gradient(self, order: GradientOrder) -> Any:

@@ -127,7 +127,7 @@ class Ask:
     """Ask something of the held script; it answers with an Answer, and stays held."""
 
     stop: int
-    what: Literal["set", "inspect", "trace", "check_gradient", "snapshot", "repro"]
+    what: Literal["set", "inspect", "trace", "check_gradient", "snapshot", "latest_forward", "repro"]
     arguments: tuple[Any, ...] = ()
 
 

@@ -65,6 +65,7 @@ class Phases:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.index = self.iteration = self.steps = 0
+        self.latest_forward = 0  # its index
         self.registry = Registry()
         self.calls = ModuleCalls()
         self.counts = FreeCounts()
@@ -237,6 +238,7 @@ class Phases:
             self._loss_step_events = self.step_events
             self._count_iteration(position(frame))
             self.index += 1
+            self.latest_forward = self.index
             if not self.agent.lets_pass(self, "forward"):
                 self._stop(Event("forward", loss=loss))
         if self._frames_wanted:

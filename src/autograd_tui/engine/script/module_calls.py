@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -96,14 +97,14 @@ class ModuleCalls:
         if not torch.compiler.is_compiling():
             self._depth += 1
             if self.recorder is not None and not self.is_paused:
-                self.recorder.enter_module(module, arguments, outermost=self._depth == 1)
+                self.recorder.enter_module(module, arguments, sys._getframe(1), outermost=self._depth == 1)
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
             return
         self._depth = max(0, self._depth - 1)
         if self.recorder is not None:
-            self.recorder.leave_module(module)
+            self.recorder.leave_module(module, output, outermost=self._depth == 0)
         if self._depth or self.is_paused or not torch.is_grad_enabled():
             return
         if torch._C._functorch.peek_interpreter_stack() is not None:

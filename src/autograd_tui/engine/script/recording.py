@@ -16,6 +16,7 @@ from torch.overrides import _get_current_function_mode, _get_current_function_mo
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Source, Trace
+from autograd_tui.engine.script.forward_tape import ForwardTape, TapedForward
 from autograd_tui.engine.script.optimizer_reader import spec_of
 from autograd_tui.engine.script.registry import variables
 from autograd_tui.engine.script.tensor_access import untouched
@@ -81,6 +82,8 @@ class ScriptRecorder:
         self._backward: BackwardTracer | None = None
         self._forward: TracedForward | None = None
         self._finish: Finish | None = None
+        self._taped: TapedForward | None = None  # the last forward, if it was recorded
+        self._not_taped: tuple[int, str] = 0, ""  # the frame of a forward that cannot be run again, and why
 
     # The agent's.
 
@@ -95,7 +98,7 @@ class ScriptRecorder:
     @_guarded
     def disarm(self) -> None:
         """Record nothing, and let everything go."""
-        self._before = self._forward = self._finish = self._forward_problem = None
+        self._before = self._forward = self._finish = self._forward_problem = self._taped = None
         self._leave()
         self._tracer = None
         self._end_hooks()
@@ -123,6 +126,12 @@ class ScriptRecorder:
         with untouched(), torch._C.DisableTorchFunctionSubclass():
             return finish(frame).built()
 
+    def taped(self, frame: int) -> tuple[TapedForward | None, str | None]:
+        """Return the forward that led to a frame as it can be run again; else why it cannot, where that is known."""
+        if self._taped is not None and self._taped.frame == frame:
+            return self._taped, None
+        return None, self._not_taped[1] if self._not_taped[0] == frame else None
+
     def give_up(self, error: Exception) -> None:
         """Record this phase no further."""
         if isinstance(error, RecordingFailed):
@@ -145,12 +154,14 @@ class ScriptRecorder:
 
     # A forward: from the first outermost call of a module on.
 
-    def enter_module(self, module: nn.Module, arguments: Any, *, outermost: bool) -> None:
-        """Begin a forward at a call of a module that is to be part of a graph."""
+    def enter_module(self, module: nn.Module, arguments: Any, caller: FrameType, *, outermost: bool) -> None:
+        """Begin a forward at a call of a module that is to be part of a graph; `caller`: PyTorch's function there."""
         try:
             self._enter_module(module, arguments, outermost=outermost)
         except Exception as error:
             self._give_up_forward(error)
+        if outermost and self._tracer is not None:
+            self._tracer.tape.enter_module(module, arguments, caller)
 
     def _enter_module(self, module: nn.Module, arguments: Any, *, outermost: bool) -> None:
         may_begin = outermost and self._tracer is None and self._before is not None and self._forward_problem is None
@@ -172,8 +183,10 @@ class ScriptRecorder:
             self._tracer.__exit__(None, None, None)
 
     @_guarded
-    def leave_module(self, module: nn.Module) -> None:
+    def leave_module(self, module: nn.Module, output: Any, *, outermost: bool) -> None:
         """Go on with the tracer behind a module that ran without it."""
+        if outermost and self._tracer is not None:
+            self._tracer.tape.leave_module(module, output)
         if self._suspended is module and self._tracer is not None:
             self._suspended = None
             self._enter(self._tracer)
@@ -186,7 +199,9 @@ class ScriptRecorder:
             raise RecordingFailed(f"The forward was not recorded: {COMPILED}")
         names, registry = self._module_names(module), self._phases.registry
         params = registry.params()
-        tracer = ScriptForwardTracer(names, MeasurementBatch(self._plans), self._lookups, self._give_up_forward)
+        self._taped = None
+        tape = ForwardTape(registry)
+        tracer = ScriptForwardTracer(names, MeasurementBatch(self._plans), self._lookups, self._give_up_forward, tape)
         tracer.leaves = frozenset(params)
         tracer.name(params)
         tracer.name(registry.buffers())
@@ -244,6 +259,7 @@ class ScriptRecorder:
         self._forward_problem = None
         if problem is not None and is_new:
             self.problem = problem
+            self._not_taped = self._phases.index + 1, problem[0].lower() + problem[1:]
         if tracer is None:
             return
         self._name_variables(stack)
@@ -251,7 +267,10 @@ class ScriptRecorder:
         self._tracer = None
         if not is_new or self._before is None:
             return
-        params = self._phases.registry.params
+        params, frame = self._phases.registry.params, self._phases.index + 1
+        self._taped = tracer.tape.finish(loss, stack, frame)
+        if tracer.tape.problem is not None:
+            self._not_taped = frame, tracer.tape.problem
 
         def finish(frame: Frame) -> Trace:
             tracer.name({"loss": loss})  # where no variable holds it
@@ -360,8 +379,11 @@ class ScriptForwardTracer(ForwardTracer):
         measurements: MeasurementBatch,
         lookups: TorchLookups,
         give_up: Callable[[Exception], None],
+        tape: ForwardTape,
     ) -> None:
         super().__init__(names, measurements, lookups)
+        self.tape = tape
+        self._begun_on_tape: Any = None
         self.measurements = measurements
         self.is_off = False
         self.notes: list[str] = []
@@ -377,6 +399,7 @@ class ScriptForwardTracer(ForwardTracer):
         """Look at a call before it runs; None for one that is not recorded."""
         if self.is_off:
             return None
+        self._begun_on_tape = self.tape.begin_call(func, args, kwargs)
         try:
             if len(self.calls) >= MAX_CALLS:
                 raise RecordingFailed(f"The forward was not recorded: it makes more than {MAX_CALLS:,} calls.")
@@ -395,7 +418,10 @@ class ScriptForwardTracer(ForwardTracer):
 
     def end_call(self, begun: BegunCall, result: Any, frame: FrameType | None) -> None:
         """Record a call that has returned."""
+        on_tape, self._begun_on_tape = self._begun_on_tape, None
         if not self.is_off:
+            if on_tape is not None:
+                self.tape.end_call(on_tape, result, frame)
             try:
                 super().end_call(begun, result, frame)
             except Exception as error:

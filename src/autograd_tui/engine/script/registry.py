@@ -292,7 +292,7 @@ def variables(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for each in user_frames(frame):
         code = each.f_code
-        for name, value in _locals(each):
+        for name, value in local_variables(each):
             yield from _with_items(name, value)
             if code.co_argcount and name == code.co_varnames[0] == "self":
                 for attribute, part in _attributes(value):
@@ -303,7 +303,7 @@ def variables(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
                 yield from _with_items(name, value)
 
 
-def _locals(frame: FrameType) -> list[tuple[str, Any]]:
+def local_variables(frame: FrameType) -> list[tuple[str, Any]]:
     """Return the local variables of a function, without leaving a trace in it.
 
     Before Python 3.13 `f_locals` fills a dict that keeps the variables alive, and that `locals()` gives out.

@@ -20,6 +20,7 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
 from autograd_tui.core.run_observer import RunObserver, Watch
+from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
@@ -43,6 +44,10 @@ class NeverTrained(Refused):
     def __init__(self, sentence: str, exit_code: int | None) -> None:
         super().__init__(sentence)
         self.exit_code = exit_code  # the script's own, as a shell has it
+
+
+class CannotRecordAgain(Refused):
+    """What was not recorded cannot be, for the script cannot be taken back."""
 
 
 class ScriptSession(StoredFramesSession):
@@ -268,6 +273,29 @@ class ScriptSession(StoredFramesSession):
             raise Refused(f"what led to frame {index} was not recorded: i records what comes next.")
         return self._timeline.traces[index]
 
+    def write_repro(self, path: Path) -> ScriptRepro:
+        """Write the tensors of the last forward into a new file, and return the script beside it; raises Refused.
+
+        Where the forward was not recorded, the script is taken back, makes it again, and returns to where it was.
+        """
+        forward, is_recorded = self._client.ask("latest_forward")
+        if not forward:
+            raise Refused("there is no forward to write yet: f goes on to the first.")
+        if is_recorded:
+            return self._ask_for_repro(path)
+        written: list[ScriptRepro] = []
+        try:
+            self._record_again(forward, lambda: written.append(self._ask_for_repro(path)))
+        except CannotRecordAgain as error:
+            raise Refused(
+                f"{str(error).removesuffix('.')}: i records the next forward, and e writes it then."
+            ) from None
+        return written[0]
+
+    def _ask_for_repro(self, path: Path) -> ScriptRepro:
+        repro: ScriptRepro = self._client.ask("repro", str(path))
+        return repro
+
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool]) -> GradCheck:
         """Compare a parameter's gradient with finite differences: copies of the script make its forward again.
 
@@ -348,21 +376,27 @@ class ScriptSession(StoredFramesSession):
             if self._ends_here:
                 raise Refused("the script is held here before the phase that was to be recorded.")
 
-    def _record_again(self, index: int) -> None:
-        """Take the script back to before frame `index`, let it go on recorded to there, and return to where it is."""
+    def _record_again(self, index: int, look: Callable[[], None] = lambda: None) -> None:
+        """Take the script back to before frame `index`, let it go on recorded to there, and return to where it is.
+
+        look: called where it is held at that frame.
+        """
         here, frame = self.frame.index, self.stored(index)
         # A loop may clear gradients and set rates between the call of its model and the stop behind the forward.
         is_forward = frame is None or frame.phase is Phase.FORWARD
         try:
             self.rewind(max(index - EVENTS_OF_FORWARD, 0) if is_forward else index - 1)
         except Refused as error:
-            raise Refused(f"what led to frame {index} was not recorded, and {error}") from None
+            raise CannotRecordAgain(f"what led to frame {index} was not recorded, and {error}") from None
         while self.frame.index < index:
             self._go_on(record=True)
         trace = self._timeline.traces.get(index)
         self.take_fired()  # a watchpoint that fires there has done so before
-        if index < here:
-            self.rewind(here)
+        try:
+            look()
+        finally:
+            if index < here:
+                self.rewind(here)
         if trace is not None:
             self._timeline.traces[index] = trace
 
