@@ -109,40 +109,30 @@ class Layout(PanelLayout):
         return self._arrangement
 
     def watch_view(self, old: View, new: View) -> None:
-        """Set the classes of what has changed."""
+        """Set the classes of what has changed: all at once, for each time the styles of all panels are found anew."""
+        classes: dict[str, bool] = {}
         if new.printed is not old.printed:
-            self.set_class(bool(new.printed), "-printed")
+            classes["-printed"] = bool(new.printed)
         if new.frame is not old.frame and new.frame is not None:
-            self._class_model(new.frame)
+            classes |= _classes_of_model(new.frame)
         if new.surface is not old.surface:
-            self.set_class(new.surface is not None, "-surface")
+            classes["-surface"] = new.surface is not None
         if new.about is not old.about or new.surface is not old.surface:
             asked = new.surface is not None and new.surface.frame is not None
-            self.set_class(bool(new.about and new.about.picture) and not asked, "-picture")
+            classes["-picture"] = bool(new.about and new.about.picture) and not asked
         if new.history is not old.history:
-            self.set_class(new.history is not None and bool(new.history.loss), "-loss")
+            classes["-loss"] = new.history is not None and bool(new.history.loss)
         if new.table is not old.table:
-            self.set_class(new.table.cursor is not None and not self.has_class("-folded"), "-cursor")
-            self.set_class(new.table.asked, "-asked")
-
-    def _class_model(self, frame: Frame) -> None:
-        """Mark a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
-        self.set_class(is_folded(frame), "-folded")
-        self.set_class(sum(map(prod, frame.params.layout.shapes)) > MANY, "-many")
-        self.set_class(bool(frame.buffers), "-buffers")
-        if frame.inputs is not None:
-            self.add_class("-data")
-        if frame.prediction is not None or knows_first_batch(frame):
-            self.set_class(can_scatter(frame), "-points")
-        if frame.prediction is not None:
-            self.set_class(bool(frame.top), "-classes")
-            self.set_class(outputs_and_positions(frame) is not None, "-positions")
+            folded = classes.get("-folded", self.has_class("-folded"))
+            classes["-cursor"] = new.table.cursor is not None and not folded
+            classes["-asked"] = new.table.asked
+        self.update_classes(classes)
 
     def zoom(self, panel: Panel | None) -> None:
         """Show one panel alone below the phases, or all of them again."""
         for each in self.query(Panel):
-            each.set_class(panel is not None and each is not panel and not isinstance(each, PhasesPanel), "-aside")
-            each.set_class(each is panel, "-zoomed")
+            aside = panel is not None and each is not panel and not isinstance(each, PhasesPanel)
+            each.update_classes({"-aside": aside, "-zoomed": each is panel})
 
     def console(self) -> ComposeResult:
         """Yield the console."""
@@ -313,6 +303,23 @@ def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
 def is_folded(frame: Frame) -> bool:
     """Tell whether a model is shown by layers, having more parameters than there are rows for."""
     return len(frame.params) > MAX_PARAMETER_ROWS
+
+
+def _classes_of_model(frame: Frame) -> dict[str, bool]:
+    """Tell a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
+    classes = {
+        "-folded": is_folded(frame),
+        "-many": sum(map(prod, frame.params.layout.shapes)) > MANY,
+        "-buffers": bool(frame.buffers),
+    }
+    if frame.inputs is not None:
+        classes["-data"] = True
+    if frame.prediction is not None or knows_first_batch(frame):
+        classes["-points"] = can_scatter(frame)
+    if frame.prediction is not None:
+        classes["-classes"] = bool(frame.top)
+        classes["-positions"] = outputs_and_positions(frame) is not None
+    return classes
 
 
 class TraceLayout(PanelLayout):

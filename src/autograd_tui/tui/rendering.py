@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from textual import events
 from textual.containers import Horizontal, Vertical
@@ -51,6 +51,34 @@ class SizedScreen(Screen[None]):
 
     Textual's screen lays itself out for any size it is told, and tells itself that size again: two of them, told in one
     moment to a screen below another, take turns for ever.
+
+    It also holds the looks of what its panels write: Textual finds those of each panel anew wherever its styles are.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "panel--dim",
+        "panel--strong",
+        "panel--accent",
+        "panel--now",
+        "panel--up",
+        "panel--positive",
+        "panel--negative",
+        "panel--warn",
+        "panel--error",
+    }
+    DEFAULT_CSS = """
+    SizedScreen {
+        .panel--dim { color: $text-muted; }
+        .panel--strong { text-style: bold; }
+        .panel--accent { color: $text-accent; }
+        .panel--now { background: $mark; color: $on-mark; text-style: $mark-text-style; }
+        &:nocolor .panel--now { text-style: bold reverse; }
+        .panel--up { color: $text-success; }
+        .panel--positive { color: $text-positive; }
+        .panel--negative { color: $text-negative; }
+        .panel--warn { color: $text-warning; }
+        .panel--error { color: $text-error; text-style: bold; }
+    }
     """
 
     async def on_event(self, event: events.Event) -> None:

@@ -48,30 +48,9 @@ class Face(CachedRows):
 class Panel(CachedRows):
     """Draws the frame it is given: a panel overrides `draw`, and knows nothing of any other."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "panel--dim",
-        "panel--strong",
-        "panel--accent",
-        "panel--now",
-        "panel--up",
-        "panel--positive",
-        "panel--negative",
-        "panel--warn",
-        "panel--error",
-    }
     DEFAULT_CSS = """
     Panel {
         height: 1fr;
-        .panel--dim { color: $text-muted; }
-        .panel--strong { text-style: bold; }
-        .panel--accent { color: $text-accent; }
-        .panel--now { background: $mark; color: $on-mark; text-style: $mark-text-style; }
-        &:nocolor .panel--now { text-style: bold reverse; }
-        .panel--up { color: $text-success; }
-        .panel--positive { color: $text-positive; }
-        .panel--negative { color: $text-negative; }
-        .panel--warn { color: $text-warning; }
-        .panel--error { color: $text-error; text-style: bold; }
     }
     Panel.framed { border: round $frame; padding: 0 1; }
     Panel.framed { border-title-color: $text-muted; border-subtitle-color: $text-muted; }
@@ -84,7 +63,7 @@ class Panel(CachedRows):
     view: var[View] = var(View())
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, title: str = "") -> None:
-        super().__init__(id=id, classes=classes)
+        super().__init__(id=id, classes=f"framed {classes or ''}" if title else classes)
         self.can_focus = bool(title)
         self._lines: list[Line] = []  # as drawn last
         self._strips: list[Strip] = []  # the same in the theme's colours
@@ -96,7 +75,6 @@ class Panel(CachedRows):
         self._retitles = False
         if title:
             self.retitle(title)
-            self.add_class("framed")
 
     def compose(self) -> ComposeResult:
         """Yield what the rows are drawn on, where there is a frame around them."""
@@ -273,8 +251,12 @@ class Panel(CachedRows):
                 assert isinstance(app, ReadableApp)
                 self._looks[name] = ramp_style(kind, levels, dark=app.current_theme.dark, shown=app.shown)
             else:
-                self._looks[name] = self.get_component_rich_style(f"panel--{name}") if name else self.rich_style
+                self._looks[name] = self.rich_style + self._own_look(name)
         return self._looks[name]
+
+    def _own_look(self, name: str) -> Style:
+        """Return what a style name adds to the panel's own colours: the screen knows it, once for all panels."""
+        return self.screen.get_component_rich_style(f"panel--{name}", partial=True) if name else Style()
 
 
 def _changed(before: Strip, after: Strip, y: int) -> Region | None:
