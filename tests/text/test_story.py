@@ -96,7 +96,7 @@ def test_a_forward_run_again_is_not_said_to_lie_behind_a_step() -> None:
 
 def test_what_a_plot_no_longer_keeps_is_not_taken_for_the_loss_before() -> None:
     session = open_session("linear", lr=0.001)
-    for _ in session.run_free(session.end_of(30_000), lambda: False, every=60):
+    for _ in session.run_free(session.end_of(10_000), lambda: False, every=60):
         pass
     told_since = 0
     seen = [4 * each for each in session.history.loss.iterations[1000:1100:9]]

@@ -74,14 +74,15 @@ async def test_keys_typed_before_a_page_is_there_scroll_it(keys: str, row: int) 
         assert box(shown).scroll_target_y == row
 
 
-@pytest.mark.parametrize("key", ["escape", "q", "space", "enter"])
-@pytest.mark.parametrize("times", [1, 2, 3])
-async def test_a_key_that_leaves_closes_the_help_and_does_nothing_else(key: str, times: int) -> None:
+async def test_a_key_that_leaves_closes_the_help_and_does_nothing_else() -> None:
     async with screen() as shown:
-        await shown.press(*["question_mark"] * times, key)
-        assert shown.app.screen is shown.app.main
-        assert shown.session.newest == 0
-        assert shown.app.is_running
+        for times, key in product([1, 2, 3], ["escape", "q", "space", "enter"]):
+            await shown.press(*["question_mark"] * times)
+            assert shown.app.screen is not shown.app.main
+            await shown.press(key)
+            assert shown.app.screen is shown.app.main, (times, key)
+            assert shown.session.newest == 0, (times, key)
+            assert shown.app.is_running, (times, key)
 
 
 async def test_ctrl_c_stops_what_runs_from_within_the_help_and_once_more_quits() -> None:

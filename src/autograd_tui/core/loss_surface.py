@@ -49,10 +49,6 @@ class Quadratic:
         """Return the x at which the loss is lowest for a fixed y."""
         return self.x - self.xy / self.xx * (y - self.y)
 
-    def best_y(self, x: float) -> float:
-        """Return the y at which the loss is lowest for a fixed x."""
-        return self.y - self.xy / self.yy * (x - self.x)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LossSurface:

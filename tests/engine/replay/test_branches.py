@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from autograd_tui.core.errors import Refused
@@ -12,6 +14,7 @@ from autograd_tui.engine.session import Session
 from models_hard_to_repeat import gated, words
 from plain_loop import copied, differing, small_net
 from session_internals import as_scenario, open_with_many_checkpoints, tensors
+from suite_options import LONG
 
 
 def run(session: Session, commands: str) -> None:
@@ -63,9 +66,15 @@ def test_a_free_run_from_an_old_frame_leaves_a_branch() -> None:
     assert listed(session) == [(1, 4, 12)]
 
 
-@pytest.mark.parametrize("world", [small_net, gated, words], ids=lambda build: build.__name__)
-@pytest.mark.parametrize("optimizer", ["sgd,momentum=0.9", "adam"])
-@pytest.mark.parametrize("leaving", ["@17 z lr=0.5 FBSZ", "@0 FBSZ*9", "@18 f @2 F"])
+WAYS_OUT = ["@17 z lr=0.5 FBSZ", "@0 FBSZ*9", "@18 f @2 F"]
+WORLDS = product(enumerate([small_net, gated, words]), enumerate(["sgd,momentum=0.9", "adam"]), enumerate(WAYS_OUT))
+
+
+@pytest.mark.parametrize(
+    ("world", "optimizer", "leaving"),
+    # Every two of a world, an optimizer and a way out meet: half of all cases.
+    [[each for _, each in case] for case in WORLDS if LONG or sum(index for index, _ in case) % 2 == 0],
+)
 def test_a_branch_is_returned_to_with_every_tensor_and_frame(world: object, optimizer: str, leaving: str) -> None:
     name = {"small_net": "4.bias[0]", "gated": "gate", "words": "out.bias"}[world.__name__]  # type: ignore[attr-defined]
     scenario = as_scenario(world)  # type: ignore[arg-type]

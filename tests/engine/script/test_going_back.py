@@ -15,6 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.script.script_session import ScriptSession
 from led_scripts import last_lines, run_to_end
+from suite_options import some
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="scripts go back on Linux alone")
 
@@ -45,7 +46,7 @@ print("sha256", digest.hexdigest(), random.random(), flush=True)
 """
 
 
-@pytest.mark.parametrize("threads", ["1", None])
+@pytest.mark.parametrize("threads", some([None, "1"], 1))  # None: as many as there are cores
 def test_the_end_has_the_bits_of_plain_python_whatever_was_run_again(
     threads: str | None, lead: Callable[[str], tuple[ScriptSession, bytearray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

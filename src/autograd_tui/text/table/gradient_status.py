@@ -8,9 +8,7 @@ from collections.abc import Sequence
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, Grads, GradStats, StatsTable
-from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import at_least, number
-from autograd_tui.text.styled_text import Line
 
 FULL_WORDS = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
 
@@ -92,19 +90,6 @@ def _is_of_an_earlier_forward(frame: Frame, index: int) -> bool:
     """Tell whether no backward of the latest forward has made, or added to, a gradient that is there."""
     before = frame.added_to.backwards[index] if frame.added_to else 0
     return frame.graph == "alive" or 0 < before == frame.grads.backwards[index]
-
-
-def cleared_cells(frame: Frame, index: int, *, room: int) -> Line:
-    """Write None, and what the last zero_grad took away; or why there is none. No number is cut to fit."""
-    if index in frame.frozen:
-        return [(f"{'frozen':>10}", "dim")]
-    if index in frame.unused:
-        words = "  no gradient reached it"
-        return [(f"{'None':>{min(max(room - len(words), 4), 10)}}", ""), (words, "dim")]
-    last = frame.last_grads and frame.last_grads[index]
-    was = f"was {main_words(last)}" if last else ""
-    words = next(each for each in (f"  {was}", f" {was}", "") if 10 + len(each) <= room or not each) if was else ""
-    return [(f"{'None':>10}", ""), (words, "error" if shows_nonfinite(words) else "dim")]
 
 
 def status_counts(frame: Frame, indices: Sequence[int] | None = None) -> str:
