@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint, parse_watchpoint
 from autograd_tui.core.wire import FrameDecoder
+from autograd_tui.engine.script import agent as script_agent
 from autograd_tui.engine.script import script_free_run
 from autograd_tui.engine.script.agent import Agent
-from autograd_tui.engine.script.agent_messages import Detach, GoOn, Stop
+from autograd_tui.engine.script.agent_messages import Detach, Ended, GoOn, Stop
 from autograd_tui.engine.script.loop_phases import Phases
 from autograd_tui.engine.script.script_free_run import LossRecord
 from autograd_tui.engine.script.seams import install
@@ -123,6 +127,9 @@ class LedAgent(Agent):
 
     def recv(self) -> Any:
         return self._order(*self.stops[-1])
+
+    def _is_read(self, seconds: float = 0.0) -> bool:
+        return True
 
 
 def lead(text: str, folder: Path, agent: LedAgent) -> dict[str, Any]:
@@ -345,3 +352,66 @@ def test_nothing_is_shown_where_something_is_gone(gone: str, tmp_path: Path) -> 
     agent, frame = last_stop(PLAIN.replace("x, y", "kept = [*model.parameters()]\nx, y"), tmp_path, (gone,))
     assert frame.index < 1200
     assert not any(frame.script and frame.script.at_end for _, frame in agent.stops)
+
+
+# A screen that does not read.
+
+WIDE = """
+import torch
+from torch import nn
+model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(20)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+for i in range(60):
+    loss = model(torch.randn(2, 4)).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_free_run_does_not_wait_for_a_screen_that_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script_free_run, "MAX_FRAME_SHARE", 1e9)
+    monkeypatch.setattr(script_agent, "END_SECONDS", 0.01)
+    ours, theirs = socket.socketpair()
+
+    class UnreadAgent(Agent):
+        """An agent whose screen lets it run, and then is stopped."""
+
+        def __init__(self) -> None:
+            super().__init__(Path())
+            self._connection = Connection(ours.detach())
+
+    agent = UnreadAgent()
+    agent.phases = Phases(agent)
+    with Connection(theirs.detach()) as screen:
+        screen.send(GoOn(0))
+        screen.send(GoOn(1, Goal(), 0.0))
+        torch.manual_seed(0)
+        seams = install(agent.phases)
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.alarm(60)  # a hang would end here
+        try:
+            variables = run_script(WIDE, tmp_path)
+            agent._say_end()
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+            seams.uninstall()
+        bits = fingerprint(variables)
+        messages: list[Any] = []
+        while screen.poll(0):
+            messages.append(screen.recv())
+    agent.detach()
+    decoder = FrameDecoder()
+    frames = [decoder.frame(each.line) for each in messages if isinstance(each, Stop)]
+    assert 4 <= len(frames) < 200
+    assert frames[-1].index < 240
+    ended = messages[-1]
+    assert isinstance(ended, Ended)
+    assert (ended.index, agent.is_over) == (240, True)
+    losses = {number for each in messages if isinstance(each, (Stop, Ended)) for number in each.losses.iterations}
+    assert losses | {frame.iteration for frame in frames if frame.phase is Phase.FORWARD} == set(range(1, 61))
+    torch.manual_seed(0)
+    assert fingerprint(run_script(WIDE, tmp_path)) == bits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import mmap
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import Seams
 
+END_SECONDS = 2.0  # that a script waits at its end for a screen that has not read all before
 entered: Agent | None = None  # this process's, once there is one
 
 
@@ -138,7 +140,8 @@ class Agent:
         fired, ends_iteration = self._watcher.take_fired(), self.ends_iteration
         held = free_run is None or fired is not None or free_run.ends_at(frame, ends_iteration=ends_iteration)
         held = held and not self.lending.is_lent  # to a debugger that trains: it could not be told to go on
-        if (held or free_run is None or free_run.shows) and not self._send_stop(frame, held, fired):
+        shows = free_run is None or (free_run.shows and (held or isinstance(free_run, CatchUp) or self._is_read()))
+        if (held or shows) and not self._send_stop(frame, held, fired):
             return
         if isinstance(free_run, CatchUp) and not held:
             held = self._set_again(frame, free_run) >= free_run.to
@@ -252,7 +255,7 @@ class Agent:
         """Send the frame of the last event of a free run, where all that it shows is still there."""
         with suppress(Exception):  # it is one frame less
             frame = self.phases.last_frame(self._last_event)
-            if frame is not None:
+            if frame is not None and self._is_read(END_SECONDS):
                 self._send_stop(frame, held=False)
 
     # Going back.
@@ -313,6 +316,14 @@ class Agent:
             self.on_over()
             return False
         return True
+
+    def _is_read(self, seconds: float = 0.0) -> bool:
+        """Return whether the screen reads what is sent, waiting so long for that.
+
+        A free run leaves out frames where it is slow, or stopped. Only a frame of several 100 kB waits for it even so.
+        """
+        assert self._connection is not None
+        return bool(select.select([], [self._connection], [], seconds)[1])
 
     def _hold(self, index: int | None) -> None:
         """Answer what the screen asks, until the script may go on from stop `index`, or, behind its end, for good."""

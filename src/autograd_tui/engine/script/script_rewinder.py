@@ -101,19 +101,24 @@ class ScriptRewinder:
         client.check_held()
         present, ahead = client.run, timeline.ahead
         taken, made = timeline.take_branch(branch, ahead or present)
-        if taken.run is not None and taken.run.connection is not None and not taken.run.ended:
-            client.run = taken.run
-        else:
-            try:
+        observer, timeline.observer = timeline.observer, None  # it hears of this once the branch is taken
+        try:
+            if taken.run is not None and taken.run.connection is not None and not taken.run.ended:
+                client.run = taken.run
+            else:
                 self._run_on_to(taken.branch.newest)
-            except Refused:
-                if made is not None:
-                    timeline.take_branch(made, None)
-                timeline.ahead = ahead
-                raise
-            taken.end_run()
+                taken.end_run()
+        except Refused:
+            if made is not None:
+                timeline.take_branch(made, None)
+            timeline.ahead = ahead
+            raise
+        finally:
+            timeline.observer = observer
         if ahead is not None or made is None:
             present.end()
-        if timeline.observer is not None:
-            timeline.observer.on_branch_taken(branch.number, client.run.frame)
+        if observer is not None:
+            if made is not None:
+                observer.on_branch_left(made.number, made.loss)
+            observer.on_branch_taken(branch.number, client.run.frame)
         return client.run.frame

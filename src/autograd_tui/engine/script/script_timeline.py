@@ -154,8 +154,6 @@ class ScriptTimeline:
         made = self._left_behind.leave(self.branch.log, self.branch.history, fork=fork)
         if made is not None:
             self.left[made.number] = Left(run, self.branch)
-            if self.observer is not None:
-                self.observer.on_branch_left(made.number, made.loss)
         self.ahead = None
         self.branch = taken.branch
         self.traces = {index: trace for index, trace in self.traces.items() if index <= fork}
