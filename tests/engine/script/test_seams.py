@@ -845,3 +845,34 @@ def test_a_free_run_that_pauses_says_nothing_of_what_it_has_not_looked_at(
     age = f"The loss {frame.loss:.4f} is from before the parameters moved: forward makes a new one."
     assert " ".join(each for each in explain_script(frame, frame.script) if each != age) == sentence
     assert age in explain_script(frame, frame.script)
+
+
+COUNTED = """
+import torch
+from torch import nn
+
+class Counted(torch.Tensor):
+    calls = []
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.calls.append(func.__name__)
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for index in range(3):
+    optimizer.zero_grad()
+    loss = model(torch.ones(2, 3).as_subclass(Counted)).sum()
+    loss.backward()
+    optimizer.step()
+calls = list(Counted.calls)
+"""
+
+
+def test_a_tensor_class_of_the_scripts_own_is_not_called_for_what_is_read_of_it(tmp_path: Path) -> None:
+    plain = run_script(COUNTED, tmp_path)["calls"]
+    for frames in (True, False):
+        agent, variables = recorded(COUNTED, tmp_path, wants=lambda phases, name, held=frames: held, frames=frames)
+        assert variables["calls"] == plain
+        assert agent.by_iteration() == ["Z", "FBSZ", "FBSZ", "FBS"]

@@ -173,7 +173,11 @@ class Seams:
             loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
             if loss is None:
                 return original(tensors, *args, **kwargs)
-            self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+            if type(loss) is Tensor:
+                self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+            else:
+                with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
+                    self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
             self._passes = calls.is_paused = True
             try:
                 result = original(tensors, *args, **kwargs)
