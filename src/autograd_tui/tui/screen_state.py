@@ -302,6 +302,8 @@ class ScreenState:
         if self.gone_back:
             assert self.latest is not None
             frame = f"frame {self.latest.index}"
+            if status.can.script:
+                return Note(f"gone back to {frame}: what comes next is computed anew", "accent", f"back at {frame}")
             later = "later ones stay until a command"
             return Note(f"gone back to {frame}: the {later} runs", "accent", f"back at {frame}: {later}")
         return self._veil_note() or self._printed_note(output)

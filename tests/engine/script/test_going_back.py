@@ -6,11 +6,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from autograd_tui.core.command import Command, parse_one
+from autograd_tui.core.command import Command, Phase, parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.script.script_session import ScriptSession
@@ -150,6 +151,7 @@ def test_what_a_watchpoint_fired_at_is_run_again_recorded(
     """The line that made the NaN is named, though other calls come between the model's call and the stop."""
     scripts = Path(__file__).parents[2] / "support" / "scripts"
     text = (scripts / "turns_nan.py").read_text(encoding="utf-8").replace("from bits import print_bits", "")
+    text = text.replace("    optimizer.step()", "    optimizer.step()\n    print(loss.item())")
     session, printed = lead(text.replace("print_bits(model)", "print(model.linear.weight.item())"))
     session.arm("nonfinite")
     fired = list(session.run_free(Goal(), bool, every=10.0))[-1]
@@ -158,4 +160,32 @@ def test_what_a_watchpoint_fired_at_is_run_again_recorded(
     assert (session.frame.index, session.frame.params) == (fired.index, fired.params)
     operation = next(each for each in trace.built().ops if each.not_finite)
     assert operation.name == "log"
-    assert not printed
+    assert len(printed.split()) == fired.iteration - 1  # no loss a second time
+
+
+LATE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(4):
+    loss = model(torch.ones(4, 2)).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_forward_that_had_begun_when_it_was_to_be_recorded(
+    lead: Callable[[str], tuple[ScriptSession, bytearray]],
+) -> None:
+    session, _ = lead(LATE)
+    for _ in range(9):
+        session.run(session.next_command())
+    assert session.frame.phase is Phase.ZERO_GRAD
+    frame = session.run(replace(session.next_command(), recorded=True))
+    assert (frame.index, frame.phase, session.frame.index) == (10, Phase.FORWARD, 10)
+    assert frame.trace is not None
+    assert [each.name for each in frame.trace.built().ops] == ["linear", "sum"]

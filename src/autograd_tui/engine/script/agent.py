@@ -359,6 +359,8 @@ class Agent:
             self._watcher.disarm()
             self._watcher.armed = order.watchpoints
         self._free_run = None
+        if order.muted:
+            self._snapshots.mute()
         if order.record:
             self.phases.record(self._held)
         elif self.phases.recorder is not None:

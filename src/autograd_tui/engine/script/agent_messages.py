@@ -120,6 +120,7 @@ class GoOn:
     every: float = 0.25  # seconds between those iterations
     watchpoints: tuple[Watchpoint, ...] = ()
     record: bool = False  # with the recorders on, up to the next stop
+    muted: bool = False  # what it prints up to there has been seen before
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,9 @@ class ScriptRecorder:
         if frame.phase in (Phase.STEP, Phase.ZERO_GRAD):
             finish = self._parameter_trace(before)
         if finish is None and frame.phase is Phase.FORWARD and self.problem is None:
-            why = "it calls no module that has parameters" if before.command else "it ran before the first stop"
+            is_late = frame.script is not None and frame.script.models
+            why = "its model was called before that was asked for" if is_late else "it calls no module with parameters"
+            why = why if before.command else "it ran before the first stop"
             raise RecordingFailed(f"The forward was not recorded: {why}.")
         if finish is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -344,11 +345,11 @@ class ScriptSession(StoredFramesSession):
         over = held is not None and held.ends_iteration
         return end is not None and (frame.iteration > end or (frame.iteration == end and over))
 
-    def _go_on(self, *, record: bool = False) -> Frame:
-        """Let the script go on to its next stop."""
+    def _go_on(self, *, record: bool = False, muted: bool = False) -> Frame:
+        """Let the script go on to its next stop; `muted`: what it prints on the way has been seen before."""
         client = self._client
         self._timeline.leave_settings_ahead(self.frame)
-        client.let_go_on(GoOn(client.here, watchpoints=self._watcher.armed, record=record))
+        client.let_go_on(GoOn(client.here, watchpoints=self._watcher.armed, record=record, muted=muted))
         client.wait_until_held()
         if client.run.ended:
             raise Refused(client.end_sentence)
@@ -370,7 +371,12 @@ class ScriptSession(StoredFramesSession):
             held = self._client.run.held
             assert held is not None
             if held.unrecorded is not None:
-                raise Refused(held.unrecorded)
+                if frame.script is not None and frame.script.models:  # one may have been called before that
+                    with suppress(Refused):
+                        self._record_again(frame.index)
+                if frame.index not in self._timeline.traces:
+                    raise Refused(held.unrecorded)
+                return replace(self.frame, trace=self._timeline.traces[frame.index])
             if held.trace is not None and command.phase in (None, frame.phase):
                 return replace(frame, trace=held.trace)
             if self._ends_here:
@@ -389,7 +395,7 @@ class ScriptSession(StoredFramesSession):
         except Refused as error:
             raise CannotRecordAgain(f"what led to frame {index} was not recorded, and {error}") from None
         while self.frame.index < index:
-            self._go_on(record=True)
+            self._go_on(record=True, muted=True)
         trace = self._timeline.traces.get(index)
         self.take_fired()  # a watchpoint that fires there has done so before
         try:

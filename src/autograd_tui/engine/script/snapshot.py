@@ -124,7 +124,9 @@ class Snapshots:
     # What the script prints while it catches up.
 
     def mute(self) -> None:
-        """Send what goes to 1 and 2 nowhere."""
+        """Send what goes to 1 and 2 nowhere, until they are unmuted."""
+        if self._outputs is not None:
+            return
         null = os.open(os.devnull, os.O_WRONLY)
         self._outputs = os.dup(1), os.dup(2)
         for output in (1, 2):
