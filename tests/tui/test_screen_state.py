@@ -17,6 +17,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Problem, Progress
+from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.session_protocol import READ_ONLY
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.styled_text import plain
@@ -236,6 +237,15 @@ def test_training_has_gone_back_where_later_frames_are_left() -> None:
     state.take(replace(update(frame(1, "f")), newest=4))
     assert state.gone_back
     assert noted(state) == "gone back to frame 1: the later ones stay until a command runs"
+
+
+def test_of_a_script_that_has_gone_back_it_is_said_what_it_does_again() -> None:
+    state, stop = opened(frame(1, "f")), ScriptStop("loss.backward", "train.py", 9)
+    muted = replace(frame(1, "f"), script=replace(stop, output_muted=True))
+    state.take(replace(update(muted), newest=4))
+    assert noted(state) == "gone back to frame 1: on the way files are written again, prints are not"
+    state.take(replace(update(replace(frame(2, "b"), script=stop)), newest=4))
+    assert noted(state) == "frame 2 has come again, and what the script prints and writes comes again too"
 
 
 def test_the_table_is_searched_from_the_cursor_on_and_again_for_the_same() -> None:

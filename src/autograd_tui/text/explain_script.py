@@ -243,7 +243,9 @@ def _circumstances(stop: ScriptStop) -> list[str]:
     if stop.at_end:
         sentences.append("This was read when the script had ended: what it changed after this call is in the numbers.")
     if stop.output_muted:
-        sentences.append("The script has come here a second time: what it printed is not printed again.")
+        sentences.append(
+            "The script has come here a second time: on the way it printed nothing again, but wrote its files again."
+        )
     return sentences
 
 

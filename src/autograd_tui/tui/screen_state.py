@@ -301,11 +301,7 @@ class ScreenState:
             return Note(status.notice, "accent")
         if self.gone_back:
             assert self.latest is not None
-            frame = f"frame {self.latest.index}"
-            if status.can.script:
-                return Note(f"gone back to {frame}: what comes next is computed anew", "accent", f"back at {frame}")
-            later = "later ones stay until a command"
-            return Note(f"gone back to {frame}: the {later} runs", "accent", f"back at {frame}: {later}")
+            return _gone_back_note(self.latest)
         return self._veil_note() or self._printed_note(output)
 
     def waiting_note(self, status: Status, output: CapturedOutput) -> Note | None:
@@ -356,6 +352,19 @@ class ScreenState:
         count, them = ("1 line", "it") if output.count == 1 else (f"{output.count:,} lines", "them")
         sentence = f"{count} printed, :console shows {them}: {line}"
         return Note(sentence, "dim", sentence)
+
+
+def _gone_back_note(latest: Frame) -> Note:
+    """Say where training stands again; of a script also that it does again what it did between its stops."""
+    frame = f"frame {latest.index}"
+    if latest.script is None:
+        later = "later ones stay until a command"
+        return Note(f"gone back to {frame}: the {later} runs", "accent", f"back at {frame}: {later}")
+    if latest.script.output_muted:
+        again = "files are written again"
+        return Note(f"gone back to {frame}: on the way {again}, prints are not", "accent", f"back at {frame}: {again}")
+    again = f"{frame} has come again"
+    return Note(f"{again}, and what the script prints and writes comes again too", "accent", again)
 
 
 def _run_sentences(status: Status, goal: str) -> tuple[str, str, str]:
