@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -74,10 +75,7 @@ def script_text(config: RunConfig, repro: ScriptRepro, name: str) -> str:
     standard = ["import sys"] if repro.folders else []
     standard += [each for each in repro.imports if _is_standard(each) and each not in standard]
     own = [each for each in repro.imports if not _is_standard(each)]
-    folders = [
-        f"sys.path.insert(0, {folder!r})  # {' and '.join(names)} {'is' if len(names) == 1 else 'are'} there"
-        for folder, names in repro.folders.items()
-    ]
+    folders = [_path_line(folder, names) for folder, names in repro.folders.items()]
     gradients = fill_section("script_repro", "gradients", result=repro.result, parameters=_parameters(repro))
     lines = fill_section(
         "script_repro",
@@ -104,6 +102,12 @@ def _header(config: RunConfig, repro: ScriptRepro, name: str) -> list[str]:
         f"{name} beside this file has the models, tensors and random numbers as they were before it.",
     ]
     return [comment(each) for each in (*lines, *repro.notes)]
+
+
+def _path_line(folder: str, names: list[str]) -> str:
+    """Return the line by which modules of the user's own are found."""
+    verb = "is" if len(names) == 1 else "are"
+    return f"sys.path.insert(0, {json.dumps(folder, ensure_ascii=False)})  # {' and '.join(names)} {verb} there"
 
 
 def _parameters(repro: ScriptRepro) -> str:

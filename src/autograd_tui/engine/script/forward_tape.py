@@ -83,6 +83,7 @@ class TapedForward:
     frame: int  # that it led to
     loss: TensorUse
     value: float
+    unscaled: float | None  # what it was before GradScaler scaled it
     calls: tuple[TapedCall, ...]  # those that the loss was made by
     copies: Mapping[TensorUse, Tensor]
     pickled: Mapping[int, Pickled]
@@ -316,6 +317,8 @@ class ForwardTape:
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             raise CannotRepeat(f"{name} cannot be pickled ({type(error).__name__}: {text})") from error
+        if file.tell() > MAX_BYTES:
+            raise CannotRepeat(f"{name} takes more than {MAX_BYTES >> 30} GB")
         has_params = isinstance(value, nn.Module) and _has_params(value)
         self._pickled[key] = Pickled(name, file.getvalue(), references, has_params)
         self._objects[key] = value
@@ -333,13 +336,16 @@ class ForwardTape:
 
     # The end.
 
-    def finish(self, loss: Tensor, stack: FrameType | None, frame: int) -> TapedForward | None:
-        """End the tape at a loss, which led to a frame; None where there is a problem."""
-        forward: TapedForward | None = self._finish(loss, stack, frame)
+    def finish(self, loss: Tensor, unscaled: Tensor, stack: FrameType | None, frame: int) -> TapedForward | None:
+        """End the tape at a loss, which led to a frame; None where there is a problem.
+
+        unscaled: what it was before GradScaler scaled it, else the loss itself.
+        """
+        forward: TapedForward | None = self._finish(loss, unscaled, stack, frame)
         return forward
 
     @_guarded
-    def _finish(self, loss: Tensor, stack: FrameType | None, frame: int) -> TapedForward:
+    def _finish(self, loss: Tensor, unscaled: Tensor, stack: FrameType | None, frame: int) -> TapedForward:
         if loss.numel() != 1 or loss.is_complex():
             raise CannotRepeat("its loss is no single number")
         self._note_names(stack)
@@ -355,6 +361,7 @@ class ForwardTape:
             frame,
             use,
             float(loss.detach()),
+            None if unscaled is loss else float(unscaled.detach()),
             tuple(calls),
             copies,
             {key: self._pickled[key] for key in keys},

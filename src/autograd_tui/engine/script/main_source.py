@@ -68,9 +68,9 @@ class MainSource:
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self._bindings[node.id] = statement
 
-    def has(self, name: str) -> bool:
-        """Return whether the file defines a class or function of that name at its top."""
-        return isinstance(self._bindings.get(name), DEFINITIONS)
+    def binds(self, name: str) -> bool:
+        """Return whether the file has a statement at its top that binds a name."""
+        return name in self._bindings
 
     def parts(self, names: Iterable[str]) -> SourceParts:
         """Return what these names need, and what that needs in turn."""

@@ -42,6 +42,7 @@ RANDOM = "random_state"
 FUNCTIONAL = "import torch.nn.functional as F"
 MAX_INLINE_LENGTH = 60  # characters of an expression that may stand inside another
 MAX_LINE_LENGTH = 90
+MAX_VARIABLES = 16  # of tensors that have been copied
 MIN_USED_SHARE = 0.5  # of a tuple's tensors that are used, below which they have no variables of their own
 RESERVED = {"F", "Path", "saved", "torch", "name", "param", "params", RANDOM}
 USES = (TensorUse, ParameterUse, PickledUse)
@@ -99,7 +100,7 @@ class _Writer:
         self._values: dict[int, str] = {}  # expressions of tensors that calls have made, by number
         self._random: torch.Tensor | None = None  # the random state in which the script goes on
         self._random_states: list[torch.Tensor] = []
-        self._full_names = False
+        self._has_functional = self._full_names = False  # whether F is what PyTorch's users call so, or another thing
         self._lines: list[tuple[str, str, str | None]] = []  # with the line of the script, and the context
         self._waiting: list[_Waiting] = []
         given = [each for call in forward.calls for each in parts((call.args, call.kwargs))]
@@ -111,22 +112,27 @@ class _Writer:
         forward = self._forward
         source, references = self._source()
         self._taken |= source.names
-        self._full_names = "F" in source.names and FUNCTIONAL not in source.imports
+        main = vars(sys.modules["__main__"])
+        self._has_functional = "F" in source.names and main.get("F") is torch.nn.functional
+        self._full_names = "F" in source.names and not self._has_functional
         for key, each in forward.pickled.items():
             variable = self._objects[key] = self._unused(each.name, "model")
             self._contents[variable] = each.read()
+        roles = self._roles()
+        has_variables = len(forward.copies) <= MAX_VARIABLES
         for use, copy in forward.copies.items():
-            self._copies[use] = self._unused(forward.names.get(use.number, ""), "tensor")
-            self._contents[self._copies[use]] = copy
+            name = self._unused(forward.names.get(use.number, ""), roles.get(use, "tensor"))
+            self._copies[use] = name if has_variables else f'saved["{name}"]'
+            self._contents[name] = copy
         calls = self._calls()
-        names = tuple(self._contents)
+        names = [name for name in self._contents if has_variables or name in self._objects.values()]
         self._contents |= source.values
         if self._random_states:
             self._contents[RANDOM] = self._random_states[0] if len(self._random_states) == 1 else self._random_states
         with os.fdopen(new_file(Path(path)), "wb") as file:
             references |= pickle_into(file, self._contents)
         imports = list(source.imports)
-        if any("F." in each for each in calls) and not self._full_names:
+        if any("F." in each for each in calls) and not self._has_functional and not self._full_names:
             imports.append(FUNCTIONAL)
         modules = {*(module for module, _ in references), *imported_modules(imports)}
         return ScriptRepro(
@@ -156,7 +162,7 @@ class _Writer:
         left_out: set[str] = set()
         while True:
             names = {name.partition(".")[0] for module, name in references if module == "__main__"}
-            without_source = sorted(name for name in names if not main.has(name))
+            without_source = sorted(name for name in names if not main.binds(name))
             if without_source:
                 raise CannotRepeat(f"the source of {without_source[0]} is not found in the script's file")
             found = main.parts(names)
@@ -348,6 +354,24 @@ class _Writer:
 
     # Variables.
 
+    def _roles(self) -> dict[TensorUse, str]:
+        """Return what calls name the tensors that they are given: "target"."""
+        roles: dict[TensorUse, str] = {}
+        for call in self._forward.calls:
+            function: Any = call.function
+            if isinstance(function, PickledUse):
+                function = (
+                    None if function.path else getattr(self._contents[self._objects[function.key]], "forward", None)
+                )
+            try:
+                names = tuple(inspect.signature(function).parameters)
+            except (TypeError, ValueError):
+                names = ()
+            for name, value in (*zip(names, call.args, strict=False), *call.kwargs.items()):
+                if isinstance(value, TensorUse):
+                    roles.setdefault(value, name)
+        return roles
+
     def _unused(self, name: str, fallback: str) -> str:
         """Return a variable that is not taken, and take it."""
         name = re.sub(r"\W+", "_", name).strip("_")
@@ -379,13 +403,16 @@ class _Writer:
             yield f"**dict({variable}.named_parameters({prefix}))"
         for use, variable in self._copies.items():
             if self._forward.copies[use].requires_grad:
-                yield f'"{variable}": {variable}'
+                name = variable.removeprefix('saved["').removesuffix('"]')
+                yield f'"{name}": {variable}'
 
     def _notes(self) -> Iterator[str]:
         detached = [self._copies[use] for use in self._copies if use.number in self._forward.detached]
         if detached:
             names, they = " and ".join(detached), "it" if len(detached) == 1 else "them"
             yield f"No gradient goes on behind {names}: what made {they} was not recorded."
+        if self._forward.unscaled is not None:
+            yield f"GradScaler had scaled this loss, which was {self._forward.unscaled!r} before."
         if not self._phases.is_loss_alone:
             yield "The backward of the run began at several tensors, of which this loss is the first."
 
